@@ -1,0 +1,2 @@
+//! The command `mem-event`.
+fn main() {}

@@ -1,0 +1,108 @@
+//! What the engine answers: what the caller must do now, and what must happen elsewhere.
+
+use crate::control::Ring;
+use crate::errno::Errno;
+use crate::event::{Request, Response};
+use crate::number::{Gfn, VcpuId};
+use bincode::{Decode, Encode};
+
+/// What a stopped vCPU waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum WaitReason {
+    /// The consumer's response on this ring.
+    Answer(Ring),
+    /// A free slot on this ring.
+    Slot(Ring),
+    /// A consumer for this ring.
+    Consumer(Ring),
+    /// A frame within the budget.
+    Frame,
+}
+
+/// What the caller does now.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[must_use = "a vCPU that is told to wait and runs on breaks the protocol"]
+pub enum Outcome {
+    /// The access may happen, or the operation is done.
+    Proceed,
+    /// The operation is done and this is what it found.
+    Value(u64),
+    /// The vCPU stays stopped until [`Effect::Wake`] names it, then looks again with the same input.
+    Wait(WaitReason),
+    /// A foreign caller must try again, at the latest after [`Effect::RetryForeign`].
+    Retry(Errno),
+    /// The operation is refused; the state is unchanged.
+    Refused(Errno, String),
+    /// The domain has crashed or is gone; nothing of it runs again.
+    Crashed,
+}
+
+/// One thing that must happen outside of the engine, in the order given.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Effect {
+    /// A request was written into the ring page (for the record; nothing to do).
+    Requested {
+        /// The ring.
+        ring: Ring,
+        /// The slot's number in the page.
+        slot: u32,
+        /// The request.
+        request: Request,
+    },
+    /// A response was taken from the ring page (for the record; nothing to do).
+    Answered {
+        /// The ring.
+        ring: Ring,
+        /// The slot's number in the page.
+        slot: u32,
+        /// The response.
+        response: Response,
+    },
+    /// Signal the consumer's end of the event channel.
+    Notify(Ring),
+    /// The vCPU must look again.
+    Wake(VcpuId),
+    /// Foreign callers that were told to retry may find room now.
+    RetryForeign,
+    /// Take the frame out of the guest's mapping; its content stays. Any touch from then on is reported.
+    Unmap(Gfn),
+    /// The frame is ordinary memory again: map it and let those stopped on it go on.
+    Map(Gfn),
+    /// Give the frame's memory back to the host.
+    Punch(Gfn),
+    /// Write the content that came with `Prep` into the frame, unmapped; report `FillFailed` if that fails.
+    Fill(Gfn),
+    /// Give the frame zeroed memory and map it.
+    Zero(Gfn),
+    /// Rights were reduced: no late access may pass once the operation is answered.
+    Tighten {
+        /// First frame.
+        first: Gfn,
+        /// How many.
+        count: u64,
+    },
+    /// A ring ended (disable, or the end of a drain): its page and event channel can go.
+    Closed(Ring),
+    /// The consumer broke the ring; it takes no more requests, and says why.
+    Broken(Ring, String),
+    /// The domain crashes, and why.
+    Crash(String),
+}
+
+/// The effects of one step. A caller keeps one and hands it in each time, so that no step allocates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+#[must_use = "an effect that is not carried out leaves somebody waiting"]
+pub struct Effects {
+    /// What must happen, in order.
+    pub list: Vec<Effect>,
+    /// The raw bytes of the slots that this step took from ring pages, one after the other: with them the step replays.
+    pub taken: Vec<u8>,
+}
+
+impl Effects {
+    /// Forgets everything, keeps the memory.
+    pub fn clear(&mut self) {
+        self.list.clear();
+        self.taken.clear();
+    }
+}

@@ -1,0 +1,128 @@
+//! The one request type and the one response type inside the engine; `wire` knows how each layout writes them.
+
+use crate::number::{Gfn, Gla, VcpuId};
+use crate::p2m::P2mType;
+use crate::rights::Rights;
+use bincode::{Decode, Encode};
+use std::fmt;
+
+/// Why a request is made: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Reason {
+    /// A frame is needed back, or was dropped ([`Flags::DROP_PAGE`]).
+    Paging,
+    /// No memory for a private copy, a page-in or a first touch.
+    Sharing,
+    /// The p2m's access rights forbid an access.
+    Violation,
+    /// CR0 was written; `gfn` is the new value, `gla` the old one.
+    Cr0,
+    /// CR3 was written.
+    Cr3,
+    /// CR4 was written.
+    Cr4,
+    /// A breakpoint instruction is about to be delivered.
+    Int3,
+    /// One instruction was executed.
+    SingleStep,
+    /// A model-specific register was written; `gfn` is the value, `gla` the register's number.
+    Msr,
+}
+
+/// The flags of a request or response, with the bit numbers of `MEM_EVENT_FLAG_*`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub struct Flags(pub u32);
+
+impl Flags {
+    /// No flag.
+    pub const NONE: Flags = Flags(0);
+    /// The vCPU of the event is stopped until a response carries this flag too.
+    pub const VCPU_PAUSED: Flags = Flags(1 << 0);
+    /// The frame is gone; forget its content.
+    pub const DROP_PAGE: Flags = Flags(1 << 1);
+    /// The frame was touched between nominate and evict: eviction will fail.
+    pub const EVICT_FAIL: Flags = Flags(1 << 2);
+    /// The accessor is no vCPU of the domain.
+    pub const FOREIGN: Flags = Flags(1 << 3);
+    /// A response that only gives its slot back.
+    pub const DUMMY: Flags = Flags(1 << 4);
+
+    /// Whether every flag of `other` is set.
+    #[must_use]
+    pub const fn contains(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn union(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Flags({self})")
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = ["VCPU_PAUSED", "DROP_PAGE", "EVICT_FAIL", "FOREIGN", "DUMMY"];
+        let mut rest = self.0;
+        let mut separator = "";
+        for (bit, name) in names.iter().enumerate() {
+            if rest & (1 << bit) != 0 {
+                write!(f, "{separator}{name}")?;
+                separator = "|";
+                rest &= !(1 << bit);
+            }
+        }
+        if rest != 0 {
+            write!(f, "{separator}{rest:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What the engine tells a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Request {
+    /// Why.
+    pub reason: Reason,
+    /// Flags.
+    pub flags: Flags,
+    /// The vCPU of the event; 0 and without meaning for foreign requests.
+    pub vcpu: VcpuId,
+    /// The frame; for CPU events the new value of the register.
+    pub gfn: Gfn,
+    /// The offset in the frame, 0 to 4095.
+    pub offset: u16,
+    /// The linear address, where it is known; for CPU events see [`Reason`].
+    pub gla: Option<Gla>,
+    /// The frame's type before the request (paging, sharing); `RamRw` on the access ring, as in Xen.
+    pub p2mt: P2mType,
+    /// What the access wanted; empty but for violations.
+    pub rights: Rights,
+}
+
+impl Request {
+    /// The ordinary answer: everything echoed, as `xen-access` and `xenpaging` do.
+    #[must_use]
+    pub fn answer(&self) -> Response {
+        Response { flags: self.flags, vcpu: self.vcpu.0, gfn: self.gfn, request: Some(*self) }
+    }
+}
+
+/// What a consumer tells the engine, as read from the page: nothing in it is checked yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Response {
+    /// Flags; bits that Xen does not know are kept.
+    pub flags: Flags,
+    /// The vCPU, which may not exist.
+    pub vcpu: u32,
+    /// The frame, which may not exist.
+    pub gfn: Gfn,
+    /// The rest of the request that a consumer echoes; what is none of Xen's reasons reads back as `None`.
+    pub request: Option<Request>,
+}

@@ -1,0 +1,90 @@
+//! What the engine is told.
+
+use crate::control::{Control, Ring};
+use crate::number::{Gfn, Gla, VcpuId};
+use crate::rights::Rights;
+use bincode::{Decode, Encode};
+
+/// A domain's fixed facts.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DomainConfig {
+    /// Number of vCPUs, 1 to 4096.
+    pub vcpus: u32,
+    /// The frames that are RAM, as `(first, count)` in ascending order without overlap.
+    pub ram: Vec<(Gfn, u64)>,
+    /// Hardware-assisted paging (Xen refuses paging and access rings without it: ENODEV).
+    pub hap: bool,
+    /// A device is passed through (Xen refuses the paging ring: EMLINK).
+    pub passthrough: bool,
+    /// The domain was built with populate-on-demand entries (Xen refuses the paging ring: EXDEV).
+    pub populate_on_demand: bool,
+}
+
+/// How an access came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AccessSource {
+    /// An instruction's own data access or fetch.
+    Instruction,
+    /// The walk of the guest's page tables, or their accessed and dirty bits.
+    PageWalk,
+}
+
+/// One access to one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Access {
+    /// The frame.
+    pub gfn: Gfn,
+    /// Offset of the access's first byte in the frame, 0 to 4095.
+    pub offset: u16,
+    /// The linear address, where it is known.
+    pub gla: Option<Gla>,
+    /// What is wanted: one or more of r, w, x (a read-modify-write wants rw).
+    pub rights: Rights,
+    /// What made the access.
+    pub source: AccessSource,
+    /// The instruction's linear address, 0 where it is not known; for reports only.
+    pub rip: u64,
+}
+
+/// One step of the engine: everything that can change its state is one of these, so a list of them replays a run.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Input {
+    /// A vCPU is about to access a frame, or looks again after a wake.
+    Access {
+        /// Who.
+        vcpu: VcpuId,
+        /// What.
+        access: Access,
+    },
+    /// Somebody who is no vCPU is about to access a frame, or tries again.
+    Foreign {
+        /// What.
+        access: Access,
+    },
+    /// The consumer's end of a ring's event channel was signalled.
+    Kick {
+        /// The ring.
+        ring: Ring,
+    },
+    /// A control operation.
+    Control(Control),
+    /// Frames that hold no memory yet (found when paging begins): the first touch populates them.
+    Unpopulated {
+        /// First frame.
+        first: Gfn,
+        /// How many.
+        count: u64,
+    },
+    /// The effect `Fill` of this frame could not be carried out: its page-in is undone and the pager told EFAULT.
+    FillFailed {
+        /// The frame.
+        gfn: Gfn,
+    },
+    /// The consumer of a ring is gone without disabling it (its socket closed).
+    ConsumerLost {
+        /// The ring.
+        ring: Ring,
+    },
+    /// The domain is being torn down.
+    Destroy,
+}

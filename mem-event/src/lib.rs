@@ -1,0 +1,43 @@
+//! Xen's `mem_event` protocol as a state machine of values and effects.
+//!
+//! In Xen, a program outside a virtual machine watches and pages its memory: an access that the p2m table forbids stops
+//! the vCPU, a request goes onto a ring shared with a *consumer* (a pager, an access listener, an out-of-memory helper),
+//! the consumer answers on the same ring, and the vCPU goes on. This crate is the hypervisor's half of that protocol:
+//! rings in Xen's byte layout, slot claims, wait queues, the p2m table, control operations with Xen's error numbers.
+//!
+//! It has no threads, no clock, no sockets and knows no emulator. A caller hands in values ([`Input`]), the engine changes
+//! its state and returns what the caller must do now ([`Outcome`]) and what must happen elsewhere ([`Effects`]). So the same
+//! engine runs inside an emulator, replays from a trace, and is explored by a model checker.
+//!
+//! The one order that is safe everywhere is **claim, pause, put**: a vCPU may sleep only while claiming, it is paused before
+//! its request can be seen, and a put after a claim always succeeds.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`number`] | newtypes for every number with a unit |
+//! | [`rights`] | read, write, execute; Xen's ten access types |
+//! | [`p2m`] | the type and the access rights of each guest frame |
+//! | [`event`] | the one request type and the one response type |
+//! | [`input`], [`effect`] | what the engine is told, what it answers |
+//! | [`control`] | control operations and their arguments |
+//! | [`errno`] | Xen's error numbers |
+//! | [`message`] | the bytes of the control socket |
+
+pub mod control;
+pub mod effect;
+pub mod errno;
+pub mod event;
+pub mod input;
+pub mod message;
+pub mod number;
+pub mod p2m;
+pub mod rights;
+
+pub use control::{Control, Layout, NoConsumer, Ring};
+pub use effect::{Effect, Effects, Outcome, WaitReason};
+pub use errno::Errno;
+pub use event::{Flags, Reason, Request, Response};
+pub use input::{Access, AccessSource, DomainConfig, Input};
+pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
+pub use p2m::P2mType;
+pub use rights::{AccessType, Rights};
