@@ -95,7 +95,7 @@ pub enum Effect {
 pub struct Effects {
     /// What must happen, in order.
     pub list: Vec<Effect>,
-    /// The raw bytes of the slots that this step took from ring pages, one after the other: with them the step replays.
+    /// The raw bytes that this step took from ring pages, as records of [`crate::taken`]: with them the step replays.
     pub taken: Vec<u8>,
 }
 

@@ -46,6 +46,12 @@ impl Flags {
     pub const FOREIGN: Flags = Flags(1 << 3);
     /// A response that only gives its slot back.
     pub const DUMMY: Flags = Flags(1 << 4);
+    /// A response that asks for the access to be emulated (Xen 4.5 on).
+    pub const EMULATE: Flags = Flags(1 << 5);
+    /// The same without letting its writes through.
+    pub const EMULATE_NOWRITE: Flags = Flags(1 << 6);
+    /// A response that turns single step over for its vCPU (`vm_event` only; bit 4 there).
+    pub const TOGGLE_SINGLESTEP: Flags = Flags(1 << 20);
 
     /// Whether every flag of `other` is set.
     #[must_use]
@@ -110,7 +116,7 @@ impl Request {
     /// The ordinary answer: everything echoed, as `xen-access` and `xenpaging` do.
     #[must_use]
     pub fn answer(&self) -> Response {
-        Response { flags: self.flags, vcpu: self.vcpu.0, gfn: self.gfn, request: Some(*self) }
+        Response { flags: self.flags, vcpu: self.vcpu.0, gfn: self.gfn, request: Some(*self), other_version: None }
     }
 }
 
@@ -125,4 +131,14 @@ pub struct Response {
     pub gfn: Gfn,
     /// The rest of the request that a consumer echoes; what is none of Xen's reasons reads back as `None`.
     pub request: Option<Request>,
+    /// The version of a `vm_event` response that is not the ring's: nothing else of it was read, only its slot is freed.
+    pub other_version: Option<u32>,
+}
+
+impl Response {
+    /// The request as the consumer echoes it: with this response's flags, vCPU and frame.
+    #[must_use]
+    pub fn echo(&self) -> Option<Request> {
+        self.request.map(|request| Request { flags: self.flags, vcpu: VcpuId(self.vcpu), gfn: self.gfn, ..request })
+    }
 }

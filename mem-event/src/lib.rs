@@ -21,6 +21,10 @@
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
 //! | [`control`] | control operations and their arguments |
 //! | [`errno`] | Xen's error numbers |
+//! | [`page`] | the shared page: this crate's one unsafe file |
+//! | [`ring`] | its two halves, the engine's and the consumer's |
+//! | [`wire`] | the byte layouts of a slot |
+//! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`message`] | the bytes of the control socket |
 
 pub mod control;
@@ -31,7 +35,11 @@ pub mod input;
 pub mod message;
 pub mod number;
 pub mod p2m;
+pub mod page;
 pub mod rights;
+pub mod ring;
+pub mod taken;
+pub mod wire;
 
 pub use control::{Control, Layout, NoConsumer, Ring};
 pub use effect::{Effect, Effects, Outcome, WaitReason};
@@ -40,4 +48,6 @@ pub use event::{Flags, Reason, Request, Response};
 pub use input::{Access, AccessSource, DomainConfig, Input};
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 pub use p2m::P2mType;
+pub use page::RingPage;
 pub use rights::{AccessType, Rights};
+pub use ring::{Back, Broken, Front, FrontState};

@@ -1,0 +1,219 @@
+//! The shared ring page: the one place of this crate where memory is touched that somebody else may write at any time.
+//!
+//! There are no references to plain data in the page, only atomics: the four indices as 32-bit words whose orderings are
+//! stated by the caller, the slots as relaxed 64-bit words. What a slot holds while its owner changes is torn at worst,
+//! never undefined; the release store and acquire load of an index say when it is whole.
+//!
+//! ```text
+//!    0  u32 req_prod     4  u32 req_event     8  u32 rsp_prod    12  u32 rsp_event
+//!   16  48 bytes that belong to the consumer and that this crate's engine half never writes
+//!   64  4032 bytes of slots
+//! ```
+#![allow(unsafe_code, reason = "the boundary to memory that another process writes")]
+
+use crate::number::PAGE_SIZE;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Bytes before the first slot.
+pub const HEADER: usize = 64;
+const SLOT_WORDS: usize = (PAGE_SIZE - HEADER) / 8;
+
+/// One of the four shared indices, by its place in the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Index {
+    /// Requests that the engine has made visible.
+    ReqProd = 0,
+    /// The consumer wants to hear of the request that makes `req_prod` this.
+    ReqEvent = 1,
+    /// Responses that the consumer has made visible.
+    RspProd = 2,
+    /// The engine wants to hear of the response that makes `rsp_prod` this.
+    RspEvent = 3,
+}
+
+/// The bytes as atomics: index words and slot words never overlap, so no byte is accessed at two widths.
+#[repr(C, align(4096))]
+struct Words {
+    header: [AtomicU32; HEADER / 4],
+    slots: [AtomicU64; SLOT_WORDS],
+}
+
+const _: () = assert!(size_of::<Words>() == PAGE_SIZE);
+
+/// The page's owner: a leaked box, or a mapping.
+struct Memory {
+    words: NonNull<Words>,
+    mapped: bool,
+}
+
+// SAFETY: the page is accessed through atomics only, and freed once, by whichever thread drops its last handle.
+unsafe impl Send for Memory {}
+// SAFETY: as above; what a shared `Memory` gives out is a `&Words`, which is atomics.
+unsafe impl Sync for Memory {}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.mapped {
+            // SAFETY: the mapping was made by `RingPage::map` with this size, and its last handle is going. Nothing is
+            // left to do about an error.
+            let _ = unsafe { munmap(self.words.as_ptr().cast(), PAGE_SIZE) };
+        } else {
+            // SAFETY: the pointer came from `Box::leak` in `RingPage::heap`, and its last handle is going.
+            drop(unsafe { Box::from_raw(self.words.as_ptr()) });
+        }
+    }
+}
+
+/// A handle to one ring page of 4096 bytes; a clone is another handle to the same bytes.
+#[derive(Clone)]
+pub struct RingPage {
+    memory: Arc<Memory>,
+}
+
+impl RingPage {
+    /// A zeroed page of this process's own memory, for replay and tests.
+    #[must_use]
+    pub fn heap() -> RingPage {
+        let words = Box::new(Words {
+            header: [const { AtomicU32::new(0) }; HEADER / 4],
+            slots: [const { AtomicU64::new(0) }; SLOT_WORDS],
+        });
+        RingPage { memory: Arc::new(Memory { words: NonNull::from(Box::leak(words)), mapped: false }) }
+    }
+
+    /// A zeroed page in a new memory file of exactly one page whose size is sealed: to hand to a consumer.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn create() -> io::Result<(OwnedFd, RingPage)> {
+        let fd = memfd_create("mem-event-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        ftruncate(&fd, PAGE_SIZE as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let page = RingPage::map(&fd)?;
+        Ok((fd, page))
+    }
+
+    /// Maps the first page of a memory file.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that is shorter than a page or whose size is not sealed: its owner could cut it, and the
+    /// next access would be a SIGBUS. Else what the kernel refuses.
+    pub fn map(fd: impl AsFd) -> io::Result<RingPage> {
+        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("not a ring page: {why}"));
+        match fcntl_get_seals(&fd) {
+            Ok(seals) if seals.contains(SealFlags::SHRINK) => {}
+            Ok(_) => return Err(refuse("the memory file is not sealed against shrinking")),
+            Err(_) => return Err(refuse("the file is no memory file")),
+        }
+        if fstat(&fd)?.st_size < PAGE_SIZE as i64 {
+            return Err(refuse("the memory file is shorter than 4096 bytes"));
+        }
+        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing of this process is there.
+        let address = unsafe {
+            mmap(std::ptr::null_mut(), PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0)
+        }?;
+        let words = NonNull::new(address.cast::<Words>()).ok_or_else(|| refuse("mapped at address 0"))?;
+        Ok(RingPage { memory: Arc::new(Memory { words, mapped: true }) })
+    }
+
+    #[inline]
+    fn words(&self) -> &Words {
+        // SAFETY: the pointer is to a live, page-aligned page that `self.memory` keeps; its size is sealed, so no access
+        // faults; and `Words` is atomics only, so writes by others are no data races.
+        unsafe { self.memory.words.as_ref() }
+    }
+
+    /// Loads an index.
+    #[inline]
+    #[must_use]
+    pub fn load(&self, index: Index, ordering: Ordering) -> u32 {
+        u32::from_le(self.words().header[index as usize].load(ordering))
+    }
+
+    /// Stores an index.
+    #[inline]
+    pub fn store(&self, index: Index, value: u32, ordering: Ordering) {
+        self.words().header[index as usize].store(value.to_le(), ordering);
+    }
+
+    /// Copies `N` words of slot memory out, each once. Word 0 is at byte 64.
+    #[inline]
+    #[must_use]
+    pub fn read<const N: usize>(&self, first: usize) -> [u64; N] {
+        let source = &self.words().slots[first..first + N];
+        std::array::from_fn(|i| u64::from_le(source[i].load(Ordering::Relaxed)))
+    }
+
+    /// Writes words of slot memory, each once. Word 0 is at byte 64.
+    #[inline]
+    pub fn write<const N: usize>(&self, first: usize, words: &[u64; N]) {
+        let target = &self.words().slots[first..first + N];
+        for (word, value) in target.iter().zip(words) {
+            word.store(value.to_le(), Ordering::Relaxed);
+        }
+    }
+
+    /// Writes one word of slot memory.
+    #[inline]
+    pub fn write_word(&self, at: usize, value: u64) {
+        self.words().slots[at].store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// Writes one 32-bit word of the header, 0 to 15: what a consumer may do, and a hostile one does.
+    pub fn write_header(&self, at: usize, value: u32) {
+        self.words().header[at].store(value.to_le(), Ordering::Relaxed);
+    }
+
+    /// `SHARED_RING_INIT` (xen/include/public/io/ring.h), which is the consumer's to do: both producers 0, both events 1,
+    /// the rest of the header 0.
+    pub fn init(&self) {
+        for at in 0..HEADER / 4 {
+            self.write_header(at, 0);
+        }
+        self.preset(0);
+    }
+
+    /// Sets the four indices of an empty ring whose counters stand at `index`.
+    pub fn preset(&self, index: u32) {
+        self.store(Index::ReqProd, index, Ordering::Relaxed);
+        self.store(Index::ReqEvent, index.wrapping_add(1), Ordering::Relaxed);
+        self.store(Index::RspEvent, index.wrapping_add(1), Ordering::Relaxed);
+        self.store(Index::RspProd, index, Ordering::Release);
+    }
+
+    /// A copy of the whole page.
+    #[must_use]
+    pub fn bytes(&self) -> Box<[u8; PAGE_SIZE]> {
+        let mut bytes = Box::new([0; PAGE_SIZE]);
+        let words = self.words();
+        let (header, slots) = bytes.split_at_mut(HEADER);
+        for (bytes, word) in header.chunks_exact_mut(4).zip(&words.header) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        for (bytes, word) in slots.chunks_exact_mut(8).zip(&words.slots) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+impl fmt::Debug for RingPage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index = |index| self.load(index, Ordering::Relaxed);
+        f.debug_struct("RingPage")
+            .field("mapped", &self.memory.mapped)
+            .field("req_prod", &index(Index::ReqProd))
+            .field("req_event", &index(Index::ReqEvent))
+            .field("rsp_prod", &index(Index::RspProd))
+            .field("rsp_event", &index(Index::RspEvent))
+            .finish()
+    }
+}

@@ -1,0 +1,57 @@
+//! Xen 4.2's layout (6eac9387aa, 2012-02, to 4.4).
+//!
+//! ```text
+//!  0  u32 flags      4  u32 vcpu_id      8  see `mem_event`
+//! ```
+//! No field says whether a request is about paging or sharing; the ring does.
+
+use super::{Malformed, high, low, mem_event};
+use crate::control::Ring;
+use crate::event::{Flags, Reason, Request, Response};
+use crate::number::Gfn;
+use mem_event::Slot;
+
+/// A request as a slot.
+#[inline]
+#[must_use]
+pub fn request(request: &Request) -> Slot {
+    mem_event::write(request.flags.0, request.p2mt as u32, request)
+}
+
+/// A response as a slot.
+#[inline]
+#[must_use]
+pub fn response(response: &Response) -> Slot {
+    match response.echo() {
+        Some(echo) => request(&echo),
+        None => mem_event::bare(response.flags.0, response.vcpu, response.gfn),
+    }
+}
+
+/// A slot as a request.
+///
+/// # Errors
+/// [`Malformed`] for a reason, p2m type or offset that the layout does not know on this ring.
+#[inline]
+pub fn read_request(ring: Ring, slot: &Slot) -> Result<Request, Malformed> {
+    let reason = match (ring, mem_event::read_reason(slot)) {
+        (Ring::Paging, 0) => Reason::Paging,
+        (Ring::Sharing, 0) => Reason::Sharing,
+        (Ring::Access, number) => mem_event::access_reason(number)?,
+        (_, number) => return Err(Malformed::Reason(number)),
+    };
+    mem_event::read(slot, Flags(low(slot[0])), reason, super::p2m_type(mem_event::read_p2mt(slot))?)
+}
+
+/// A slot as a response.
+#[inline]
+#[must_use]
+pub fn read_response(ring: Ring, slot: &Slot) -> Response {
+    Response {
+        flags: Flags(low(slot[0])),
+        vcpu: high(slot[0]),
+        gfn: Gfn(slot[1]),
+        request: read_request(ring, slot).ok(),
+        other_version: None,
+    }
+}

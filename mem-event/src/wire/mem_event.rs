@@ -1,0 +1,112 @@
+//! What both 40-byte layouts of `mem_event_request_t` share.
+//!
+//! ```text
+//!  0  u64, different in flags16 and flags32; its upper half is u32 vcpu_id
+//!  8  u64 gfn
+//! 16  u64 offset
+//! 24  u64 gla
+//! 32  u32 p2mt
+//! 36  u16 bits: 0 access_r, 1 access_w, 2 access_x, 3 gla_valid, 12 spare (zero)
+//! 38  u16 reason: 0 none (paging, sharing), 1 violation, 2 CR0, 3 CR3, 4 CR4, 5 INT3, 6 single step, 7 MSR
+//! ```
+//! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on.
+
+use super::{Malformed, high, low, pair};
+use crate::event::{Flags, Reason, Request};
+use crate::number::{Gfn, Gla, VcpuId};
+use crate::p2m::P2mType;
+use crate::rights::Rights;
+
+/// 64-bit words in a slot.
+pub const WORDS: usize = 5;
+/// A slot of either layout.
+pub type Slot = [u64; WORDS];
+
+const GLA_VALID: u64 = 1 << 3;
+
+#[inline]
+fn keeps_old_value(reason: Reason) -> bool {
+    matches!(reason, Reason::Cr0 | Reason::Cr3 | Reason::Cr4)
+}
+
+#[inline]
+fn reason_number(reason: Reason) -> u64 {
+    match reason {
+        Reason::Paging | Reason::Sharing => 0,
+        Reason::Violation => 1,
+        Reason::Cr0 => 2,
+        Reason::Cr3 => 3,
+        Reason::Cr4 => 4,
+        Reason::Int3 => 5,
+        Reason::SingleStep => 6,
+        Reason::Msr => 7,
+    }
+}
+
+/// The reason with this number on the access ring.
+#[inline]
+pub(super) fn access_reason(number: u32) -> Result<Reason, Malformed> {
+    Ok(match number {
+        1 => Reason::Violation,
+        2 => Reason::Cr0,
+        3 => Reason::Cr3,
+        4 => Reason::Cr4,
+        5 => Reason::Int3,
+        6 => Reason::SingleStep,
+        7 => Reason::Msr,
+        _ => return Err(Malformed::Reason(number)),
+    })
+}
+
+/// A whole slot from its first word's lower half, the number of the p2m type and the rest of the request.
+#[inline]
+pub(super) fn write(first: u32, p2mt: u32, request: &Request) -> Slot {
+    let valid = if request.gla.is_some() && !keeps_old_value(request.reason) { GLA_VALID } else { 0 };
+    let bits = u64::from(request.rights.bits()) | valid;
+    [
+        pair(first, request.vcpu.0),
+        request.gfn.0,
+        u64::from(request.offset),
+        request.gla.map_or(0, |gla| gla.0),
+        u64::from(p2mt) | bits << 32 | reason_number(request.reason) << 48,
+    ]
+}
+
+/// A whole slot of a response that echoes nothing.
+#[inline]
+pub(super) fn bare(first: u32, vcpu: u32, gfn: Gfn) -> Slot {
+    [pair(first, vcpu), gfn.0, 0, 0, 0]
+}
+
+/// The number in the field `reason`.
+#[inline]
+pub(super) fn read_reason(slot: &Slot) -> u32 {
+    high(slot[4]) >> 16
+}
+
+/// The number in the field `p2mt`.
+#[inline]
+pub(super) fn read_p2mt(slot: &Slot) -> u32 {
+    low(slot[4])
+}
+
+/// The rest of a request whose flags, reason and p2m type are read already.
+#[inline]
+pub(super) fn read(slot: &Slot, flags: Flags, reason: Reason, p2mt: P2mType) -> Result<Request, Malformed> {
+    let bits = slot[4] >> 32;
+    let known = bits & GLA_VALID != 0 || keeps_old_value(reason);
+    let offset = slot[2];
+    if offset > 0xfff {
+        return Err(Malformed::Offset(offset));
+    }
+    Ok(Request {
+        reason,
+        flags,
+        vcpu: VcpuId(high(slot[0])),
+        gfn: Gfn(slot[1]),
+        offset: (offset & 0xfff) as u16,
+        gla: known.then_some(Gla(slot[3])),
+        p2mt,
+        rights: Rights::from_bits((bits & 7) as u8),
+    })
+}

@@ -1,0 +1,168 @@
+//! How each layout writes a request or a response into a slot. A slot is handled as 64-bit words, little endian in memory.
+//!
+//! | file | layout |
+//! |---|---|
+//! | [`mem_event`] | what both 40-byte layouts share: bytes 8 to 39 |
+//! | [`flags16`] | the seed's (2011): type and flags of 16 bits each |
+//! | [`flags32`] | Xen 4.2 to 4.4: flags of 32 bits, the ring says the type |
+//! | [`vm_event`] | `vm_event` version 7 (Xen 4.15 on): 400 bytes with a register file |
+//!
+//! Reading never fails for a response: what is not understood is kept as far as [`Response`] can, and the engine checks the
+//! rest. Reading a request gives [`Malformed`] where the engine on the other side speaks another layout.
+
+pub mod flags16;
+pub mod flags32;
+pub mod mem_event;
+pub mod vm_event;
+
+use crate::control::{Layout, Ring};
+use crate::event::{Request, Response};
+use crate::p2m::P2mType;
+use crate::page::HEADER;
+use crate::{number::PAGE_SIZE, wire};
+use std::fmt;
+
+impl Layout {
+    /// Bytes in a slot.
+    #[must_use]
+    pub const fn slot_bytes(self) -> usize {
+        match self {
+            Layout::Flags16 | Layout::Flags32 => 8 * mem_event::WORDS,
+            Layout::VmEvent7 => 8 * vm_event::WORDS,
+        }
+    }
+
+    /// Slots in a page: the largest power of two that fits behind the header.
+    #[must_use]
+    pub const fn max_slots(self) -> u32 {
+        let fit = (PAGE_SIZE - HEADER) / self.slot_bytes();
+        1 << fit.ilog2()
+    }
+}
+
+/// Why a slot is no request of this layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// The type field of `flags16`.
+    Type(u32),
+    /// The reason.
+    Reason(u32),
+    /// The p2m type.
+    P2mType(u32),
+    /// The offset in the frame.
+    Offset(u64),
+    /// The version of `vm_event`.
+    Version(u32),
+    /// The index of `vm_event`'s control register.
+    Register(u32),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::Type(number) => write!(f, "{number} is no ring's type"),
+            Malformed::Reason(number) => write!(f, "{number} is no reason on this ring"),
+            Malformed::P2mType(number) => write!(f, "{number} is no p2m type"),
+            Malformed::Offset(offset) => write!(f, "offset {offset:#x} is outside of a frame"),
+            Malformed::Version(number) => write!(f, "vm_event version {number} is not {}", wire::vm_event::VERSION),
+            Malformed::Register(number) => write!(f, "{number} is none of CR0, CR3, CR4"),
+        }
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// The bytes of a request.
+#[must_use]
+pub fn request_bytes(layout: Layout, ring: Ring, request: &Request) -> Vec<u8> {
+    match layout {
+        Layout::Flags16 => bytes(&flags16::request(ring, request)),
+        Layout::Flags32 => bytes(&flags32::request(request)),
+        Layout::VmEvent7 => bytes(&vm_event::request(request, None)),
+    }
+}
+
+/// The bytes of a response.
+#[must_use]
+pub fn response_bytes(layout: Layout, ring: Ring, response: &Response) -> Vec<u8> {
+    match layout {
+        Layout::Flags16 => bytes(&flags16::response(ring, response)),
+        Layout::Flags32 => bytes(&flags32::response(response)),
+        Layout::VmEvent7 => bytes(&vm_event::response(ring, response)),
+    }
+}
+
+/// A response from its bytes; missing bytes read as zero, further ones are not looked at.
+#[must_use]
+pub fn read_response(layout: Layout, ring: Ring, slot: &[u8]) -> Response {
+    match layout {
+        Layout::Flags16 => flags16::read_response(&words(slot)),
+        Layout::Flags32 => flags32::read_response(ring, &words(slot)),
+        Layout::VmEvent7 => vm_event::read_response(&words(slot)),
+    }
+}
+
+/// A request from its bytes; missing bytes read as zero, further ones are not looked at.
+///
+/// # Errors
+/// [`Malformed`] names the field that this layout does not know.
+pub fn read_request(layout: Layout, ring: Ring, slot: &[u8]) -> Result<Request, Malformed> {
+    match layout {
+        Layout::Flags16 => flags16::read_request(&words(slot)),
+        Layout::Flags32 => flags32::read_request(ring, &words(slot)),
+        Layout::VmEvent7 => vm_event::read_request(&words(slot)),
+    }
+}
+
+fn bytes<const N: usize>(words: &[u64; N]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut words = [0; N];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks(8)) {
+        let mut whole = [0; 8];
+        whole[..bytes.len()].copy_from_slice(bytes);
+        *word = u64::from_le_bytes(whole);
+    }
+    words
+}
+
+/// The low half of a word.
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+/// The high half of a word.
+#[inline]
+fn high(word: u64) -> u32 {
+    low(word >> 32)
+}
+
+/// Two halves as one word.
+#[inline]
+fn pair(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
+    Ok(match number {
+        0 => P2mType::RamRw,
+        1 => P2mType::Invalid,
+        2 => P2mType::RamLogdirty,
+        3 => P2mType::RamRo,
+        4 => P2mType::MmioDm,
+        5 => P2mType::MmioDirect,
+        6 => P2mType::PopulateOnDemand,
+        7 => P2mType::GrantMapRw,
+        8 => P2mType::GrantMapRo,
+        9 => P2mType::RamPagingOut,
+        10 => P2mType::RamPaged,
+        11 => P2mType::RamPagingIn,
+        12 => P2mType::RamShared,
+        13 => P2mType::RamBroken,
+        _ => return Err(Malformed::P2mType(number)),
+    })
+}
