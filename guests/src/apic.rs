@@ -1,0 +1,33 @@
+//! The local APIC, used for one thing: waking the other vCPUs.
+
+use core::ptr;
+
+/// Where it is after reset, inside the identity map.
+const BASE: usize = 0xfee0_0000;
+/// Spurious interrupt vector register; bit 8 switches the APIC on.
+const SPURIOUS: usize = 0xf0;
+/// Interrupt command register, low half; writing it sends.
+const COMMAND: usize = 0x300;
+/// Destination shorthand: all but this one. No list of APIC ids is needed.
+const ALL_OTHERS: u32 = 0b11 << 18;
+const ASSERT: u32 = 1 << 14;
+const INIT: u32 = 0b101 << 8;
+const STARTUP: u32 = 0b110 << 8;
+
+/// Resets all other vCPUs and starts them in 16-bit mode at `entry`, a page boundary below 1 MiB.
+///
+/// INIT, then SIPI twice, as Intel's manual says (SDM 3A, 9.4.4); a vCPU that is already running ignores the second.
+/// The manual's pauses between them are for silicon: QEMU keeps the order of what it was sent.
+pub fn start_others(entry: u64) {
+    let vector = u32::try_from(entry >> 12).expect("the entry is below 1 MiB");
+    assert!(vector < 0x100, "a SIPI can only name a page below 1 MiB");
+    write(SPURIOUS, 0x1ff);
+    write(COMMAND, ALL_OTHERS | ASSERT | INIT);
+    write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
+    write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
+}
+
+fn write(register: usize, value: u32) {
+    // SAFETY: the APIC's page is identity mapped, and nothing but this file uses it.
+    unsafe { ptr::write_volatile(ptr::with_exposed_provenance_mut::<u32>(BASE + register), value) };
+}
