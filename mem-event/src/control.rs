@@ -1,6 +1,6 @@
 //! Control operations and their arguments (Xen's domctl 56, `XENMEM_paging_op`, `XENMEM_access_op`, `XENMEM_sharing_op`).
 
-use crate::number::Gfn;
+use crate::number::{Gfn, VcpuId};
 use crate::rights::AccessType;
 use bincode::{Decode, Encode};
 use std::fmt;
@@ -64,6 +64,55 @@ pub enum NoConsumer {
     Crash = 1,
     /// The page is relaxed to `rwx` and the vCPU goes on; for the access ring only.
     Relax = 2,
+}
+
+/// A kind of CPU event, on the access ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+#[repr(u8)]
+pub enum CpuEventKind {
+    /// CR0 was written.
+    Cr0 = 0,
+    /// CR3 was written.
+    Cr3 = 1,
+    /// CR4 was written.
+    Cr4 = 2,
+    /// A model-specific register was written.
+    Msr = 3,
+    /// A breakpoint instruction is about to be delivered.
+    Int3 = 4,
+    /// One instruction was executed.
+    SingleStep = 5,
+}
+
+impl CpuEventKind {
+    /// All six.
+    pub const ALL: [CpuEventKind; 6] = [
+        CpuEventKind::Cr0,
+        CpuEventKind::Cr3,
+        CpuEventKind::Cr4,
+        CpuEventKind::Msr,
+        CpuEventKind::Int3,
+        CpuEventKind::SingleStep,
+    ];
+
+    /// Whether "on change only" means something: for the control registers (Xen ignores it for MSRs).
+    #[must_use]
+    pub fn has_old_value(self) -> bool {
+        matches!(self, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4)
+    }
+}
+
+/// How CPU events of a kind are reported (`HVMPME_mode_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
+#[repr(u8)]
+pub enum MonitorMode {
+    /// Not at all.
+    #[default]
+    Disabled = 0,
+    /// The vCPU runs on.
+    Async = 1,
+    /// The vCPU stops until the answer.
+    Sync = 2,
 }
 
 /// A control operation. What each needs and in which order it is refused stands in xen-facts of Xen 4.2 (`mem_event_domctl`).
@@ -147,5 +196,47 @@ pub enum Control {
     SetBudget {
         /// Frames.
         frames: u64,
+    },
+    /// Which CPU events are reported, and how.
+    Monitor {
+        /// The kind.
+        kind: CpuEventKind,
+        /// How.
+        mode: MonitorMode,
+        /// Only where the new value differs from the old (control registers).
+        on_change_only: bool,
+    },
+    /// Whether a vCPU's single steps are reported, as far as `Monitor` lets them (`DOMCTL_debug_op`).
+    SingleStep {
+        /// The vCPU.
+        vcpu: VcpuId,
+        /// On or off.
+        on: bool,
+    },
+    /// A foreign mapping of a frame begins: the frame stays where it is until `Unpin`.
+    Pin {
+        /// The frame.
+        gfn: Gfn,
+    },
+    /// A foreign mapping of a frame ends.
+    Unpin {
+        /// The frame.
+        gfn: Gfn,
+    },
+    /// Write-protect a frame so that it can be shared; its handle is the `Outcome::Value`.
+    NominateShare {
+        /// The frame.
+        gfn: Gfn,
+    },
+    /// Make two nominated frames of equal content (the caller has compared) one.
+    Share {
+        /// The frame whose memory stays.
+        source: Gfn,
+        /// Its handle.
+        source_handle: u64,
+        /// The frame whose memory goes back.
+        client: Gfn,
+        /// Its handle.
+        client_handle: u64,
     },
 }

@@ -31,7 +31,7 @@ pub enum Outcome {
     Wait(WaitReason),
     /// A foreign caller must try again, at the latest after [`Effect::RetryForeign`].
     Retry(Errno),
-    /// The operation is refused; the state is unchanged.
+    /// The operation is refused; the state is unchanged (but for a request that tells the helper of ENOMEM).
     Refused(Errno, String),
     /// The domain has crashed or is gone; nothing of it runs again.
     Crashed,
@@ -70,10 +70,25 @@ pub enum Effect {
     Map(Gfn),
     /// Give the frame's memory back to the host.
     Punch(Gfn),
-    /// Write the content that came with `Prep` into the frame, unmapped; report `FillFailed` if that fails.
+    /// Write the content that came with `Prep` into the frame, unmapped. If that fails, report `FillFailed` at once and leave
+    /// the rest of this step's effects undone.
     Fill(Gfn),
     /// Give the frame zeroed memory and map it.
     Zero(Gfn),
+    /// Two frames show the same memory from now on, write-protected: the client's own goes back to the host.
+    Share {
+        /// Whose memory stays.
+        source: Gfn,
+        /// Who shows it too.
+        client: Gfn,
+    },
+    /// A shared frame is ordinary memory again and may be written.
+    Unshare {
+        /// The frame.
+        gfn: Gfn,
+        /// Others still show the memory: this frame gets a copy of its own.
+        copy: bool,
+    },
     /// Rights were reduced: no late access may pass once the operation is answered.
     Tighten {
         /// First frame.

@@ -1,6 +1,6 @@
 //! What the engine is told.
 
-use crate::control::{Control, Ring};
+use crate::control::{Control, CpuEventKind, Ring};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
@@ -46,6 +46,23 @@ pub struct Access {
     pub rip: u64,
 }
 
+/// Something that happened to a vCPU's registers or instruction stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct CpuEvent {
+    /// What.
+    pub kind: CpuEventKind,
+    /// The register's new value; 0 for breakpoints and single steps.
+    pub value: u64,
+    /// The register's old value; 0 where there is none.
+    pub old: u64,
+    /// The number of the model-specific register; 0 else.
+    pub msr: u32,
+    /// The instruction's linear address.
+    pub rip: Gla,
+    /// The frame of that address; 0 where it is not known.
+    pub gfn: Gfn,
+}
+
 /// One step of the engine: everything that can change its state is one of these, so a list of them replays a run.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Input {
@@ -68,6 +85,27 @@ pub enum Input {
     },
     /// A control operation.
     Control(Control),
+    /// A CPU event, or the same once more after a wake. A register already has its new value; a breakpoint is not delivered yet,
+    /// and `Proceed` means that the guest gets it.
+    CpuEvent {
+        /// Who.
+        vcpu: VcpuId,
+        /// What.
+        event: CpuEvent,
+    },
+    /// A vCPU gives a frame of its own back (ballooning in guest context): it may have to wait, and then says so again.
+    Balloon {
+        /// Who.
+        vcpu: VcpuId,
+        /// The frame.
+        gfn: Gfn,
+    },
+    /// A vCPU does something else than it queued for (it took an interrupt and runs on, it was reset): it gives up its place,
+    /// and what was set aside for it. What it wants later it asks for anew. A request that is out is not taken back.
+    Abandon {
+        /// Who.
+        vcpu: VcpuId,
+    },
     /// Frames that hold no memory yet (found when paging begins): the first touch populates them.
     Unpopulated {
         /// First frame.

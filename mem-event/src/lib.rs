@@ -19,6 +19,14 @@
 //! | [`p2m`] | the type and the access rights of each guest frame |
 //! | [`event`] | the one request type and the one response type |
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
+//! | [`domain`] | the engine: its state and the one dispatch into it |
+//! | `channel`, `vcpu` | claims, slots, queues; what a vCPU waits for |
+//! | `access`, `foreign`, `monitor` | what makes events: accesses of vCPUs, of others, CPU events |
+//! | `paging`, `populate`, `sharing` | what a frame's type asks for |
+//! | `response` | what a consumer may change |
+//! | `lifecycle`, `operations` | rings begin and end; the other control operations |
+//! | `invariants` | what holds between two steps |
+//! | [`published`] | the rights that pass without the engine |
 //! | [`control`] | control operations and their arguments |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`] | the shared page: this crate's one unsafe file |
@@ -27,27 +35,45 @@
 //! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`message`] | the bytes of the control socket |
 
+mod access;
+mod channel;
 pub mod control;
+pub mod domain;
 pub mod effect;
 pub mod errno;
 pub mod event;
+mod foreign;
 pub mod input;
+mod invariants;
+mod lifecycle;
 pub mod message;
+mod monitor;
 pub mod number;
+mod operations;
 pub mod p2m;
 pub mod page;
+mod paging;
+mod populate;
+pub mod published;
+mod response;
 pub mod rights;
 pub mod ring;
+mod sharing;
 pub mod taken;
+mod vcpu;
 pub mod wire;
 
-pub use control::{Control, Layout, NoConsumer, Ring};
+pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
+pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;
 pub use event::{Flags, Reason, Request, Response};
-pub use input::{Access, AccessSource, DomainConfig, Input};
+pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input};
+pub use invariants::DomainState;
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
+pub use operations::SET_ACCESS_SPAN;
 pub use p2m::P2mType;
 pub use page::RingPage;
+pub use published::PublishedRights;
 pub use rights::{AccessType, Rights};
 pub use ring::{Back, Broken, Front, FrontState};

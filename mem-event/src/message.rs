@@ -10,7 +10,7 @@
 //! payload is a sentence in UTF-8. The reply to `Enable` carries three descriptors (`SCM_RIGHTS`): the ring page's memory
 //! file, the eventfd that the engine signals, the eventfd that the consumer signals.
 
-use crate::control::{Control, Layout, NoConsumer, Ring};
+use crate::control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 use crate::errno::Errno;
 use crate::number::{Gfn, PAGE_SIZE, VcpuId};
 use crate::rights::AccessType;
@@ -230,6 +230,20 @@ impl<'a> Packet<'a> {
             .ok_or_else(|| Malformed(format!("no access type {}", self.arguments[index])))
     }
 
+    fn cpu_event(&self) -> Result<CpuEventKind, Malformed> {
+        let kind = CpuEventKind::ALL.get(usize::from(self.u8(0)?));
+        kind.copied().ok_or_else(|| Malformed(format!("no CPU event {}", self.arguments[0])))
+    }
+
+    fn mode(&self) -> Result<MonitorMode, Malformed> {
+        match self.u8(1)? {
+            0 => Ok(MonitorMode::Disabled),
+            1 => Ok(MonitorMode::Async),
+            2 => Ok(MonitorMode::Sync),
+            other => Err(Malformed(format!("no monitor mode {other}"))),
+        }
+    }
+
     fn flag(&self, index: usize) -> Result<bool, Malformed> {
         match self.arguments[index] {
             0 => Ok(false),
@@ -274,6 +288,16 @@ fn control_parts(control: &Control) -> (u16, [u64; 5]) {
         Control::Prep { gfn, buffer } => (26, [gfn.0, u64::from(*buffer), 0, 0, 0]),
         Control::Drop { gfn } => (27, [gfn.0, 0, 0, 0, 0]),
         Control::SetBudget { frames } => (28, [*frames, 0, 0, 0, 0]),
+        Control::Monitor { kind, mode, on_change_only } => {
+            (29, [*kind as u64, *mode as u64, u64::from(*on_change_only), 0, 0])
+        }
+        Control::SingleStep { vcpu, on } => (30, [u64::from(vcpu.0), u64::from(*on), 0, 0, 0]),
+        Control::Pin { gfn } => (31, [gfn.0, 0, 0, 0, 0]),
+        Control::Unpin { gfn } => (32, [gfn.0, 0, 0, 0, 0]),
+        Control::NominateShare { gfn } => (33, [gfn.0, 0, 0, 0, 0]),
+        Control::Share { source, source_handle, client, client_handle } => {
+            (34, [source.0, *source_handle, client.0, *client_handle, 0])
+        }
     }
 }
 
@@ -310,6 +334,17 @@ fn parse_control(packet: &Packet<'_>) -> Result<Control, Malformed> {
         26 => Control::Prep { gfn, buffer: packet.flag(1)? },
         27 => Control::Drop { gfn },
         28 => Control::SetBudget { frames: packet.arguments[0] },
+        29 => Control::Monitor { kind: packet.cpu_event()?, mode: packet.mode()?, on_change_only: packet.flag(2)? },
+        30 => Control::SingleStep { vcpu: VcpuId(packet.u32(0)?), on: packet.flag(1)? },
+        31 => Control::Pin { gfn },
+        32 => Control::Unpin { gfn },
+        33 => Control::NominateShare { gfn },
+        34 => Control::Share {
+            source: gfn,
+            source_handle: packet.arguments[1],
+            client: Gfn(packet.arguments[2]),
+            client_handle: packet.arguments[3],
+        },
         other => return Err(Malformed(format!("no operation {other}"))),
     })
 }

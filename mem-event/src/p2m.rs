@@ -1,6 +1,10 @@
 //! The type and the access rights of each guest frame.
 
+use crate::number::Gfn;
+use crate::published::PublishedRights;
+use crate::rights::{AccessType, Rights};
 use bincode::{Decode, Encode};
+use std::sync::Arc;
 
 /// What a guest frame is, with the numbers that Xen puts on the wire (`p2m_type_t` from af518d3ea1 on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
@@ -35,4 +39,109 @@ pub enum P2mType {
     RamShared = 12,
     /// Broken memory.
     RamBroken = 13,
+}
+
+impl P2mType {
+    /// Whether the pager has, or is about to have, the frame's content (`p2m_is_paging`).
+    #[must_use]
+    pub fn is_paging(self) -> bool {
+        matches!(self, P2mType::RamPagingOut | P2mType::RamPaged | P2mType::RamPagingIn)
+    }
+}
+
+/// What the p2m holds for one guest frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub kind: P2mType,
+    pub access: AccessType,
+    /// Memory is behind the frame now.
+    pub held: bool,
+    /// The access type was chosen for this frame, so the domain's default does not replace it.
+    pub chosen: bool,
+    /// Foreign mappings; a pinned frame is neither nominated, evicted, shared nor dropped.
+    pub pins: u8,
+}
+
+impl Entry {
+    /// What every number outside of RAM reads as: somebody else's, and no event.
+    const OUTSIDE: Entry =
+        Entry { kind: P2mType::MmioDm, access: AccessType::Rwx, held: false, chosen: false, pins: 0 };
+
+    const RAM: Entry = Entry { kind: P2mType::RamRw, held: true, ..Entry::OUTSIDE };
+
+    pub fn is_ram(self) -> bool {
+        self.kind != P2mType::MmioDm
+    }
+
+    /// The rights that pass without the engine.
+    pub fn passing(self) -> Rights {
+        match self.kind {
+            P2mType::RamRw if self.held => self.access.rights(),
+            P2mType::RamShared if self.held => self.access.rights().without(Rights::W),
+            _ => Rights::NONE,
+        }
+    }
+}
+
+/// The table itself: flat, one entry a frame number, and its published shadow.
+#[derive(Debug)]
+pub(crate) struct P2m {
+    entries: Vec<Entry>,
+    published: Arc<PublishedRights>,
+}
+
+impl P2m {
+    /// A table in which the given ranges are ordinary memory.
+    ///
+    /// # Errors
+    /// A sentence, where the ranges are empty, out of order, overlap, or reach above [`P2m::LARGEST`] frames.
+    pub fn new(ram: &[(Gfn, u64)]) -> Result<P2m, String> {
+        let mut end = 0;
+        for (first, count) in ram {
+            if *count == 0 || first.0 < end {
+                return Err(format!("RAM range of {count} frames at {first}: empty, out of order or overlapping"));
+            }
+            end = first.0.checked_add(*count).filter(|end| *end <= P2m::LARGEST).ok_or_else(|| {
+                format!("RAM range of {count} frames at {first} reaches above frame {:#x}", P2m::LARGEST)
+            })?;
+        }
+        let size = usize::try_from(end).map_err(|_| "no room for the p2m on this host".to_string())?;
+        let mut p2m = P2m { entries: vec![Entry::OUTSIDE; size], published: Arc::new(PublishedRights::new(size)) };
+        for (first, count) in ram {
+            for gfn in first.0..first.0 + count {
+                p2m.set(Gfn(gfn), Entry::RAM);
+            }
+        }
+        Ok(p2m)
+    }
+
+    /// Frame numbers stay below this: 256 GiB of guest-physical space.
+    const LARGEST: u64 = 1 << 26;
+
+    pub fn published(&self) -> &Arc<PublishedRights> {
+        &self.published
+    }
+
+    /// The number after the last frame's.
+    pub fn end(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    #[inline]
+    pub fn get(&self, gfn: Gfn) -> Entry {
+        usize::try_from(gfn.0).ok().and_then(|at| self.entries.get(at)).copied().unwrap_or(Entry::OUTSIDE)
+    }
+
+    /// Replaces a frame's entry and publishes what it lets pass.
+    pub fn set(&mut self, gfn: Gfn, entry: Entry) {
+        let at = usize::try_from(gfn.0).unwrap_or(usize::MAX);
+        assert!(at < self.entries.len(), "frame {gfn} has no p2m entry");
+        self.entries[at] = entry;
+        self.published.publish(gfn, entry.passing());
+    }
+
+    /// All entries, in order of their frames.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
 }

@@ -1,0 +1,118 @@
+//! Accesses of vCPUs: the access rights first, then what the frame's type asks for, in one pass as in Xen's nested page fault.
+
+use crate::control::{NoConsumer, Ring};
+use crate::domain::Domain;
+use crate::effect::{Effects, Outcome, WaitReason};
+use crate::errno::Errno;
+use crate::event::{Flags, Reason, Request};
+use crate::input::Access;
+use crate::number::{Gfn, VcpuId};
+use crate::p2m::{Entry, P2mType};
+use crate::rights::{AccessType, Rights};
+use std::ops::ControlFlow;
+
+impl Domain {
+    /// A vCPU is about to access a frame, or looks again after a wake: [`crate::Input::Access`] without the wrapping.
+    pub fn access(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+        if let Some(outcome) = self.stopped(vcpu) {
+            return outcome;
+        }
+        if let Err(sentence) = check(access) {
+            return Outcome::Refused(Errno::EINVAL, sentence);
+        }
+        let outcome = self.look(vcpu, access, effects);
+        self.return_grants(vcpu, effects);
+        self.end_step(effects);
+        outcome
+    }
+
+    fn look(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+        let mut entry = self.p2m.get(access.gfn);
+        if entry.passing().contains(access.rights) || !entry.is_ram() {
+            return Outcome::Proceed;
+        }
+        if matches!(entry.kind, P2mType::PopulateOnDemand | P2mType::Invalid) {
+            if let ControlFlow::Break(outcome) = self.first_touch(vcpu, access.gfn, effects) {
+                return outcome;
+            }
+            entry = self.p2m.get(access.gfn);
+        }
+        // Only a frame that is there has rights to violate; one that is paged out is checked when it is back.
+        if entry.held
+            && !entry.access.rights().contains(access.rights)
+            && let ControlFlow::Break(outcome) = self.violation(vcpu, access, entry, effects)
+        {
+            return outcome;
+        }
+        match entry.kind {
+            kind if kind.is_paging() => self.populate(vcpu, access.gfn, effects),
+            P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare(vcpu, access.gfn, effects),
+            _ => Outcome::Proceed,
+        }
+    }
+
+    /// `p2m_mem_access_check`: `Continue` where the access goes on to the checks of the frame's type ("promoted").
+    fn violation(
+        &mut self,
+        vcpu: VcpuId,
+        access: &Access,
+        entry: Entry,
+        effects: &mut Effects,
+    ) -> ControlFlow<Outcome> {
+        let mut entry = entry;
+        if entry.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {
+            entry.access = AccessType::Rw;
+            self.p2m.set(access.gfn, entry);
+            if AccessType::Rw.rights().contains(access.rights) {
+                return ControlFlow::Continue(());
+            }
+        }
+        let channel = &self.channels[Ring::Access.index()];
+        if !channel.has_consumer() && channel.account.policy == NoConsumer::Relax {
+            self.set_rights(access.gfn, AccessType::Rwx);
+            return ControlFlow::Continue(());
+        }
+        let claim = match self.claim(vcpu, Ring::Access, effects) {
+            Ok(claim) => claim,
+            Err(outcome) => return ControlFlow::Break(outcome),
+        };
+        let mut request = violation_request(vcpu, access);
+        if entry.access == AccessType::N2rwx {
+            self.set_rights(access.gfn, AccessType::Rwx);
+            self.put(Ring::Access, claim, request, effects);
+            return ControlFlow::Continue(());
+        }
+        request.flags = Flags::VCPU_PAUSED;
+        self.pause(vcpu, Ring::Access, access.gfn);
+        self.put(Ring::Access, claim, request, effects);
+        ControlFlow::Break(Outcome::Wait(WaitReason::Answer(Ring::Access)))
+    }
+
+    fn set_rights(&mut self, gfn: Gfn, access: AccessType) {
+        let entry = self.p2m.get(gfn);
+        self.p2m.set(gfn, Entry { access, ..entry });
+    }
+}
+
+pub(crate) fn check(access: &Access) -> Result<(), String> {
+    if access.offset >= 4096 {
+        return Err(format!("offset {} in a frame of 4096 bytes", access.offset));
+    }
+    if access.rights.is_empty() {
+        return Err("an access that wants no rights".to_string());
+    }
+    Ok(())
+}
+
+fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
+    Request {
+        reason: Reason::Violation,
+        flags: Flags::NONE,
+        vcpu,
+        gfn: access.gfn,
+        offset: access.offset,
+        gla: access.gla,
+        p2mt: P2mType::RamRw,
+        rights: access.rights,
+    }
+}

@@ -1,0 +1,273 @@
+//! One kind of channel, of which a domain has three: the ring, its claims, and the vCPUs that wait for it.
+//!
+//! A slot is held from claim to response: claimed, then put, then outstanding until the engine takes an answer. So
+//! `free - targets - foreigners >= 0` always, and a put after a claim cannot fail. The counters are the engine's own; nothing
+//! that a consumer writes changes them, except that a response it may give frees one slot.
+//!
+//! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
+//! consumer. A slot that comes free is claimed for the oldest before it is woken, so nobody takes it from under its feet.
+
+use crate::control::{Layout, NoConsumer, Ring};
+use crate::event::{Flags, Request, Response};
+use crate::number::VcpuId;
+use crate::page::RingPage;
+use crate::ring::Front;
+use std::collections::VecDeque;
+
+/// Where a ring stands in its life.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Standing {
+    /// Never enabled, or ended.
+    #[default]
+    Absent,
+    /// A consumer holds it.
+    Live,
+    /// It takes no more claims and ends when the last answer is in.
+    Draining,
+    /// Its consumer went away; what was not answered is kept for the successor.
+    Lost,
+    /// Its consumer wrote nonsense.
+    Broken(String),
+}
+
+/// A slot that is promised to somebody. Only [`Channel::put`] and [`Channel::cancel`] take it.
+#[derive(Debug)]
+#[must_use = "a claim that is neither put nor cancelled holds its slot for ever"]
+pub(crate) struct Claim {
+    foreign: bool,
+    /// Which life of the ring it belongs to: a claim that outlives its ring is void.
+    life: u64,
+}
+
+/// What a claim comes to.
+#[derive(Debug)]
+pub(crate) enum Claimed {
+    Slot(Claim),
+    Full,
+    NoConsumer,
+}
+
+/// Everything about a channel but the page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub standing: Standing,
+    pub policy: NoConsumer,
+    pub layout: Layout,
+    pub slots: u32,
+    /// Put and not answered, oldest first.
+    pub outstanding: VecDeque<Request>,
+    /// Claims of the domain's vCPUs that are not put yet; between steps, those granted to woken vCPUs.
+    pub targets: u32,
+    /// Claims of others that are not put yet; between steps, none.
+    pub foreigners: u32,
+    pub queue: VecDeque<VcpuId>,
+    life: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Channel {
+    ring: Ring,
+    pub account: Account,
+    front: Option<Front>,
+    page: Option<RingPage>,
+}
+
+impl Channel {
+    pub fn new(ring: Ring) -> Channel {
+        let account = Account {
+            standing: Standing::Absent,
+            policy: NoConsumer::Wait,
+            layout: Layout::default(),
+            slots: 0,
+            outstanding: VecDeque::with_capacity(64),
+            targets: 0,
+            foreigners: 0,
+            queue: VecDeque::new(),
+            life: 0,
+        };
+        Channel { ring, account, front: None, page: None }
+    }
+
+    /// The page for the next [`Channel::open`].
+    pub fn supply(&mut self, page: RingPage) {
+        self.page = Some(page);
+    }
+
+    /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page.
+    ///
+    /// # Errors
+    /// A sentence, where the page or the number of slots will not do; nothing has changed then.
+    pub fn open(&mut self, layout: Layout, slots: u32) -> Result<(), String> {
+        let page = self.page.take().unwrap_or_else(RingPage::heap);
+        let front = Front::new(page, self.ring, layout, slots)?;
+        self.account.standing = Standing::Live;
+        self.account.layout = layout;
+        self.account.slots = front.slots();
+        self.front = Some(front);
+        Ok(())
+    }
+
+    /// Ends the ring; its claims are void, its requests forgotten. The queue is the caller's to wake.
+    pub fn close(&mut self) {
+        self.front = None;
+        let account = &mut self.account;
+        account.standing = Standing::Absent;
+        account.slots = 0;
+        account.outstanding.clear();
+        account.targets = 0;
+        account.foreigners = 0;
+        account.life += 1;
+    }
+
+    /// The consumer is gone or not to be trusted: the page goes, the requests stay, promises to woken vCPUs are void.
+    pub fn bereave(&mut self, standing: Standing) {
+        self.front = None;
+        self.account.standing = standing;
+        self.revoke();
+    }
+
+    /// Takes no more claims; the ring ends when nothing is outstanding.
+    pub fn drain(&mut self) {
+        self.account.standing = Standing::Draining;
+        self.revoke();
+    }
+
+    fn revoke(&mut self) {
+        self.account.targets = 0;
+        self.account.foreigners = 0;
+        self.account.life += 1;
+    }
+
+    pub fn has_consumer(&self) -> bool {
+        self.account.standing == Standing::Live
+    }
+
+    /// Slots that nobody holds: neither outstanding nor claimed.
+    pub fn available(&self) -> u32 {
+        let account = &self.account;
+        let held = u32::try_from(account.outstanding.len()).unwrap_or(u32::MAX) + account.targets + account.foreigners;
+        assert!(held <= account.slots, "{held} slots are held of {}", account.slots);
+        account.slots - held
+    }
+
+    /// A claim of one of the domain's vCPUs, which waits where there is no room.
+    pub fn claim(&mut self) -> Claimed {
+        if !self.has_consumer() {
+            return Claimed::NoConsumer;
+        }
+        if self.available() == 0 {
+            return Claimed::Full;
+        }
+        self.account.targets += 1;
+        Claimed::Slot(Claim { foreign: false, life: self.account.life })
+    }
+
+    /// A claim of anybody else, who cannot wait: it leaves a slot for the guest (unless the ring has only one) and never
+    /// overtakes a waiting vCPU.
+    pub fn claim_foreign(&mut self) -> Claimed {
+        if !self.has_consumer() {
+            return Claimed::NoConsumer;
+        }
+        let reserve = u32::from(self.account.slots > 1);
+        if self.available() <= reserve || !self.account.queue.is_empty() {
+            return Claimed::Full;
+        }
+        self.account.foreigners += 1;
+        Claimed::Slot(Claim { foreign: true, life: self.account.life })
+    }
+
+    /// Claims a slot for the oldest waiter, where there is both.
+    pub fn grant(&mut self) -> Option<VcpuId> {
+        if !self.has_consumer() || self.account.queue.is_empty() || self.available() == 0 {
+            return None;
+        }
+        self.account.targets += 1;
+        self.account.queue.pop_front()
+    }
+
+    /// The claim that was made when its holder was woken.
+    pub fn redeem(&mut self) -> Claim {
+        assert!(self.account.targets > 0, "a slot was granted and is not accounted for");
+        Claim { foreign: false, life: self.account.life }
+    }
+
+    /// Gives a claim's slot back. Void claims are forgotten.
+    pub fn cancel(&mut self, claim: Claim) {
+        self.discharge(&claim);
+    }
+
+    /// Writes a request into the claimed slot and returns the slot's number, or `None` where the claim outlived its ring.
+    pub fn put(&mut self, claim: Claim, request: &Request) -> Option<u32> {
+        if !self.discharge(&claim) {
+            return None;
+        }
+        self.write(request)
+    }
+
+    fn discharge(&mut self, claim: &Claim) -> bool {
+        if claim.life != self.account.life {
+            return false;
+        }
+        let count = if claim.foreign { &mut self.account.foreigners } else { &mut self.account.targets };
+        assert!(*count > 0, "more claims are given back than were made");
+        *count -= 1;
+        true
+    }
+
+    fn write(&mut self, request: &Request) -> Option<u32> {
+        let slot = self.front.as_mut()?.put(request);
+        self.account.outstanding.push_back(*request);
+        Some(slot)
+    }
+
+    /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
+    pub fn put_again(&mut self) -> Option<(u32, Request)> {
+        let request = self.account.outstanding.pop_front()?;
+        self.write(&request).map(|slot| (slot, request))
+    }
+
+    /// Looks once at how many responses the consumer says there are.
+    ///
+    /// # Errors
+    /// A sentence, where it moved its index further than requests are outstanding.
+    #[inline]
+    pub fn look(&mut self, taken: &mut Vec<u8>) -> Result<(), String> {
+        match &mut self.front {
+            Some(front) => front.look(taken).map(|_| ()).map_err(|broken| broken.to_string()),
+            None => Ok(()),
+        }
+    }
+
+    /// One response of those that the look saw, with the request it answers taken off the books.
+    #[inline]
+    pub fn take(&mut self, taken: &mut Vec<u8>) -> Option<(u32, Response, Option<Request>)> {
+        let (slot, response) = self.front.as_mut()?.take(taken)?;
+        let request = self.settle(&response);
+        Some((slot, response, request))
+    }
+
+    /// Takes the request off the books that a response answers: the one with its vCPU and frame, else the foreign one with its
+    /// frame. A response that answers none still frees one slot: that of a request which stops nobody, else the oldest.
+    fn settle(&mut self, response: &Response) -> Option<Request> {
+        let outstanding = &mut self.account.outstanding;
+        let pauses = response.flags.contains(Flags::VCPU_PAUSED);
+        let same = |request: &Request| request.gfn == response.gfn && request.vcpu.0 == response.vcpu;
+        let exact = |request: &Request| same(request) && request.flags.contains(Flags::VCPU_PAUSED) == pauses;
+        let foreign = |request: &Request| request.gfn == response.gfn && request.flags.contains(Flags::FOREIGN);
+        if outstanding.front().is_some_and(exact) {
+            return outstanding.pop_front();
+        }
+        let found = outstanding.iter().position(exact).or_else(|| outstanding.iter().position(same));
+        if let Some(at) = found.or_else(|| outstanding.iter().position(foreign)) {
+            return outstanding.remove(at);
+        }
+        let idle = outstanding.iter().position(|request| !request.flags.contains(Flags::VCPU_PAUSED));
+        assert!(outstanding.remove(idle.unwrap_or(0)).is_some(), "a response was taken and none was due");
+        None
+    }
+
+    /// What the page's own counters say is free; for the check of invariants.
+    pub fn free_by_page(&self) -> Option<u32> {
+        self.front.as_ref().map(Front::free)
+    }
+}

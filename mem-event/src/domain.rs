@@ -1,0 +1,275 @@
+//! The domain: what the engine keeps of one guest, and the one dispatch into it.
+//!
+//! Every step is [`Domain::apply`]: it takes an [`Input`], changes the state, appends [`Effects`] and answers an [`Outcome`].
+//! The effects of a step are carried out, in order, before the next step's.
+
+use crate::channel::{Channel, Claim, Claimed, Standing};
+use crate::control::{NoConsumer, Ring};
+use crate::effect::{Effect, Effects, Outcome, WaitReason};
+use crate::errno::Errno;
+use crate::event::Request;
+use crate::input::{DomainConfig, Input};
+use crate::message::Info;
+use crate::monitor::Monitor;
+use crate::number::{Gfn, VcpuId};
+use crate::p2m::{P2m, P2mType};
+use crate::page::RingPage;
+use crate::populate::Frames;
+use crate::published::PublishedRights;
+use crate::rights::AccessType;
+use crate::sharing::Shares;
+use crate::vcpu::{Vcpu, Wait};
+use std::sync::Arc;
+
+/// Whether the domain lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Alive,
+    /// It crashed, and why. Control operations still work, as in Xen.
+    Crashed(String),
+    /// It is being torn down.
+    Dying,
+}
+
+/// One guest's memory events: three channels, the p2m, the vCPUs and the frame budget.
+#[derive(Debug)]
+pub struct Domain {
+    pub(crate) config: DomainConfig,
+    pub(crate) life: Life,
+    pub(crate) channels: [Channel; 3],
+    pub(crate) vcpus: Vec<Vcpu>,
+    pub(crate) p2m: P2m,
+    pub(crate) frames: Frames,
+    pub(crate) shares: Shares,
+    pub(crate) monitor: Monitor,
+    pub(crate) default_access: AccessType,
+    /// A foreign caller was told to try again.
+    pub(crate) foreign_waits: bool,
+    /// This step made room that a foreign caller may have waited for.
+    pub(crate) room: bool,
+}
+
+impl Domain {
+    /// A domain whose RAM holds memory everywhere, with all rights, no ring and no budget.
+    ///
+    /// # Errors
+    /// A sentence, where the number of vCPUs is not 1 to 4096 or the RAM ranges are empty, unordered, overlapping or too high.
+    pub fn new(config: DomainConfig) -> Result<Domain, String> {
+        if !(1..=4096).contains(&config.vcpus) {
+            return Err(format!("{} vCPUs where 1 to 4096 are possible", config.vcpus));
+        }
+        let p2m = P2m::new(&config.ram)?;
+        let resident = config.ram.iter().map(|(_, count)| count).sum();
+        Ok(Domain {
+            vcpus: vec![Vcpu::default(); config.vcpus as usize],
+            config,
+            life: Life::Alive,
+            channels: Ring::ALL.map(Channel::new),
+            p2m,
+            frames: Frames::new(resident),
+            shares: Shares::default(),
+            monitor: Monitor::default(),
+            default_access: AccessType::Rwx,
+            foreign_waits: false,
+            room: false,
+        })
+    }
+
+    /// Hands over the page on which the next `Enable` of this ring builds it; without one the engine takes memory of its own.
+    pub fn supply(&mut self, ring: Ring, page: RingPage) {
+        self.channel(ring).supply(page);
+    }
+
+    /// One step. Effects are appended; the caller clears the list between steps.
+    pub fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
+        match input {
+            Input::Access { vcpu, access } => self.access(*vcpu, access, effects),
+            Input::Foreign { access } => self.foreign(access, effects),
+            Input::Kick { ring } => self.kick(*ring, effects),
+            Input::Control(control) => self.control(control, effects),
+            Input::Unpopulated { first, count } => self.unpopulated(*first, *count, effects),
+            Input::FillFailed { gfn } => self.fill_failed(*gfn, effects),
+            Input::ConsumerLost { ring } => self.consumer_lost(*ring, effects),
+            Input::Destroy => self.destroy(effects),
+            Input::CpuEvent { vcpu, event } => self.cpu_event(*vcpu, event, effects),
+            Input::Balloon { vcpu, gfn } => self.balloon(*vcpu, *gfn, effects),
+            Input::Abandon { vcpu } => self.abandon(*vcpu, effects),
+        }
+    }
+
+    /// The table that the fast path reads: per frame the rights that pass without the engine.
+    #[must_use]
+    pub fn rights(&self) -> Arc<PublishedRights> {
+        Arc::clone(self.p2m.published())
+    }
+
+    /// The domain's figures.
+    #[must_use]
+    pub fn info(&self) -> Info {
+        Info {
+            vcpus: u64::from(self.config.vcpus),
+            frames: self.config.ram.iter().map(|(_, count)| count).sum(),
+            resident: self.frames.resident,
+            paged: self.frames.paged,
+            budget: self.frames.budget,
+        }
+    }
+
+    /// What a vCPU waits for; `None` while it runs, and for a vCPU that does not exist.
+    #[must_use]
+    pub fn waiting(&self, vcpu: VcpuId) -> Option<WaitReason> {
+        match self.vcpus.get(vcpu.0 as usize)?.wait {
+            Wait::Nothing => None,
+            Wait::Paused(ring) => Some(WaitReason::Answer(ring)),
+            Wait::Queued(ring) if self.channels[ring.index()].has_consumer() => Some(WaitReason::Slot(ring)),
+            Wait::Queued(ring) => Some(WaitReason::Consumer(ring)),
+            Wait::Frame => Some(WaitReason::Frame),
+        }
+    }
+
+    /// How many events hold a vCPU paused: 0 or 1, since a paused vCPU makes no further event.
+    #[must_use]
+    pub fn pause_count(&self, vcpu: VcpuId) -> u32 {
+        u32::from(matches!(self.waiting(vcpu), Some(WaitReason::Answer(_))))
+    }
+
+    /// The type of a frame; `MmioDm` outside of RAM.
+    #[must_use]
+    pub fn p2m_type(&self, gfn: Gfn) -> P2mType {
+        self.p2m.get(gfn).kind
+    }
+
+    /// The access type of a frame; `Rwx` outside of RAM.
+    #[must_use]
+    pub fn access_type(&self, gfn: Gfn) -> AccessType {
+        self.p2m.get(gfn).access
+    }
+
+    /// Slots of a ring that nobody holds, 0 where there is no ring.
+    #[must_use]
+    pub fn free_slots(&self, ring: Ring) -> u32 {
+        self.channels[ring.index()].available()
+    }
+
+    /// Why a ring takes no more requests, where its consumer broke it.
+    #[must_use]
+    pub fn broken(&self, ring: Ring) -> Option<&str> {
+        match &self.channels[ring.index()].account.standing {
+            Standing::Broken(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn channel(&mut self, ring: Ring) -> &mut Channel {
+        &mut self.channels[ring.index()]
+    }
+
+    pub(crate) fn vcpu(&mut self, vcpu: VcpuId) -> &mut Vcpu {
+        &mut self.vcpus[vcpu.0 as usize]
+    }
+
+    /// What a vCPU gets to hear before anything is looked at: the domain is gone, the vCPU does not exist, or it is stopped.
+    #[inline]
+    pub(crate) fn stopped(&self, vcpu: VcpuId) -> Option<Outcome> {
+        if self.life != Life::Alive {
+            return Some(Outcome::Crashed);
+        }
+        match self.vcpus.get(vcpu.0 as usize) {
+            None => Some(Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"))),
+            Some(it) if it.wait == Wait::Nothing => None,
+            Some(_) => self.waiting(vcpu).map(Outcome::Wait),
+        }
+    }
+
+    /// A slot for a vCPU's request. Where there is none the vCPU stands in the queue, and `Err` is what it does instead.
+    pub(crate) fn claim(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Result<Claim, Outcome> {
+        if self.vcpu(vcpu).slot == Some(ring) {
+            self.vcpu(vcpu).slot = None;
+            return Ok(self.channel(ring).redeem());
+        }
+        match self.channel(ring).claim() {
+            Claimed::Slot(claim) => Ok(claim),
+            Claimed::Full => Err(self.queue_up(vcpu, ring)),
+            Claimed::NoConsumer => Err(self.without_consumer(vcpu, ring, effects)),
+        }
+    }
+
+    fn without_consumer(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Outcome {
+        let account = &self.channels[ring.index()].account;
+        // A draining ring decides what follows when it has ended.
+        if account.policy == NoConsumer::Crash && account.standing != Standing::Draining {
+            return self.crash(format!("vCPU {vcpu} needs the {ring} ring, which has no consumer"), effects);
+        }
+        self.queue_up(vcpu, ring)
+    }
+
+    fn queue_up(&mut self, vcpu: VcpuId, ring: Ring) -> Outcome {
+        self.vcpu(vcpu).wait = Wait::Queued(ring);
+        let channel = self.channel(ring);
+        channel.account.queue.push_back(vcpu);
+        Outcome::Wait(if channel.has_consumer() { WaitReason::Slot(ring) } else { WaitReason::Consumer(ring) })
+    }
+
+    /// Stops a vCPU for an event, before the event can be seen.
+    #[inline]
+    pub(crate) fn pause(&mut self, vcpu: VcpuId, ring: Ring, gfn: Gfn) {
+        let it = self.vcpu(vcpu);
+        it.wait = Wait::Paused(ring);
+        it.stopped_on = gfn;
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, ring: Ring, claim: Claim, request: Request, effects: &mut Effects) {
+        if let Some(slot) = self.channel(ring).put(claim, &request) {
+            effects.list.push(Effect::Requested { ring, slot, request });
+            effects.list.push(Effect::Notify(ring));
+        }
+    }
+
+    /// Hands every slot that is free to the vCPUs that wait for one, oldest first.
+    #[inline]
+    pub(crate) fn grant_slots(&mut self, ring: Ring, effects: &mut Effects) {
+        self.room = true;
+        while let Some(vcpu) = self.channel(ring).grant() {
+            let it = self.vcpu(vcpu);
+            assert!(it.wait == Wait::Queued(ring), "vCPU {vcpu} stands in the {ring} ring's queue and does not wait");
+            it.wait = Wait::Nothing;
+            it.slot = Some(ring);
+            effects.list.push(Effect::Wake(vcpu));
+        }
+    }
+
+    /// Gives back what was set aside for a woken vCPU and was not needed after all.
+    #[inline]
+    pub(crate) fn return_grants(&mut self, vcpu: VcpuId, effects: &mut Effects) {
+        let it = self.vcpu(vcpu);
+        if it.slot.is_none() && !it.frame {
+            return;
+        }
+        if let Some(ring) = it.slot.take() {
+            let channel = self.channel(ring);
+            let claim = channel.redeem();
+            channel.cancel(claim);
+            self.grant_slots(ring, effects);
+        }
+        if std::mem::take(&mut self.vcpu(vcpu).frame) {
+            self.frames.granted -= 1;
+            self.grant_frames(effects);
+        }
+    }
+
+    /// Tells foreign callers to look again, once a step, if room was made and one of them waits.
+    #[inline]
+    pub(crate) fn end_step(&mut self, effects: &mut Effects) {
+        if std::mem::take(&mut self.room) && self.foreign_waits {
+            self.foreign_waits = false;
+            effects.list.push(Effect::RetryForeign);
+        }
+    }
+
+    /// A foreign caller must come back.
+    pub(crate) fn retry(&mut self, errno: Errno) -> Outcome {
+        self.foreign_waits = true;
+        Outcome::Retry(errno)
+    }
+}

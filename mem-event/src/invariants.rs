@@ -1,0 +1,146 @@
+//! What holds between any two steps, and the whole state as one comparable value.
+
+use crate::channel::{Account, Standing};
+use crate::control::Ring;
+use crate::domain::{Domain, Life};
+use crate::monitor::Monitor;
+use crate::number::Gfn;
+use crate::p2m::{Entry, P2mType};
+use crate::populate::Frames;
+use crate::rights::AccessType;
+use crate::sharing::Shares;
+use crate::vcpu::{Vcpu, Wait};
+
+/// Everything that a domain's behaviour depends on, except what is on its ring pages. Two domains with equal states that see equal
+/// pages behave alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainState {
+    life: Life,
+    accounts: [Account; 3],
+    vcpus: Vec<Vcpu>,
+    p2m: Vec<Entry>,
+    frames: Frames,
+    shares: Shares,
+    monitor: Monitor,
+    default_access: AccessType,
+    foreign_waits: bool,
+}
+
+/// Fails with a sentence.
+macro_rules! holds {
+    ($condition:expr, $($sentence:tt)*) => {
+        if !$condition {
+            return Err(format!($($sentence)*));
+        }
+    };
+}
+
+impl Domain {
+    /// A copy of the whole state, to compare.
+    #[must_use]
+    pub fn state(&self) -> DomainState {
+        DomainState {
+            life: self.life.clone(),
+            accounts: Ring::ALL.map(|ring| self.channels[ring.index()].account.clone()),
+            vcpus: self.vcpus.clone(),
+            p2m: self.p2m.entries().to_vec(),
+            frames: self.frames.clone(),
+            shares: self.shares.clone(),
+            monitor: self.monitor.clone(),
+            default_access: self.default_access,
+            foreign_waits: self.foreign_waits,
+        }
+    }
+
+    /// Checks everything that must hold between two steps. It reads the whole p2m: for tests, and for who suspects something.
+    ///
+    /// # Errors
+    /// A sentence that says what does not hold.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        for ring in Ring::ALL {
+            self.check_channel(ring)?;
+        }
+        self.check_waits()?;
+        self.check_p2m()?;
+        self.check_frames()
+    }
+
+    fn check_channel(&self, ring: Ring) -> Result<(), String> {
+        let channel = &self.channels[ring.index()];
+        let account = &channel.account;
+        let outstanding = u32::try_from(account.outstanding.len()).unwrap_or(u32::MAX);
+        let held = outstanding + account.targets + account.foreigners;
+        holds!(held <= account.slots, "{held} slots of the {ring} ring are held of {}", account.slots);
+        if let Some(free) = channel.free_by_page() {
+            let due = account.slots - free;
+            holds!(due == outstanding, "{due} answers are due on the {ring} ring's page, {outstanding} on its account");
+        }
+        let granted = self.vcpus.iter().filter(|it| it.slot == Some(ring)).count();
+        holds!(account.targets as usize == granted, "{} claims, {granted} holders ({ring})", account.targets);
+        holds!(account.foreigners == 0, "{} foreign claims between steps ({ring})", account.foreigners);
+        let queued = self.vcpus.iter().filter(|it| it.wait == Wait::Queued(ring)).count();
+        holds!(account.queue.len() == queued, "{} in the {ring} queue, {queued} wait", account.queue.len());
+        for vcpu in &account.queue {
+            let wait = self.vcpus[vcpu.0 as usize].wait;
+            holds!(wait == Wait::Queued(ring), "vCPU {vcpu} is in the {ring} queue and is {wait:?}");
+        }
+        let could_go_on = channel.has_consumer() && queued > 0 && held < account.slots;
+        holds!(!could_go_on, "{queued} vCPUs wait for the {ring} ring, which has free slots");
+        let paused = self.vcpus.iter().any(|it| it.is_paused_by(ring));
+        holds!(!(paused && account.standing == Standing::Absent), "a vCPU waits for an answer from no {ring} ring");
+        Ok(())
+    }
+
+    fn check_waits(&self) -> Result<(), String> {
+        let ended = self.life != Life::Alive;
+        for (vcpu, it) in self.vcpus.iter().enumerate() {
+            let waits = it.wait != Wait::Nothing;
+            holds!(!(ended && waits), "vCPU {vcpu} waits ({:?}) though the domain has ended", it.wait);
+            let granted = it.slot.is_some() || it.frame;
+            holds!(!(waits && granted), "vCPU {vcpu} waits ({:?}) and holds what it waits for", it.wait);
+            let paused = it.is_paused_by(Ring::Access);
+            holds!(it.reported.is_none() || paused, "vCPU {vcpu} has an event out and runs");
+        }
+        Ok(())
+    }
+
+    fn check_p2m(&self) -> Result<(), String> {
+        let published = self.p2m.published();
+        for (at, entry) in self.p2m.entries().iter().enumerate() {
+            let gfn = Gfn(at as u64);
+            let (kind, held) = (entry.kind, entry.held);
+            let legal = match kind {
+                P2mType::RamRw | P2mType::RamPagingOut | P2mType::RamShared => held,
+                P2mType::RamPagingIn => true,
+                P2mType::Invalid | P2mType::MmioDm | P2mType::PopulateOnDemand | P2mType::RamPaged => !held,
+                _ => false,
+            };
+            holds!(legal, "frame {gfn} is {kind:?} with memory {held}");
+            holds!(entry.pins == 0 || held, "frame {gfn} is {kind:?}, mapped by somebody and not there");
+            let allowed = published.allowed(gfn);
+            holds!(allowed == entry.passing(), "frame {gfn} publishes {allowed}, holds {}", entry.passing());
+            let shared = self.shares.handles.contains_key(&gfn.0);
+            holds!(shared == (kind == P2mType::RamShared), "frame {gfn} is {kind:?}, in a group of sharers: {shared}");
+        }
+        Ok(())
+    }
+
+    fn check_frames(&self) -> Result<(), String> {
+        let count = |what: fn(&Entry) -> bool| self.p2m.entries().iter().filter(|entry| what(entry)).count() as u64;
+        let members: u64 = self.shares.members.values().sum();
+        let groups = self.shares.members.len() as u64;
+        let Frames { resident, paged, granted, .. } = self.frames;
+        let held = count(|entry| entry.held) - (members - groups);
+        holds!(resident == held, "{resident} frames resident on the account, {held} in the p2m");
+        let out = count(|entry| entry.kind.is_paging() && !entry.held);
+        holds!(paged == out, "{paged} frames paged out on the account, {out} in the p2m");
+        let holders = self.vcpus.iter().filter(|it| it.frame).count() as u64;
+        holds!(granted == holders, "{granted} frames set aside for {holders} vCPUs");
+        let waiting = self.vcpus.iter().filter(|it| it.wait == Wait::Frame).count();
+        let queued = self.frames.queue.len();
+        holds!(queued == waiting, "{queued} in the queue for frames, {waiting} wait");
+        let idle = self.frames.available();
+        holds!(queued == 0 || idle == 0, "{queued} vCPUs wait for a frame, {idle} are free");
+        Ok(())
+    }
+}

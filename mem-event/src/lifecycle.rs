@@ -1,0 +1,261 @@
+//! Rings and the domain begin and end: enable, disable, a consumer lost, crash, destroy.
+
+use crate::channel::Standing;
+use crate::control::{Layout, NoConsumer, Ring};
+use crate::domain::{Domain, Life};
+use crate::effect::{Effect, Effects, Outcome};
+use crate::errno::Errno;
+use crate::event::Flags;
+use crate::number::VcpuId;
+use crate::vcpu::Wait;
+
+impl Domain {
+    /// `Control::Enable`, refused in Xen's order. Where a consumer was lost, the next one takes its ring up as it stands: what was
+    /// not answered is on the new page.
+    pub(crate) fn enable(&mut self, ring: Ring, layout: Layout, slots: u32, effects: &mut Effects) -> Outcome {
+        if self.life == Life::Dying {
+            return Outcome::Proceed;
+        }
+        if let Some((errno, sentence)) = self.lacks_means(ring) {
+            return Outcome::Refused(errno, sentence.to_string());
+        }
+        let account = &self.channel(ring).account;
+        if !matches!(account.standing, Standing::Absent | Standing::Lost) {
+            return Outcome::Refused(Errno::EBUSY, format!("the {ring} ring is, or was, in use by somebody"));
+        }
+        let most = layout.max_slots();
+        let slots = if slots == 0 { most } else { slots };
+        if !slots.is_power_of_two() || slots > most {
+            return Outcome::Refused(Errno::EINVAL, format!("{slots} slots where a power of two up to {most} fits"));
+        }
+        let left = account.outstanding.len();
+        if left > slots as usize {
+            return Outcome::Refused(
+                Errno::EINVAL,
+                format!("{left} unanswered requests do not fit into {slots} slots"),
+            );
+        }
+        if let Err(sentence) = self.channel(ring).open(layout, slots) {
+            return Outcome::Refused(Errno::EINVAL, sentence);
+        }
+        self.take_up(ring, left, effects);
+        Outcome::Proceed
+    }
+
+    fn lacks_means(&self, ring: Ring) -> Option<(Errno, &'static str)> {
+        if !self.config.hap {
+            return Some((Errno::ENODEV, "the domain has no hardware-assisted paging"));
+        }
+        if ring == Ring::Paging && self.config.passthrough {
+            return Some((Errno::EMLINK, "a device is passed through to the domain"));
+        }
+        if ring == Ring::Paging && self.config.populate_on_demand {
+            return Some((Errno::EXDEV, "the domain was built with populate-on-demand entries"));
+        }
+        None
+    }
+
+    /// The new consumer gets what its predecessor left, and those who waited for one go on.
+    fn take_up(&mut self, ring: Ring, left: usize, effects: &mut Effects) {
+        for _ in 0..left {
+            if let Some((slot, request)) = self.channel(ring).put_again() {
+                effects.list.push(Effect::Requested { ring, slot, request });
+            }
+        }
+        if left > 0 {
+            effects.list.push(Effect::Notify(ring));
+        }
+        for vcpu in (0..self.config.vcpus).map(VcpuId) {
+            if !self.is_due_an_answer(vcpu, ring) {
+                self.unpause(vcpu, ring, effects);
+            }
+        }
+        self.grant_slots(ring, effects);
+        if ring == Ring::Sharing {
+            self.wake_frame_waiters(effects);
+        }
+    }
+
+    fn is_due_an_answer(&self, vcpu: VcpuId, ring: Ring) -> bool {
+        let mut outstanding = self.channels[ring.index()].account.outstanding.iter();
+        outstanding.any(|request| request.vcpu == vcpu && request.flags.contains(Flags::VCPU_PAUSED))
+    }
+
+    /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and look again.
+    pub(crate) fn disable(&mut self, ring: Ring, drain: bool, effects: &mut Effects) -> Outcome {
+        if self.life == Life::Dying {
+            return Outcome::Proceed;
+        }
+        let account = &self.channel(ring).account;
+        match account.standing {
+            Standing::Absent => return Outcome::Refused(Errno::EINVAL, format!("there is no {ring} ring")),
+            Standing::Live | Standing::Draining if !drain && !account.queue.is_empty() => {
+                let count = account.queue.len();
+                return Outcome::Refused(Errno::EBUSY, format!("{count} vCPUs wait for a slot of the {ring} ring"));
+            }
+            _ => {}
+        }
+        self.take_responses(ring, effects);
+        let has_consumer = self.channel(ring).has_consumer();
+        if drain && has_consumer {
+            self.channel(ring).drain();
+            self.revoke_grants(ring);
+        }
+        let account = &self.channel(ring).account;
+        if !(drain && account.standing == Standing::Draining && !account.outstanding.is_empty()) {
+            self.end_ring(ring, effects);
+        }
+        Outcome::Proceed
+    }
+
+    /// The ring is no more: nobody is left waiting for it.
+    pub(crate) fn end_ring(&mut self, ring: Ring, effects: &mut Effects) {
+        self.channel(ring).close();
+        self.revoke_grants(ring);
+        if ring == Ring::Paging && self.life != Life::Dying {
+            self.forget_pager(effects);
+        }
+        self.wake_all(ring, effects);
+        self.room = true;
+        effects.list.push(Effect::Closed(ring));
+    }
+
+    fn wake_all(&mut self, ring: Ring, effects: &mut Effects) {
+        for vcpu in (0..self.config.vcpus).map(VcpuId) {
+            self.unpause(vcpu, ring, effects);
+        }
+        self.wake_queue(ring, effects);
+    }
+
+    fn wake_queue(&mut self, ring: Ring, effects: &mut Effects) {
+        while let Some(vcpu) = self.channel(ring).account.queue.pop_front() {
+            self.vcpu(vcpu).wait = Wait::Nothing;
+            effects.list.push(Effect::Wake(vcpu));
+        }
+    }
+
+    /// Promises of slots on a ring that can no longer keep them; their holders are awake and will ask again.
+    fn revoke_grants(&mut self, ring: Ring) {
+        for it in &mut self.vcpus {
+            if it.slot == Some(ring) {
+                it.slot = None;
+            }
+        }
+    }
+
+    /// `Input::ConsumerLost`. What it answered before it went counts; what it did not answer waits for a successor.
+    pub(crate) fn consumer_lost(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
+        self.take_responses(ring, effects);
+        match self.channel(ring).account.standing {
+            Standing::Absent | Standing::Lost => {}
+            Standing::Draining => self.end_ring(ring, effects),
+            Standing::Live | Standing::Broken(_) => self.bereave(ring, Standing::Lost, effects),
+        }
+        self.end_step(effects);
+        Outcome::Proceed
+    }
+
+    /// The ring stands without a consumer, and those it stopped do what its setting says.
+    pub(crate) fn bereave(&mut self, ring: Ring, standing: Standing, effects: &mut Effects) {
+        self.channel(ring).bereave(standing);
+        self.revoke_grants(ring);
+        self.follow_policy(ring, effects);
+        if ring == Ring::Sharing {
+            // Without a helper they wait for frames, not for slots.
+            self.wake_queue(ring, effects);
+        }
+    }
+
+    /// Applies the setting for "no consumer" to those who already wait for one.
+    pub(crate) fn follow_policy(&mut self, ring: Ring, effects: &mut Effects) {
+        let account = &self.channel(ring).account;
+        if matches!(account.standing, Standing::Live | Standing::Draining) {
+            return;
+        }
+        let stopped = |wait: Wait| wait == Wait::Paused(ring) || wait == Wait::Queued(ring);
+        let waiter = self.vcpus.iter().any(|it| stopped(it.wait));
+        match self.channel(ring).account.policy {
+            NoConsumer::Wait => {}
+            NoConsumer::Crash if waiter => {
+                let _ = self.crash(format!("vCPUs wait for the {ring} ring, whose consumer is gone"), effects);
+            }
+            NoConsumer::Crash => {}
+            NoConsumer::Relax => {
+                self.channel(ring).account.outstanding.retain(|request| !request.flags.contains(Flags::VCPU_PAUSED));
+                self.wake_all(ring, effects);
+            }
+        }
+    }
+
+    /// `Control::SetNoConsumer`.
+    pub(crate) fn set_no_consumer(&mut self, ring: Ring, policy: NoConsumer, effects: &mut Effects) -> Outcome {
+        if policy == NoConsumer::Relax && ring != Ring::Access {
+            return Outcome::Refused(Errno::EINVAL, format!("the {ring} ring has no pages to relax"));
+        }
+        self.channel(ring).account.policy = policy;
+        self.follow_policy(ring, effects);
+        if ring == Ring::Sharing {
+            self.wake_frame_waiters(effects);
+        }
+        Outcome::Proceed
+    }
+
+    /// The domain crashes. Everybody who waits is woken to hear it.
+    pub(crate) fn crash(&mut self, why: String, effects: &mut Effects) -> Outcome {
+        if self.life == Life::Alive {
+            self.life = Life::Crashed(why.clone());
+            effects.list.push(Effect::Crash(why));
+            self.wake_everybody(effects);
+        }
+        Outcome::Crashed
+    }
+
+    fn wake_everybody(&mut self, effects: &mut Effects) {
+        for ring in Ring::ALL {
+            self.wake_all(ring, effects);
+        }
+        self.wake_frame_waiters(effects);
+        for vcpu in (0..self.config.vcpus).map(VcpuId) {
+            self.return_grants(vcpu, effects);
+        }
+        self.foreign_waits = true;
+        self.room = true;
+    }
+
+    /// `Input::Destroy`: everybody is woken, every ring ends.
+    pub(crate) fn destroy(&mut self, effects: &mut Effects) -> Outcome {
+        if self.life == Life::Dying {
+            return Outcome::Proceed;
+        }
+        self.life = Life::Dying;
+        self.wake_everybody(effects);
+        for ring in Ring::ALL {
+            if self.channel(ring).account.standing != Standing::Absent {
+                self.end_ring(ring, effects);
+            }
+        }
+        self.end_step(effects);
+        Outcome::Proceed
+    }
+
+    /// `Input::Abandon`: the vCPU no longer wants what it queued for. A request that is out keeps it paused.
+    pub(crate) fn abandon(&mut self, vcpu: VcpuId, effects: &mut Effects) -> Outcome {
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else {
+            return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
+        };
+        match it.wait {
+            Wait::Queued(ring) => {
+                it.wait = Wait::Nothing;
+                self.channel(ring).account.queue.retain(|other| *other != vcpu);
+            }
+            Wait::Frame => {
+                it.wait = Wait::Nothing;
+                self.frames.queue.retain(|other| *other != vcpu);
+            }
+            Wait::Nothing | Wait::Paused(_) => {}
+        }
+        self.return_grants(vcpu, effects);
+        self.end_step(effects);
+        Outcome::Proceed
+    }
+}

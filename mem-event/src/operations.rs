@@ -1,0 +1,133 @@
+//! Control operations: one table, and those that need no file of their own.
+
+use crate::channel::Standing;
+use crate::control::{Control, NoConsumer, Ring};
+use crate::domain::{Domain, Life};
+use crate::effect::{Effect, Effects, Outcome};
+use crate::errno::Errno;
+use crate::input::{Access, AccessSource};
+use crate::number::Gfn;
+use crate::p2m::{Entry, P2mType};
+use crate::rights::{AccessType, Rights};
+
+/// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
+pub const SET_ACCESS_SPAN: u64 = 1 << 20;
+
+impl Domain {
+    pub(crate) fn control(&mut self, control: &Control, effects: &mut Effects) -> Outcome {
+        let outcome = match *control {
+            Control::Enable { ring, layout, slots } => self.enable(ring, layout, slots, effects),
+            Control::Disable { ring, drain } => self.disable(ring, drain, effects),
+            Control::Resume { ring } => self.resume(ring, effects),
+            Control::SetNoConsumer { ring, policy } => self.set_no_consumer(ring, policy, effects),
+            Control::SetAccess { first, count, access } => self.set_access(first, count, access, effects),
+            Control::GetAccess { gfn } => self.get_access(gfn),
+            Control::SetDefaultAccess { access } => self.set_default_access(access),
+            Control::SetAccessRequired { required } => self.set_access_required(required, effects),
+            Control::Nominate { gfn } => self.nominate(gfn, effects),
+            Control::Evict { gfn } => self.evict(gfn, effects),
+            Control::Prep { gfn, buffer } => self.prep(gfn, buffer, effects),
+            Control::Drop { gfn } => self.drop_page(gfn, effects),
+            Control::SetBudget { frames } => self.set_budget(frames, effects),
+            Control::Monitor { kind, mode, on_change_only } => self.set_monitor(kind, mode, on_change_only),
+            Control::SingleStep { vcpu, on } => self.set_single_step(vcpu, on),
+            Control::Pin { gfn } => self.pin(gfn, effects),
+            Control::Unpin { gfn } => self.unpin(gfn),
+            Control::NominateShare { gfn } => self.nominate_share(gfn, effects),
+            Control::Share { source, source_handle, client, client_handle } => {
+                self.share((source, source_handle), (client, client_handle), effects)
+            }
+        };
+        self.end_step(effects);
+        outcome
+    }
+
+    fn resume(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
+        if self.channel(ring).account.standing == Standing::Absent {
+            return Outcome::Refused(Errno::ENODEV, format!("there is no {ring} ring"));
+        }
+        self.kick(ring, effects)
+    }
+
+    fn set_access(&mut self, first: Gfn, count: u64, access: AccessType, effects: &mut Effects) -> Outcome {
+        let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= self.p2m.end());
+        let Some(end) = end else {
+            let last = self.p2m.end();
+            return Outcome::Refused(Errno::EINVAL, format!("{count} frames at {first}; frames end at {last:#x}"));
+        };
+        let stop = end.min(first.0 + SET_ACCESS_SPAN);
+        let mut tightened = false;
+        for gfn in (first.0..stop).map(Gfn) {
+            let entry = self.p2m.get(gfn);
+            if entry.is_ram() {
+                let after = Entry { access, chosen: true, ..entry };
+                tightened |= !after.passing().contains(entry.passing());
+                self.p2m.set(gfn, after);
+            }
+        }
+        if tightened {
+            effects.list.push(Effect::Tighten { first, count: stop - first.0 });
+        }
+        if stop < end { Outcome::Value(stop - first.0) } else { Outcome::Proceed }
+    }
+
+    fn get_access(&self, gfn: Gfn) -> Outcome {
+        if gfn.0 >= self.p2m.end() {
+            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is above the last"));
+        }
+        match self.p2m_type(gfn) {
+            P2mType::MmioDm | P2mType::Invalid => Outcome::Refused(Errno::ESRCH, format!("nothing is at frame {gfn}")),
+            _ => Outcome::Value(self.access_type(gfn) as u64),
+        }
+    }
+
+    fn set_default_access(&mut self, access: AccessType) -> Outcome {
+        self.default_access = access;
+        Outcome::Proceed
+    }
+
+    /// Xen's switch is one side of the access ring's setting: not required means relax; required means what was set else.
+    fn set_access_required(&mut self, required: bool, effects: &mut Effects) -> Outcome {
+        let policy = match (required, self.channel(Ring::Access).account.policy) {
+            (false, _) => NoConsumer::Relax,
+            (true, NoConsumer::Relax) => NoConsumer::Wait,
+            (true, set) => set,
+        };
+        self.set_no_consumer(Ring::Access, policy, effects)
+    }
+
+    /// `Control::Pin`: somebody maps a frame. What is paged out is asked for, and he comes back (Xen's `mmu_update`); a frame
+    /// that is only nominated is still there, and its eviction will fail.
+    fn pin(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        if self.life != Life::Alive {
+            return Outcome::Crashed;
+        }
+        let kind = self.p2m_type(gfn);
+        if kind == P2mType::MmioDm || kind == P2mType::Invalid {
+            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind:?}"));
+        }
+        if kind != P2mType::RamPagingOut {
+            let access =
+                Access { gfn, offset: 0, gla: None, rights: Rights::R, source: AccessSource::Instruction, rip: 0 };
+            match self.foreign(&access, effects) {
+                Outcome::Proceed => {}
+                other => return other,
+            }
+        }
+        let entry = self.p2m.get(gfn);
+        let Some(pins) = entry.pins.checked_add(1) else {
+            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped {} times", entry.pins));
+        };
+        self.p2m.set(gfn, Entry { pins, ..entry });
+        Outcome::Proceed
+    }
+
+    fn unpin(&mut self, gfn: Gfn) -> Outcome {
+        let entry = self.p2m.get(gfn);
+        let Some(pins) = entry.pins.checked_sub(1) else {
+            return Outcome::Refused(Errno::EINVAL, format!("nobody has mapped frame {gfn}"));
+        };
+        self.p2m.set(gfn, Entry { pins, ..entry });
+        Outcome::Proceed
+    }
+}

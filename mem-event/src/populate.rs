@@ -1,0 +1,164 @@
+//! Memory behind frames: the domain's budget, who waits for a frame, and the first touch of a frame that has none.
+//!
+//! A frame that comes free is set aside for the oldest waiter before it is woken. The budget may be below what the domain
+//! holds: then nothing is populated until a pager has brought it down.
+
+use crate::control::{NoConsumer, Ring};
+use crate::domain::{Domain, Life};
+use crate::effect::{Effect, Effects, Outcome, WaitReason};
+use crate::errno::Errno;
+use crate::event::{Flags, Reason, Request};
+use crate::number::{Gfn, VcpuId};
+use crate::p2m::{Entry, P2mType};
+use crate::rights::Rights;
+use crate::vcpu::Wait;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// The account of frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frames {
+    /// How many the domain may hold.
+    pub budget: u64,
+    /// How many it holds; frames that are shared count once.
+    pub resident: u64,
+    /// How many are with the pager.
+    pub paged: u64,
+    /// How many are set aside for woken vCPUs.
+    pub granted: u64,
+    /// vCPUs that wait for one, oldest first.
+    pub queue: VecDeque<VcpuId>,
+}
+
+impl Frames {
+    pub fn new(resident: u64) -> Frames {
+        Frames { budget: u64::MAX, resident, paged: 0, granted: 0, queue: VecDeque::new() }
+    }
+
+    /// Frames within the budget that nobody holds or was promised.
+    pub fn available(&self) -> u64 {
+        self.budget.saturating_sub(self.resident.saturating_add(self.granted))
+    }
+}
+
+impl Domain {
+    /// A frame of the budget for a vCPU: the one set aside for it, or a free one.
+    pub(crate) fn take_frame(&mut self, vcpu: VcpuId) -> bool {
+        if std::mem::take(&mut self.vcpu(vcpu).frame) {
+            self.frames.granted -= 1;
+        } else if self.frames.available() == 0 {
+            return false;
+        }
+        self.frames.resident += 1;
+        true
+    }
+
+    /// A vCPU touches a frame that has no memory yet (or was ballooned out: it is given a new one, as a balloon deflates).
+    pub(crate) fn first_touch(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> ControlFlow<Outcome> {
+        if !self.take_frame(vcpu) {
+            return ControlFlow::Break(self.out_of_memory(vcpu, gfn, effects));
+        }
+        self.give_memory(gfn, effects);
+        ControlFlow::Continue(())
+    }
+
+    /// Zeroed memory for a frame, which the caller has accounted for.
+    pub(crate) fn give_memory(&mut self, gfn: Gfn, effects: &mut Effects) {
+        let entry = self.p2m.get(gfn);
+        let access = if entry.chosen { entry.access } else { self.default_access };
+        self.p2m.set(gfn, Entry { kind: P2mType::RamRw, held: true, access, ..entry });
+        effects.list.push(Effect::Zero(gfn));
+    }
+
+    /// No frame for a vCPU, for whatever cause: one event on the sharing ring, or a place in the queue for frames.
+    pub(crate) fn out_of_memory(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        let channel = &self.channels[Ring::Sharing.index()];
+        if !channel.has_consumer() {
+            if channel.account.policy == NoConsumer::Crash {
+                return self.crash(format!("vCPU {vcpu} needs memory at frame {gfn}, and nobody provides it"), effects);
+            }
+            self.vcpu(vcpu).wait = Wait::Frame;
+            self.frames.queue.push_back(vcpu);
+            return Outcome::Wait(WaitReason::Frame);
+        }
+        let claim = match self.claim(vcpu, Ring::Sharing, effects) {
+            Ok(claim) => claim,
+            Err(outcome) => return outcome,
+        };
+        self.pause(vcpu, Ring::Sharing, gfn);
+        let request = Request { flags: Flags::VCPU_PAUSED, vcpu, ..self.enomem(gfn) };
+        self.put(Ring::Sharing, claim, request, effects);
+        Outcome::Wait(WaitReason::Answer(Ring::Sharing))
+    }
+
+    /// No frame for somebody who is no vCPU: the helper is told where the ring has room, and nobody waits. The caller may be the
+    /// helper itself.
+    pub(crate) fn out_of_memory_foreign(&mut self, gfn: Gfn, effects: &mut Effects) {
+        if let crate::channel::Claimed::Slot(claim) = self.channel(Ring::Sharing).claim_foreign() {
+            let request = Request { flags: Flags::FOREIGN, ..self.enomem(gfn) };
+            self.put(Ring::Sharing, claim, request, effects);
+        }
+    }
+
+    fn enomem(&self, gfn: Gfn) -> Request {
+        Request {
+            reason: Reason::Sharing,
+            flags: Flags::NONE,
+            vcpu: VcpuId(0),
+            gfn,
+            offset: 0,
+            gla: None,
+            p2mt: self.p2m_type(gfn),
+            rights: Rights::NONE,
+        }
+    }
+
+    /// Sets every free frame aside for the vCPUs that wait for one, oldest first.
+    pub(crate) fn grant_frames(&mut self, effects: &mut Effects) {
+        self.room = true;
+        while self.frames.available() > 0
+            && let Some(vcpu) = self.frames.queue.pop_front()
+        {
+            self.frames.granted += 1;
+            let it = self.vcpu(vcpu);
+            it.wait = Wait::Nothing;
+            it.frame = true;
+            effects.list.push(Effect::Wake(vcpu));
+        }
+    }
+
+    /// Wakes all that wait for a frame without one, because what they do then has changed.
+    pub(crate) fn wake_frame_waiters(&mut self, effects: &mut Effects) {
+        while let Some(vcpu) = self.frames.queue.pop_front() {
+            self.vcpu(vcpu).wait = Wait::Nothing;
+            effects.list.push(Effect::Wake(vcpu));
+        }
+    }
+
+    /// `Control::SetBudget`.
+    pub(crate) fn set_budget(&mut self, frames: u64, effects: &mut Effects) -> Outcome {
+        self.frames.budget = frames;
+        self.grant_frames(effects);
+        Outcome::Proceed
+    }
+
+    /// Frames without memory: the next touch populates them. Frames that are not ordinary memory are left as they are.
+    pub(crate) fn unpopulated(&mut self, first: Gfn, count: u64, effects: &mut Effects) -> Outcome {
+        let Some(end) = first.0.checked_add(count).filter(|end| *end <= self.p2m.end()) else {
+            return Outcome::Refused(Errno::EINVAL, format!("{count} frames at {first} reach above the last frame"));
+        };
+        if self.life == Life::Dying {
+            return Outcome::Refused(Errno::EINVAL, "the domain is being torn down".to_string());
+        }
+        for gfn in (first.0..end).map(Gfn) {
+            let entry = self.p2m.get(gfn);
+            if entry.kind == P2mType::RamRw && entry.held && entry.pins == 0 {
+                self.p2m.set(gfn, Entry { kind: P2mType::PopulateOnDemand, held: false, ..entry });
+                self.frames.resident -= 1;
+            }
+        }
+        self.grant_frames(effects);
+        self.end_step(effects);
+        Outcome::Proceed
+    }
+}

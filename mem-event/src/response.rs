@@ -1,0 +1,80 @@
+//! Responses: what a consumer may change, checked field by field (xen-facts of `mem_event_get_response` and the resume paths).
+//!
+//! | in the response | what it does |
+//! |---|---|
+//! | any | its slot is free, and the oldest waiters for a slot are woken |
+//! | `DUMMY`, or another version of `vm_event` | nothing else |
+//! | a vCPU that does not exist | nothing else, unless it answers a foreign request: then the frame comes back all the same |
+//! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again |
+//! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
+//! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
+//! | not `VCPU_PAUSED` | nobody is woken |
+
+use crate::channel::Standing;
+use crate::control::Ring;
+use crate::domain::Domain;
+use crate::effect::{Effect, Effects, Outcome};
+use crate::event::{Flags, Request, Response};
+use crate::number::VcpuId;
+use crate::vcpu::Wait;
+
+impl Domain {
+    /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time.
+    pub fn kick(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
+        self.take_responses(ring, effects);
+        let account = &self.channels[ring.index()].account;
+        if account.standing == Standing::Draining && account.outstanding.is_empty() {
+            self.end_ring(ring, effects);
+        }
+        self.end_step(effects);
+        Outcome::Proceed
+    }
+
+    pub(crate) fn take_responses(&mut self, ring: Ring, effects: &mut Effects) {
+        if let Err(why) = self.channels[ring.index()].look(&mut effects.taken) {
+            effects.list.push(Effect::Broken(ring, why.clone()));
+            self.bereave(ring, Standing::Broken(why), effects);
+            return;
+        }
+        while let Some((slot, response, request)) = self.channels[ring.index()].take(&mut effects.taken) {
+            effects.list.push(Effect::Answered { ring, slot, response });
+            self.grant_slots(ring, effects);
+            self.respond(ring, &response, request, effects);
+        }
+    }
+
+    fn respond(&mut self, ring: Ring, response: &Response, request: Option<Request>, effects: &mut Effects) {
+        if response.other_version.is_some() || response.flags.contains(Flags::DUMMY) {
+            return;
+        }
+        let foreign = request.is_some_and(|request| request.flags.contains(Flags::FOREIGN));
+        let exists = (response.vcpu as usize) < self.vcpus.len();
+        if !exists && !foreign {
+            return;
+        }
+        if ring == Ring::Paging && !response.flags.contains(Flags::DROP_PAGE) {
+            self.resume_page(response.gfn, effects);
+        }
+        if exists && !foreign && response.flags.contains(Flags::VCPU_PAUSED) {
+            let vcpu = VcpuId(response.vcpu);
+            let reported = self.vcpu(vcpu).reported;
+            if self.unpause(vcpu, ring, effects) {
+                let it = self.vcpu(vcpu);
+                it.answered = reported;
+                it.single_step ^= ring == Ring::Access && response.flags.contains(Flags::TOGGLE_SINGLESTEP);
+            }
+        }
+    }
+
+    /// Wakes a vCPU that an event of this ring paused; any other is left as it is, so no pause is taken back twice.
+    pub(crate) fn unpause(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> bool {
+        let it = self.vcpu(vcpu);
+        let paused = it.is_paused_by(ring);
+        if paused {
+            it.wait = Wait::Nothing;
+            it.reported = None;
+            effects.list.push(Effect::Wake(vcpu));
+        }
+        paused
+    }
+}

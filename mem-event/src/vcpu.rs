@@ -1,0 +1,42 @@
+//! What the engine keeps of each vCPU: what it waits for, and what was handed to it while it slept.
+
+use crate::control::Ring;
+use crate::input::CpuEvent;
+use crate::number::Gfn;
+
+/// Why a vCPU does not run. One at a time: a stopped vCPU makes no new event, so a count of event pauses never passes 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Wait {
+    /// It runs.
+    #[default]
+    Nothing,
+    /// Its request is with the consumer of this ring.
+    Paused(Ring),
+    /// It stands in this ring's queue: for a slot, or for a consumer while there is none.
+    Queued(Ring),
+    /// It stands in the queue for a frame within the budget.
+    Frame,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Vcpu {
+    pub wait: Wait,
+    /// The frame of the request that paused it.
+    pub stopped_on: Gfn,
+    /// A slot that was claimed for it when it was woken.
+    pub slot: Option<Ring>,
+    /// A frame that was set aside for it when it was woken.
+    pub frame: bool,
+    /// Its single steps are reported.
+    pub single_step: bool,
+    /// The CPU event that paused it.
+    pub reported: Option<CpuEvent>,
+    /// The CPU event that was answered: it is over when the vCPU looks again.
+    pub answered: Option<CpuEvent>,
+}
+
+impl Vcpu {
+    pub fn is_paused_by(&self, ring: Ring) -> bool {
+        self.wait == Wait::Paused(ring)
+    }
+}
