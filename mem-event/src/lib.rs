@@ -33,6 +33,7 @@
 //! | [`ring`] | its two halves, the engine's and the consumer's |
 //! | [`wire`] | the byte layouts of a slot |
 //! | [`taken`] | the bytes that a step took from ring pages |
+//! | [`trace`] | records a run, reads it back, replays it |
 //! | [`message`] | the bytes of the control socket |
 
 mod access;
@@ -60,6 +61,7 @@ pub mod rights;
 pub mod ring;
 mod sharing;
 pub mod taken;
+pub mod trace;
 mod vcpu;
 pub mod wire;
 
