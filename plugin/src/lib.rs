@@ -1,1 +1,44 @@
-//! The plugin (placeholder of the workspace's first commit; see the next commits).
+//! A QEMU TCG plugin that plays the hypervisor of `mem_event`: it raises EPT violations and paging faults before the access
+//! happens, stops the vCPU, and lets it go on when a consumer has answered.
+//!
+//! The plugin translates and carries out; what happens next is the engine's decision ([`mem_event::Domain`]). The walk of an
+//! event through the files: `qemu` (a block is translated) → `translate` → `decode` → `recipe`; then, before the instruction
+//! runs, `qemu::shim` → `gate` → `cache`, and on a miss `walk` → `hypervisor` (the engine) → `park`. A touch of a page that is
+//! not mapped comes by `userfault` → `service` → `hypervisor` → `stopped`. Consumers come by `service` → `client`.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `qemu` | everything that touches QEMU (unsafe): callbacks, shims, leaving a block, the direct view of registers |
+//! | `decode`, `recipe`, `registers` | which memory an instruction will touch |
+//! | `gate`, `cache`, `walk` | whether it may |
+//! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
+//! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
+//! | `service`, `client` | the control socket, event channels, faults |
+//! | `checkpoint`, `arguments`, `start` | the guest's "here", the plugin's arguments, beginning and end |
+
+pub mod arguments;
+pub mod cache;
+mod checkpoint;
+mod client;
+pub mod decode;
+mod gate;
+mod hypervisor;
+pub mod machine;
+pub mod memory;
+mod park;
+mod qemu;
+pub mod recipe;
+pub mod registers;
+mod service;
+mod start;
+pub mod stopped;
+mod translate;
+pub mod userfault;
+pub mod walk;
+
+/// Ends the process at once: QEMU's exit handlers wait for vCPU threads, and this is called from one.
+fn end_process(status: i32) -> ! {
+    #![allow(unsafe_code, reason = "the one libc call that std lacks")]
+    // SAFETY: ends the process; nothing is unwound and nothing runs after it.
+    unsafe { libc::_exit(status) }
+}

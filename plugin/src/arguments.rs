@@ -1,0 +1,76 @@
+//! The plugin's arguments: `-plugin libmem_event_plugin.so,socket=PATH,gate=callback,…`.
+
+use std::path::PathBuf;
+
+/// How access rights are enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Gate {
+    /// A check before every memory instruction.
+    #[default]
+    Callback,
+    /// Not at all: paging works, setting access rights is refused, and the guest runs at full speed.
+    None,
+}
+
+/// All arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Arguments {
+    /// Where the control socket is made.
+    pub socket: PathBuf,
+    /// The gate.
+    pub gate: Gate,
+    /// Whether checkpoints in the guest's code are recognised.
+    pub checkpoints: bool,
+    /// Where the trace goes, if anywhere.
+    pub trace: Option<PathBuf>,
+    /// The guest's name, for the trace.
+    pub guest: String,
+    /// The scenario's text, for the trace.
+    pub scenario: String,
+}
+
+const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, trace=PATH, guest=NAME, scenario=TEXT";
+
+impl Arguments {
+    /// From `name=value` words.
+    ///
+    /// # Errors
+    /// A sentence that names the argument and what is allowed.
+    pub fn parse(words: &[String]) -> Result<Arguments, String> {
+        let mut arguments = Arguments::default();
+        for word in words {
+            let (name, value) =
+                word.split_once('=').ok_or_else(|| format!("argument {word:?} has no value; known are {KNOWN}"))?;
+            match name {
+                "socket" => arguments.socket = value.into(),
+                "gate" => arguments.gate = gate(value)?,
+                "checkpoints" => arguments.checkpoints = switch(name, value)?,
+                "trace" => arguments.trace = Some(value.into()),
+                "guest" => value.clone_into(&mut arguments.guest),
+                "scenario" => value.clone_into(&mut arguments.scenario),
+                _ => return Err(format!("unknown argument {name:?}; known are {KNOWN}")),
+            }
+        }
+        if arguments.socket.as_os_str().is_empty() {
+            return Err("no socket; add socket=PATH to the plugin's arguments".to_owned());
+        }
+        Ok(arguments)
+    }
+}
+
+fn gate(value: &str) -> Result<Gate, String> {
+    match value {
+        "callback" => Ok(Gate::Callback),
+        "none" => Ok(Gate::None),
+        _ => Err(format!("gate={value}: callback or none")),
+    }
+}
+
+/// QEMU writes `on` and `off`; a bare `name` reaches plugins as `name=on`.
+fn switch(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "on" | "yes" | "true" => Ok(true),
+        "off" | "no" | "false" => Ok(false),
+        _ => Err(format!("{name}={value}: on or off")),
+    }
+}

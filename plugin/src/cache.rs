@@ -1,0 +1,65 @@
+//! The pages that a vCPU is known to be allowed to touch, looked up before every memory instruction.
+//!
+//! Direct mapped, one half for reads and one for writes. The owner fills it; any thread may empty it, which it does by
+//! changing the key that every stored tag must carry. The owner then forgets the tags and puts the key back.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Pages a half; a power of two.
+const PAGES: usize = 2048;
+/// The key while the cache is valid. No page number reaches this bit, so a tag never matches without it.
+const VALID: u64 = 1 << 63;
+/// A tag that no page has, with or without the key.
+const NOTHING: u64 = VALID - 1;
+
+/// One vCPU's cache.
+#[derive(Debug)]
+pub struct PageCache {
+    key: AtomicU64,
+    tags: [[AtomicU64; PAGES]; 2],
+}
+
+impl Default for PageCache {
+    fn default() -> PageCache {
+        PageCache { key: AtomicU64::new(0), tags: [const { [const { AtomicU64::new(NOTHING) }; PAGES] }; 2] }
+    }
+}
+
+impl PageCache {
+    /// Whether the page of this linear address may be touched; `write` chooses the half.
+    #[inline]
+    pub fn allows(&self, gla: u64, write: bool) -> bool {
+        let page = gla >> 12;
+        let tag = self.tags[usize::from(write)][slot(page)].load(Ordering::Relaxed);
+        // Acquire pairs with `empty`: whoever emptied the cache published the new rights first.
+        tag == page | self.key.load(Ordering::Acquire)
+    }
+
+    /// Owner only: remembers that the page may be touched.
+    pub fn allow(&self, gla: u64, write: bool) {
+        let page = gla >> 12;
+        self.tags[usize::from(write)][slot(page)].store(page | VALID, Ordering::Relaxed);
+    }
+
+    /// Any thread: from now on nothing is known.
+    pub fn empty(&self) {
+        self.key.store(0, Ordering::Release);
+    }
+
+    /// Owner only: makes an emptied cache usable again. Rights must be read after this, not before.
+    pub fn revalidate(&self) {
+        if self.key.load(Ordering::Relaxed) == VALID {
+            return;
+        }
+        for tag in self.tags.iter().flatten() {
+            tag.store(NOTHING, Ordering::Relaxed);
+        }
+        // SeqCst: the rights that are read next must not be read before the key says that the cache is in use again.
+        self.key.store(VALID, Ordering::SeqCst);
+    }
+}
+
+#[inline]
+fn slot(page: u64) -> usize {
+    (page % PAGES as u64) as usize
+}

@@ -1,0 +1,224 @@
+//! One connection to the control socket: a toolstack, a consumer, or both.
+
+use crate::hypervisor::Hypervisor;
+use mem_event::message::{Call, LARGEST, Reply, VERSION};
+use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+/// Calls served before the others get their turn.
+const TURN: usize = 32;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    socket: Arc<OwnedFd>,
+    greeted: bool,
+    alive: bool,
+    /// The rings that this client enabled, with the consumer's end of their event channels.
+    rings: Vec<(Ring, OwnedFd)>,
+}
+
+impl Client {
+    /// A new connection.
+    pub fn new(socket: OwnedFd) -> Client {
+        Client { socket: Arc::new(socket), greeted: false, alive: true, rings: Vec::new() }
+    }
+
+    /// The socket, to poll.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// The event channels, to poll.
+    pub fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.rings.iter().map(|(_, channel)| channel.as_fd())
+    }
+
+    /// Whether the connection stands.
+    pub fn is_alive(&self) -> bool {
+        self.alive
+    }
+
+    /// The connection ended: its rings have lost their consumer. Always false, for `retain`.
+    pub fn part(&mut self, hypervisor: &Hypervisor) -> bool {
+        hypervisor.unsubscribe(&self.socket);
+        for (ring, _) in self.rings.drain(..) {
+            hypervisor.consumer_lost(ring);
+        }
+        false
+    }
+
+    /// Serves the event channels that were signalled.
+    pub fn serve_signals(&mut self, hypervisor: &Hypervisor) {
+        for (ring, channel) in &self.rings {
+            if rustix::io::read(channel, &mut [0; 8]).is_ok() {
+                hypervisor.kick(*ring);
+            }
+        }
+    }
+
+    /// Serves the calls that wait.
+    pub fn serve_calls(&mut self, hypervisor: &Hypervisor) {
+        let mut packet = vec![0; LARGEST + 1];
+        for _ in 0..TURN {
+            match rustix::net::recv(&*self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => self.alive = false,
+                Ok((_, length)) => self.serve(hypervisor, &packet[..length.min(packet.len())]),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                Err(_) => self.alive = false,
+            }
+            if !self.alive {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, hypervisor: &Hypervisor, packet: &[u8]) {
+        match Call::decode(packet) {
+            Ok((sequence, operation, call)) => self.answer(hypervisor, sequence, operation, call),
+            Err(malformed) => {
+                // Nothing in such a packet can be trusted to say what it answers.
+                self.send(&Reply::Refused(Errno::EINVAL, malformed.to_string()).encode(0, 0), &[]);
+                self.alive = false;
+            }
+        }
+    }
+
+    fn answer(&mut self, hypervisor: &Hypervisor, sequence: u32, operation: u16, call: Call) {
+        let (reply, descriptors) = match call {
+            Call::Hello { version } => (self.hello(version), None),
+            _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
+            Call::Control(Control::Enable { ring, layout, slots }) => {
+                match hypervisor.enable(Control::Enable { ring, layout, slots }, ring) {
+                    Ok(descriptors) => (Reply::Done([0; 5]), Some((ring, descriptors))),
+                    Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
+                }
+            }
+            other => (self.plain(hypervisor, other), None),
+        };
+        let packet = reply.encode(sequence, operation);
+        match descriptors {
+            None => self.send(&packet, &[]),
+            Some((ring, [page, to_consumer, to_engine])) => {
+                self.send(&packet, &[page.as_fd(), to_consumer.as_fd(), to_engine.as_fd()]);
+                self.rings.retain(|(other, _)| *other != ring);
+                self.rings.push((ring, to_engine));
+            }
+        }
+    }
+
+    fn hello(&mut self, version: u64) -> Reply {
+        if version != VERSION {
+            return refused(
+                Errno::EINVAL,
+                &format!("this plugin speaks version {VERSION} of the protocol, not {version}"),
+            );
+        }
+        self.greeted = true;
+        Reply::Done([VERSION, 0, 0, 0, 0])
+    }
+
+    fn plain(&mut self, hypervisor: &Hypervisor, call: Call) -> Reply {
+        match call {
+            Call::Info => Reply::Done(hypervisor.info().values()),
+            Call::Vcpus => Reply::Bytes(hypervisor.standings().into_iter().map(|standing| standing as u8).collect()),
+            Call::Subscribe => {
+                hypervisor.subscribe(Arc::clone(&self.socket));
+                Reply::Done([0; 5])
+            }
+            Call::Release { vcpu } => release(hypervisor, vcpu),
+            Call::ReadFrame { gfn, offset, len } => read_frame(hypervisor, gfn, offset, len),
+            Call::WriteFrame { gfn, offset, bytes } => write_frame(hypervisor, gfn, offset, &bytes),
+            Call::Load { gfn, content } => {
+                outcome(hypervisor.control(Control::Prep { gfn, buffer: true }, Some(content)))
+            }
+            Call::Control(control) => {
+                if let Control::Disable { ring, .. } = control {
+                    let reply = outcome(hypervisor.control(control, None));
+                    if !matches!(reply, Reply::Refused(..)) {
+                        self.rings.retain(|(other, _)| *other != ring);
+                    }
+                    return reply;
+                }
+                outcome(hypervisor.control(control, None))
+            }
+            Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
+        }
+    }
+
+    fn send(&mut self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        if rustix::net::sendmsg(&*self.socket, &[IoSlice::new(packet)], &mut ancillary, flags).is_err() {
+            // A client that does not read its replies harms nobody else.
+            self.alive = false;
+        }
+    }
+}
+
+fn refused(errno: Errno, sentence: &str) -> Reply {
+    Reply::Refused(errno, sentence.to_owned())
+}
+
+fn outcome(outcome: Outcome) -> Reply {
+    match outcome {
+        Outcome::Proceed | Outcome::Wait(_) => Reply::Done([0; 5]),
+        Outcome::Value(value) => Reply::Done([value, 0, 0, 0, 0]),
+        Outcome::Retry(errno) => refused(errno, "busy; try again"),
+        Outcome::Refused(errno, sentence) => Reply::Refused(errno, sentence),
+        Outcome::Crashed => refused(Errno::EINVAL, "the domain has crashed"),
+    }
+}
+
+fn release(hypervisor: &Hypervisor, vcpu: VcpuId) -> Reply {
+    match hypervisor.vcpu(vcpu.0) {
+        Some(vcpu) if vcpu.at_checkpoint() => {
+            vcpu.checkpoint.release();
+            Reply::Done([0; 5])
+        }
+        Some(_) => refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint")),
+        None => refused(Errno::ESRCH, &format!("no vCPU {vcpu}")),
+    }
+}
+
+fn checked(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, len: usize) -> Result<(), Reply> {
+    if len == 0 || usize::from(offset) + len > PAGE_SIZE {
+        return Err(refused(Errno::EINVAL, &format!("{len} bytes at offset {offset} are not within a frame")));
+    }
+    hypervisor.has_content(gfn).map_err(|(errno, sentence)| Reply::Refused(errno, sentence))
+}
+
+fn read_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, len: u16) -> Reply {
+    let mut bytes = vec![0; usize::from(len)];
+    let read = checked(hypervisor, gfn, offset, bytes.len()).and_then(|()| {
+        hypervisor
+            .memory()
+            .read(gfn, offset, &mut bytes)
+            .map_err(|error| refused(Errno::EFAULT, &format!("frame {gfn}: {error}")))
+    });
+    match read {
+        Ok(()) => Reply::Bytes(bytes),
+        Err(reply) => reply,
+    }
+}
+
+fn write_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
+    let written = checked(hypervisor, gfn, offset, bytes.len()).and_then(|()| {
+        hypervisor
+            .memory()
+            .write(gfn, offset, bytes)
+            .map_err(|error| refused(Errno::EFAULT, &format!("frame {gfn}: {error}")))
+    });
+    match written {
+        Ok(()) => Reply::Done([0; 5]),
+        Err(reply) => reply,
+    }
+}

@@ -1,0 +1,187 @@
+//! The `callback` gate: before each memory instruction, every page that it will touch is checked.
+//!
+//! The common case is a look-up in the vCPU's page cache. A miss walks the guest's page tables and asks the published rights;
+//! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
+
+use crate::hypervisor::Hypervisor;
+use crate::park::{Go, Vcpu};
+use crate::qemu::{self, Register, View};
+use crate::recipe::{Recipe, Touch};
+use crate::registers::{CodeSize, Registers};
+use crate::walk::{GuestFault, Judged, PagingMode};
+use mem_event::{Access, AccessSource, Gla, Gpa, Outcome, Rights};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// One in this many misses of the page cache is a sample that compares the direct view with the API.
+const SAMPLE: u32 = 4096;
+
+/// Checks an instruction before it runs. Called by the shim.
+#[inline]
+pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
+    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
+    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    if recipe.repeat.is_none() && !recipe.flushes {
+        let all_allowed = recipe.operands.iter().all(|operand| {
+            let first = operand.address(view);
+            let last = first.wrapping_add(u64::from(operand.size) - 1);
+            is_allowed(vcpu, first, operand.rights)
+                && (last >> 12 == first >> 12 || is_allowed(vcpu, last, operand.rights))
+        });
+        if all_allowed {
+            return Go::Run;
+        }
+    }
+    slowly(hypervisor, vcpu, recipe, view)
+}
+
+#[inline]
+fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
+    (!rights.contains(Rights::R) || vcpu.cache.allows(gla, false))
+        && (!rights.contains(Rights::W) || vcpu.cache.allows(gla, true))
+}
+
+/// The direct view differs from the API: no access trap can be trusted from now on.
+pub fn view_refuted(what: &str) {
+    eprintln!("mem-event: the direct view of QEMU's registers is wrong here ({what}); access traps are off");
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.crash(&format!("the direct view of QEMU's registers differs from the API: {what}"));
+    }
+}
+
+/// What stands in the way of an instruction.
+enum Check {
+    /// Nothing.
+    Pass,
+    /// The guest's own page fault: the instruction will not get further than this.
+    Fault,
+    /// The vCPU waited; rights may have changed.
+    Again,
+    /// The vCPU leaves its block.
+    Leave,
+}
+
+#[cold]
+#[inline(never)]
+fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
+    sample(view);
+    if vcpu.is_stopped() && vcpu.park() == Go::Leave {
+        return Go::Leave;
+    }
+    let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
+    let steps = recipe.steps(view);
+    let mut step = 0;
+    while step < steps {
+        match miss.step(step) {
+            Check::Pass => step = recipe.next_page(view, step),
+            Check::Again => {}
+            Check::Fault => break,
+            Check::Leave => return Go::Leave,
+        }
+    }
+    if recipe.flushes {
+        vcpu.cache.empty();
+    }
+    Go::Run
+}
+
+fn sample(view: &View) {
+    static MISSES: AtomicU32 = AtomicU32::new(0);
+    if MISSES.fetch_add(1, Ordering::Relaxed) % SAMPLE == 0 {
+        qemu::sample(view);
+    }
+}
+
+/// An instruction whose pages are looked at one by one.
+struct Miss<'a> {
+    hypervisor: &'a Hypervisor,
+    vcpu: &'a Vcpu,
+    recipe: &'a Recipe,
+    view: &'a View,
+    mode: Option<PagingMode>,
+}
+
+impl Miss<'_> {
+    /// All operands of one step, in the order in which the instruction touches them. After a wait the step begins anew, as the
+    /// hardware would begin the instruction anew: all its pages must be allowed at once.
+    fn step(&mut self, step: u64) -> Check {
+        for number in 0..self.recipe.operands.len() {
+            let touch = self.recipe.touch(self.view, number, step);
+            match self.touch(touch) {
+                Check::Pass => {}
+                other => return other,
+            }
+        }
+        Check::Pass
+    }
+
+    fn touch(&mut self, touch: Touch) -> Check {
+        let on_first = 0x1000 - (touch.gla & 0xfff);
+        match self.page(touch.gla, touch.rights) {
+            Check::Pass if u64::from(touch.size) > on_first => {
+                self.page(touch.gla.wrapping_add(on_first), touch.rights)
+            }
+            other => other,
+        }
+    }
+
+    fn page(&mut self, gla: u64, rights: Rights) -> Check {
+        if is_allowed(self.vcpu, gla, rights) {
+            return Check::Pass;
+        }
+        self.vcpu.cache.revalidate();
+        let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
+        if self.hypervisor.allows(gpa, rights) {
+            self.remember(gla, rights);
+            return Check::Pass;
+        }
+        self.ask(gla, gpa, rights)
+    }
+
+    fn remember(&self, gla: u64, rights: Rights) {
+        if rights.contains(Rights::R) {
+            self.vcpu.cache.allow(gla, false);
+        }
+        if rights.contains(Rights::W) {
+            self.vcpu.cache.allow(gla, true);
+        }
+    }
+
+    fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
+        let access = Judged { rights, user: self.view.privilege() == 3, alignment_check: self.view.alignment_check() };
+        let mode = *self.mode.get_or_insert_with(paging_mode);
+        mode.translate(self.hypervisor.memory(), gla, access)
+    }
+
+    fn ask(&self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
+        let access = Access {
+            gfn: gpa.gfn(),
+            offset: gpa.offset(),
+            gla: Some(Gla(gla)),
+            rights,
+            source: AccessSource::Instruction,
+            rip: self.recipe.rip(self.view),
+        };
+        match self.hypervisor.access(self.vcpu, access) {
+            Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park() {
+                Go::Run => Check::Again,
+                Go::Leave => Check::Leave,
+            },
+            _ => Check::Pass,
+        }
+    }
+}
+
+fn paging_mode() -> PagingMode {
+    let read = |register| qemu::read_register(register).unwrap_or(0);
+    PagingMode {
+        cr0: read(Register::CR0),
+        cr3: read(Register::CR3),
+        cr4: read(Register::CR4),
+        efer: read(Register::EFER),
+    }
+}
+
+/// How the code decodes that this vCPU has translated now.
+pub fn code_size(vcpu: u32) -> CodeSize {
+    qemu::code_size(vcpu)
+}

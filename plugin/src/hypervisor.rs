@@ -1,0 +1,463 @@
+//! The hypervisor's part: owns the engine, hands it what happens, carries out its effects.
+
+use crate::arguments::{Arguments, Gate};
+use crate::memory::Memory;
+use crate::park::Vcpu;
+use crate::qemu::ViewCheck;
+use crate::stopped::{Fault, Stopped, Toucher};
+use mem_event::message::{Info, Notice, Standing};
+use mem_event::page::RingPage;
+use mem_event::trace::{Header, Writer};
+use mem_event::{
+    Access, AccessSource, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
+    PublishedRights, Rights, Ring, VcpuId, WaitReason,
+};
+use rustix::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// The one domain of this process.
+#[derive(Debug)]
+pub struct Hypervisor {
+    vcpus: Box<[Vcpu]>,
+    memory: Memory,
+    rights: Arc<PublishedRights>,
+    gate: Gate,
+    checkpoints: bool,
+    engine: Mutex<Engine>,
+    subscribers: Mutex<Vec<Arc<OwnedFd>>>,
+}
+
+/// The engine with what its effects need; one step at a time.
+struct Engine {
+    domain: Domain,
+    effects: Effects,
+    trace: Option<Writer>,
+    /// The engine's end of each ring's event channel.
+    channels: [Option<Arc<OwnedFd>>; 3],
+    stopped: Stopped,
+    /// The content that comes with a page-in.
+    content: Option<Box<[u8]>>,
+    /// Effects that failed in this step, as inputs that tell the engine.
+    failures: Vec<Input>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
+static HYPERVISOR: OnceLock<Hypervisor> = OnceLock::new();
+
+impl Hypervisor {
+    /// The domain, once the first vCPU started.
+    #[inline]
+    pub fn get() -> Option<&'static Hypervisor> {
+        HYPERVISOR.get()
+    }
+
+    /// Makes the domain.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn start(arguments: &Arguments, vcpus: u32, memory: Memory) -> Result<&'static Hypervisor, String> {
+        let config =
+            DomainConfig { vcpus, ram: memory.map().ram(), hap: true, passthrough: false, populate_on_demand: false };
+        let trace = match &arguments.trace {
+            None => None,
+            Some(path) => {
+                let header = Header::new(&config, &arguments.guest, &arguments.scenario);
+                let writer =
+                    Writer::create(path, &header).map_err(|error| format!("trace {}: {error}", path.display()))?;
+                Some(writer)
+            }
+        };
+        let domain = Domain::new(config).map_err(|error| format!("no domain: {error}"))?;
+        let hypervisor = Hypervisor {
+            vcpus: (0..vcpus).map(|id| Vcpu::new(VcpuId(id))).collect(),
+            memory,
+            rights: domain.rights(),
+            gate: arguments.gate,
+            checkpoints: arguments.checkpoints,
+            engine: Mutex::new(Engine {
+                domain,
+                effects: Effects::default(),
+                trace,
+                channels: [None, None, None],
+                stopped: Stopped::default(),
+                content: None,
+                failures: Vec::new(),
+            }),
+            subscribers: Mutex::default(),
+        };
+        HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
+        HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())
+    }
+
+    /// A vCPU.
+    #[inline]
+    pub fn vcpu(&self, index: u32) -> Option<&Vcpu> {
+        self.vcpus.get(index as usize)
+    }
+
+    /// The vCPU that this thread runs.
+    pub fn vcpu_of_thread(&self, thread: i32) -> Option<&Vcpu> {
+        self.vcpus.iter().find(|vcpu| vcpu.thread.load(std::sync::atomic::Ordering::Acquire) == thread)
+    }
+
+    /// Guest memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Whether memory instructions are checked.
+    pub fn has_callback_gate(&self) -> bool {
+        self.gate == Gate::Callback
+    }
+
+    /// Whether checkpoints are recognised.
+    pub fn has_checkpoints(&self) -> bool {
+        self.checkpoints
+    }
+
+    /// Whether an access passes without the engine: its rights are published, or it meets no RAM that can be watched.
+    pub fn allows(&self, gpa: Gpa, rights: Rights) -> bool {
+        let gfn = gpa.gfn();
+        self.memory.offset(gfn).is_none() || self.rights.allowed(gfn).contains(rights)
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vCPU asks, in its callback, whether it may.
+    pub fn access(&self, vcpu: &Vcpu, access: Access) -> Outcome {
+        let mut engine = self.engine();
+        // Before the step: a wake that the step itself brings about must not be overwritten.
+        vcpu.stop();
+        let outcome = engine.step(self, Input::Access { vcpu: vcpu.id, access });
+        if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
+            vcpu.go_on();
+        }
+        engine.settle(self);
+        outcome
+    }
+
+    /// A thread stopped in the kernel on a page of guest memory.
+    pub fn fault(&self, address: u64, write: bool, thread: i32) {
+        let Some(gfn) = self.memory.frame_at(address) else { return };
+        let toucher = self.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
+        let mut engine = self.engine();
+        engine.stopped.add(toucher, Fault { gfn, offset: (address & 0xfff) as u16, write });
+        engine.settle(self);
+    }
+
+    /// The consumer signalled.
+    pub fn kick(&self, ring: Ring) {
+        let mut engine = self.engine();
+        let _ = engine.step(self, Input::Kick { ring });
+        engine.settle(self);
+    }
+
+    /// A control operation, with the content of a page-in.
+    pub fn control(&self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+        if let Err((errno, sentence)) = self.admit(&control) {
+            return Outcome::Refused(errno, sentence);
+        }
+        let mut engine = self.engine();
+        engine.content = content;
+        let outcome = engine.step(self, Input::Control(control));
+        engine.content = None;
+        let failed = !engine.failures.is_empty();
+        engine.settle(self);
+        if failed {
+            return Outcome::Refused(
+                Errno::EFAULT,
+                "the content could not be written into the guest's memory".to_owned(),
+            );
+        }
+        outcome
+    }
+
+    /// What this host and these arguments cannot do.
+    fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
+        let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
+        match control {
+            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
+            }
+            Control::SetAccess { .. } if ViewCheck::now() == ViewCheck::Refuted => {
+                unsupported("the direct view of QEMU's registers is wrong for this QEMU; accesses cannot be trapped")
+            }
+            Control::SetAccess { first, count, access }
+                if access.rights() != Rights::RWX && crate::machine::MemoryMap::meets_window(*first, *count) =>
+            {
+                Err((
+                    Errno::EINVAL,
+                    "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out"
+                        .to_owned(),
+                ))
+            }
+            Control::SetAccess { .. } => self.prepare(false),
+            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } => self.prepare(true),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
+    fn prepare(&self, paging: bool) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        if engine.stopped.is_prepared(paging) {
+            return Ok(());
+        }
+        self.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
+        engine.stopped.prepared(paging);
+        crate::service::watch_userfault();
+        if paging {
+            let holes =
+                self.memory.holes().map_err(|error| (Errno::EFAULT, format!("the guest's memory file: {error}")))?;
+            for (first, count) in holes {
+                let _ = engine.step(self, Input::Unpopulated { first, count });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
+    pub fn enable(&self, control: Control, ring: Ring) -> Result<[OwnedFd; 3], (Errno, String)> {
+        self.admit(&control)?;
+        let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
+        let (memory, page) = RingPage::create().map_err(io)?;
+        let make =
+            || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK);
+        let to_consumer = make().map_err(|error| io(error.into()))?;
+        let to_engine = make().map_err(|error| io(error.into()))?;
+        let own = to_consumer.try_clone().map_err(io)?;
+        let mut engine = self.engine();
+        engine.domain.supply(ring, page);
+        match engine.step(self, Input::Control(control)) {
+            Outcome::Refused(errno, sentence) => Err((errno, sentence)),
+            _ => {
+                let own = Arc::new(own);
+                engine.channels[ring.index()] = Some(Arc::clone(&own));
+                // Requests that outlived the last consumer are on the new page; the signal of this step had no channel yet.
+                signal(&own);
+                engine.settle(self);
+                Ok([memory, to_consumer, to_engine])
+            }
+        }
+    }
+
+    /// The consumer of a ring is gone.
+    pub fn consumer_lost(&self, ring: Ring) {
+        let mut engine = self.engine();
+        engine.channels[ring.index()] = None;
+        let _ = engine.step(self, Input::ConsumerLost { ring });
+        engine.settle(self);
+    }
+
+    /// The domain's figures.
+    pub fn info(&self) -> Info {
+        self.engine().domain.info()
+    }
+
+    /// Where each vCPU stands.
+    pub fn standings(&self) -> Vec<Standing> {
+        let engine = self.engine();
+        self.vcpus
+            .iter()
+            .map(|vcpu| match engine.domain.waiting(vcpu.id) {
+                _ if vcpu.at_checkpoint() => Standing::Checkpoint,
+                None => Standing::Running,
+                Some(WaitReason::Answer(_)) => Standing::Answer,
+                Some(WaitReason::Slot(_)) => Standing::Slot,
+                Some(WaitReason::Consumer(_)) => Standing::Consumer,
+                Some(WaitReason::Frame) => Standing::Frame,
+            })
+            .collect()
+    }
+
+    /// Whether a frame's bytes can be copied now.
+    pub fn has_content(&self, gfn: Gfn) -> Result<(), (Errno, String)> {
+        if self.memory.offset(gfn).is_none() {
+            return Err((Errno::EINVAL, format!("frame {gfn} is no RAM")));
+        }
+        if self.engine().domain.has_content(gfn) {
+            Ok(())
+        } else {
+            Err((Errno::ENOENT, format!("frame {gfn} has no content here: it is paged out")))
+        }
+    }
+
+    /// Whether somebody waits for an answer, so that a core is idle anyhow.
+    pub fn anybody_waits(&self) -> bool {
+        let engine = self.engine();
+        !engine.stopped.is_empty() || self.vcpus.iter().any(Vcpu::is_stopped)
+    }
+
+    /// A client hears notices from now on.
+    pub fn subscribe(&self, client: Arc<OwnedFd>) {
+        self.subscribers().push(client);
+    }
+
+    /// A client is gone. Nobody would let the vCPUs at checkpoints go on but the last one.
+    pub fn unsubscribe(&self, client: &Arc<OwnedFd>) {
+        let mut subscribers = self.subscribers();
+        let before = subscribers.len();
+        subscribers.retain(|other| !Arc::ptr_eq(other, client));
+        if before > 0 && subscribers.is_empty() {
+            self.vcpus.iter().for_each(|vcpu| vcpu.checkpoint.release());
+        }
+    }
+
+    fn subscribers(&self) -> MutexGuard<'_, Vec<Arc<OwnedFd>>> {
+        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells all subscribers; says how many heard it.
+    pub fn notify_subscribers(&self, notice: &Notice) -> usize {
+        let packet = notice.encode();
+        let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+        self.subscribers().iter().filter(|client| rustix::net::send(client, &packet, flags).is_ok()).count()
+    }
+
+    /// Something outside of the engine makes the domain useless.
+    pub fn crash(&self, why: &str) {
+        self.notify_subscribers(&Notice::Crashed(why.to_owned()));
+    }
+
+    /// Writes what the trace still holds.
+    pub fn flush_trace(&self) {
+        if let Some(trace) = &mut self.engine().trace {
+            trace.flush();
+        }
+    }
+
+    /// QEMU ends.
+    pub fn end(&self) {
+        self.flush_trace();
+    }
+}
+
+impl Engine {
+    /// One step of the engine, recorded, with its effects carried out.
+    fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
+        self.effects.clear();
+        let outcome = self.domain.apply(&input, &mut self.effects);
+        if let Some(trace) = &mut self.trace {
+            trace.record(&input, &outcome, &self.effects);
+        }
+        let effects = std::mem::take(&mut self.effects);
+        for effect in &effects.list {
+            self.carry_out(host, effect);
+        }
+        self.effects = effects;
+        outcome
+    }
+
+    /// What earlier steps left to do: failed effects are told to the engine, and those stopped in the kernel look again.
+    fn settle(&mut self, host: &Hypervisor) {
+        loop {
+            if let Some(failure) = self.failures.pop() {
+                let _ = self.step(host, failure);
+            } else if let Some((toucher, fault)) = self.stopped.next_to_look() {
+                self.look_again(host, toucher, fault);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn look_again(&mut self, host: &Hypervisor, toucher: Toucher, fault: Fault) {
+        let access = Access {
+            gfn: fault.gfn,
+            offset: fault.offset,
+            gla: None,
+            rights: if fault.write { Rights::W } else { Rights::R },
+            source: AccessSource::PageWalk,
+            rip: 0,
+        };
+        let outcome = match toucher {
+            Toucher::Vcpu(vcpu) => self.step(host, Input::Access { vcpu, access }),
+            Toucher::Foreign => self.step(host, Input::Foreign { access }),
+        };
+        match outcome {
+            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed => {}
+            _ => {
+                if self.stopped.remove(toucher, fault) {
+                    report("map", fault.gfn, host.memory.restore(fault.gfn));
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) {
+        match effect {
+            Effect::Requested { .. } | Effect::Answered { .. } => {}
+            Effect::Notify(ring) => {
+                if let Some(channel) = &self.channels[ring.index()] {
+                    signal(channel);
+                }
+            }
+            Effect::Wake(vcpu) => {
+                if !self.stopped.wake(*vcpu) {
+                    if let Some(vcpu) = host.vcpu(vcpu.0) {
+                        vcpu.wake();
+                    }
+                }
+            }
+            Effect::RetryForeign => self.stopped.wake_foreign(),
+            Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
+            Effect::Tighten { first, count } => self.unmap(host, *first, *count),
+            Effect::Map(gfn) => {
+                // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
+                if !self.stopped.is_touched(*gfn) {
+                    report("map", *gfn, host.memory.restore(*gfn));
+                }
+            }
+            Effect::Punch(gfn) => report("punch", *gfn, host.memory.punch(*gfn)),
+            Effect::Zero(gfn) => {
+                if !self.stopped.is_touched(*gfn) {
+                    report("zero", *gfn, host.memory.zero(*gfn));
+                }
+            }
+            Effect::Fill(gfn) => self.fill(host, *gfn),
+            Effect::Closed(ring) => self.channels[ring.index()] = None,
+            Effect::Broken(ring, why) => eprintln!("mem-event: the {ring} ring is broken: {why}"),
+            Effect::Crash(why) => {
+                eprintln!("mem-event: the domain crashed: {why}");
+                host.notify_subscribers(&Notice::Crashed(why.clone()));
+            }
+        }
+    }
+
+    /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
+    fn unmap(&mut self, host: &Hypervisor, first: Gfn, count: u64) {
+        if host.has_callback_gate() {
+            host.vcpus.iter().for_each(|vcpu| vcpu.cache.empty());
+        }
+        report("unmap", first, host.memory.unmap(first, count));
+    }
+
+    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) {
+        let written = match &self.content {
+            Some(content) => host.memory.write(gfn, 0, content),
+            None => host.memory.write(gfn, 0, &[0; mem_event::PAGE_SIZE]),
+        };
+        if let Err(error) = written {
+            eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
+            self.failures.push(Input::FillFailed { gfn });
+        }
+    }
+}
+
+fn signal(channel: &OwnedFd) {
+    // The counter is at its end only if the consumer has not looked for 2^64 signals.
+    let _ = rustix::io::write(channel, &1u64.to_ne_bytes());
+}
+
+fn report(what: &str, gfn: Gfn, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("mem-event: cannot {what} frame {gfn}: {error}");
+    }
+}

@@ -1,0 +1,139 @@
+//! Where a stopped vCPU waits: spinning for a moment, then asleep, then out of its block and back.
+
+use crate::cache::PageCache;
+use mem_event::VcpuId;
+use rustix::thread::futex;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// What a vCPU does after a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Go {
+    /// Execute the instruction.
+    Run,
+    /// Leave the block, let QEMU do what it needs, come back to the same instruction.
+    Leave,
+}
+
+/// How long a vCPU sleeps in its block before it leaves: QEMU's own requests wait at most this long.
+const STAY: Duration = Duration::from_millis(5);
+/// Looks at the word before sleeping, some tens of microseconds: most answers of a spinning consumer come sooner.
+const SPINS: u32 = 2000;
+
+const GO: u32 = 0;
+const STOPPED: u32 = 1;
+
+/// One vCPU as the plugin knows it.
+#[derive(Debug)]
+pub struct Vcpu {
+    /// Its number.
+    pub id: VcpuId,
+    /// The pages it may touch.
+    pub cache: PageCache,
+    /// Its thread, 0 until it started.
+    pub thread: AtomicI32,
+    /// Whether the engine stopped it.
+    event: Word,
+    /// What it waits on at a checkpoint.
+    pub checkpoint: Word,
+    /// Whether it has reached a checkpoint and not gone on yet; it may leave its block in between.
+    arrived: AtomicBool,
+}
+
+/// A futex word that a vCPU waits on.
+#[derive(Debug, Default)]
+pub struct Word(AtomicU32);
+
+impl Word {
+    /// The next wait sleeps until `release`.
+    pub fn stop(&self) {
+        self.0.store(STOPPED, Ordering::Release);
+    }
+
+    /// Ends the wait.
+    pub fn release(&self) {
+        self.0.store(GO, Ordering::Release);
+        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, u32::MAX >> 1);
+    }
+
+    /// Whether somebody is to wait here.
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire) == STOPPED
+    }
+
+    /// Waits until released, or until it is time to leave the block; says whether it was released.
+    fn wait(&self) -> bool {
+        for _ in 0..SPINS {
+            if !self.is_stopped() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        let stay = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(STAY.subsec_nanos()) };
+        let _ = futex::wait(&self.0, futex::Flags::PRIVATE, STOPPED, Some(&stay));
+        !self.is_stopped()
+    }
+}
+
+impl Vcpu {
+    /// A vCPU that has not started.
+    pub fn new(id: VcpuId) -> Vcpu {
+        Vcpu {
+            id,
+            cache: PageCache::default(),
+            thread: AtomicI32::new(0),
+            event: Word::default(),
+            checkpoint: Word::default(),
+            arrived: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether it stands at a checkpoint.
+    pub fn at_checkpoint(&self) -> bool {
+        self.arrived.load(Ordering::Relaxed)
+    }
+
+    /// It reached a checkpoint, or goes on from one.
+    pub fn arrive(&self, arrived: bool) {
+        self.arrived.store(arrived, Ordering::Relaxed);
+    }
+
+    /// The engine told this vCPU to wait. Under the engine's lock, so that a wake cannot come before.
+    pub fn stop(&self) {
+        self.event.stop();
+    }
+
+    /// The engine did not stop this vCPU after all; in its own thread.
+    pub fn go_on(&self) {
+        self.event.0.store(GO, Ordering::Release);
+    }
+
+    /// The engine woke this vCPU.
+    pub fn wake(&self) {
+        self.event.release();
+    }
+
+    /// Whether the engine stopped this vCPU and has not woken it.
+    pub fn is_stopped(&self) -> bool {
+        self.event.is_stopped()
+    }
+
+    /// Waits, in this vCPU's callback, until the engine woke it: `Run` means look again.
+    pub fn park(&self) -> Go {
+        self.park_on(&self.event)
+    }
+
+    /// Waits, in this vCPU's callback, on one of its words.
+    pub fn park_on(&self, word: &Word) -> Go {
+        loop {
+            if word.wait() {
+                return Go::Run;
+            }
+            if crate::qemu::can_leave() {
+                // Whatever it runs before it is back (an interrupt's handler) must look too.
+                self.cache.empty();
+                return Go::Leave;
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The direct view: QEMU's CPU state (`CPUX86State`), read in place.
+//!
+//! The plugin API reads a register in about 20 ns and does not know segment bases, code size or privilege level. The state
+//! starts with the sixteen general registers in encoding order, and has had the fields below at the same places from QEMU 9.2
+//! to 11. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and the gate goes
+//! on comparing samples. A difference ends the view, and with it access traps, with a sentence.
+
+use super::{Register, cpu_of, read_register};
+use crate::registers::{CodeSize, Registers};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+
+/// Bytes from the start of the state.
+mod offset {
+    pub const EIP: usize = 128;
+    pub const EFLAGS: usize = 136;
+    pub const DIRECTION: usize = 172;
+    pub const HFLAGS: usize = 176;
+    pub const SEGMENTS: usize = 184;
+    pub const SEGMENT_SIZE: usize = 24;
+    pub const SEGMENT_BASE: usize = 8;
+}
+
+const HF_CPL: u32 = 3;
+const HF_CS32: u32 = 1 << 4;
+const HF_PE: u32 = 1 << 7;
+const HF_LMA: u32 = 1 << 14;
+const HF_CS64: u32 = 1 << 15;
+const EFLAGS_AC: u64 = 1 << 18;
+
+/// The CPU state of one vCPU while it runs a callback.
+#[derive(Debug)]
+pub struct View(*mut u8);
+
+impl View {
+    pub(super) fn new(state: *mut u8) -> View {
+        View(state)
+    }
+
+    fn u32_at(&self, offset: usize) -> u32 {
+        // SAFETY: the state is over 700 bytes long in every QEMU and belongs to the vCPU of this thread.
+        unsafe { self.0.add(offset).cast::<u32>().read() }
+    }
+
+    fn u64_at(&self, offset: usize) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.0.add(offset).cast::<u64>().read() }
+    }
+
+    fn flags(&self) -> u32 {
+        self.u32_at(offset::HFLAGS)
+    }
+
+    fn selector(&self, number: u8) -> u32 {
+        self.u32_at(offset::SEGMENTS + usize::from(number) * offset::SEGMENT_SIZE)
+    }
+
+    /// How wide the code is that runs.
+    pub fn code_size(&self) -> CodeSize {
+        let flags = self.flags();
+        if flags & HF_CS64 != 0 {
+            CodeSize::Bits64
+        } else if flags & HF_CS32 != 0 {
+            CodeSize::Bits32
+        } else {
+            CodeSize::Bits16
+        }
+    }
+}
+
+impl Registers for View {
+    #[inline]
+    fn general(&self, number: u8) -> u64 {
+        self.u64_at(usize::from(number & 15) * 8)
+    }
+
+    #[inline]
+    fn segment_base(&self, number: u8) -> u64 {
+        self.u64_at(offset::SEGMENTS + usize::from(number.min(5)) * offset::SEGMENT_SIZE + offset::SEGMENT_BASE)
+    }
+
+    #[inline]
+    fn instruction_pointer(&self) -> u64 {
+        let eip = self.u64_at(offset::EIP);
+        if self.flags() & HF_CS64 != 0 { eip } else { eip.wrapping_add(self.segment_base(1)) & 0xffff_ffff }
+    }
+
+    fn direction(&self) -> i64 {
+        i64::from(self.u32_at(offset::DIRECTION).cast_signed())
+    }
+
+    fn privilege(&self) -> u8 {
+        (self.flags() & HF_CPL) as u8
+    }
+
+    fn alignment_check(&self) -> bool {
+        self.u64_at(offset::EFLAGS) & EFLAGS_AC != 0
+    }
+}
+
+/// Where the view's proof stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ViewCheck {
+    /// Not enough comparisons yet.
+    Unproven = 0,
+    /// Every comparison agreed.
+    Proven = 1,
+    /// One did not.
+    Refuted = 2,
+}
+
+/// Comparisons that make a proof.
+const PROOF: u32 = 64;
+
+static AGREED: AtomicU32 = AtomicU32::new(0);
+static STANDING: AtomicU32 = AtomicU32::new(ViewCheck::Unproven as u32);
+/// From a vCPU's `CPUState` to its CPU state, learnt with the first callback; 0 until then.
+static STATE_IN_CPU: AtomicUsize = AtomicUsize::new(0);
+/// The CPU states seen so far, for QEMUs that do not export the look-up.
+static SEEN: [AtomicPtr<u8>; SEEN_VCPUS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SEEN_VCPUS];
+const SEEN_VCPUS: usize = 256;
+
+impl ViewCheck {
+    /// The standing now.
+    pub fn now() -> ViewCheck {
+        match STANDING.load(Ordering::Acquire) {
+            1 => ViewCheck::Proven,
+            2 => ViewCheck::Refuted,
+            _ => ViewCheck::Unproven,
+        }
+    }
+}
+
+/// How wide the code is that this vCPU is about to have translated. A vCPU that never ran is in real mode.
+pub fn code_size(vcpu: u32) -> CodeSize {
+    let seen = SEEN.get(vcpu as usize).map_or(std::ptr::null_mut(), |seen| seen.load(Ordering::Relaxed));
+    if !seen.is_null() {
+        return View(seen).code_size();
+    }
+    match (STATE_IN_CPU.load(Ordering::Acquire), cpu_of(vcpu)) {
+        (0, _) | (_, None) => CodeSize::Bits16,
+        // SAFETY: the distance from a vCPU's start to its CPU state is the same for all vCPUs of a machine (one type).
+        (distance, Some(cpu)) => View(unsafe { cpu.0.cast::<u8>().add(distance) }).code_size(),
+    }
+}
+
+/// Compares the view with the API, and remembers where this vCPU's state is.
+pub(super) fn check(vcpu: u32, view: &View) {
+    if let Some(seen) = SEEN.get(vcpu as usize) {
+        seen.store(view.0, Ordering::Relaxed);
+    }
+    if let Some(cpu) = cpu_of(vcpu) {
+        STATE_IN_CPU.store((view.0 as usize).wrapping_sub(cpu.0 as usize), Ordering::Release);
+    }
+    sample(view);
+}
+
+/// Compares the view with the API once.
+pub fn sample(view: &View) {
+    match difference(view) {
+        None => {
+            if AGREED.fetch_add(1, Ordering::Relaxed) + 1 == PROOF {
+                let unproven = ViewCheck::Unproven as u32;
+                let _ =
+                    STANDING.compare_exchange(unproven, ViewCheck::Proven as u32, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+        Some(what) => {
+            if STANDING.swap(ViewCheck::Refuted as u32, Ordering::AcqRel) != ViewCheck::Refuted as u32 {
+                crate::gate::view_refuted(&what);
+            }
+        }
+    }
+}
+
+/// The first register in which the view and the API differ, or that the API does not know.
+fn difference(view: &View) -> Option<String> {
+    // Outside of long mode the API shows the low halves only.
+    let mask = if view.flags() & HF_CS64 != 0 { u64::MAX } else { 0xffff_ffff };
+    let general = (0..16).map(|n| (Register::general(n), view.general(n), mask));
+    let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
+    let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
+    let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+    let modes = [
+        (Register::CR0, bit(view.flags() & HF_PE != 0, 1), 1),
+        (Register::EFER, bit(view.flags() & HF_LMA != 0, 1 << 10), 1 << 10),
+    ];
+    general.chain(rip).chain(selectors).chain(modes).find_map(|(register, in_place, mask)| {
+        match read_register(register) {
+            Some(api) if api & mask == in_place & mask => None,
+            Some(api) => Some(format!("{}: {in_place:#x} in place, {api:#x} by the API", register.name())),
+            None => Some(format!("{}: not known to the API", register.name())),
+        }
+    })
+}

@@ -1,0 +1,178 @@
+//! The recipe of an instruction: which memory it will touch, as arithmetic on registers.
+//!
+//! A recipe is made once, when QEMU translates the instruction, and evaluated each time before the instruction runs. Nothing
+//! in it names the instruction's page: QEMU's x86 blocks are position independent, one translation serves every linear
+//! address of a physical page, so the page comes from the instruction pointer at run time.
+
+use crate::registers::{CodeSize, Registers};
+use mem_event::Rights;
+
+/// In place of a register's number: there is none.
+pub const NONE: u8 = 0xff;
+
+/// How a memory operand's offset is found besides base, index and displacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing more.
+    Plain,
+    /// The displacement counts from the start of the instruction's page.
+    PageRelative,
+    /// AL is added (`xlat`).
+    AddAl,
+    /// A bit number in a register moves the operand: `(signed(register) >> shift) << (shift - 3)` is added (`bt m, r`), with
+    /// the register's width in bits as 1 << shift.
+    BitOffset {
+        /// The register.
+        register: u8,
+        /// log2 of the operand's width in bits: 4, 5 or 6.
+        shift: u8,
+    },
+}
+
+/// One memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Added to the registers.
+    pub displacement: u64,
+    /// Bytes touched, 1 to 4096.
+    pub size: u16,
+    /// Base register or [`NONE`].
+    pub base: u8,
+    /// Index register or [`NONE`].
+    pub index: u8,
+    /// log2 of the index's factor.
+    pub scale: u8,
+    /// Segment whose base is added, or [`NONE`].
+    pub segment: u8,
+    /// What more there is.
+    pub extra: Extra,
+    /// The offset is cut to these bits: the address size.
+    pub offset_mask: u64,
+    /// The linear address is cut to these bits: 32 outside of long mode.
+    pub linear_mask: u64,
+    /// What the access wants.
+    pub rights: Rights,
+}
+
+/// How a string instruction repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Bytes a step.
+    pub element: u16,
+    /// Bits of RCX that count.
+    pub count_mask: u64,
+    /// Whether the data can end it early (`repe cmps`, `repne scas`): then only its first step is foreseen.
+    pub conditional: bool,
+}
+
+/// What an instruction will touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The instruction's address within its page.
+    pub page_offset: u16,
+    /// How the code decodes.
+    pub code: CodeSize,
+    /// Whether its translation of addresses ends here (a control register write, `invlpg`): the cache is emptied.
+    pub flushes: bool,
+    /// Repetition.
+    pub repeat: Option<Repeat>,
+    /// Operands in the order in which the instruction touches them.
+    pub operands: Box<[Operand]>,
+}
+
+/// What one operand will touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The linear address of the first byte.
+    pub gla: u64,
+    /// Bytes.
+    pub size: u16,
+    /// What is wanted.
+    pub rights: Rights,
+}
+
+impl Operand {
+    /// The linear address of the operand's first byte.
+    #[inline]
+    pub fn address(&self, registers: &impl Registers) -> u64 {
+        let mut offset = self.displacement;
+        if self.base != NONE {
+            offset = offset.wrapping_add(registers.general(self.base));
+        }
+        if self.index != NONE {
+            offset = offset.wrapping_add(registers.general(self.index) << self.scale);
+        }
+        offset = offset.wrapping_add(self.extra_offset(registers));
+        let mut linear = offset & self.offset_mask;
+        if self.segment != NONE {
+            linear = linear.wrapping_add(registers.segment_base(self.segment));
+        }
+        linear & self.linear_mask
+    }
+
+    #[inline]
+    fn extra_offset(&self, registers: &impl Registers) -> u64 {
+        match self.extra {
+            Extra::Plain => 0,
+            Extra::PageRelative => registers.instruction_pointer() & !0xfff,
+            Extra::AddAl => registers.general(0) & 0xff,
+            Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
+        }
+    }
+}
+
+/// The byte offset that a signed bit number of 1 << `shift` bits moves the operand by.
+fn bit_offset(register: u64, shift: u8) -> u64 {
+    let unused = 64 - (1u32 << shift);
+    let bit = (register << unused).cast_signed() >> unused;
+    ((bit >> shift) << (shift - 3)).cast_unsigned()
+}
+
+impl Recipe {
+    /// The linear address of the instruction.
+    #[inline]
+    pub fn rip(&self, registers: &impl Registers) -> u64 {
+        registers.instruction_pointer() & !0xfff | u64::from(self.page_offset)
+    }
+
+    /// How often the operands are stepped through: 1, or what RCX says.
+    pub fn steps(&self, registers: &impl Registers) -> u64 {
+        match self.repeat {
+            None => 1,
+            Some(repeat) => {
+                let count = registers.general(1) & repeat.count_mask;
+                if repeat.conditional { count.min(1) } else { count }
+            }
+        }
+    }
+
+    /// What operand `number` touches in its step `step`.
+    pub fn touch(&self, registers: &impl Registers, number: usize, step: u64) -> Touch {
+        let operand = &self.operands[number];
+        let first = operand.address(registers);
+        let moved = match self.repeat {
+            None => first,
+            Some(repeat) => first.wrapping_add(
+                (step.wrapping_mul(u64::from(repeat.element))).wrapping_mul(registers.direction().cast_unsigned()),
+            ),
+        };
+        Touch { gla: moved & operand.linear_mask, size: operand.size, rights: operand.rights }
+    }
+
+    /// The next step after `step` in which some operand meets a page that it did not touch in `step`.
+    pub fn next_page(&self, registers: &impl Registers, step: u64) -> u64 {
+        let Some(repeat) = self.repeat else { return step + 1 };
+        let element = u64::from(repeat.element.max(1));
+        let down = registers.direction() < 0;
+        (0..self.operands.len())
+            .map(|number| {
+                let touch = self.touch(registers, number, step);
+                let last = touch.gla.wrapping_add(u64::from(touch.size) - 1);
+                // Bytes that are left on the page in the direction of travel, beyond this element.
+                let room = if down { touch.gla & 0xfff } else { 0xfff - (last & 0xfff) };
+                step + 1 + room / element
+            })
+            .min()
+            .unwrap_or(step + 1)
+    }
+}

@@ -1,0 +1,44 @@
+//! The registers that an address is computed from, whoever holds them: QEMU's CPU state, or a test's plain values.
+
+/// Numbers of the segment registers, in QEMU's and the encoding's order.
+pub mod segment {
+    /// ES.
+    pub const ES: u8 = 0;
+    /// CS.
+    pub const CS: u8 = 1;
+    /// SS.
+    pub const SS: u8 = 2;
+    /// DS.
+    pub const DS: u8 = 3;
+    /// FS.
+    pub const FS: u8 = 4;
+    /// GS.
+    pub const GS: u8 = 5;
+}
+
+/// How wide the code is that runs, which also says how its bytes decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeSize {
+    /// Real mode, virtual-8086 mode and 16-bit segments.
+    Bits16,
+    /// 32-bit segments.
+    Bits32,
+    /// Long mode.
+    Bits64,
+}
+
+/// What an address computation may ask for.
+pub trait Registers {
+    /// A general register in encoding order: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    fn general(&self, number: u8) -> u64;
+    /// The linear base of a segment register (see [`segment`]).
+    fn segment_base(&self, number: u8) -> u64;
+    /// The instruction pointer; inside a block only its page is right.
+    fn instruction_pointer(&self) -> u64;
+    /// 1 where string instructions go up, -1 where they go down.
+    fn direction(&self) -> i64;
+    /// The privilege level, 0 to 3.
+    fn privilege(&self) -> u8;
+    /// Whether RFLAGS.AC is set.
+    fn alignment_check(&self) -> bool;
+}

@@ -1,0 +1,74 @@
+//! Beginning and end: installation, the first vCPU, QEMU's exit.
+
+use crate::arguments::{Arguments, Gate};
+use crate::hypervisor::Hypervisor;
+use crate::qemu::{self, Facts};
+use crate::service::{self, Listener};
+use crate::{machine, translate};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// What installation leaves for the first vCPU: by then guest memory exists.
+struct Prepared {
+    arguments: Arguments,
+    vcpus: u32,
+    listener: Mutex<Option<Listener>>,
+}
+
+static PREPARED: OnceLock<Prepared> = OnceLock::new();
+
+/// Takes the arguments, makes the socket, registers callbacks.
+///
+/// # Errors
+/// A sentence; QEMU then refuses to start.
+pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
+    if !facts.system || facts.target != "x86_64" {
+        return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
+    }
+    let arguments = Arguments::parse(words)?;
+    let listener = Listener::bind(&arguments.socket)?;
+    let translates = arguments.gate == Gate::Callback || arguments.checkpoints;
+    let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
+    PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
+    qemu::register_lifecycle();
+    if translates {
+        qemu::register_translation();
+    }
+    Ok(())
+}
+
+/// A vCPU's thread begins. The first one finds guest memory and starts the domain.
+pub fn vcpu_started(index: u32) {
+    translate::thread_runs(index);
+    let Some(prepared) = PREPARED.get() else { return };
+    let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(listener) = listener {
+        let started = machine::find_memory()
+            .and_then(|memory| Hypervisor::start(&prepared.arguments, prepared.vcpus, memory))
+            .and_then(|hypervisor| service::start(hypervisor, listener));
+        if let Err(sentence) = started {
+            eprintln!("mem-event: {sentence}");
+            // Not `exit`: QEMU's exit handlers wait for the thread that this is.
+            let _ = std::fs::remove_file(&prepared.arguments.socket);
+            crate::end_process(1);
+        }
+    }
+    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
+    }
+}
+
+/// QEMU ends.
+pub fn ended() {
+    for (name, count) in translate::unforeseen() {
+        eprintln!(
+            "mem-event: {count} translated {name} instructions touch memory that was not checked (vector indices)"
+        );
+    }
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.end();
+    }
+    if let Some(prepared) = PREPARED.get() {
+        let _ = std::fs::remove_file(&prepared.arguments.socket);
+    }
+}

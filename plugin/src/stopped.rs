@@ -1,0 +1,103 @@
+//! Who stands in the kernel, stopped on a page of guest memory.
+//!
+//! The kernel lets threads go by page. So a page is put back only when each vCPU stopped on it has its answer; until then the
+//! others wait with it.
+
+use mem_event::{Gfn, VcpuId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Who touched a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Toucher {
+    /// A vCPU's thread.
+    Vcpu(VcpuId),
+    /// QEMU's main loop or an I/O thread: a device.
+    Foreign,
+}
+
+/// One touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fault {
+    /// The frame.
+    pub gfn: Gfn,
+    /// The offset in the frame.
+    pub offset: u16,
+    /// Whether it was a write.
+    pub write: bool,
+}
+
+/// All who are stopped, and who of them must look again.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    vcpus: BTreeMap<VcpuId, Fault>,
+    foreign: Vec<Fault>,
+    looking: VecDeque<(Toucher, Fault)>,
+    minor: bool,
+    missing: bool,
+}
+
+impl Stopped {
+    /// Whether userfaultfd is registered, and with `paging` for first touches too.
+    pub fn is_prepared(&self, paging: bool) -> bool {
+        if paging { self.missing } else { self.minor }
+    }
+
+    /// userfaultfd is registered.
+    pub fn prepared(&mut self, paging: bool) {
+        self.minor = true;
+        self.missing |= paging;
+    }
+
+    /// Somebody stopped, and is to look for the first time.
+    pub fn add(&mut self, toucher: Toucher, fault: Fault) {
+        match toucher {
+            Toucher::Vcpu(vcpu) => {
+                self.vcpus.insert(vcpu, fault);
+            }
+            Toucher::Foreign => self.foreign.push(fault),
+        }
+        self.looking.push_back((toucher, fault));
+    }
+
+    /// A vCPU was woken; says whether it is one of these, which then looks again.
+    pub fn wake(&mut self, vcpu: VcpuId) -> bool {
+        let Some(fault) = self.vcpus.get(&vcpu) else { return false };
+        self.looking.push_back((Toucher::Vcpu(vcpu), *fault));
+        true
+    }
+
+    /// Foreign touchers that were told to retry look again.
+    pub fn wake_foreign(&mut self) {
+        for fault in &self.foreign {
+            if !self.looking.contains(&(Toucher::Foreign, *fault)) {
+                self.looking.push_back((Toucher::Foreign, *fault));
+            }
+        }
+    }
+
+    /// The next who looks again.
+    pub fn next_to_look(&mut self) -> Option<(Toucher, Fault)> {
+        self.looking.pop_front()
+    }
+
+    /// Somebody may go on; says whether nobody else is stopped on the page, which can be put back then.
+    pub fn remove(&mut self, toucher: Toucher, fault: Fault) -> bool {
+        match toucher {
+            Toucher::Vcpu(vcpu) => {
+                self.vcpus.remove(&vcpu);
+            }
+            Toucher::Foreign => self.foreign.retain(|other| *other != fault),
+        }
+        !self.is_touched(fault.gfn)
+    }
+
+    /// Whether nobody is stopped.
+    pub fn is_empty(&self) -> bool {
+        self.vcpus.is_empty() && self.foreign.is_empty()
+    }
+
+    /// Whether anybody is stopped on the frame.
+    pub fn is_touched(&self, gfn: Gfn) -> bool {
+        self.vcpus.values().chain(&self.foreign).any(|fault| fault.gfn == gfn)
+    }
+}

@@ -1,0 +1,200 @@
+//! userfaultfd: the kernel tells which thread touched a page that is not mapped, and keeps the thread until it is.
+
+#![allow(unsafe_code, reason = "the ioctls of userfaultfd, which no safe crate offers with minor faults")]
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io;
+
+const API: u64 = 0xaa;
+const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
+const FEATURE_THREAD_ID: u64 = 1 << 8;
+const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
+const FEATURE_EXACT_ADDRESS: u64 = 1 << 11;
+const FEATURES: u64 = FEATURE_MISSING_SHMEM | FEATURE_THREAD_ID | FEATURE_MINOR_SHMEM | FEATURE_EXACT_ADDRESS;
+const MODE_MISSING: u64 = 1;
+const MODE_MINOR: u64 = 1 << 2;
+const EVENT_PAGEFAULT: u8 = 0x12;
+const FLAG_WRITE: u64 = 1;
+const PAGE: u64 = 4096;
+
+/// `_IOWR(0xaa, number, size)`.
+const fn request(number: u64, size: usize) -> libc::c_ulong {
+    3 << 30 | (size as u64) << 16 | 0xaa << 8 | number
+}
+
+#[repr(C)]
+struct ApiArgument {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct Register {
+    start: u64,
+    len: u64,
+    mode: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct Range {
+    start: u64,
+    len: u64,
+}
+
+/// `uffdio_continue` and `uffdio_zeropage` have the same shape.
+#[repr(C)]
+struct Resolve {
+    start: u64,
+    len: u64,
+    mode: u64,
+    done: i64,
+}
+
+/// What the kernel tells of one fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The host address touched.
+    pub address: u64,
+    /// Whether it was a write.
+    pub write: bool,
+    /// The thread's number.
+    pub thread: i32,
+}
+
+/// A userfaultfd with one memory range.
+#[derive(Debug)]
+pub struct Userfault {
+    fd: OwnedFd,
+}
+
+impl Userfault {
+    /// Opens one and agrees on features.
+    ///
+    /// # Errors
+    /// No right to open one, or a kernel without the features, in a sentence with the remedy.
+    pub fn open() -> Result<Userfault, String> {
+        let fd = open_descriptor()?;
+        let userfault = Userfault { fd };
+        let mut api = ApiArgument { api: API, features: FEATURES, ioctls: 0 };
+        // SAFETY: the argument has the layout of `struct uffdio_api` and lives through the call.
+        unsafe { userfault.ioctl(request(0x3f, size_of::<ApiArgument>()), &mut api) }.map_err(|error| {
+            format!(
+                "this kernel's userfaultfd lacks minor faults on shared memory ({error}); Linux 5.14 or later has them"
+            )
+        })?;
+        Ok(userfault)
+    }
+
+    /// From now on, touches of unmapped pages in this range stop the thread that touches.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn register(&self, start: u64, len: u64, missing: bool) -> io::Result<()> {
+        let mode = if missing { MODE_MISSING | MODE_MINOR } else { MODE_MINOR };
+        let mut register = Register { start, len, mode, ioctls: 0 };
+        // SAFETY: `struct uffdio_register`; registering changes no memory.
+        unsafe { self.ioctl(request(0, size_of::<Register>()), &mut register) }
+    }
+
+    /// Maps the page that the memory file holds, and lets all threads go that stopped on it. A page that is mapped already only
+    /// lets them go; `false` means that the file holds no page there.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn map(&self, address: u64) -> io::Result<bool> {
+        let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode: 0, done: 0 };
+        // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
+        match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.wake(address).map(|()| true),
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the page zeroed memory where it has none, and lets all threads go that stopped on it.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn zero(&self, address: u64) -> io::Result<()> {
+        let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode: 0, done: 0 };
+        // SAFETY: `struct uffdio_zeropage`; it fills a page of a registered range where none is.
+        match unsafe { self.ioctl(request(4, size_of::<Resolve>()), &mut resolve) } {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.map(address).map(|_| ()),
+            other => other,
+        }
+    }
+
+    fn wake(&self, address: u64) -> io::Result<()> {
+        let mut range = Range { start: address & !(PAGE - 1), len: PAGE };
+        // SAFETY: `struct uffdio_range`; it only wakes. Its number is `_IOR`.
+        unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
+    }
+
+    /// The next fault, if there is one.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn next(&self) -> io::Result<Option<Fault>> {
+        let mut message = [0u8; 32];
+        match rustix::io::read(&self.fd, &mut message) {
+            Ok(32) if message[0] == EVENT_PAGEFAULT => Ok(Some(parse(&message))),
+            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// # Safety
+    /// The argument has the layout and the effects that the caller of this number must answer for.
+    unsafe fn ioctl<T>(&self, number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
+        // SAFETY: by this function's contract.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), number, std::ptr::from_mut(argument)) } == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+}
+
+impl AsFd for Userfault {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.
+fn parse(message: &[u8; 32]) -> Fault {
+    let u64_at = |at: usize| message[at..at + 8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    Fault {
+        address: u64_at(16),
+        write: u64_at(8) & FLAG_WRITE != 0,
+        thread: i32::from_le_bytes([message[24], message[25], message[26], message[27]]),
+    }
+}
+
+/// The system call where it is allowed, else `/dev/userfaultfd`; never user-mode-only, which would fail QEMU's own system
+/// calls into guest memory.
+fn open_descriptor() -> Result<OwnedFd, String> {
+    const NEW: libc::c_ulong = 0xaa << 8;
+    let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+    // SAFETY: a system call with plain numbers that returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_userfaultfd, flags) };
+    let fd = if fd >= 0 {
+        fd
+    } else {
+        match std::fs::OpenOptions::new().read(true).write(true).open("/dev/userfaultfd") {
+            // SAFETY: USERFAULTFD_IOC_NEW takes flags and returns a new descriptor or -1.
+            Ok(device) => i64::from(unsafe { libc::ioctl(device.as_raw_fd(), NEW, flags) }),
+            Err(_) => -1,
+        }
+    };
+    match i32::try_from(fd) {
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err("no right to open a userfaultfd; run as root, or give access to /dev/userfaultfd, or set the sysctl \
+                  vm.unprivileged_userfaultfd to 1"
+            .to_owned()),
+    }
+}

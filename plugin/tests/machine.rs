@@ -1,0 +1,102 @@
+//! How the machine lays out its memory, and the page cache.
+
+use mem_event::Gfn;
+use mem_event_plugin::arguments::{Arguments, Gate};
+use mem_event_plugin::cache::PageCache;
+use mem_event_plugin::machine::MemoryMap;
+use mem_event_plugin::stopped::{Fault, Stopped, Toucher};
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn memory_goes_on_at_4_gib_above_the_hole() {
+    let map = MemoryMap::new(6 * GIB, 2 * GIB);
+    assert_eq!(map.offset(Gfn(0x7_ffff)), Some(2 * GIB - 4096));
+    assert_eq!(map.offset(Gfn(0x8_0000)), None, "the hole");
+    assert_eq!(map.offset(Gfn(0xf_ffff)), None, "the hole");
+    assert_eq!(map.offset(Gfn(0x10_0000)), Some(2 * GIB));
+    assert_eq!(map.offset(Gfn(0x1f_ffff)), Some(6 * GIB - 4096));
+    assert_eq!(map.offset(Gfn(0x20_0000)), None, "above RAM");
+    assert_eq!(map.ram(), [(Gfn(0), 0x8_0000), (Gfn(0x10_0000), 0x10_0000)]);
+    assert_eq!(map.offset(Gfn(u64::MAX)), None);
+}
+
+#[test]
+fn frame_and_offset_are_each_others_inverse() {
+    for (size, below) in [(64 << 20, 2 * GIB), (6 * GIB, 0xc000_0000), (4 * GIB, 0x8000_0000)] {
+        let map = MemoryMap::new(size, below);
+        for offset in (0..size).step_by(1 << 20) {
+            let gfn = map.frame(offset).expect("RAM");
+            assert_eq!(map.offset(gfn), Some(offset));
+        }
+        assert_eq!(map.frame(size), None);
+    }
+}
+
+#[test]
+fn a_run_over_the_hole_is_two_runs() {
+    let map = MemoryMap::new(4 * GIB, 2 * GIB);
+    let mut runs = Vec::new();
+    map.runs(2 * GIB - 8192, 2 * GIB + 4096, &mut runs);
+    assert_eq!(runs, [(Gfn(0x7_fffe), 2), (Gfn(0x10_0000), 1)]);
+    assert_eq!(map.contiguous(Gfn(0x7_fffe), 100), Some(2));
+    assert_eq!(map.contiguous(Gfn(0x9_0000), 1), None);
+}
+
+#[test]
+fn the_vga_and_rom_window_is_known() {
+    assert!(MemoryMap::meets_window(Gfn(0), 0x1000));
+    assert!(MemoryMap::meets_window(Gfn(0xff), 1));
+    assert!(!MemoryMap::meets_window(Gfn(0x100), u64::MAX));
+    assert!(!MemoryMap::meets_window(Gfn(0), 0xa0));
+}
+
+#[test]
+fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
+    let cache = Box::<PageCache>::default();
+    for gla in [0, 0x1000, 0x1fff, 0xffff_ffff_ffff_f000] {
+        assert!(!cache.allows(gla, false), "new");
+    }
+    cache.revalidate();
+    cache.allow(0x5123, false);
+    assert!(cache.allows(0x5fff, false));
+    assert!(!cache.allows(0x5fff, true), "reading is not writing");
+    assert!(!cache.allows(0x6000, false));
+    cache.empty();
+    assert!(!cache.allows(0x5fff, false));
+    cache.allow(0x7000, true);
+    assert!(!cache.allows(0x7000, true), "not valid again yet");
+    cache.revalidate();
+    assert!(!cache.allows(0x5fff, false) && !cache.allows(0x7000, true), "nothing survives");
+    assert!(!cache.allows(0, false) && !cache.allows(0x1000, true));
+}
+
+#[test]
+fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
+    let mut stopped = Stopped::default();
+    let fault = Fault { gfn: Gfn(7), offset: 0, write: false };
+    let (first, second) = (Toucher::Vcpu(mem_event::VcpuId(0)), Toucher::Vcpu(mem_event::VcpuId(1)));
+    stopped.add(first, fault);
+    stopped.add(second, Fault { write: true, ..fault });
+    assert!(!stopped.remove(first, fault));
+    assert!(stopped.is_touched(Gfn(7)));
+    assert!(stopped.remove(second, Fault { write: true, ..fault }));
+    assert!(stopped.is_empty());
+}
+
+#[test]
+fn arguments_say_what_is_wrong_and_what_is_known() {
+    let parse = |words: &[&str]| Arguments::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let arguments = parse(&["socket=/run/x", "gate=none", "checkpoints=on"]).expect("good");
+    assert_eq!((arguments.gate, arguments.checkpoints), (Gate::None, true));
+    for (words, part) in [
+        (&["gate=callback"][..], "socket=PATH"),
+        (&["socket=a", "gate=mmu2"], "gate=mmu2"),
+        (&["socket=a", "colour=red"], "colour"),
+        (&["socket=a", "checkpoints=maybe"], "on or off"),
+        (&["socket"], "has no value"),
+    ] {
+        let error = parse(words).expect_err("bad");
+        assert!(error.contains(part), "{error}");
+    }
+}

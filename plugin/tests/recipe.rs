@@ -1,0 +1,260 @@
+//! What an instruction will touch, from its bytes and plain register values.
+
+use mem_event::Rights;
+use mem_event_plugin::decode::{Decoded, InstructionReader, is_checkpoint};
+use mem_event_plugin::recipe::{Recipe, Touch};
+use mem_event_plugin::registers::{CodeSize, Registers, segment};
+
+struct Plain {
+    general: [u64; 16],
+    bases: [u64; 6],
+    rip: u64,
+    direction: i64,
+}
+
+impl Registers for Plain {
+    fn general(&self, number: u8) -> u64 {
+        self.general[usize::from(number)]
+    }
+    fn segment_base(&self, number: u8) -> u64 {
+        self.bases[usize::from(number)]
+    }
+    fn instruction_pointer(&self) -> u64 {
+        self.rip
+    }
+    fn direction(&self) -> i64 {
+        self.direction
+    }
+    fn privilege(&self) -> u8 {
+        0
+    }
+    fn alignment_check(&self) -> bool {
+        false
+    }
+}
+
+/// Register n holds (n + 1) * 0x10000, segment n begins at (n + 1) << 32, the code runs on page 0x7000.
+fn registers() -> Plain {
+    Plain {
+        general: std::array::from_fn(|n| (n as u64 + 1) * 0x10000),
+        bases: std::array::from_fn(|n| (n as u64 + 1) << 32),
+        rip: 0x7000,
+        direction: 1,
+    }
+}
+
+const RAX: u64 = 0x10000;
+const RCX: u64 = 0x20000;
+const RBX: u64 = 0x40000;
+const RSP: u64 = 0x50000;
+const RBP: u64 = 0x60000;
+const RSI: u64 = 0x70000;
+const RDI: u64 = 0x80000;
+
+fn recipe(bytes: &[u8], code: CodeSize) -> Recipe {
+    // Translated at one address, run at another: only the low 12 bits agree.
+    match InstructionReader::default().read(bytes, 0xffff_ffff_8123_4050, code) {
+        Decoded::Touches(recipe) => recipe,
+        other => panic!("{bytes:x?}: {other:?}"),
+    }
+}
+
+fn touches(bytes: &[u8], code: CodeSize, registers: &Plain) -> Vec<(u64, u16, Rights)> {
+    let recipe = recipe(bytes, code);
+    (0..recipe.operands.len())
+        .map(|number| recipe.touch(registers, number, 0))
+        .map(|Touch { gla, size, rights }| (gla, size, rights))
+        .collect()
+}
+
+fn touches64(bytes: &[u8]) -> Vec<(u64, u16, Rights)> {
+    touches(bytes, CodeSize::Bits64, &registers())
+}
+
+#[test]
+fn an_operand_is_base_index_scale_and_displacement() {
+    // mov rax, [rbx + rcx*4 + 0x10]
+    assert_eq!(touches64(&[0x48, 0x8b, 0x44, 0x8b, 0x10]), [(RBX + RCX * 4 + 0x10, 8, Rights::R)]);
+    // mov [rsp - 8], al
+    assert_eq!(touches64(&[0x88, 0x44, 0x24, 0xf8]), [(RSP - 8, 1, Rights::W)]);
+    // lock xadd [rdi], ecx
+    assert_eq!(touches64(&[0xf0, 0x0f, 0xc1, 0x0f]), [(RDI, 4, Rights::RW)]);
+}
+
+#[test]
+fn a_relative_operand_follows_the_page_that_the_code_runs_on() {
+    // mov rax, [rip + 0x1000] at page offset 0x50, 7 bytes long
+    let bytes = [0x48, 0x8b, 0x05, 0x00, 0x10, 0x00, 0x00];
+    assert_eq!(touches64(&bytes), [(0x7000 + 0x50 + 7 + 0x1000, 8, Rights::R)]);
+    let mut elsewhere = registers();
+    elsewhere.rip = 0x9000_0000_0abc;
+    assert_eq!(touches(&bytes, CodeSize::Bits64, &elsewhere), [(0x9000_0000_0050 + 7 + 0x1000, 8, Rights::R)]);
+    assert_eq!(recipe(&bytes, CodeSize::Bits64).rip(&elsewhere), 0x9000_0000_0050);
+    // mov rax, [rip - 0x60]: before the page
+    assert_eq!(touches64(&[0x48, 0x8b, 0x05, 0xa0, 0xff, 0xff, 0xff]), [(0x7000 + 0x50 + 7 - 0x60, 8, Rights::R)]);
+}
+
+#[test]
+fn the_stack_is_an_operand() {
+    assert_eq!(touches64(&[0x53]), [(RSP - 8, 8, Rights::W)], "push rbx");
+    assert_eq!(touches64(&[0x5b]), [(RSP, 8, Rights::R)], "pop rbx");
+    assert_eq!(touches64(&[0xe8, 0, 0, 0, 0]), [(RSP - 8, 8, Rights::W)], "call");
+    assert_eq!(touches64(&[0xc3]), [(RSP, 8, Rights::R)], "ret");
+    assert_eq!(touches64(&[0xc9]), [(RBP, 8, Rights::R)], "leave");
+    // push [rbx]: read, then write
+    assert_eq!(touches64(&[0xff, 0x33]), [(RBX, 8, Rights::R), (RSP - 8, 8, Rights::W)]);
+    // call [rbx]
+    assert_eq!(touches64(&[0xff, 0x13]), [(RBX, 8, Rights::R), (RSP - 8, 8, Rights::W)]);
+}
+
+#[test]
+fn segment_bases_count_in_every_mode_that_has_them() {
+    // mov eax, gs:[rbx] and mov eax, ds:[rbx] in long mode
+    assert_eq!(touches64(&[0x65, 0x8b, 0x03]), [((6 << 32) + RBX, 4, Rights::R)]);
+    assert_eq!(touches64(&[0x3e, 0x8b, 0x03]), [(RBX, 4, Rights::R)]);
+    // mov eax, [bx + si] in real mode: 16-bit offset, DS, 32-bit linear address
+    let mut real = registers();
+    real.general[3] = 0xffff;
+    real.general[6] = 0x0003;
+    real.bases[usize::from(segment::DS)] = 0x1_2340;
+    assert_eq!(touches(&[0x66, 0x8b, 0x00], CodeSize::Bits16, &real), [(0x1_2340 + 2, 4, Rights::R)]);
+    // push ax in real mode uses SS
+    real.bases[usize::from(segment::SS)] = 0x9_0000;
+    real.general[4] = 0x0100;
+    assert_eq!(touches(&[0x50], CodeSize::Bits16, &real), [(0x9_00fe, 2, Rights::W)]);
+    // mov eax, [ebx] in 32-bit code wraps at 4 GiB
+    let mut flat = registers();
+    flat.bases[usize::from(segment::DS)] = 0xffff_fff0;
+    flat.general[3] = 0x20;
+    assert_eq!(touches(&[0x8b, 0x03], CodeSize::Bits32, &flat), [(0x10, 4, Rights::R)]);
+}
+
+#[test]
+fn an_address_size_prefix_cuts_the_offset() {
+    let mut high = registers();
+    high.general[3] = 0xffff_ffff_0000_1000;
+    // mov eax, [ebx]
+    assert_eq!(touches(&[0x67, 0x8b, 0x03], CodeSize::Bits64, &high), [(0x1000, 4, Rights::R)]);
+}
+
+#[test]
+fn bit_instructions_reach_beyond_their_operand() {
+    let mut bits = registers();
+    // bts [rdi], rcx with bit 1000: byte 120 on
+    bits.general[1] = 1000;
+    assert_eq!(touches(&[0x48, 0x0f, 0xab, 0x0f], CodeSize::Bits64, &bits), [(RDI + 120, 8, Rights::RW)]);
+    // bt [rdi], ecx with bit -1: the dword before
+    bits.general[1] = 0xffff_ffff;
+    assert_eq!(touches(&[0x0f, 0xa3, 0x0f], CodeSize::Bits64, &bits), [(RDI - 4, 4, Rights::R)]);
+    // bt [rdi], 200: an immediate stays within the operand
+    assert_eq!(touches(&[0x48, 0x0f, 0xba, 0x27, 200], CodeSize::Bits64, &bits), [(RDI, 8, Rights::R)]);
+}
+
+#[test]
+fn xlat_adds_al() {
+    let mut table = registers();
+    table.general[0] = 0x1234;
+    assert_eq!(touches(&[0xd7], CodeSize::Bits64, &table), [(RBX + 0x34, 1, Rights::R)]);
+}
+
+#[test]
+fn a_repeated_string_instruction_meets_each_page_once_in_order() {
+    // rep movsq, 1024 of them up, from offset 0xff8 of a page
+    let recipe = recipe(&[0xf3, 0x48, 0xa5], CodeSize::Bits64);
+    let mut registers = registers();
+    registers.general[1] = 1024;
+    registers.general[6] = RSI + 0xff8;
+    let mut pages = Vec::new();
+    let mut step = 0;
+    while step < recipe.steps(&registers) {
+        pages.push((recipe.touch(&registers, 0, step).gla >> 12, recipe.touch(&registers, 1, step).gla >> 12));
+        step = recipe.next_page(&registers, step);
+    }
+    let (from, to) = (RSI >> 12, RDI >> 12);
+    assert_eq!(pages, [(from, to), (from + 1, to), (from + 1, to + 1), (from + 2, to + 1)]);
+    registers.general[1] = 0;
+    assert_eq!(recipe.steps(&registers), 0, "no count, no access");
+}
+
+#[test]
+fn a_repeated_string_instruction_goes_down_with_the_direction_flag() {
+    // rep stosb down from the third byte of a page
+    let recipe = recipe(&[0xf3, 0xaa], CodeSize::Bits64);
+    let mut registers = registers();
+    registers.direction = -1;
+    registers.general[1] = 5000;
+    registers.general[7] = RDI + 2;
+    assert_eq!(recipe.touch(&registers, 0, 0), Touch { gla: RDI + 2, size: 1, rights: Rights::W });
+    assert_eq!(recipe.next_page(&registers, 0), 3);
+    assert_eq!(recipe.touch(&registers, 0, 3).gla, RDI - 1);
+    assert_eq!(recipe.next_page(&registers, 3), 3 + 4096);
+}
+
+#[test]
+fn every_step_of_a_repetition_lies_on_a_page_that_was_announced() {
+    // Against the plain model: all elements, one by one.
+    let recipe = recipe(&[0xf3, 0xa5], CodeSize::Bits64);
+    assert_eq!(recipe.repeat.map(|repeat| repeat.element), Some(4));
+    for (offset, count, direction) in [(0u64, 3000, 1), (4095, 2100, 1), (4094, 1030, -1), (2, 1, 1), (1, 5000, -1)] {
+        let mut registers = registers();
+        registers.direction = direction;
+        registers.general[1] = count;
+        registers.general[6] = RSI + offset;
+        registers.general[7] = RDI + (offset * 7) % 4096;
+        let pages_of = |step| {
+            (0..2)
+                .flat_map(|n| {
+                    let touch = recipe.touch(&registers, n, step);
+                    [(n, touch.gla >> 12), (n, (touch.gla + 3) >> 12)]
+                })
+                .collect::<Vec<_>>()
+        };
+        let mut announced = Vec::new();
+        let mut step = 0;
+        while step < recipe.steps(&registers) {
+            announced.extend(pages_of(step));
+            step = recipe.next_page(&registers, step);
+        }
+        for step in 0..count {
+            for page in pages_of(step) {
+                assert!(announced.contains(&page), "step {step} of {count} from {offset} in direction {direction}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_touches_no_memory_has_no_recipe() {
+    let mut reader = InstructionReader::default();
+    for bytes in
+        [&[0x48, 0x8d, 0x03][..], &[0x0f, 0x1f, 0x00], &[0x90], &[0x0f, 0x18, 0x0b], &[0x48, 0x01, 0xd8], &[0xff, 0xff]]
+    {
+        assert_eq!(reader.read(bytes, 0, CodeSize::Bits64), Decoded::Nothing, "{bytes:x?}");
+    }
+}
+
+#[test]
+fn a_gather_is_said_to_be_unforeseen() {
+    // vpgatherdd xmm0, [rbx + xmm1*4], xmm2
+    let bytes = [0xc4, 0xe2, 0x69, 0x90, 0x04, 0x8b];
+    assert_eq!(
+        InstructionReader::default().read(&bytes, 0, CodeSize::Bits64),
+        Decoded::Unforeseen("vpgatherdd".to_owned())
+    );
+}
+
+#[test]
+fn what_changes_translations_empties_the_cache() {
+    for bytes in [&[0x0f, 0x22, 0xd8][..], &[0x0f, 0x01, 0x3b], &[0x0f, 0x30], &[0x66, 0x0f, 0x38, 0x82, 0x03]] {
+        assert!(recipe(bytes, CodeSize::Bits64).flushes, "{bytes:x?}");
+    }
+    assert!(!recipe(&[0x53], CodeSize::Bits64).flushes);
+    assert_eq!(RAX, 0x10000);
+}
+
+#[test]
+fn only_the_marked_nop_is_a_checkpoint() {
+    assert!(is_checkpoint(&[0x0f, 0x1f, 0x80, 0x4d, 0x45, 0x4d, 0x45]));
+    assert!(!is_checkpoint(&[0x0f, 0x1f, 0x80, 0x4d, 0x45, 0x4d, 0x46]));
+    assert!(!is_checkpoint(&[0x0f, 0x1f, 0x80]));
+}
