@@ -1,6 +1,7 @@
 //! The pages that a vCPU is known to be allowed to touch, looked up before every memory instruction.
 //!
-//! Direct mapped, one half for reads and one for writes. The owner fills it; any thread may empty it, which it does by
+//! Direct mapped, one half for pages that may be read, one for pages that may be read and written (a page that may be written
+//! only is in neither, and always looked at). The owner fills it; any thread may empty it, which it does by
 //! changing the key that every stored tag must carry. The owner then forgets the tags and puts the key back.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +13,19 @@ const VALID: u64 = 1 << 63;
 /// A tag that no page has, with or without the key.
 const NOTHING: u64 = VALID - 1;
 
+/// Which half answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Half {
+    /// For accesses that read.
+    Read = 0,
+    /// For accesses that write, or read and write.
+    Write = 1,
+}
+
 /// One vCPU's cache.
 #[derive(Debug)]
+#[repr(C)]
 pub struct PageCache {
     key: AtomicU64,
     tags: [[AtomicU64; PAGES]; 2],
@@ -26,19 +38,19 @@ impl Default for PageCache {
 }
 
 impl PageCache {
-    /// Whether the page of this linear address may be touched; `write` chooses the half.
-    #[inline]
-    pub fn allows(&self, gla: u64, write: bool) -> bool {
+    /// Whether the page of this linear address may be touched.
+    #[inline(always)]
+    pub fn allows(&self, gla: u64, half: Half) -> bool {
         let page = gla >> 12;
-        let tag = self.tags[usize::from(write)][slot(page)].load(Ordering::Relaxed);
+        let tag = self.tags[half as usize][slot(page)].load(Ordering::Relaxed);
         // Acquire pairs with `empty`: whoever emptied the cache published the new rights first.
         tag == page | self.key.load(Ordering::Acquire)
     }
 
     /// Owner only: remembers that the page may be touched.
-    pub fn allow(&self, gla: u64, write: bool) {
+    pub fn allow(&self, gla: u64, half: Half) {
         let page = gla >> 12;
-        self.tags[usize::from(write)][slot(page)].store(page | VALID, Ordering::Relaxed);
+        self.tags[half as usize][slot(page)].store(page | VALID, Ordering::Relaxed);
     }
 
     /// Any thread: from now on nothing is known.
@@ -59,7 +71,7 @@ impl PageCache {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn slot(page: u64) -> usize {
     (page % PAGES as u64) as usize
 }

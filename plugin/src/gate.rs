@@ -3,9 +3,11 @@
 //! The common case is a look-up in the vCPU's page cache. A miss walks the guest's page tables and asks the published rights;
 //! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
 
+use crate::cache::Half;
 use crate::hypervisor::Hypervisor;
 use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
+use crate::quick::Quick;
 use crate::recipe::{Recipe, Touch};
 use crate::registers::{CodeSize, Registers};
 use crate::walk::{GuestFault, Judged, PagingMode};
@@ -15,8 +17,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// One in this many misses of the page cache is a sample that compares the direct view with the API.
 const SAMPLE: u32 = 4096;
 
+/// Checks an instruction with one plain operand before it runs. Called by the shim.
+#[inline(always)]
+pub fn before_quick(vcpu: u32, step: &QuickRecipe, view: &View) -> Go {
+    if let Some(cache) = caches::of(vcpu) {
+        if step.quick.is_allowed::<View>(cache, |offset| view.load(offset)) {
+            return Go::Run;
+        }
+    }
+    before(vcpu, &step.recipe, view)
+}
+
 /// Checks an instruction before it runs. Called by the shim.
-#[inline]
+#[cold]
+#[inline(never)]
 pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
@@ -36,8 +50,11 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
 
 #[inline]
 fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
-    (!rights.contains(Rights::R) || vcpu.cache.allows(gla, false))
-        && (!rights.contains(Rights::W) || vcpu.cache.allows(gla, true))
+    vcpu.cache.allows(gla, half(rights))
+}
+
+fn half(rights: Rights) -> Half {
+    if rights.contains(Rights::W) { Half::Write } else { Half::Read }
 }
 
 /// The direct view differs from the API: no access trap can be trusted from now on.
@@ -45,6 +62,38 @@ pub fn view_refuted(what: &str) {
     eprintln!("mem-event: the direct view of QEMU's registers is wrong here ({what}); access traps are off");
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.crash(&format!("the direct view of QEMU's registers differs from the API: {what}"));
+    }
+}
+
+/// A recipe with its quick form.
+#[derive(Debug)]
+pub struct QuickRecipe {
+    /// The quick form.
+    pub quick: Quick,
+    /// The whole, for when the quick form does not say yes.
+    pub recipe: Recipe,
+}
+
+/// The page caches by vCPU, in reach of one load.
+pub mod caches {
+    use crate::cache::PageCache;
+    use std::sync::OnceLock;
+
+    /// vCPUs beyond this are always looked at the long way.
+    const MOST: usize = 512;
+    static CACHES: [OnceLock<&'static PageCache>; MOST] = [const { OnceLock::new() }; MOST];
+
+    /// A vCPU's cache.
+    #[inline(always)]
+    pub fn of(vcpu: u32) -> Option<&'static PageCache> {
+        CACHES.get(vcpu as usize)?.get().copied()
+    }
+
+    /// A vCPU begins.
+    pub fn register(vcpu: u32, cache: &'static PageCache) {
+        if let Some(entry) = CACHES.get(vcpu as usize) {
+            let _ = entry.set(cache);
+        }
     }
 }
 
@@ -131,19 +180,13 @@ impl Miss<'_> {
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
         if self.hypervisor.allows(gpa, rights) {
-            self.remember(gla, rights);
+            // The write half stands for both rights: the walk above judged a write, and the p2m must allow the read too.
+            if !rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW) {
+                self.vcpu.cache.allow(gla, half(rights));
+            }
             return Check::Pass;
         }
         self.ask(gla, gpa, rights)
-    }
-
-    fn remember(&self, gla: u64, rights: Rights) {
-        if rights.contains(Rights::R) {
-            self.vcpu.cache.allow(gla, false);
-        }
-        if rights.contains(Rights::W) {
-            self.vcpu.cache.allow(gla, true);
-        }
     }
 
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {

@@ -9,7 +9,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `qemu` | everything that touches QEMU (unsafe): callbacks, shims, leaving a block, the direct view of registers |
-//! | `decode`, `recipe`, `registers` | which memory an instruction will touch |
+//! | `decode`, `recipe`, `quick`, `registers` | which memory an instruction will touch |
 //! | `gate`, `cache`, `walk` | whether it may |
 //! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
@@ -27,6 +27,7 @@ pub mod machine;
 pub mod memory;
 mod park;
 mod qemu;
+pub mod quick;
 pub mod recipe;
 pub mod registers;
 mod service;

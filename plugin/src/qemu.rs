@@ -14,6 +14,7 @@ pub use leave::can_leave;
 use leave::cpu_of;
 pub use view::{View, ViewCheck, code_size, sample};
 
+use crate::gate::QuickRecipe;
 use crate::recipe::Recipe;
 use qemu_plugin_sys as sys;
 use std::cell::RefCell;
@@ -165,6 +166,11 @@ impl Instruction<'_> {
     /// Before each execution, `gate::before` is called with this recipe, which must live until the next flush.
     pub fn call_before(&self, recipe: &'static Recipe) {
         self.register(shim::before_access, std::ptr::from_ref(recipe).cast_mut().cast());
+    }
+
+    /// The same for a recipe that has a quick form.
+    pub fn call_before_quick(&self, recipe: &'static QuickRecipe) {
+        self.register(shim::before_quick, std::ptr::from_ref(recipe).cast_mut().cast());
     }
 
     /// Before each execution, the guest's checkpoint is reported.

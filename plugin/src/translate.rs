@@ -1,9 +1,10 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
 use crate::decode::{self, Decoded, InstructionReader};
+use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
-use crate::qemu::{Block, ViewCheck};
-use crate::recipe::Recipe;
+use crate::qemu::{Block, View, ViewCheck};
+use crate::quick::Quick;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -36,7 +37,10 @@ pub fn translated(block: &Block) {
             let decoded = READER.with_borrow_mut(|reader| reader.read(bytes, instruction.address(), code));
             match decoded {
                 Decoded::Nothing => {}
-                Decoded::Touches(recipe) => instruction.call_before(recipes::keep(recipe)),
+                Decoded::Touches(recipe) => match Quick::of::<View>(&recipe) {
+                    Some(quick) => instruction.call_before_quick(recipes::keep(QuickRecipe { quick, recipe })),
+                    None => instruction.call_before(recipes::keep(recipe)),
+                },
                 Decoded::Unforeseen(name) => note_unforeseen(name),
             }
         }
@@ -68,23 +72,29 @@ pub fn unforeseen() -> Vec<(String, u64)> {
 mod recipes {
     #![allow(unsafe_code, reason = "recipes live from translation to flush, which no type can say")]
 
-    use super::Recipe;
+    use std::any::Any;
     use std::sync::{Mutex, PoisonError};
 
     /// Addresses of leaked boxes: a box that is moved around while it is borrowed would not be sound.
-    static KEPT: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+    static KEPT: Mutex<Vec<Leaked>> = Mutex::new(Vec::new());
 
-    pub(super) fn keep(recipe: Recipe) -> &'static Recipe {
-        let recipe: &'static Recipe = Box::leak(Box::new(recipe));
-        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(std::ptr::from_ref(recipe).expose_provenance());
-        recipe
+    struct Leaked(*mut (dyn Any + Send + Sync));
+
+    // SAFETY: what it points to is Send, and it alone owns that.
+    unsafe impl Send for Leaked {}
+
+    pub(super) fn keep<T: Send + Sync + 'static>(recipe: T) -> &'static T {
+        let leaked: *mut T = Box::into_raw(Box::new(recipe));
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(Leaked(leaked));
+        // SAFETY: just made; freed by `free` alone.
+        unsafe { &*leaked }
     }
 
     pub(super) fn free() {
-        for address in KEPT.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            // SAFETY: each address was leaked by `keep` and is freed once. QEMU flushes its blocks only while no vCPU runs one, so
-            // nobody holds the reference.
-            drop(unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Recipe>(address)) });
+        for leaked in KEPT.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // SAFETY: leaked by `keep`, and freed once. QEMU flushes its blocks only while no vCPU runs one, so nobody holds the
+            // reference that `keep` gave.
+            drop(unsafe { Box::from_raw(leaked.0) });
         }
     }
 }

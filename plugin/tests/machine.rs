@@ -2,7 +2,10 @@
 
 use mem_event::Gfn;
 use mem_event_plugin::arguments::{Arguments, Gate};
-use mem_event_plugin::cache::PageCache;
+use mem_event_plugin::cache::{
+    Half::{Read, Write},
+    PageCache,
+};
 use mem_event_plugin::machine::MemoryMap;
 use mem_event_plugin::stopped::{Fault, Stopped, Toucher};
 
@@ -55,20 +58,20 @@ fn the_vga_and_rom_window_is_known() {
 fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
     let cache = Box::<PageCache>::default();
     for gla in [0, 0x1000, 0x1fff, 0xffff_ffff_ffff_f000] {
-        assert!(!cache.allows(gla, false), "new");
+        assert!(!cache.allows(gla, Read), "new");
     }
     cache.revalidate();
-    cache.allow(0x5123, false);
-    assert!(cache.allows(0x5fff, false));
-    assert!(!cache.allows(0x5fff, true), "reading is not writing");
-    assert!(!cache.allows(0x6000, false));
+    cache.allow(0x5123, Read);
+    assert!(cache.allows(0x5fff, Read));
+    assert!(!cache.allows(0x5fff, Write), "reading is not writing");
+    assert!(!cache.allows(0x6000, Read));
     cache.empty();
-    assert!(!cache.allows(0x5fff, false));
-    cache.allow(0x7000, true);
-    assert!(!cache.allows(0x7000, true), "not valid again yet");
+    assert!(!cache.allows(0x5fff, Read));
+    cache.allow(0x7000, Write);
+    assert!(!cache.allows(0x7000, Write), "not valid again yet");
     cache.revalidate();
-    assert!(!cache.allows(0x5fff, false) && !cache.allows(0x7000, true), "nothing survives");
-    assert!(!cache.allows(0, false) && !cache.allows(0x1000, true));
+    assert!(!cache.allows(0x5fff, Read) && !cache.allows(0x7000, Write), "nothing survives");
+    assert!(!cache.allows(0, Read) && !cache.allows(0x1000, Write));
 }
 
 #[test]

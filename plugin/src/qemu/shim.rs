@@ -6,6 +6,7 @@
 
 use super::leave;
 use super::view::View;
+use crate::gate::QuickRecipe;
 use crate::recipe::Recipe;
 use std::arch::naked_asm;
 use std::ffi::{c_uint, c_void};
@@ -49,6 +50,10 @@ shim!(
     before_access => safe_before_access
 );
 shim!(
+    /// Before an instruction with one plain memory operand; `data` is its quick recipe.
+    before_quick => safe_before_quick
+);
+shim!(
     /// Before a checkpoint.
     checkpoint => safe_checkpoint
 );
@@ -64,6 +69,12 @@ extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mu
     verdict(vcpu, crate::gate::before(vcpu, recipe, &View::new(state)))
 }
 
+extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state: *mut u8) -> Verdict {
+    // SAFETY: as in `safe_before_access`.
+    let recipe = unsafe { &*recipe };
+    verdict(vcpu, crate::gate::before_quick(vcpu, recipe, &View::new(state)))
+}
+
 extern "C" fn safe_checkpoint(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
     verdict(vcpu, crate::checkpoint::reached(vcpu, &View::new(state)))
 }
@@ -73,11 +84,17 @@ extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> V
     std::ptr::null_mut()
 }
 
+#[inline(always)]
 fn verdict(vcpu: c_uint, go: crate::park::Go) -> Verdict {
     match go {
         crate::park::Go::Run => std::ptr::null_mut(),
-        crate::park::Go::Leave => leave::cpu_of(vcpu).map_or(std::ptr::null_mut(), |cpu| cpu.0),
+        crate::park::Go::Leave => cpu_to_leave(vcpu),
     }
+}
+
+#[cold]
+fn cpu_to_leave(vcpu: c_uint) -> Verdict {
+    leave::cpu_of(vcpu).map_or(std::ptr::null_mut(), |cpu| cpu.0)
 }
 
 /// Leaves the block; does not return. Its own frame is the only one that is jumped over, and owns nothing.

@@ -6,6 +6,7 @@
 //! on comparing samples. A difference ends the view, and with it access traps, with a sentence.
 
 use super::{Register, cpu_of, read_register};
+use crate::quick::Layout;
 use crate::registers::{CodeSize, Registers};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -41,9 +42,16 @@ impl View {
         unsafe { self.0.add(offset).cast::<u32>().read() }
     }
 
+    #[inline(always)]
     fn u64_at(&self, offset: usize) -> u64 {
         // SAFETY: as above.
         unsafe { self.0.add(offset).cast::<u64>().read() }
+    }
+
+    /// The 8 bytes at an offset that [`Layout`] gave.
+    #[inline(always)]
+    pub fn load(&self, offset: u16) -> u64 {
+        self.u64_at(usize::from(offset))
     }
 
     fn flags(&self) -> u32 {
@@ -64,6 +72,19 @@ impl View {
         } else {
             CodeSize::Bits16
         }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the state's first part is smaller than 64 KiB")]
+impl Layout for View {
+    const INSTRUCTION_POINTER: u16 = offset::EIP as u16;
+
+    fn general(number: u8) -> u16 {
+        u16::from(number & 15) * 8
+    }
+
+    fn segment_base(number: u8) -> u16 {
+        (offset::SEGMENTS + usize::from(number.min(5)) * offset::SEGMENT_SIZE + offset::SEGMENT_BASE) as u16
     }
 }
 
