@@ -139,6 +139,12 @@ impl Domain {
         self.p2m.get(gfn).kind
     }
 
+    /// Whether memory is behind a frame now, so that its content can be copied.
+    #[must_use]
+    pub fn is_held(&self, gfn: Gfn) -> bool {
+        self.p2m.get(gfn).held
+    }
+
     /// The access type of a frame; `Rwx` outside of RAM.
     #[must_use]
     pub fn access_type(&self, gfn: Gfn) -> AccessType {

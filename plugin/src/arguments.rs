@@ -25,11 +25,16 @@ pub struct Arguments {
     pub trace: Option<PathBuf>,
     /// The guest's name, for the trace.
     pub guest: String,
+    /// A hash of the guest's image, for the trace.
+    pub guest_hash: String,
+    /// QEMU's version, for the trace: the plugin API does not tell it.
+    pub qemu: String,
     /// The scenario's text, for the trace.
     pub scenario: String,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, trace=PATH, guest=NAME, scenario=TEXT";
+const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, trace=PATH; and for the trace's \
+                     header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT";
 
 impl Arguments {
     /// From `name=value` words.
@@ -47,6 +52,8 @@ impl Arguments {
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
                 "guest" => value.clone_into(&mut arguments.guest),
+                "guest-hash" => value.clone_into(&mut arguments.guest_hash),
+                "qemu" => value.clone_into(&mut arguments.qemu),
                 "scenario" => value.clone_into(&mut arguments.scenario),
                 _ => return Err(format!("unknown argument {name:?}; known are {KNOWN}")),
             }

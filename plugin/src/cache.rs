@@ -72,6 +72,7 @@ impl PageCache {
 }
 
 #[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "below PAGES")]
 fn slot(page: u64) -> usize {
     (page % PAGES as u64) as usize
 }

@@ -116,13 +116,18 @@ fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code:
         size: size(instruction, memory),
         base,
         index,
-        scale: memory.scale().trailing_zeros() as u8,
+        scale: log2(memory.scale() as usize),
         segment: segment_number(memory.segment(), code),
         extra,
         offset_mask: mask(memory.address_size()),
         linear_mask: if code == CodeSize::Bits64 { u64::MAX } else { u64::from(u32::MAX) },
         rights,
     })
+}
+
+/// Of a power of two up to 64.
+fn log2(power: usize) -> u8 {
+    u8::try_from(power.trailing_zeros()).unwrap_or(0)
 }
 
 /// A general register's number, [`NONE`] for no register, nothing for a vector register.
@@ -185,7 +190,7 @@ fn bit_offset(instruction: &Instruction, memory: &UsedMemory) -> Extra {
         && instruction.op1_kind() == OpKind::Register;
     match (moves, number(instruction.op1_register())) {
         (true, Some(register)) if register != NONE => {
-            Extra::BitOffset { register, shift: 3 + memory.memory_size().size().trailing_zeros() as u8 }
+            Extra::BitOffset { register, shift: 3 + log2(memory.memory_size().size()) }
         }
         _ => Extra::Plain,
     }

@@ -20,10 +20,10 @@ const SAMPLE: u32 = 4096;
 /// Checks an instruction with one plain operand before it runs. Called by the shim.
 #[inline(always)]
 pub fn before_quick(vcpu: u32, step: &QuickRecipe, view: &View) -> Go {
-    if let Some(cache) = caches::of(vcpu) {
-        if step.quick.is_allowed::<View>(cache, |offset| view.load(offset)) {
-            return Go::Run;
-        }
+    if let Some(cache) = caches::of(vcpu)
+        && step.quick.is_allowed::<View>(cache, |offset| view.load(offset))
+    {
+        return Go::Run;
     }
     before(vcpu, &step.recipe, view)
 }
@@ -135,7 +135,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
 
 fn sample(view: &View) {
     static MISSES: AtomicU32 = AtomicU32::new(0);
-    if MISSES.fetch_add(1, Ordering::Relaxed) % SAMPLE == 0 {
+    if MISSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
         qemu::sample(view);
     }
 }

@@ -9,7 +9,7 @@ use mem_event::message::{Info, Notice, Standing};
 use mem_event::page::RingPage;
 use mem_event::trace::{Header, Writer};
 use mem_event::{
-    Access, AccessSource, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
+    Access, AccessSource, AccessType, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
@@ -66,9 +66,8 @@ impl Hypervisor {
         let trace = match &arguments.trace {
             None => None,
             Some(path) => {
-                let header = Header::new(&config, &arguments.guest, &arguments.scenario);
-                let writer =
-                    Writer::create(path, &header).map_err(|error| format!("trace {}: {error}", path.display()))?;
+                let writer = Writer::create(path, &header(arguments, &config))
+                    .map_err(|error| format!("trace {}: {error}", path.display()))?;
                 Some(writer)
             }
         };
@@ -164,6 +163,9 @@ impl Hypervisor {
         if let Err((errno, sentence)) = self.admit(&control) {
             return Outcome::Refused(errno, sentence);
         }
+        if let Control::SetAccess { first, count, access } = control {
+            return self.set_access(first, count, access);
+        }
         let mut engine = self.engine();
         engine.content = content;
         let outcome = engine.step(self, Input::Control(control));
@@ -177,6 +179,22 @@ impl Hypervisor {
             );
         }
         outcome
+    }
+
+    /// In spans, between which vCPUs get their turn (XSA-89).
+    fn set_access(&self, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
+        loop {
+            let mut engine = self.engine();
+            let outcome = engine.step(self, Input::Control(Control::SetAccess { first, count, access }));
+            engine.settle(self);
+            match outcome {
+                Outcome::Value(done) if done > 0 && done < count => {
+                    first.0 += done;
+                    count -= done;
+                }
+                other => return other,
+            }
+        }
     }
 
     /// What this host and these arguments cannot do.
@@ -199,6 +217,12 @@ impl Hypervisor {
                 ))
             }
             Control::SetAccess { .. } => self.prepare(false),
+            Control::Monitor { .. } | Control::SingleStep { .. } => {
+                unsupported("CPU events are not raised by this plugin yet")
+            }
+            Control::NominateShare { .. } | Control::Share { .. } => {
+                unsupported("frames are not shared by this plugin yet")
+            }
             Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } => self.prepare(true),
             _ => Ok(()),
         }
@@ -282,7 +306,7 @@ impl Hypervisor {
         if self.memory.offset(gfn).is_none() {
             return Err((Errno::EINVAL, format!("frame {gfn} is no RAM")));
         }
-        if self.engine().domain.has_content(gfn) {
+        if self.engine().domain.is_held(gfn) {
             Ok(())
         } else {
             Err((Errno::ENOENT, format!("frame {gfn} has no content here: it is paged out")))
@@ -349,7 +373,10 @@ impl Engine {
         }
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
-            self.carry_out(host, effect);
+            if let Err(undone) = self.carry_out(host, effect) {
+                self.failures.push(undone);
+                break;
+            }
         }
         self.effects = effects;
         outcome
@@ -391,7 +418,8 @@ impl Engine {
         }
     }
 
-    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) {
+    /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
+    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) -> Result<(), Input> {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
             Effect::Notify(ring) => {
@@ -400,10 +428,10 @@ impl Engine {
                 }
             }
             Effect::Wake(vcpu) => {
-                if !self.stopped.wake(*vcpu) {
-                    if let Some(vcpu) = host.vcpu(vcpu.0) {
-                        vcpu.wake();
-                    }
+                if !self.stopped.wake(*vcpu)
+                    && let Some(vcpu) = host.vcpu(vcpu.0)
+                {
+                    vcpu.wake();
                 }
             }
             Effect::RetryForeign => self.stopped.wake_foreign(),
@@ -421,7 +449,9 @@ impl Engine {
                     report("zero", *gfn, host.memory.zero(*gfn));
                 }
             }
-            Effect::Fill(gfn) => self.fill(host, *gfn),
+            Effect::Fill(gfn) => self.fill(host, *gfn)?,
+            // Refused in `admit`, so the engine never shares a frame.
+            Effect::Share { .. } | Effect::Unshare { .. } => {}
             Effect::Closed(ring) => self.channels[ring.index()] = None,
             Effect::Broken(ring, why) => eprintln!("mem-event: the {ring} ring is broken: {why}"),
             Effect::Crash(why) => {
@@ -429,6 +459,7 @@ impl Engine {
                 host.notify_subscribers(&Notice::Crashed(why.clone()));
             }
         }
+        Ok(())
     }
 
     /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
@@ -439,15 +470,24 @@ impl Engine {
         report("unmap", first, host.memory.unmap(first, count));
     }
 
-    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) {
-        let written = match &self.content {
-            Some(content) => host.memory.write(gfn, 0, content),
-            None => host.memory.write(gfn, 0, &[0; mem_event::PAGE_SIZE]),
-        };
-        if let Err(error) = written {
+    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) -> Result<(), Input> {
+        let content = self.content.as_deref().unwrap_or(&[0; mem_event::PAGE_SIZE]);
+        host.memory.write(gfn, 0, content).map_err(|error| {
             eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
-            self.failures.push(Input::FillFailed { gfn });
-        }
+            Input::FillFailed { gfn }
+        })
+    }
+}
+
+fn header(arguments: &Arguments, config: &DomainConfig) -> Header {
+    Header {
+        guest: arguments.guest.clone(),
+        guest_hash: arguments.guest_hash.clone(),
+        qemu: arguments.qemu.clone(),
+        plugin: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: arguments.scenario.clone(),
+        config: config.clone(),
+        facts: vec![("plugin API".to_owned(), crate::qemu::API_VERSION.to_string())],
     }
 }
 

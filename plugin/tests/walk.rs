@@ -114,7 +114,7 @@ fn pae_directory_pointers_carry_no_rights() {
 /// Every combination of page rights, mode bits and access, against the rules of the manual in a line each.
 #[test]
 fn rights_are_judged_as_the_manual_says() {
-    for bits in 0..1 << 10 {
+    for bits in 0..1usize << 10 {
         let on = |bit: u32| bits >> bit & 1 != 0;
         let last =
             PRESENT | if on(0) { WRITABLE } else { 0 } | if on(1) { USER } else { 0 } | if on(2) { NX } else { 0 };
@@ -122,7 +122,7 @@ fn rights_are_judged_as_the_manual_says() {
         let mut mode = mode(PAE, LONG);
         mode.cr0 = PROTECTED | if on(3) { WRITE_PROTECT } else { 0 };
         mode.cr4 |= if on(4) { SMAP } else { 0 } | if on(5) { SMEP } else { 0 };
-        let rights = [Rights::R, Rights::W, Rights::RW, Rights::X][(bits >> 6 & 3) as usize];
+        let rights = [Rights::R, Rights::W, Rights::RW, Rights::X][bits >> 6 & 3];
         let access = Judged { rights, user: on(8), alignment_check: on(9) };
         let (writes, executes) = (rights.contains(Rights::W), rights == Rights::X);
         let faults = if access.user {
