@@ -29,6 +29,7 @@ mod park;
 mod qemu;
 pub mod quick;
 pub mod recipe;
+mod recipes;
 pub mod registers;
 mod service;
 mod start;
@@ -36,10 +37,3 @@ pub mod stopped;
 mod translate;
 pub mod userfault;
 pub mod walk;
-
-/// Ends the process at once: QEMU's exit handlers wait for vCPU threads, and this is called from one.
-fn end_process(status: i32) -> ! {
-    #![allow(unsafe_code, reason = "the one libc call that std lacks")]
-    // SAFETY: ends the process; nothing is unwound and nothing runs after it.
-    unsafe { libc::_exit(status) }
-}

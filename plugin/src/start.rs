@@ -49,7 +49,7 @@ pub fn vcpu_started(index: u32) {
             eprintln!("mem-event: {sentence}");
             // Not `exit`: QEMU's exit handlers wait for the thread that this is.
             let _ = std::fs::remove_file(&prepared.arguments.socket);
-            crate::end_process(1);
+            qemu::end_process(1);
         }
     }
     if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
