@@ -8,7 +8,7 @@
 //!    never writes to them ([`tables`]).
 //! 3. Exceptions get handlers ([`idt`]); the guest's `main` runs on the boot vCPU, the others sleep until
 //!    [`smp::start`].
-//! 4. At points that matter the guest says "here" ([`checkpoint`]): the harness arms watches or evicts pages there.
+//! 4. At points that matter the guest says "here" ([`checkpoint()`]): the harness arms watches or evicts pages there.
 //! 5. The last line on the serial port is the verdict, and the exit port ends QEMU ([`verdict`]).
 //!
 //! Interrupts stay disabled for the whole life. Nothing here knows of a consumer, a plugin or an event: without the
