@@ -8,10 +8,13 @@
 //! consumer. A slot that comes free is claimed for the oldest before it is woken, so nobody takes it from under its feet.
 
 use crate::control::{Layout, NoConsumer, Ring};
+use crate::effect::{Effect, Effects};
 use crate::event::{Flags, Request, Response};
-use crate::number::VcpuId;
+use crate::number::{Gfn, VcpuId};
+use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::ring::Front;
+use crate::wire::flags32;
 use std::collections::VecDeque;
 
 /// Where a ring stands in its life.
@@ -47,6 +50,18 @@ pub(crate) enum Claimed {
     NoConsumer,
 }
 
+/// What of a response matters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub flags: Flags,
+    pub vcpu: u32,
+    pub gfn: Gfn,
+    /// It answers a foreign request.
+    pub foreign: bool,
+    /// It speaks another version, and nothing of it counts.
+    pub skip: bool,
+}
+
 /// Everything about a channel but the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
@@ -55,7 +70,7 @@ pub(crate) struct Account {
     pub layout: Layout,
     pub slots: u32,
     /// Put and not answered, oldest first.
-    pub outstanding: VecDeque<Request>,
+    pub outstanding: VecDeque<Packed>,
     /// Claims of the domain's vCPUs that are not put yet; between steps, those granted to woken vCPUs.
     pub targets: u32,
     /// Claims of others that are not put yet; between steps, none.
@@ -138,11 +153,13 @@ impl Channel {
         self.account.life += 1;
     }
 
+    #[inline]
     pub fn has_consumer(&self) -> bool {
         self.account.standing == Standing::Live
     }
 
     /// Slots that nobody holds: neither outstanding nor claimed.
+    #[inline]
     pub fn available(&self) -> u32 {
         let account = &self.account;
         let held = u32::try_from(account.outstanding.len()).unwrap_or(u32::MAX) + account.targets + account.foreigners;
@@ -151,6 +168,7 @@ impl Channel {
     }
 
     /// A claim of one of the domain's vCPUs, which waits where there is no room.
+    #[inline]
     pub fn claim(&mut self) -> Claimed {
         if !self.has_consumer() {
             return Claimed::NoConsumer;
@@ -177,6 +195,7 @@ impl Channel {
     }
 
     /// Claims a slot for the oldest waiter, where there is both.
+    #[inline]
     pub fn grant(&mut self) -> Option<VcpuId> {
         if !self.has_consumer() || self.account.queue.is_empty() || self.available() == 0 {
             return None;
@@ -197,6 +216,7 @@ impl Channel {
     }
 
     /// Writes a request into the claimed slot and returns the slot's number, or `None` where the claim outlived its ring.
+    #[inline(always)]
     pub fn put(&mut self, claim: Claim, request: &Request) -> Option<u32> {
         if !self.discharge(&claim) {
             return None;
@@ -204,6 +224,7 @@ impl Channel {
         self.write(request)
     }
 
+    #[inline(always)]
     fn discharge(&mut self, claim: &Claim) -> bool {
         if claim.life != self.account.life {
             return false;
@@ -214,15 +235,16 @@ impl Channel {
         true
     }
 
+    #[inline(always)]
     fn write(&mut self, request: &Request) -> Option<u32> {
         let slot = self.front.as_mut()?.put(request);
-        self.account.outstanding.push_back(*request);
+        self.account.outstanding.push_back(Packed::new(request));
         Some(slot)
     }
 
     /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
     pub fn put_again(&mut self) -> Option<(u32, Request)> {
-        let request = self.account.outstanding.pop_front()?;
+        let request = self.account.outstanding.pop_front()?.request();
         self.write(&request).map(|slot| (slot, request))
     }
 
@@ -238,32 +260,51 @@ impl Channel {
         }
     }
 
-    /// One response of those that the look saw, with the request it answers taken off the books.
-    #[inline]
-    pub fn take(&mut self, taken: &mut Vec<u8>) -> Option<(u32, Response, Option<Request>)> {
-        let (slot, response) = self.front.as_mut()?.take(taken)?;
-        let request = self.settle(&response);
-        Some((slot, response, request))
+    /// One response of those that the look saw, for the record; its request is off the books.
+    #[inline(always)]
+    pub fn take(&mut self, effects: &mut Effects) -> Option<Answer> {
+        let ring = self.ring;
+        let front = self.front.as_mut()?;
+        if let Some((slot, words)) = front.take_flags32(&mut effects.taken) {
+            effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
+            let Response { flags, vcpu, gfn, .. } = flags32::read_response(ring, &words);
+            return Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: false });
+        }
+        let (slot, response) = front.take(&mut effects.taken)?;
+        let Response { flags, vcpu, gfn, other_version, .. } = response;
+        effects.push(|| Effect::Answered { ring, slot, response });
+        Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: other_version.is_some() })
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
+        let outstanding = &mut self.account.outstanding;
+        if let Some(oldest) = outstanding.front()
+            && oldest.is_answered_by(flags, vcpu, gfn)
+        {
+            let foreign = oldest.flags().contains(Flags::FOREIGN);
+            outstanding.pop_front();
+            return foreign;
+        }
+        self.settle_any(flags, vcpu, gfn)
     }
 
     /// Takes the request off the books that a response answers: the one with its vCPU and frame, else the foreign one with its
     /// frame. A response that answers none still frees one slot: that of a request which stops nobody, else the oldest.
-    fn settle(&mut self, response: &Response) -> Option<Request> {
+    #[inline(never)]
+    fn settle_any(&mut self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
         let outstanding = &mut self.account.outstanding;
-        let pauses = response.flags.contains(Flags::VCPU_PAUSED);
-        let same = |request: &Request| request.gfn == response.gfn && request.vcpu.0 == response.vcpu;
-        let exact = |request: &Request| same(request) && request.flags.contains(Flags::VCPU_PAUSED) == pauses;
-        let foreign = |request: &Request| request.gfn == response.gfn && request.flags.contains(Flags::FOREIGN);
-        if outstanding.front().is_some_and(exact) {
-            return outstanding.pop_front();
+        let exact = |request: &Packed| request.is_answered_by(flags, vcpu, gfn);
+        let same = |request: &Packed| request.gfn() == gfn && request.vcpu() == vcpu;
+        let foreign = |request: &Packed| request.gfn() == gfn && request.flags().contains(Flags::FOREIGN);
+        let idle = |request: &Packed| !request.flags().contains(Flags::VCPU_PAUSED);
+        let answered = outstanding.iter().position(exact).or_else(|| outstanding.iter().position(same));
+        let answered = answered.or_else(|| outstanding.iter().position(foreign));
+        let at = answered.or_else(|| outstanding.iter().position(idle)).unwrap_or(0);
+        match outstanding.remove(at) {
+            Some(request) => answered.is_some() && request.flags().contains(Flags::FOREIGN),
+            None => panic!("a response was taken and none was due"),
         }
-        let found = outstanding.iter().position(exact).or_else(|| outstanding.iter().position(same));
-        if let Some(at) = found.or_else(|| outstanding.iter().position(foreign)) {
-            return outstanding.remove(at);
-        }
-        let idle = outstanding.iter().position(|request| !request.flags.contains(Flags::VCPU_PAUSED));
-        assert!(outstanding.remove(idle.unwrap_or(0)).is_some(), "a response was taken and none was due");
-        None
     }
 
     /// What the page's own counters say is free; for the check of invariants.

@@ -187,6 +187,7 @@ impl Domain {
         }
     }
 
+    #[inline]
     /// A slot for a vCPU's request. Where there is none the vCPU stands in the queue, and `Err` is what it does instead.
     pub(crate) fn claim(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Result<Claim, Outcome> {
         if self.vcpu(vcpu).slot == Some(ring) {
@@ -217,18 +218,18 @@ impl Domain {
     }
 
     /// Stops a vCPU for an event, before the event can be seen.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pause(&mut self, vcpu: VcpuId, ring: Ring, gfn: Gfn) {
         let it = self.vcpu(vcpu);
         it.wait = Wait::Paused(ring);
         it.stopped_on = gfn;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put(&mut self, ring: Ring, claim: Claim, request: Request, effects: &mut Effects) {
         if let Some(slot) = self.channel(ring).put(claim, &request) {
-            effects.list.push(Effect::Requested { ring, slot, request });
-            effects.list.push(Effect::Notify(ring));
+            effects.push(|| Effect::Requested { ring, slot, request });
+            effects.push(|| Effect::Notify(ring));
         }
     }
 
@@ -241,18 +242,14 @@ impl Domain {
             assert!(it.wait == Wait::Queued(ring), "vCPU {vcpu} stands in the {ring} ring's queue and does not wait");
             it.wait = Wait::Nothing;
             it.slot = Some(ring);
-            effects.list.push(Effect::Wake(vcpu));
+            effects.push(|| Effect::Wake(vcpu));
         }
     }
 
     /// Gives back what was set aside for a woken vCPU and was not needed after all.
     #[inline]
     pub(crate) fn return_grants(&mut self, vcpu: VcpuId, effects: &mut Effects) {
-        let it = self.vcpu(vcpu);
-        if it.slot.is_none() && !it.frame {
-            return;
-        }
-        if let Some(ring) = it.slot.take() {
+        if let Some(ring) = self.vcpu(vcpu).slot.take() {
             let channel = self.channel(ring);
             let claim = channel.redeem();
             channel.cancel(claim);
@@ -262,6 +259,13 @@ impl Domain {
             self.frames.granted -= 1;
             self.grant_frames(effects);
         }
+    }
+
+    /// Whether something was set aside for this vCPU, or a foreign caller waits for room.
+    #[inline]
+    pub(crate) fn has_loose_ends(&self, vcpu: VcpuId) -> bool {
+        let it = &self.vcpus[vcpu.0 as usize];
+        self.foreign_waits || it.slot.is_some() || it.frame
     }
 
     /// Tells foreign callers to look again, once a step, if room was made and one of them waits.

@@ -115,6 +115,7 @@ pub struct Request {
 impl Request {
     /// The ordinary answer: everything echoed, as `xen-access` and `xenpaging` do.
     #[must_use]
+    #[inline(always)]
     pub fn answer(&self) -> Response {
         Response { flags: self.flags, vcpu: self.vcpu.0, gfn: self.gfn, request: Some(*self), other_version: None }
     }
@@ -138,6 +139,7 @@ pub struct Response {
 impl Response {
     /// The request as the consumer echoes it: with this response's flags, vCPU and frame.
     #[must_use]
+    #[inline(always)]
     pub fn echo(&self) -> Option<Request> {
         self.request.map(|request| Request { flags: self.flags, vcpu: VcpuId(self.vcpu), gfn: self.gfn, ..request })
     }

@@ -52,6 +52,7 @@ mod monitor;
 pub mod number;
 mod operations;
 pub mod p2m;
+mod packed;
 pub mod page;
 mod paging;
 mod populate;

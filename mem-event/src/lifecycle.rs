@@ -78,7 +78,7 @@ impl Domain {
 
     fn is_due_an_answer(&self, vcpu: VcpuId, ring: Ring) -> bool {
         let mut outstanding = self.channels[ring.index()].account.outstanding.iter();
-        outstanding.any(|request| request.vcpu == vcpu && request.flags.contains(Flags::VCPU_PAUSED))
+        outstanding.any(|request| request.vcpu() == vcpu.0 && request.flags().contains(Flags::VCPU_PAUSED))
     }
 
     /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and look again.
@@ -181,7 +181,7 @@ impl Domain {
             }
             NoConsumer::Crash => {}
             NoConsumer::Relax => {
-                self.channel(ring).account.outstanding.retain(|request| !request.flags.contains(Flags::VCPU_PAUSED));
+                self.channel(ring).account.outstanding.retain(|request| !request.flags().contains(Flags::VCPU_PAUSED));
                 self.wake_all(ring, effects);
             }
         }

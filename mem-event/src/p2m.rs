@@ -42,6 +42,24 @@ pub enum P2mType {
 }
 
 impl P2mType {
+    /// All, in the order of their numbers.
+    pub const ALL: [P2mType; 14] = [
+        P2mType::RamRw,
+        P2mType::Invalid,
+        P2mType::RamLogdirty,
+        P2mType::RamRo,
+        P2mType::MmioDm,
+        P2mType::MmioDirect,
+        P2mType::PopulateOnDemand,
+        P2mType::GrantMapRw,
+        P2mType::GrantMapRo,
+        P2mType::RamPagingOut,
+        P2mType::RamPaged,
+        P2mType::RamPagingIn,
+        P2mType::RamShared,
+        P2mType::RamBroken,
+    ];
+
     /// Whether the pager has, or is about to have, the frame's content (`p2m_is_paging`).
     #[must_use]
     pub fn is_paging(self) -> bool {

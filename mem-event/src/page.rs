@@ -124,7 +124,7 @@ impl RingPage {
         Ok(RingPage { memory: Arc::new(Memory { words, mapped: true }) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn words(&self) -> &Words {
         // SAFETY: the pointer is to a live, page-aligned page that `self.memory` keeps; its size is sealed, so no access
         // faults; and `Words` is atomics only, so writes by others are no data races.
@@ -132,20 +132,20 @@ impl RingPage {
     }
 
     /// Loads an index.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn load(&self, index: Index, ordering: Ordering) -> u32 {
         u32::from_le(self.words().header[index as usize].load(ordering))
     }
 
     /// Stores an index.
-    #[inline]
+    #[inline(always)]
     pub fn store(&self, index: Index, value: u32, ordering: Ordering) {
         self.words().header[index as usize].store(value.to_le(), ordering);
     }
 
     /// Copies `N` words of slot memory out, each once. Word 0 is at byte 64.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn read<const N: usize>(&self, first: usize) -> [u64; N] {
         let source = &self.words().slots[first..first + N];
@@ -153,7 +153,7 @@ impl RingPage {
     }
 
     /// Writes words of slot memory, each once. Word 0 is at byte 64.
-    #[inline]
+    #[inline(always)]
     pub fn write<const N: usize>(&self, first: usize, words: &[u64; N]) {
         let target = &self.words().slots[first..first + N];
         for (word, value) in target.iter().zip(words) {
@@ -162,7 +162,7 @@ impl RingPage {
     }
 
     /// Writes one word of slot memory.
-    #[inline]
+    #[inline(always)]
     pub fn write_word(&self, at: usize, value: u64) {
         self.words().slots[at].store(value.to_le(), Ordering::Relaxed);
     }

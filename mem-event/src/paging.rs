@@ -36,7 +36,8 @@ impl Domain {
 
     /// Somebody who is no vCPU touches it. He is told to come back; only one request is made for all who come.
     pub(crate) fn populate_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        let asked = || self.channels[Ring::Paging.index()].account.outstanding.iter().any(|request| request.gfn == gfn);
+        let asked =
+            || self.channels[Ring::Paging.index()].account.outstanding.iter().any(|request| request.gfn() == gfn);
         if self.p2m_type(gfn) == P2mType::RamPagingIn && asked() {
             return self.retry(Errno::ENOENT);
         }

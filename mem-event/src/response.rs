@@ -10,11 +10,11 @@
 //! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
 //! | not `VCPU_PAUSED` | nobody is woken |
 
-use crate::channel::Standing;
+use crate::channel::{Answer, Standing};
 use crate::control::Ring;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
-use crate::event::{Flags, Request, Response};
+use crate::event::Flags;
 use crate::number::VcpuId;
 use crate::vcpu::Wait;
 
@@ -36,33 +36,32 @@ impl Domain {
             self.bereave(ring, Standing::Broken(why), effects);
             return;
         }
-        while let Some((slot, response, request)) = self.channels[ring.index()].take(&mut effects.taken) {
-            effects.list.push(Effect::Answered { ring, slot, response });
+        while let Some(answer) = self.channels[ring.index()].take(effects) {
             self.grant_slots(ring, effects);
-            self.respond(ring, &response, request, effects);
+            if !answer.skip && !answer.flags.contains(Flags::DUMMY) {
+                self.respond(ring, answer, effects);
+            }
         }
     }
 
-    fn respond(&mut self, ring: Ring, response: &Response, request: Option<Request>, effects: &mut Effects) {
-        if response.other_version.is_some() || response.flags.contains(Flags::DUMMY) {
+    #[inline]
+    fn respond(&mut self, ring: Ring, answer: Answer, effects: &mut Effects) {
+        let exists = (answer.vcpu as usize) < self.vcpus.len();
+        if !exists && !answer.foreign {
             return;
         }
-        let foreign = request.is_some_and(|request| request.flags.contains(Flags::FOREIGN));
-        let exists = (response.vcpu as usize) < self.vcpus.len();
-        if !exists && !foreign {
+        if ring == Ring::Paging && !answer.flags.contains(Flags::DROP_PAGE) {
+            self.resume_page(answer.gfn, effects);
+        }
+        if !exists || answer.foreign || !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;
         }
-        if ring == Ring::Paging && !response.flags.contains(Flags::DROP_PAGE) {
-            self.resume_page(response.gfn, effects);
-        }
-        if exists && !foreign && response.flags.contains(Flags::VCPU_PAUSED) {
-            let vcpu = VcpuId(response.vcpu);
-            let reported = self.vcpu(vcpu).reported;
-            if self.unpause(vcpu, ring, effects) {
-                let it = self.vcpu(vcpu);
-                it.answered = reported;
-                it.single_step ^= ring == Ring::Access && response.flags.contains(Flags::TOGGLE_SINGLESTEP);
-            }
+        let vcpu = VcpuId(answer.vcpu);
+        let reported = self.vcpu(vcpu).reported;
+        if self.unpause(vcpu, ring, effects) {
+            let it = self.vcpu(vcpu);
+            it.answered = reported;
+            it.single_step ^= ring == Ring::Access && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         }
     }
 
@@ -73,7 +72,7 @@ impl Domain {
         if paused {
             it.wait = Wait::Nothing;
             it.reported = None;
-            effects.list.push(Effect::Wake(vcpu));
+            effects.push(|| Effect::Wake(vcpu));
         }
         paused
     }

@@ -14,6 +14,7 @@
 
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
+use crate::packed::Packed;
 use crate::page::{Index, RingPage};
 use crate::taken;
 use crate::wire::vm_event::Registers;
@@ -160,24 +161,45 @@ impl Front {
     ///
     /// # Panics
     /// When no slot is free: a put belongs to a claim, and a claim to a free slot.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, request: &Request) -> u32 {
-        self.put_with(request, None)
+        if self.shape.layout == Layout::Flags32 {
+            let word = self.next_slot();
+            self.page.write(word, &flags32::request(request));
+            return self.show();
+        }
+        self.put_other(Packed::new(request))
+    }
+
+    /// Takes the request packed, so that the one of the usual layout stays in registers.
+    #[inline(never)]
+    fn put_other(&mut self, request: Packed) -> u32 {
+        self.put_with(&request.request(), None)
     }
 
     /// [`Front::put`] with the vCPU's registers, for the layout that has them.
     ///
     /// # Panics
     /// As [`Front::put`].
-    #[inline]
+    #[inline(never)]
     pub fn put_with(&mut self, request: &Request, registers: Option<&Registers>) -> u32 {
-        assert!(self.free() > 0, "a put without a free slot");
-        let word = self.shape.word(self.req_prod_pvt);
+        let word = self.next_slot();
         match self.shape.layout {
             Layout::Flags16 => self.page.write(word, &flags16::request(self.shape.ring, request)),
             Layout::Flags32 => self.page.write(word, &flags32::request(request)),
             Layout::VmEvent7 => self.page.write(word, &vm_event::request(request, registers)),
         }
+        self.show()
+    }
+
+    #[inline(always)]
+    fn next_slot(&self) -> usize {
+        assert!(self.free() > 0, "a put without a free slot");
+        self.shape.word(self.req_prod_pvt)
+    }
+
+    #[inline(always)]
+    fn show(&mut self) -> u32 {
         let slot = self.shape.slot(self.req_prod_pvt);
         self.req_prod_pvt = self.req_prod_pvt.wrapping_add(1);
         // Release: the body's words are visible before the index that covers them.
@@ -223,28 +245,40 @@ impl Front {
         if self.rsp_cons == self.seen {
             return None;
         }
-        let Shape { ring, layout, .. } = self.shape;
-        let word = self.shape.word(self.rsp_cons);
-        let response = match layout {
-            Layout::Flags16 => {
-                let words = self.page.read(word);
-                taken::push_slot(taken, ring, &words);
-                flags16::read_response(&words)
-            }
-            Layout::Flags32 => {
-                let words = self.page.read(word);
-                taken::push_slot(taken, ring, &words);
-                flags32::read_response(ring, &words)
-            }
-            Layout::VmEvent7 => {
-                let words = self.page.read(word);
-                taken::push_slot(taken, ring, &words);
-                vm_event::read_response(&words)
-            }
-        };
+        let response = self.read_any(self.shape.word(self.rsp_cons), taken);
+        Some((self.free_slot(), response))
+    }
+
+    /// [`Front::take`] for the usual layout, as words: decoded where the response is wanted, it stays in registers. `None` also
+    /// for the other layouts.
+    #[inline(always)]
+    pub(crate) fn take_flags32(&mut self, taken: &mut Vec<u8>) -> Option<(u32, flags32::Slot)> {
+        if self.rsp_cons == self.seen || self.shape.layout != Layout::Flags32 {
+            return None;
+        }
+        let words = self.page.read(self.shape.word(self.rsp_cons));
+        taken::push_slot(taken, self.shape.ring, &words);
+        Some((self.free_slot(), words))
+    }
+
+    #[inline(always)]
+    fn free_slot(&mut self) -> u32 {
         let slot = self.shape.slot(self.rsp_cons);
         self.rsp_cons = self.rsp_cons.wrapping_add(1);
-        Some((slot, response))
+        slot
+    }
+
+    #[inline(never)]
+    fn read_any(&self, word: usize, taken: &mut Vec<u8>) -> Response {
+        let Shape { ring, layout, .. } = self.shape;
+        if layout == Layout::VmEvent7 {
+            let words = self.page.read(word);
+            taken::push_slot(taken, ring, &words);
+            return vm_event::read_response(&words);
+        }
+        let words = self.page.read(word);
+        taken::push_slot(taken, ring, &words);
+        if layout == Layout::Flags16 { flags16::read_response(&words) } else { flags32::read_response(ring, &words) }
     }
 }
 
@@ -301,21 +335,30 @@ impl Back {
     ///
     /// # Errors
     /// [`Malformed`] where the slot is no request of this layout. It is taken all the same and can be answered.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self) -> Result<Option<Request>, Malformed> {
         if self.pending() == 0 {
             return Ok(None);
         }
-        let Shape { ring, layout, .. } = self.shape;
         let word = self.shape.word(self.req_cons);
-        let request = match layout {
-            Layout::Flags16 => flags16::read_request(&self.page.read(word)),
-            Layout::Flags32 => flags32::read_request(ring, &self.page.read(word)),
-            Layout::VmEvent7 => vm_event::read_request(&self.page.read(word)),
-        };
         self.req_cons = self.req_cons.wrapping_add(1);
+        if self.shape.layout == Layout::Flags32 {
+            let words = self.page.read(word);
+            self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
+            return flags32::read_request(self.shape.ring, &words).map(Some);
+        }
+        let request = self.read_other(word);
         self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
         request.map(Some)
+    }
+
+    #[inline(never)]
+    fn read_other(&self, word: usize) -> Result<Request, Malformed> {
+        match self.shape.layout {
+            Layout::Flags16 => flags16::read_request(&self.page.read(word)),
+            Layout::Flags32 => flags32::read_request(self.shape.ring, &self.page.read(word)),
+            Layout::VmEvent7 => vm_event::read_request(&self.page.read(word)),
+        }
     }
 
     /// Writes a response into the oldest slot that was taken and not answered, and makes it visible. The caller then
@@ -323,18 +366,28 @@ impl Back {
     ///
     /// # Panics
     /// When every request taken is answered already.
-    #[inline]
+    #[inline(always)]
     pub fn answer(&mut self, response: &Response) {
         assert!(self.unanswered() > 0, "an answer without a request");
-        let Shape { ring, layout, .. } = self.shape;
         let word = self.shape.word(self.rsp_prod_pvt);
+        if self.shape.layout == Layout::Flags32 {
+            self.page.write(word, &flags32::response(response));
+        } else {
+            let copy = *response;
+            self.write_other(word, &copy);
+        }
+        // Release: the body's words are visible before the index that covers them.
+        self.set_rsp_prod(self.rsp_prod_pvt.wrapping_add(1));
+    }
+
+    #[inline(never)]
+    fn write_other(&self, word: usize, response: &Response) {
+        let Shape { ring, layout, .. } = self.shape;
         match layout {
             Layout::Flags16 => self.page.write(word, &flags16::response(ring, response)),
             Layout::Flags32 => self.page.write(word, &flags32::response(response)),
             Layout::VmEvent7 => self.page.write(word, &vm_event::response(ring, response)),
         }
-        // Release: the body's words are visible before the index that covers them.
-        self.set_rsp_prod(self.rsp_prod_pvt.wrapping_add(1));
     }
 
     /// Writes bytes as the next response, cut to a slot's size, without making them visible: for consumers that misbehave,

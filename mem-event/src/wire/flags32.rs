@@ -9,17 +9,17 @@ use super::{Malformed, high, low, mem_event};
 use crate::control::Ring;
 use crate::event::{Flags, Reason, Request, Response};
 use crate::number::Gfn;
-use mem_event::Slot;
+pub(crate) use mem_event::Slot;
 
 /// A request as a slot.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn request(request: &Request) -> Slot {
     mem_event::write(request.flags.0, request.p2mt as u32, request)
 }
 
 /// A response as a slot.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn response(response: &Response) -> Slot {
     match response.echo() {
@@ -32,7 +32,7 @@ pub fn response(response: &Response) -> Slot {
 ///
 /// # Errors
 /// [`Malformed`] for a reason, p2m type or offset that the layout does not know on this ring.
-#[inline]
+#[inline(always)]
 pub fn read_request(ring: Ring, slot: &Slot) -> Result<Request, Malformed> {
     let reason = match (ring, mem_event::read_reason(slot)) {
         (Ring::Paging, 0) => Reason::Paging,
@@ -44,7 +44,7 @@ pub fn read_request(ring: Ring, slot: &Slot) -> Result<Request, Malformed> {
 }
 
 /// A slot as a response.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn read_response(ring: Ring, slot: &Slot) -> Response {
     Response {

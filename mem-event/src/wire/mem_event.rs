@@ -24,12 +24,12 @@ pub type Slot = [u64; WORDS];
 
 const GLA_VALID: u64 = 1 << 3;
 
-#[inline]
+#[inline(always)]
 fn keeps_old_value(reason: Reason) -> bool {
     matches!(reason, Reason::Cr0 | Reason::Cr3 | Reason::Cr4)
 }
 
-#[inline]
+#[inline(always)]
 fn reason_number(reason: Reason) -> u64 {
     match reason {
         Reason::Paging | Reason::Sharing => 0,
@@ -44,7 +44,7 @@ fn reason_number(reason: Reason) -> u64 {
 }
 
 /// The reason with this number on the access ring.
-#[inline]
+#[inline(always)]
 pub(super) fn access_reason(number: u32) -> Result<Reason, Malformed> {
     Ok(match number {
         1 => Reason::Violation,
@@ -59,7 +59,7 @@ pub(super) fn access_reason(number: u32) -> Result<Reason, Malformed> {
 }
 
 /// A whole slot from its first word's lower half, the number of the p2m type and the rest of the request.
-#[inline]
+#[inline(always)]
 pub(super) fn write(first: u32, p2mt: u32, request: &Request) -> Slot {
     let valid = if request.gla.is_some() && !keeps_old_value(request.reason) { GLA_VALID } else { 0 };
     let bits = u64::from(request.rights.bits()) | valid;
@@ -73,25 +73,25 @@ pub(super) fn write(first: u32, p2mt: u32, request: &Request) -> Slot {
 }
 
 /// A whole slot of a response that echoes nothing.
-#[inline]
+#[inline(always)]
 pub(super) fn bare(first: u32, vcpu: u32, gfn: Gfn) -> Slot {
     [pair(first, vcpu), gfn.0, 0, 0, 0]
 }
 
 /// The number in the field `reason`.
-#[inline]
+#[inline(always)]
 pub(super) fn read_reason(slot: &Slot) -> u32 {
     high(slot[4]) >> 16
 }
 
 /// The number in the field `p2mt`.
-#[inline]
+#[inline(always)]
 pub(super) fn read_p2mt(slot: &Slot) -> u32 {
     low(slot[4])
 }
 
 /// The rest of a request whose flags, reason and p2m type are read already.
-#[inline]
+#[inline(always)]
 pub(super) fn read(slot: &Slot, flags: Flags, reason: Reason, p2mt: P2mType) -> Result<Request, Malformed> {
     let bits = slot[4] >> 32;
     let known = bits & GLA_VALID != 0 || keeps_old_value(reason);

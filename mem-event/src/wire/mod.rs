@@ -129,24 +129,25 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
 }
 
 /// The low half of a word.
-#[inline]
+#[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
 fn low(word: u64) -> u32 {
     word as u32
 }
 
 /// The high half of a word.
-#[inline]
+#[inline(always)]
 fn high(word: u64) -> u32 {
     low(word >> 32)
 }
 
 /// Two halves as one word.
-#[inline]
+#[inline(always)]
 fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+#[inline(always)]
 fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
     Ok(match number {
         0 => P2mType::RamRw,
