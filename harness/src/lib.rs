@@ -1,1 +1,10 @@
-//! The harness library (placeholder of the workspace's first commit; see the next commits).
+//! Boots guests under QEMU, runs consumers of `mem_event` rings against them, keeps the sequences as text.
+
+pub mod amount;
+pub mod cpio;
+pub mod guest;
+pub mod linux;
+pub mod range;
+pub mod refusal;
+pub mod symbols;
+pub mod verdict;

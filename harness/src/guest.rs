@@ -1,0 +1,132 @@
+//! Guest images: the built-in ones beside the program, and ELF files that a user names.
+
+use crate::refusal::{Refusal, nearest};
+use crate::symbols::Symbols;
+use goblin::elf::Elf;
+use goblin::elf::header::{EM_X86_64, ET_EXEC};
+use std::path::{Path, PathBuf};
+
+/// The ELF note by which a PVH guest names its 32-bit entry (`XEN_ELFNOTE_PHYS32_ENTRY`).
+const ENTRY_NOTE: u32 = 18;
+
+/// An ELF image that QEMU boots by its PVH entry.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The file's name without its folder.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// Its symbols.
+    pub symbols: Symbols,
+    /// CRC-32 of the file, for traces and reports.
+    pub checksum: u32,
+}
+
+impl Guest {
+    /// A built-in guest by its name, or an ELF file by its path (what holds a slash, or is no built-in name but a file).
+    ///
+    /// # Errors
+    /// Unknown names, with the nearest; files that are no bootable guest, and why.
+    pub fn find(name: &str) -> Result<Guest, Refusal> {
+        if name.contains('/') {
+            return Guest::open(Path::new(name));
+        }
+        if let Some(path) = folders().into_iter().map(|folder| folder.join(name)).find(|path| is_elf(path)) {
+            return Guest::open(&path);
+        }
+        if Path::new(name).is_file() {
+            return Guest::open(Path::new(name));
+        }
+        let known = built_in();
+        let names = known.iter().map(String::as_str).chain(["linux"]);
+        let remedy = match (nearest(name, names), known.is_empty()) {
+            (_, true) => {
+                "no built-in guests are beside the program: build them with ci/setup and ci/demo, or name an ELF file"
+                    .into()
+            }
+            (near, _) if near.is_empty() => "see `mem-event list`, or name an ELF file by its path".into(),
+            (near, _) => format!("did you mean {}?", near.join(" or ")),
+        };
+        Err(Refusal::usage(format!("no guest {name:?}"), remedy))
+    }
+
+    /// An ELF file, checked for what QEMU needs to boot it.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn open(path: &Path) -> Result<Guest, Refusal> {
+        let shown = path.display();
+        let bytes = std::fs::read(path).map_err(|error| {
+            Refusal::usage(
+                format!("cannot read guest {shown}: {}", plain(&error)),
+                "name a file that exists and can be read",
+            )
+        })?;
+        let symbols = check(&bytes).map_err(|why| {
+            let remedy =
+                "a guest is a 64-bit x86-64 ELF, linked statically, with a PVH entry note (type 18, owner Xen)";
+            Refusal::usage(format!("{shown} {why}"), remedy)
+        })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Guest { name, path: path.to_owned(), symbols, checksum: crc32fast::hash(&bytes) })
+    }
+}
+
+fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn check(bytes: &[u8]) -> Result<Symbols, String> {
+    if !bytes.starts_with(b"\x7fELF") {
+        return Err("is not an ELF file".into());
+    }
+    if bytes.get(4) == Some(&1) {
+        return Err("is a 32-bit ELF".into());
+    }
+    let elf = Elf::parse(bytes).map_err(|error| format!("is a damaged ELF: {error}"))?;
+    if elf.header.e_machine != EM_X86_64 {
+        return Err("is an ELF for another machine".into());
+    }
+    if elf.header.e_type != ET_EXEC {
+        return Err("is an ELF of another kind than a static executable".into());
+    }
+    let notes = elf.iter_note_headers(bytes).into_iter().flatten();
+    let notes = notes.chain(elf.iter_note_sections(bytes, None).into_iter().flatten());
+    let entry =
+        |note: goblin::elf::note::Note<'_>| note.n_type == ENTRY_NOTE && note.name.trim_end_matches('\0') == "Xen";
+    if !notes.flatten().any(entry) {
+        return Err("has no PVH entry note".into());
+    }
+    Ok(Symbols::of(&elf))
+}
+
+fn is_elf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    std::fs::File::open(path).is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut magic).is_ok())
+        && magic == *b"\x7fELF"
+}
+
+/// Where built-in guests may lie: `guests` beside the program, or up to two folders above it (tests, `target/guests`).
+fn folders() -> Vec<PathBuf> {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.ancestors().skip(1).take(3).map(|folder| folder.join("guests")).collect()
+}
+
+/// The names of the built-in guests, sorted.
+#[must_use]
+pub fn built_in() -> Vec<String> {
+    let mut names: Vec<String> = folders()
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flat_map(Iterator::flatten)
+        .filter(|entry| is_elf(&entry.path()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,34 @@
+#!/bin/sh
+# The first process of the Linux guest: fills files in memory, checks them twice in changing order, says how it went.
+# It touches half of the memory that Linux finds free, at most 24 files of 8 MiB.
+mount -t proc proc /proc
+mount -t tmpfs -o size=90% tmpfs /work
+cd /work || exit 1
+
+available=$(awk '/^MemAvailable/ { print $2 }' /proc/meminfo)
+count=$((available / 1024 / 16))
+[ "$count" -gt 24 ] && count=24
+[ "$count" -lt 2 ] && count=2
+
+echo "filling $count files of 8 MiB"
+dd if=/dev/urandom of=seed bs=1M count=1 2>/dev/null
+number=1
+while [ "$number" -le "$count" ]; do
+    for part in 1 2 3 4 5 6 7 8; do
+        echo "file $number part $part"
+        cat seed
+    done >"file$number"
+    md5sum "file$number" >>sums
+    number=$((number + 1))
+done
+
+verify() {
+    echo "verifying $1"
+    $2 sums >order
+    md5sum -c order >result || { echo "verdict: failure: $(grep -c FAILED result) files have a wrong checksum"; poweroff -f; }
+    [ "$(grep -c ': OK$' result)" -eq "$count" ] || { echo "verdict: failure: a file is missing"; poweroff -f; }
+}
+verify forwards cat
+verify backwards tac
+echo "verdict: success: $count files, checksums right twice"
+poweroff -f
