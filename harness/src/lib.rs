@@ -2,9 +2,14 @@
 
 pub mod amount;
 pub mod cpio;
+pub mod folder;
 pub mod guest;
 pub mod linux;
+pub mod qemu;
+pub mod qmp;
 pub mod range;
 pub mod refusal;
+pub mod signals;
+pub mod spawn;
 pub mod symbols;
 pub mod verdict;

@@ -1,0 +1,374 @@
+//! QEMU as a process: its command line, its start, its end.
+
+use crate::amount::mebibytes;
+use crate::folder::RunFolder;
+use crate::qmp::Qmp;
+use crate::refusal::Refusal;
+use crate::spawn::spawn_bound;
+use anyhow::Context;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::PidfdFlags;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+/// How long QEMU may take to set its machine up.
+const START: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// What a machine boots.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// An ELF by its PVH entry.
+    Elf(PathBuf),
+    /// A Linux kernel with the first file system made here.
+    Linux {
+        /// The bzImage.
+        kernel: PathBuf,
+    },
+}
+
+/// The plugin's arguments.
+#[derive(Clone, Debug)]
+pub struct PluginArguments {
+    /// The library.
+    pub library: PathBuf,
+    /// Whether accesses can be trapped (`gate=callback`).
+    pub gate: bool,
+    /// Whether the guest declares checkpoints.
+    pub checkpoints: bool,
+    /// Where the trace goes.
+    pub trace: Option<PathBuf>,
+    /// The guest's name, for the trace's header.
+    pub guest: String,
+    /// The checksum of the guest's image, for the trace's header.
+    pub checksum: String,
+    /// The scenario's name, for the trace's header.
+    pub scenario: String,
+}
+
+/// A machine to start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The program.
+    pub qemu: PathBuf,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// What it boots.
+    pub boot: Boot,
+    /// The plugin; none for measuring what it costs.
+    pub plugin: Option<PluginArguments>,
+    /// Further arguments of the user's.
+    pub extra: Vec<OsString>,
+}
+
+/// A running QEMU, stopped before the guest's first instruction until `cont`. Killed when dropped.
+#[derive(Debug)]
+pub struct Qemu {
+    child: Child,
+    /// Readable when the process has ended.
+    ended: OwnedFd,
+    /// Its monitor.
+    pub qmp: Qmp,
+    console: PathBuf,
+    errors: PathBuf,
+}
+
+/// The QEMU to use: what the user named, or the one in the path.
+///
+/// # Errors
+/// There is none.
+pub fn find(named: Option<&Path>) -> Result<PathBuf, Refusal> {
+    const NAME: &str = "qemu-system-x86_64";
+    if let Some(path) = named {
+        let by_path = path.components().count() > 1;
+        return match if by_path { path.is_file().then(|| path.to_owned()) } else { in_path(path) } {
+            Some(found) => Ok(found),
+            None => Err(Refusal::usage(format!("no QEMU at {}", path.display()), format!("name a {NAME}"))),
+        };
+    }
+    in_path(Path::new(NAME))
+        .ok_or_else(|| Refusal::machine(format!("no {NAME} in PATH"), "run ci/setup, or name one with --qemu"))
+}
+
+fn in_path(name: &Path) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The plugin's library beside the program (or, for tests, in the build folder around it).
+///
+/// # Errors
+/// There is none.
+pub fn plugin_library() -> Result<PathBuf, Refusal> {
+    const NAME: &str = "libmem_event_plugin.so";
+    let program = std::env::current_exe().unwrap_or_default();
+    let folders = program.ancestors().skip(1).take(2);
+    folders.map(|folder| folder.join(NAME)).find(|path| path.is_file()).ok_or_else(|| {
+        let place = program.parent().unwrap_or(Path::new(".")).display().to_string();
+        Refusal::machine(
+            format!("no {NAME} beside the program in {place}"),
+            "build the workspace: cargo build --release --workspace",
+        )
+    })
+}
+
+/// A comma inside a value is written twice in QEMU's option language.
+fn value(text: impl AsRef<Path>) -> OsString {
+    let text = text.as_ref().as_os_str().to_string_lossy().replace(',', ",,");
+    text.into()
+}
+
+fn joined(parts: &[(&str, OsString)]) -> OsString {
+    let mut option = OsString::new();
+    for (key, value) in parts {
+        if !option.is_empty() {
+            option.push(",");
+        }
+        option.push(key);
+        option.push(value);
+    }
+    option
+}
+
+impl Machine {
+    fn command(&self, folder: &RunFolder) -> Command {
+        let mut command = Command::new(&self.qemu);
+        let memory = self.memory.to_string();
+        command
+            .args(["-accel", "tcg,thread=multi", "-machine", "q35,smm=off,memory-backend=ram"])
+            .args([
+                "-object",
+                &format!("memory-backend-memfd,id=ram,size={memory},share=on"),
+                "-m",
+                &format!("{memory}B"),
+            ])
+            .args([
+                "-smp",
+                &self.vcpus.to_string(),
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+                "-S",
+            ])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-serial", "chardev:console"])
+            .arg("-chardev")
+            .arg(joined(&[("file,id=console,path=", value(folder.file("console")))]))
+            .arg("-chardev")
+            .arg(joined(&[("socket,id=monitor,path=", value(folder.file("monitor")))]))
+            .args(["-mon", "chardev=monitor,mode=control"]);
+        match &self.boot {
+            Boot::Elf(path) => command.arg("-kernel").arg(path),
+            Boot::Linux { kernel } => {
+                let initrd = folder.file("initrd");
+                command
+                    .arg("-kernel")
+                    .arg(kernel)
+                    .arg("-initrd")
+                    .arg(initrd)
+                    .args(["-append", crate::linux::COMMAND_LINE])
+            }
+        };
+        if let Some(plugin) = &self.plugin {
+            command.arg("-plugin").arg(plugin.option(&folder.file("socket")));
+        }
+        command.args(&self.extra);
+        command.env_remove("LD_PRELOAD").stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts QEMU and waits until its machine is complete; the guest does not run yet.
+    ///
+    /// # Errors
+    /// QEMU cannot be started or refuses; what it says, and a remedy where one is known.
+    pub fn start(&self, folder: &RunFolder) -> anyhow::Result<Qemu> {
+        if let Boot::Linux { .. } = self.boot {
+            std::fs::write(folder.file("initrd"), crate::linux::initrd()?)
+                .context("cannot write the first file system")?;
+        }
+        let listener = UnixListener::bind(folder.file("monitor")).context("cannot make the monitor's socket")?;
+        let errors = folder.file("errors");
+        let mut command = self.command(folder);
+        command.stderr(std::fs::File::create(&errors).context("cannot write in the run's folder")?);
+        let child = spawn_bound(command).map_err(|error| {
+            Refusal::usage(
+                format!("cannot start {}: {error}", self.qemu.display()),
+                "name a qemu-system-x86_64 with --qemu",
+            )
+        })?;
+        let pid = rustix::process::Pid::from_child(&child);
+        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("cannot watch QEMU")?;
+        let mut half = Half(Some(child));
+        let stream = accept(&listener, &ended);
+        let Some(qmp) = stream.and_then(|stream| Qmp::handshake(stream).ok()) else {
+            let status = half.end();
+            return Err(self.why_it_ended(&errors, status).into());
+        };
+        let child = half.0.take().context("QEMU is gone")?;
+        Ok(Qemu { child, ended, qmp, console: folder.file("console"), errors })
+    }
+
+    /// What a QEMU that ended at its start means for the user.
+    fn why_it_ended(&self, errors: &Path, status: Option<ExitStatus>) -> Refusal {
+        let said = std::fs::read_to_string(errors).unwrap_or_default();
+        let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
+        let shown = self.qemu.display();
+        let version = version(&self.qemu);
+        let install = "install QEMU 9.2 to 10.1 built with plugins (ci/setup does so on Debian 12 and 13), or name one with --qemu";
+        if version.is_none() {
+            return Refusal::usage(format!("{shown} is no QEMU"), "name a qemu-system-x86_64 with --qemu");
+        }
+        if said.contains("-plugin: invalid option") || said.contains("plugin interface not enabled") {
+            return Refusal::machine(format!("{shown} is built without plugins"), install);
+        }
+        if version < Some((9, 2))
+            || said.contains("plugin requires API version")
+            || said.contains("minimum supported version")
+        {
+            let (major, minor) = version.unwrap_or_default();
+            return Refusal::machine(
+                format!("{shown} is version {major}.{minor}, which the plugin does not speak to"),
+                install,
+            );
+        }
+        if said.contains("cannot set up guest memory") || said.contains("Cannot allocate memory") {
+            return Refusal::usage(
+                format!("no {} of memory for the guest", mebibytes(self.memory)),
+                "give a smaller --memory",
+            );
+        }
+        if said.contains("userfaultfd") {
+            return Refusal::machine(line, "run `mem-event doctor`");
+        }
+        let how = status.map_or_else(|| "it is silent".into(), |status| status.to_string());
+        Refusal::usage(
+            format!("QEMU did not start ({how}): {line}"),
+            "check the arguments; `mem-event doctor` checks this machine",
+        )
+    }
+}
+
+impl PluginArguments {
+    fn option(&self, socket: &Path) -> OsString {
+        let switch = |on: bool| OsString::from(if on { "on" } else { "off" });
+        let mut parts = vec![
+            ("", value(&self.library)),
+            ("socket=", value(socket)),
+            ("gate=", if self.gate { "callback" } else { "none" }.into()),
+            ("checkpoints=", switch(self.checkpoints)),
+            ("guest=", value(&self.guest)),
+            ("guest-hash=", value(&self.checksum)),
+            ("scenario=", value(&self.scenario)),
+        ];
+        if let Some(trace) = &self.trace {
+            parts.push(("trace=", value(trace)));
+        }
+        joined(&parts)
+    }
+}
+
+/// A QEMU that is not complete; killed when dropped.
+struct Half(Option<Child>);
+
+impl Half {
+    fn end(&mut self) -> Option<ExitStatus> {
+        let mut child = self.0.take()?;
+        let _ = child.kill();
+        child.wait().ok()
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn accept(listener: &UnixListener, ended: &OwnedFd) -> Option<std::os::unix::net::UnixStream> {
+    let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut waited, Some(&START)) {
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) | Ok(0) => return None,
+            Ok(_) if waited[0].revents().contains(PollFlags::IN) => {
+                return listener.accept().ok().map(|(stream, _)| stream);
+            }
+            Ok(_) => return None,
+        }
+    }
+}
+
+/// The version that a program states with `--version`, if it is a QEMU.
+#[must_use]
+pub fn version(qemu: &Path) -> Option<(u32, u32)> {
+    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = text.strip_prefix("QEMU emulator version ")?;
+    let mut parts = number.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
+    Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+impl Qemu {
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the guest wrote on its serial port so far.
+    #[must_use]
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// What QEMU and the plugin wrote on the error output so far.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.errors).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
+        self.child.wait().context("cannot wait for QEMU")
+    }
+
+    /// Ends the process at once.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl AsFd for Qemu {
+    /// Readable when the process has ended.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The signal that ended a process, as a word.
+#[must_use]
+pub fn ended_by_signal(status: ExitStatus) -> Option<String> {
+    let signal = status.signal()?;
+    Some(match signal {
+        6 => "SIGABRT".into(),
+        9 => "SIGKILL".into(),
+        11 => "SIGSEGV".into(),
+        15 => "SIGTERM".into(),
+        other => format!("signal {other}"),
+    })
+}

@@ -1,0 +1,25 @@
+//! Starts a program that ends when this process ends. One of the files with unsafe code: what runs between fork and exec.
+
+#![allow(unsafe_code, reason = "the code between fork and exec is the caller's promise; argued below")]
+
+use rustix::process::Signal;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+/// Starts the program; the kernel kills it when the calling *thread* ends, so call this from one that stays.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn spawn_bound(mut command: Command) -> io::Result<Child> {
+    let parent = rustix::process::getpid();
+    let bind = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have gone before the line above.
+        if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::Error::other("the harness is gone")) }
+    };
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two system calls, allocates
+    // nothing on its way to success, takes no lock, and touches no memory that another thread could have left half written.
+    unsafe { command.pre_exec(bind) };
+    command.spawn()
+}
