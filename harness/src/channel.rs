@@ -1,0 +1,87 @@
+//! A consumer's end of one ring: the ring page, the event channel, the connection that holds them.
+
+use crate::socket::Client;
+use anyhow::Context;
+use mem_event::page::RingPage;
+use mem_event::ring::Back;
+use mem_event::{Control, Layout, Request, Response, Ring};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// How a ring is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct RingSettings {
+    /// The layout of its slots.
+    pub layout: Layout,
+    /// How many slots, a power of two; 0 for as many as fit.
+    pub slots: u32,
+}
+
+/// An enabled ring. When it is dropped its connection closes, and the engine sees the consumer as lost.
+#[derive(Debug)]
+pub struct Channel {
+    /// The connection that enabled the ring; the consumer's own calls go here.
+    pub client: Client,
+    back: Back,
+    signalled: OwnedFd,
+    signal: OwnedFd,
+}
+
+impl Channel {
+    /// Connects and enables the ring.
+    ///
+    /// # Errors
+    /// The plugin refuses, or nobody listens.
+    pub fn enable(socket: &Path, ring: Ring, settings: RingSettings) -> anyhow::Result<Channel> {
+        let RingSettings { layout, slots } = settings;
+        let mut client = Client::connect(socket)?;
+        let [page, signalled, signal] = client.enable(Control::Enable { ring, layout, slots })?;
+        let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
+        // The engine hands a zeroed page over. To initialise it again would race with the first event.
+        let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;
+        Ok(Channel { client, back, signalled, signal })
+    }
+
+    /// The next request. What is no request of the layout is answered with nothing and skipped, as Xen's tools do.
+    pub fn take(&mut self) -> Option<Request> {
+        loop {
+            match self.back.take() {
+                Ok(request) => return request,
+                Err(_) => self.back.answer_raw(&[]),
+            }
+        }
+    }
+
+    /// Whether a request waits; looks at memory only.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.back.pending() > 0
+    }
+
+    /// Writes the answer to the oldest request without one; [`Channel::kick`] tells the engine.
+    pub fn answer(&mut self, response: &Response) {
+        self.back.answer(response);
+    }
+
+    /// Signals the engine.
+    ///
+    /// # Errors
+    /// The event channel is gone.
+    pub fn kick(&mut self) -> anyhow::Result<()> {
+        rustix::io::write(&self.signal, &1u64.to_ne_bytes()).context("the event channel is gone")?;
+        Ok(())
+    }
+
+    /// Forgets the signals that came; call it when the descriptor can be read, before the ring is looked at.
+    pub fn clear_signal(&mut self) {
+        let mut count = [0; 8];
+        let _ = rustix::io::read(&self.signalled, &mut count);
+    }
+}
+
+impl AsFd for Channel {
+    /// Readable when the engine has signalled.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.signalled.as_fd()
+    }
+}

@@ -1,0 +1,233 @@
+//! The consumers of one domain, served by one thread: the pager, the listener, the out-of-memory helper, and the toolstack
+//! that acts at checkpoints.
+
+use crate::act;
+use crate::channel::{Channel, RingSettings};
+use crate::listener::Listener;
+use crate::log::Log;
+use crate::pager::{Figures, Pager};
+use crate::scenario::{Act, Scenario};
+use crate::socket::Client;
+use crate::transcript::Record;
+use anyhow::Context;
+use mem_event::message::{Call, Notice, Reply, Standing};
+use mem_event::{Control, Ring, VcpuId};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Instant;
+
+/// All consumers of a domain.
+#[derive(Debug)]
+pub struct Consumers {
+    toolstack: Client,
+    pager: Option<Pager>,
+    listener: Option<Listener>,
+    helper: Option<Channel>,
+    /// For each step of the scenario, whether it was reached.
+    reached: Vec<bool>,
+}
+
+impl Consumers {
+    /// Connects, enables the rings that the scenario wants, and does what it does at the start.
+    ///
+    /// # Errors
+    /// The plugin refuses something.
+    pub fn enable(socket: &Path, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<Consumers> {
+        let mut toolstack = Client::connect(socket)?;
+        toolstack.values(&Call::Subscribe)?;
+        let enable_listener = |settings| Listener::enable(socket, settings, &scenario.rules);
+        let listener = scenario.access.map(enable_listener).transpose()?;
+        let settings = scenario.paging.or_else(|| scenario.target.map(|_| RingSettings::default()));
+        let pager = settings.map(|settings| Pager::enable(socket, settings, scenario.memory)).transpose()?;
+        let enable_helper = |_| Channel::enable(socket, Ring::Sharing, RingSettings::default());
+        let helper = scenario.target.map(enable_helper).transpose()?;
+        let reached = vec![false; scenario.steps.len()];
+        let mut consumers = Consumers { toolstack, pager, listener, helper, reached };
+        consumers.carry_out(&scenario.start, log)?;
+        Ok(consumers)
+    }
+
+    /// Holds the guest to the scenario's target from now on.
+    ///
+    /// # Errors
+    /// The plugin refuses, or the page file cannot be written.
+    pub fn hold_to_target(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        match (&mut self.pager, scenario.target) {
+            (Some(pager), Some(target)) => pager.hold_to(target),
+            _ => Ok(()),
+        }
+    }
+
+    fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
+        let mut texts = Vec::with_capacity(acts.len());
+        for one in acts {
+            let done = act::carry_out(one, &mut self.toolstack, self.pager.as_mut(), log.symbols)?;
+            log.failures.extend(done.failure);
+            texts.push(done.text);
+        }
+        Ok(texts)
+    }
+
+    /// Whether a request waits on a ring; looks at memory only.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pager.as_ref().is_some_and(Pager::is_pending)
+            || self.listener.as_ref().is_some_and(Listener::is_pending)
+            || self.helper.as_ref().is_some_and(Channel::is_pending)
+    }
+
+    /// Serves every request that waits. Whether there was one.
+    ///
+    /// # Errors
+    /// The connection ended, or a consumer cannot do its part.
+    pub fn serve(&mut self, log: &mut Log<'_>) -> anyhow::Result<bool> {
+        let seen = Instant::now();
+        let mut busy = false;
+        while let Some(request) = self.pager.as_mut().and_then(Pager::take) {
+            busy = true;
+            let done = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
+            let (ring, response) = (Ring::Paging, request.answer());
+            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+        }
+        while let Some(request) = self.helper.as_mut().and_then(Channel::take) {
+            busy = true;
+            let done = self.relieve(&request)?;
+            let (ring, response) = (Ring::Sharing, request.answer());
+            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+        }
+        if let Some(listener) = &mut self.listener {
+            while let Some(request) = listener.take() {
+                busy = true;
+                let handled = listener.serve(&request, log.symbols)?;
+                log.failures.extend(handled.failures);
+                let (ring, response, done) = (Ring::Access, request.answer(), handled.done);
+                log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+            }
+        }
+        Ok(busy)
+    }
+
+    /// A first touch found no frame: evicts some, then answers.
+    fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<Vec<String>> {
+        if let Some(pager) = &mut self.pager {
+            pager.relieve(request.gfn)?;
+        }
+        let helper = self.helper.as_mut().context("no helper")?;
+        helper.answer(&request.answer());
+        helper.kick()?;
+        Ok(vec!["evict others".into()])
+    }
+
+    /// Takes the notices that are here: checkpoints are acted upon and released.
+    ///
+    /// # Errors
+    /// As [`Consumers::serve`].
+    pub fn hear(&mut self, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
+        while let Some(notice) = self.toolstack.notice()? {
+            match notice {
+                Notice::Crashed(why) => log.crash = Some(why),
+                Notice::Checkpoint { vcpu, number, .. } => self.step(scenario, vcpu, number, log)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, scenario: &Scenario, vcpu: VcpuId, number: u64, log: &mut Log<'_>) -> anyhow::Result<()> {
+        let mut done = Vec::new();
+        for (index, step) in scenario.steps.iter().enumerate() {
+            if step.at == number && step.vcpu.is_none_or(|only| only == vcpu) {
+                done.extend(self.carry_out(&step.acts, log)?);
+                self.reached[index] = true;
+            }
+        }
+        log.add(Record::Checkpoint { vcpu, number, done });
+        self.toolstack.values(&Call::Release { vcpu })?;
+        Ok(())
+    }
+
+    /// The checkpoints that the scenario waits for and the guest did not reach.
+    #[must_use]
+    pub fn not_reached(&self, scenario: &Scenario) -> Vec<u64> {
+        let missed = scenario.steps.iter().zip(&self.reached).filter(|(_, reached)| !**reached);
+        missed.map(|(step, _)| step.at).collect()
+    }
+
+    /// Whether the plugin closed the connection.
+    #[must_use]
+    pub fn have_lost_the_domain(&self) -> bool {
+        self.toolstack.has_ended()
+    }
+
+    /// What becomes readable when there is something to do.
+    pub fn wait_for(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = [
+            self.pager.as_ref().map(AsFd::as_fd),
+            self.listener.as_ref().map(AsFd::as_fd),
+            self.helper.as_ref().map(AsFd::as_fd),
+        ];
+        rings.into_iter().flatten().chain([self.toolstack.as_fd()])
+    }
+
+    /// Forgets the signals of those rings whose descriptors, in the order of [`Consumers::wait_for`], were readable.
+    pub fn clear_signals(&mut self, readable: &[bool]) {
+        let mut readable = readable.iter();
+        if let Some(pager) = self.pager.as_mut().filter(|_| readable.next() == Some(&true)) {
+            pager.clear_signal();
+        }
+        if let Some(listener) = self.listener.as_mut().filter(|_| readable.next() == Some(&true)) {
+            listener.clear_signal();
+        }
+        if let Some(helper) = self.helper.as_mut().filter(|_| readable.next() == Some(&true)) {
+            helper.clear_signal();
+        }
+    }
+
+    /// What the pager did.
+    #[must_use]
+    pub fn paged(&self) -> Figures {
+        self.pager.as_ref().map(|pager| pager.figures).unwrap_or_default()
+    }
+
+    /// Who waits for what, in words; empty when all vCPUs run.
+    ///
+    /// # Errors
+    /// The plugin does not tell.
+    pub fn sleepers(&mut self) -> anyhow::Result<Vec<String>> {
+        let bytes = match self.toolstack.call(&Call::Vcpus)? {
+            Reply::Bytes(bytes) => bytes,
+            Reply::Done(_) | Reply::Refused(..) => return Ok(Vec::new()),
+        };
+        let waits = |(vcpu, standing): (usize, &u8)| {
+            let what = match *standing {
+                standing if standing == Standing::Answer as u8 => "an answer",
+                standing if standing == Standing::Slot as u8 => "a slot",
+                standing if standing == Standing::Consumer as u8 => "a consumer",
+                standing if standing == Standing::Frame as u8 => "a frame within the budget",
+                standing if standing == Standing::Checkpoint as u8 => "its release from a checkpoint",
+                _ => return None,
+            };
+            Some(format!("vCPU {vcpu} waits for {what}"))
+        };
+        Ok(bytes.iter().enumerate().filter_map(waits).collect())
+    }
+
+    /// Leaves a domain that goes on: watched pages get all rights, paged-out ones come back, the rings end.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn leave(mut self, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
+        for act in &scenario.start {
+            if let Act::SetAccess { range, .. } = act {
+                let open = Act::SetAccess { range: range.clone(), access: mem_event::AccessType::Rwx };
+                self.carry_out(&[open], log)?;
+            }
+        }
+        self.serve(log)?;
+        self.listener.take().map(Listener::finish).transpose()?;
+        self.pager.take().map(Pager::finish).transpose()?;
+        if self.helper.is_some() {
+            self.toolstack.values(&Call::Control(Control::Disable { ring: Ring::Sharing, drain: true }))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,113 @@
+//! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
+
+use crate::act;
+use crate::channel::{Channel, RingSettings};
+use crate::scenario::{Rule, Then};
+use crate::symbols::Symbols;
+use mem_event::message::Call;
+use mem_event::{AccessType, Control, Reason, Request, Ring};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// A listener with its ring.
+#[derive(Debug)]
+pub struct Listener {
+    channel: Channel,
+    rules: Vec<Rule>,
+}
+
+/// What the listener did about one event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// In words, for the sequence.
+    pub done: Vec<String>,
+    /// Expectations that did not hold.
+    pub failures: Vec<String>,
+}
+
+impl Listener {
+    /// Enables the access ring.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule]) -> anyhow::Result<Listener> {
+        Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec() })
+    }
+
+    /// Whether a request waits.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.channel.is_pending()
+    }
+
+    /// Forgets the engine's signals.
+    pub fn clear_signal(&mut self) {
+        self.channel.clear_signal();
+    }
+
+    /// The next request.
+    pub fn take(&mut self) -> Option<Request> {
+        self.channel.take()
+    }
+
+    /// Does what the rules say about an event and answers it.
+    ///
+    /// # Errors
+    /// The connection ended, or the plugin refuses what a rule wants.
+    pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Handled> {
+        let mut handled = Handled::default();
+        let mut then = Then::Relax;
+        for rule in &self.rules {
+            if !rule.fits(request, symbols)? {
+                continue;
+            }
+            for act in &rule.acts {
+                let done = act::carry_out(act, &mut self.channel.client, None, symbols)?;
+                handled.done.push(done.text);
+                handled.failures.extend(done.failure);
+            }
+            then = rule.then;
+            break;
+        }
+        let access = match then {
+            Then::Relax => Some(AccessType::Rwx),
+            Then::Grant => self.with(request)?,
+            Then::Set(access) => Some(access),
+            Then::Answer => None,
+        };
+        if let Some(access) = access.filter(|_| request.reason == Reason::Violation) {
+            let set = Control::SetAccess { first: request.gfn, count: 1, access };
+            self.channel.client.values(&Call::Control(set))?;
+            handled.done.push(format!("set {access}"));
+        }
+        self.channel.answer(&request.answer());
+        self.channel.kick()?;
+        Ok(handled)
+    }
+
+    /// The rights that the page has and those that the request asks for.
+    fn with(&mut self, request: &Request) -> anyhow::Result<Option<AccessType>> {
+        let [number, ..] = self.channel.client.values(&Call::Control(Control::GetAccess { gfn: request.gfn }))?;
+        let has = u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default();
+        Ok(AccessType::from_number(has.rights().union(request.rights).bits()))
+    }
+
+    /// Ends the ring; what is still on it is answered.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        while let Some(request) = self.take() {
+            self.channel.answer(&request.answer());
+            self.channel.kick()?;
+        }
+        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

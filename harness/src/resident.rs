@@ -1,0 +1,92 @@
+//! How much memory the guest holds, measured from the host: the blocks of its memory file, sampled by a thread.
+
+use crate::refusal::Refusal;
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_millis(1);
+
+/// A sampler; it ends when it is dropped.
+#[derive(Debug)]
+pub struct Sampler {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    end: AtomicBool,
+    largest: AtomicU64,
+    samples: AtomicU64,
+}
+
+impl Sampler {
+    /// Finds the memory file among a QEMU's descriptors and begins to look.
+    ///
+    /// # Errors
+    /// The process has no memory file, or may not be looked at.
+    pub fn start(pid: u32) -> Result<Sampler, Refusal> {
+        let file = memory_file(pid).ok_or_else(|| {
+            Refusal::machine(
+                format!("process {pid} has no memory file that can be seen"),
+                "run as the user who started it",
+            )
+        })?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::spawn(move || {
+            while !theirs.end.load(Ordering::Relaxed) {
+                theirs.sample(&file);
+                std::thread::sleep(EVERY);
+            }
+        });
+        Ok(Sampler { shared, thread: Some(thread) })
+    }
+
+    /// Forgets what was seen: from now on the largest counts.
+    pub fn restart(&self) {
+        self.shared.largest.store(0, Ordering::Relaxed);
+        self.shared.samples.store(0, Ordering::Relaxed);
+    }
+
+    /// The largest sample in bytes, and how many there were.
+    #[must_use]
+    pub fn largest(&self) -> (u64, u64) {
+        (self.shared.largest.load(Ordering::Relaxed), self.shared.samples.load(Ordering::Relaxed))
+    }
+}
+
+impl Shared {
+    fn sample(&self, file: &OwnedFd) {
+        if let Ok(status) = rustix::fs::fstat(file) {
+            let bytes = u64::try_from(status.st_blocks).unwrap_or(0) * 512;
+            self.largest.fetch_max(bytes, Ordering::Relaxed);
+            self.samples.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.shared.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A handle that can be asked for the file's size and nothing else.
+fn memory_file(pid: u32) -> Option<OwnedFd> {
+    let folder = format!("/proc/{pid}/fd");
+    let is_memory = |target: &std::path::Path| target.to_string_lossy().starts_with("/memfd:memory-backend");
+    let link = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .find(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| is_memory(&target)))?;
+    rustix::fs::open(link.path(), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()
+}

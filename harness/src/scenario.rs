@@ -1,0 +1,177 @@
+//! A scenario: a guest, its machine, its consumers, what they do when. Plain data; ranges are text until the guest is known.
+
+use crate::channel::RingSettings;
+use crate::range::Frames;
+use crate::refusal::Refusal;
+use crate::symbols::Symbols;
+use mem_event::{AccessType, Request, Rights, VcpuId};
+use std::time::Duration;
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Its name; that of its snapshot too.
+    pub name: String,
+    /// What the hardware or Xen does, and what this shows.
+    pub about: String,
+    /// A built-in guest, an ELF file, or `linux`.
+    pub guest: String,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// How long it may take.
+    pub deadline: Duration,
+    /// The access ring.
+    pub access: Option<RingSettings>,
+    /// The paging ring.
+    pub paging: Option<RingSettings>,
+    /// Bytes of RAM that the guest may hold at a time. Needs the paging ring; brings the sharing ring with it.
+    pub target: Option<u64>,
+    /// What is done before the guest's first instruction.
+    pub start: Vec<Act>,
+    /// What is done at checkpoints.
+    pub steps: Vec<Step>,
+    /// What the listener does; the first rule that fits an event counts, and without one the page is relaxed.
+    pub rules: Vec<Rule>,
+}
+
+/// Something that a scenario does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Set the access rights of frames.
+    SetAccess {
+        /// Which frames.
+        range: String,
+        /// The rights that are left.
+        access: AccessType,
+    },
+    /// Page frames out. Those that cannot be (never touched, no RAM) are left.
+    PageOut {
+        /// Which frames.
+        range: String,
+    },
+    /// Overwrite bytes of a frame.
+    Write {
+        /// The frame (the first of the range).
+        range: String,
+        /// First byte.
+        offset: u16,
+        /// What.
+        value: u64,
+    },
+    /// Eight bytes of a frame must hold this value, or the scenario fails.
+    Expect {
+        /// The frame (the first of the range).
+        range: String,
+        /// First byte.
+        offset: u16,
+        /// What must be there.
+        value: u64,
+    },
+}
+
+/// What is done at a checkpoint of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The checkpoint's number.
+    pub at: u64,
+    /// The vCPU that must have stopped there; any if none is named.
+    pub vcpu: Option<VcpuId>,
+    /// What is done before the vCPU goes on.
+    pub acts: Vec<Act>,
+}
+
+/// What the listener does about some events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Only for these rights asked, exactly.
+    pub rights: Option<Rights>,
+    /// Only for these frames.
+    pub range: Option<String>,
+    /// What is done while the vCPU is stopped.
+    pub acts: Vec<Act>,
+    /// How the event ends.
+    pub then: Then,
+}
+
+/// How an access event ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// The page gets all rights, then the answer goes out.
+    #[default]
+    Relax,
+    /// The page gets the rights that were asked for besides those it has, then the answer goes out.
+    Grant,
+    /// The page gets these rights, then the answer goes out.
+    Set(AccessType),
+    /// The answer goes out; with unchanged rights the same event comes again.
+    Answer,
+}
+
+impl Act {
+    fn range(&self) -> &str {
+        match self {
+            Act::SetAccess { range, .. } | Act::PageOut { range } => range,
+            Act::Write { range, .. } | Act::Expect { range, .. } => range,
+        }
+    }
+}
+
+impl Rule {
+    /// Whether the rule is for this request.
+    ///
+    /// # Errors
+    /// Its range is none.
+    pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
+        if self.rights.is_some_and(|rights| rights != request.rights) {
+            return Ok(false);
+        }
+        match &self.range {
+            None => Ok(true),
+            Some(range) => Ok(Frames::parse(range, symbols)?.contains(request.gfn)),
+        }
+    }
+}
+
+impl Scenario {
+    /// A scenario for a guest with one vCPU, 64 MiB and no consumer; the others start from it.
+    #[must_use]
+    pub fn bare(guest: &str) -> Scenario {
+        Scenario {
+            name: guest.into(),
+            about: String::new(),
+            guest: guest.into(),
+            vcpus: 1,
+            memory: 64 << 20,
+            deadline: Duration::from_secs(60),
+            access: None,
+            paging: None,
+            target: None,
+            start: Vec::new(),
+            steps: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    /// Checks that every range can be found in the guest, before anything is started.
+    ///
+    /// # Errors
+    /// The first one that cannot.
+    pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
+        let acts = self.start.iter().chain(self.steps.iter().flat_map(|step| &step.acts));
+        let ruled = self.rules.iter().flat_map(|rule| rule.acts.iter());
+        let ranges =
+            acts.chain(ruled).map(Act::range).chain(self.rules.iter().filter_map(|rule| rule.range.as_deref()));
+        for range in ranges {
+            Frames::parse(range, symbols)?;
+        }
+        Ok(())
+    }
+
+    /// Whether accesses are to be trapped.
+    #[must_use]
+    pub fn needs_gate(&self) -> bool {
+        self.access.is_some()
+    }
+}

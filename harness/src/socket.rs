@@ -1,0 +1,230 @@
+//! The plugin's control socket: calls with their replies, descriptors, notices.
+
+use anyhow::{Context, bail};
+use mem_event::message::{Call, Info};
+use mem_event::message::{LARGEST, Notice, Reply, VERSION};
+use mem_event::{Control, Errno, Gfn};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType,
+};
+use std::collections::VecDeque;
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// One connection. Calls may be sent ahead of their replies; replies come in the order of the calls.
+#[derive(Debug)]
+pub struct Client {
+    socket: OwnedFd,
+    sequence: u32,
+    due: VecDeque<u32>,
+    notices: VecDeque<Notice>,
+    ended: bool,
+}
+
+/// What came on the socket.
+struct Packet {
+    bytes: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Client {
+    /// Connects and greets.
+    ///
+    /// # Errors
+    /// No plugin listens there, or it speaks another version.
+    pub fn connect(path: &Path) -> anyhow::Result<Client> {
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let address = SocketAddrUnix::new(path).with_context(|| format!("{} is no socket's path", path.display()))?;
+        rustix::net::connect(&socket, &address).with_context(|| format!("nobody listens at {}", path.display()))?;
+        let mut client = Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false };
+        let [version, ..] = client.values(&Call::Hello { version: VERSION })?;
+        if version != VERSION {
+            bail!("the plugin speaks version {version} of the protocol, this program version {VERSION}");
+        }
+        Ok(client)
+    }
+
+    /// A call and its reply; a refusal is a reply.
+    ///
+    /// # Errors
+    /// The connection ended, or what came is not the protocol.
+    pub fn call(&mut self, call: &Call) -> anyhow::Result<Reply> {
+        self.send(call)?;
+        self.reply()
+    }
+
+    /// A call that is not to be refused, and its values.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn values(&mut self, call: &Call) -> anyhow::Result<[u64; 5]> {
+        match self.call(call)? {
+            Reply::Done(values) => Ok(values),
+            Reply::Bytes(_) => bail!("bytes in reply to {}", brief(call)),
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+        }
+    }
+
+    /// A control operation: done, or refused with Xen's error.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn control(&mut self, control: Control) -> anyhow::Result<Result<u64, (Errno, String)>> {
+        Ok(match self.call(&Call::Control(control))? {
+            Reply::Done([value, ..]) => Ok(value),
+            Reply::Bytes(_) => bail!("bytes in reply to a control operation"),
+            Reply::Refused(errno, why) => Err((errno, why)),
+        })
+    }
+
+    /// A call that must give bytes.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
+        match self.call(call)? {
+            Reply::Bytes(bytes) => Ok(bytes),
+            Reply::Done(_) => bail!("no bytes in reply to {}", brief(call)),
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+        }
+    }
+
+    /// The domain's figures.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn info(&mut self) -> anyhow::Result<Info> {
+        self.values(&Call::Info).map(Info::from_values)
+    }
+
+    /// Some bytes of a frame.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn read(&mut self, gfn: Gfn, offset: u16, len: u16) -> anyhow::Result<Vec<u8>> {
+        self.bytes(&Call::ReadFrame { gfn, offset, len })
+    }
+
+    /// Enables a ring: its page, the eventfd that the engine signals, the eventfd that the consumer signals.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn enable(&mut self, enable: Control) -> anyhow::Result<[OwnedFd; 3]> {
+        let call = Call::Control(enable);
+        self.send(&call)?;
+        let packet = self.packet_of_reply()?;
+        match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
+                anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
+            }),
+        }
+    }
+
+    /// Sends a call; its reply is taken later by [`Client::reply`], in the order of the calls.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn send(&mut self, call: &Call) -> anyhow::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes = call.encode(self.sequence);
+        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL))
+            .with_context(|| format!("the plugin takes no more calls ({})", brief(call)))?;
+        self.due.push_back(self.sequence);
+        Ok(())
+    }
+
+    /// The reply to the oldest call without one.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn reply(&mut self) -> anyhow::Result<Reply> {
+        Ok(Reply::decode(&self.packet_of_reply()?.bytes)?.1)
+    }
+
+    /// The next notice that is here already; call it when the descriptor can be read, until it gives none.
+    ///
+    /// # Errors
+    /// What came is not the protocol.
+    pub fn notice(&mut self) -> anyhow::Result<Option<Notice>> {
+        if let Some(notice) = self.notices.pop_front() {
+            return Ok(Some(notice));
+        }
+        match self.receive(RecvFlags::DONTWAIT)? {
+            None => Ok(None),
+            Some(packet) if Notice::is_notice(&packet.bytes) => Ok(Some(Notice::decode(&packet.bytes)?)),
+            Some(_) => bail!("a reply without a call"),
+        }
+    }
+
+    /// Whether the other side closed the connection.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn packet_of_reply(&mut self) -> anyhow::Result<Packet> {
+        let due = self.due.pop_front().context("no reply is due")?;
+        loop {
+            let packet = self.receive(RecvFlags::empty())?.context("the plugin closed the connection")?;
+            if Notice::is_notice(&packet.bytes) {
+                self.notices.push_back(Notice::decode(&packet.bytes)?);
+                continue;
+            }
+            let (sequence, _) = Reply::decode(&packet.bytes)?;
+            if sequence != due {
+                bail!("reply {sequence} where {due} is due");
+            }
+            return Ok(packet);
+        }
+    }
+
+    /// One packet; `None` when nothing is here (without blocking) or the connection ended.
+    fn receive(&mut self, flags: RecvFlags) -> anyhow::Result<Option<Packet>> {
+        let mut bytes = vec![0; LARGEST];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = rustix::io::retry_on_intr(|| {
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
+        });
+        let length = match received {
+            Ok(received) => received.bytes,
+            Err(rustix::io::Errno::AGAIN) => return Ok(None),
+            Err(rustix::io::Errno::CONNRESET) => 0,
+            Err(error) => return Err(error).context("the control socket cannot be read"),
+        };
+        if length == 0 {
+            self.ended = true;
+            return Ok(None);
+        }
+        bytes.truncate(length);
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        Ok(Some(Packet { bytes, descriptors }))
+    }
+}
+
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// A call in a few words, without a frame's content.
+fn brief(call: &Call) -> String {
+    match call {
+        Call::Load { gfn, .. } => format!("Load of frame {gfn}"),
+        Call::WriteFrame { gfn, offset, bytes } => format!("WriteFrame of {} bytes at {gfn}+{offset:#x}", bytes.len()),
+        Call::Control(control) => format!("{control:?}"),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,124 @@
+//! Waits for the first of several things, spinning a little before it sleeps.
+
+use crate::consumers::Consumers;
+use crate::log::Log;
+use crate::scenario::Scenario;
+use crate::signals::Signals;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+/// How long rings are looked at after the last request before the thread sleeps: a vCPU that has just gone on often stops
+/// again at once, and to be woken across cores costs more than that.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// Why serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// QEMU is gone.
+    Gone,
+    /// The domain crashed.
+    Crashed,
+    /// The deadline passed.
+    Deadline,
+    /// A signal came.
+    Signal,
+}
+
+/// Serves the consumers until something ends it. `gone` becomes readable when QEMU has ended.
+///
+/// # Errors
+/// A connection ended unexpectedly, or a consumer cannot do its part.
+pub fn serve(
+    consumers: &mut Consumers,
+    scenario: &Scenario,
+    log: &mut Log<'_>,
+    gone: Option<BorrowedFd<'_>>,
+    signals: &mut Option<Signals>,
+    deadline: Instant,
+) -> anyhow::Result<Ended> {
+    loop {
+        if consumers.serve(log)? {
+            spin(consumers);
+            continue;
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            return Ok(Ended::Deadline);
+        }
+        let ready = wait(consumers, gone, signals.as_ref(), deadline - now)?;
+        consumers.clear_signals(&ready.consumers);
+        if signals.as_mut().is_some_and(Signals::came) {
+            return Ok(Ended::Signal);
+        }
+        if ready.consumers.last() == Some(&true) {
+            consumers.hear(scenario, log)?;
+        }
+        if log.crash.is_some() {
+            return Ok(Ended::Crashed);
+        }
+        if ready.gone || (gone.is_none() && consumers.have_lost_the_domain()) {
+            return Ok(Ended::Gone);
+        }
+        if consumers.have_lost_the_domain() {
+            // QEMU closes its descriptors a moment before it has ended.
+            return wait_for_end(gone, deadline);
+        }
+    }
+}
+
+fn spin(consumers: &Consumers) {
+    let until = Instant::now() + SPIN;
+    while !consumers.is_pending() && Instant::now() < until {
+        std::hint::spin_loop();
+    }
+}
+
+/// What was readable.
+struct Ready {
+    /// In the order of [`Consumers::wait_for`]; the last is the toolstack.
+    consumers: Vec<bool>,
+    gone: bool,
+}
+
+fn wait(
+    consumers: &Consumers,
+    gone: Option<BorrowedFd<'_>>,
+    signals: Option<&Signals>,
+    limit: Duration,
+) -> anyhow::Result<Ready> {
+    let mut waited: Vec<PollFd<'_>> =
+        consumers.wait_for().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    let own = waited.len();
+    waited.extend(gone.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    waited.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
+    poll(&mut waited, limit)?;
+    let readable: Vec<bool> = waited.iter().map(|one| !one.revents().is_empty()).collect();
+    Ok(Ready { consumers: readable[..own].to_vec(), gone: gone.is_some() && readable[own] })
+}
+
+fn poll(waited: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<usize> {
+    let limit =
+        Timespec { tv_sec: i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), tv_nsec: limit.subsec_nanos().into() };
+    match rustix::event::poll(waited, Some(&limit)) {
+        Err(rustix::io::Errno::INTR) => Ok(0),
+        other => Ok(other?),
+    }
+}
+
+/// Waits for QEMU's end.
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn wait_for_end(gone: Option<BorrowedFd<'_>>, deadline: Instant) -> anyhow::Result<Ended> {
+    let Some(gone) = gone else { return Ok(Ended::Gone) };
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if poll(&mut [PollFd::from_borrowed_fd(gone, PollFlags::IN)], left)? > 0 {
+            return Ok(Ended::Gone);
+        }
+        if left.is_zero() {
+            return Ok(Ended::Deadline);
+        }
+    }
+}
