@@ -1,10 +1,27 @@
 //! Boots guests under QEMU, runs consumers of `mem_event` rings against them, keeps the sequences as text.
+//!
+//! The plugin inside QEMU plays the hypervisor; this crate is everything around it, in a process of its own: the toolstack
+//! (control operations on a Unix socket), the consumers (a pager, an access listener, an out-of-memory helper), and the
+//! scenarios that tell them what to do when. It knows the plugin as a file to load and a socket to talk to.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`guest`], [`symbols`], [`range`] | guest images, names for addresses, ranges of memory |
+//! | [`linux`], [`cpio`] | the Linux guest and its first file system |
+//! | [`qemu`], [`qmp`], [`spawn`], [`folder`] | QEMU as a process, its monitor, its files |
+//! | [`socket`] | the plugin's control socket |
+//! | [`verdict`], [`refusal`], [`amount`] | verdicts, errors with a remedy, sizes and times |
 
 pub mod act;
 pub mod amount;
+pub mod attach;
 pub mod channel;
+pub mod cli;
+pub mod command;
 pub mod consumers;
+pub mod corpus;
 pub mod cpio;
+pub mod doctor;
 pub mod folder;
 pub mod guest;
 pub mod linux;
@@ -17,7 +34,10 @@ pub mod qmp;
 pub mod range;
 pub mod recent;
 pub mod refusal;
+pub mod replay;
+pub mod report;
 pub mod resident;
+pub mod run;
 pub mod scenario;
 pub mod signals;
 pub mod socket;

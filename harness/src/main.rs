@@ -1,2 +1,31 @@
 //! The command `mem-event`.
-fn main() {}
+
+use clap::Parser;
+use harness::cli::{Cli, Command};
+use harness::refusal::Refusal;
+use harness::{command, doctor, replay};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = match &cli.command {
+        Command::Doctor { json } => doctor::doctor(*json),
+        Command::List => command::list(),
+        Command::Run(arguments) => command::run(arguments),
+        Command::Attach(arguments) => command::attach(arguments),
+        Command::Replay { trace } => replay::replay(trace),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => match error.downcast_ref::<Refusal>() {
+            Some(refusal) => {
+                eprintln!("mem-event: {}\n  remedy: {}", refusal.what, refusal.remedy);
+                ExitCode::from(refusal.exit_code())
+            }
+            None => {
+                eprintln!("mem-event: {error:#}");
+                ExitCode::from(4)
+            }
+        },
+    }
+}

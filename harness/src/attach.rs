@@ -1,0 +1,62 @@
+//! Joins a plugin in a QEMU that somebody else started, and leaves it as it was.
+
+use crate::consumers::Consumers;
+use crate::log::{Log, Observer};
+use crate::pager::Figures;
+use crate::refusal::Refusal;
+use crate::resident::Sampler;
+use crate::run::Outcome;
+use crate::scenario::Scenario;
+use crate::signals::Signals;
+use crate::socket::Client;
+use crate::symbols::Symbols;
+use crate::verdict::{Kind, Verdict};
+use crate::watch::{self, Ended};
+use mem_event::PAGE_SIZE;
+use std::path::Path;
+use std::time::Instant;
+
+/// Serves a domain until it ends, the deadline passes, or a signal comes; then gives every page and right back.
+///
+/// # Errors
+/// Nobody listens at the socket, or the plugin refuses.
+pub fn attach(
+    socket: &Path,
+    scenario: &mut Scenario,
+    symbols: &Symbols,
+    observer: &mut dyn Observer,
+    signals: &mut Option<Signals>,
+) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let mut client = Client::connect(socket).map_err(|error| {
+        Refusal::usage(format!("{error:#}"), "name the socket that the plugin was given (its argument socket=PATH)")
+    })?;
+    let info = client.info()?;
+    scenario.memory = info.frames * PAGE_SIZE as u64;
+    scenario.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
+    let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
+    let sampler = scenario.target.map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
+    let mut log = Log::new(symbols, observer);
+    let mut consumers = Consumers::enable(socket, scenario, &mut log)?;
+    consumers.hold_to_target(scenario)?;
+    if let Some(sampler) = &sampler {
+        sampler.restart();
+    }
+    let deadline = begun + scenario.deadline;
+    let ended = watch::serve(&mut consumers, scenario, &mut log, None, signals, deadline)?;
+    let paged: Figures = consumers.paged();
+    let mut sleepers = Vec::new();
+    let verdict = match ended {
+        Ended::Gone => Verdict::new(Kind::Success, "the domain ended"),
+        Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
+        Ended::Signal | Ended::Deadline => {
+            sleepers = consumers.sleepers()?;
+            consumers.leave(scenario, &mut log)?;
+            Verdict::new(Kind::Success, "left the domain")
+        }
+    };
+    let resident = sampler.map(|sampler| sampler.largest());
+    let (records, counts) = (log.records, log.counts);
+    let console = String::new();
+    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, took: begun.elapsed() })
+}

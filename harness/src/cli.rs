@@ -1,0 +1,106 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Xen's mem_event under plain QEMU: boot a guest, watch and page its memory, keep the sequence, replay it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mem-event",
+    version,
+    after_help = "Exit codes: 0 success, 2 usage, 3 skip (cannot run here), 4 error, 5 failure, 6 crash."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check what this machine has and lacks.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the built-in guests and scenarios.
+    List,
+    /// Boot a guest with its consumers.
+    Run(Run),
+    /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
+    Attach(Attach),
+    /// Replay a trace through a fresh engine and compare every effect.
+    Replay {
+        /// The trace.
+        trace: PathBuf,
+    },
+}
+
+/// What the consumers do.
+#[derive(Debug, Args)]
+pub struct Consumers {
+    /// Frames to watch, and the accesses that stop: r, w, x or several. A range is frames (0x100..0x110), addresses
+    /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
+    #[arg(long, value_name = "RANGE=r|w|x")]
+    pub watch: Vec<String>,
+    /// Frames to page out before the guest starts.
+    #[arg(long, value_name = "RANGE", conflicts_with = "paging_target")]
+    pub page_out: Vec<String>,
+    /// Hold the guest to this much memory.
+    #[arg(long, value_name = "SIZE")]
+    pub paging_target: Option<String>,
+    /// How long it may take (500ms, 60s, 5m).
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<String>,
+    /// Events and summary as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the whole sequence at the end, without clocks.
+    #[arg(long)]
+    pub sequence: bool,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out or
+    /// --paging-target runs its scenario.
+    pub guest: String,
+    /// Number of vCPUs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub vcpus: Option<u32>,
+    /// The guest's memory (512M, 2G).
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub consumers: Consumers,
+    /// Record a trace.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// The QEMU to use; by default qemu-system-x86_64 in PATH.
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+    /// Print what the guest writes on its serial port, at the end.
+    #[arg(long)]
+    pub console: bool,
+    /// Further arguments for QEMU.
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub extra: Vec<OsString>,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The plugin's socket (its argument socket=PATH).
+    pub socket: PathBuf,
+    /// The guest's ELF, for symbols.
+    #[arg(long, value_name = "ELF")]
+    pub guest: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub consumers: Consumers,
+}

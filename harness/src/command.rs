@@ -1,0 +1,159 @@
+//! The subcommands: from arguments to a job, from an outcome to an exit code.
+
+use crate::amount::{mebibytes, size, time};
+use crate::channel::RingSettings;
+use crate::cli::{Attach, Consumers, Run};
+use crate::guest::{self, Guest};
+use crate::refusal::Refusal;
+use crate::report::{self, Live, Style};
+use crate::run::{Job, Outcome};
+use crate::scenario::{Act, Scenario};
+use crate::signals::Signals;
+use crate::symbols::Symbols;
+use crate::{attach, corpus, range, transcript};
+use anyhow::Context;
+use std::io::Write;
+
+/// The least memory that a guest image and its tables fit in.
+const LEAST_MEMORY: u64 = 4 << 20;
+
+/// `list`
+///
+/// # Errors
+/// The output cannot be written.
+pub fn list() -> anyhow::Result<u8> {
+    let mut text = String::from("guests beside this program:\n");
+    let guests = guest::built_in();
+    if guests.is_empty() {
+        text += "  none (ci/demo builds them)\n";
+    }
+    for name in guests {
+        text += &format!("  {name}\n");
+    }
+    text += "  linux         (Debian's cloud kernel, installed by ci/setup)\n\nscenarios:\n";
+    for scenario in corpus::all().into_iter().chain([corpus::linux()]) {
+        text += &format!("  {:<13} {}\n", scenario.name, scenario.about);
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
+        _ => Ok(()),
+    }
+}
+
+/// `run`
+///
+/// # Errors
+/// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
+pub fn run(arguments: &Run) -> anyhow::Result<u8> {
+    let job = job(arguments)?;
+    let mut signals = Some(Signals::catch().context("cannot catch signals")?);
+    let style = Style::choose(arguments.consumers.json);
+    let outcome = job.run(&mut Live::new(style), &mut signals)?;
+    if arguments.console {
+        print(&outcome.console)?;
+    }
+    show(&job.scenario, &outcome, &job.symbols(), style, arguments.consumers.sequence)?;
+    Ok(outcome.verdict.kind.exit_code())
+}
+
+fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style, sequence: bool) -> anyhow::Result<()> {
+    if sequence && style != Style::Json {
+        print(&transcript::text(&outcome.records, scenario.vcpus, symbols))?;
+    }
+    match style {
+        Style::Json => print(&(report::summary_json(&scenario.name, outcome, scenario.target) + "\n")),
+        Style::Terminal | Style::Quiet => print(&report::summary(&scenario.name, outcome, scenario.target)),
+    }
+}
+
+fn job(arguments: &Run) -> Result<Job, Refusal> {
+    let linux = arguments.guest == "linux";
+    let wanted = &arguments.consumers;
+    let plain = wanted.watch.is_empty() && wanted.page_out.is_empty() && wanted.paging_target.is_none();
+    let mut scenario = match corpus::find(&arguments.guest) {
+        Some(scenario) if plain => scenario,
+        _ if linux => corpus::linux(),
+        // Built-in guests that need several vCPUs get them from their scenario.
+        Some(scenario) => Scenario { vcpus: scenario.vcpus, ..Scenario::bare(&arguments.guest) },
+        None => Scenario::bare(&arguments.guest),
+    };
+    scenario.vcpus = arguments.vcpus.unwrap_or(scenario.vcpus);
+    if let Some(memory) = &arguments.memory {
+        scenario.memory = size(memory)?;
+    }
+    if scenario.memory < LEAST_MEMORY {
+        let remedy = format!("give at least {}", mebibytes(LEAST_MEMORY));
+        return Err(Refusal::usage(
+            format!("{} of memory are too few for a guest", mebibytes(scenario.memory)),
+            remedy,
+        ));
+    }
+    add_consumers(&mut scenario, wanted)?;
+    let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
+    job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
+    job.trace = arguments
+        .trace
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
+    job.extra.clone_from(&arguments.extra);
+    Ok(job)
+}
+
+fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refusal> {
+    for watch in &wanted.watch {
+        let (range, accesses) = watch.rsplit_once('=').ok_or_else(|| {
+            Refusal::usage(
+                format!("watch {watch:?} names no access"),
+                "write RANGE=r, RANGE=w, RANGE=x or several of these letters",
+            )
+        })?;
+        let access = range::left_by_watching(accesses)?;
+        scenario.start.push(Act::SetAccess { range: range.into(), access });
+        scenario.access = Some(RingSettings::default());
+    }
+    for range in &wanted.page_out {
+        scenario.start.push(Act::PageOut { range: range.clone() });
+        scenario.paging = Some(RingSettings::default());
+    }
+    if let Some(target) = &wanted.paging_target {
+        let target = size(target)?;
+        if target > scenario.memory {
+            let sizes = format!("{} above its memory of {}", mebibytes(target), mebibytes(scenario.memory));
+            return Err(Refusal::usage(format!("a paging target of {sizes}"), "give a smaller --paging-target"));
+        }
+        scenario.target = Some(target);
+    }
+    if let Some(deadline) = &wanted.deadline {
+        scenario.deadline = time(deadline)?;
+    }
+    Ok(())
+}
+
+/// `attach`
+///
+/// # Errors
+/// As [`run`].
+pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
+    let symbols = match &arguments.guest {
+        Some(path) => Guest::open(path)?.symbols,
+        None => Symbols::default(),
+    };
+    let mut scenario = Scenario::bare("attached");
+    // What the guest has is asked when it is there; until then no target is too large.
+    scenario.memory = u64::MAX;
+    scenario.deadline = std::time::Duration::from_secs(86_400 * 365);
+    add_consumers(&mut scenario, &arguments.consumers)?;
+    scenario.check(&symbols)?;
+    let mut signals = Some(Signals::catch().context("cannot catch signals")?);
+    let style = Style::choose(arguments.consumers.json);
+    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), &mut signals)?;
+    show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
+    Ok(outcome.verdict.kind.exit_code())
+}

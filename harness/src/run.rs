@@ -1,0 +1,301 @@
+//! A whole run: boot, serve, end, verdict.
+
+use crate::consumers::Consumers;
+use crate::folder::RunFolder;
+use crate::guest::Guest;
+use crate::log::{Counts, Log, Observer};
+use crate::pager::Figures;
+use crate::qemu::{Boot, Machine, PluginArguments, Qemu, ended_by_signal, plugin_library};
+use crate::refusal::Refusal;
+use crate::resident::Sampler;
+use crate::scenario::Scenario;
+use crate::signals::Signals;
+use crate::symbols::Symbols;
+use crate::transcript::Record;
+use crate::verdict::{Kind, Verdict};
+use crate::watch::{self, Ended};
+use anyhow::Context;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The guest's image; none for Linux.
+    pub guest: Option<Guest>,
+    /// The QEMU.
+    pub qemu: PathBuf,
+    /// Where the trace goes.
+    pub trace: Option<PathBuf>,
+    /// Further arguments for QEMU.
+    pub extra: Vec<OsString>,
+}
+
+/// How it went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The sequence.
+    pub records: Vec<Record>,
+    /// The events, counted.
+    pub counts: Counts,
+    /// What the pager did.
+    pub paged: Figures,
+    /// The largest resident memory in bytes after the first trim, and the number of samples; with a target only.
+    pub resident: Option<(u64, u64)>,
+    /// Who waited for what when the deadline passed.
+    pub sleepers: Vec<String>,
+    /// What the guest wrote on its serial port.
+    pub console: String,
+    /// From QEMU's start to its end.
+    pub took: Duration,
+}
+
+impl Job {
+    /// A job for a scenario with the guest that it names, and the QEMU in the path.
+    ///
+    /// # Errors
+    /// The guest or QEMU cannot be found, or a range of the scenario is not in the guest.
+    pub fn new(scenario: Scenario, qemu: Option<&Path>) -> Result<Job, Refusal> {
+        let guest = if scenario.guest == "linux" { None } else { Some(Guest::find(&scenario.guest)?) };
+        let symbols = guest.as_ref().map(|guest| &guest.symbols);
+        scenario.check(symbols.unwrap_or(&Symbols::default()))?;
+        Ok(Job { scenario, guest, qemu: crate::qemu::find(qemu)?, trace: None, extra: Vec::new() })
+    }
+
+    /// The symbols of its guest.
+    #[must_use]
+    pub fn symbols(&self) -> Symbols {
+        self.guest.as_ref().map(|guest| guest.symbols.clone()).unwrap_or_default()
+    }
+
+    /// The machine that it needs, without the plugin.
+    ///
+    /// # Errors
+    /// The kernel is missing.
+    pub fn machine_without_plugin(&self) -> Result<Machine, Refusal> {
+        let boot = match &self.guest {
+            Some(guest) => Boot::Elf(guest.path.clone()),
+            None => Boot::Linux { kernel: crate::linux::kernel()? },
+        };
+        let Scenario { memory, vcpus, .. } = self.scenario;
+        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, plugin: None, extra: self.extra.clone() })
+    }
+
+    /// The machine that it needs.
+    ///
+    /// # Errors
+    /// The plugin's library or the kernel is missing.
+    pub fn machine(&self) -> Result<Machine, Refusal> {
+        let plugin = PluginArguments {
+            library: plugin_library()?,
+            gate: self.scenario.needs_gate(),
+            checkpoints: self.guest.is_some(),
+            trace: self.trace.clone(),
+            guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
+            checksum: self.guest.as_ref().map(|guest| format!("{:08x}", guest.checksum)).unwrap_or_default(),
+            scenario: self.scenario.name.clone(),
+        };
+        Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
+    pub fn run(&self, observer: &mut dyn Observer, signals: &mut Option<Signals>) -> anyhow::Result<Outcome> {
+        let trace = TraceFile::open(self.trace.as_deref())?;
+        let begun = Instant::now();
+        let folder = RunFolder::create()?;
+        let mut qemu = self.machine()?.start(&folder)?;
+        let symbols = self.symbols();
+        let mut log = Log::new(&symbols, observer);
+        let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
+        let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
+            Ok(verdict) => verdict,
+            Err(error) => after_an_error(&error, &mut qemu)?,
+        };
+        trace.keep();
+        let Attended { resident, paged, sleepers, .. } = attended;
+        let verdict = log
+            .failures
+            .iter()
+            .fold(verdict, |verdict, failure| verdict.worst(Verdict::new(Kind::Failure, failure.clone())));
+        let console = qemu.console();
+        let (records, counts) = (log.records, log.counts);
+        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, took: begun.elapsed() })
+    }
+}
+
+/// A run from its first control operation on, with what is known of it when it ends in an error.
+struct Attended<'a> {
+    job: &'a Job,
+    resident: Option<(u64, u64)>,
+    paged: Figures,
+    sleepers: Vec<String>,
+}
+
+impl Attended<'_> {
+    fn serve(
+        &mut self,
+        socket: &Path,
+        qemu: &mut Qemu,
+        log: &mut Log<'_>,
+        signals: &mut Option<Signals>,
+        begun: Instant,
+    ) -> anyhow::Result<Verdict> {
+        let scenario = &self.job.scenario;
+        let mut consumers = Consumers::enable(socket, scenario, log)?;
+        let sampler = scenario.target.map(|_| Sampler::start(qemu.pid())).transpose()?;
+        consumers.hold_to_target(scenario)?;
+        if let Some(sampler) = &sampler {
+            sampler.restart();
+        }
+        qemu.qmp.execute("cont")?;
+        let gone = qemu.as_fd().try_clone_to_owned()?;
+        let deadline = begun + scenario.deadline;
+        let ended = watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline);
+        self.paged = consumers.paged();
+        self.resident = sampler.map(|sampler| sampler.largest());
+        let verdict = match ended? {
+            Ended::Gone => self.of_the_guest(qemu)?,
+            Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
+            Ended::Signal => Verdict::new(Kind::Error, "interrupted by a signal"),
+            Ended::Deadline => self.of_the_deadline(&mut consumers),
+        };
+        qemu.kill();
+        let missed = consumers.not_reached(scenario);
+        Ok(match missed.first() {
+            Some(number) => verdict.worst(Verdict::new(Kind::Error, format!("checkpoint {number} was never reached"))),
+            None => verdict,
+        })
+    }
+
+    fn of_the_deadline(&mut self, consumers: &mut Consumers) -> Verdict {
+        let limit = self.job.scenario.deadline;
+        self.sleepers =
+            consumers.sleepers().unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
+        let who = if self.sleepers.is_empty() { "no vCPU sleeps".into() } else { self.sleepers.join("; ") };
+        Verdict::new(Kind::Failure, format!("the deadline of {limit:?} passed; {who}"))
+    }
+
+    fn of_the_guest(&self, qemu: &mut Qemu) -> anyhow::Result<Verdict> {
+        let status = qemu.wait()?;
+        if let Some(signal) = ended_by_signal(status) {
+            return Ok(Verdict::new(Kind::Crash, format!("QEMU died of {signal}{}", last_words(qemu))));
+        }
+        let console = qemu.console();
+        if let Some(panic) = console.lines().find(|line| line.contains("Kernel panic")) {
+            return Ok(Verdict::new(Kind::Crash, panic.trim()));
+        }
+        let said = Verdict::on_console(&console);
+        if said.is_none() && was_reset(qemu)? {
+            return Ok(Verdict::new(Kind::Crash, "the guest reset itself (a triple fault?)"));
+        }
+        let code = status.code().unwrap_or(-1);
+        Ok(match said {
+            Some(said) if self.job.guest.is_some() && code != exit_status(said.kind) => {
+                let why = format!("the guest says {said}, but QEMU's exit status is {code}{}", last_words(qemu));
+                Verdict::new(Kind::Error, why)
+            }
+            Some(said) => said,
+            None => Verdict::new(
+                Kind::Error,
+                format!("no verdict from the guest (QEMU's exit status {code}){}", last_words(qemu)),
+            ),
+        })
+    }
+}
+
+/// What QEMU's exit status is after a guest wrote its verdict (0x10 and our exit code) to the exit port.
+fn exit_status(kind: Kind) -> i32 {
+    (0x10 + i32::from(kind.exit_code())) << 1 | 1
+}
+
+fn last_words(qemu: &Qemu) -> String {
+    let errors = qemu.errors();
+    errors
+        .lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map(|line| format!(": {}", line.trim()))
+        .unwrap_or_default()
+}
+
+fn was_reset(qemu: &mut Qemu) -> anyhow::Result<bool> {
+    while let Some(event) = qemu.qmp.event()? {
+        if event["event"] == "SHUTDOWN" {
+            return Ok(event["data"]["reason"] == "guest-reset");
+        }
+    }
+    Ok(false)
+}
+
+/// A connection that ended is QEMU's death, if it died; else what a user can put right is passed on.
+fn after_an_error(error: &anyhow::Error, qemu: &mut Qemu) -> anyhow::Result<Verdict> {
+    if let Some(refusal) = error.downcast_ref::<Refusal>() {
+        return Err(refusal.clone().into());
+    }
+    let soon = Instant::now() + Duration::from_secs(2);
+    let gone = qemu.as_fd().try_clone_to_owned()?;
+    if watch::wait_for_end(Some(gone.as_fd()), soon)? == Ended::Gone {
+        let status = qemu.wait()?;
+        let how = ended_by_signal(status).unwrap_or_else(|| status.to_string());
+        return Ok(Verdict::new(Kind::Crash, format!("QEMU ended ({how}) while it was spoken to{}", last_words(qemu))));
+    }
+    Ok(Verdict::new(Kind::Error, format!("{error:#}{}", last_words(qemu))))
+}
+
+/// The trace's file: made before anything starts, so that an unwritable path is refused; removed if nothing started.
+struct TraceFile {
+    made: Option<PathBuf>,
+}
+
+impl TraceFile {
+    fn open(path: Option<&Path>) -> anyhow::Result<TraceFile> {
+        let Some(path) = path else { return Ok(TraceFile { made: None }) };
+        let existed = path.exists();
+        let refuse = |error: std::io::Error| {
+            Refusal::usage(
+                format!("cannot write the trace {}: {error}", path.display()),
+                "name a file that can be written",
+            )
+        };
+        std::fs::OpenOptions::new().create(true).append(true).open(path).map_err(refuse)?;
+        Ok(TraceFile { made: (!existed).then(|| path.to_owned()) })
+    }
+
+    fn keep(mut self) {
+        self.made = None;
+    }
+}
+
+impl Drop for TraceFile {
+    fn drop(&mut self) {
+        if let Some(path) = self.made.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Boots a job's guest without the plugin, for measuring what the plugin costs; how long it took and the console.
+///
+/// # Errors
+/// QEMU cannot be started, or the guest does not end before the deadline.
+pub fn run_machine(machine: &Machine, deadline: Duration) -> anyhow::Result<(Duration, String)> {
+    let begun = Instant::now();
+    let folder = RunFolder::create()?;
+    let mut qemu = machine.start(&folder)?;
+    qemu.qmp.execute("cont")?;
+    let gone = qemu.as_fd().try_clone_to_owned()?;
+    if watch::wait_for_end(Some(gone.as_fd()), begun + deadline)? != Ended::Gone {
+        anyhow::bail!("the guest did not end within {deadline:?}");
+    }
+    qemu.wait().context("cannot wait for QEMU")?;
+    Ok((begun.elapsed(), qemu.console()))
+}
