@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 /// Bytes of a page and of a frame.
 pub const PAGE_SIZE: u64 = 4096;
 
-/// `N` pages of data. Make it a `#[unsafe(no_mangle)] pub static` with an upper-case name: the harness finds it by that.
+/// `N` pages of data. Statics are made by [`crate::pages!`].
 ///
 /// There are no references into it, only addresses: what it holds may change under the guest's feet, by a consumer
 /// while the vCPU is stopped. Use [`crate::access`].
@@ -37,4 +37,16 @@ impl<const N: usize> core::fmt::Debug for Pages<N> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{N} pages at {:#x}", self.address())
     }
+}
+
+/// Makes a static of [`Pages`] that the harness finds by name, at an address that no compiler moves:
+/// `guest::pages!(/** What it is for. */ WATCHED: 1);`. A guest's statics follow one another in order of their names.
+#[macro_export]
+macro_rules! pages {
+    ($(#[$doc:meta])* $name:ident: $pages:literal) => {
+        $(#[$doc])*
+        #[unsafe(no_mangle)]
+        #[unsafe(link_section = concat!(".pages.", stringify!($name)))]
+        pub static $name: $crate::page::Pages<$pages> = $crate::page::Pages::new();
+    };
 }

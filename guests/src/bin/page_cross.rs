@@ -20,12 +20,13 @@
 #![no_std]
 #![no_main]
 
-use guest::page::{PAGE_SIZE, Pages};
+use guest::page::PAGE_SIZE;
 use guest::{access, checkpoint, failure, println, verdict};
 
-/// The left page and the right page.
-#[unsafe(no_mangle)]
-pub static CROSS: Pages<2> = Pages::new();
+guest::pages!(
+    /// The left page and the right page.
+    CROSS: 2
+);
 
 /// How many bytes of each access lie on the left page.
 const LEFT_BYTES: [u64; 4] = [7, 6, 5, 4];

@@ -21,13 +21,13 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest::idt::{self, PageFault};
-use guest::page::Pages;
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, failure, println, verdict};
 
-/// The frame behind the alias.
-#[unsafe(no_mangle)]
-pub static WATCHED: Pages<1> = Pages::new();
+guest::pages!(
+    /// The frame behind the alias.
+    WATCHED: 1
+);
 
 const ALIAS: u64 = tables::FREE;
 const READ_AT: u64 = 0x10;

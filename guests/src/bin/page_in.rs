@@ -18,12 +18,12 @@
 #![no_std]
 #![no_main]
 
-use guest::page::Pages;
 use guest::{access, checkpoint, failure, println, verdict};
 
-/// What is filled, evicted and summed.
-#[unsafe(no_mangle)]
-pub static PAGES: Pages<64> = Pages::new();
+guest::pages!(
+    /// What is filled, evicted and summed.
+    PAGES: 64
+);
 
 const SEEDS: [u64; 2] = [0x6d65_6d5f_6576_656e, 0x7061_6765_5f69_6e21];
 

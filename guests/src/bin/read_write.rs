@@ -38,19 +38,22 @@
 
 use core::arch::global_asm;
 
-use guest::page::{PAGE_SIZE, Pages};
+use guest::page::PAGE_SIZE;
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, failure, println, verdict};
 
-/// The page whose accesses are events.
-#[unsafe(no_mangle)]
-pub static WATCHED: Pages<1> = Pages::new();
-/// What follows the code page at address A.
-#[unsafe(no_mangle)]
-pub static DATA_A: Pages<1> = Pages::new();
-/// What follows the code page at address B.
-#[unsafe(no_mangle)]
-pub static DATA_B: Pages<1> = Pages::new();
+guest::pages!(
+    /// The page whose accesses are events.
+    WATCHED: 1
+);
+guest::pages!(
+    /// What follows the code page at address A.
+    DATA_A: 1
+);
+guest::pages!(
+    /// What follows the code page at address B.
+    DATA_B: 1
+);
 
 const READ_AT: u64 = 0x10;
 const WRITE_AT: u64 = 0x20;

@@ -21,12 +21,13 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use guest::page::{PAGE_SIZE, Pages};
+use guest::page::PAGE_SIZE;
 use guest::{access, checkpoint, failure, println, skip, smp, verdict};
 
-/// The pages that are hit.
-#[unsafe(no_mangle)]
-pub static STORM: Pages<16> = Pages::new();
+guest::pages!(
+    /// The pages that are hit.
+    STORM: 16
+);
 
 const PAGES: u64 = 16;
 const ROUNDS: u64 = 32;
