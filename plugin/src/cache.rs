@@ -7,11 +7,25 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages a half; a power of two.
-const PAGES: usize = 2048;
-/// The key while the cache is valid. No page number reaches this bit, so a tag never matches without it.
+pub const PAGES: usize = 2048;
+/// The key while the cache is valid. No page number reaches this bit, and every stored tag has it.
 const VALID: u64 = 1 << 63;
-/// A tag that no page has, with or without the key.
-const NOTHING: u64 = VALID - 1;
+/// The key of an emptied cache: no stored tag has this bit, and neither has the tag of an unused slot, 0.
+const EMPTY: u64 = 1 << 62;
+
+/// The most vCPUs that have a cache.
+pub const MOST_VCPUS: usize = 512;
+
+/// All caches, zeroed memory until a vCPU uses its own; static, so that the quick check finds one by arithmetic alone.
+pub static CACHES: [PageCache; MOST_VCPUS] =
+    [const { PageCache { key: AtomicU64::new(0), tags: [const { [const { AtomicU64::new(0) }; PAGES] }; 2] } };
+        MOST_VCPUS];
+
+/// The cache of a vCPU.
+#[inline(always)]
+pub fn of(vcpu: u32) -> Option<&'static PageCache> {
+    CACHES.get(vcpu as usize)
+}
 
 /// Which half answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,26 +39,27 @@ pub enum Half {
 
 /// One vCPU's cache.
 #[derive(Debug)]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct PageCache {
     key: AtomicU64,
     tags: [[AtomicU64; PAGES]; 2],
 }
 
-impl Default for PageCache {
-    fn default() -> PageCache {
-        PageCache { key: AtomicU64::new(0), tags: [const { [const { AtomicU64::new(NOTHING) }; PAGES] }; 2] }
-    }
-}
-
 impl PageCache {
+    /// Bytes from a cache's start to its key, for the check in `qemu::shim`.
+    pub const KEY_OFFSET: usize = std::mem::offset_of!(PageCache, key);
+    /// Bytes to the first tag of the half for reads.
+    pub const READ_OFFSET: usize = std::mem::offset_of!(PageCache, tags);
+    /// Bytes to the first tag of the half for writes.
+    pub const WRITE_OFFSET: usize = PageCache::READ_OFFSET + PAGES * size_of::<AtomicU64>();
+
     /// Whether the page of this linear address may be touched.
     #[inline(always)]
     pub fn allows(&self, gla: u64, half: Half) -> bool {
         let page = gla >> 12;
         let tag = self.tags[half as usize][slot(page)].load(Ordering::Relaxed);
         // Acquire pairs with `empty`: whoever emptied the cache published the new rights first.
-        tag == page | self.key.load(Ordering::Acquire)
+        tag == page ^ self.key.load(Ordering::Acquire)
     }
 
     /// Owner only: remembers that the page may be touched.
@@ -55,7 +70,7 @@ impl PageCache {
 
     /// Any thread: from now on nothing is known.
     pub fn empty(&self) {
-        self.key.store(0, Ordering::Release);
+        self.key.store(EMPTY, Ordering::Release);
     }
 
     /// Owner only: makes an emptied cache usable again. Rights must be read after this, not before.
@@ -64,7 +79,7 @@ impl PageCache {
             return;
         }
         for tag in self.tags.iter().flatten() {
-            tag.store(NOTHING, Ordering::Relaxed);
+            tag.store(0, Ordering::Relaxed);
         }
         // SeqCst: the rights that are read next must not be read before the key says that the cache is in use again.
         self.key.store(VALID, Ordering::SeqCst);

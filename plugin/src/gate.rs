@@ -17,17 +17,6 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// One in this many misses of the page cache is a sample that compares the direct view with the API.
 const SAMPLE: u32 = 4096;
 
-/// Checks an instruction with one plain operand before it runs. Called by the shim.
-#[inline(always)]
-pub fn before_quick(vcpu: u32, step: &QuickRecipe, view: &View) -> Go {
-    if let Some(cache) = caches::of(vcpu)
-        && step.quick.is_allowed::<View>(cache, |offset| view.load(offset))
-    {
-        return Go::Run;
-    }
-    before(vcpu, &step.recipe, view)
-}
-
 /// Checks an instruction before it runs. Called by the shim.
 #[cold]
 #[inline(never)]
@@ -65,36 +54,14 @@ pub fn view_refuted(what: &str) {
     }
 }
 
-/// A recipe with its quick form.
+/// A recipe with its quick form first; 32 bytes, so that two share a cache line.
 #[derive(Debug)]
+#[repr(C, align(32))]
 pub struct QuickRecipe {
     /// The quick form.
     pub quick: Quick,
     /// The whole, for when the quick form does not say yes.
-    pub recipe: Recipe,
-}
-
-/// The page caches by vCPU, in reach of one load.
-pub mod caches {
-    use crate::cache::PageCache;
-    use std::sync::OnceLock;
-
-    /// vCPUs beyond this are always looked at the long way.
-    const MOST: usize = 512;
-    static CACHES: [OnceLock<&'static PageCache>; MOST] = [const { OnceLock::new() }; MOST];
-
-    /// A vCPU's cache.
-    #[inline(always)]
-    pub fn of(vcpu: u32) -> Option<&'static PageCache> {
-        CACHES.get(vcpu as usize)?.get().copied()
-    }
-
-    /// A vCPU begins.
-    pub fn register(vcpu: u32, cache: &'static PageCache) {
-        if let Some(entry) = CACHES.get(vcpu as usize) {
-            let _ = entry.set(cache);
-        }
-    }
+    pub recipe: Box<Recipe>,
 }
 
 /// What stands in the way of an instruction.

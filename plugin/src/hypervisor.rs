@@ -73,7 +73,10 @@ impl Hypervisor {
         };
         let domain = Domain::new(config).map_err(|error| format!("no domain: {error}"))?;
         let hypervisor = Hypervisor {
-            vcpus: (0..vcpus).map(|id| Vcpu::new(VcpuId(id))).collect(),
+            vcpus: (0..vcpus)
+                .map(|id| Vcpu::new(VcpuId(id)))
+                .collect::<Option<_>>()
+                .ok_or_else(|| format!("{vcpus} vCPUs where at most {} are possible", crate::cache::MOST_VCPUS))?,
             memory,
             rights: domain.rights(),
             gate: arguments.gate,

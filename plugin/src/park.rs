@@ -29,7 +29,7 @@ pub struct Vcpu {
     /// Its number.
     pub id: VcpuId,
     /// The pages it may touch.
-    pub cache: PageCache,
+    pub cache: &'static PageCache,
     /// Its thread, 0 until it started.
     pub thread: AtomicI32,
     /// Whether the engine stopped it.
@@ -76,16 +76,18 @@ impl Word {
 }
 
 impl Vcpu {
-    /// A vCPU that has not started.
-    pub fn new(id: VcpuId) -> Vcpu {
-        Vcpu {
+    /// A vCPU that has not started; `None` for one beyond those that have a page cache.
+    pub fn new(id: VcpuId) -> Option<Vcpu> {
+        let cache = crate::cache::of(id.0)?;
+        cache.empty();
+        Some(Vcpu {
             id,
-            cache: PageCache::default(),
+            cache,
             thread: AtomicI32::new(0),
             event: Word::default(),
             checkpoint: Word::default(),
             arrived: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Whether it stands at a checkpoint.

@@ -12,9 +12,11 @@ mod view;
 
 pub use leave::can_leave;
 use leave::cpu_of;
-pub use view::{View, ViewCheck, code_size, sample};
+pub use view::{PLACES, View, ViewCheck, code_size, sample};
 
+use crate::cache::Half;
 use crate::gate::QuickRecipe;
+use crate::quick::Shape;
 use crate::recipe::Recipe;
 use qemu_plugin_sys as sys;
 use std::cell::RefCell;
@@ -141,7 +143,7 @@ impl Block {
         unsafe {
             sys::qemu_plugin_register_vcpu_tb_exec_cb(
                 self.0,
-                Some(shim::check_view),
+                Some(shim::CHECK_VIEW),
                 sys::qemu_plugin_cb_flags::QEMU_PLUGIN_CB_R_REGS,
                 std::ptr::null_mut(),
             );
@@ -165,20 +167,20 @@ impl Instruction<'_> {
 
     /// Before each execution, `gate::before` is called with this recipe, which must live until the next flush.
     pub fn call_before(&self, recipe: &'static Recipe) {
-        self.register(shim::before_access, std::ptr::from_ref(recipe).cast_mut().cast());
+        self.register(shim::BEFORE_ACCESS, std::ptr::from_ref(recipe).cast_mut().cast());
     }
 
-    /// The same for a recipe that has a quick form.
-    pub fn call_before_quick(&self, recipe: &'static QuickRecipe) {
-        self.register(shim::before_quick, std::ptr::from_ref(recipe).cast_mut().cast());
+    /// The same for a recipe that has a quick form, after a check of its shape in place.
+    pub fn call_before_quick(&self, recipe: &'static QuickRecipe, shape: Shape, half: Half) {
+        self.register(shim::before_quick(shape, half), std::ptr::from_ref(recipe).cast_mut().cast());
     }
 
     /// Before each execution, the guest's checkpoint is reported.
     pub fn call_checkpoint(&self) {
-        self.register(shim::checkpoint, std::ptr::null_mut());
+        self.register(shim::CHECKPOINT, std::ptr::null_mut());
     }
 
-    fn register(&self, shim: unsafe extern "C" fn(c_uint, *mut c_void), data: *mut c_void) {
+    fn register(&self, shim: shim::Shim, data: *mut c_void) {
         // SAFETY: the instruction is valid; the shims have the callback's signature. R_REGS makes QEMU store its registers
         // into the CPU state before the call, which the direct view relies on.
         unsafe {

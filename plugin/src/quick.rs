@@ -1,84 +1,90 @@
-//! The quick form of a recipe: one memory operand of 64-bit code, as arithmetic without branches.
+//! The quick form of a recipe: one memory operand of 64-bit code in one of six shapes.
 //!
-//! Nine in ten memory instructions are of this form. One branch predictor entry serves them all, so a branch on the operand's
-//! shape would be mispredicted most of the time; masks are not.
+//! Nine in ten memory instructions are of this form. Each shape and each half of the page cache has a check of its own, a few
+//! machine instructions in `qemu::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
-use crate::cache::{Half, PageCache};
+use crate::cache::Half;
 use crate::recipe::{Extra, NONE, Operand, Recipe};
 use crate::registers::CodeSize;
 use mem_event::Rights;
 
-/// Where a register is found in the CPU state.
-pub trait Layout {
-    /// Bytes from the state's start to a general register.
-    fn general(number: u8) -> u16;
-    /// Bytes to a segment's base.
-    fn segment_base(number: u8) -> u16;
-    /// Bytes to the instruction pointer.
-    const INSTRUCTION_POINTER: u16;
+/// Which parts an address has, besides the displacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A base register.
+    Base,
+    /// A base and an index register.
+    BaseIndex,
+    /// An index register.
+    Index,
+    /// The page that the code runs on.
+    Page,
+    /// The base of FS or GS.
+    Segment,
+    /// The base of FS or GS, and a base register.
+    SegmentBase,
 }
 
-/// One operand as sums of masked numbers.
+/// Where registers are found: bytes from the start of the CPU state.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// The general registers, in encoding order.
+    pub general: [u16; 16],
+    /// The bases of the segment registers.
+    pub segment_bases: [u16; 6],
+}
+
+/// One operand. The check reads these fields; small, because the gate costs mostly the cache lines that it touches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Quick {
-    displacement: u64,
-    base_mask: u64,
-    index_mask: u64,
-    segment_mask: u64,
-    page_mask: u64,
-    offset_mask: u64,
-    base: u16,
-    index: u16,
-    segment: u16,
-    scale: u8,
-    half: Half,
-    /// The largest offset in a page at which the operand does not reach the next one.
-    fits: u16,
+    /// Added to the registers.
+    pub displacement: i32,
+    /// Bytes touched, less one.
+    pub last: u16,
+    /// Place of the base register.
+    pub base: u16,
+    /// Place of the index register.
+    pub index: u16,
+    /// Place of the segment's base.
+    pub segment: u16,
+    /// log2 of the index's factor.
+    pub scale: u8,
 }
 
 impl Quick {
-    /// The quick form, if the recipe has one.
-    pub fn of<L: Layout>(recipe: &Recipe) -> Option<Quick> {
+    /// The quick form, if the recipe has one, with its shape and its half of the cache.
+    pub fn of(recipe: &Recipe, places: &Places) -> Option<(Quick, Shape, Half)> {
         let [operand] = &recipe.operands[..] else { return None };
-        let relative = match operand.extra {
-            Extra::Plain => false,
-            Extra::PageRelative => true,
-            _ => return None,
-        };
-        if recipe.code != CodeSize::Bits64 || recipe.repeat.is_some() || recipe.flushes {
+        let plain = recipe.code == CodeSize::Bits64 && recipe.repeat.is_none() && !recipe.flushes;
+        if !plain || operand.offset_mask != u64::MAX {
             return None;
         }
-        Some(Quick {
-            displacement: operand.displacement,
-            base_mask: used(operand.base),
-            index_mask: used(operand.index),
-            segment_mask: used(operand.segment),
-            page_mask: if relative { !0xfff } else { 0 },
-            offset_mask: operand.offset_mask,
-            base: if operand.base == NONE { 0 } else { L::general(operand.base) },
-            index: if operand.index == NONE { 0 } else { L::general(operand.index) },
-            segment: if operand.segment == NONE { 0 } else { L::segment_base(operand.segment) },
+        let shape = shape(operand)?;
+        let general = |register: u8| places.general.get(usize::from(register)).copied().unwrap_or(0);
+        let quick = Quick {
+            displacement: i32::try_from(operand.displacement.cast_signed()).ok()?,
+            last: operand.size - 1,
+            base: general(operand.base),
+            index: general(operand.index),
+            segment: places.segment_bases.get(usize::from(operand.segment)).copied().unwrap_or(0),
             scale: operand.scale & 3,
-            half: half(operand),
-            fits: 0x1000 - operand.size,
-        })
-    }
-
-    /// Whether the cache allows the operand, whose registers `load` reads at offsets into the CPU state.
-    #[inline(always)]
-    pub fn is_allowed<L: Layout>(&self, cache: &PageCache, load: impl Fn(u16) -> u64) -> bool {
-        let offset = self
-            .displacement
-            .wrapping_add(load(self.base) & self.base_mask)
-            .wrapping_add((load(self.index) & self.index_mask) << self.scale)
-            .wrapping_add(load(L::INSTRUCTION_POINTER) & self.page_mask);
-        let gla = (offset & self.offset_mask).wrapping_add(load(self.segment) & self.segment_mask);
-        cache.allows(gla, self.half) & (gla & 0xfff <= u64::from(self.fits))
+        };
+        Some((quick, shape, half(operand)))
     }
 }
 
-fn used(register: u8) -> u64 {
-    if register == NONE { 0 } else { u64::MAX }
+fn shape(operand: &Operand) -> Option<Shape> {
+    let parts = (operand.extra, operand.segment != NONE, operand.base != NONE, operand.index != NONE);
+    match parts {
+        (Extra::Plain, false, true, false) => Some(Shape::Base),
+        (Extra::Plain, false, true, true) => Some(Shape::BaseIndex),
+        (Extra::Plain, false, false, true) => Some(Shape::Index),
+        (Extra::PageRelative, false, false, false) => Some(Shape::Page),
+        (Extra::Plain, true, false, false) => Some(Shape::Segment),
+        (Extra::Plain, true, true, false) => Some(Shape::SegmentBase),
+        _ => None,
+    }
 }
 
 fn half(operand: &Operand) -> Half {

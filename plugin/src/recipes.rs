@@ -1,31 +1,45 @@
 //! The recipes of all translated blocks, in memory that goes only when QEMU has no block.
+//!
+//! Those of neighbouring instructions lie side by side: a recipe is read before every run of its instruction, and what the gate
+//! costs is mostly the cache lines that it touches.
 
 #![allow(unsafe_code, reason = "recipes live from translation to flush, which no type can say")]
 
-use std::any::Any;
+use crate::gate::QuickRecipe;
+use crate::recipe::Recipe;
 use std::sync::{Mutex, PoisonError};
 
-/// Addresses of leaked boxes: a box that is moved around while it is borrowed would not be sound.
-static KEPT: Mutex<Vec<Leaked>> = Mutex::new(Vec::new());
+/// Recipes a chunk; a chunk never grows beyond, so that what is in it never moves.
+const CHUNK: usize = 1024;
 
-struct Leaked(*mut (dyn Any + Send + Sync));
+/// The recipes of instructions with one plain operand.
+pub static QUICK: Arena<QuickRecipe> = Arena(Mutex::new(Vec::new()));
+/// All others.
+pub static OTHERS: Arena<Recipe> = Arena(Mutex::new(Vec::new()));
 
-// SAFETY: what it points to is Send, and it alone owns that.
-unsafe impl Send for Leaked {}
+/// Recipes of one kind.
+#[derive(Debug)]
+pub struct Arena<T: 'static>(Mutex<Vec<Vec<T>>>);
 
-/// Keeps a recipe until the next flush.
-pub fn keep<T: Send + Sync + 'static>(recipe: T) -> &'static T {
-    let leaked: *mut T = Box::into_raw(Box::new(recipe));
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(Leaked(leaked));
-    // SAFETY: just made; freed by `free` alone.
-    unsafe { &*leaked }
-}
+impl<T> Arena<T> {
+    /// Keeps a recipe until the next flush.
+    pub fn keep(&'static self, recipe: T) -> &'static T {
+        let mut chunks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let index = chunks.len() - 1;
+        let chunk = &mut chunks[index];
+        let at = chunk.len();
+        chunk.push(recipe);
+        // SAFETY: the element was just made; the chunk has room for all it will ever hold, so it stays where it is until `free`,
+        // and nobody else is given a mutable reference to it.
+        unsafe { &*chunk.as_ptr().add(at) }
+    }
 
-/// Frees all recipes: QEMU has flushed its blocks.
-pub fn free() {
-    for leaked in KEPT.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // SAFETY: leaked by `keep`, and freed once. QEMU flushes its blocks only while no vCPU runs one, so nobody holds the
-        // reference that `keep` gave.
-        drop(unsafe { Box::from_raw(leaked.0) });
+    /// Frees all recipes. QEMU has flushed its blocks, which it does only while no vCPU runs one, so nobody holds a reference
+    /// that `keep` gave.
+    pub fn free(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }

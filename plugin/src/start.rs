@@ -55,7 +55,6 @@ pub fn vcpu_started(index: u32) {
     if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
-        crate::gate::caches::register(index, &vcpu.cache);
     }
 }
 

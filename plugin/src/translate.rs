@@ -3,7 +3,7 @@
 use crate::decode::{self, Decoded, InstructionReader};
 use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
-use crate::qemu::{Block, View, ViewCheck};
+use crate::qemu::{Block, PLACES, ViewCheck};
 use crate::quick::Quick;
 use crate::recipes;
 use std::cell::{Cell, RefCell};
@@ -38,9 +38,12 @@ pub fn translated(block: &Block) {
             let decoded = READER.with_borrow_mut(|reader| reader.read(bytes, instruction.address(), code));
             match decoded {
                 Decoded::Nothing => {}
-                Decoded::Touches(recipe) => match Quick::of::<View>(&recipe) {
-                    Some(quick) => instruction.call_before_quick(recipes::keep(QuickRecipe { quick, recipe })),
-                    None => instruction.call_before(recipes::keep(recipe)),
+                Decoded::Touches(recipe) => match Quick::of(&recipe, &PLACES) {
+                    Some((quick, shape, half)) => {
+                        let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
+                        instruction.call_before_quick(recipe, shape, half);
+                    }
+                    None => instruction.call_before(recipes::OTHERS.keep(recipe)),
                 },
                 Decoded::Unforeseen(name) => note_unforeseen(name),
             }
@@ -50,7 +53,8 @@ pub fn translated(block: &Block) {
 
 /// QEMU dropped all its blocks; no recipe is in use.
 pub fn flushed() {
-    recipes::free();
+    recipes::QUICK.free();
+    recipes::OTHERS.free();
 }
 
 static UNFORESEEN: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());

@@ -3,8 +3,8 @@
 use mem_event::Gfn;
 use mem_event_plugin::arguments::{Arguments, Gate};
 use mem_event_plugin::cache::{
+    self,
     Half::{Read, Write},
-    PageCache,
 };
 use mem_event_plugin::machine::MemoryMap;
 use mem_event_plugin::stopped::{Fault, Stopped, Toucher};
@@ -56,7 +56,8 @@ fn the_vga_and_rom_window_is_known() {
 
 #[test]
 fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
-    let cache = Box::<PageCache>::default();
+    let cache = cache::of(3).expect("a cache");
+    cache.empty();
     for gla in [0, 0x1000, 0x1fff, 0xffff_ffff_ffff_f000] {
         assert!(!cache.allows(gla, Read), "new");
     }

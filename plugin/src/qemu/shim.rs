@@ -6,33 +6,41 @@
 
 use super::leave;
 use super::view::View;
+use crate::cache::{self, Half, PageCache};
 use crate::gate::QuickRecipe;
+use crate::quick::{Quick, Shape};
 use crate::recipe::Recipe;
 use std::arch::naked_asm;
 use std::ffi::{c_uint, c_void};
+use std::mem::offset_of;
 
 /// What a Rust callback tells its shim: null to run the instruction, a CPU state to leave its block.
 type Verdict = *mut c_void;
 
+/// A naked function that calls a Rust function with the CPU state as third argument, and leaves the block if told so. Before
+/// that, instructions of its own may decide that there is nothing to do.
+///
+/// The stack is 8 off a multiple of 16 on entry, as after any call; `sub` makes it right for the next. A block is left with the
+/// return address into it, by which QEMU finds the instruction to come back to.
 macro_rules! shim {
-    ($(#[$doc:meta])* $name:ident => $target:ident) => {
+    ($(#[$doc:meta])* $name:ident => $target:ident; $($before:literal,)* { $($operand:tt)* }) => {
         $(#[$doc])*
         ///
         /// # Safety
         /// Called by QEMU's generated code alone.
         #[unsafe(naked)]
-        pub(super) unsafe extern "C" fn $name(vcpu: c_uint, data: *mut c_void) {
-            // The stack is 8 off a multiple of 16 on entry, as after any call; `sub` makes it right for the next. A block is
-            // left with the return address into it, by which QEMU finds the instruction to come back to.
+        unsafe extern "C" fn $name(vcpu: c_uint, data: *mut c_void) {
             naked_asm!(
+                $($before,)*
+                "2:",
                 "mov rdx, rbp",
                 "sub rsp, 8",
                 "call {target}",
                 "add rsp, 8",
                 "test rax, rax",
-                "jnz 2f",
+                "jnz 3f",
                 "ret",
-                "2:",
+                "3:",
                 "mov rdi, rax",
                 "mov rsi, [rsp]",
                 "sub rsp, 8",
@@ -40,6 +48,7 @@ macro_rules! shim {
                 "ud2",
                 target = sym $target,
                 leave = sym leave_block,
+                $($operand)*
             )
         }
     };
@@ -47,20 +56,146 @@ macro_rules! shim {
 
 shim!(
     /// Before an instruction that touches memory; `data` is its recipe.
-    before_access => safe_before_access
-);
-shim!(
-    /// Before an instruction with one plain memory operand; `data` is its quick recipe.
-    before_quick => safe_before_quick
+    before_access_shim => safe_before_access; {}
 );
 shim!(
     /// Before a checkpoint.
-    checkpoint => safe_checkpoint
+    checkpoint_shim => safe_checkpoint; {}
 );
 shim!(
     /// At the start of a block, while the direct view is not proven yet.
-    check_view => safe_check_view
+    check_view_shim => safe_check_view; {}
 );
+
+/// The two quick checks of a shape. `data` is a quick recipe; the shape's instructions leave the linear address in RDX, using
+/// RAX, RCX and R8, with the CPU state in RBP.
+///
+/// The slot is the first byte's page, the tag must be the last byte's: an operand that reaches into the next page never matches.
+/// On x86 the loads of tag and key are as good as acquire loads.
+macro_rules! quick_check {
+    ($read:ident, $write:ident, { $($operand:tt)* }, $($address:literal,)*) => {
+        quick_check!(@half $read, PageCache::READ_OFFSET, { $($operand)* }, $($address,)*);
+        quick_check!(@half $write, PageCache::WRITE_OFFSET, { $($operand)* }, $($address,)*);
+    };
+    (@half $name:ident, $half:expr, { $($operand:tt)* }, $($address:literal,)*) => {
+        shim!(
+            /// Before an instruction with one plain memory operand.
+            $name => safe_before_quick;
+            $($address,)*
+            "movzx ecx, word ptr [rsi + {last}]",
+            "add rcx, rdx",
+            "shr rcx, 12",
+            "shr rdx, 12",
+            "and edx, {mask}",
+            "imul eax, edi, {size}",
+            "lea r8, [rip + {caches}]",
+            "add rax, r8",
+            "xor rcx, [rax + {key}]",
+            "cmp rcx, [rax + rdx * 8 + {half}]",
+            "jne 2f",
+            "ret",
+            {
+                last = const offset_of!(Quick, last),
+                mask = const cache::PAGES - 1,
+                size = const size_of::<PageCache>(),
+                caches = sym cache::CACHES,
+                key = const PageCache::KEY_OFFSET,
+                half = const $half,
+                $($operand)*
+            }
+        );
+    };
+}
+
+quick_check!(
+    base_read, base_write,
+    { displacement = const offset_of!(Quick, displacement), base = const offset_of!(Quick, base), },
+    "movsxd rdx, dword ptr [rsi + {displacement}]",
+    "movzx eax, word ptr [rsi + {base}]",
+    "add rdx, [rbp + rax]",
+);
+quick_check!(
+    base_index_read, base_index_write,
+    {
+        displacement = const offset_of!(Quick, displacement),
+        base = const offset_of!(Quick, base),
+        index = const offset_of!(Quick, index),
+        scale = const offset_of!(Quick, scale),
+    },
+    "movzx eax, word ptr [rsi + {index}]",
+    "movzx ecx, byte ptr [rsi + {scale}]",
+    "mov r8, [rbp + rax]",
+    "movsxd rdx, dword ptr [rsi + {displacement}]",
+    "shl r8, cl",
+    "movzx eax, word ptr [rsi + {base}]",
+    "add rdx, r8",
+    "add rdx, [rbp + rax]",
+);
+quick_check!(
+    index_read, index_write,
+    {
+        displacement = const offset_of!(Quick, displacement),
+        index = const offset_of!(Quick, index),
+        scale = const offset_of!(Quick, scale),
+    },
+    "movzx eax, word ptr [rsi + {index}]",
+    "movzx ecx, byte ptr [rsi + {scale}]",
+    "mov r8, [rbp + rax]",
+    "movsxd rdx, dword ptr [rsi + {displacement}]",
+    "shl r8, cl",
+    "add rdx, r8",
+);
+quick_check!(
+    page_read, page_write,
+    { displacement = const offset_of!(Quick, displacement), rip = const super::view::INSTRUCTION_POINTER, },
+    "mov rdx, [rbp + {rip}]",
+    "movsxd rax, dword ptr [rsi + {displacement}]",
+    "and rdx, -4096",
+    "add rdx, rax",
+);
+quick_check!(
+    segment_read, segment_write,
+    { displacement = const offset_of!(Quick, displacement), segment = const offset_of!(Quick, segment), },
+    "movsxd rdx, dword ptr [rsi + {displacement}]",
+    "movzx eax, word ptr [rsi + {segment}]",
+    "add rdx, [rbp + rax]",
+);
+quick_check!(
+    segment_base_read, segment_base_write,
+    {
+        displacement = const offset_of!(Quick, displacement),
+        base = const offset_of!(Quick, base),
+        segment = const offset_of!(Quick, segment),
+    },
+    "movsxd rdx, dword ptr [rsi + {displacement}]",
+    "movzx eax, word ptr [rsi + {segment}]",
+    "movzx ecx, word ptr [rsi + {base}]",
+    "add rdx, [rbp + rax]",
+    "add rdx, [rbp + rcx]",
+);
+
+/// A callback as QEMU wants it.
+pub(super) type Shim = unsafe extern "C" fn(c_uint, *mut c_void);
+
+pub(super) const BEFORE_ACCESS: Shim = before_access_shim;
+pub(super) const CHECKPOINT: Shim = checkpoint_shim;
+pub(super) const CHECK_VIEW: Shim = check_view_shim;
+
+/// The check for a shape and a half.
+pub(super) fn before_quick(shape: Shape, half: Half) -> Shim {
+    let (read, write): (Shim, Shim) = match shape {
+        Shape::Base => (base_read, base_write),
+        Shape::BaseIndex => (base_index_read, base_index_write),
+        Shape::Index => (index_read, index_write),
+        Shape::Page => (page_read, page_write),
+        Shape::Segment => (segment_read, segment_write),
+        Shape::SegmentBase => (segment_base_read, segment_base_write),
+    };
+    match half {
+        Half::Read => read,
+        Half::Write => write,
+    }
+}
 
 extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mut u8) -> Verdict {
     // SAFETY: the recipe was registered with this callback and lives until QEMU flushes its blocks, which it does only while no
@@ -69,10 +204,11 @@ extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mu
     verdict(vcpu, crate::gate::before(vcpu, recipe, &View::new(state)))
 }
 
+/// The quick check did not say yes.
 extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
-    let recipe = unsafe { &*recipe };
-    verdict(vcpu, crate::gate::before_quick(vcpu, recipe, &View::new(state)))
+    let quick = unsafe { &*recipe };
+    verdict(vcpu, crate::gate::before(vcpu, &quick.recipe, &View::new(state)))
 }
 
 extern "C" fn safe_checkpoint(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {

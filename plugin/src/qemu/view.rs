@@ -6,7 +6,7 @@
 //! on comparing samples. A difference ends the view, and with it access traps, with a sentence.
 
 use super::{Register, cpu_of, read_register};
-use crate::quick::Layout;
+use crate::quick::Places;
 use crate::registers::{CodeSize, Registers};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -28,11 +28,33 @@ const HF_LMA: u32 = 1 << 14;
 const HF_CS64: u32 = 1 << 15;
 const EFLAGS_AC: u64 = 1 << 18;
 
+/// Where the quick check finds the instruction pointer.
+pub(super) const INSTRUCTION_POINTER: usize = offset::EIP;
+
+/// Where the quick check finds the other registers.
+pub const PLACES: Places = places();
+
+#[allow(clippy::cast_possible_truncation, reason = "the state's first part is smaller than 64 KiB")]
+const fn places() -> Places {
+    let mut places = Places { general: [0; 16], segment_bases: [0; 6] };
+    let mut number = 0;
+    while number < 16 {
+        places.general[number] = number as u16 * 8;
+        if number < 6 {
+            places.segment_bases[number] =
+                (offset::SEGMENTS + number * offset::SEGMENT_SIZE + offset::SEGMENT_BASE) as u16;
+        }
+        number += 1;
+    }
+    places
+}
+
 /// The CPU state of one vCPU while it runs a callback.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct View(*mut u8);
 
 impl View {
+    #[inline(always)]
     pub(super) fn new(state: *mut u8) -> View {
         View(state)
     }
@@ -46,12 +68,6 @@ impl View {
     fn u64_at(&self, offset: usize) -> u64 {
         // SAFETY: as above.
         unsafe { self.0.add(offset).cast::<u64>().read() }
-    }
-
-    /// The 8 bytes at an offset that [`Layout`] gave.
-    #[inline(always)]
-    pub fn load(&self, offset: u16) -> u64 {
-        self.u64_at(usize::from(offset))
     }
 
     fn flags(&self) -> u32 {
@@ -72,19 +88,6 @@ impl View {
         } else {
             CodeSize::Bits16
         }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the state's first part is smaller than 64 KiB")]
-impl Layout for View {
-    const INSTRUCTION_POINTER: u16 = offset::EIP as u16;
-
-    fn general(number: u8) -> u16 {
-        u16::from(number & 15) * 8
-    }
-
-    fn segment_base(number: u8) -> u16 {
-        (offset::SEGMENTS + usize::from(number.min(5)) * offset::SEGMENT_SIZE + offset::SEGMENT_BASE) as u16
     }
 }
 
