@@ -36,6 +36,9 @@ pub enum Command {
     Replay {
         /// The trace.
         trace: PathBuf,
+        /// Print each request and answer with the number of its step.
+        #[arg(long)]
+        sequence: bool,
     },
 }
 

@@ -38,7 +38,11 @@ pub fn list() -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn print(text: &str) -> anyhow::Result<()> {
+/// Writes to the output; a reader that went away is no error.
+///
+/// # Errors
+/// The output cannot be written.
+pub fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("cannot write the output"),
         _ => Ok(()),

@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),
-        Command::Replay { trace } => replay::replay(trace),
+        Command::Replay { trace, sequence } => replay::replay(trace, *sequence),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -110,7 +110,9 @@ fn place(request: &Request, symbols: &Symbols) -> Option<String> {
     is_frame.then(|| symbols.name(Gpa((request.gfn.0 << 12) + u64::from(request.offset)))).flatten()
 }
 
-fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
+/// The part of an event's line that the request makes.
+#[must_use]
+pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
     let mut line = format!("{ring}  vcpu {}  gfn {}", request.vcpu, request.gfn);
     let mut add = |text: std::fmt::Arguments<'_>| {
         let _ = line.write_fmt(text);
