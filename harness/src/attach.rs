@@ -8,7 +8,7 @@ use crate::resident::Sampler;
 use crate::run::Outcome;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
-use crate::socket::Client;
+use crate::socket::{Client, Lost};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
 use crate::watch::{self, Ended};
@@ -25,7 +25,7 @@ pub fn attach(
     scenario: &mut Scenario,
     symbols: &Symbols,
     observer: &mut dyn Observer,
-    signals: &mut Option<Signals>,
+    signals: Option<&Signals>,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut client = Client::connect(socket).map_err(|error| {
@@ -42,8 +42,12 @@ pub fn attach(
     if let Some(sampler) = &sampler {
         sampler.restart();
     }
+    log.attached(scenario.vcpus);
     let deadline = begun + scenario.deadline;
-    let ended = watch::serve(&mut consumers, scenario, &mut log, None, signals, deadline)?;
+    let ended = match watch::serve(&mut consumers, scenario, &mut log, None, signals, deadline) {
+        Err(error) if error.is::<Lost>() => Ended::Gone,
+        other => other?,
+    };
     let paged: Figures = consumers.paged();
     let mut sleepers = Vec::new();
     let verdict = match ended {

@@ -55,9 +55,9 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
 pub fn run(arguments: &Run) -> anyhow::Result<u8> {
     let job = job(arguments)?;
-    let mut signals = Some(Signals::catch().context("cannot catch signals")?);
+    let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let outcome = job.run(&mut Live::new(style), &mut signals)?;
+    let outcome = job.run(&mut Live::new(style), Some(&signals))?;
     if arguments.console {
         print(&outcome.console)?;
     }
@@ -155,9 +155,9 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.deadline = std::time::Duration::from_secs(86_400 * 365);
     add_consumers(&mut scenario, &arguments.consumers)?;
     scenario.check(&symbols)?;
-    let mut signals = Some(Signals::catch().context("cannot catch signals")?);
+    let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), &mut signals)?;
+    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), Some(&signals))?;
     show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
 }

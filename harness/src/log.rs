@@ -11,6 +11,9 @@ use std::time::Duration;
 pub trait Observer {
     /// Something happened.
     fn record(&mut self, record: &Record, symbols: &Symbols);
+
+    /// The consumers have joined a domain with so many vCPUs.
+    fn attached(&mut self, _vcpus: u32) {}
 }
 
 /// Hears nothing.
@@ -59,6 +62,11 @@ impl<'a> Log<'a> {
     pub fn new(symbols: &'a Symbols, observer: &'a mut dyn Observer) -> Log<'a> {
         let counts = Counts::default();
         Log { symbols, records: Vec::new(), counts, failures: Vec::new(), crash: None, observer }
+    }
+
+    /// The consumers have joined a domain with so many vCPUs.
+    pub fn attached(&mut self, vcpus: u32) {
+        self.observer.attached(vcpus);
     }
 
     /// Something happened.

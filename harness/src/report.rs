@@ -72,10 +72,22 @@ impl Observer for Live {
             return;
         }
         if let Some(line) = self.line(record, symbols) {
-            // A reader that went away does not end the run.
-            let _ = writeln!(std::io::stdout(), "{line}");
+            say(&line);
         }
     }
+
+    fn attached(&mut self, vcpus: u32) {
+        match self.style {
+            Style::Quiet => {}
+            Style::Terminal => say(&format!("attached to a domain with {vcpus} vCPUs; Ctrl-C leaves it")),
+            Style::Json => say(&json!({ "event": "attached", "vcpus": vcpus }).to_string()),
+        }
+    }
+}
+
+fn say(line: &str) {
+    // A reader that went away does not end the run.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The summary as lines for people.

@@ -10,6 +10,7 @@ use crate::refusal::Refusal;
 use crate::resident::Sampler;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
+use crate::socket::Lost;
 use crate::symbols::Symbols;
 use crate::transcript::Record;
 use crate::verdict::{Kind, Verdict};
@@ -19,6 +20,9 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// How long a QEMU may take from closing its descriptors to its end.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// What is to be run.
 #[derive(Clone, Debug)]
@@ -108,7 +112,7 @@ impl Job {
     ///
     /// # Errors
     /// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
-    pub fn run(&self, observer: &mut dyn Observer, signals: &mut Option<Signals>) -> anyhow::Result<Outcome> {
+    pub fn run(&self, observer: &mut dyn Observer, signals: Option<&Signals>) -> anyhow::Result<Outcome> {
         let trace = TraceFile::open(self.trace.as_deref())?;
         let begun = Instant::now();
         let folder = RunFolder::create()?;
@@ -118,7 +122,9 @@ impl Job {
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
         let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
             Ok(verdict) => verdict,
-            Err(error) => after_an_error(&error, &mut qemu)?,
+            Err(error) if error.is::<Refusal>() => return Err(error),
+            Err(error) if is_the_end(&error, &qemu)? => attended.of_the_guest(&mut qemu)?,
+            Err(error) => Verdict::new(Kind::Error, format!("{error:#}{}", last_words(&qemu))),
         };
         trace.keep();
         let Attended { resident, paged, sleepers, .. } = attended;
@@ -146,7 +152,7 @@ impl Attended<'_> {
         socket: &Path,
         qemu: &mut Qemu,
         log: &mut Log<'_>,
-        signals: &mut Option<Signals>,
+        signals: Option<&Signals>,
         begun: Instant,
     ) -> anyhow::Result<Verdict> {
         let scenario = &self.job.scenario;
@@ -159,7 +165,10 @@ impl Attended<'_> {
         qemu.qmp.execute("cont")?;
         let gone = qemu.as_fd().try_clone_to_owned()?;
         let deadline = begun + scenario.deadline;
-        let ended = watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline);
+        let ended = match watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline) {
+            Err(error) if is_the_end(&error, qemu)? => Ok(Ended::Gone),
+            other => other,
+        };
         self.paged = consumers.paged();
         self.resident = sampler.map(|sampler| sampler.largest());
         let verdict = match ended? {
@@ -236,19 +245,13 @@ fn was_reset(qemu: &mut Qemu) -> anyhow::Result<bool> {
     Ok(false)
 }
 
-/// A connection that ended is QEMU's death, if it died; else what a user can put right is passed on.
-fn after_an_error(error: &anyhow::Error, qemu: &mut Qemu) -> anyhow::Result<Verdict> {
-    if let Some(refusal) = error.downcast_ref::<Refusal>() {
-        return Err(refusal.clone().into());
+/// Whether the error is that QEMU has ended, which a connection notices first. Waits for the end.
+fn is_the_end(error: &anyhow::Error, qemu: &Qemu) -> anyhow::Result<bool> {
+    if error.downcast_ref::<Lost>().is_none() {
+        return Ok(false);
     }
-    let soon = Instant::now() + Duration::from_secs(2);
     let gone = qemu.as_fd().try_clone_to_owned()?;
-    if watch::wait_for_end(Some(gone.as_fd()), soon)? == Ended::Gone {
-        let status = qemu.wait()?;
-        let how = ended_by_signal(status).unwrap_or_else(|| status.to_string());
-        return Ok(Verdict::new(Kind::Crash, format!("QEMU ended ({how}) while it was spoken to{}", last_words(qemu))));
-    }
-    Ok(Verdict::new(Kind::Error, format!("{error:#}{}", last_words(qemu))))
+    Ok(watch::wait_for_end(Some(gone.as_fd()), Instant::now() + GRACE)? == Ended::Gone)
 }
 
 /// The trace's file: made before anything starts, so that an unwritable path is refused; removed if nothing started.

@@ -1,5 +1,6 @@
 //! The plugin's control socket: calls with their replies, descriptors, notices.
 
+use crate::refusal::Refusal;
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Info};
 use mem_event::message::{LARGEST, Notice, Reply, VERSION};
@@ -23,6 +24,18 @@ pub struct Client {
     notices: VecDeque<Notice>,
     ended: bool,
 }
+
+/// The connection ended while something was expected of it: QEMU has ended, or will in a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost;
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the plugin closed the connection")
+    }
+}
+
+impl std::error::Error for Lost {}
 
 /// What came on the socket.
 struct Packet {
@@ -118,6 +131,9 @@ impl Client {
         self.send(&call)?;
         let packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(Errno::EOPNOTSUPP, why) => {
+                Err(Refusal::machine(format!("no ring: {why}"), "see `mem-event doctor`").into())
+            }
             Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
             _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
                 anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
@@ -132,8 +148,12 @@ impl Client {
     pub fn send(&mut self, call: &Call) -> anyhow::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = call.encode(self.sequence);
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL))
-            .with_context(|| format!("the plugin takes no more calls ({})", brief(call)))?;
+        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL)).map_err(
+            |error| match error {
+                rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Lost.into(),
+                other => anyhow::Error::new(other).context(format!("the plugin takes no {}", brief(call))),
+            },
+        )?;
         self.due.push_back(self.sequence);
         Ok(())
     }
@@ -170,7 +190,7 @@ impl Client {
     fn packet_of_reply(&mut self) -> anyhow::Result<Packet> {
         let due = self.due.pop_front().context("no reply is due")?;
         loop {
-            let packet = self.receive(RecvFlags::empty())?.context("the plugin closed the connection")?;
+            let packet = self.receive(RecvFlags::empty())?.ok_or(Lost)?;
             if Notice::is_notice(&packet.bytes) {
                 self.notices.push_back(Notice::decode(&packet.bytes)?);
                 continue;

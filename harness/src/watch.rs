@@ -34,23 +34,24 @@ pub fn serve(
     scenario: &Scenario,
     log: &mut Log<'_>,
     gone: Option<BorrowedFd<'_>>,
-    signals: &mut Option<Signals>,
+    signals: Option<&Signals>,
     deadline: Instant,
 ) -> anyhow::Result<Ended> {
     loop {
-        if consumers.serve(log)? {
-            spin(consumers);
-            continue;
-        }
+        let busy = consumers.serve(log)?;
         let now = Instant::now();
         if now >= deadline {
             return Ok(Ended::Deadline);
         }
-        let ready = wait(consumers, gone, signals.as_ref(), deadline - now)?;
-        consumers.clear_signals(&ready.consumers);
-        if signals.as_mut().is_some_and(Signals::came) {
+        if signals.is_some_and(Signals::came) {
             return Ok(Ended::Signal);
         }
+        if busy {
+            spin(consumers);
+            continue;
+        }
+        let ready = wait(consumers, gone, signals, deadline - now)?;
+        consumers.clear_signals(&ready.consumers);
         if ready.consumers.last() == Some(&true) {
             consumers.hear(scenario, log)?;
         }
