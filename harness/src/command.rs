@@ -15,7 +15,7 @@ use anyhow::Context;
 use std::io::Write;
 
 /// The least memory that a guest image and its tables fit in.
-const LEAST_MEMORY: u64 = 4 << 20;
+const LEAST_MEMORY: u64 = 8 << 20;
 
 /// `list`
 ///
