@@ -187,8 +187,8 @@ impl Domain {
         }
     }
 
-    #[inline]
     /// A slot for a vCPU's request. Where there is none the vCPU stands in the queue, and `Err` is what it does instead.
+    #[inline]
     pub(crate) fn claim(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Result<Claim, Outcome> {
         if self.vcpu(vcpu).slot == Some(ring) {
             self.vcpu(vcpu).slot = None;

@@ -49,7 +49,7 @@ impl Domain {
                 self.retry(Errno::ENOENT)
             }
             Claimed::Full => self.retry(Errno::EBUSY),
-            Claimed::NoConsumer => self.retry(Errno::ENODEV),
+            Claimed::NoConsumer => self.retry(Errno::ENOSYS),
         }
     }
 

@@ -11,7 +11,7 @@
 //! | not `VCPU_PAUSED` | nobody is woken |
 
 use crate::channel::{Answer, Standing};
-use crate::control::Ring;
+use crate::control::{Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
@@ -59,9 +59,11 @@ impl Domain {
         let vcpu = VcpuId(answer.vcpu);
         let reported = self.vcpu(vcpu).reported;
         if self.unpause(vcpu, ring, effects) {
+            // The 40-byte layouts have no such flag; there the bit is noise.
+            let has_toggle = ring == Ring::Access && self.channel(ring).account.layout == Layout::VmEvent7;
             let it = self.vcpu(vcpu);
             it.answered = reported;
-            it.single_step ^= ring == Ring::Access && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+            it.single_step ^= has_toggle && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         }
     }
 
