@@ -25,7 +25,7 @@ pub fn config(vcpus: u32) -> DomainConfig {
 }
 
 pub fn touch(gfn: u64, rights: Rights) -> Access {
-    let gla = Some(Gla(0xffff_8000_0000_0123 + (gfn << 12)));
+    let gla = Some(Gla(0xffff_8000_0000_0123_u64.wrapping_add(gfn << 12)));
     Access { gfn: Gfn(gfn), offset: 0x123, gla, rights, source: AccessSource::Instruction, rip: 0x40_1000 }
 }
 

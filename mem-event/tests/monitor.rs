@@ -1,0 +1,166 @@
+//! CPU events: control registers, model-specific registers, breakpoints, single steps.
+
+mod common;
+
+use common::{Bench, R, answer_due, consumer_due, slot_due};
+use mem_event::{
+    AccessType, Control, CpuEvent, CpuEventKind, Errno, Flags, Gfn, Gla, Input, MonitorMode, NoConsumer, Outcome,
+    Reason, Ring, VcpuId,
+};
+
+fn event(kind: CpuEventKind, value: u64, old: u64) -> CpuEvent {
+    CpuEvent { kind, value, old, msr: 0xc000_0080, rip: Gla(0xffff_8000_0000_1abc), gfn: Gfn(5) }
+}
+
+fn monitored(kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> Bench {
+    let mut bench = Bench::new(2);
+    bench.enable(Ring::Access, 0);
+    bench.must(Control::Monitor { kind, mode, on_change_only });
+    bench
+}
+
+fn raise(bench: &mut Bench, event: CpuEvent) -> Outcome {
+    bench.step(&Input::CpuEvent { vcpu: VcpuId(0), event })
+}
+
+#[test]
+fn a_sync_cr3_write_is_one_event_and_the_vcpu_stops_until_its_answer() {
+    let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, false);
+    for _ in 0..3 {
+        // The same value again and again is an event each time.
+        let write = event(CpuEventKind::Cr3, 0x5000, 0x5000);
+        assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+        assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+        let request = bench.request(Ring::Access);
+        assert_eq!((request.reason, request.gfn, request.gla), (Reason::Cr3, Gfn(0x5000), Some(Gla(0x5000))));
+        assert_eq!(request.flags, Flags::VCPU_PAUSED);
+        bench.answer(Ring::Access, &request);
+        assert_eq!(bench.woken(), [0]);
+        assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+        assert!(bench.requests(Ring::Access).is_empty());
+    }
+}
+
+#[test]
+fn an_async_event_lets_the_vcpu_run() {
+    let mut bench = monitored(CpuEventKind::Cr0, MonitorMode::Async, false);
+    assert_eq!(raise(&mut bench, event(CpuEventKind::Cr0, 1, 0)), Outcome::Proceed);
+    assert_eq!(bench.request(Ring::Access).flags, Flags::NONE);
+    assert_eq!(bench.domain.pause_count(VcpuId(0)), 0);
+}
+
+#[test]
+fn on_change_only_suppresses_equal_values_of_control_registers_and_only_those() {
+    for kind in [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4] {
+        let mut bench = monitored(kind, MonitorMode::Async, true);
+        assert_eq!(raise(&mut bench, event(kind, 7, 7)), Outcome::Proceed);
+        assert!(bench.requests(Ring::Access).is_empty());
+        assert_eq!(raise(&mut bench, event(kind, 8, 7)), Outcome::Proceed);
+        assert_eq!(bench.request(Ring::Access).gfn, Gfn(8));
+    }
+    let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, true);
+    assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
+    let request = bench.request(Ring::Access);
+    assert_eq!((request.reason, request.gfn, request.gla), (Reason::Msr, Gfn(7), Some(Gla(0xc000_0080))));
+}
+
+#[test]
+fn nothing_is_reported_that_is_disabled() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Access, 0);
+    for kind in CpuEventKind::ALL {
+        assert_eq!(raise(&mut bench, event(kind, 1, 0)), Outcome::Proceed);
+    }
+    assert!(bench.requests(Ring::Access).is_empty());
+}
+
+#[test]
+fn on_change_only_means_nothing_for_breakpoints_and_single_steps() {
+    let mut bench = Bench::new(1);
+    for kind in [CpuEventKind::Int3, CpuEventKind::SingleStep] {
+        let control = Control::Monitor { kind, mode: MonitorMode::Sync, on_change_only: true };
+        assert_eq!(bench.refused(control), Errno::EINVAL);
+    }
+}
+
+#[test]
+fn a_breakpoint_that_nobody_listens_to_is_the_guests() {
+    for policy in [NoConsumer::Wait, NoConsumer::Crash, NoConsumer::Relax] {
+        let mut bench = Bench::new(1);
+        bench.must(Control::SetNoConsumer { ring: Ring::Access, policy });
+        bench.must(Control::Monitor { kind: CpuEventKind::Int3, mode: MonitorMode::Sync, on_change_only: false });
+        assert_eq!(raise(&mut bench, event(CpuEventKind::Int3, 0, 0)), Outcome::Proceed);
+    }
+}
+
+#[test]
+fn a_breakpoint_that_is_answered_is_the_guests_once() {
+    let mut bench = monitored(CpuEventKind::Int3, MonitorMode::Sync, false);
+    let breakpoint = event(CpuEventKind::Int3, 0, 0);
+    assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    assert_eq!((request.reason, request.gfn, request.offset), (Reason::Int3, Gfn(5), 0xabc));
+    assert_eq!(request.gla, Some(breakpoint.rip));
+    bench.answer(Ring::Access, &request);
+    assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "the next time is another event");
+}
+
+#[test]
+fn a_register_write_without_a_listener_does_what_the_ring_says() {
+    let sync = Control::Monitor { kind: CpuEventKind::Cr4, mode: MonitorMode::Sync, on_change_only: false };
+    let write = event(CpuEventKind::Cr4, 1, 0);
+    let outcomes = [NoConsumer::Wait, NoConsumer::Crash, NoConsumer::Relax].map(|policy| {
+        let mut bench = Bench::new(1);
+        bench.must(Control::SetNoConsumer { ring: Ring::Access, policy });
+        bench.must(sync.clone());
+        raise(&mut bench, write)
+    });
+    assert_eq!(outcomes, [consumer_due(Ring::Access), Outcome::Crashed, Outcome::Proceed]);
+}
+
+#[test]
+fn an_event_on_a_full_ring_waits_and_is_not_lost() {
+    let mut bench = Bench::new(2);
+    bench.enable(Ring::Access, 1);
+    bench.must(Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Async, on_change_only: false });
+    bench.watch(3, AccessType::N);
+    assert_eq!(bench.access(1, 3, R), answer_due(Ring::Access));
+    let write = event(CpuEventKind::Cr3, 0x7000, 0);
+    assert_eq!(raise(&mut bench, write), slot_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    bench.answer(Ring::Access, &request);
+    assert_eq!(bench.woken(), [0, 1]);
+    assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+    assert_eq!(bench.request(Ring::Access).gfn, Gfn(0x7000));
+}
+
+#[test]
+fn single_steps_are_reported_for_the_vcpus_that_were_told_to() {
+    let mut bench = monitored(CpuEventKind::SingleStep, MonitorMode::Sync, false);
+    let step = event(CpuEventKind::SingleStep, 0, 0);
+    assert_eq!(raise(&mut bench, step), Outcome::Proceed);
+    bench.must(Control::SingleStep { vcpu: VcpuId(0), on: true });
+    assert!(bench.domain.single_steps(VcpuId(0)) && !bench.domain.single_steps(VcpuId(1)));
+    assert_eq!(raise(&mut bench, step), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    let mut response = request.answer();
+    response.flags = response.flags.union(Flags::TOGGLE_SINGLESTEP);
+    bench.respond(Ring::Access, &response);
+    // The 40-byte layouts have no such flag: nothing was turned over.
+    assert!(bench.domain.single_steps(VcpuId(0)));
+    assert_eq!(bench.refused(Control::SingleStep { vcpu: VcpuId(2), on: true }), Errno::ESRCH);
+}
+
+#[test]
+fn an_event_that_its_consumer_did_not_answer_is_told_to_the_next_one() {
+    let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, false);
+    let write = event(CpuEventKind::Cr3, 0x5000, 0);
+    assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+    bench.must(Control::Disable { ring: Ring::Access, drain: false });
+    assert_eq!(bench.woken(), [0]);
+    assert_eq!(raise(&mut bench, write), consumer_due(Ring::Access));
+    bench.enable(Ring::Access, 0);
+    assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+    assert_eq!(bench.request(Ring::Access).gfn, Gfn(0x5000));
+}
