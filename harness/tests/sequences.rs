@@ -1,0 +1,40 @@
+//! Each built-in scenario's sequence is as accepted in `snapshots/`, and the same in 20 runs in a row; each run's trace
+//! replays without a difference.
+
+mod support;
+
+use support::{run, scenario};
+
+const RUNS: usize = 20;
+
+fn the_sequence_is_accepted_and_repeats(name: &str) {
+    let (_, first) = run(scenario(name));
+    insta::with_settings!({
+        snapshot_path => "../../snapshots",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+        description => scenario(name).about,
+    }, { insta::assert_snapshot!(name, first) });
+    for number in 2..=RUNS {
+        let (_, sequence) = run(scenario(name));
+        assert!(sequence == first, "run {number} of {name} differs:\n{sequence}");
+    }
+}
+
+macro_rules! sequences {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            the_sequence_is_accepted_and_repeats(stringify!($name));
+        })*
+
+        #[test]
+        fn every_built_in_scenario_has_its_sequence() {
+            let listed = [$(stringify!($name)),*];
+            let all: Vec<String> = harness::corpus::all().into_iter().map(|scenario| scenario.name).collect();
+            assert_eq!(all, listed);
+        }
+    };
+}
+
+sequences!(example page_cross page_fault page_in read_write rights smp_storm);

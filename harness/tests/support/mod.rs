@@ -1,0 +1,74 @@
+//! What the full-system tests share: a run with its trace, and a machine in the test's own hands.
+
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use harness::corpus;
+use harness::folder::RunFolder;
+use harness::log::Silent;
+use harness::qemu::Qemu;
+use harness::replay::replay_file;
+use harness::run::{Job, Outcome};
+use harness::scenario::Scenario;
+use harness::transcript;
+use harness::verdict::Kind;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+
+/// Only the limit of what can be called a hang.
+pub const DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+
+/// The built-in scenario with this name.
+pub fn scenario(name: &str) -> Scenario {
+    corpus::find(name).expect("a built-in scenario")
+}
+
+/// Runs a scenario with a trace. The verdict must be success, and the trace must replay without a difference.
+pub fn run(scenario: Scenario) -> (Outcome, String) {
+    let folder = RunFolder::create().expect("a folder");
+    let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
+    job.trace = Some(folder.file("trace"));
+    let outcome = job.run(&mut Silent, None).expect("a verdict");
+    let name = &job.scenario.name;
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}\n{}", outcome.verdict, outcome.console);
+    replays(&folder.file("trace"));
+    let sequence = transcript::text(&outcome.records, job.scenario.vcpus, &job.symbols());
+    (outcome, sequence)
+}
+
+/// The trace replays without a difference; how many steps it has.
+pub fn replays(trace: &Path) -> u64 {
+    let replayed = replay_file(trace, false).expect("a trace");
+    assert_eq!(replayed.exit_code(), 0, "{}", replayed.report());
+    assert!(replayed.steps > 0 || replayed.end.is_ok(), "{}", replayed.report());
+    replayed.steps
+}
+
+/// A guest whose QEMU stands before its first instruction; the plugin's socket is `socket` in the folder.
+pub fn machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
+    let job = Job::new(scenario, None).expect("a guest and a QEMU");
+    let folder = RunFolder::create().expect("a folder");
+    let qemu = job.machine().expect("the plugin").start(&folder).expect("a QEMU");
+    (qemu, folder, job)
+}
+
+/// Waits until something can be read, or has ended; a hang is the only failure.
+pub fn wait_for(what: &str, fd: impl AsFd) {
+    let mut waited = [PollFd::new(&fd, PollFlags::IN)];
+    let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, Some(&DEADLINE)));
+    assert_eq!(ready, Ok(1), "{what} does not come");
+}
+
+/// The command, with its temporary files in this folder.
+pub fn command(folder: &RunFolder) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mem-event"));
+    command.env("TMPDIR", folder.file(""));
+    command
+}
+
+/// What the command left in its folder for temporary files.
+pub fn left_over(folder: &RunFolder) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.file("")).expect("the folder").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}

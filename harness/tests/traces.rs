@@ -1,0 +1,54 @@
+//! A trace that was cut anywhere shows the steps before the cut and says where it ends.
+
+mod support;
+
+use harness::folder::RunFolder;
+use harness::log::Silent;
+use harness::replay::replay_file;
+use harness::run::Job;
+use support::scenario;
+
+fn recorded(name: &str) -> (RunFolder, Vec<u8>) {
+    let folder = RunFolder::create().expect("a folder");
+    let mut job = Job::new(scenario(name), None).expect("a guest and a QEMU");
+    job.trace = Some(folder.file("trace"));
+    job.run(&mut Silent, None).expect("a verdict");
+    let bytes = std::fs::read(folder.file("trace")).expect("the trace");
+    (folder, bytes)
+}
+
+#[test]
+fn a_trace_cut_at_any_byte_shows_the_steps_before_the_cut() {
+    let (folder, whole) = recorded("rights");
+    let cut = folder.file("cut");
+    let all = replay_file(&folder.file("trace"), true).expect("a trace");
+    let mut steps = 0;
+    for length in 0..=whole.len() {
+        std::fs::write(&cut, &whole[..length]).unwrap();
+        let Ok(replayed) = replay_file(&cut, true) else {
+            assert_eq!(steps, 0, "a trace of {length} bytes is none, a shorter one was");
+            continue;
+        };
+        assert_eq!(replayed.exit_code(), 0, "{length} bytes: {}", replayed.report());
+        assert!(replayed.steps >= steps, "{length} bytes show fewer steps than one byte less");
+        assert!(all.sequence.starts_with(&replayed.sequence), "{length} bytes show another sequence");
+        assert!(replayed.report().contains("byte"), "it says where it ends: {}", replayed.report());
+        steps = replayed.steps;
+    }
+    assert_eq!(steps, all.steps);
+}
+
+#[test]
+fn a_trace_with_a_damaged_byte_is_never_shown_as_right() {
+    let (folder, whole) = recorded("page_fault");
+    let damaged = folder.file("damaged");
+    let all = replay_file(&folder.file("trace"), true).expect("a trace");
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&damaged, &bytes).unwrap();
+        let Ok(replayed) = replay_file(&damaged, true) else { continue };
+        assert!(replayed.steps < all.steps || replayed.exit_code() != 0, "byte {at}: {}", replayed.report());
+        assert!(all.sequence.starts_with(&replayed.sequence), "byte {at} changes a step that is shown");
+    }
+}
