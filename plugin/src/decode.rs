@@ -1,6 +1,6 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
-use crate::recipe::{Extra, NONE, Operand, Recipe, Repeat};
+use crate::recipe::{Extra, NONE, Operand, Recipe, Repeat, linear_mask};
 use crate::registers::{CodeSize, segment};
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -120,7 +120,7 @@ fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code:
         segment: segment_number(memory.segment(), code),
         extra,
         offset_mask: mask(memory.address_size()),
-        linear_mask: if code == CodeSize::Bits64 { u64::MAX } else { u64::from(u32::MAX) },
+        linear_mask: linear_mask(code),
         rights,
     })
 }

@@ -3,7 +3,7 @@
 //! The common case is a look-up in the vCPU's page cache. A miss walks the guest's page tables and asks the published rights;
 //! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
 
-use crate::cache::Half;
+use crate::cache::Part;
 use crate::hypervisor::Hypervisor;
 use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
@@ -23,6 +23,7 @@ const SAMPLE: u32 = 4096;
 pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    vcpu.cache.is_checking(recipe);
     if recipe.repeat.is_none() && !recipe.flushes {
         let all_allowed = recipe.operands.iter().all(|operand| {
             let first = operand.address(view);
@@ -39,11 +40,7 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
 
 #[inline]
 fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
-    vcpu.cache.allows(gla, half(rights))
-}
-
-fn half(rights: Rights) -> Half {
-    if rights.contains(Rights::W) { Half::Write } else { Half::Read }
+    vcpu.cache.allows(gla, Part::of(rights))
 }
 
 /// The direct view differs from the API: no access trap can be trusted from now on.
@@ -147,9 +144,9 @@ impl Miss<'_> {
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
         if self.hypervisor.allows(gpa, rights) {
-            // The write half stands for both rights: the walk above judged a write, and the p2m must allow the read too.
+            // The write part stands for both rights: the walk above judged a write, and the p2m must allow the read too.
             if !rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW) {
-                self.vcpu.cache.allow(gla, half(rights));
+                self.vcpu.cache.allow(gla, Part::of(rights));
             }
             return Check::Pass;
         }
@@ -158,7 +155,11 @@ impl Miss<'_> {
 
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
         let access = Judged { rights, user: self.view.privilege() == 3, alignment_check: self.view.alignment_check() };
-        let mode = *self.mode.get_or_insert_with(paging_mode);
+        let mode = *self.mode.get_or_insert_with(|| {
+            let mode = paging_mode();
+            self.vcpu.walks(mode);
+            mode
+        });
         mode.translate(self.hypervisor.memory(), gla, access)
     }
 

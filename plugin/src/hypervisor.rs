@@ -1,15 +1,16 @@
 //! The hypervisor's part: owns the engine, hands it what happens, carries out its effects.
 
 use crate::arguments::{Arguments, Gate};
+use crate::explain;
 use crate::memory::Memory;
 use crate::park::Vcpu;
 use crate::qemu::ViewCheck;
-use crate::stopped::{Fault, Stopped, Toucher};
+use crate::stopped::{Fault, Look, Stopped, Toucher};
 use mem_event::message::{Info, Notice, Standing};
 use mem_event::page::RingPage;
 use mem_event::trace::{Header, Writer};
 use mem_event::{
-    Access, AccessSource, AccessType, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
+    Access, AccessType, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
@@ -112,6 +113,11 @@ impl Hypervisor {
         &self.memory
     }
 
+    /// QEMU flushed its blocks: no vCPU runs one, and no recipe is current.
+    pub fn forget_recipes(&self) {
+        self.vcpus.iter().for_each(|vcpu| vcpu.cache.is_checking_nothing());
+    }
+
     /// Whether memory instructions are checked.
     pub fn has_callback_gate(&self) -> bool {
         self.gate == Gate::Callback
@@ -149,8 +155,10 @@ impl Hypervisor {
     pub fn fault(&self, address: u64, write: bool, thread: i32) {
         let Some(gfn) = self.memory.frame_at(address) else { return };
         let toucher = self.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
+        let fault = Fault { gfn, offset: (address & 0xfff) as u16, write };
+        let access = explain::access(self, toucher, fault);
         let mut engine = self.engine();
-        engine.stopped.add(toucher, Fault { gfn, offset: (address & 0xfff) as u16, write });
+        engine.stopped.add(toucher, fault, access);
         engine.settle(self);
     }
 
@@ -360,9 +368,12 @@ impl Hypervisor {
         }
     }
 
-    /// QEMU ends.
+    /// QEMU ends: so does the trace, in order.
     pub fn end(&self) {
-        self.flush_trace();
+        let trace = self.engine().trace.take();
+        if let Some(Err(why)) = trace.map(Writer::finish) {
+            eprintln!("mem-event: the trace is not complete: {why}");
+        }
     }
 }
 
@@ -390,23 +401,15 @@ impl Engine {
         loop {
             if let Some(failure) = self.failures.pop() {
                 let _ = self.step(host, failure);
-            } else if let Some((toucher, fault)) = self.stopped.next_to_look() {
-                self.look_again(host, toucher, fault);
+            } else if let Some(look) = self.stopped.next_to_look() {
+                self.look_again(host, look);
             } else {
                 return;
             }
         }
     }
 
-    fn look_again(&mut self, host: &Hypervisor, toucher: Toucher, fault: Fault) {
-        let access = Access {
-            gfn: fault.gfn,
-            offset: fault.offset,
-            gla: None,
-            rights: if fault.write { Rights::W } else { Rights::R },
-            source: AccessSource::PageWalk,
-            rip: 0,
-        };
+    fn look_again(&mut self, host: &Hypervisor, Look { toucher, fault, access }: Look) {
         let outcome = match toucher {
             Toucher::Vcpu(vcpu) => self.step(host, Input::Access { vcpu, access }),
             Toucher::Foreign => self.step(host, Input::Foreign { access }),

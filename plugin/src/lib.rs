@@ -11,6 +11,7 @@
 //! | `qemu` | everything that touches QEMU (unsafe): callbacks, shims, leaving a block, the direct view of registers |
 //! | `decode`, `recipe`, `quick`, `registers` | which memory an instruction will touch |
 //! | `gate`, `cache`, `walk` | whether it may |
+//! | `explain` | what a vCPU was doing that the host's MMU stopped |
 //! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client` | the control socket, event channels, faults |
@@ -21,6 +22,7 @@ pub mod cache;
 mod checkpoint;
 mod client;
 pub mod decode;
+mod explain;
 mod gate;
 mod hypervisor;
 pub mod machine;

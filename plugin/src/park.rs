@@ -1,9 +1,11 @@
 //! Where a stopped vCPU waits: spinning for a moment, then asleep, then out of its block and back.
 
 use crate::cache::PageCache;
+use crate::walk::PagingMode;
 use mem_event::VcpuId;
 use rustix::thread::futex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// What a vCPU does after a callback.
@@ -36,6 +38,8 @@ pub struct Vcpu {
     event: Word,
     /// What it waits on at a checkpoint.
     pub checkpoint: Word,
+    /// How it walked page tables last.
+    mode: Mutex<PagingMode>,
     /// Whether it has reached a checkpoint and not gone on yet; it may leave its block in between.
     arrived: AtomicBool,
 }
@@ -86,8 +90,19 @@ impl Vcpu {
             thread: AtomicI32::new(0),
             event: Word::default(),
             checkpoint: Word::default(),
+            mode: Mutex::default(),
             arrived: AtomicBool::new(false),
         })
+    }
+
+    /// How it walked page tables last: after a change of them its next access is a miss, which says so here.
+    pub fn paging_mode(&self) -> PagingMode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It walks page tables so.
+    pub fn walks(&self, mode: PagingMode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
     }
 
     /// Whether it stands at a checkpoint.

@@ -12,9 +12,9 @@ mod view;
 
 pub use leave::can_leave;
 use leave::cpu_of;
-pub use view::{PLACES, View, ViewCheck, code_size, sample};
+pub use view::{PLACES, View, ViewCheck, code_size, sample, view_of};
 
-use crate::cache::Half;
+use crate::cache::{PageCache, Part};
 use crate::gate::QuickRecipe;
 use crate::quick::Shape;
 use crate::recipe::Recipe;
@@ -171,8 +171,8 @@ impl Instruction<'_> {
     }
 
     /// The same for a recipe that has a quick form, after a check of its shape in place.
-    pub fn call_before_quick(&self, recipe: &'static QuickRecipe, shape: Shape, half: Half) {
-        self.register(shim::before_quick(shape, half), std::ptr::from_ref(recipe).cast_mut().cast());
+    pub fn call_before_quick(&self, recipe: &'static QuickRecipe, shape: Shape, part: Part) {
+        self.register(shim::before_quick(shape, part), std::ptr::from_ref(recipe).cast_mut().cast());
     }
 
     /// Before each execution, the guest's checkpoint is reported.
@@ -191,6 +191,18 @@ impl Instruction<'_> {
                 data,
             );
         }
+    }
+}
+
+/// The recipe whose check ran last on the vCPU of this cache. Only while the vCPU is stopped in the middle of a block, where
+/// QEMU cannot flush its blocks and free the recipe.
+pub fn current_recipe(cache: &PageCache) -> Option<&Recipe> {
+    match cache.current() {
+        0 => None,
+        // SAFETY: stored by `PageCache::is_checking` from a reference to a recipe that lives until the next flush.
+        odd if odd & 1 != 0 => Some(unsafe { &*((odd & !1) as *const Recipe) }),
+        // SAFETY: stored by a quick check, whose data is a quick recipe that lives until the next flush.
+        quick => Some(unsafe { &(*(quick as *const QuickRecipe)).recipe }),
     }
 }
 

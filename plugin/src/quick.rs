@@ -1,12 +1,11 @@
 //! The quick form of a recipe: one memory operand of 64-bit code in one of six shapes.
 //!
-//! Nine in ten memory instructions are of this form. Each shape and each half of the page cache has a check of its own, a few
+//! Nine in ten memory instructions are of this form. Each shape and each part of the page cache has a check of its own, a few
 //! machine instructions in `qemu::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
-use crate::cache::Half;
+use crate::cache::Part;
 use crate::recipe::{Extra, NONE, Operand, Recipe};
 use crate::registers::CodeSize;
-use mem_event::Rights;
 
 /// Which parts an address has, besides the displacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +52,8 @@ pub struct Quick {
 }
 
 impl Quick {
-    /// The quick form, if the recipe has one, with its shape and its half of the cache.
-    pub fn of(recipe: &Recipe, places: &Places) -> Option<(Quick, Shape, Half)> {
+    /// The quick form, if the recipe has one, with its shape and its part of the cache.
+    pub fn of(recipe: &Recipe, places: &Places) -> Option<(Quick, Shape, Part)> {
         let [operand] = &recipe.operands[..] else { return None };
         let plain = recipe.code == CodeSize::Bits64 && recipe.repeat.is_none() && !recipe.flushes;
         if !plain || operand.offset_mask != u64::MAX {
@@ -70,7 +69,7 @@ impl Quick {
             segment: places.segment_bases.get(usize::from(operand.segment)).copied().unwrap_or(0),
             scale: operand.scale & 3,
         };
-        Some((quick, shape, half(operand)))
+        Some((quick, shape, Part::of(operand.rights)))
     }
 }
 
@@ -85,8 +84,4 @@ fn shape(operand: &Operand) -> Option<Shape> {
         (Extra::Plain, true, true, false) => Some(Shape::SegmentBase),
         _ => None,
     }
-}
-
-fn half(operand: &Operand) -> Half {
-    if operand.rights.contains(Rights::W) { Half::Write } else { Half::Read }
 }

@@ -80,6 +80,30 @@ pub struct Recipe {
     pub operands: Box<[Operand]>,
 }
 
+impl Recipe {
+    /// The fetch of code at an offset of the page that runs, `bytes` long.
+    pub fn fetch(page_offset: u16, first: u16, bytes: u16, code: CodeSize) -> Recipe {
+        let operand = Operand {
+            displacement: u64::from(first),
+            size: bytes,
+            base: NONE,
+            index: NONE,
+            scale: 0,
+            segment: NONE,
+            extra: Extra::PageRelative,
+            offset_mask: u64::MAX,
+            linear_mask: linear_mask(code),
+            rights: Rights::X,
+        };
+        Recipe { page_offset, code, flushes: false, repeat: None, operands: [operand].into() }
+    }
+}
+
+/// Linear addresses have 32 bits outside of long mode.
+pub fn linear_mask(code: CodeSize) -> u64 {
+    if code == CodeSize::Bits64 { u64::MAX } else { u64::from(u32::MAX) }
+}
+
 /// What one operand will touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Touch {

@@ -3,7 +3,7 @@
 //! The kernel lets threads go by page. So a page is put back only when each vCPU stopped on it has its answer; until then the
 //! others wait with it.
 
-use mem_event::{Gfn, VcpuId};
+use mem_event::{Access, Gfn, VcpuId};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Who touched a page.
@@ -26,12 +26,23 @@ pub struct Fault {
     pub write: bool,
 }
 
+/// Somebody who asks the engine, for the first time or again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Who.
+    pub toucher: Toucher,
+    /// What the kernel said.
+    pub fault: Fault,
+    /// What the engine is asked.
+    pub access: Access,
+}
+
 /// All who are stopped, and who of them must look again.
 #[derive(Debug, Default)]
 pub struct Stopped {
-    vcpus: BTreeMap<VcpuId, Fault>,
-    foreign: Vec<Fault>,
-    looking: VecDeque<(Toucher, Fault)>,
+    vcpus: BTreeMap<VcpuId, Look>,
+    foreign: Vec<Look>,
+    looking: VecDeque<Look>,
     minor: bool,
     missing: bool,
 }
@@ -49,34 +60,35 @@ impl Stopped {
     }
 
     /// Somebody stopped, and is to look for the first time.
-    pub fn add(&mut self, toucher: Toucher, fault: Fault) {
+    pub fn add(&mut self, toucher: Toucher, fault: Fault, access: Access) {
+        let look = Look { toucher, fault, access };
         match toucher {
             Toucher::Vcpu(vcpu) => {
-                self.vcpus.insert(vcpu, fault);
+                self.vcpus.insert(vcpu, look);
             }
-            Toucher::Foreign => self.foreign.push(fault),
+            Toucher::Foreign => self.foreign.push(look),
         }
-        self.looking.push_back((toucher, fault));
+        self.looking.push_back(look);
     }
 
     /// A vCPU was woken; says whether it is one of these, which then looks again.
     pub fn wake(&mut self, vcpu: VcpuId) -> bool {
-        let Some(fault) = self.vcpus.get(&vcpu) else { return false };
-        self.looking.push_back((Toucher::Vcpu(vcpu), *fault));
+        let Some(look) = self.vcpus.get(&vcpu) else { return false };
+        self.looking.push_back(*look);
         true
     }
 
     /// Foreign touchers that were told to retry look again.
     pub fn wake_foreign(&mut self) {
-        for fault in &self.foreign {
-            if !self.looking.contains(&(Toucher::Foreign, *fault)) {
-                self.looking.push_back((Toucher::Foreign, *fault));
+        for look in &self.foreign {
+            if !self.looking.contains(look) {
+                self.looking.push_back(*look);
             }
         }
     }
 
     /// The next who looks again.
-    pub fn next_to_look(&mut self) -> Option<(Toucher, Fault)> {
+    pub fn next_to_look(&mut self) -> Option<Look> {
         self.looking.pop_front()
     }
 
@@ -86,7 +98,7 @@ impl Stopped {
             Toucher::Vcpu(vcpu) => {
                 self.vcpus.remove(&vcpu);
             }
-            Toucher::Foreign => self.foreign.retain(|other| *other != fault),
+            Toucher::Foreign => self.foreign.retain(|other| other.fault != fault),
         }
         !self.is_touched(fault.gfn)
     }
@@ -98,6 +110,6 @@ impl Stopped {
 
     /// Whether anybody is stopped on the frame.
     pub fn is_touched(&self, gfn: Gfn) -> bool {
-        self.vcpus.values().chain(&self.foreign).any(|fault| fault.gfn == gfn)
+        self.vcpus.values().chain(&self.foreign).any(|look| look.fault.gfn == gfn)
     }
 }

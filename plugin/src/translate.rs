@@ -3,9 +3,11 @@
 use crate::decode::{self, Decoded, InstructionReader};
 use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
-use crate::qemu::{Block, PLACES, ViewCheck};
+use crate::qemu::{Block, Instruction, PLACES, ViewCheck};
 use crate::quick::Quick;
+use crate::recipe::Recipe;
 use crate::recipes;
+use crate::registers::CodeSize;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -30,29 +32,51 @@ pub fn translated(block: &Block) {
     }
     let code = crate::gate::code_size(VCPU.get());
     let mut buffer = [0; 16];
-    for instruction in block.instructions() {
+    for (number, instruction) in block.instructions().enumerate() {
         let bytes = instruction.bytes(&mut buffer);
+        if gate {
+            for fetch in fetches(instruction.address(), bytes.len(), number == 0, code) {
+                call_before(&instruction, fetch);
+            }
+        }
         if hypervisor.has_checkpoints() && decode::is_checkpoint(bytes) {
             instruction.call_checkpoint();
         } else if gate {
             let decoded = READER.with_borrow_mut(|reader| reader.read(bytes, instruction.address(), code));
             match decoded {
                 Decoded::Nothing => {}
-                Decoded::Touches(recipe) => match Quick::of(&recipe, &PLACES) {
-                    Some((quick, shape, half)) => {
-                        let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
-                        instruction.call_before_quick(recipe, shape, half);
-                    }
-                    None => instruction.call_before(recipes::OTHERS.keep(recipe)),
-                },
+                Decoded::Touches(recipe) => call_before(&instruction, recipe),
                 Decoded::Unforeseen(name) => note_unforeseen(name),
             }
         }
     }
 }
 
+/// The fetches that are checked before an instruction: a block's page where it begins, since all its instructions begin there,
+/// and the next page before the one instruction that reaches into it.
+fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl Iterator<Item = Recipe> {
+    let offset = (address & 0xfff) as u16;
+    let beyond = usize::from(offset) + length > 0x1000;
+    let first = begins.then(|| Recipe::fetch(offset, offset, 1, code));
+    let next = beyond.then(|| Recipe::fetch(offset, 0x1000, 1, code));
+    first.into_iter().chain(next)
+}
+
+fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
+    match Quick::of(&recipe, &PLACES) {
+        Some((quick, shape, part)) => {
+            let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
+            instruction.call_before_quick(recipe, shape, part);
+        }
+        None => instruction.call_before(recipes::OTHERS.keep(recipe)),
+    }
+}
+
 /// QEMU dropped all its blocks; no recipe is in use.
 pub fn flushed() {
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.forget_recipes();
+    }
     recipes::QUICK.free();
     recipes::OTHERS.free();
 }

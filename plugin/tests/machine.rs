@@ -1,10 +1,10 @@
 //! How the machine lays out its memory, and the page cache.
 
-use mem_event::Gfn;
+use mem_event::{Access, AccessSource, Gfn, Rights, VcpuId};
 use mem_event_plugin::arguments::{Arguments, Gate};
 use mem_event_plugin::cache::{
     self,
-    Half::{Read, Write},
+    Part::{Read, Write},
 };
 use mem_event_plugin::machine::MemoryMap;
 use mem_event_plugin::stopped::{Fault, Stopped, Toucher};
@@ -79,9 +79,11 @@ fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
 fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
     let mut stopped = Stopped::default();
     let fault = Fault { gfn: Gfn(7), offset: 0, write: false };
-    let (first, second) = (Toucher::Vcpu(mem_event::VcpuId(0)), Toucher::Vcpu(mem_event::VcpuId(1)));
-    stopped.add(first, fault);
-    stopped.add(second, Fault { write: true, ..fault });
+    let access =
+        Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
+    let (first, second) = (Toucher::Vcpu(VcpuId(0)), Toucher::Vcpu(VcpuId(1)));
+    stopped.add(first, fault, access);
+    stopped.add(second, Fault { write: true, ..fault }, access);
     assert!(!stopped.remove(first, fault));
     assert!(stopped.is_touched(Gfn(7)));
     assert!(stopped.remove(second, Fault { write: true, ..fault }));

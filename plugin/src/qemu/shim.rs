@@ -6,7 +6,7 @@
 
 use super::leave;
 use super::view::View;
-use crate::cache::{self, Half, PageCache};
+use crate::cache::{self, PageCache, Part};
 use crate::gate::QuickRecipe;
 use crate::quick::{Quick, Shape};
 use crate::recipe::Recipe;
@@ -67,17 +67,13 @@ shim!(
     check_view_shim => safe_check_view; {}
 );
 
-/// The two quick checks of a shape. `data` is a quick recipe; the shape's instructions leave the linear address in RDX, using
-/// RAX, RCX and R8, with the CPU state in RBP.
+/// One quick check. `data` is a quick recipe; the shape's instructions leave the linear address in RDX, using RAX, RCX and R8,
+/// with the CPU state in RBP.
 ///
 /// The slot is the first byte's page, the tag must be the last byte's: an operand that reaches into the next page never matches.
 /// On x86 the loads of tag and key are as good as acquire loads.
-macro_rules! quick_check {
-    ($read:ident, $write:ident, { $($operand:tt)* }, $($address:literal,)*) => {
-        quick_check!(@half $read, PageCache::READ_OFFSET, { $($operand)* }, $($address,)*);
-        quick_check!(@half $write, PageCache::WRITE_OFFSET, { $($operand)* }, $($address,)*);
-    };
-    (@half $name:ident, $half:expr, { $($operand:tt)* }, $($address:literal,)*) => {
+macro_rules! quick_check_of {
+    ($name:ident, $part:expr, { $($operand:tt)* }, $($address:literal,)*) => {
         shim!(
             /// Before an instruction with one plain memory operand.
             $name => safe_before_quick;
@@ -91,7 +87,8 @@ macro_rules! quick_check {
             "lea r8, [rip + {caches}]",
             "add rax, r8",
             "xor rcx, [rax + {key}]",
-            "cmp rcx, [rax + rdx * 8 + {half}]",
+            "mov [rax + {current}], rsi",
+            "cmp rcx, [rax + rdx * 8 + {part}]",
             "jne 2f",
             "ret",
             {
@@ -100,10 +97,19 @@ macro_rules! quick_check {
                 size = const size_of::<PageCache>(),
                 caches = sym cache::CACHES,
                 key = const PageCache::KEY_OFFSET,
-                half = const $half,
+                current = const PageCache::CURRENT_OFFSET,
+                part = const $part,
                 $($operand)*
             }
         );
+    };
+}
+
+/// The quick checks of a shape, for reads and for writes.
+macro_rules! quick_check {
+    ($read:ident, $write:ident, { $($operand:tt)* }, $($address:literal,)*) => {
+        quick_check_of!($read, PageCache::READ_OFFSET, { $($operand)* }, $($address,)*);
+        quick_check_of!($write, PageCache::WRITE_OFFSET, { $($operand)* }, $($address,)*);
     };
 }
 
@@ -153,6 +159,14 @@ quick_check!(
     "and rdx, -4096",
     "add rdx, rax",
 );
+quick_check_of!(
+    fetch, PageCache::EXECUTE_OFFSET,
+    { displacement = const offset_of!(Quick, displacement), rip = const super::view::INSTRUCTION_POINTER, },
+    "mov rdx, [rbp + {rip}]",
+    "movsxd rax, dword ptr [rsi + {displacement}]",
+    "and rdx, -4096",
+    "add rdx, rax",
+);
 quick_check!(
     segment_read, segment_write,
     { displacement = const offset_of!(Quick, displacement), segment = const offset_of!(Quick, segment), },
@@ -181,8 +195,8 @@ pub(super) const BEFORE_ACCESS: Shim = before_access_shim;
 pub(super) const CHECKPOINT: Shim = checkpoint_shim;
 pub(super) const CHECK_VIEW: Shim = check_view_shim;
 
-/// The check for a shape and a half.
-pub(super) fn before_quick(shape: Shape, half: Half) -> Shim {
+/// The check for a shape and a part; the only fetches are relative to the code's page.
+pub(super) fn before_quick(shape: Shape, part: Part) -> Shim {
     let (read, write): (Shim, Shim) = match shape {
         Shape::Base => (base_read, base_write),
         Shape::BaseIndex => (base_index_read, base_index_write),
@@ -191,9 +205,10 @@ pub(super) fn before_quick(shape: Shape, half: Half) -> Shim {
         Shape::Segment => (segment_read, segment_write),
         Shape::SegmentBase => (segment_base_read, segment_base_write),
     };
-    match half {
-        Half::Read => read,
-        Half::Write => write,
+    match part {
+        Part::Read => read,
+        Part::Write => write,
+        Part::Execute => fetch,
     }
 }
 

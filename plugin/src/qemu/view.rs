@@ -78,6 +78,11 @@ impl View {
         self.u32_at(offset::SEGMENTS + usize::from(number) * offset::SEGMENT_SIZE)
     }
 
+    /// The linear address of the instruction pointer; right between blocks.
+    pub fn linear_instruction_pointer(&self) -> u64 {
+        self.instruction_pointer()
+    }
+
     /// How wide the code is that runs.
     pub fn code_size(&self) -> CodeSize {
         let flags = self.flags();
@@ -157,14 +162,19 @@ impl ViewCheck {
 
 /// How wide the code is that this vCPU is about to have translated. A vCPU that never ran is in real mode.
 pub fn code_size(vcpu: u32) -> CodeSize {
+    view_of(vcpu).map_or(CodeSize::Bits16, |view| view.code_size())
+}
+
+/// The state of a vCPU that runs in this thread or is stopped, where it is known already.
+pub fn view_of(vcpu: u32) -> Option<View> {
     let seen = SEEN.get(vcpu as usize).map_or(std::ptr::null_mut(), |seen| seen.load(Ordering::Relaxed));
     if !seen.is_null() {
-        return View(seen).code_size();
+        return Some(View(seen));
     }
     match (STATE_IN_CPU.load(Ordering::Acquire), cpu_of(vcpu)) {
-        (0, _) | (_, None) => CodeSize::Bits16,
+        (0, _) | (_, None) => None,
         // SAFETY: the distance from a vCPU's start to its CPU state is the same for all vCPUs of a machine (one type).
-        (distance, Some(cpu)) => View(unsafe { cpu.0.cast::<u8>().add(distance) }).code_size(),
+        (distance, Some(cpu)) => Some(View(unsafe { cpu.0.cast::<u8>().add(distance) })),
     }
 }
 

@@ -1,0 +1,114 @@
+//! What a vCPU was doing when the host's MMU stopped it on a page.
+//!
+//! The memory instruction whose check ran last, with the registers as they stand (QEMU writes them back before every access to
+//! guest memory), explains most touches to the byte: its operand's linear address, walked through the guest's tables, gives
+//! the touched address. Else the page may be the one that the vCPU fetches code from, which QEMU reads when it translates.
+//! What neither explains is the processor's own doing: the walk of page tables, accessed and dirty bits, an interrupt's frame,
+//! a descriptor. It is reported without a linear address.
+
+use crate::hypervisor::Hypervisor;
+use crate::park::Vcpu;
+use crate::qemu::{self, View};
+use crate::recipe::{Recipe, Touch};
+use crate::stopped::{Fault, Toucher};
+use crate::walk::{Judged, PagingMode, Tables};
+use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
+
+/// What to ask the engine for this touch.
+pub fn access(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Access {
+    let unexplained = Access {
+        gfn: fault.gfn,
+        offset: fault.offset,
+        gla: None,
+        rights: if fault.write { Rights::W } else { Rights::R },
+        source: AccessSource::PageWalk,
+        rip: 0,
+    };
+    let Toucher::Vcpu(id) = toucher else { return unexplained };
+    if !hypervisor.has_callback_gate() {
+        return unexplained;
+    }
+    let explained = hypervisor
+        .vcpu(id.0)
+        .zip(qemu::view_of(id.0))
+        .and_then(|(vcpu, view)| Explainer { hypervisor, mode: vcpu.paging_mode(), view, fault }.explain(vcpu));
+    explained.unwrap_or(unexplained)
+}
+
+struct Explainer<'a> {
+    hypervisor: &'a Hypervisor,
+    mode: PagingMode,
+    view: View,
+    fault: Fault,
+}
+
+impl Explainer<'_> {
+    fn explain(&self, vcpu: &Vcpu) -> Option<Access> {
+        self.by_operand(qemu::current_recipe(vcpu.cache)?).or_else(|| self.by_fetch())
+    }
+
+    /// An operand of the instruction that is about to run covers the touched byte.
+    fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
+        let fault = self.fault;
+        (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0)).find_map(|touch| {
+            let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
+            let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());
+            let gla = touch.gla.wrapping_add(into(touch.gla));
+            let reaches = covers && self.reaches(gla);
+            reaches.then(|| self.on_page(recipe, touch, gla))
+        })
+    }
+
+    /// The event as the check before the instruction would have made it: where the operand begins on this page.
+    fn on_page(&self, recipe: &Recipe, touch: Touch, gla: u64) -> Access {
+        let begins = if touch.gla >> 12 == gla >> 12 { touch.gla } else { gla & !0xfff };
+        Access {
+            gfn: self.fault.gfn,
+            offset: (begins & 0xfff) as u16,
+            gla: Some(Gla(begins)),
+            rights: touch.rights,
+            source: AccessSource::Instruction,
+            rip: recipe.rip(&self.view),
+        }
+    }
+
+    /// QEMU reads the code that the vCPU goes on with.
+    fn by_fetch(&self) -> Option<Access> {
+        if self.fault.write {
+            return None;
+        }
+        let rip = self.view.linear_instruction_pointer();
+        let next = (rip & !0xfff).wrapping_add(0x1000);
+        let gla = [rip, next].into_iter().find(|gla| self.reaches(*gla))?;
+        Some(Access {
+            gfn: self.fault.gfn,
+            offset: (gla & 0xfff) as u16,
+            gla: Some(Gla(gla)),
+            rights: Rights::X,
+            source: AccessSource::Instruction,
+            rip,
+        })
+    }
+
+    fn wanted(&self) -> Rights {
+        if self.fault.write { Rights::W } else { Rights::R }
+    }
+
+    /// Whether the guest's tables lead this address to the touched frame. What the tables allow was judged before, or will be.
+    fn reaches(&self, gla: u64) -> bool {
+        let anything = Judged { rights: Rights::NONE, user: false, alignment_check: true };
+        self.mode.translate(&FileTables(self.hypervisor), gla, anything).is_ok_and(|gpa| gpa.gfn() == self.fault.gfn)
+    }
+}
+
+/// Page tables read through the memory file: the service thread must not touch QEMU's mapping, where it would stop itself.
+struct FileTables<'a>(&'a Hypervisor);
+
+impl Tables for FileTables<'_> {
+    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let part = bytes.get_mut(..usize::from(size))?;
+        self.0.memory().read(address.gfn(), address.offset(), part).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}
