@@ -280,6 +280,7 @@ impl Domain {
     /// A foreign caller must come back.
     pub(crate) fn retry(&mut self, errno: Errno) -> Outcome {
         self.foreign_waits = true;
+        self.room = false;
         Outcome::Retry(errno)
     }
 }

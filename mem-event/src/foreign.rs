@@ -19,12 +19,14 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        match self.p2m_type(access.gfn) {
+        let outcome = match self.p2m_type(access.gfn) {
             kind if kind.is_paging() => self.populate_foreign(access.gfn, effects),
             P2mType::PopulateOnDemand | P2mType::Invalid => self.first_touch_foreign(access.gfn, effects),
             P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare_foreign(access.gfn, effects),
             _ => Outcome::Proceed,
-        }
+        };
+        self.end_step(effects);
+        outcome
     }
 
     fn first_touch_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {

@@ -95,14 +95,14 @@ impl Domain {
             }
             _ => {}
         }
-        self.take_responses(ring, effects);
-        let has_consumer = self.channel(ring).has_consumer();
-        if drain && has_consumer {
+        if drain && self.channel(ring).has_consumer() {
             self.channel(ring).drain();
             self.revoke_grants(ring);
         }
+        self.take_responses(ring, effects);
         let account = &self.channel(ring).account;
-        if !(drain && account.standing == Standing::Draining && !account.outstanding.is_empty()) {
+        let waits = drain && account.standing == Standing::Draining && !account.outstanding.is_empty();
+        if account.standing != Standing::Absent && !waits {
             self.end_ring(ring, effects);
         }
         Outcome::Proceed
@@ -145,11 +145,17 @@ impl Domain {
 
     /// `Input::ConsumerLost`. What it answered before it went counts; what it did not answer waits for a successor.
     pub(crate) fn consumer_lost(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
+        let was = self.channel(ring).account.standing.clone();
+        if was == Standing::Live {
+            // From here on no slot is handed over: nobody gives his place up for one that he could not use.
+            self.channel(ring).account.standing = Standing::Lost;
+        }
         self.take_responses(ring, effects);
         match self.channel(ring).account.standing {
-            Standing::Absent | Standing::Lost => {}
             Standing::Draining => self.end_ring(ring, effects),
-            Standing::Live | Standing::Broken(_) => self.bereave(ring, Standing::Lost, effects),
+            Standing::Lost if was == Standing::Lost => {}
+            Standing::Absent => {}
+            _ => self.bereave(ring, Standing::Lost, effects),
         }
         self.end_step(effects);
         Outcome::Proceed

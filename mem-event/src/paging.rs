@@ -146,7 +146,7 @@ impl Domain {
     pub(crate) fn fill_failed(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
         let entry = self.p2m.get(gfn);
         let kind = match entry.kind {
-            P2mType::RamPagingIn if entry.held => P2mType::RamPagingIn,
+            P2mType::RamPagingIn if entry.held && entry.pins == 0 => P2mType::RamPagingIn,
             P2mType::RamRw if entry.held && entry.pins == 0 => P2mType::RamPaged,
             other => return Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {other:?}, no content was due")),
         };

@@ -67,6 +67,8 @@ impl Domain {
         let entry = self.p2m.get(gfn);
         let access = if entry.chosen { entry.access } else { self.default_access };
         self.p2m.set(gfn, Entry { kind: P2mType::RamRw, held: true, access, ..entry });
+        // A foreign caller may have waited for this very frame.
+        self.room = true;
         effects.list.push(Effect::Zero(gfn));
     }
 

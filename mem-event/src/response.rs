@@ -33,7 +33,12 @@ impl Domain {
     pub(crate) fn take_responses(&mut self, ring: Ring, effects: &mut Effects) {
         if let Err(why) = self.channels[ring.index()].look(&mut effects.taken) {
             effects.list.push(Effect::Broken(ring, why.clone()));
-            self.bereave(ring, Standing::Broken(why), effects);
+            if self.channel(ring).account.standing == Standing::Draining {
+                // It was about to end, and no answer that could be believed will come.
+                self.end_ring(ring, effects);
+            } else {
+                self.bereave(ring, Standing::Broken(why), effects);
+            }
             return;
         }
         while let Some(answer) = self.channels[ring.index()].take(effects) {

@@ -119,6 +119,7 @@ impl Domain {
         let copy = self.shares.leave(gfn);
         let entry = self.p2m.get(gfn);
         self.p2m.set(gfn, Entry { kind: P2mType::RamRw, ..entry });
+        self.room = true;
         effects.list.push(Effect::Unshare { gfn, copy });
     }
 
