@@ -1,0 +1,992 @@
+//! The engine once more, plain and slow: no counters that could drift, no queues that could lose somebody. What the engine keeps is
+//! computed here from scratch at each step: who waits longest is a search, how many slots are free is a count.
+
+#![allow(clippy::cast_possible_truncation, reason = "the games are small")]
+
+use mem_event::{
+    Access, AccessType, Control, CpuEvent, CpuEventKind, Effect, Errno, Flags, Gfn, Gla, Input, MonitorMode,
+    NoConsumer, Outcome, P2mType, Reason, Request, Response, Rights, Ring, VcpuId, WaitReason,
+};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Runs,
+    Answer(Ring),
+    Queue(Ring),
+    Frame,
+}
+
+#[derive(Clone, Debug)]
+pub struct Vcpu {
+    pub wait: Wait,
+    /// When it began to wait.
+    since: u64,
+    slot: Option<Ring>,
+    frame: bool,
+    stepping: bool,
+    reported: Option<CpuEvent>,
+    answered: Option<CpuEvent>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    pub kind: P2mType,
+    pub access: AccessType,
+    pub held: bool,
+    chosen: bool,
+    pins: u8,
+    group: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Absent,
+    Live,
+    Draining,
+    Lost,
+    Broken,
+}
+
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub standing: Standing,
+    pub slots: usize,
+    pub policy: NoConsumer,
+    pub due: Vec<Request>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reference {
+    pub vcpus: Vec<Vcpu>,
+    pub frames: Vec<Frame>,
+    pub channels: [Channel; 3],
+    pub budget: u64,
+    default: AccessType,
+    modes: BTreeMap<u8, (MonitorMode, bool)>,
+    groups: u64,
+    clock: u64,
+    pub dead: bool,
+    /// What the step brought about, without slots and sentences.
+    pub effects: Vec<Effect>,
+}
+
+type Done = Result<(), Outcome>;
+
+fn refused(errno: Errno) -> Outcome {
+    Outcome::Refused(errno, String::new())
+}
+
+impl Reference {
+    pub fn new(vcpus: u32, frames: usize) -> Reference {
+        let vcpu = Vcpu {
+            wait: Wait::Runs,
+            since: 0,
+            slot: None,
+            frame: false,
+            stepping: false,
+            reported: None,
+            answered: None,
+        };
+        let frame =
+            Frame { kind: P2mType::RamRw, access: AccessType::Rwx, held: true, chosen: false, pins: 0, group: 0 };
+        let channel = Channel { standing: Standing::Absent, slots: 0, policy: NoConsumer::Wait, due: Vec::new() };
+        Reference {
+            vcpus: vec![vcpu; vcpus as usize],
+            frames: vec![frame; frames],
+            channels: [channel.clone(), channel.clone(), channel],
+            budget: u64::MAX,
+            default: AccessType::Rwx,
+            modes: BTreeMap::new(),
+            groups: 0,
+            clock: 0,
+            dead: false,
+            effects: Vec::new(),
+        }
+    }
+
+    /// One step. `posted` are the responses on the ring that the step may look at; `broken`: its index cannot be.
+    pub fn step(&mut self, input: &Input, posted: &[Response], broken: bool) -> Outcome {
+        self.effects.clear();
+        self.clock += 1;
+        let outcome = match input {
+            Input::Access { vcpu, access } => self.as_vcpu(*vcpu, |it, v| it.look(v, access)),
+            Input::CpuEvent { vcpu, event } => self.as_vcpu(*vcpu, |it, v| it.report(v, event)),
+            Input::Balloon { vcpu, gfn } => self.as_vcpu(*vcpu, |it, v| it.balloon(v, *gfn)),
+            Input::Foreign { access } => self.foreign(access),
+            Input::Kick { ring } => self.kick(*ring, posted, broken),
+            Input::Control(control) => self.control(control, posted, broken),
+            Input::Unpopulated { first, count } => self.unpopulated(first.0, *count),
+            Input::FillFailed { gfn } => self.fill_failed(*gfn),
+            Input::ConsumerLost { ring } => self.lost(*ring, posted, broken),
+            Input::Abandon { vcpu } => self.abandon(*vcpu),
+            Input::Destroy => unreachable!("not part of the game"),
+        };
+        self.grant();
+        outcome
+    }
+
+    fn channel(&mut self, ring: Ring) -> &mut Channel {
+        &mut self.channels[ring.index()]
+    }
+
+    pub fn live(&self, ring: Ring) -> bool {
+        self.channels[ring.index()].standing == Standing::Live
+    }
+
+    pub fn free(&self, ring: Ring) -> usize {
+        let channel = &self.channels[ring.index()];
+        channel.slots - channel.due.len() - self.vcpus.iter().filter(|it| it.slot == Some(ring)).count()
+    }
+
+    pub fn resident(&self) -> u64 {
+        let mut groups: Vec<u64> = self.frames.iter().map(|frame| frame.group).filter(|group| *group != 0).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        let own = self.frames.iter().filter(|frame| frame.held && frame.group == 0).count();
+        (own + groups.len()) as u64
+    }
+
+    pub fn paged(&self) -> u64 {
+        self.frames.iter().filter(|frame| frame.kind.is_paging() && !frame.held).count() as u64
+    }
+
+    fn spare(&self) -> u64 {
+        let promised = self.vcpus.iter().filter(|it| it.frame).count() as u64;
+        self.budget.saturating_sub(self.resident() + promised)
+    }
+
+    fn frame(&mut self, gfn: Gfn) -> Option<&mut Frame> {
+        self.frames.get_mut(usize::try_from(gfn.0).ok()?)
+    }
+
+    /// Whoever waits longest gets what there is.
+    fn grant(&mut self) {
+        for ring in Ring::ALL {
+            while self.live(ring) && self.free(ring) > 0 {
+                let Some(it) = self.oldest(Wait::Queue(ring)) else { break };
+                it.wait = Wait::Runs;
+                it.slot = Some(ring);
+            }
+        }
+        while self.spare() > 0 {
+            let Some(it) = self.oldest(Wait::Frame) else { break };
+            it.wait = Wait::Runs;
+            it.frame = true;
+        }
+    }
+
+    fn oldest(&mut self, wait: Wait) -> Option<&mut Vcpu> {
+        let waiting = self.vcpus.iter().enumerate().filter(|(_, it)| it.wait == wait);
+        let (at, _) = waiting.min_by_key(|(_, it)| it.since)?;
+        self.effects.push(Effect::Wake(VcpuId(u32::try_from(at).ok()?)));
+        self.vcpus.get_mut(at)
+    }
+
+    fn wake_where(&mut self, which: impl Fn(&Vcpu) -> bool) {
+        for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+            if it.wait != Wait::Runs && which(it) {
+                it.wait = Wait::Runs;
+                it.reported = None;
+                self.effects.push(Effect::Wake(VcpuId(vcpu)));
+            }
+        }
+    }
+
+    fn as_vcpu(&mut self, vcpu: VcpuId, act: impl FnOnce(&mut Reference, usize) -> Done) -> Outcome {
+        let v = vcpu.0 as usize;
+        if self.dead {
+            return Outcome::Crashed;
+        }
+        if v >= self.vcpus.len() {
+            return refused(Errno::ESRCH);
+        }
+        if let Some(reason) = self.waiting(v) {
+            return Outcome::Wait(reason);
+        }
+        let outcome = act(self, v).err().unwrap_or(Outcome::Proceed);
+        if self.vcpus[v].wait != Wait::Runs {
+            self.vcpus[v].since = self.clock;
+        }
+        self.vcpus[v].slot = None;
+        self.vcpus[v].frame = false;
+        outcome
+    }
+
+    pub fn waiting(&self, v: usize) -> Option<WaitReason> {
+        match self.vcpus[v].wait {
+            Wait::Runs => None,
+            Wait::Answer(ring) => Some(WaitReason::Answer(ring)),
+            Wait::Queue(ring) if self.live(ring) => Some(WaitReason::Slot(ring)),
+            Wait::Queue(ring) => Some(WaitReason::Consumer(ring)),
+            Wait::Frame => Some(WaitReason::Frame),
+        }
+    }
+
+    fn claim(&mut self, v: usize, ring: Ring) -> Done {
+        if self.vcpus[v].slot == Some(ring) {
+            // The promise becomes the request that is put next.
+            self.vcpus[v].slot = None;
+            return Ok(());
+        }
+        let channel = &self.channels[ring.index()];
+        let ended = matches!(channel.standing, Standing::Absent | Standing::Lost | Standing::Broken);
+        if ended && channel.policy == NoConsumer::Crash {
+            return Err(self.crash());
+        }
+        if self.live(ring) && self.free(ring) > 0 {
+            return Ok(());
+        }
+        self.vcpus[v].wait = Wait::Queue(ring);
+        Err(Outcome::Wait(if self.live(ring) { WaitReason::Slot(ring) } else { WaitReason::Consumer(ring) }))
+    }
+
+    fn claim_foreign(&mut self, ring: Ring) -> bool {
+        let waiters = self.vcpus.iter().any(|it| it.wait == Wait::Queue(ring));
+        let reserve = usize::from(self.channels[ring.index()].slots > 1);
+        self.live(ring) && !waiters && self.free(ring) > reserve
+    }
+
+    fn put(&mut self, ring: Ring, request: Request) {
+        self.channel(ring).due.push(request);
+        self.effects.push(Effect::Requested { ring, slot: 0, request });
+        self.effects.push(Effect::Notify(ring));
+    }
+
+    fn put_and_pause(&mut self, v: usize, ring: Ring, request: Request) -> Done {
+        self.vcpus[v].wait = Wait::Answer(ring);
+        self.put(ring, Request { flags: request.flags.union(Flags::VCPU_PAUSED), vcpu: VcpuId(v as u32), ..request });
+        Err(Outcome::Wait(WaitReason::Answer(ring)))
+    }
+
+    fn look(&mut self, v: usize, access: &Access) -> Done {
+        let gfn = access.gfn;
+        let default = self.default;
+        let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
+        if matches!(frame.kind, P2mType::PopulateOnDemand | P2mType::Invalid) {
+            self.take_frame(v, gfn)?;
+            self.bear(gfn, default);
+        }
+        let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
+        if frame.held {
+            self.check_rights(v, access)?;
+        }
+        if frame.kind.is_paging() {
+            self.claim(v, Ring::Paging)?;
+            let request = self.ask(gfn);
+            return self.put_and_pause(v, Ring::Paging, request);
+        }
+        if frame.kind == P2mType::RamShared && access.rights.contains(Rights::W) {
+            if self.company(frame.group) > 1 {
+                self.take_frame(v, gfn)?;
+            }
+            self.part(gfn);
+        }
+        Ok(())
+    }
+
+    fn check_rights(&mut self, v: usize, access: &Access) -> Done {
+        let listener = self.live(Ring::Access);
+        let policy = self.channels[Ring::Access.index()].policy;
+        let Some(frame) = self.frame(access.gfn) else { return Ok(()) };
+        let kind = frame.access;
+        if kind.rights().contains(access.rights) {
+            return Ok(());
+        }
+        if kind == AccessType::Rx2rw && access.rights.contains(Rights::W) {
+            frame.access = AccessType::Rw;
+            if Rights::RW.contains(access.rights) {
+                return Ok(());
+            }
+        }
+        if !listener && policy == NoConsumer::Relax {
+            frame.access = AccessType::Rwx;
+            return Ok(());
+        }
+        self.claim(v, Ring::Access)?;
+        let request = Request {
+            reason: Reason::Violation,
+            flags: Flags::NONE,
+            vcpu: VcpuId(v as u32),
+            gfn: access.gfn,
+            offset: access.offset,
+            gla: access.gla,
+            p2mt: P2mType::RamRw,
+            rights: access.rights,
+        };
+        if kind == AccessType::N2rwx {
+            self.put(Ring::Access, request);
+            if let Some(frame) = self.frame(access.gfn) {
+                frame.access = AccessType::Rwx;
+            }
+            return Ok(());
+        }
+        self.put_and_pause(v, Ring::Access, request)
+    }
+
+    fn take_frame(&mut self, v: usize, gfn: Gfn) -> Done {
+        if self.vcpus[v].frame {
+            self.vcpus[v].frame = false;
+            return Ok(());
+        }
+        if self.spare() > 0 {
+            return Ok(());
+        }
+        if self.live(Ring::Sharing) {
+            self.claim(v, Ring::Sharing)?;
+            let request = self.plain(Reason::Sharing, gfn);
+            return self.put_and_pause(v, Ring::Sharing, request);
+        }
+        if self.channels[Ring::Sharing.index()].policy == NoConsumer::Crash {
+            return Err(self.crash());
+        }
+        self.vcpus[v].wait = Wait::Frame;
+        Err(Outcome::Wait(WaitReason::Frame))
+    }
+
+    fn bear(&mut self, gfn: Gfn, default: AccessType) {
+        if let Some(frame) = self.frame(gfn) {
+            frame.kind = P2mType::RamRw;
+            frame.held = true;
+            if !frame.chosen {
+                frame.access = default;
+            }
+        }
+        self.effects.push(Effect::Zero(gfn));
+    }
+
+    fn company(&self, group: u64) -> usize {
+        self.frames.iter().filter(|frame| frame.group == group).count()
+    }
+
+    fn part(&mut self, gfn: Gfn) {
+        let Some(frame) = self.frame(gfn) else { return };
+        let group = std::mem::take(&mut frame.group);
+        frame.kind = P2mType::RamRw;
+        let copy = self.company(group) > 0;
+        self.effects.push(Effect::Unshare { gfn, copy });
+    }
+
+    fn plain(&self, reason: Reason, gfn: Gfn) -> Request {
+        let p2mt = self.frames.get(gfn.0 as usize).map_or(P2mType::MmioDm, |frame| frame.kind);
+        Request { reason, flags: Flags::NONE, vcpu: VcpuId(0), gfn, offset: 0, gla: None, p2mt, rights: Rights::NONE }
+    }
+
+    fn ask(&mut self, gfn: Gfn) -> Request {
+        let mut request = self.plain(Reason::Paging, gfn);
+        if request.p2mt == P2mType::RamPagingOut {
+            request.flags = Flags::EVICT_FAIL;
+        }
+        if let Some(frame) = self.frame(gfn) {
+            frame.kind = P2mType::RamPagingIn;
+        }
+        request
+    }
+
+    fn foreign(&mut self, access: &Access) -> Outcome {
+        if self.dead {
+            return Outcome::Crashed;
+        }
+        let (gfn, default) = (access.gfn, self.default);
+        let Some(frame) = self.frame(gfn).copied() else { return Outcome::Proceed };
+        let writes = access.rights.contains(Rights::W);
+        match frame.kind {
+            kind if kind.is_paging() => {
+                let asked = self.channels[0].due.iter().any(|request| request.gfn == gfn);
+                if kind == P2mType::RamPagingIn && asked {
+                    return Outcome::Retry(Errno::ENOENT);
+                }
+                if !self.live(Ring::Paging) {
+                    return Outcome::Retry(Errno::ENOSYS);
+                }
+                if !self.claim_foreign(Ring::Paging) {
+                    return Outcome::Retry(Errno::EBUSY);
+                }
+                let request = self.ask(gfn);
+                self.put(Ring::Paging, Request { flags: request.flags.union(Flags::FOREIGN), ..request });
+                Outcome::Retry(Errno::ENOENT)
+            }
+            P2mType::PopulateOnDemand | P2mType::Invalid => match self.take_frame_foreign(gfn) {
+                Ok(()) => {
+                    self.bear(gfn, default);
+                    Outcome::Proceed
+                }
+                Err(outcome) => outcome,
+            },
+            P2mType::RamShared if writes => {
+                if self.company(frame.group) > 1
+                    && let Err(outcome) = self.take_frame_foreign(gfn)
+                {
+                    return outcome;
+                }
+                self.part(gfn);
+                Outcome::Proceed
+            }
+            _ => Outcome::Proceed,
+        }
+    }
+
+    fn take_frame_foreign(&mut self, gfn: Gfn) -> Done {
+        if self.spare() > 0 {
+            return Ok(());
+        }
+        if self.claim_foreign(Ring::Sharing) {
+            let request = self.plain(Reason::Sharing, gfn);
+            self.put(Ring::Sharing, Request { flags: Flags::FOREIGN, ..request });
+        }
+        Err(Outcome::Retry(Errno::ENOMEM))
+    }
+
+    fn report(&mut self, v: usize, event: &CpuEvent) -> Done {
+        if self.vcpus[v].answered.take() == Some(*event) {
+            return Ok(());
+        }
+        let (mode, on_change_only) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
+        let stepping = event.kind != CpuEventKind::SingleStep || self.vcpus[v].stepping;
+        let control_register = matches!(event.kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4);
+        if mode == MonitorMode::Disabled || !stepping {
+            return Ok(());
+        }
+        if on_change_only && control_register && event.value == event.old {
+            return Ok(());
+        }
+        let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
+        if !self.live(Ring::Access) && (relaxed || event.kind == CpuEventKind::Int3) {
+            return Ok(());
+        }
+        self.claim(v, Ring::Access)?;
+        let (reason, number, offset, gla) = match event.kind {
+            CpuEventKind::Cr0 => (Reason::Cr0, event.value, 0, event.old),
+            CpuEventKind::Cr3 => (Reason::Cr3, event.value, 0, event.old),
+            CpuEventKind::Cr4 => (Reason::Cr4, event.value, 0, event.old),
+            CpuEventKind::Msr => (Reason::Msr, event.value, 0, u64::from(event.msr)),
+            CpuEventKind::Int3 => (Reason::Int3, event.gfn.0, (event.rip.0 % 4096) as u16, event.rip.0),
+            CpuEventKind::SingleStep => (Reason::SingleStep, event.gfn.0, (event.rip.0 % 4096) as u16, event.rip.0),
+        };
+        let request = Request {
+            reason,
+            flags: Flags::NONE,
+            vcpu: VcpuId(v as u32),
+            gfn: Gfn(number),
+            offset,
+            gla: Some(Gla(gla)),
+            p2mt: P2mType::RamRw,
+            rights: Rights::NONE,
+        };
+        if mode == MonitorMode::Async {
+            self.put(Ring::Access, request);
+            return Ok(());
+        }
+        self.vcpus[v].reported = Some(*event);
+        self.put_and_pause(v, Ring::Access, request)
+    }
+
+    fn balloon(&mut self, v: usize, gfn: Gfn) -> Done {
+        self.droppable(gfn)?;
+        let paging = self.frame(gfn).is_some_and(|frame| frame.kind.is_paging());
+        let tells = paging && self.channels[0].standing != Standing::Absent;
+        if tells {
+            self.claim(v, Ring::Paging)?;
+        }
+        self.remove(gfn, tells, Request { vcpu: VcpuId(v as u32), ..self.plain(Reason::Paging, gfn) });
+        Ok(())
+    }
+
+    fn drop_page(&mut self, gfn: Gfn) -> Done {
+        self.droppable(gfn)?;
+        let paging = self.frame(gfn).is_some_and(|frame| frame.kind.is_paging());
+        let tells = paging && self.channels[0].standing != Standing::Absent;
+        if tells && !self.claim_foreign(Ring::Paging) {
+            return Err(refused(Errno::EBUSY));
+        }
+        self.remove(gfn, tells, Request { flags: Flags::FOREIGN, ..self.plain(Reason::Paging, gfn) });
+        Ok(())
+    }
+
+    fn droppable(&mut self, gfn: Gfn) -> Done {
+        match self.frame(gfn) {
+            None => Err(refused(Errno::ENOENT)),
+            Some(frame) if frame.kind == P2mType::Invalid => Err(refused(Errno::ENOENT)),
+            Some(frame) if frame.pins > 0 => Err(refused(Errno::EBUSY)),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn remove(&mut self, gfn: Gfn, tells: bool, by: Request) {
+        let Some(frame) = self.frame(gfn) else { return };
+        let was = *frame;
+        *frame = Frame { kind: P2mType::Invalid, held: false, chosen: false, group: 0, ..was };
+        if matches!(was.kind, P2mType::RamRw | P2mType::RamShared) {
+            self.effects.push(Effect::Unmap(gfn));
+        }
+        if was.held && (was.group == 0 || self.company(was.group) == 0) {
+            self.effects.push(Effect::Punch(gfn));
+        }
+        if tells {
+            let evict = if was.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
+            let flags = by.flags.union(Flags::DROP_PAGE).union(evict);
+            self.put(Ring::Paging, Request { flags, p2mt: P2mType::RamRw, ..by });
+        }
+    }
+
+    fn kick(&mut self, ring: Ring, posted: &[Response], broken: bool) -> Outcome {
+        self.take(ring, posted, broken);
+        if self.channel(ring).standing == Standing::Draining && self.channel(ring).due.is_empty() {
+            self.end(ring);
+        }
+        Outcome::Proceed
+    }
+
+    fn take(&mut self, ring: Ring, posted: &[Response], broken: bool) {
+        if !matches!(self.channel(ring).standing, Standing::Live | Standing::Draining) {
+            return;
+        }
+        if broken {
+            self.effects.push(Effect::Broken(ring, String::new()));
+            if self.live(ring) {
+                self.bereave(ring, Standing::Broken);
+            } else {
+                self.end(ring);
+            }
+            return;
+        }
+        for response in posted {
+            let answered = self.settle(ring, response);
+            let plain = Response { request: None, ..*response };
+            self.effects.push(Effect::Answered { ring, slot: 0, response: plain });
+            self.respond(ring, response, answered.is_some_and(|it| it.flags.contains(Flags::FOREIGN)));
+        }
+    }
+
+    fn settle(&mut self, ring: Ring, response: &Response) -> Option<Request> {
+        let due = &mut self.channel(ring).due;
+        let pauses = |flags: Flags| flags.contains(Flags::VCPU_PAUSED);
+        let same = |it: &Request| it.gfn == response.gfn && it.vcpu.0 == response.vcpu;
+        let rules: [&dyn Fn(&Request) -> bool; 3] =
+            [&|it| same(it) && pauses(it.flags) == pauses(response.flags), &same, &|it| {
+                it.gfn == response.gfn && it.flags.contains(Flags::FOREIGN)
+            }];
+        for rule in rules {
+            if let Some(at) = due.iter().position(rule) {
+                return Some(due.remove(at));
+            }
+        }
+        let spent = due.iter().position(|it| !pauses(it.flags)).unwrap_or(0);
+        due.remove(spent);
+        None
+    }
+
+    fn respond(&mut self, ring: Ring, response: &Response, foreign: bool) {
+        let v = response.vcpu as usize;
+        let exists = v < self.vcpus.len();
+        if response.flags.contains(Flags::DUMMY) || !exists && !foreign {
+            return;
+        }
+        if ring == Ring::Paging && !response.flags.contains(Flags::DROP_PAGE) {
+            let gfn = response.gfn;
+            if let Some(frame) = self.frame(gfn).filter(|it| it.kind == P2mType::RamPagingIn && it.held) {
+                frame.kind = P2mType::RamRw;
+                self.effects.push(Effect::Map(gfn));
+            }
+        }
+        if exists && !foreign && response.flags.contains(Flags::VCPU_PAUSED) {
+            let it = &mut self.vcpus[v];
+            if it.wait == Wait::Answer(ring) {
+                it.wait = Wait::Runs;
+                it.answered = it.reported.take();
+                self.effects.push(Effect::Wake(VcpuId(response.vcpu)));
+            }
+        }
+    }
+
+    fn end(&mut self, ring: Ring) {
+        let channel = self.channel(ring);
+        channel.standing = Standing::Absent;
+        channel.slots = 0;
+        channel.due.clear();
+        self.revoke(ring);
+        if ring == Ring::Paging {
+            for (gfn, frame) in (0..).zip(&mut self.frames) {
+                let nominated = matches!(frame.kind, P2mType::RamPagingOut | P2mType::RamPagingIn);
+                if nominated && frame.held {
+                    frame.kind = P2mType::RamRw;
+                    self.effects.push(Effect::Map(Gfn(gfn)));
+                } else if nominated {
+                    frame.kind = P2mType::RamPaged;
+                }
+            }
+        }
+        self.wake_where(|it| it.wait == Wait::Answer(ring) || it.wait == Wait::Queue(ring));
+        self.effects.push(Effect::Closed(ring));
+    }
+
+    fn revoke(&mut self, ring: Ring) {
+        for it in &mut self.vcpus {
+            if it.slot == Some(ring) {
+                it.slot = None;
+            }
+        }
+    }
+
+    fn bereave(&mut self, ring: Ring, standing: Standing) {
+        self.channel(ring).standing = standing;
+        self.revoke(ring);
+        self.follow_policy(ring);
+        if ring == Ring::Sharing {
+            self.wake_where(|it| it.wait == Wait::Queue(ring));
+        }
+    }
+
+    fn follow_policy(&mut self, ring: Ring) {
+        if matches!(self.channel(ring).standing, Standing::Live | Standing::Draining) {
+            return;
+        }
+        let stopped = |it: &Vcpu| it.wait == Wait::Answer(ring) || it.wait == Wait::Queue(ring);
+        match self.channels[ring.index()].policy {
+            NoConsumer::Crash if self.vcpus.iter().any(stopped) => {
+                let _ = self.crash();
+            }
+            NoConsumer::Relax => {
+                self.channel(ring).due.retain(|request| !request.flags.contains(Flags::VCPU_PAUSED));
+                self.wake_where(stopped);
+            }
+            _ => {}
+        }
+    }
+
+    fn crash(&mut self) -> Outcome {
+        if !self.dead {
+            self.dead = true;
+            self.effects.push(Effect::Crash(String::new()));
+            self.wake_where(|_| true);
+            for it in &mut self.vcpus {
+                it.slot = None;
+                it.frame = false;
+            }
+        }
+        Outcome::Crashed
+    }
+
+    fn lost(&mut self, ring: Ring, posted: &[Response], broken: bool) -> Outcome {
+        self.take(ring, posted, broken);
+        match self.channel(ring).standing {
+            Standing::Absent | Standing::Lost => {}
+            Standing::Draining => self.end(ring),
+            Standing::Live | Standing::Broken => self.bereave(ring, Standing::Lost),
+        }
+        Outcome::Proceed
+    }
+
+    fn abandon(&mut self, vcpu: VcpuId) -> Outcome {
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else { return refused(Errno::ESRCH) };
+        if matches!(it.wait, Wait::Queue(_) | Wait::Frame) {
+            it.wait = Wait::Runs;
+        }
+        it.slot = None;
+        it.frame = false;
+        Outcome::Proceed
+    }
+
+    fn unpopulated(&mut self, first: u64, count: u64) -> Outcome {
+        let Some(end) = first.checked_add(count).filter(|end| *end <= self.frames.len() as u64) else {
+            return refused(Errno::EINVAL);
+        };
+        for frame in &mut self.frames[first as usize..end as usize] {
+            if frame.kind == P2mType::RamRw && frame.pins == 0 {
+                frame.kind = P2mType::PopulateOnDemand;
+                frame.held = false;
+            }
+        }
+        Outcome::Proceed
+    }
+
+    fn fill_failed(&mut self, gfn: Gfn) -> Outcome {
+        let Some(frame) = self.frame(gfn).filter(|frame| frame.held && frame.pins == 0) else {
+            return refused(Errno::ENOENT);
+        };
+        match frame.kind {
+            P2mType::RamPagingIn => {}
+            P2mType::RamRw => {
+                frame.kind = P2mType::RamPaged;
+                frame.held = false;
+                self.effects.push(Effect::Unmap(gfn));
+                self.effects.push(Effect::Punch(gfn));
+                return Outcome::Proceed;
+            }
+            _ => return refused(Errno::ENOENT),
+        }
+        frame.held = false;
+        self.effects.push(Effect::Punch(gfn));
+        Outcome::Proceed
+    }
+
+    fn control(&mut self, control: &Control, posted: &[Response], broken: bool) -> Outcome {
+        let done = match *control {
+            Control::Enable { ring, slots, .. } => self.enable(ring, slots as usize),
+            Control::Disable { ring, drain } => self.disable(ring, drain, posted, broken),
+            Control::Resume { ring } if self.channel(ring).standing == Standing::Absent => Err(refused(Errno::ENODEV)),
+            Control::Resume { ring } => Err(self.kick(ring, posted, broken)),
+            Control::SetNoConsumer { ring, policy } => self.set_policy(ring, policy),
+            Control::SetAccessRequired { required } => {
+                let set = self.channel(Ring::Access).policy;
+                let otherwise = if set == NoConsumer::Relax { NoConsumer::Wait } else { set };
+                self.set_policy(Ring::Access, if required { otherwise } else { NoConsumer::Relax })
+            }
+            Control::SetAccess { first, count, access } => self.set_access(first.0, count, access),
+            Control::GetAccess { gfn } => Err(match self.frame(gfn) {
+                None => refused(Errno::EINVAL),
+                Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
+                Some(frame) => Outcome::Value(frame.access as u64),
+            }),
+            Control::SetDefaultAccess { access } => {
+                self.default = access;
+                Ok(())
+            }
+            Control::Nominate { gfn } => self.nominate(gfn),
+            Control::Evict { gfn } => self.evict(gfn),
+            Control::Prep { gfn, buffer } => self.prep(gfn, buffer),
+            Control::Drop { gfn } => self.drop_page(gfn),
+            Control::SetBudget { frames } => {
+                self.budget = frames;
+                Ok(())
+            }
+            Control::Monitor { kind, mode, on_change_only } => {
+                if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
+                    Err(refused(Errno::EINVAL))
+                } else {
+                    self.modes.insert(kind as u8, (mode, on_change_only));
+                    Ok(())
+                }
+            }
+            Control::SingleStep { vcpu, on } => match self.vcpus.get_mut(vcpu.0 as usize) {
+                Some(it) => {
+                    it.stepping = on;
+                    Ok(())
+                }
+                None => Err(refused(Errno::ESRCH)),
+            },
+            Control::Pin { gfn } => self.pin(gfn),
+            Control::Unpin { gfn } => match self.frame(gfn) {
+                Some(frame) if frame.pins > 0 => {
+                    frame.pins -= 1;
+                    Ok(())
+                }
+                _ => Err(refused(Errno::EINVAL)),
+            },
+            Control::NominateShare { gfn } => Err(self.nominate_share(gfn)),
+            Control::Share { source, source_handle, client, client_handle } => {
+                self.share((source, source_handle), (client, client_handle))
+            }
+        };
+        done.err().unwrap_or(Outcome::Proceed)
+    }
+
+    fn enable(&mut self, ring: Ring, slots: usize) -> Done {
+        let channel = self.channel(ring);
+        if !matches!(channel.standing, Standing::Absent | Standing::Lost) {
+            return Err(refused(Errno::EBUSY));
+        }
+        let slots = if slots == 0 { 64 } else { slots };
+        if !slots.is_power_of_two() || slots > 64 || slots < channel.due.len() {
+            return Err(refused(Errno::EINVAL));
+        }
+        channel.slots = slots;
+        channel.standing = Standing::Live;
+        let due = std::mem::take(&mut channel.due);
+        for request in &due {
+            self.effects.push(Effect::Requested { ring, slot: 0, request: *request });
+        }
+        if !due.is_empty() {
+            self.effects.push(Effect::Notify(ring));
+        }
+        let paused: Vec<u32> =
+            due.iter().filter(|it| it.flags.contains(Flags::VCPU_PAUSED)).map(|it| it.vcpu.0).collect();
+        self.channel(ring).due = due;
+        for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+            if it.wait == Wait::Answer(ring) && !paused.contains(&vcpu) {
+                it.wait = Wait::Runs;
+                it.reported = None;
+                self.effects.push(Effect::Wake(VcpuId(vcpu)));
+            }
+        }
+        if ring == Ring::Sharing {
+            self.wake_where(|it| it.wait == Wait::Frame);
+        }
+        Ok(())
+    }
+
+    fn disable(&mut self, ring: Ring, drain: bool, posted: &[Response], broken: bool) -> Done {
+        let standing = self.channel(ring).standing;
+        let waiters = self.vcpus.iter().any(|it| it.wait == Wait::Queue(ring));
+        match standing {
+            Standing::Absent => return Err(refused(Errno::EINVAL)),
+            Standing::Live | Standing::Draining if !drain && waiters => return Err(refused(Errno::EBUSY)),
+            _ => {}
+        }
+        if drain && self.live(ring) {
+            self.channel(ring).standing = Standing::Draining;
+            self.revoke(ring);
+        }
+        self.take(ring, posted, broken);
+        let channel = self.channel(ring);
+        if channel.standing == Standing::Absent {
+            return Ok(());
+        }
+        if !drain || channel.standing != Standing::Draining || channel.due.is_empty() {
+            self.end(ring);
+        }
+        Ok(())
+    }
+
+    fn set_policy(&mut self, ring: Ring, policy: NoConsumer) -> Done {
+        if policy == NoConsumer::Relax && ring != Ring::Access {
+            return Err(refused(Errno::EINVAL));
+        }
+        self.channel(ring).policy = policy;
+        self.follow_policy(ring);
+        if ring == Ring::Sharing {
+            self.wake_where(|it| it.wait == Wait::Frame);
+        }
+        Ok(())
+    }
+
+    fn passing(frame: &Frame) -> Rights {
+        match frame.kind {
+            P2mType::RamRw => frame.access.rights(),
+            P2mType::RamShared => frame.access.rights().without(Rights::W),
+            _ => Rights::NONE,
+        }
+    }
+
+    fn set_access(&mut self, first: u64, count: u64, access: AccessType) -> Done {
+        let end = first.checked_add(count).filter(|end| count > 0 && *end <= self.frames.len() as u64);
+        let Some(end) = end else { return Err(refused(Errno::EINVAL)) };
+        let mut less = false;
+        for frame in &mut self.frames[first as usize..end as usize] {
+            let before = Reference::passing(frame);
+            frame.access = access;
+            frame.chosen = true;
+            less |= !before.without(Reference::passing(frame)).is_empty();
+        }
+        if less {
+            self.effects.push(Effect::Tighten { first: Gfn(first), count });
+        }
+        Ok(())
+    }
+
+    fn pager(&mut self, evicting: bool) -> Done {
+        match self.channel(Ring::Paging).standing {
+            Standing::Absent => Err(refused(Errno::ENODEV)),
+            Standing::Draining if evicting => Err(refused(Errno::EBUSY)),
+            _ => Ok(()),
+        }
+    }
+
+    fn nominate(&mut self, gfn: Gfn) -> Done {
+        self.pager(true)?;
+        match self.frame(gfn) {
+            Some(frame) if frame.kind == P2mType::RamRw && frame.pins == 0 => frame.kind = P2mType::RamPagingOut,
+            _ => return Err(refused(Errno::EBUSY)),
+        }
+        self.effects.push(Effect::Unmap(gfn));
+        Ok(())
+    }
+
+    fn evict(&mut self, gfn: Gfn) -> Done {
+        self.pager(true)?;
+        match self.frame(gfn) {
+            Some(frame) if frame.kind == P2mType::RamPagingOut && frame.pins == 0 => {
+                frame.kind = P2mType::RamPaged;
+                frame.held = false;
+            }
+            _ => return Err(refused(Errno::EBUSY)),
+        }
+        self.effects.push(Effect::Punch(gfn));
+        Ok(())
+    }
+
+    fn prep(&mut self, gfn: Gfn, buffer: bool) -> Done {
+        self.pager(false)?;
+        let frame = self.frame(gfn).copied();
+        let coming = frame.filter(|frame| matches!(frame.kind, P2mType::RamPagingIn | P2mType::RamPaged));
+        let Some(frame) = coming else { return Err(refused(Errno::ENOENT)) };
+        if frame.held {
+            return Ok(());
+        }
+        if !buffer {
+            return Err(refused(Errno::EINVAL));
+        }
+        if self.take_frame_foreign(gfn).is_err() {
+            return Err(refused(Errno::ENOMEM));
+        }
+        self.effects.push(Effect::Fill(gfn));
+        let asked = frame.kind == P2mType::RamPagingIn;
+        if !asked {
+            self.effects.push(Effect::Map(gfn));
+        }
+        if let Some(frame) = self.frame(gfn) {
+            frame.held = true;
+            frame.kind = if asked { P2mType::RamPagingIn } else { P2mType::RamRw };
+        }
+        Ok(())
+    }
+
+    fn pin(&mut self, gfn: Gfn) -> Done {
+        if self.dead {
+            return Err(Outcome::Crashed);
+        }
+        let kind = self.frame(gfn).map(|frame| frame.kind);
+        if matches!(kind, None | Some(P2mType::Invalid)) {
+            return Err(refused(Errno::EINVAL));
+        }
+        if kind != Some(P2mType::RamPagingOut) {
+            let source = mem_event::AccessSource::Instruction;
+            let read = Access { gfn, offset: 0, gla: None, rights: Rights::R, source, rip: 0 };
+            match self.foreign(&read) {
+                Outcome::Proceed => {}
+                other => return Err(other),
+            }
+        }
+        match self.frame(gfn) {
+            Some(frame) if frame.pins < u8::MAX => frame.pins += 1,
+            _ => return Err(refused(Errno::EBUSY)),
+        }
+        Ok(())
+    }
+
+    fn nominate_share(&mut self, gfn: Gfn) -> Outcome {
+        let next = self.groups + 1;
+        let Some(frame) = self.frame(gfn) else { return refused(Errno::EINVAL) };
+        match frame.kind {
+            P2mType::RamShared => Outcome::Value(frame.group),
+            P2mType::RamRw if frame.pins > 0 => refused(Errno::EBUSY),
+            P2mType::RamRw => {
+                frame.kind = P2mType::RamShared;
+                frame.group = next;
+                self.groups = next;
+                self.effects.push(Effect::Tighten { first: gfn, count: 1 });
+                Outcome::Value(next)
+            }
+            _ => refused(Errno::EINVAL),
+        }
+    }
+
+    fn share(&mut self, source: (Gfn, u64), client: (Gfn, u64)) -> Done {
+        for (gfn, group) in [source, client] {
+            if group == 0 || self.frame(gfn).is_none_or(|frame| frame.group != group) {
+                return Err(refused(Errno::EINVAL));
+            }
+        }
+        if source.1 == client.1 {
+            return Err(refused(Errno::EINVAL));
+        }
+        if self.company(client.1) > 1 || self.frame(client.0).is_some_and(|frame| frame.pins > 0) {
+            return Err(refused(Errno::EBUSY));
+        }
+        if let Some(frame) = self.frame(client.0) {
+            frame.group = source.1;
+        }
+        self.effects.push(Effect::Share { source: source.0, client: client.0 });
+        Ok(())
+    }
+}
