@@ -37,6 +37,7 @@
 //! | [`message`] | the bytes of the control socket |
 
 mod access;
+mod atomics;
 mod channel;
 pub mod control;
 pub mod domain;

@@ -11,6 +11,7 @@
 //! ```
 #![allow(unsafe_code, reason = "the boundary to memory that another process writes")]
 
+use crate::atomics::{AtomicU32, AtomicU64};
 use crate::number::PAGE_SIZE;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -19,11 +20,12 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 /// Bytes before the first slot.
 pub const HEADER: usize = 64;
-const SLOT_WORDS: usize = (PAGE_SIZE - HEADER) / 8;
+// Loom's atomics are large and slow: two slots are enough there.
+const SLOT_WORDS: usize = if cfg!(loom) { 10 } else { (PAGE_SIZE - HEADER) / 8 };
 
 /// One of the four shared indices, by its place in the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +48,7 @@ struct Words {
     slots: [AtomicU64; SLOT_WORDS],
 }
 
-const _: () = assert!(size_of::<Words>() == PAGE_SIZE);
+const _: () = assert!(cfg!(loom) || size_of::<Words>() == PAGE_SIZE);
 
 /// The page's owner: a leaked box, or a mapping.
 struct Memory {
@@ -83,8 +85,8 @@ impl RingPage {
     #[must_use]
     pub fn heap() -> RingPage {
         let words = Box::new(Words {
-            header: [const { AtomicU32::new(0) }; HEADER / 4],
-            slots: [const { AtomicU64::new(0) }; SLOT_WORDS],
+            header: std::array::from_fn(|_| AtomicU32::new(0)),
+            slots: std::array::from_fn(|_| AtomicU64::new(0)),
         });
         RingPage { memory: Arc::new(Memory { words: NonNull::from(Box::leak(words)), mapped: false }) }
     }
@@ -115,6 +117,9 @@ impl RingPage {
         }
         if fstat(&fd)?.st_size < PAGE_SIZE as i64 {
             return Err(refuse("the memory file is shorter than 4096 bytes"));
+        }
+        if cfg!(loom) {
+            return Err(refuse("loom's atomics cannot be mapped"));
         }
         // SAFETY: a fresh mapping at an address of the kernel's choice; nothing of this process is there.
         let address = unsafe {

@@ -10,8 +10,10 @@
 //! **Orderings.** A slot's words are relaxed. The side that fills a slot then stores its producer index with *release*, and
 //! the other side loads that index with *acquire* before it reads the slot: so the body is seen whole. A slot changes sides
 //! only through such a pair: the consumer reuses a slot after it has copied the request out (same thread, and its release
-//! store of `rsp_prod` comes after), the engine after it has taken the response out.
+//! store of `rsp_prod` comes after), the engine after it has taken the response out. `tests/memory_order.rs` has loom try every
+//! order of these effects, and shows that it would find a weaker one.
 
+use crate::atomics::fence;
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
 use crate::packed::Packed;
@@ -20,7 +22,7 @@ use crate::taken;
 use crate::wire::vm_event::Registers;
 use crate::wire::{Malformed, flags16, flags32, vm_event};
 use std::fmt;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
 
 /// A producer index that an honest consumer cannot have written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,160 @@
+//! The shared page under every order of memory effects that the language allows, by loom: `ci/memory-order` runs it.
+//!
+//! What is proven is small and enough, because the protocol has only three meeting points: a request's body and `req_prod`, a
+//! response's body and `rsp_prod`, and a slot's next use after its response. Each is an access to the same ring of one or two
+//! slots, whatever its size. The fourth claim is about notifications that a consumer may spare.
+#![cfg(loom)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may stop, and cuts numbers on purpose"
+)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, fence};
+use loom::thread;
+use mem_event::page::Index;
+use mem_event::{Back, Flags, Front, Gfn, Gla, Layout, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const RING: Ring = Ring::Access;
+
+/// Every word of the slot depends on the number, so a torn slot is seen.
+fn request(number: u64) -> Request {
+    Request {
+        reason: Reason::Violation,
+        flags: Flags(number as u32),
+        vcpu: VcpuId(number as u32),
+        gfn: Gfn(number),
+        offset: number as u16,
+        gla: Some(Gla(number)),
+        p2mt: P2mType::RamRw,
+        rights: Rights::from_bits(number as u8),
+    }
+}
+
+/// Runs it in every order there is, or in those where the two sides are interrupted so often at most without having to wait.
+fn explore(interruptions: Option<usize>, run: impl Fn() + Sync + Send + 'static) {
+    let orders = std::sync::Arc::new(AtomicU64::new(0));
+    let counter = std::sync::Arc::clone(&orders);
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = interruptions;
+    builder.max_branches = 20_000;
+    builder.check(move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+        run();
+    });
+    println!("{} orders tried", orders.load(Ordering::Relaxed));
+}
+
+fn halves(slots: u32) -> (Front, Back) {
+    let page = RingPage::heap();
+    let back = Back::init(page.clone(), RING, Layout::Flags32, slots).unwrap();
+    (Front::new(page, RING, Layout::Flags32, slots).unwrap(), back)
+}
+
+fn consume(back: &mut Back, from: u64, to: u64) {
+    for number in from..to {
+        let got = loop {
+            match back.take() {
+                Ok(Some(request)) => break request,
+                Ok(None) => thread::yield_now(),
+                Err(torn) => panic!("{torn}"),
+            }
+        };
+        assert_eq!(got, request(number), "a torn, lost or repeated request");
+        back.answer(&got.answer());
+    }
+}
+
+fn exchange(slots: u32, events: u64, interruptions: Option<usize>) {
+    explore(interruptions, move || {
+        let (mut front, mut back) = halves(slots);
+        let consumer = thread::spawn(move || consume(&mut back, 1, events + 1));
+        let (mut put, mut answered, mut taken) = (1, 1, Vec::new());
+        while answered <= events {
+            while put <= events && front.free() > 0 {
+                front.put(&request(put));
+                put += 1;
+            }
+            if front.look(&mut taken).unwrap() == 0 {
+                thread::yield_now();
+            }
+            while let Some((_, response)) = front.take(&mut taken) {
+                assert_eq!(response, request(answered).answer(), "a torn, lost or repeated response");
+                answered += 1;
+            }
+        }
+        consumer.join().unwrap();
+        assert_eq!(front.free(), slots);
+    });
+}
+
+#[test]
+fn a_slot_is_whole_whenever_its_index_is_seen_and_when_it_is_used_again() {
+    exchange(1, 2, None);
+}
+
+#[test]
+fn two_slots_in_flight_keep_their_order() {
+    exchange(2, 3, Some(3));
+}
+
+/// A consumer that looks at `rsp_event` before it signals (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`) against an engine that is
+/// signalled once, at any time. What the engine did not see then must have been signalled again.
+fn spare_notifications(look: impl Fn(&mut Front) -> u32 + Sync + Send + Copy + 'static) {
+    explore(None, move || {
+        let (mut front, mut back) = halves(2);
+        front.put(&request(1));
+        front.put(&request(2));
+        let signalled = Arc::new(AtomicBool::new(false));
+        let signal = Arc::clone(&signalled);
+        let consumer = thread::spawn(move || {
+            for number in 1..=2 {
+                let got = back.take().unwrap().unwrap();
+                back.answer(&got.answer());
+                fence(Ordering::SeqCst);
+                if back.page().load(Index::RspEvent, Ordering::Relaxed) == number {
+                    signal.store(true, Ordering::Release);
+                }
+            }
+        });
+        signalled.swap(false, Ordering::AcqRel);
+        let seen = look(&mut front);
+        consumer.join().unwrap();
+        assert!(seen == 2 || signalled.load(Ordering::Acquire), "{seen} of 2 responses seen, and nobody is signalled");
+    });
+}
+
+#[test]
+fn a_spared_notification_loses_no_response() {
+    spare_notifications(|front| front.look(&mut Vec::new()).unwrap());
+}
+
+/// What the fence in `Front::look` is for; and that this test would see it go.
+#[test]
+#[should_panic(expected = "nobody is signalled")]
+fn without_a_second_look_a_notification_is_lost() {
+    spare_notifications(|front| {
+        let seen = front.page().load(Index::RspProd, Ordering::Acquire);
+        front.page().store(Index::RspEvent, seen + 1, Ordering::Relaxed);
+        seen
+    });
+}
+
+/// That a weaker store of an index would be seen.
+#[test]
+#[should_panic(expected = "torn")]
+fn an_index_stored_without_release_shows_a_torn_slot() {
+    explore(None, || {
+        let page = RingPage::heap();
+        let mut back = Back::init(page.clone(), RING, Layout::Flags32, 1).unwrap();
+        let consumer = thread::spawn(move || match back.take() {
+            Ok(None) => {}
+            got => assert_eq!(got, Ok(Some(request(1))), "a torn request"),
+        });
+        page.write(0, &mem_event::wire::flags32::request(&request(1)));
+        page.store(Index::ReqProd, 1, Ordering::Relaxed);
+        consumer.join().unwrap();
+    });
+}
