@@ -145,6 +145,12 @@ impl Domain {
         self.p2m.get(gfn).held
     }
 
+    /// Whether any frame has less than all rights, so that accesses must be checked at all.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.p2m.is_watching()
+    }
+
     /// The access type of a frame; `Rwx` outside of RAM.
     #[must_use]
     pub fn access_type(&self, gfn: Gfn) -> AccessType {

@@ -105,6 +105,8 @@ impl Entry {
 #[derive(Debug)]
 pub(crate) struct P2m {
     entries: Vec<Entry>,
+    /// Frames whose access type is not `Rwx`.
+    watched: u64,
     published: Arc<PublishedRights>,
 }
 
@@ -124,7 +126,8 @@ impl P2m {
             })?;
         }
         let size = usize::try_from(end).map_err(|_| "no room for the p2m on this host".to_string())?;
-        let mut p2m = P2m { entries: vec![Entry::OUTSIDE; size], published: Arc::new(PublishedRights::new(size)) };
+        let mut p2m =
+            P2m { entries: vec![Entry::OUTSIDE; size], watched: 0, published: Arc::new(PublishedRights::new(size)) };
         for (first, count) in ram {
             for gfn in first.0..first.0 + count {
                 p2m.set(Gfn(gfn), Entry::RAM);
@@ -138,6 +141,11 @@ impl P2m {
 
     pub fn published(&self) -> &Arc<PublishedRights> {
         &self.published
+    }
+
+    /// Whether any frame's access type is not `Rwx`.
+    pub fn is_watching(&self) -> bool {
+        self.watched > 0
     }
 
     /// The number after the last frame's.
@@ -154,7 +162,9 @@ impl P2m {
     pub fn set(&mut self, gfn: Gfn, entry: Entry) {
         let at = usize::try_from(gfn.0).unwrap_or(usize::MAX);
         assert!(at < self.entries.len(), "frame {gfn} has no p2m entry");
-        self.entries[at] = entry;
+        let before = std::mem::replace(&mut self.entries[at], entry);
+        self.watched += u64::from(entry.access != AccessType::Rwx);
+        self.watched -= u64::from(before.access != AccessType::Rwx);
         self.published.publish(gfn, entry.passing());
     }
 

@@ -3,6 +3,7 @@
 use crate::hypervisor::Hypervisor;
 use crate::park::Go;
 use crate::qemu::View;
+use crate::recipe::Recipe;
 use crate::registers::Registers;
 use mem_event::message::Notice;
 
@@ -12,9 +13,10 @@ const RCX: u8 = 1;
 const RDX: u8 = 2;
 
 /// A vCPU is at a checkpoint, for the first time or again after it left its block. Called by the shim.
-pub fn reached(vcpu: u32, view: &View) -> Go {
+pub fn reached(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let rip = fetch.rip(view);
     if !vcpu.at_checkpoint() {
         vcpu.checkpoint.stop();
         vcpu.arrive(true);
@@ -31,5 +33,5 @@ pub fn reached(vcpu: u32, view: &View) -> Go {
     if go == Go::Run {
         vcpu.arrive(false);
     }
-    go
+    vcpu.goes(go, rip)
 }

@@ -1,6 +1,6 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
-use crate::recipe::{Extra, NONE, Operand, Recipe, Repeat, linear_mask};
+use crate::recipe::{Extra, NONE, Operand, Recipe, Repeat, Special, linear_mask};
 use crate::registers::{CodeSize, segment};
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -13,6 +13,9 @@ pub const CHECKPOINT: u32 = 0x454d_454d;
 
 /// The bytes of a checkpoint in 64-bit code.
 const CHECKPOINT_BYTES: [u8; 7] = [0x0f, 0x1f, 0x80, 0x4d, 0x45, 0x4d, 0x45];
+
+/// How many there are.
+pub const CHECKPOINT_LENGTH: usize = CHECKPOINT_BYTES.len();
 
 /// Whether these bytes are a guest's checkpoint.
 pub fn is_checkpoint(bytes: &[u8]) -> bool {
@@ -70,15 +73,16 @@ impl InstructionReader {
                 None => return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase()),
             }
         }
-        let flushes = changes_translation(&instruction);
-        if operands.is_empty() && !flushes {
+        let special = special(&instruction);
+        if operands.is_empty() && special == Special::Nothing {
             return Decoded::Nothing;
         }
         in_order_of_touch(&instruction, &mut operands);
         Decoded::Touches(Recipe {
             page_offset,
             code,
-            flushes,
+            length: u8::try_from(instruction.len()).unwrap_or(15),
+            special,
             repeat: repeat(&instruction, &used),
             operands: operands.into(),
         })
@@ -218,11 +222,15 @@ fn repeat(instruction: &Instruction, used: &[UsedMemory]) -> Option<Repeat> {
     })
 }
 
-/// After these instructions a linear address may mean another frame.
-fn changes_translation(instruction: &Instruction) -> bool {
+fn special(instruction: &Instruction) -> Special {
     match instruction.mnemonic() {
-        Mnemonic::Invlpg | Mnemonic::Invpcid | Mnemonic::Lmsw | Mnemonic::Wrmsr => true,
-        Mnemonic::Mov => matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64),
-        _ => false,
+        Mnemonic::Invlpg | Mnemonic::Invpcid => Special::Translation,
+        Mnemonic::Lmsw | Mnemonic::Clts => Special::WriteControl(0),
+        Mnemonic::Wrmsr => Special::WriteMsr,
+        Mnemonic::Int3 => Special::Breakpoint,
+        Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
+            Special::WriteControl(u8::try_from(instruction.op0_register().number()).unwrap_or(0))
+        }
+        _ => Special::Nothing,
     }
 }

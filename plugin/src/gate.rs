@@ -4,14 +4,15 @@
 //! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
 
 use crate::cache::Part;
+use crate::events;
 use crate::hypervisor::Hypervisor;
 use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
 use crate::quick::Quick;
-use crate::recipe::{Recipe, Touch};
+use crate::recipe::{Recipe, Special, Touch};
 use crate::registers::{CodeSize, Registers};
 use crate::walk::{GuestFault, Judged, PagingMode};
-use mem_event::{Access, AccessSource, Gla, Gpa, Outcome, Rights};
+use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// One in this many misses of the page cache is a sample that compares the direct view with the API.
@@ -24,7 +25,7 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(recipe);
-    if recipe.repeat.is_none() && !recipe.flushes {
+    if recipe.repeat.is_none() && recipe.special == Special::Nothing {
         let all_allowed = recipe.operands.iter().all(|operand| {
             let first = operand.address(view);
             let last = first.wrapping_add(u64::from(operand.size) - 1);
@@ -35,7 +36,7 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
             return Go::Run;
         }
     }
-    slowly(hypervisor, vcpu, recipe, view)
+    vcpu.goes(slowly(hypervisor, vcpu, recipe, view), recipe.rip(view))
 }
 
 #[inline]
@@ -77,7 +78,7 @@ enum Check {
 #[inline(never)]
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     sample(view);
-    if vcpu.is_stopped() && vcpu.park() == Go::Leave {
+    if vcpu.is_stopped() && vcpu.park() == Go::Leave || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave {
         return Go::Leave;
     }
     let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
@@ -91,10 +92,29 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
             Check::Leave => return Go::Leave,
         }
     }
-    if recipe.flushes {
+    if recipe.special == Special::Breakpoint {
+        return events::before(hypervisor, vcpu, CpuEventKind::Int3, recipe.rip(view), miss.gfn_of_code());
+    }
+    if recipe.special.changes_translation() {
+        events::note(hypervisor, vcpu, recipe, view);
         vcpu.cache.empty();
     }
     Go::Run
+}
+
+/// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
+pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
+    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
+    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let rip = fetch.rip(view);
+    if vcpu.due().is_some() {
+        return vcpu.goes(events::settle(hypervisor, vcpu, fetch, view), rip);
+    }
+    if !vcpu.is_stepped() || vcpu.comes_back_to(rip) {
+        return Go::Run;
+    }
+    let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, mode: None }.gfn_of_code();
+    vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, rip, gfn), rip)
 }
 
 fn sample(view: &View) {
@@ -151,6 +171,11 @@ impl Miss<'_> {
             return Check::Pass;
         }
         self.ask(gla, gpa, rights)
+    }
+
+    /// The frame that the instruction is fetched from; 0 where the guest's tables lead nowhere.
+    fn gfn_of_code(&mut self) -> Gfn {
+        self.translate(self.recipe.rip(self.view), Rights::X).map_or(Gfn(0), Gpa::gfn)
     }
 
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {

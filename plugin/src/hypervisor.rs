@@ -1,6 +1,7 @@
 //! The hypervisor's part: owns the engine, hands it what happens, carries out its effects.
 
 use crate::arguments::{Arguments, Gate};
+use crate::arming;
 use crate::explain;
 use crate::memory::Memory;
 use crate::park::Vcpu;
@@ -10,8 +11,8 @@ use mem_event::message::{Info, Notice, Standing};
 use mem_event::page::RingPage;
 use mem_event::trace::{Header, Writer};
 use mem_event::{
-    Access, AccessType, Control, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input, Outcome,
-    PublishedRights, Rights, Ring, VcpuId, WaitReason,
+    Access, AccessType, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input,
+    MonitorMode, Outcome, PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -151,6 +152,23 @@ impl Hypervisor {
         outcome
     }
 
+    /// A vCPU reports a CPU event, or looks again.
+    pub fn cpu_event(&self, vcpu: &Vcpu, event: CpuEvent) -> Outcome {
+        let mut engine = self.engine();
+        vcpu.stop();
+        let outcome = engine.step(self, Input::CpuEvent { vcpu: vcpu.id, event });
+        if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
+            vcpu.go_on();
+        }
+        engine.settle(self);
+        outcome
+    }
+
+    /// Whether events of a kind are reported.
+    pub fn is_monitored(&self, kind: CpuEventKind) -> bool {
+        self.engine().domain.monitored(kind) != MonitorMode::Disabled
+    }
+
     /// A thread stopped in the kernel on a page of guest memory.
     pub fn fault(&self, address: u64, write: bool, thread: i32) {
         let Some(gfn) = self.memory.frame_at(address) else { return };
@@ -167,6 +185,10 @@ impl Hypervisor {
         let mut engine = self.engine();
         let _ = engine.step(self, Input::Kick { ring });
         engine.settle(self);
+        // A response may switch single steps.
+        if engine.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {
+            engine.mark_stepped(self);
+        }
     }
 
     /// A control operation, with the content of a page-in.
@@ -183,6 +205,7 @@ impl Hypervisor {
         engine.content = None;
         let failed = !engine.failures.is_empty();
         engine.settle(self);
+        engine.arm(self);
         if failed {
             return Outcome::Refused(
                 Errno::EFAULT,
@@ -198,6 +221,9 @@ impl Hypervisor {
             let mut engine = self.engine();
             let outcome = engine.step(self, Input::Control(Control::SetAccess { first, count, access }));
             engine.settle(self);
+            if access.rights() != Rights::RWX {
+                engine.arm(self);
+            }
             match outcome {
                 Outcome::Value(done) if done > 0 && done < count => {
                     first.0 += done;
@@ -361,6 +387,15 @@ impl Hypervisor {
         self.notify_subscribers(&Notice::Crashed(why.to_owned()));
     }
 
+    /// Takes out what nothing needs any more. Called when nothing has happened for a while: a listener that relaxes a page only to
+    /// watch it again in a moment costs no translations.
+    pub fn disarm(&self) {
+        if self.has_callback_gate() {
+            arming::remind();
+            arming::want(self.engine().needed());
+        }
+    }
+
     /// Writes what the trace still holds.
     pub fn flush_trace(&self) {
         if let Some(trace) = &mut self.engine().trace {
@@ -396,6 +431,28 @@ impl Engine {
         outcome
     }
 
+    /// Instruments what is wanted now. What is not wanted any more stays until [`Hypervisor::disarm`].
+    fn arm(&mut self, host: &Hypervisor) {
+        if host.has_callback_gate() {
+            self.mark_stepped(host);
+            arming::want(arming::wanted() | self.needed());
+        }
+    }
+
+    /// What must be instrumented for what is watched and monitored.
+    fn needed(&self) -> u8 {
+        let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
+        let access = self.domain.is_watching() || CpuEventKind::ALL.iter().any(monitored);
+        let step = monitored(&CpuEventKind::SingleStep);
+        (u8::from(access) * arming::ACCESS) | (u8::from(step) * arming::STEP)
+    }
+
+    fn mark_stepped(&self, host: &Hypervisor) {
+        for vcpu in &host.vcpus {
+            vcpu.step(self.domain.single_steps(vcpu.id));
+        }
+    }
+
     /// What earlier steps left to do: failed effects are told to the engine, and those stopped in the kernel look again.
     fn settle(&mut self, host: &Hypervisor) {
         loop {
@@ -404,6 +461,10 @@ impl Engine {
             } else if let Some(look) = self.stopped.next_to_look() {
                 self.look_again(host, look);
             } else {
+                // A frame may have come into being with the domain's default rights.
+                if self.domain.is_watching() && arming::wanted() & arming::ACCESS == 0 {
+                    self.arm(host);
+                }
                 return;
             }
         }

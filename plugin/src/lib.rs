@@ -11,6 +11,8 @@
 //! | `qemu` | everything that touches QEMU (unsafe): callbacks, shims, leaving a block, the direct view of registers |
 //! | `decode`, `recipe`, `quick`, `registers` | which memory an instruction will touch |
 //! | `gate`, `cache`, `walk` | whether it may |
+//! | `arming` | what new blocks are instrumented with |
+//! | `events` | control and model-specific registers, breakpoints, steps |
 //! | `explain` | what a vCPU was doing that the host's MMU stopped |
 //! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
@@ -18,10 +20,12 @@
 //! | `checkpoint`, `arguments`, `start` | the guest's "here", the plugin's arguments, beginning and end |
 
 pub mod arguments;
+mod arming;
 pub mod cache;
 mod checkpoint;
 mod client;
 pub mod decode;
+mod events;
 mod explain;
 mod gate;
 mod hypervisor;

@@ -1,10 +1,12 @@
 //! Where a stopped vCPU waits: spinning for a moment, then asleep, then out of its block and back.
 
+use crate::arming;
 use crate::cache::PageCache;
+use crate::events::Due;
 use crate::walk::PagingMode;
 use mem_event::VcpuId;
 use rustix::thread::futex;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +40,12 @@ pub struct Vcpu {
     event: Word,
     /// What it waits on at a checkpoint.
     pub checkpoint: Word,
+    /// What it has to report before it goes on.
+    due: Mutex<Option<Due>>,
+    /// Whether its steps are reported.
+    stepped: AtomicBool,
+    /// The instruction that it left its block at and has not executed since; 0 for none.
+    left: AtomicU64,
     /// How it walked page tables last.
     mode: Mutex<PagingMode>,
     /// Whether it has reached a checkpoint and not gone on yet; it may leave its block in between.
@@ -90,9 +98,43 @@ impl Vcpu {
             thread: AtomicI32::new(0),
             event: Word::default(),
             checkpoint: Word::default(),
+            due: Mutex::default(),
+            stepped: AtomicBool::new(false),
+            left: AtomicU64::new(0),
             mode: Mutex::default(),
             arrived: AtomicBool::new(false),
         })
+    }
+
+    /// What it has to report before it goes on.
+    pub fn due(&self) -> Option<Due> {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has to report this, or nothing any more.
+    pub fn owes(&self, due: Option<Due>) {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
+    }
+
+    /// Whether its steps are reported.
+    pub fn is_stepped(&self) -> bool {
+        self.stepped.load(Ordering::Acquire)
+    }
+
+    /// From now on its steps are reported, or not any more.
+    pub fn step(&self, on: bool) {
+        self.stepped.store(on, Ordering::Release);
+    }
+
+    /// It leaves its block before this instruction, or executes it.
+    pub fn goes(&self, go: Go, rip: u64) -> Go {
+        self.left.store(if go == Go::Leave { rip } else { 0 }, Ordering::Relaxed);
+        go
+    }
+
+    /// Whether it left its block before this instruction, and is back.
+    pub fn comes_back_to(&self, rip: u64) -> bool {
+        self.left.load(Ordering::Relaxed) == rip
     }
 
     /// How it walked page tables last: after a change of them its next access is a miss, which says so here.
@@ -143,7 +185,8 @@ impl Vcpu {
     /// Waits, in this vCPU's callback, on one of its words.
     pub fn park_on(&self, word: &Word) -> Go {
         loop {
-            if word.wait() {
+            // Released, but its block is to be dropped: it goes on in a new one.
+            if word.wait() && !arming::is_flushing() {
                 return Go::Run;
             }
             if crate::qemu::can_leave() {

@@ -6,12 +6,12 @@
 
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
-mod leave;
+mod internals;
 mod shim;
 mod view;
 
-pub use leave::can_leave;
-use leave::cpu_of;
+use internals::cpu_of;
+pub use internals::{can_flush, can_leave, flush_blocks};
 pub use view::{PLACES, View, ViewCheck, code_size, sample, view_of};
 
 use crate::cache::{PageCache, Part};
@@ -175,9 +175,20 @@ impl Instruction<'_> {
         self.register(shim::before_quick(shape, part), std::ptr::from_ref(recipe).cast_mut().cast());
     }
 
-    /// Before each execution, the guest's checkpoint is reported.
-    pub fn call_checkpoint(&self) {
-        self.register(shim::CHECKPOINT, std::ptr::null_mut());
+    /// Before each execution, `gate::step` is called with this recipe of the instruction's fetch.
+    pub fn call_step(&self, fetch: &'static Recipe) {
+        self.register(shim::STEP, std::ptr::from_ref(fetch).cast_mut().cast());
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> usize {
+        // SAFETY: the instruction is valid.
+        unsafe { sys::qemu_plugin_insn_size(self.0) }
+    }
+
+    /// Before each execution, the guest's checkpoint is reported; the recipe is that of the instruction's fetch.
+    pub fn call_checkpoint(&self, fetch: &'static Recipe) {
+        self.register(shim::CHECKPOINT, std::ptr::from_ref(fetch).cast_mut().cast());
     }
 
     fn register(&self, shim: shim::Shim, data: *mut c_void) {

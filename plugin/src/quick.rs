@@ -4,7 +4,7 @@
 //! machine instructions in `qemu::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
 use crate::cache::Part;
-use crate::recipe::{Extra, NONE, Operand, Recipe};
+use crate::recipe::{Extra, NONE, Operand, Recipe, Special};
 use crate::registers::CodeSize;
 
 /// Which parts an address has, besides the displacement.
@@ -55,7 +55,7 @@ impl Quick {
     /// The quick form, if the recipe has one, with its shape and its part of the cache.
     pub fn of(recipe: &Recipe, places: &Places) -> Option<(Quick, Shape, Part)> {
         let [operand] = &recipe.operands[..] else { return None };
-        let plain = recipe.code == CodeSize::Bits64 && recipe.repeat.is_none() && !recipe.flushes;
+        let plain = recipe.code == CodeSize::Bits64 && recipe.repeat.is_none() && recipe.special == Special::Nothing;
         if !plain || operand.offset_mask != u64::MAX {
             return None;
         }

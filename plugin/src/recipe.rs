@@ -65,6 +65,28 @@ pub struct Repeat {
     pub conditional: bool,
 }
 
+/// What an instruction does besides touching memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// Nothing of interest.
+    Nothing,
+    /// Linear addresses may mean other frames after it (`invlpg`).
+    Translation,
+    /// It writes this control register.
+    WriteControl(u8),
+    /// It writes the model-specific register in ECX.
+    WriteMsr,
+    /// It is a breakpoint.
+    Breakpoint,
+}
+
+impl Special {
+    /// Whether linear addresses may mean other frames after it.
+    pub fn changes_translation(self) -> bool {
+        !matches!(self, Special::Nothing | Special::Breakpoint)
+    }
+}
+
 /// What an instruction will touch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
@@ -72,8 +94,10 @@ pub struct Recipe {
     pub page_offset: u16,
     /// How the code decodes.
     pub code: CodeSize,
-    /// Whether its translation of addresses ends here (a control register write, `invlpg`): the cache is emptied.
-    pub flushes: bool,
+    /// The instruction's bytes.
+    pub length: u8,
+    /// What else it does.
+    pub special: Special,
     /// Repetition.
     pub repeat: Option<Repeat>,
     /// Operands in the order in which the instruction touches them.
@@ -81,11 +105,11 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// The fetch of code at an offset of the page that runs, `bytes` long.
-    pub fn fetch(page_offset: u16, first: u16, bytes: u16, code: CodeSize) -> Recipe {
+    /// The fetch of an instruction's byte at offset `first` of the page that runs.
+    pub fn fetch(page_offset: u16, first: u16, length: u8, code: CodeSize) -> Recipe {
         let operand = Operand {
             displacement: u64::from(first),
-            size: bytes,
+            size: 1,
             base: NONE,
             index: NONE,
             scale: 0,
@@ -95,7 +119,7 @@ impl Recipe {
             linear_mask: linear_mask(code),
             rights: Rights::X,
         };
-        Recipe { page_offset, code, flushes: false, repeat: None, operands: [operand].into() }
+        Recipe { page_offset, code, length, special: Special::Nothing, repeat: None, operands: [operand].into() }
     }
 }
 

@@ -105,6 +105,7 @@ impl Service {
                 }
             } else if !spins {
                 self.hypervisor.flush_trace();
+                self.hypervisor.disarm();
             }
         }
     }

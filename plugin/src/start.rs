@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Gate};
 use crate::hypervisor::Hypervisor;
 use crate::qemu::{self, Facts};
 use crate::service::{self, Listener};
-use crate::{machine, translate};
+use crate::{arming, machine, translate};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What installation leaves for the first vCPU: by then guest memory exists.
@@ -26,6 +26,9 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     }
     let arguments = Arguments::parse(words)?;
     let listener = Listener::bind(&arguments.socket)?;
+    if arguments.gate == Gate::Callback {
+        arming::begin(arming::ACCESS | arming::STEP);
+    }
     let translates = arguments.gate == Gate::Callback || arguments.checkpoints;
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;

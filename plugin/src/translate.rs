@@ -1,5 +1,6 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
+use crate::arming;
 use crate::decode::{self, Decoded, InstructionReader};
 use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
@@ -26,30 +27,51 @@ pub fn thread_runs(vcpu: u32) {
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
-    let gate = hypervisor.has_callback_gate();
-    if gate && ViewCheck::now() == ViewCheck::Unproven {
+    let wanted = arming::wanted();
+    if hypervisor.has_callback_gate() && ViewCheck::now() == ViewCheck::Unproven {
         block.check_view_at_start();
     }
+    if wanted == 0 && !hypervisor.has_checkpoints() {
+        return;
+    }
     let code = crate::gate::code_size(VCPU.get());
-    let mut buffer = [0; 16];
     for (number, instruction) in block.instructions().enumerate() {
-        let bytes = instruction.bytes(&mut buffer);
-        if gate {
-            for fetch in fetches(instruction.address(), bytes.len(), number == 0, code) {
-                call_before(&instruction, fetch);
-            }
+        if wanted != 0 {
+            instrument(&instruction, wanted, number == 0, code);
         }
-        if hypervisor.has_checkpoints() && decode::is_checkpoint(bytes) {
-            instruction.call_checkpoint();
-        } else if gate {
-            let decoded = READER.with_borrow_mut(|reader| reader.read(bytes, instruction.address(), code));
-            match decoded {
-                Decoded::Nothing => {}
-                Decoded::Touches(recipe) => call_before(&instruction, recipe),
-                Decoded::Unforeseen(name) => note_unforeseen(name),
+        // Most instructions are shorter: their bytes are not even copied.
+        if hypervisor.has_checkpoints() && instruction.length() == decode::CHECKPOINT_LENGTH {
+            let mut buffer = [0; 16];
+            if decode::is_checkpoint(instruction.bytes(&mut buffer)) {
+                instruction.call_checkpoint(own_fetch(&instruction, code));
             }
         }
     }
+}
+
+fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: CodeSize) {
+    let mut buffer = [0; 16];
+    let bytes = instruction.bytes(&mut buffer);
+    let address = instruction.address();
+    if wanted & arming::STEP != 0 {
+        instruction.call_step(own_fetch(instruction, code));
+    }
+    if wanted & arming::ACCESS != 0 {
+        for fetch in fetches(address, bytes.len(), begins, code) {
+            call_before(instruction, fetch);
+        }
+        match READER.with_borrow_mut(|reader| reader.read(bytes, address, code)) {
+            Decoded::Nothing => {}
+            Decoded::Touches(recipe) => call_before(instruction, recipe),
+            Decoded::Unforeseen(name) => note_unforeseen(name),
+        }
+    }
+}
+
+/// The recipe of an instruction's own fetch, which knows its address.
+fn own_fetch(instruction: &Instruction<'_>, code: CodeSize) -> &'static Recipe {
+    let offset = (instruction.address() & 0xfff) as u16;
+    recipes::OTHERS.keep(Recipe::fetch(offset, offset, 0, code))
 }
 
 /// The fetches that are checked before an instruction: a block's page where it begins, since all its instructions begin there,
@@ -57,8 +79,8 @@ pub fn translated(block: &Block) {
 fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl Iterator<Item = Recipe> {
     let offset = (address & 0xfff) as u16;
     let beyond = usize::from(offset) + length > 0x1000;
-    let first = begins.then(|| Recipe::fetch(offset, offset, 1, code));
-    let next = beyond.then(|| Recipe::fetch(offset, 0x1000, 1, code));
+    let first = begins.then(|| Recipe::fetch(offset, offset, 0, code));
+    let next = beyond.then(|| Recipe::fetch(offset, 0x1000, 0, code));
     first.into_iter().chain(next)
 }
 
@@ -79,6 +101,7 @@ pub fn flushed() {
     }
     recipes::QUICK.free();
     recipes::OTHERS.free();
+    arming::flushed();
 }
 
 static UNFORESEEN: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());

@@ -2,7 +2,7 @@
 
 use mem_event::Rights;
 use mem_event_plugin::decode::{Decoded, InstructionReader, is_checkpoint};
-use mem_event_plugin::recipe::{Recipe, Touch};
+use mem_event_plugin::recipe::{Recipe, Special, Touch};
 use mem_event_plugin::registers::{CodeSize, Registers, segment};
 
 struct Plain {
@@ -246,9 +246,11 @@ fn a_gather_is_said_to_be_unforeseen() {
 #[test]
 fn what_changes_translations_empties_the_cache() {
     for bytes in [&[0x0f, 0x22, 0xd8][..], &[0x0f, 0x01, 0x3b], &[0x0f, 0x30], &[0x66, 0x0f, 0x38, 0x82, 0x03]] {
-        assert!(recipe(bytes, CodeSize::Bits64).flushes, "{bytes:x?}");
+        assert!(recipe(bytes, CodeSize::Bits64).special.changes_translation(), "{bytes:x?}");
     }
-    assert!(!recipe(&[0x53], CodeSize::Bits64).flushes);
+    assert!(!recipe(&[0x53], CodeSize::Bits64).special.changes_translation());
+    assert_eq!(recipe(&[0x0f, 0x22, 0xe0], CodeSize::Bits64).special, Special::WriteControl(4));
+    assert_eq!(recipe(&[0xcc], CodeSize::Bits64).special, Special::Breakpoint);
     assert_eq!(RAX, 0x10000);
 }
 

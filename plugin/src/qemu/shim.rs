@@ -4,7 +4,7 @@
 //! straight from the block. A naked function hands RBP on before any Rust prologue can change it. It also is the place to
 //! leave a block from: the Rust function has returned, so no Rust frame is jumped over.
 
-use super::leave;
+use super::internals;
 use super::view::View;
 use crate::cache::{self, PageCache, Part};
 use crate::gate::QuickRecipe;
@@ -59,8 +59,12 @@ shim!(
     before_access_shim => safe_before_access; {}
 );
 shim!(
-    /// Before a checkpoint.
+    /// Before a checkpoint; `data` is the recipe of its fetch.
     checkpoint_shim => safe_checkpoint; {}
+);
+shim!(
+    /// Before every instruction, while steps are wanted; `data` is the recipe of the instruction's fetch.
+    step_shim => safe_step; {}
 );
 shim!(
     /// At the start of a block, while the direct view is not proven yet.
@@ -193,6 +197,7 @@ pub(super) type Shim = unsafe extern "C" fn(c_uint, *mut c_void);
 
 pub(super) const BEFORE_ACCESS: Shim = before_access_shim;
 pub(super) const CHECKPOINT: Shim = checkpoint_shim;
+pub(super) const STEP: Shim = step_shim;
 pub(super) const CHECK_VIEW: Shim = check_view_shim;
 
 /// The check for a shape and a part; the only fetches are relative to the code's page.
@@ -226,8 +231,16 @@ extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state:
     verdict(vcpu, crate::gate::before(vcpu, &quick.recipe, &View::new(state)))
 }
 
-extern "C" fn safe_checkpoint(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
-    verdict(vcpu, crate::checkpoint::reached(vcpu, &View::new(state)))
+extern "C" fn safe_checkpoint(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
+    // SAFETY: as in `safe_before_access`.
+    let fetch = unsafe { &*fetch };
+    verdict(vcpu, crate::checkpoint::reached(vcpu, fetch, &View::new(state)))
+}
+
+extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
+    // SAFETY: as in `safe_before_access`.
+    let fetch = unsafe { &*fetch };
+    verdict(vcpu, crate::gate::step(vcpu, fetch, &View::new(state)))
 }
 
 extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
@@ -245,13 +258,11 @@ fn verdict(vcpu: c_uint, go: crate::park::Go) -> Verdict {
 
 #[cold]
 fn cpu_to_leave(vcpu: c_uint) -> Verdict {
-    leave::cpu_of(vcpu).map_or(std::ptr::null_mut(), |cpu| cpu.0)
+    internals::cpu_of(vcpu).map_or(std::ptr::null_mut(), |cpu| cpu.0)
 }
 
 /// Leaves the block; does not return. Its own frame is the only one that is jumped over, and owns nothing.
 extern "C" fn leave_block(cpu: *mut c_void, return_address: usize) {
-    if let Some(leave) = leave::leave_function() {
-        // SAFETY: `cpu` is the vCPU of this thread, and the return address lies in the block that it runs.
-        unsafe { leave(cpu, return_address) }
-    }
+    // SAFETY: `cpu` is the vCPU of this thread, and the return address lies in the block that it runs.
+    unsafe { internals::leave(cpu, return_address) }
 }

@@ -1,0 +1,55 @@
+//! What new blocks are instrumented with: nothing while there is nothing to trap, so that the guest runs at full speed.
+//!
+//! Switching drops all blocks, which QEMU does when every vCPU is out of its own. Until then a vCPU may run an old block, so one
+//! that was told to go on waits for the drop, out of its block. What an old block touches on a watched page meets the host's
+//! MMU instead, since that page is not mapped.
+
+use crate::qemu;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+/// Memory instructions and fetches are checked.
+pub const ACCESS: u8 = 1;
+/// Every instruction is a step.
+pub const STEP: u8 = 2;
+
+static WANTED: AtomicU8 = AtomicU8::new(0);
+static FLUSHING: AtomicBool = AtomicBool::new(false);
+
+/// What a block that is translated now is instrumented with.
+pub fn wanted() -> u8 {
+    WANTED.load(Ordering::Acquire)
+}
+
+/// The start: everything that may be wanted later, where blocks cannot be dropped.
+pub fn begin(possible: u8) {
+    if !qemu::can_flush() {
+        WANTED.store(possible, Ordering::Release);
+    }
+}
+
+/// From now on this is wanted.
+pub fn want(what: u8) {
+    let before = WANTED.load(Ordering::Acquire);
+    if before != what && qemu::can_flush() {
+        FLUSHING.store(true, Ordering::Release);
+        WANTED.store(what, Ordering::Release);
+        qemu::flush_blocks();
+    }
+}
+
+/// All blocks are gone.
+pub fn flushed() {
+    FLUSHING.store(false, Ordering::Release);
+}
+
+/// Whether old blocks may still run. Asks again for the drop: a vCPU that was going to sleep may have missed it.
+pub fn is_flushing() -> bool {
+    FLUSHING.load(Ordering::Acquire)
+}
+
+/// Asks once more for a drop that is due.
+pub fn remind() {
+    if is_flushing() {
+        qemu::flush_blocks();
+    }
+}

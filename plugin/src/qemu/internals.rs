@@ -1,0 +1,116 @@
+//! What QEMU exports besides the plugin API, for its own modules: optional capabilities, looked up by name.
+//!
+//! - Leaving a translation block from inside a callback, and coming back to the same instruction. A vCPU that waits in a
+//!   callback holds up everything for which QEMU needs all vCPUs out of their blocks, so it leaves now and then. Without it
+//!   vCPUs wait where they are.
+//! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
+//!   instrumented from the start.
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::OnceLock;
+
+/// QEMU's `CPUState` of one vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu(pub(super) *mut c_void);
+
+type GetCpu = unsafe extern "C" fn(c_int) -> *mut c_void;
+type Leave = unsafe extern "C" fn(*mut c_void, usize) -> !;
+type Work = unsafe extern "C" fn(*mut c_void, usize);
+type RunSafely = unsafe extern "C" fn(*mut c_void, Work, usize);
+type Flush = unsafe extern "C" fn(*mut c_void);
+
+struct Leaving {
+    get_cpu: GetCpu,
+    leave: Leave,
+}
+
+struct Flushing {
+    run_safely: RunSafely,
+    flush: Flush,
+}
+
+fn symbol(name: &CStr) -> Option<*mut c_void> {
+    // SAFETY: a look-up by name without side effects.
+    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    (!address.is_null()).then_some(address)
+}
+
+fn leaving() -> Option<&'static Leaving> {
+    static LEAVING: OnceLock<Option<Leaving>> = OnceLock::new();
+    LEAVING
+        .get_or_init(|| {
+            let get_cpu = symbol(c"qemu_get_cpu")?;
+            let leave = symbol(c"cpu_loop_exit_restore")?;
+            // SAFETY: these names have had these signatures in every QEMU from 2.x to 11 (include/hw/core/cpu.h and
+            // include/exec/exec-all.h or its successors).
+            Some(unsafe {
+                Leaving {
+                    get_cpu: std::mem::transmute::<*mut c_void, GetCpu>(get_cpu),
+                    leave: std::mem::transmute::<*mut c_void, Leave>(leave),
+                }
+            })
+        })
+        .as_ref()
+}
+
+fn flushing() -> Option<&'static Flushing> {
+    static FLUSHING: OnceLock<Option<Flushing>> = OnceLock::new();
+    FLUSHING
+        .get_or_init(|| {
+            leaving()?;
+            let run_safely = symbol(c"async_safe_run_on_cpu")?;
+            let flush = symbol(c"tb_flush")?;
+            // SAFETY: as above; `run_on_cpu_data` is a union of numbers and pointers of one machine word.
+            Some(unsafe {
+                Flushing {
+                    run_safely: std::mem::transmute::<*mut c_void, RunSafely>(run_safely),
+                    flush: std::mem::transmute::<*mut c_void, Flush>(flush),
+                }
+            })
+        })
+        .as_ref()
+}
+
+/// Whether vCPUs can leave their blocks here.
+pub fn can_leave() -> bool {
+    leaving().is_some()
+}
+
+/// Whether blocks can be dropped here, so that others are translated.
+pub fn can_flush() -> bool {
+    flushing().is_some()
+}
+
+/// Has all blocks dropped as soon as every vCPU is out of its own; `flushed` of `translate` is told. From any thread.
+pub fn flush_blocks() {
+    let (Some(flushing), Some(Cpu(cpu))) = (flushing(), cpu_of(0)) else { return };
+    // SAFETY: QEMU queues the work under its own lock, and runs it in the vCPU's thread while no other vCPU runs.
+    unsafe { (flushing.run_safely)(cpu, flush_work, 0) }
+}
+
+/// Not `tb_flush` straight from any thread: with one vCPU it would flush at once, under the vCPU's feet.
+unsafe extern "C" fn flush_work(cpu: *mut c_void, _: usize) {
+    if let Some(flushing) = flushing() {
+        // SAFETY: called by QEMU with a vCPU of its own, while no vCPU runs.
+        unsafe { (flushing.flush)(cpu) }
+    }
+}
+
+/// The state of a vCPU, where QEMU exports the look-up.
+pub fn cpu_of(vcpu: u32) -> Option<Cpu> {
+    let leaving = leaving()?;
+    // SAFETY: QEMU walks its list of vCPUs and returns null for a number that is not there.
+    let cpu = unsafe { (leaving.get_cpu)(c_int::try_from(vcpu).ok()?) };
+    (!cpu.is_null()).then_some(Cpu(cpu))
+}
+
+/// Leaves the block that this thread's vCPU runs. Does not return, where leaving is possible.
+///
+/// # Safety
+/// `cpu` is the vCPU of this thread, and the return address lies in the block that it runs.
+pub(super) unsafe fn leave(cpu: *mut c_void, return_address: usize) {
+    if let Some(leaving) = leaving() {
+        // SAFETY: by this function's contract.
+        unsafe { (leaving.leave)(cpu, return_address) }
+    }
+}
