@@ -86,13 +86,13 @@ impl Consumers {
         while let Some(request) = self.pager.as_mut().and_then(Pager::take) {
             busy = true;
             let done = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
-            let (ring, response) = (Ring::Paging, request.answer());
+            let (ring, response) = (Ring::Paging, Some(request.answer()));
             log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
         }
         while let Some(request) = self.helper.as_mut().and_then(Channel::take) {
             busy = true;
             let done = self.relieve(&request)?;
-            let (ring, response) = (Ring::Sharing, request.answer());
+            let (ring, response) = (Ring::Sharing, Some(request.answer()));
             log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
         }
         if let Some(listener) = &mut self.listener {
@@ -100,7 +100,7 @@ impl Consumers {
                 busy = true;
                 let handled = listener.serve(&request, log.symbols)?;
                 log.failures.extend(handled.failures);
-                let (ring, response, done) = (Ring::Access, request.answer(), handled.done);
+                let (ring, response, done) = (Ring::Access, handled.response, handled.done);
                 log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
             }
         }

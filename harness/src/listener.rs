@@ -5,7 +5,7 @@ use crate::channel::{Channel, RingSettings};
 use crate::scenario::{Rule, Then};
 use crate::symbols::Symbols;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Reason, Request, Ring};
+use mem_event::{AccessType, Control, Reason, Request, Response, Ring};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -23,6 +23,8 @@ pub struct Handled {
     pub done: Vec<String>,
     /// Expectations that did not hold.
     pub failures: Vec<String>,
+    /// The answer, if there was one.
+    pub response: Option<Response>,
 }
 
 impl Listener {
@@ -73,15 +75,19 @@ impl Listener {
             Then::Relax => Some(AccessType::Rwx),
             Then::Grant => self.with(request)?,
             Then::Set(access) => Some(access),
-            Then::Answer => None,
+            Then::Answer | Then::Silence => None,
         };
         if let Some(access) = access.filter(|_| request.reason == Reason::Violation) {
             let set = Control::SetAccess { first: request.gfn, count: 1, access };
             self.channel.client.values(&Call::Control(set))?;
             handled.done.push(format!("set {access}"));
         }
-        self.channel.answer(&request.answer());
-        self.channel.kick()?;
+        if then != Then::Silence {
+            let response = request.answer();
+            self.channel.answer(&response);
+            self.channel.kick()?;
+            handled.response = Some(response);
+        }
         Ok(handled)
     }
 

@@ -107,6 +107,8 @@ pub enum Then {
     Set(AccessType),
     /// The answer goes out; with unchanged rights the same event comes again.
     Answer,
+    /// No answer: a consumer that hangs.
+    Silence,
 }
 
 impl Act {

@@ -78,6 +78,7 @@ impl Client {
         match self.call(call)? {
             Reply::Done(values) => Ok(values),
             Reply::Bytes(_) => bail!("bytes in reply to {}", brief(call)),
+            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
             Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
         }
     }
@@ -131,9 +132,7 @@ impl Client {
         self.send(&call)?;
         let packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
-            Reply::Refused(Errno::EOPNOTSUPP, why) => {
-                Err(Refusal::machine(format!("no ring: {why}"), "see `mem-event doctor`").into())
-            }
+            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
             Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
             _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
                 anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
@@ -237,6 +236,12 @@ impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// The plugin, QEMU or the kernel lacks what it takes: the plugin's sentence, which says what to do after a semicolon.
+fn cannot(why: &str) -> anyhow::Error {
+    let (what, remedy) = why.split_once("; ").unwrap_or((why, "see `mem-event doctor`"));
+    Refusal::machine(what, remedy).into()
 }
 
 /// A call in a few words, without a frame's content.

@@ -26,8 +26,8 @@ pub enum Record {
         request: Request,
         /// What the consumer did before it answered.
         done: Vec<String>,
-        /// The answer.
-        response: Response,
+        /// The answer, if there was one.
+        response: Option<Response>,
         /// From the consumer's first sight of the request to the answer.
         wait: Duration,
     },
@@ -53,7 +53,7 @@ impl Record {
                 format!("checkpoint {number}  vcpu {vcpu}  -> {done}")
             }
             Record::Event { ring, request, done, response, .. } => {
-                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response))
+                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response.as_ref()))
             }
         }
     }
@@ -78,7 +78,7 @@ impl Record {
                     p2mt: format!("{:?}", request.p2mt),
                     flags: request.flags.to_string(),
                     done: done.clone(),
-                    answer: response.flags.to_string(),
+                    answer: response.map(|response| response.flags.to_string()),
                     wait_us: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),
                 };
                 serde_json::to_value(event).unwrap_or_default()
@@ -101,7 +101,7 @@ struct JsonEvent {
     p2mt: String,
     flags: String,
     done: Vec<String>,
-    answer: String,
+    answer: Option<String>,
     wait_us: u64,
 }
 
@@ -141,8 +141,12 @@ pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
     line
 }
 
-fn answered(request: &Request, done: &[String], response: &Response) -> String {
+fn answered(request: &Request, done: &[String], response: Option<&Response>) -> String {
     let mut parts = done.to_vec();
+    let Some(response) = response else {
+        parts.push("no answer".into());
+        return parts.join(", ");
+    };
     if response.flags == request.flags {
         parts.push("answer".into());
     } else {
@@ -195,7 +199,7 @@ mod tests {
             p2mt: P2mType::RamRw,
             rights: Rights::R,
         };
-        let response = request.answer();
+        let response = Some(request.answer());
         Record::Event { ring: Ring::Access, request, done: vec!["set rwx".into()], response, wait: Duration::ZERO }
     }
 

@@ -1,0 +1,235 @@
+//! QEMU stays alive while vCPUs are parked, and nobody outlives whom they belong to.
+
+mod support;
+
+use harness::channel::{Channel, RingSettings};
+use harness::folder::RunFolder;
+use harness::qemu::Qemu;
+use harness::run::Job;
+use harness::scenario::{Act, Rule, Scenario, Then};
+use harness::socket::Client;
+use mem_event::message::{Call, Notice};
+use mem_event::{AccessType, Control, Ring};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use support::{command, left_over, machine, scenario, wait_for};
+
+/// A guest that stands at its first checkpoint, with the toolstack's connection.
+fn at_the_first_checkpoint(name: &str) -> (Qemu, RunFolder, Job, Client) {
+    let (mut qemu, folder, job) = machine(scenario(name));
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    loop {
+        wait_for("the first checkpoint", &toolstack);
+        if let Some(Notice::Checkpoint { number, .. }) = toolstack.notice().unwrap() {
+            assert_eq!(number, 1);
+            return (qemu, folder, job, toolstack);
+        }
+    }
+}
+
+/// A guest whose vCPUs stand before forbidden accesses that nobody answers: one on its event, or eight of which four
+/// have no slot.
+fn with_unanswered_events(name: &str, symbol: &str, slots: u32) -> (Qemu, RunFolder, Channel, Client) {
+    let (qemu, folder, job, mut toolstack) = at_the_first_checkpoint(name);
+    let channel =
+        Channel::enable(&folder.file("socket"), Ring::Access, RingSettings { slots, ..RingSettings::default() });
+    let symbol = job.symbols().find(symbol).unwrap().clone();
+    let set = Control::SetAccess { first: symbol.gpa.gfn(), count: symbol.size.div_ceil(4096), access: AccessType::N };
+    toolstack.values(&Call::Control(set)).unwrap();
+    toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    let channel = channel.unwrap();
+    wait_for("the first event", &channel);
+    (qemu, folder, channel, toolstack)
+}
+
+fn status(qemu: &mut Qemu) -> String {
+    qemu.qmp.execute("query-status").unwrap()["status"].as_str().unwrap().into()
+}
+
+#[test]
+fn the_monitor_stops_and_continues_a_machine_whose_vcpu_is_parked() {
+    let (mut qemu, _folder, mut channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
+    for _ in 0..10 {
+        qemu.qmp.execute("stop").unwrap();
+        assert_eq!(status(&mut qemu), "paused");
+        qemu.qmp.execute("cont").unwrap();
+        assert_eq!(status(&mut qemu), "running");
+    }
+    let request = channel.take().expect("the event is still there");
+    assert_eq!(request.offset, 0x10);
+    assert!(!channel.is_pending(), "the event came once");
+}
+
+#[test]
+fn the_monitor_stops_a_machine_of_eight_parked_vcpus() {
+    let (mut qemu, _folder, _channel, _toolstack) = with_unanswered_events("smp_storm", "STORM", 4);
+    qemu.qmp.execute("stop").unwrap();
+    assert_eq!(status(&mut qemu), "paused");
+    qemu.qmp.execute("cont").unwrap();
+    qemu.qmp.execute("quit").unwrap();
+    wait_for("the end", &qemu);
+}
+
+#[test]
+fn the_monitor_resets_a_machine_whose_vcpu_is_parked() {
+    let (mut qemu, _folder, _channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
+    // With -no-reboot a reset is the end.
+    qemu.qmp.execute("system_reset").unwrap();
+    wait_for("the end", &qemu);
+}
+
+#[test]
+fn sigterm_ends_a_machine_whose_vcpu_is_parked() {
+    let (qemu, _folder, _channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
+    rustix::process::kill_process(pid(qemu.pid()), Signal::TERM).unwrap();
+    wait_for("the end", &qemu);
+}
+
+#[test]
+fn the_monitor_stops_and_quits_a_machine_at_a_checkpoint() {
+    let (mut qemu, _folder, _job, _toolstack) = at_the_first_checkpoint("read_write");
+    qemu.qmp.execute("stop").unwrap();
+    assert_eq!(status(&mut qemu), "paused");
+    qemu.qmp.execute("quit").unwrap();
+    wait_for("the end", &qemu);
+}
+
+#[test]
+fn a_deadline_ends_a_run_with_the_list_of_sleepers() {
+    let mut silent = scenario("smp_storm");
+    silent.rules = vec![Rule { then: Then::Silence, ..Rule::default() }];
+    silent.deadline = std::time::Duration::from_secs(1);
+    let job = Job::new(silent, None).unwrap();
+    let outcome = job.run(&mut harness::log::Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, harness::verdict::Kind::Failure);
+    assert!(outcome.verdict.reason.contains("the deadline of 1s passed"), "{}", outcome.verdict);
+    let waiting = |what: &str| outcome.sleepers.iter().filter(|sleeper| sleeper.ends_with(what)).count();
+    assert_eq!(waiting("waits for an answer"), 4, "{:?}", outcome.sleepers);
+    assert_eq!(waiting("waits for a slot"), 4, "{:?}", outcome.sleepers);
+}
+
+#[test]
+fn an_answer_that_changes_nothing_brings_the_same_event_again() {
+    let mut stubborn = scenario("read_write");
+    stubborn.rules = vec![Rule { then: Then::Answer, ..Rule::default() }];
+    stubborn.deadline = std::time::Duration::from_secs(1);
+    let job = Job::new(stubborn, None).unwrap();
+    let outcome = job.run(&mut harness::log::Silent, None).unwrap();
+    let events: Vec<String> = outcome.records.iter().map(|record| record.line(&job.symbols())).skip(1).collect();
+    assert!(events.len() > 1 && events.iter().all(|event| *event == events[0]), "{:?}", &events[..2]);
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
+}
+
+fn handle(number: u32) -> OwnedFd {
+    rustix::process::pidfd_open(pid(number), PidfdFlags::empty()).unwrap()
+}
+
+/// A run of the command that stands still in the middle: its output goes into a pipe too small for all its events, and
+/// nobody reads on after the first.
+fn standing_run(folder: &RunFolder) -> (Child, BufReader<impl Read>, OwnedFd) {
+    let mut child = command(folder).args(["run", "page_in", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let output = child.stdout.take().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&output, 4096).unwrap();
+    let mut output = BufReader::with_capacity(256, output);
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("\"event\""), "{line}");
+    let id = child.id();
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let qemu: Vec<&str> = children.split_whitespace().collect();
+    assert_eq!(qemu.len(), 1, "the command has one child: {children}");
+    let qemu = handle(qemu[0].parse().unwrap());
+    (child, output, qemu)
+}
+
+#[test]
+fn a_qemu_ends_with_the_harness_that_started_it() {
+    let folder = RunFolder::create().unwrap();
+    let (mut child, _output, qemu) = standing_run(&folder);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("QEMU's end", &qemu);
+    // What a killed run leaves in its folder goes with the next run.
+    assert!(command(&folder).args(["run", "example"]).output().unwrap().status.success());
+    assert_eq!(left_over(&folder), [""; 0]);
+}
+
+#[test]
+fn sigterm_and_sigint_end_a_run_in_good_order() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = RunFolder::create().unwrap();
+        let (mut child, mut output, qemu) = standing_run(&folder);
+        rustix::process::kill_process(pid(child.id()), signal).unwrap();
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(4), "{rest}");
+        assert!(rest.contains("interrupted by a signal"), "{rest}");
+        wait_for("QEMU's end", &qemu);
+        assert_eq!(left_over(&folder), [""; 0]);
+    }
+}
+
+/// A machine of somebody else's, and the command attached to it; the first line of its output has come.
+fn attached(name: &str, wanted: &[&str]) -> (Qemu, RunFolder, Child, BufReader<impl Read>) {
+    let rings = Some(RingSettings::default());
+    let owned = Scenario { access: rings, paging: rings, ..scenario(name) };
+    let (qemu, folder, job) = machine(owned);
+    let guest = job.guest.unwrap().path;
+    let mut child = command(&folder)
+        .arg("attach")
+        .arg(folder.file("socket"))
+        .arg("--guest")
+        .arg(guest)
+        .arg("--json")
+        .args(wanted)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("attached"), "{line}");
+    (qemu, folder, child, output)
+}
+
+#[test]
+fn attach_joins_a_machine_and_ends_with_it() {
+    let (mut qemu, _folder, mut child, mut output) = attached("read_write", &["--watch", "WATCHED=r"]);
+    qemu.qmp.execute("cont").unwrap();
+    let mut events = String::new();
+    output.read_to_string(&mut events).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{events}");
+    assert!(events.contains("\"symbol\":\"WATCHED") && events.contains("the domain ended"), "{events}");
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+#[test]
+fn attach_leaves_a_machine_as_it_was() {
+    let (mut qemu, _folder, mut child, mut output) =
+        attached("page_in", &["--watch", "PAGES=rw", "--page-out", "gpa:0x100000-0x103fff"]);
+    rustix::process::kill_process(pid(child.id()), Signal::INT).unwrap();
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
+    assert!(rest.contains("left the domain"), "{rest}");
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+#[test]
+fn frames_paged_out_before_the_first_instruction_come_back() {
+    let mut early = Scenario::bare("page_in");
+    early.paging = Some(RingSettings::default());
+    early.start = vec![Act::PageOut { range: "gpa:0x100000-0x103fff".into() }];
+    let (outcome, _) = support::run(early);
+    assert!(outcome.paged.pages_out > 0 && outcome.paged.pages_in > 0, "{:?}", outcome.paged);
+}
