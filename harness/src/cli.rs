@@ -45,9 +45,9 @@ pub enum Command {
 /// What the consumers do.
 #[derive(Debug, Args)]
 pub struct Consumers {
-    /// Frames to watch, and the accesses that stop: r, w or rw (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
+    /// Frames to watch, and the accesses that stop: r, w, x or several (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
     /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
-    #[arg(long, value_name = "RANGE=r|w|rw")]
+    #[arg(long, value_name = "RANGE=r|w|x")]
     pub watch: Vec<String>,
     /// Frames to page out before the guest starts.
     #[arg(long, value_name = "RANGE", conflicts_with = "paging_target")]

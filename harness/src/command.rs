@@ -113,7 +113,10 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
 fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refusal> {
     for watch in &wanted.watch {
         let (range, accesses) = watch.rsplit_once('=').ok_or_else(|| {
-            Refusal::usage(format!("watch {watch:?} names no access"), "write RANGE=r, RANGE=w or RANGE=rw")
+            Refusal::usage(
+                format!("watch {watch:?} names no access"),
+                "write RANGE=r, RANGE=w, RANGE=x or several of these letters",
+            )
         })?;
         let access = range::left_by_watching(accesses)?;
         scenario.start.push(Act::SetAccess { range: range.into(), access });

@@ -93,7 +93,7 @@ impl fmt::Display for Frames {
     }
 }
 
-/// The rights that are left where some accesses are watched: `rw` watches reads and writes.
+/// The rights that are left where some accesses are watched: `rw` watches reads and writes and leaves execution.
 /// `rx2rw` and `n2rwx` are Xen's types of these names.
 ///
 /// # Errors
@@ -109,22 +109,21 @@ pub fn left_by_watching(text: &str) -> Result<AccessType, Refusal> {
         watched = watched.union(match letter {
             'r' => Rights::R,
             'w' => Rights::W,
-            // The plugin sees data accesses. A right that it cannot enforce is not to be promised.
-            'x' => {
-                let remedy = "watch r, w or rw";
-                return Err(Refusal::machine("execution cannot be watched by this version", remedy));
-            }
+            'x' => Rights::X,
             _ => {
                 return Err(Refusal::usage(
                     format!("no access {letter:?} in {text:?}"),
-                    "write r, w or rw; or rx2rw, n2rwx",
+                    "write some of r, w, x; or rx2rw, n2rwx",
                 ));
             }
         });
     }
     match AccessType::from_number(Rights::RWX.without(watched).bits()) {
         Some(left) if !watched.is_empty() => Ok(left),
-        _ => Err(Refusal::usage("a watch names no access", "write RANGE=r, RANGE=w or RANGE=rw")),
+        _ => Err(Refusal::usage(
+            "a watch names no access",
+            "write RANGE=r, RANGE=w, RANGE=x or several of these letters",
+        )),
     }
 }
 
@@ -165,11 +164,10 @@ mod tests {
 
     #[test]
     fn a_watch_leaves_the_other_rights() {
-        assert_eq!(left_by_watching("rw"), Ok(AccessType::X));
+        assert_eq!(left_by_watching("rwx"), Ok(AccessType::N));
         assert_eq!(left_by_watching("w"), Ok(AccessType::Rx));
         assert_eq!(left_by_watching("n2rwx"), Ok(AccessType::N2rwx));
         assert!(left_by_watching("q").is_err());
-        assert!(left_by_watching("x").is_err());
         assert!(left_by_watching("").is_err());
     }
 }

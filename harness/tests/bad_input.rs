@@ -1,5 +1,7 @@
 //! Bad input: one clear line and a remedy, exit code 2 or 3, no process and no file left behind.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use harness::folder::RunFolder;
@@ -97,11 +99,18 @@ fn an_image_that_is_no_guest_is_told_why() {
     }
 }
 
+/// Puts a program somewhere. Not by this process: what it has open for writing, a child of another test may hold for a
+/// moment, and such a program does not start.
+fn install(from: &Path, to: &Path) {
+    let installed = std::process::Command::new("install").args(["-m", "755"]).args([from, to]).status().unwrap();
+    assert!(installed.success(), "{} is not installed", to.display());
+}
+
 /// A program that stands in for a QEMU.
 fn script(folder: &RunFolder, name: &str, text: &str) -> String {
     let path = folder.file(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(path.with_extension("text"), format!("#!/bin/sh\n{text}\n")).unwrap();
+    install(&path.with_extension("text"), &path);
     path.to_str().unwrap().into()
 }
 
@@ -140,7 +149,7 @@ fn an_installed_command_finds_its_parts_beside_itself_or_says_what_is_missing() 
     let folder = RunFolder::create().unwrap();
     let built = Path::new(env!("CARGO_BIN_EXE_mem-event"));
     let installed = folder.file("mem-event");
-    std::fs::copy(built, &installed).unwrap();
+    install(built, &installed);
     let run = |guest: &str| {
         let output = std::process::Command::new(&installed).args(["run", guest]).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
@@ -169,7 +178,7 @@ fn without_the_right_to_userfaultfd_paging_is_skipped() {
     std::fs::set_permissions(folder.file(""), std::fs::Permissions::from_mode(0o777)).unwrap();
     let copy = folder.file("bin");
     std::fs::create_dir_all(copy.join("guests")).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_mem-event"), copy.join("mem-event")).unwrap();
+    install(Path::new(env!("CARGO_BIN_EXE_mem-event")), &copy.join("mem-event"));
     std::fs::copy(harness::qemu::plugin_library().unwrap(), copy.join("libmem_event_plugin.so")).unwrap();
     std::fs::copy(Guest::find("page_in").unwrap().path, copy.join("guests/page_in")).unwrap();
     let output = std::process::Command::new("setpriv")

@@ -1,5 +1,7 @@
 //! Before means before: what a consumer does while the vCPU is stopped comes before the access.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use harness::transcript::Record;

@@ -1,5 +1,7 @@
 //! QEMU stays alive while vCPUs are parked, and nobody outlives whom they belong to.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use harness::channel::{Channel, RingSettings};

@@ -1,5 +1,7 @@
 //! Linux held to a quarter of its memory boots, works on more than that, and powers off.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use harness::corpus;

@@ -1,6 +1,8 @@
 //! Each built-in scenario's sequence is as accepted in `snapshots/`, and the same in 20 runs in a row; each run's trace
 //! replays without a difference.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use support::{run, scenario};

@@ -1,5 +1,7 @@
 //! Eight vCPUs on a ring of four slots: every event is delivered exactly once, and everybody finishes, 50 times in a row.
 
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
 mod support;
 
 use harness::transcript::Record;
