@@ -18,7 +18,7 @@ use crate::wire::flags32;
 use std::collections::VecDeque;
 
 /// Where a ring stands in its life.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub(crate) enum Standing {
     /// Never enabled, or ended.
     #[default]
@@ -63,7 +63,7 @@ pub(crate) struct Answer {
 }
 
 /// Everything about a channel but the page.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Account {
     pub standing: Standing,
     pub policy: NoConsumer,

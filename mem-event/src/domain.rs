@@ -22,7 +22,7 @@ use crate::vcpu::{Vcpu, Wait};
 use std::sync::Arc;
 
 /// Whether the domain lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Life {
     Alive,
     /// It crashed, and why. Control operations still work, as in Xen.

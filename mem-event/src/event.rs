@@ -92,7 +92,7 @@ impl fmt::Display for Flags {
 }
 
 /// What the engine tells a consumer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Request {
     /// Why.
     pub reason: Reason,
@@ -122,7 +122,7 @@ impl Request {
 }
 
 /// What a consumer tells the engine, as read from the page: nothing in it is checked yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Response {
     /// Flags; bits that Xen does not know are kept.
     pub flags: Flags,

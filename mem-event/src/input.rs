@@ -47,7 +47,7 @@ pub struct Access {
 }
 
 /// Something that happened to a vCPU's registers or instruction stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct CpuEvent {
     /// What.
     pub kind: CpuEventKind,

@@ -13,7 +13,7 @@ use crate::vcpu::{Vcpu, Wait};
 
 /// Everything that a domain's behaviour depends on, except what is on its ring pages. Two domains with equal states that see equal
 /// pages behave alike.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DomainState {
     life: Life,
     accounts: [Account; 3],

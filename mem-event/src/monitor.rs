@@ -15,7 +15,7 @@ use crate::p2m::P2mType;
 use crate::rights::Rights;
 
 /// Which events are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Monitor {
     modes: [(MonitorMode, bool); 6],
 }

@@ -68,7 +68,7 @@ impl P2mType {
 }
 
 /// What the p2m holds for one guest frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Entry {
     pub kind: P2mType,
     pub access: AccessType,

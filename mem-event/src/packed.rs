@@ -9,7 +9,7 @@ use crate::p2m::P2mType;
 use crate::rights::Rights;
 
 /// See the module. `rest` holds, from the lowest byte: offset (2), rights, reason, p2m type, whether `gla` is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Packed {
     /// Flags in the lower half, the vCPU in the upper.
     head: u64,

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 /// The account of frames.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Frames {
     /// How many the domain may hold.
     pub budget: u64,

@@ -12,7 +12,7 @@ use crate::p2m::{Entry, P2mType};
 use std::collections::BTreeMap;
 
 /// Who shares with whom. A handle names one frame of memory; it is void once nobody shares it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Shares {
     pub handles: BTreeMap<u64, u64>,
     pub members: BTreeMap<u64, u64>,
