@@ -6,10 +6,11 @@ use mem_event::{
     Access, AccessSource, Back, Control, Domain, DomainConfig, Effect, Effects, Flags, Gfn, Input, Layout, Outcome,
     Rights, Ring, RingPage, VcpuId,
 };
+use std::collections::HashMap;
 
 /// What the emulator has to do itself: memory, and carrying effects out.
 struct Guest {
-    memory: Vec<Option<u8>>,
+    memory: HashMap<Gfn, u8>,
     incoming: Option<u8>,
     sleeps: bool,
 }
@@ -19,8 +20,8 @@ impl Guest {
         for effect in effects.list.drain(..) {
             println!("    {effect:?}");
             match effect {
-                Effect::Punch(Gfn(gfn)) => self.memory[gfn as usize] = None,
-                Effect::Fill(Gfn(gfn)) => self.memory[gfn as usize] = self.incoming.take(),
+                Effect::Punch(gfn) => drop(self.memory.remove(&gfn)),
+                Effect::Fill(gfn) => self.memory.extend(self.incoming.take().map(|content| (gfn, content))),
                 Effect::Wake(VcpuId(0)) => self.sleeps = false,
                 _ => {}
             }
@@ -33,8 +34,7 @@ fn main() -> Result<(), String> {
     let config = DomainConfig { vcpus: 1, ram, hap: true, passthrough: false, populate_on_demand: false };
     let mut domain = Domain::new(config)?;
     let mut effects = Effects::default();
-    let mut guest = Guest { memory: vec![Some(0); 16], incoming: None, sleeps: false };
-    guest.memory[7] = Some(42);
+    let mut guest = Guest { memory: HashMap::from([(Gfn(7), 42)]), incoming: None, sleeps: false };
 
     // The pager attaches: a page that both sides map, and a ring on it.
     let page = RingPage::heap();
@@ -46,7 +46,7 @@ fn main() -> Result<(), String> {
     let mut kept = None;
     for control in [enable, Control::Nominate { gfn: Gfn(7) }, Control::Evict { gfn: Gfn(7) }] {
         println!("{control:?}");
-        kept = kept.or(guest.memory[7]);
+        kept = kept.or(guest.memory.get(&Gfn(7)).copied());
         let outcome = domain.apply(&Input::Control(control), &mut effects);
         assert_eq!(outcome, Outcome::Proceed);
         guest.carry_out(&mut effects);
@@ -72,6 +72,6 @@ fn main() -> Result<(), String> {
             guest.carry_out(&mut effects);
         }
     }
-    println!("the guest reads {:?}", guest.memory[7]);
-    if guest.memory[7] == Some(42) { Ok(()) } else { Err("the content was lost".to_string()) }
+    println!("the guest reads {:?}", guest.memory.get(&Gfn(7)));
+    if guest.memory.get(&Gfn(7)) == Some(&42) { Ok(()) } else { Err("the content was lost".to_string()) }
 }
