@@ -21,6 +21,8 @@ pub struct Arguments {
     pub gate: Gate,
     /// Whether checkpoints in the guest's code are recognised.
     pub checkpoints: bool,
+    /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
+    pub verify: bool,
     /// Where the trace goes, if anywhere.
     pub trace: Option<PathBuf>,
     /// The guest's name, for the trace.
@@ -33,7 +35,7 @@ pub struct Arguments {
     pub scenario: String,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, trace=PATH; and for the trace's \
+const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, verify=on|off, trace=PATH; and for the trace's \
                      header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT";
 
 impl Arguments {
@@ -50,6 +52,7 @@ impl Arguments {
                 "socket" => arguments.socket = value.into(),
                 "gate" => arguments.gate = gate(value)?,
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
+                "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),

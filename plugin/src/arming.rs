@@ -12,6 +12,9 @@ pub const ACCESS: u8 = 1;
 /// Every instruction is a step.
 pub const STEP: u8 = 2;
 
+/// Each predicted access is compared with QEMU's report; from the start, not switched.
+pub const VERIFY: u8 = 4;
+
 static WANTED: AtomicU8 = AtomicU8::new(0);
 static FLUSHING: AtomicBool = AtomicBool::new(false);
 
@@ -20,16 +23,15 @@ pub fn wanted() -> u8 {
     WANTED.load(Ordering::Acquire)
 }
 
-/// The start: everything that may be wanted later, where blocks cannot be dropped.
-pub fn begin(possible: u8) {
-    if !qemu::can_flush() {
-        WANTED.store(possible, Ordering::Release);
-    }
+/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped.
+pub fn begin(always: u8, possible: u8) {
+    WANTED.store(if qemu::can_flush() { always } else { always | possible }, Ordering::Release);
 }
 
 /// From now on this is wanted.
 pub fn want(what: u8) {
     let before = WANTED.load(Ordering::Acquire);
+    let what = what | before & VERIFY;
     if before != what && qemu::can_flush() {
         FLUSHING.store(true, Ordering::Release);
         WANTED.store(what, Ordering::Release);

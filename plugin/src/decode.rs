@@ -1,6 +1,6 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
-use crate::recipe::{Extra, NONE, Operand, Recipe, Repeat, Special, linear_mask};
+use crate::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::registers::{CodeSize, segment};
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -106,15 +106,11 @@ fn in_order_of_touch(instruction: &Instruction, operands: &mut [Operand]) {
 }
 
 fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code: CodeSize) -> Option<Operand> {
-    let index_register = memory.index();
-    let (extra, index) = if index_register == Register::AL {
-        (Extra::AddAl, NONE)
-    } else if is_page_relative(instruction, memory) {
-        (Extra::PageRelative, NONE)
-    } else {
-        (bit_offset(instruction, memory), number(index_register)?)
+    let (extra, index) = match memory.index() {
+        Register::AL => (Extra::AddAl, NONE),
+        register => (bit_offset(instruction, memory), number(register)?),
     };
-    let base = if extra == Extra::PageRelative { NONE } else { number(memory.base())? };
+    let base = if is_page_relative(instruction, memory) { PAGE } else { number(memory.base())? };
     Some(Operand {
         displacement: memory.displacement(),
         size: size(instruction, memory),

@@ -13,6 +13,7 @@
 //! | `gate`, `cache`, `walk` | whether it may |
 //! | `arming` | what new blocks are instrumented with |
 //! | `events` | control and model-specific registers, breakpoints, steps |
+//! | `verify` | predictions compared with QEMU's own reports |
 //! | `explain` | what a vCPU was doing that the host's MMU stopped |
 //! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
@@ -42,4 +43,5 @@ mod start;
 pub mod stopped;
 mod translate;
 pub mod userfault;
+mod verify;
 pub mod walk;

@@ -18,6 +18,8 @@ use crate::cache::{PageCache, Part};
 use crate::gate::QuickRecipe;
 use crate::quick::Shape;
 use crate::recipe::Recipe;
+use crate::verify::Subject;
+use mem_event::Rights;
 use qemu_plugin_sys as sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -118,6 +120,19 @@ unsafe extern "C" fn on_translation(_: sys::qemu_plugin_id_t, block: *mut sys::q
     crate::translate::translated(&Block(block));
 }
 
+/// After an access to guest memory.
+unsafe extern "C" fn on_memory(_: c_uint, info: sys::qemu_plugin_meminfo_t, gla: u64, subject: *mut c_void) {
+    // SAFETY: QEMU's own description of the access; the subject lives until the next flush.
+    let (size, store, subject) = unsafe {
+        (
+            1u16 << sys::qemu_plugin_mem_size_shift(info),
+            sys::qemu_plugin_mem_is_store(info),
+            &*subject.cast::<Subject>(),
+        )
+    };
+    crate::verify::done(subject, gla, size, if store { Rights::W } else { Rights::R });
+}
+
 /// A block that QEMU is translating, valid during the translation callback.
 #[derive(Debug)]
 pub struct Block(*mut sys::qemu_plugin_tb);
@@ -178,6 +193,22 @@ impl Instruction<'_> {
     /// Before each execution, `gate::step` is called with this recipe of the instruction's fetch.
     pub fn call_step(&self, fetch: &'static Recipe) {
         self.register(shim::STEP, std::ptr::from_ref(fetch).cast_mut().cast());
+    }
+
+    /// Before each execution its accesses are predicted, and each that QEMU then reports is compared.
+    pub fn verify(&self, subject: &'static Subject) {
+        let data = std::ptr::from_ref(subject).cast_mut().cast();
+        self.register(shim::PREDICT, data);
+        // SAFETY: the instruction is valid, the function has the callback's signature, the subject lives until the next flush.
+        unsafe {
+            sys::qemu_plugin_register_vcpu_mem_cb(
+                self.0,
+                Some(on_memory),
+                sys::qemu_plugin_cb_flags::QEMU_PLUGIN_CB_NO_REGS,
+                sys::qemu_plugin_mem_rw::QEMU_PLUGIN_MEM_RW,
+                data,
+            );
+        }
     }
 
     /// How many bytes it has.

@@ -4,7 +4,7 @@
 //! machine instructions in `qemu::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
 use crate::cache::Part;
-use crate::recipe::{Extra, NONE, Operand, Recipe, Special};
+use crate::recipe::{Extra, NONE, Operand, PAGE, Recipe, Special};
 use crate::registers::CodeSize;
 
 /// Which parts an address has, besides the displacement.
@@ -74,14 +74,17 @@ impl Quick {
 }
 
 fn shape(operand: &Operand) -> Option<Shape> {
-    let parts = (operand.extra, operand.segment != NONE, operand.base != NONE, operand.index != NONE);
-    match parts {
-        (Extra::Plain, false, true, false) => Some(Shape::Base),
-        (Extra::Plain, false, true, true) => Some(Shape::BaseIndex),
-        (Extra::Plain, false, false, true) => Some(Shape::Index),
-        (Extra::PageRelative, false, false, false) => Some(Shape::Page),
-        (Extra::Plain, true, false, false) => Some(Shape::Segment),
-        (Extra::Plain, true, true, false) => Some(Shape::SegmentBase),
+    let is_general = |register: u8| register != NONE && register != PAGE;
+    if operand.extra != Extra::Plain {
+        return None;
+    }
+    match (operand.segment != NONE, operand.base == PAGE, is_general(operand.base), operand.index != NONE) {
+        (false, false, true, false) => Some(Shape::Base),
+        (false, false, true, true) => Some(Shape::BaseIndex),
+        (false, false, false, true) => Some(Shape::Index),
+        (false, true, false, false) => Some(Shape::Page),
+        (true, false, false, false) => Some(Shape::Segment),
+        (true, false, true, false) => Some(Shape::SegmentBase),
         _ => None,
     }
 }

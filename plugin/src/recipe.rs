@@ -9,14 +9,14 @@ use mem_event::Rights;
 
 /// In place of a register's number: there is none.
 pub const NONE: u8 = 0xff;
+/// In place of a base register's number: the start of the page that the code runs on.
+pub const PAGE: u8 = 0xfe;
 
 /// How a memory operand's offset is found besides base, index and displacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     /// Nothing more.
     Plain,
-    /// The displacement counts from the start of the instruction's page.
-    PageRelative,
     /// AL is added (`xlat`).
     AddAl,
     /// A bit number in a register moves the operand: `(signed(register) >> shift) << (shift - 3)` is added (`bt m, r`), with
@@ -36,7 +36,7 @@ pub struct Operand {
     pub displacement: u64,
     /// Bytes touched, 1 to 4096.
     pub size: u16,
-    /// Base register or [`NONE`].
+    /// Base register, [`PAGE`] or [`NONE`].
     pub base: u8,
     /// Index register or [`NONE`].
     pub index: u8,
@@ -110,11 +110,11 @@ impl Recipe {
         let operand = Operand {
             displacement: u64::from(first),
             size: 1,
-            base: NONE,
+            base: PAGE,
             index: NONE,
             scale: 0,
             segment: NONE,
-            extra: Extra::PageRelative,
+            extra: Extra::Plain,
             offset_mask: u64::MAX,
             linear_mask: linear_mask(code),
             rights: Rights::X,
@@ -144,9 +144,11 @@ impl Operand {
     #[inline]
     pub fn address(&self, registers: &impl Registers) -> u64 {
         let mut offset = self.displacement;
-        if self.base != NONE {
-            offset = offset.wrapping_add(registers.general(self.base));
-        }
+        offset = offset.wrapping_add(match self.base {
+            NONE => 0,
+            PAGE => registers.instruction_pointer() & !0xfff,
+            base => registers.general(base),
+        });
         if self.index != NONE {
             offset = offset.wrapping_add(registers.general(self.index) << self.scale);
         }
@@ -162,7 +164,6 @@ impl Operand {
     fn extra_offset(&self, registers: &impl Registers) -> u64 {
         match self.extra {
             Extra::Plain => 0,
-            Extra::PageRelative => registers.instruction_pointer() & !0xfff,
             Extra::AddAl => registers.general(0) & 0xff,
             Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
         }
@@ -185,13 +186,13 @@ impl Recipe {
 
     /// How often the operands are stepped through: 1, or what RCX says.
     pub fn steps(&self, registers: &impl Registers) -> u64 {
-        match self.repeat {
-            None => 1,
-            Some(repeat) => {
-                let count = registers.general(1) & repeat.count_mask;
-                if repeat.conditional { count.min(1) } else { count }
-            }
-        }
+        let count = self.count(registers);
+        if self.repeat.is_some_and(|repeat| repeat.conditional) { count.min(1) } else { count }
+    }
+
+    /// How many steps there are by RCX alone, whatever the data says.
+    pub fn count(&self, registers: &impl Registers) -> u64 {
+        self.repeat.map_or(1, |repeat| registers.general(1) & repeat.count_mask)
     }
 
     /// What operand `number` touches in its step `step`.

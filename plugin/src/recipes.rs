@@ -7,6 +7,7 @@
 
 use crate::gate::QuickRecipe;
 use crate::recipe::Recipe;
+use crate::verify::Subject;
 use std::sync::{Mutex, PoisonError};
 
 /// Recipes a chunk; a chunk never grows beyond, so that what is in it never moves.
@@ -16,6 +17,9 @@ const CHUNK: usize = 1024;
 pub static QUICK: Arena<QuickRecipe> = Arena(Mutex::new(Vec::new()));
 /// All others.
 pub static OTHERS: Arena<Recipe> = Arena(Mutex::new(Vec::new()));
+
+/// Instructions whose predictions are verified.
+pub static SUBJECTS: Arena<Subject> = Arena(Mutex::new(Vec::new()));
 
 /// Recipes of one kind.
 #[derive(Debug)]
@@ -35,6 +39,11 @@ impl<T> Arena<T> {
         // SAFETY: the element was just made; the chunk has room for all it will ever hold, so it stays where it is until `free`,
         // and nobody else is given a mutable reference to it.
         unsafe { &*chunk.as_ptr().add(at) }
+    }
+
+    /// Each of them.
+    pub fn for_each(&self, call: impl FnMut(&T)) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().flatten().for_each(call);
     }
 
     /// Frees all recipes. QEMU has flushed its blocks, which it does only while no vCPU runs one, so nobody holds a reference

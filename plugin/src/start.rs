@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Gate};
 use crate::hypervisor::Hypervisor;
 use crate::qemu::{self, Facts};
 use crate::service::{self, Listener};
-use crate::{arming, machine, translate};
+use crate::{arming, machine, translate, verify};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What installation leaves for the first vCPU: by then guest memory exists.
@@ -27,7 +27,8 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     let arguments = Arguments::parse(words)?;
     let listener = Listener::bind(&arguments.socket)?;
     if arguments.gate == Gate::Callback {
-        arming::begin(arming::ACCESS | arming::STEP);
+        let verify = if arguments.verify { arming::VERIFY } else { 0 };
+        arming::begin(verify, arming::ACCESS | arming::STEP);
     }
     let translates = arguments.gate == Gate::Callback || arguments.checkpoints;
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
@@ -67,6 +68,9 @@ pub fn ended() {
         eprintln!(
             "mem-event: {count} translated {name} instructions touch memory that was not checked (vector indices)"
         );
+    }
+    if PREPARED.get().is_some_and(|prepared| prepared.arguments.verify) {
+        eprint!("mem-event: {}", verify::report());
     }
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.end();

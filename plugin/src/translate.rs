@@ -9,6 +9,7 @@ use crate::quick::Quick;
 use crate::recipe::Recipe;
 use crate::recipes;
 use crate::registers::CodeSize;
+use crate::verify::{self, Subject};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -60,11 +61,25 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         for fetch in fetches(address, bytes.len(), begins, code) {
             call_before(instruction, fetch);
         }
-        match READER.with_borrow_mut(|reader| reader.read(bytes, address, code)) {
-            Decoded::Nothing => {}
-            Decoded::Touches(recipe) => call_before(instruction, recipe),
-            Decoded::Unforeseen(name) => note_unforeseen(name),
+    }
+    if wanted & (arming::ACCESS | arming::VERIFY) == 0 {
+        return;
+    }
+    let recipe = match READER.with_borrow_mut(|reader| reader.read(bytes, address, code)) {
+        Decoded::Nothing => None,
+        Decoded::Touches(recipe) => Some(recipe),
+        Decoded::Unforeseen(name) => {
+            note_unforeseen(name);
+            None
         }
+    };
+    if wanted & arming::VERIFY != 0 {
+        instruction.verify(recipes::SUBJECTS.keep(Subject::new(recipe.clone(), bytes, code)));
+    }
+    if wanted & arming::ACCESS != 0
+        && let Some(recipe) = recipe
+    {
+        call_before(instruction, recipe);
     }
 }
 
@@ -99,6 +114,8 @@ pub fn flushed() {
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.forget_recipes();
     }
+    verify::collect();
+    recipes::SUBJECTS.free();
     recipes::QUICK.free();
     recipes::OTHERS.free();
     arming::flushed();

@@ -146,6 +146,12 @@ fn bit_instructions_reach_beyond_their_operand() {
     // bt [rdi], ecx with bit -1: the dword before
     bits.general[1] = 0xffff_ffff;
     assert_eq!(touches(&[0x0f, 0xa3, 0x0f], CodeSize::Bits64, &bits), [(RDI - 4, 4, Rights::R)]);
+    // bt [rip + 0x100], ecx: relative to the page, and moved all the same
+    bits.general[1] = 64;
+    assert_eq!(
+        touches(&[0x0f, 0xa3, 0x0d, 0, 1, 0, 0], CodeSize::Bits64, &bits),
+        [(0x7000 + 0x50 + 7 + 0x100 + 8, 4, Rights::R)]
+    );
     // bt [rdi], 200: an immediate stays within the operand
     assert_eq!(touches(&[0x48, 0x0f, 0xba, 0x27, 200], CodeSize::Bits64, &bits), [(RDI, 8, Rights::R)]);
 }

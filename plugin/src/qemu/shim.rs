@@ -10,6 +10,7 @@ use crate::cache::{self, PageCache, Part};
 use crate::gate::QuickRecipe;
 use crate::quick::{Quick, Shape};
 use crate::recipe::Recipe;
+use crate::verify::Subject;
 use std::arch::naked_asm;
 use std::ffi::{c_uint, c_void};
 use std::mem::offset_of;
@@ -65,6 +66,10 @@ shim!(
 shim!(
     /// Before every instruction, while steps are wanted; `data` is the recipe of the instruction's fetch.
     step_shim => safe_step; {}
+);
+shim!(
+    /// Before every instruction, while predictions are verified; `data` is what is known of the instruction.
+    predict_shim => safe_predict; {}
 );
 shim!(
     /// At the start of a block, while the direct view is not proven yet.
@@ -198,6 +203,7 @@ pub(super) type Shim = unsafe extern "C" fn(c_uint, *mut c_void);
 pub(super) const BEFORE_ACCESS: Shim = before_access_shim;
 pub(super) const CHECKPOINT: Shim = checkpoint_shim;
 pub(super) const STEP: Shim = step_shim;
+pub(super) const PREDICT: Shim = predict_shim;
 pub(super) const CHECK_VIEW: Shim = check_view_shim;
 
 /// The check for a shape and a part; the only fetches are relative to the code's page.
@@ -241,6 +247,12 @@ extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> V
     // SAFETY: as in `safe_before_access`.
     let fetch = unsafe { &*fetch };
     verdict(vcpu, crate::gate::step(vcpu, fetch, &View::new(state)))
+}
+
+extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -> Verdict {
+    // SAFETY: as in `safe_before_access`.
+    crate::verify::predict(unsafe { &*subject }, &View::new(state));
+    std::ptr::null_mut()
 }
 
 extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
