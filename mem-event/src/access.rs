@@ -81,14 +81,17 @@ impl Domain {
             Err(outcome) => return ControlFlow::Break(outcome),
         };
         let mut request = violation_request(vcpu, access);
-        if entry.access == AccessType::N2rwx {
+        let goes_on = entry.access == AccessType::N2rwx;
+        if goes_on {
             self.set_rights(access.gfn, AccessType::Rwx);
-            self.put(Ring::Access, claim, request, effects);
+        } else {
+            request.flags = Flags::VCPU_PAUSED;
+            self.pause(vcpu, Ring::Access, access.gfn);
+        }
+        self.put(Ring::Access, claim, request, effects);
+        if goes_on {
             return ControlFlow::Continue(());
         }
-        request.flags = Flags::VCPU_PAUSED;
-        self.pause(vcpu, Ring::Access, access.gfn);
-        self.put(Ring::Access, claim, request, effects);
         ControlFlow::Break(Outcome::Wait(WaitReason::Answer(Ring::Access)))
     }
 

@@ -14,6 +14,7 @@ use crate::number::{Gfn, VcpuId};
 use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::ring::Front;
+use crate::taken;
 use crate::wire::flags32;
 use std::collections::VecDeque;
 
@@ -260,19 +261,26 @@ impl Channel {
         }
     }
 
-    /// One response of those that the look saw, for the record; its request is off the books.
+    /// One response of those that the look saw, put on record if one is kept; its request is off the books.
     #[inline(always)]
-    pub fn take(&mut self, effects: &mut Effects) -> Option<Answer> {
+    pub fn take(&mut self, effects: &mut Effects, record: bool) -> Option<Answer> {
         let ring = self.ring;
         let front = self.front.as_mut()?;
-        if let Some((slot, words)) = front.take_flags32(&mut effects.taken) {
-            effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
+        if let Some((slot, words)) = front.take_flags32() {
+            if record {
+                taken::push_slot(&mut effects.taken, ring, &words);
+                effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
+            }
             let Response { flags, vcpu, gfn, .. } = flags32::read_response(ring, &words);
             return Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: false });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
         let Response { flags, vcpu, gfn, other_version, .. } = response;
-        effects.push(|| Effect::Answered { ring, slot, response });
+        if record {
+            effects.push(|| Effect::Answered { ring, slot, response });
+        } else {
+            effects.taken.clear();
+        }
         Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: other_version.is_some() })
     }
 

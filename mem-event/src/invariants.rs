@@ -43,7 +43,7 @@ impl Domain {
             life: self.life.clone(),
             accounts: Ring::ALL.map(|ring| self.channels[ring.index()].account.clone()),
             vcpus: self.vcpus.clone(),
-            p2m: self.p2m.entries().to_vec(),
+            p2m: self.p2m.entries().collect(),
             frames: self.frames.clone(),
             shares: self.shares.clone(),
             monitor: self.monitor.clone(),
@@ -106,7 +106,7 @@ impl Domain {
 
     fn check_p2m(&self) -> Result<(), String> {
         let published = self.p2m.published();
-        for (at, entry) in self.p2m.entries().iter().enumerate() {
+        for (at, entry) in self.p2m.entries().enumerate() {
             let gfn = Gfn(at as u64);
             let (kind, held) = (entry.kind, entry.held);
             let legal = match kind {
@@ -126,7 +126,7 @@ impl Domain {
     }
 
     fn check_frames(&self) -> Result<(), String> {
-        let count = |what: fn(&Entry) -> bool| self.p2m.entries().iter().filter(|entry| what(entry)).count() as u64;
+        let count = |what: fn(&Entry) -> bool| self.p2m.entries().filter(what).count() as u64;
         let members: u64 = self.shares.members.values().sum();
         let groups = self.shares.members.len() as u64;
         let Frames { resident, paged, granted, .. } = self.frames;

@@ -58,7 +58,9 @@ impl Domain {
     /// The new consumer gets what its predecessor left, and those who waited for one go on.
     fn take_up(&mut self, ring: Ring, left: usize, effects: &mut Effects) {
         for _ in 0..left {
-            if let Some((slot, request)) = self.channel(ring).put_again() {
+            if let Some((slot, request)) = self.channel(ring).put_again()
+                && self.record
+            {
                 effects.list.push(Effect::Requested { ring, slot, request });
             }
         }

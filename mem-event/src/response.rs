@@ -41,7 +41,7 @@ impl Domain {
             }
             return;
         }
-        while let Some(answer) = self.channels[ring.index()].take(effects) {
+        while let Some(answer) = self.channels[ring.index()].take(effects, self.record) {
             self.grant_slots(ring, effects);
             if !answer.skip && !answer.flags.contains(Flags::DUMMY) {
                 self.respond(ring, answer, effects);
@@ -62,14 +62,17 @@ impl Domain {
             return;
         }
         let vcpu = VcpuId(answer.vcpu);
-        let reported = self.vcpu(vcpu).reported;
-        if self.unpause(vcpu, ring, effects) {
-            // The 40-byte layouts have no such flag; there the bit is noise.
-            let has_toggle = ring == Ring::Access && self.channel(ring).account.layout == Layout::VmEvent7;
-            let it = self.vcpu(vcpu);
-            it.answered = reported;
-            it.single_step ^= has_toggle && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+        // The 40-byte layouts have no such flag; there the bit is noise.
+        let has_toggle = ring == Ring::Access && self.channel(ring).account.layout == Layout::VmEvent7;
+        let it = self.vcpu(vcpu);
+        if !it.is_paused_by(ring) {
+            return;
         }
+        if it.reported.is_some() || it.answered.is_some() {
+            it.answered = it.reported;
+        }
+        it.single_step ^= has_toggle && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+        self.unpause(vcpu, ring, effects);
     }
 
     /// Wakes a vCPU that an event of this ring paused; any other is left as it is, so no pause is taken back twice.

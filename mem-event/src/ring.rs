@@ -20,7 +20,7 @@ use crate::packed::Packed;
 use crate::page::{Index, RingPage};
 use crate::taken;
 use crate::wire::vm_event::Registers;
-use crate::wire::{Malformed, flags16, flags32, vm_event};
+use crate::wire::{Malformed, flags16, flags32, mem_event, vm_event};
 use std::fmt;
 use std::sync::atomic::Ordering;
 
@@ -251,15 +251,14 @@ impl Front {
         Some((self.free_slot(), response))
     }
 
-    /// [`Front::take`] for the usual layout, as words: decoded where the response is wanted, it stays in registers. `None` also
-    /// for the other layouts.
+    /// [`Front::take`] for the usual layout, as words: decoded where the response is wanted, it stays in registers. The caller
+    /// puts it on record. `None` also for the other layouts.
     #[inline(always)]
-    pub(crate) fn take_flags32(&mut self, taken: &mut Vec<u8>) -> Option<(u32, flags32::Slot)> {
+    pub(crate) fn take_flags32(&mut self) -> Option<(u32, flags32::Slot)> {
         if self.rsp_cons == self.seen || self.shape.layout != Layout::Flags32 {
             return None;
         }
         let words = self.page.read(self.shape.word(self.rsp_cons));
-        taken::push_slot(taken, self.shape.ring, &words);
         Some((self.free_slot(), words))
     }
 
@@ -361,6 +360,27 @@ impl Back {
             Layout::Flags32 => flags32::read_request(self.shape.ring, &self.page.read(word)),
             Layout::VmEvent7 => vm_event::read_request(&self.page.read(word)),
         }
+    }
+
+    /// Copies the oldest waiting request out and answers it with the same bytes, unread: what a consumer in C does that only
+    /// lets things go on. False where none waits.
+    ///
+    /// # Panics
+    /// When a request taken before is not answered yet: answers go into slots in order.
+    pub fn echo(&mut self) -> bool {
+        if self.pending() == 0 {
+            return false;
+        }
+        assert!(self.unanswered() == 0, "an echo before the answer that is due");
+        let word = self.shape.word(self.req_cons);
+        match self.shape.layout {
+            Layout::Flags16 | Layout::Flags32 => self.page.write(word, &self.page.read::<{ mem_event::WORDS }>(word)),
+            Layout::VmEvent7 => self.page.write(word, &self.page.read::<{ vm_event::WORDS }>(word)),
+        }
+        self.req_cons = self.req_cons.wrapping_add(1);
+        self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
+        self.set_rsp_prod(self.req_cons);
+        true
     }
 
     /// Writes a response into the oldest slot that was taken and not answered, and makes it visible. The caller then
