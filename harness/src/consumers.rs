@@ -126,13 +126,20 @@ impl Consumers {
         while let Some(notice) = self.toolstack.notice()? {
             match notice {
                 Notice::Crashed(why) => log.crash = Some(why),
-                Notice::Checkpoint { vcpu, number, .. } => self.step(scenario, vcpu, number, log)?,
+                Notice::Checkpoint { vcpu, number, arguments } => self.step(scenario, vcpu, number, arguments, log)?,
             }
         }
         Ok(())
     }
 
-    fn step(&mut self, scenario: &Scenario, vcpu: VcpuId, number: u64, log: &mut Log<'_>) -> anyhow::Result<()> {
+    fn step(
+        &mut self,
+        scenario: &Scenario,
+        vcpu: VcpuId,
+        number: u64,
+        arguments: [u64; 3],
+        log: &mut Log<'_>,
+    ) -> anyhow::Result<()> {
         let mut done = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
             if step.at == number && step.vcpu.is_none_or(|only| only == vcpu) {
@@ -140,7 +147,7 @@ impl Consumers {
                 self.reached[index] = true;
             }
         }
-        log.add(Record::Checkpoint { vcpu, number, done });
+        log.add(Record::Checkpoint { vcpu, number, arguments, done });
         self.toolstack.values(&Call::Release { vcpu })?;
         Ok(())
     }

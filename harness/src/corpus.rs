@@ -8,7 +8,7 @@ use std::time::Duration;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    vec![example(), page_cross(), page_fault(), page_in(), read_write(), rights(), smp_storm()]
+    vec![example(), page_cross(), page_fault(), page_in(), page_touch(), read_write(), rights(), smp_storm()]
 }
 
 /// The one with this name.
@@ -73,6 +73,14 @@ fn page_in() -> Scenario {
             "page_in",
             "pages filled, paged out at a checkpoint, read again: each is asked for once, and the sum is right",
         )
+    }
+}
+
+fn page_touch() -> Scenario {
+    Scenario {
+        paging: with_slots(0),
+        steps: vec![step(1, vec![Act::PageOut { range: "TOUCHED".into() }])],
+        ..described("page_touch", "256 pages paged out and touched once each, with the time that it takes")
     }
 }
 

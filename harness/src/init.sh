@@ -1,7 +1,12 @@
 #!/bin/sh
 # The first process of the Linux guest: fills files in memory, checks them twice in changing order, says how it went.
+# With mem_event.work=none on the kernel's command line it does no work.
 # It touches half of the memory that Linux finds free, at most 24 files of 8 MiB.
 mount -t proc proc /proc
+if grep -q mem_event.work=none /proc/cmdline; then
+    echo "verdict: success: booted"
+    poweroff -f
+fi
 mount -t tmpfs -o size=90% tmpfs /work
 cd /work || exit 1
 

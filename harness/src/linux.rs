@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 /// What the kernel is told.
 pub const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init";
+/// What it is told besides to boot and power off without work.
+pub const WITHOUT_WORK: &str = "mem_event.work=none";
 
 const INIT: &str = include_str!("init.sh");
 

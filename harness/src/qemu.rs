@@ -2,6 +2,7 @@
 
 use crate::amount::mebibytes;
 use crate::folder::RunFolder;
+use crate::linux;
 use crate::qmp::Qmp;
 use crate::refusal::Refusal;
 use crate::spawn::spawn_bound;
@@ -27,6 +28,8 @@ pub enum Boot {
     Linux {
         /// The bzImage.
         kernel: PathBuf,
+        /// Whether it does its work; else it boots and powers off.
+        work: bool,
     },
 }
 
@@ -164,14 +167,11 @@ impl Machine {
             .args(["-mon", "chardev=monitor,mode=control"]);
         match &self.boot {
             Boot::Elf(path) => command.arg("-kernel").arg(path),
-            Boot::Linux { kernel } => {
+            Boot::Linux { kernel, work } => {
                 let initrd = folder.file("initrd");
-                command
-                    .arg("-kernel")
-                    .arg(kernel)
-                    .arg("-initrd")
-                    .arg(initrd)
-                    .args(["-append", crate::linux::COMMAND_LINE])
+                let without = if *work { "" } else { linux::WITHOUT_WORK };
+                let line = format!("{} {without}", linux::COMMAND_LINE);
+                command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", &line])
             }
         };
         if let Some(plugin) = &self.plugin {
@@ -188,8 +188,7 @@ impl Machine {
     /// QEMU cannot be started or refuses; what it says, and a remedy where one is known.
     pub fn start(&self, folder: &RunFolder) -> anyhow::Result<Qemu> {
         if let Boot::Linux { .. } = self.boot {
-            std::fs::write(folder.file("initrd"), crate::linux::initrd()?)
-                .context("cannot write the first file system")?;
+            std::fs::write(folder.file("initrd"), linux::initrd()?).context("cannot write the first file system")?;
         }
         let listener = UnixListener::bind(folder.file("monitor")).context("cannot make the monitor's socket")?;
         let errors = folder.file("errors");

@@ -37,6 +37,8 @@ pub struct Job {
     pub trace: Option<PathBuf>,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
+    /// Whether the Linux guest does its work; else it boots and powers off.
+    pub linux_works: bool,
 }
 
 /// How it went.
@@ -69,7 +71,7 @@ impl Job {
         let guest = if scenario.guest == "linux" { None } else { Some(Guest::find(&scenario.guest)?) };
         let symbols = guest.as_ref().map(|guest| &guest.symbols);
         scenario.check(symbols.unwrap_or(&Symbols::default()))?;
-        Ok(Job { scenario, guest, qemu: crate::qemu::find(qemu)?, trace: None, extra: Vec::new() })
+        Ok(Job { scenario, guest, qemu: crate::qemu::find(qemu)?, trace: None, extra: Vec::new(), linux_works: true })
     }
 
     /// The symbols of its guest.
@@ -85,7 +87,7 @@ impl Job {
     pub fn machine_without_plugin(&self) -> Result<Machine, Refusal> {
         let boot = match &self.guest {
             Some(guest) => Boot::Elf(guest.path.clone()),
-            None => Boot::Linux { kernel: crate::linux::kernel()? },
+            None => Boot::Linux { kernel: crate::linux::kernel()?, work: self.linux_works },
         };
         let Scenario { memory, vcpus, .. } = self.scenario;
         Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, plugin: None, extra: self.extra.clone() })

@@ -15,6 +15,8 @@ pub enum Record {
         vcpu: VcpuId,
         /// The checkpoint.
         number: u64,
+        /// What the guest says with it; not shown, it may be a measurement.
+        arguments: [u64; 3],
         /// What the scenario did.
         done: Vec<String>,
     },
@@ -48,7 +50,7 @@ impl Record {
     #[must_use]
     pub fn line(&self, symbols: &Symbols) -> String {
         match self {
-            Record::Checkpoint { vcpu, number, done } => {
+            Record::Checkpoint { vcpu, number, done, .. } => {
                 let done = if done.is_empty() { "nothing".into() } else { done.join(", ") };
                 format!("checkpoint {number}  vcpu {vcpu}  -> {done}")
             }
@@ -62,7 +64,7 @@ impl Record {
     #[must_use]
     pub fn json(&self, symbols: &Symbols) -> String {
         let line = match self {
-            Record::Checkpoint { vcpu, number, done } => {
+            Record::Checkpoint { vcpu, number, done, .. } => {
                 serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "done": done })
             }
             Record::Event { ring, request, done, response, wait } => {
