@@ -400,12 +400,10 @@ fn no_operations_and_no_page_contents_break_the_engine_or_its_replay() {
 fn mend(bytes: &mut [u8]) {
     let mut at = 12;
     while at + 8 < bytes.len() {
-        let length = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+        let length = u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
         let Some(end) = (at + 8).checked_add(length).filter(|end| *end <= bytes.len()) else { break };
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&bytes[at..at + 4]);
-        hasher.update(&bytes[at + 8..end]);
-        bytes[at + 4..at + 8].copy_from_slice(&hasher.finalize().to_le_bytes());
+        let sum = crc32fast::hash(&bytes[at + 4..end]);
+        bytes[at..at + 4].copy_from_slice(&sum.to_le_bytes());
         at = end;
     }
 }

@@ -241,8 +241,8 @@ fn a_flipped_bit_anywhere_is_an_error_and_never_another_step() {
 fn a_frame_that_claims_much_allocates_little() {
     let mut bytes = Vec::new();
     record(Layout::Flags32, 1, &mut bytes);
-    let second = 12 + 8 + u32::from_le_bytes(bytes[12..16].try_into().unwrap()) as usize;
-    bytes[second..second + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let second = 12 + 8 + u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
+    bytes[second + 4..second + 8].copy_from_slice(&u32::MAX.to_le_bytes());
     let (steps, end) = read(&bytes);
     assert!(steps.is_empty());
     assert_eq!((end.offset, end.why), (second as u64, trace::Why::Length(u32::MAX)));

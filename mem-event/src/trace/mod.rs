@@ -15,11 +15,11 @@
 //!   8  u32 format version = 1
 //!  12  frames, one after the other, up to the end of the file:
 //!
-//!      0  u32 length of the payload, 1 to 1 MiB
-//!      4  u32 CRC-32 (IEEE) of the length's four bytes and the payload
-//!      8  payload: u8 kind, then a value in bincode 2's standard configuration
-//!           kind 0  Header, the first frame and only there
-//!           kind 1  Step
+//!      0  u32 CRC-32 (IEEE) of everything that follows in the frame
+//!      4  u32 length of the payload, 1 to 1 MiB
+//!      8  payload: u8 kind, then values in bincode 2's standard configuration
+//!           kind 0  Header; the first frame and only there
+//!           kind 1  Input, bytes taken, Outcome, list of Effect: one step
 //!           kind 2  u64 number of steps: the recording was ended in order; the last frame
 //! ```
 //! Fixed numbers are little endian. A frame is written after the ones before it and never changed, so whatever a killed
@@ -72,7 +72,7 @@ pub struct Header {
 }
 
 /// One step of the engine.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     /// What the engine was told.
     pub input: Input,

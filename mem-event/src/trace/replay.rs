@@ -3,7 +3,7 @@
 //! The consumers do not run again. What the engine took from a ring page stands in the trace, so before each step the replay
 //! writes exactly that into the page, as the consumer did, and then gives the input.
 
-use super::{End, Reader, Step};
+use super::{End, Reader, Step, codec};
 use crate::control::{Control, Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
@@ -77,46 +77,59 @@ pub enum Failure {
 /// # Errors
 /// [`Failure`] at the first step that comes out otherwise.
 pub fn replay<R: Read>(
-    reader: Reader<R>,
+    mut reader: Reader<R>,
     engine: &mut impl Engine,
     mut observer: impl FnMut(u64, &Step),
 ) -> Result<Summary, Failure> {
     let mut consumers: [Option<Back>; 3] = [None, None, None];
-    let mut effects = Effects::default();
-    let (mut number, mut compared) = (0, 0);
-    for step in reader {
-        let step = match step {
-            Ok(step) => step,
-            Err(end) => return Ok(Summary { steps: number, effects: compared, end }),
-        };
-        number += 1;
-        let impossible = |why| Failure::Impossible { step: number, why };
-        let enabled = prepare(engine, &mut consumers, &step).map_err(impossible)?;
-        effects.clear();
-        let outcome = engine.apply(&step.input, &mut effects);
-        if outcome != step.outcome || effects != step.effects {
-            let difference = Difference { step: number, recorded: step, outcome, effects };
-            return Err(Failure::Difference(Box::new(difference)));
+    let (mut steps, mut effects, mut encoded) = (0, 0, Vec::new());
+    // What the engine answers now; where it is what was recorded, it is the recorded step.
+    let mut step = Step { input: Input::Destroy, outcome: Outcome::Proceed, effects: Effects::default() };
+    loop {
+        if let Err(end) = reader.advance() {
+            return Ok(Summary { steps, effects, end });
         }
-        compared += effects.list.len() as u64;
+        let told = match reader.told() {
+            Ok(told) => told,
+            Err(why) => return Ok(Summary { steps, effects, end: reader.end(why) }),
+        };
+        steps += 1;
+        step.input = told.input;
+        step.effects.clear();
+        let enabled = prepare(engine, &mut consumers, &step.input, told.taken)
+            .map_err(|why| Failure::Impossible { step: steps, why })?;
+        step.outcome = engine.apply(&step.input, &mut step.effects);
+        encoded.clear();
+        let same = codec::answer(&mut encoded, &step.outcome, &step.effects).is_ok()
+            && encoded == told.answer
+            && step.effects.taken == told.taken;
+        if !same {
+            match reader.step() {
+                Ok(recorded) if recorded != step => return Err(Failure::difference(steps, recorded, step)),
+                // The same values in other bytes: another writer's.
+                Ok(_) => {}
+                Err(why) => return Ok(Summary { steps: steps - 1, effects, end: reader.end(why) }),
+            }
+        }
         if let Some((ring, back)) = enabled
-            && !matches!(outcome, Outcome::Refused(..))
+            && !matches!(step.outcome, Outcome::Refused(..))
         {
             consumers[ring.index()] = Some(back);
         }
-        observer(number, &step);
+        effects += step.effects.list.len() as u64;
+        reader.accept();
+        observer(steps, &step);
     }
-    let why = super::Why::Stopped;
-    Ok(Summary { steps: number, effects: compared, end: End { offset: 0, steps: number, why } })
 }
 
 /// What the world outside did before the step: a page for a ring to be enabled, responses in those that are.
 fn prepare(
     engine: &mut impl Engine,
     consumers: &mut [Option<Back>; 3],
-    step: &Step,
+    input: &Input,
+    taken: &[u8],
 ) -> Result<Option<(Ring, Back)>, String> {
-    for record in taken::records(&step.effects.taken) {
+    for record in taken::records(taken) {
         let (Taken::Slot(ring, _) | Taken::Broken(ring, _)) = record;
         let back = consumers[ring.index()]
             .as_mut()
@@ -126,7 +139,7 @@ fn prepare(
             Taken::Broken(_, rsp_prod) => back.set_rsp_prod(rsp_prod),
         }
     }
-    match step.input {
+    match *input {
         Input::Control(Control::Enable { ring, layout, slots }) => {
             let page = RingPage::heap();
             engine.supply(ring, page.clone());
@@ -139,6 +152,13 @@ fn prepare(
 /// The half that answers on the page; none for a number of slots that the engine is going to refuse.
 fn consumer(page: RingPage, ring: Ring, layout: Layout, slots: u32) -> Option<Back> {
     Back::init(page, ring, layout, slots).ok()
+}
+
+impl Failure {
+    fn difference(step: u64, recorded: Step, now: Step) -> Failure {
+        let Step { outcome, effects, .. } = now;
+        Failure::Difference(Box::new(Difference { step, recorded, outcome, effects }))
+    }
 }
 
 impl fmt::Display for Difference {
