@@ -254,8 +254,8 @@ impl Hypervisor {
                 ))
             }
             Control::SetAccess { .. } => self.prepare(false),
-            Control::Monitor { .. } | Control::SingleStep { .. } => {
-                unsupported("CPU events are not raised by this plugin yet")
+            Control::Monitor { .. } | Control::SingleStep { .. } if self.gate == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
             Control::NominateShare { .. } | Control::Share { .. } => {
                 unsupported("frames are not shared by this plugin yet")
