@@ -48,6 +48,16 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
                 (found != *value).then(|| format!("{range}+{offset:#x} holds {found:#x} where {value:#x} is due"));
             Ok(Done { text: format!("see {found:#x} at {range}+{offset:#x}"), failure })
         }
+        Act::Monitor { kind, mode, on_change_only } => {
+            let (kind, mode, on_change_only) = (*kind, *mode, *on_change_only);
+            client.values(&Call::Control(Control::Monitor { kind, mode, on_change_only }))?;
+            let which = if on_change_only { " changes only" } else { "" };
+            done(format!("monitor {kind:?} {mode:?}{which}").to_lowercase())
+        }
+        Act::SingleStep { vcpu, on } => {
+            client.values(&Call::Control(Control::SingleStep { vcpu: *vcpu, on: *on }))?;
+            done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
+        }
     }
 }
 

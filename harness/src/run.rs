@@ -90,7 +90,9 @@ impl Job {
             None => Boot::Linux { kernel: crate::linux::kernel()?, work: self.linux_works },
         };
         let Scenario { memory, vcpus, .. } = self.scenario;
-        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, plugin: None, extra: self.extra.clone() })
+        let cpu = self.scenario.cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
+        let extra = cpu.chain(self.extra.iter().cloned()).collect();
+        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, plugin: None, extra })
     }
 
     /// The machine that it needs.

@@ -4,7 +4,7 @@ use crate::channel::RingSettings;
 use crate::range::Frames;
 use crate::refusal::Refusal;
 use crate::symbols::Symbols;
-use mem_event::{AccessType, Request, Rights, VcpuId};
+use mem_event::{AccessType, CpuEventKind, MonitorMode, Reason, Request, Rights, VcpuId};
 use std::time::Duration;
 
 /// A scenario.
@@ -20,6 +20,8 @@ pub struct Scenario {
     pub vcpus: u32,
     /// Bytes of RAM.
     pub memory: u64,
+    /// The CPU model, where QEMU's default lacks something.
+    pub cpu: Option<String>,
     /// How long it may take.
     pub deadline: Duration,
     /// The access ring.
@@ -69,6 +71,22 @@ pub enum Act {
         /// What must be there.
         value: u64,
     },
+    /// Which CPU events are reported from now on, and how.
+    Monitor {
+        /// The kind.
+        kind: CpuEventKind,
+        /// How.
+        mode: MonitorMode,
+        /// Only where the new value differs from the old.
+        on_change_only: bool,
+    },
+    /// Whether a vCPU's single steps are reported, as far as they are monitored.
+    SingleStep {
+        /// The vCPU.
+        vcpu: VcpuId,
+        /// On or off.
+        on: bool,
+    },
 }
 
 /// What is done at a checkpoint of the guest.
@@ -85,6 +103,8 @@ pub struct Step {
 /// What the listener does about some events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
+    /// Only for this reason.
+    pub reason: Option<Reason>,
     /// Only for these rights asked, exactly.
     pub rights: Option<Rights>,
     /// Only for these frames.
@@ -112,10 +132,11 @@ pub enum Then {
 }
 
 impl Act {
-    fn range(&self) -> &str {
+    fn range(&self) -> Option<&str> {
         match self {
-            Act::SetAccess { range, .. } | Act::PageOut { range } => range,
-            Act::Write { range, .. } | Act::Expect { range, .. } => range,
+            Act::SetAccess { range, .. } | Act::PageOut { range } => Some(range),
+            Act::Write { range, .. } | Act::Expect { range, .. } => Some(range),
+            Act::Monitor { .. } | Act::SingleStep { .. } => None,
         }
     }
 }
@@ -126,7 +147,9 @@ impl Rule {
     /// # Errors
     /// Its range is none.
     pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
-        if self.rights.is_some_and(|rights| rights != request.rights) {
+        if self.reason.is_some_and(|reason| reason != request.reason)
+            || self.rights.is_some_and(|rights| rights != request.rights)
+        {
             return Ok(false);
         }
         match &self.range {
@@ -146,6 +169,7 @@ impl Scenario {
             guest: guest.into(),
             vcpus: 1,
             memory: 64 << 20,
+            cpu: None,
             deadline: Duration::from_secs(60),
             access: None,
             paging: None,
@@ -164,7 +188,7 @@ impl Scenario {
         let acts = self.start.iter().chain(self.steps.iter().flat_map(|step| &step.acts));
         let ruled = self.rules.iter().flat_map(|rule| rule.acts.iter());
         let ranges =
-            acts.chain(ruled).map(Act::range).chain(self.rules.iter().filter_map(|rule| rule.range.as_deref()));
+            acts.chain(ruled).filter_map(Act::range).chain(self.rules.iter().filter_map(|rule| rule.range.as_deref()));
         for range in ranges {
             Frames::parse(range, symbols)?;
         }

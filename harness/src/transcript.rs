@@ -15,7 +15,8 @@ pub enum Record {
         vcpu: VcpuId,
         /// The checkpoint.
         number: u64,
-        /// What the guest says with it; not shown, it may be a measurement.
+        /// What the guest says with it. Not shown, it may be a measurement; but where the third is a symbol's address, the
+        /// symbol is: by it a guest names what comes next.
         arguments: [u64; 3],
         /// What the scenario did.
         done: Vec<String>,
@@ -50,9 +51,10 @@ impl Record {
     #[must_use]
     pub fn line(&self, symbols: &Symbols) -> String {
         match self {
-            Record::Checkpoint { vcpu, number, done, .. } => {
+            Record::Checkpoint { vcpu, number, arguments, done } => {
                 let done = if done.is_empty() { "nothing".into() } else { done.join(", ") };
-                format!("checkpoint {number}  vcpu {vcpu}  -> {done}")
+                let about = whole_symbol(arguments[2], symbols).map(|name| format!(" {name}")).unwrap_or_default();
+                format!("checkpoint {number}{about}  vcpu {vcpu}  -> {done}")
             }
             Record::Event { ring, request, done, response, .. } => {
                 format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response.as_ref()))
@@ -64,8 +66,9 @@ impl Record {
     #[must_use]
     pub fn json(&self, symbols: &Symbols) -> String {
         let line = match self {
-            Record::Checkpoint { vcpu, number, done, .. } => {
-                serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "done": done })
+            Record::Checkpoint { vcpu, number, arguments, done } => {
+                let about = whole_symbol(arguments[2], symbols);
+                serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "about": about, "done": done })
             }
             Record::Event { ring, request, done, response, wait } => {
                 let event = JsonEvent {
@@ -112,9 +115,46 @@ fn place(request: &Request, symbols: &Symbols) -> Option<String> {
     is_frame.then(|| symbols.name(Gpa((request.gfn.0 << 12) + u64::from(request.offset)))).flatten()
 }
 
+/// The symbol that begins at an address.
+fn whole_symbol(address: u64, symbols: &Symbols) -> Option<String> {
+    symbols.name(Gpa(address)).filter(|name| !name.contains('+'))
+}
+
+/// What a CPU event says.
+fn cpu_event(request: &Request, symbols: &Symbols) -> Option<String> {
+    let (value, gla) = (request.gfn.0, request.gla.unwrap_or_default());
+    let register = |name| {
+        let value = |value| whole_symbol(value, symbols).unwrap_or_else(|| format!("{value:#x}"));
+        format!("{name} {} was {}", value(request.gfn.0), value(gla.0))
+    };
+    let at = |what| {
+        let place = symbols.name(Gpa((value << 12) + u64::from(request.offset)));
+        format!("{what} at {gla}{}", place.map(|name| format!(" {name}")).unwrap_or_default())
+    };
+    Some(match request.reason {
+        Reason::Cr0 => register("cr0"),
+        Reason::Cr3 => register("cr3"),
+        Reason::Cr4 => register("cr4"),
+        Reason::Msr => format!("msr {gla} {value:#x}"),
+        Reason::Int3 => at("int3"),
+        Reason::SingleStep => at("step"),
+        Reason::Paging | Reason::Sharing | Reason::Violation => return None,
+    })
+}
+
+fn with_flags(mut line: String, request: &Request) -> String {
+    if request.flags != mem_event::Flags::NONE {
+        let _ = write!(line, "  {}", request.flags);
+    }
+    line
+}
+
 /// The part of an event's line that the request makes.
 #[must_use]
 pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
+    if let Some(event) = cpu_event(request, symbols) {
+        return with_flags(format!("{ring}  vcpu {}  {event}", request.vcpu), request);
+    }
     let mut line = format!("{ring}  vcpu {}  gfn {}", request.vcpu, request.gfn);
     let mut add = |text: std::fmt::Arguments<'_>| {
         let _ = line.write_fmt(text);
@@ -129,18 +169,11 @@ pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
                 Some(gla) => add(format_args!("  gla {gla}")),
                 None => add(format_args!("  no gla")),
             }
-            if request.reason == Reason::Violation {
-                add(format_args!("  {}", request.rights));
-            } else {
-                add(format_args!("  {:?}", request.reason));
-            }
+            add(format_args!("  {}", request.rights));
         }
         Ring::Paging | Ring::Sharing => add(format_args!("  {:?}", request.p2mt)),
     }
-    if request.flags != mem_event::Flags::NONE {
-        add(format_args!("  {}", request.flags));
-    }
-    line
+    with_flags(line, request)
 }
 
 fn answered(request: &Request, done: &[String], response: Option<&Response>) -> String {
