@@ -23,6 +23,7 @@ pub mod access;
 mod apic;
 mod boot;
 mod checkpoint;
+pub mod cpu;
 mod fwcfg;
 pub mod idt;
 mod mem;

@@ -1,5 +1,7 @@
 //! The built-in scenarios, one a built-in guest, and Linux under a paging target.
 
+mod events;
+
 use crate::channel::RingSettings;
 use crate::scenario::{Act, Rule, Scenario, Step, Then};
 use mem_event::{AccessType, Layout, Rights};
@@ -8,7 +10,17 @@ use std::time::Duration;
 /// All of them.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    vec![example(), page_cross(), page_fault(), page_in(), page_touch(), read_write(), rights(), smp_storm()]
+    vec![
+        example(),
+        events::operands(),
+        page_cross(),
+        page_fault(),
+        page_in(),
+        page_touch(),
+        read_write(),
+        rights(),
+        smp_storm(),
+    ]
 }
 
 /// The one with this name.
@@ -41,7 +53,8 @@ fn example() -> Scenario {
 /// done yet. The rights after each answer are such that the next kind of access is stopped too.
 fn read_write() -> Scenario {
     const PAGE: &str = "WATCHED";
-    let rule = |rights, acts, then| Rule { rights: Some(rights), range: Some(PAGE.into()), acts, then };
+    let rule =
+        |rights, acts, then| Rule { rights: Some(rights), range: Some(PAGE.into()), acts, then, ..Rule::default() };
     let write = |offset, value| Act::Write { range: PAGE.into(), offset, value };
     let expect = |offset, value| Act::Expect { range: PAGE.into(), offset, value };
     Scenario {

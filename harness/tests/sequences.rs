@@ -39,4 +39,4 @@ macro_rules! sequences {
     };
 }
 
-sequences!(example page_cross page_fault page_in page_touch read_write rights smp_storm);
+sequences!(example operands page_cross page_fault page_in page_touch read_write rights smp_storm);
