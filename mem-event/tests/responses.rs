@@ -242,3 +242,24 @@ fn garbage_on_a_page_is_not_a_response() {
     assert!(bench.domain.broken(Ring::Access).is_some());
     assert_eq!(bench.waiting(0), Some(mem_event::WaitReason::Answer(Ring::Access)));
 }
+
+#[test]
+fn without_a_record_the_same_happens_and_nothing_is_written_down() {
+    for layout in [Layout::Flags32, Layout::VmEvent7] {
+        let mut bench = Bench::new(1);
+        bench.domain.keep_record(false);
+        assert_eq!(bench.try_enable(Ring::Access, layout, 0), Outcome::Proceed);
+        bench.watch(3, AccessType::N);
+        assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+        assert_eq!(bench.effects.list, [Effect::Notify(Ring::Access)]);
+        let request = bench.request(Ring::Access);
+        bench.answer(Ring::Access, &request);
+        assert_eq!(bench.effects.list, [Effect::Wake(VcpuId(0))]);
+        assert!(bench.effects.taken.is_empty());
+        assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+        let _ = bench.step(&Input::ConsumerLost { ring: Ring::Access });
+        assert_eq!(bench.try_enable(Ring::Access, layout, 0), Outcome::Proceed);
+        assert_eq!(bench.effects.list, [Effect::Notify(Ring::Access)]);
+        assert_eq!(bench.requests(Ring::Access).len(), 1);
+    }
+}
