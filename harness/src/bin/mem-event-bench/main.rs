@@ -5,6 +5,7 @@
 
 mod bare;
 mod boots;
+mod engine;
 mod figure;
 mod page_in;
 
@@ -28,10 +29,16 @@ fn main() -> anyhow::Result<()> {
         figures.extend(boots::linux()?);
     }
     println!("{}", figure::table(&figures));
+    let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+    if engine::NAMES.into_iter().any(is_wanted) {
+        let engine = engine::rows()?;
+        println!("{}", engine::table(&engine));
+        rows.extend(engine);
+    }
     if let Some(folder) = Path::new(RESULTS).parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let text = serde_json::to_string_pretty(&figures)?;
+    let text = serde_json::to_string_pretty(&rows)?;
     std::fs::write(RESULTS, text + "\n").with_context(|| format!("cannot write {RESULTS}"))?;
     println!("written to {RESULTS}");
     Ok(())
