@@ -160,6 +160,12 @@ impl Domain {
         self.p2m.is_watching()
     }
 
+    /// Whether any frame may not be executed, so that fetches must be checked.
+    #[must_use]
+    pub fn is_watching_execution(&self) -> bool {
+        self.p2m.is_watching_execution()
+    }
+
     /// The access type of a frame; `Rwx` outside of RAM.
     #[must_use]
     pub fn access_type(&self, gfn: Gfn) -> AccessType {

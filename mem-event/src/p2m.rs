@@ -133,6 +133,8 @@ pub(crate) struct P2m {
     entries: Vec<Stored>,
     /// Frames whose access type is not `Rwx`.
     watched: u64,
+    /// Those of them that may not be executed.
+    unexecutable: u64,
     published: Arc<PublishedRights>,
 }
 
@@ -153,7 +155,7 @@ impl P2m {
         }
         let size = usize::try_from(end).map_err(|_| "no room for the p2m on this host".to_string())?;
         let entries = vec![Stored::new(Entry::OUTSIDE); size];
-        let mut p2m = P2m { entries, watched: 0, published: Arc::new(PublishedRights::new(size)) };
+        let mut p2m = P2m { entries, watched: 0, unexecutable: 0, published: Arc::new(PublishedRights::new(size)) };
         for (first, count) in ram {
             for gfn in first.0..first.0 + count {
                 p2m.set(Gfn(gfn), Entry::RAM);
@@ -174,6 +176,11 @@ impl P2m {
         self.watched > 0
     }
 
+    /// Whether any frame may not be executed.
+    pub fn is_watching_execution(&self) -> bool {
+        self.unexecutable > 0
+    }
+
     /// The number after the last frame's.
     pub fn end(&self) -> u64 {
         self.entries.len() as u64
@@ -191,6 +198,8 @@ impl P2m {
         let before = std::mem::replace(&mut self.entries[at], Stored::new(entry));
         self.watched += u64::from(entry.access != AccessType::Rwx);
         self.watched -= u64::from(before.access != AccessType::Rwx);
+        self.unexecutable += u64::from(!entry.access.rights().contains(Rights::X));
+        self.unexecutable -= u64::from(!before.access.rights().contains(Rights::X));
         self.published.publish(gfn, entry.passing());
     }
 

@@ -8,6 +8,8 @@ pub enum Gate {
     /// A check before every memory instruction.
     #[default]
     Callback,
+    /// The host's MMU: a watched page is not mapped, and the instruction that runs explains the touch.
+    Mmu,
     /// Not at all: paging works, setting access rights is refused, and the guest runs at full speed.
     None,
 }
@@ -35,7 +37,7 @@ pub struct Arguments {
     pub scenario: String,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|none, checkpoints=on|off, verify=on|off, trace=PATH; and for the trace's \
+const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, checkpoints=on|off, verify=on|off, trace=PATH; and for the trace's \
                      header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT";
 
 impl Arguments {
@@ -71,8 +73,9 @@ impl Arguments {
 fn gate(value: &str) -> Result<Gate, String> {
     match value {
         "callback" => Ok(Gate::Callback),
+        "mmu" => Ok(Gate::Mmu),
         "none" => Ok(Gate::None),
-        _ => Err(format!("gate={value}: callback or none")),
+        _ => Err(format!("gate={value}: callback, mmu or none")),
     }
 }
 

@@ -7,13 +7,20 @@
 use crate::qemu;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// Memory instructions and fetches are checked.
+/// Memory instructions are checked.
 pub const ACCESS: u8 = 1;
 /// Every instruction is a step.
 pub const STEP: u8 = 2;
 
 /// Each predicted access is compared with QEMU's report; from the start, not switched.
 pub const VERIFY: u8 = 4;
+
+/// The memory instruction that is about to run is noted, for touches that the host's MMU stops.
+pub const NOTE: u8 = 8;
+/// Fetches are checked.
+pub const EXECUTE: u8 = 16;
+/// Instructions that make CPU events are checked.
+pub const SPECIAL: u8 = 32;
 
 static WANTED: AtomicU8 = AtomicU8::new(0);
 static FLUSHING: AtomicBool = AtomicBool::new(false);

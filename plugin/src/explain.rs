@@ -25,14 +25,18 @@ pub fn access(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Access
         rip: 0,
     };
     let Toucher::Vcpu(id) = toucher else { return unexplained };
-    if !hypervisor.has_callback_gate() {
+    if !hypervisor.has_gate() {
         return unexplained;
     }
-    let explained = hypervisor
-        .vcpu(id.0)
-        .zip(qemu::view_of(id.0))
-        .and_then(|(vcpu, view)| Explainer { hypervisor, mode: vcpu.paging_mode(), view, fault }.explain(vcpu));
+    let explained = hypervisor.vcpu(id.0).zip(qemu::view_of(id.0)).and_then(|(vcpu, view)| {
+        Explainer { hypervisor, mode: paging_mode(hypervisor, vcpu, &view), view, fault }.explain(vcpu)
+    });
     explained.unwrap_or(unexplained)
+}
+
+/// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
+fn paging_mode(hypervisor: &Hypervisor, vcpu: &Vcpu, view: &View) -> PagingMode {
+    if hypervisor.has_callback_gate() { vcpu.paging_mode() } else { view.paging_mode() }
 }
 
 struct Explainer<'a> {
@@ -44,12 +48,17 @@ struct Explainer<'a> {
 
 impl Explainer<'_> {
     fn explain(&self, vcpu: &Vcpu) -> Option<Access> {
-        self.by_operand(qemu::current_recipe(vcpu.cache)?).or_else(|| self.by_fetch())
+        let recipe = match self.hypervisor.has_callback_gate() {
+            true => qemu::current_recipe(vcpu.cache),
+            false => qemu::noted_recipe(vcpu.id.0),
+        };
+        recipe.and_then(|recipe| self.by_operand(recipe)).or_else(|| self.by_fetch())
     }
 
     /// An operand of the instruction that is about to run covers the touched byte.
     fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
         let fault = self.fault;
+        // Of a repetition QEMU has written back the registers of the step that it is at.
         (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0)).find_map(|touch| {
             let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
             let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());

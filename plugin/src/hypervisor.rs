@@ -116,12 +116,30 @@ impl Hypervisor {
 
     /// QEMU flushed its blocks: no vCPU runs one, and no recipe is current.
     pub fn forget_recipes(&self) {
-        self.vcpus.iter().for_each(|vcpu| vcpu.cache.is_checking_nothing());
+        for vcpu in &self.vcpus {
+            vcpu.cache.is_checking_nothing();
+            crate::qemu::forget_noted(vcpu.id.0);
+        }
     }
 
     /// Whether memory instructions are checked.
     pub fn has_callback_gate(&self) -> bool {
         self.gate == Gate::Callback
+    }
+
+    /// Whether accesses can be trapped at all.
+    pub fn has_gate(&self) -> bool {
+        self.gate != Gate::None
+    }
+
+    /// QEMU has read the code of a page that may be executed and not read.
+    pub fn hide(&self, gfn: Gfn) {
+        report("unmap", gfn, self.memory.unmap(gfn, 1));
+    }
+
+    /// Whether a page that goes back to the guest may be written without more ado. The callback gate sees writes by itself.
+    fn maps_writable(&self, gfn: Gfn) -> bool {
+        self.gate != Gate::Mmu || self.rights.allowed(gfn).contains(Rights::W)
     }
 
     /// Whether checkpoints are recognised.
@@ -390,9 +408,9 @@ impl Hypervisor {
     /// Takes out what nothing needs any more. Called when nothing has happened for a while: a listener that relaxes a page only to
     /// watch it again in a moment costs no translations.
     pub fn disarm(&self) {
-        if self.has_callback_gate() {
+        if self.has_gate() {
             arming::remind();
-            arming::want(self.engine().needed());
+            arming::want(self.engine().needed(self.gate));
         }
     }
 
@@ -433,18 +451,22 @@ impl Engine {
 
     /// Instruments what is wanted now. What is not wanted any more stays until [`Hypervisor::disarm`].
     fn arm(&mut self, host: &Hypervisor) {
-        if host.has_callback_gate() {
+        if host.has_gate() {
             self.mark_stepped(host);
-            arming::want(arming::wanted() | self.needed());
+            arming::want(arming::wanted() | self.needed(host.gate));
         }
     }
 
     /// What must be instrumented for what is watched and monitored.
-    fn needed(&self) -> u8 {
+    fn needed(&self, gate: Gate) -> u8 {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
-        let access = self.domain.is_watching() || CpuEventKind::ALL.iter().any(monitored);
-        let step = monitored(&CpuEventKind::SingleStep);
-        (u8::from(access) * arming::ACCESS) | (u8::from(step) * arming::STEP)
+        let events = CpuEventKind::ALL.iter().any(monitored);
+        let when = |is: bool, what: u8| if is { what } else { 0 };
+        let data = if gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
+        when(self.domain.is_watching(), data)
+            | when(self.domain.is_watching_execution() || events, arming::EXECUTE)
+            | when(events, arming::SPECIAL)
+            | when(monitored(&CpuEventKind::SingleStep), arming::STEP)
     }
 
     fn mark_stepped(&self, host: &Hypervisor) {
@@ -462,7 +484,7 @@ impl Engine {
                 self.look_again(host, look);
             } else {
                 // A frame may have come into being with the domain's default rights.
-                if self.domain.is_watching() && arming::wanted() & arming::ACCESS == 0 {
+                if self.domain.is_watching() && arming::wanted() & (arming::ACCESS | arming::NOTE) == 0 {
                     self.arm(host);
                 }
                 return;
@@ -478,8 +500,15 @@ impl Engine {
         match outcome {
             Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed => {}
             _ => {
+                if access.rights == Rights::X
+                    && !host.rights.allowed(fault.gfn).contains(Rights::R)
+                    && let Toucher::Vcpu(vcpu) = toucher
+                    && let Some(vcpu) = host.vcpu(vcpu.0)
+                {
+                    vcpu.reads_for_code(fault.gfn);
+                }
                 if self.stopped.remove(toucher, fault) {
-                    report("map", fault.gfn, host.memory.restore(fault.gfn));
+                    report("map", fault.gfn, host.memory.restore(fault.gfn, host.maps_writable(fault.gfn)));
                 }
             }
         }
@@ -507,7 +536,7 @@ impl Engine {
             Effect::Map(gfn) => {
                 // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
                 if !self.stopped.is_touched(*gfn) {
-                    report("map", *gfn, host.memory.restore(*gfn));
+                    report("map", *gfn, host.memory.restore(*gfn, host.maps_writable(*gfn)));
                 }
             }
             Effect::Punch(gfn) => report("punch", *gfn, host.memory.punch(*gfn)),

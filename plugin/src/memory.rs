@@ -111,14 +111,14 @@ impl Memory {
         Ok(())
     }
 
-    /// Maps a frame that the file holds, and lets those go who stopped on it.
+    /// Maps a frame that the file holds, writable or not, and lets those go who stopped on it.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn restore(&self, gfn: Gfn) -> io::Result<()> {
+    pub fn restore(&self, gfn: Gfn, writable: bool) -> io::Result<()> {
         let address = self.address(gfn)?;
         let Some(userfault) = self.userfault.get() else { return Ok(()) };
-        if !userfault.map(address)? {
+        if !userfault.map(address, writable)? {
             // Never touched before paging began, and not counted as a hole: an ordinary first touch.
             userfault.zero(address)?;
         }

@@ -4,7 +4,7 @@ use crate::arming;
 use crate::cache::PageCache;
 use crate::events::Due;
 use crate::walk::PagingMode;
-use mem_event::VcpuId;
+use mem_event::{Gfn, VcpuId};
 use rustix::thread::futex;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +44,8 @@ pub struct Vcpu {
     due: Mutex<Option<Due>>,
     /// Whether its steps are reported.
     stepped: AtomicBool,
+    /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
+    read_for_code: AtomicU64,
     /// The instruction that it left its block at and has not executed since; 0 for none.
     left: AtomicU64,
     /// How it walked page tables last.
@@ -100,6 +102,7 @@ impl Vcpu {
             checkpoint: Word::default(),
             due: Mutex::default(),
             stepped: AtomicBool::new(false),
+            read_for_code: AtomicU64::new(0),
             left: AtomicU64::new(0),
             mode: Mutex::default(),
             arrived: AtomicBool::new(false),
@@ -124,6 +127,19 @@ impl Vcpu {
     /// From now on its steps are reported, or not any more.
     pub fn step(&self, on: bool) {
         self.stepped.store(on, Ordering::Release);
+    }
+
+    /// QEMU may read this page now, to translate what the vCPU executes.
+    pub fn reads_for_code(&self, gfn: Gfn) {
+        self.read_for_code.store(gfn.0 + 1, Ordering::Release);
+    }
+
+    /// The page that QEMU was let read, once.
+    pub fn has_been_read(&self) -> Option<Gfn> {
+        if self.read_for_code.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.read_for_code.swap(0, Ordering::AcqRel).checked_sub(1).map(Gfn)
     }
 
     /// It leaves its block before this instruction, or executes it.

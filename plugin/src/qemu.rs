@@ -211,6 +211,19 @@ impl Instruction<'_> {
         }
     }
 
+    /// Before each execution, without a call, this recipe is noted as the vCPU's current one.
+    pub fn note(&self, recipe: &'static Recipe) {
+        // SAFETY: the instruction is valid; the scoreboard lives for ever.
+        unsafe {
+            sys::qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(
+                self.0,
+                sys::qemu_plugin_op::QEMU_PLUGIN_INLINE_STORE_U64,
+                noted(),
+                std::ptr::from_ref(recipe) as u64,
+            );
+        }
+    }
+
     /// How many bytes it has.
     pub fn length(&self) -> usize {
         // SAFETY: the instruction is valid.
@@ -246,6 +259,26 @@ pub fn current_recipe(cache: &PageCache) -> Option<&Recipe> {
         // SAFETY: stored by a quick check, whose data is a quick recipe that lives until the next flush.
         quick => Some(unsafe { &(*(quick as *const QuickRecipe)).recipe }),
     }
+}
+
+/// Where each vCPU's current recipe is noted.
+fn noted() -> sys::qemu_plugin_u64 {
+    static SCOREBOARD: OnceLock<usize> = OnceLock::new();
+    // SAFETY: made once, never freed; one number a vCPU.
+    let score = *SCOREBOARD.get_or_init(|| unsafe { sys::qemu_plugin_scoreboard_new(size_of::<u64>()) } as usize);
+    sys::qemu_plugin_u64 { score: score as *mut sys::qemu_plugin_scoreboard, offset: 0 }
+}
+
+/// The recipe that was noted last for a vCPU, under the same conditions as [`current_recipe`].
+pub fn noted_recipe(vcpu: u32) -> Option<&'static Recipe> {
+    // SAFETY: the scoreboard has a number for every vCPU; what is noted lives until the next flush, which forgets it.
+    unsafe { (sys::qemu_plugin_u64_get(noted(), vcpu) as *const Recipe).as_ref() }
+}
+
+/// No recipe is noted any more.
+pub fn forget_noted(vcpu: u32) {
+    // SAFETY: as above.
+    unsafe { sys::qemu_plugin_u64_set(noted(), vcpu, 0) }
 }
 
 /// A register that the plugin API knows by name.

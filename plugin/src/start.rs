@@ -26,11 +26,12 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     }
     let arguments = Arguments::parse(words)?;
     let listener = Listener::bind(&arguments.socket)?;
-    if arguments.gate == Gate::Callback {
+    if arguments.gate != Gate::None {
         let verify = if arguments.verify { arming::VERIFY } else { 0 };
-        arming::begin(verify, arming::ACCESS | arming::STEP);
+        let gate = if arguments.gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
+        arming::begin(verify, gate | arming::STEP | arming::EXECUTE | arming::SPECIAL);
     }
-    let translates = arguments.gate == Gate::Callback || arguments.checkpoints;
+    let translates = arguments.gate != Gate::None || arguments.checkpoints;
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
     qemu::register_lifecycle();

@@ -4,9 +4,10 @@ use crate::arming;
 use crate::decode::{self, Decoded, InstructionReader};
 use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
+use crate::park::Vcpu;
 use crate::qemu::{Block, Instruction, PLACES, ViewCheck};
 use crate::quick::Quick;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Special};
 use crate::recipes;
 use crate::registers::CodeSize;
 use crate::verify::{self, Subject};
@@ -28,8 +29,11 @@ pub fn thread_runs(vcpu: u32) {
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
+    if let Some(gfn) = hypervisor.vcpu(VCPU.get()).and_then(Vcpu::has_been_read) {
+        hypervisor.hide(gfn);
+    }
     let wanted = arming::wanted();
-    if hypervisor.has_callback_gate() && ViewCheck::now() == ViewCheck::Unproven {
+    if hypervisor.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
         block.check_view_at_start();
     }
     if wanted == 0 && !hypervisor.has_checkpoints() {
@@ -57,12 +61,12 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     if wanted & arming::STEP != 0 {
         instruction.call_step(own_fetch(instruction, code));
     }
-    if wanted & arming::ACCESS != 0 {
+    if wanted & arming::EXECUTE != 0 {
         for fetch in fetches(address, bytes.len(), begins, code) {
             call_before(instruction, fetch);
         }
     }
-    if wanted & (arming::ACCESS | arming::VERIFY) == 0 {
+    if wanted & (arming::ACCESS | arming::VERIFY | arming::NOTE | arming::SPECIAL) == 0 {
         return;
     }
     let recipe = match READER.with_borrow_mut(|reader| reader.read(bytes, address, code)) {
@@ -76,10 +80,14 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     if wanted & arming::VERIFY != 0 {
         instruction.verify(recipes::SUBJECTS.keep(Subject::new(recipe.clone(), bytes, code)));
     }
-    if wanted & arming::ACCESS != 0
-        && let Some(recipe) = recipe
-    {
+    let Some(recipe) = recipe else { return };
+    if wanted & arming::NOTE != 0 && !recipe.operands.is_empty() {
+        instruction.note(recipes::OTHERS.keep(recipe.clone()));
+    }
+    if wanted & arming::ACCESS != 0 {
         call_before(instruction, recipe);
+    } else if wanted & arming::SPECIAL != 0 && recipe.special != Special::Nothing {
+        call_before(instruction, Recipe { operands: Box::default(), ..recipe });
     }
 }
 

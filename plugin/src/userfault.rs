@@ -10,11 +10,17 @@ const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
 const FEATURE_THREAD_ID: u64 = 1 << 8;
 const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
 const FEATURE_EXACT_ADDRESS: u64 = 1 << 11;
-const FEATURES: u64 = FEATURE_MISSING_SHMEM | FEATURE_THREAD_ID | FEATURE_MINOR_SHMEM | FEATURE_EXACT_ADDRESS;
+const FEATURE_WP_SHMEM: u64 = 1 << 12;
+const FEATURES: u64 =
+    FEATURE_MISSING_SHMEM | FEATURE_THREAD_ID | FEATURE_MINOR_SHMEM | FEATURE_EXACT_ADDRESS | FEATURE_WP_SHMEM;
 const MODE_MISSING: u64 = 1;
+const MODE_WRITE_PROTECT: u64 = 1 << 1;
 const MODE_MINOR: u64 = 1 << 2;
 const EVENT_PAGEFAULT: u8 = 0x12;
 const FLAG_WRITE: u64 = 1;
+const FLAG_WRITE_PROTECT: u64 = 1 << 1;
+/// From Linux 6.4 on.
+const CONTINUE_WRITE_PROTECTED: u64 = 1 << 1;
 const PAGE: u64 = 4096;
 
 /// `_IOWR(0xaa, number, size)`.
@@ -41,6 +47,13 @@ struct Register {
 struct Range {
     start: u64,
     len: u64,
+}
+
+#[repr(C)]
+struct Protect {
+    start: u64,
+    len: u64,
+    mode: u64,
 }
 
 /// `uffdio_continue` and `uffdio_zeropage` have the same shape.
@@ -92,23 +105,24 @@ impl Userfault {
     /// # Errors
     /// The kernel's error.
     pub fn register(&self, start: u64, len: u64, missing: bool) -> io::Result<()> {
-        let mode = if missing { MODE_MISSING | MODE_MINOR } else { MODE_MINOR };
+        let mode = MODE_WRITE_PROTECT | MODE_MINOR | if missing { MODE_MISSING } else { 0 };
         let mut register = Register { start, len, mode, ioctls: 0 };
         // SAFETY: `struct uffdio_register`; registering changes no memory.
         unsafe { self.ioctl(request(0, size_of::<Register>()), &mut register) }
     }
 
-    /// Maps the page that the memory file holds, and lets all threads go that stopped on it. A page that is mapped already only
-    /// lets them go; `false` means that the file holds no page there.
+    /// Maps the page that the memory file holds, writable or not, and lets all threads go that stopped on it. A page that is
+    /// mapped already gets the protection; `false` means that the file holds no page there.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn map(&self, address: u64) -> io::Result<bool> {
-        let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode: 0, done: 0 };
+    pub fn map(&self, address: u64, writable: bool) -> io::Result<bool> {
+        let mode = if writable { 0 } else { CONTINUE_WRITE_PROTECTED };
+        let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode, done: 0 };
         // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
         match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
             Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.wake(address).map(|()| true),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.protect(address, !writable).map(|()| true),
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(false),
             Err(error) => Err(error),
         }
@@ -122,13 +136,18 @@ impl Userfault {
         let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode: 0, done: 0 };
         // SAFETY: `struct uffdio_zeropage`; it fills a page of a registered range where none is.
         match unsafe { self.ioctl(request(4, size_of::<Resolve>()), &mut resolve) } {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.map(address).map(|_| ()),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.map(address, true).map(|_| ()),
             other => other,
         }
     }
 
-    fn wake(&self, address: u64) -> io::Result<()> {
-        let mut range = Range { start: address & !(PAGE - 1), len: PAGE };
+    /// Write-protects a mapped page, or takes the protection off; lets all threads go that stopped on it.
+    fn protect(&self, address: u64, protected: bool) -> io::Result<()> {
+        let page = address & !(PAGE - 1);
+        let mut argument = Protect { start: page, len: PAGE, mode: u64::from(protected) };
+        // SAFETY: `struct uffdio_writeprotect`; it changes the protection of a page of a registered range, and wakes if it lifts it.
+        unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument)? };
+        let mut range = Range { start: page, len: PAGE };
         // SAFETY: `struct uffdio_range`; it only wakes. Its number is `_IOR`.
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
     }
@@ -169,7 +188,7 @@ fn parse(message: &[u8; 32]) -> Fault {
     let u64_at = |at: usize| message[at..at + 8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     Fault {
         address: u64_at(16),
-        write: u64_at(8) & FLAG_WRITE != 0,
+        write: u64_at(8) & (FLAG_WRITE | FLAG_WRITE_PROTECT) != 0,
         thread: i32::from_le_bytes([message[24], message[25], message[26], message[27]]),
     }
 }

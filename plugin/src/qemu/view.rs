@@ -8,6 +8,7 @@
 use super::{Register, cpu_of, read_register};
 use crate::quick::Places;
 use crate::registers::{CodeSize, Registers};
+use crate::walk::PagingMode;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
@@ -19,6 +20,8 @@ mod offset {
     pub const SEGMENTS: usize = 184;
     pub const SEGMENT_SIZE: usize = 24;
     pub const SEGMENT_BASE: usize = 8;
+    /// After six segments, LDT, TR, GDT and IDT.
+    pub const CONTROL: usize = SEGMENTS + 10 * SEGMENT_SIZE;
 }
 
 const HF_CPL: u32 = 3;
@@ -81,6 +84,17 @@ impl View {
     /// The linear address of the instruction pointer; right between blocks.
     pub fn linear_instruction_pointer(&self) -> u64 {
         self.instruction_pointer()
+    }
+
+    fn control(&self, number: usize) -> u64 {
+        self.u64_at(offset::CONTROL + number * 8)
+    }
+
+    /// How page tables are walked. EFER.NXE is taken for set: it matters to whom the tables forbid something, not to where they
+    /// lead.
+    pub fn paging_mode(&self) -> PagingMode {
+        let long = u64::from(self.flags() & HF_LMA != 0);
+        PagingMode { cr0: self.control(0), cr3: self.control(3), cr4: self.control(4), efer: long << 10 | 1 << 11 }
     }
 
     /// How wide the code is that runs.
@@ -215,11 +229,14 @@ fn difference(view: &View) -> Option<String> {
     let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
     let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
     let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+    let control = [(Register::CR0, 0), (Register::CR3, 3), (Register::CR4, 4)]
+        .into_iter()
+        .map(|(register, number)| (register, view.control(number), u64::MAX));
     let modes = [
-        (Register::CR0, bit(view.flags() & HF_PE != 0, 1), 1),
+        (Register::CR0, bit(view.flags() & HF_PE != 0, 1), 1u64),
         (Register::EFER, bit(view.flags() & HF_LMA != 0, 1 << 10), 1 << 10),
     ];
-    general.chain(rip).chain(selectors).chain(modes).find_map(|(register, in_place, mask)| {
+    general.chain(rip).chain(selectors).chain(control).chain(modes).find_map(|(register, in_place, mask)| {
         match read_register(register) {
             Some(api) if api & mask == in_place & mask => None,
             Some(api) => Some(format!("{}: {in_place:#x} in place, {api:#x} by the API", register.name())),
