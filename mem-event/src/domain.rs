@@ -160,6 +160,12 @@ impl Domain {
         self.p2m.is_watching()
     }
 
+    /// Whether any frame may be written and not read, which no mapping of a host can say.
+    #[must_use]
+    pub fn is_watching_write_only(&self) -> bool {
+        self.p2m.is_watching_write_only()
+    }
+
     /// Whether any frame may not be executed, so that fetches must be checked.
     #[must_use]
     pub fn is_watching_execution(&self) -> bool {

@@ -135,6 +135,8 @@ pub(crate) struct P2m {
     watched: u64,
     /// Those of them that may not be executed.
     unexecutable: u64,
+    /// Those of them that may be written and not read.
+    write_only: u64,
     published: Arc<PublishedRights>,
 }
 
@@ -155,7 +157,13 @@ impl P2m {
         }
         let size = usize::try_from(end).map_err(|_| "no room for the p2m on this host".to_string())?;
         let entries = vec![Stored::new(Entry::OUTSIDE); size];
-        let mut p2m = P2m { entries, watched: 0, unexecutable: 0, published: Arc::new(PublishedRights::new(size)) };
+        let mut p2m = P2m {
+            entries,
+            watched: 0,
+            unexecutable: 0,
+            write_only: 0,
+            published: Arc::new(PublishedRights::new(size)),
+        };
         for (first, count) in ram {
             for gfn in first.0..first.0 + count {
                 p2m.set(Gfn(gfn), Entry::RAM);
@@ -174,6 +182,20 @@ impl P2m {
     /// Whether any frame's access type is not `Rwx`.
     pub fn is_watching(&self) -> bool {
         self.watched > 0
+    }
+
+    fn count(&mut self, access: AccessType, by: i64) {
+        let rights = access.rights();
+        let when = |is: bool| if is { by } else { 0 };
+        self.watched = self.watched.wrapping_add_signed(when(access != AccessType::Rwx));
+        self.unexecutable = self.unexecutable.wrapping_add_signed(when(!rights.contains(Rights::X)));
+        let write_only = rights.contains(Rights::W) && !rights.contains(Rights::R);
+        self.write_only = self.write_only.wrapping_add_signed(when(write_only));
+    }
+
+    /// Whether any frame may be written and not read.
+    pub fn is_watching_write_only(&self) -> bool {
+        self.write_only > 0
     }
 
     /// Whether any frame may not be executed.
@@ -196,10 +218,8 @@ impl P2m {
         let at = usize::try_from(gfn.0).unwrap_or(usize::MAX);
         assert!(at < self.entries.len(), "frame {gfn} has no p2m entry");
         let before = std::mem::replace(&mut self.entries[at], Stored::new(entry));
-        self.watched += u64::from(entry.access != AccessType::Rwx);
-        self.watched -= u64::from(before.access != AccessType::Rwx);
-        self.unexecutable += u64::from(!entry.access.rights().contains(Rights::X));
-        self.unexecutable -= u64::from(!before.access.rights().contains(Rights::X));
+        self.count(entry.access, 1);
+        self.count(before.access, -1);
         self.published.publish(gfn, entry.passing());
     }
 

@@ -464,6 +464,7 @@ impl Engine {
         let when = |is: bool, what: u8| if is { what } else { 0 };
         let data = if gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
         when(self.domain.is_watching(), data)
+            | when(self.domain.is_watching_write_only(), arming::ACCESS)
             | when(self.domain.is_watching_execution() || events, arming::EXECUTE)
             | when(events, arming::SPECIAL)
             | when(monitored(&CpuEventKind::SingleStep), arming::STEP)
@@ -532,7 +533,12 @@ impl Engine {
             }
             Effect::RetryForeign => self.stopped.wake_foreign(),
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
-            Effect::Tighten { first, count } => self.unmap(host, *first, *count),
+            Effect::Tighten { first, count } => {
+                if host.gate == Gate::Mmu && !self.stopped.is_prepared(true) {
+                    report("populate", *first, host.memory.populate(*first, *count));
+                }
+                self.unmap(host, *first, *count);
+            }
             Effect::Map(gfn) => {
                 // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
                 if !self.stopped.is_touched(*gfn) {
@@ -560,7 +566,7 @@ impl Engine {
 
     /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
     fn unmap(&mut self, host: &Hypervisor, first: Gfn, count: u64) {
-        if host.has_callback_gate() {
+        if host.has_gate() {
             host.vcpus.iter().for_each(|vcpu| vcpu.cache.empty());
         }
         report("unmap", first, host.memory.unmap(first, count));

@@ -100,6 +100,25 @@ impl Memory {
         Ok(())
     }
 
+    /// Gives frames memory that were never touched: the kernel reports a first touch of a hole only where paging asked for it.
+    ///
+    /// # Errors
+    /// The kernel's error: no memory.
+    pub fn populate(&self, first: Gfn, count: u64) -> io::Result<()> {
+        let mut gfn = first.0;
+        let end = first.0.saturating_add(count);
+        while gfn < end {
+            let Some(run) = self.map.contiguous(Gfn(gfn), end - gfn) else {
+                gfn += 1;
+                continue;
+            };
+            let offset = self.address(Gfn(gfn))? - self.base;
+            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, run * PAGE)?;
+            gfn += run;
+        }
+        Ok(())
+    }
+
     /// Gives a frame's memory back to the host.
     ///
     /// # Errors
