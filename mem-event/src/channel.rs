@@ -320,3 +320,54 @@ impl Channel {
         self.front.as_ref().map(Front::free)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Channel, Claimed};
+    use crate::control::{Layout, Ring};
+    use crate::event::{Flags, Reason, Request};
+    use crate::number::{Gfn, VcpuId};
+    use crate::p2m::P2mType;
+    use crate::rights::Rights;
+
+    const REQUEST: Request = Request {
+        reason: Reason::Violation,
+        flags: Flags::NONE,
+        vcpu: VcpuId(0),
+        gfn: Gfn(0),
+        offset: 0,
+        gla: None,
+        p2mt: P2mType::RamRw,
+        rights: Rights::R,
+    };
+
+    #[test]
+    fn a_claim_that_outlives_its_ring_is_void() {
+        let mut channel = Channel::new(Ring::Access);
+        for put in [true, false] {
+            channel.open(Layout::Flags32, 2).unwrap();
+            let Claimed::Slot(claim) = channel.claim() else { panic!("there is room") };
+            channel.close();
+            channel.open(Layout::Flags32, 2).unwrap();
+            if put {
+                assert_eq!(channel.put(claim, &REQUEST), None);
+            } else {
+                channel.cancel(claim);
+            }
+            assert_eq!((channel.available(), channel.account.targets), (2, 0));
+            channel.close();
+        }
+    }
+
+    #[test]
+    fn each_claim_goes_back_to_its_own_account() {
+        let mut channel = Channel::new(Ring::Access);
+        channel.open(Layout::Flags32, 4).unwrap();
+        let Claimed::Slot(foreign) = channel.claim_foreign() else { panic!("there is room") };
+        let Claimed::Slot(target) = channel.claim() else { panic!("there is room") };
+        channel.cancel(foreign);
+        assert_eq!((channel.account.targets, channel.account.foreigners), (1, 0));
+        assert_eq!(channel.put(target, &REQUEST), Some(0));
+        assert_eq!((channel.account.targets, channel.available()), (0, 3));
+    }
+}
