@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::qemu::Gate;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -81,6 +82,9 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub consumers: Consumers,
+    /// What stops accesses: a check before every memory instruction, or the host's MMU.
+    #[arg(long, value_enum, default_value_t)]
+    pub gate: Gate,
     /// Record a trace.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

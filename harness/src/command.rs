@@ -106,6 +106,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .map(std::path::absolute)
         .transpose()
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
+    job.gate = arguments.gate;
     job.extra.clone_from(&arguments.extra);
     Ok(job)
 }

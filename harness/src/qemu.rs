@@ -33,13 +33,41 @@ pub enum Boot {
     },
 }
 
+/// What stops accesses (the plugin's argument `gate=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Gate {
+    /// A check before every memory instruction.
+    #[default]
+    Callback,
+    /// The host's MMU.
+    Mmu,
+    /// Nothing: paging only.
+    None,
+}
+
+impl std::fmt::Display for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Gate {
+    fn name(self) -> &'static str {
+        match self {
+            Gate::Callback => "callback",
+            Gate::Mmu => "mmu",
+            Gate::None => "none",
+        }
+    }
+}
+
 /// The plugin's arguments.
 #[derive(Clone, Debug)]
 pub struct PluginArguments {
     /// The library.
     pub library: PathBuf,
-    /// Whether accesses can be trapped (`gate=callback`).
-    pub gate: bool,
+    /// What stops accesses.
+    pub gate: Gate,
     /// Whether the guest declares checkpoints.
     pub checkpoints: bool,
     /// Where the trace goes.
@@ -258,7 +286,7 @@ impl PluginArguments {
         let mut parts = vec![
             ("", value(&self.library)),
             ("socket=", value(socket)),
-            ("gate=", if self.gate { "callback" } else { "none" }.into()),
+            ("gate=", self.gate.name().into()),
             ("checkpoints=", switch(self.checkpoints)),
             ("guest=", value(&self.guest)),
             ("guest-hash=", value(&self.checksum)),

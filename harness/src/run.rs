@@ -5,7 +5,7 @@ use crate::folder::RunFolder;
 use crate::guest::Guest;
 use crate::log::{Counts, Log, Observer};
 use crate::pager::Figures;
-use crate::qemu::{Boot, Machine, PluginArguments, Qemu, ended_by_signal, plugin_library};
+use crate::qemu::{Boot, Gate, Machine, PluginArguments, Qemu, ended_by_signal, plugin_library};
 use crate::refusal::Refusal;
 use crate::resident::Sampler;
 use crate::scenario::Scenario;
@@ -35,6 +35,8 @@ pub struct Job {
     pub qemu: PathBuf,
     /// Where the trace goes.
     pub trace: Option<PathBuf>,
+    /// What stops accesses, where the scenario traps any.
+    pub gate: Gate,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
     /// Whether the Linux guest does its work; else it boots and powers off.
@@ -71,7 +73,15 @@ impl Job {
         let guest = if scenario.guest == "linux" { None } else { Some(Guest::find(&scenario.guest)?) };
         let symbols = guest.as_ref().map(|guest| &guest.symbols);
         scenario.check(symbols.unwrap_or(&Symbols::default()))?;
-        Ok(Job { scenario, guest, qemu: crate::qemu::find(qemu)?, trace: None, extra: Vec::new(), linux_works: true })
+        Ok(Job {
+            scenario,
+            guest,
+            qemu: crate::qemu::find(qemu)?,
+            trace: None,
+            gate: Gate::default(),
+            extra: Vec::new(),
+            linux_works: true,
+        })
     }
 
     /// The symbols of its guest.
@@ -102,7 +112,7 @@ impl Job {
     pub fn machine(&self) -> Result<Machine, Refusal> {
         let plugin = PluginArguments {
             library: plugin_library()?,
-            gate: self.scenario.needs_gate(),
+            gate: if self.scenario.needs_gate() { self.gate } else { Gate::None },
             checkpoints: self.guest.is_some(),
             trace: self.trace.clone(),
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),

@@ -5,7 +5,7 @@
 use harness::corpus;
 use harness::folder::RunFolder;
 use harness::log::Silent;
-use harness::qemu::Qemu;
+use harness::qemu::{Gate, Qemu};
 use harness::replay::replay_file;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
@@ -26,9 +26,15 @@ pub fn scenario(name: &str) -> Scenario {
 
 /// Runs a scenario with a trace. The verdict must be success, and the trace must replay without a difference.
 pub fn run(scenario: Scenario) -> (Outcome, String) {
+    run_under(Gate::default(), scenario)
+}
+
+/// The same, with what stops accesses.
+pub fn run_under(gate: Gate, scenario: Scenario) -> (Outcome, String) {
     let folder = RunFolder::create().expect("a folder");
     let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
     job.trace = Some(folder.file("trace"));
+    job.gate = gate;
     let outcome = job.run(&mut Silent, None).expect("a verdict");
     let name = &job.scenario.name;
     assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}\n{}", outcome.verdict, outcome.console);

@@ -1,0 +1,25 @@
+//! Two gates, one meaning: what the check before an instruction stops, the host's MMU stops as well, with the same event.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::qemu::Gate;
+use support::{run_under, scenario};
+
+fn both_gates_give_the_same_sequence(name: &str) {
+    let (_, by_callback) = run_under(Gate::Callback, scenario(name));
+    let (_, by_mmu) = run_under(Gate::Mmu, scenario(name));
+    assert_eq!(by_callback, by_mmu, "{name}: left by callback, right by the host's MMU");
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            both_gates_give_the_same_sequence(stringify!($name));
+        })*
+    };
+}
+
+scenarios!(example page_cross page_fault page_in read_write rights smp_storm);
