@@ -55,6 +55,27 @@ impl Domain {
         }
     }
 
+    /// [`crate::Input::AccessNosleep`]: the same, but nobody stands in a queue afterwards.
+    pub(crate) fn access_nosleep(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+        if let Some(outcome) = self.stopped(vcpu) {
+            return outcome;
+        }
+        if let Err(sentence) = check(access) {
+            return Outcome::Refused(Errno::EINVAL, sentence);
+        }
+        let outcome = self.look(vcpu, access, effects);
+        self.return_grants(vcpu, effects);
+        self.end_step(effects);
+        match outcome {
+            Outcome::Wait(WaitReason::Answer(_)) => outcome,
+            Outcome::Wait(reason) => {
+                self.leave_queue(vcpu);
+                self.retry(if reason == WaitReason::Frame { Errno::ENOMEM } else { Errno::EBUSY })
+            }
+            other => other,
+        }
+    }
+
     /// `p2m_mem_access_check`: `Continue` where the access goes on to the checks of the frame's type ("promoted").
     fn violation(
         &mut self,

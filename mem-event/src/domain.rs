@@ -93,6 +93,7 @@ impl Domain {
     pub fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
         match input {
             Input::Access { vcpu, access } => self.access(*vcpu, access, effects),
+            Input::AccessNosleep { vcpu, access } => self.access_nosleep(*vcpu, access, effects),
             Input::Foreign { access } => self.foreign(access, effects),
             Input::Kick { ring } => self.kick(*ring, effects),
             Input::Control(control) => self.control(control, effects),

@@ -125,4 +125,13 @@ pub enum Input {
     },
     /// The domain is being torn down.
     Destroy,
+    /// A vCPU's access by a caller that holds a lock, and so must not stand in a queue (Xen's nosleep claims): where it would
+    /// have to, `Outcome::Retry` and nothing has changed. A request that is made pauses the vCPU as ever: it stops when the
+    /// caller has let go of the lock.
+    AccessNosleep {
+        /// Who.
+        vcpu: VcpuId,
+        /// What.
+        access: Access,
+    },
 }

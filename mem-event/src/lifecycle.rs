@@ -246,22 +246,22 @@ impl Domain {
         Outcome::Proceed
     }
 
+    /// Takes a vCPU out of whatever queue it stands in.
+    pub(crate) fn leave_queue(&mut self, vcpu: VcpuId) {
+        match self.vcpu(vcpu).wait {
+            Wait::Queued(ring) => self.channel(ring).account.queue.retain(|other| *other != vcpu),
+            Wait::Frame => self.frames.queue.retain(|other| *other != vcpu),
+            Wait::Nothing | Wait::Paused(_) => return,
+        }
+        self.vcpu(vcpu).wait = Wait::Nothing;
+    }
+
     /// `Input::Abandon`: the vCPU no longer wants what it queued for. A request that is out keeps it paused.
     pub(crate) fn abandon(&mut self, vcpu: VcpuId, effects: &mut Effects) -> Outcome {
-        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else {
+        if vcpu.0 as usize >= self.vcpus.len() {
             return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
-        };
-        match it.wait {
-            Wait::Queued(ring) => {
-                it.wait = Wait::Nothing;
-                self.channel(ring).account.queue.retain(|other| *other != vcpu);
-            }
-            Wait::Frame => {
-                it.wait = Wait::Nothing;
-                self.frames.queue.retain(|other| *other != vcpu);
-            }
-            Wait::Nothing | Wait::Paused(_) => {}
         }
+        self.leave_queue(vcpu);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         Outcome::Proceed

@@ -248,3 +248,29 @@ fn counters_are_zero_when_all_is_answered() {
     assert_eq!(bench.domain.free_slots(Ring::Access), 4);
     assert!((0..8).all(|vcpu| bench.waiting(vcpu).is_none()));
 }
+
+#[test]
+fn a_caller_that_must_not_sleep_is_told_to_come_back_and_changes_nothing() {
+    let mut bench = watched(3, 1);
+    bench.watch(4, AccessType::N2rwx);
+    let nosleep = |vcpu, gfn| Input::AccessNosleep { vcpu: VcpuId(vcpu), access: common::touch(gfn, R) };
+    assert_eq!(bench.step(&nosleep(0, 3)), answer_due(Ring::Access), "with a slot free it is an access like any");
+    assert_eq!(bench.step(&nosleep(0, 3)), answer_due(Ring::Access));
+    let before = bench.domain.free_slots(Ring::Access);
+    for gfn in [3, 4] {
+        assert_eq!(bench.step(&nosleep(1, gfn)), Outcome::Retry(Errno::EBUSY));
+        assert!(bench.waiting(1).is_none() && bench.effects.list.is_empty());
+    }
+    assert_eq!((bench.domain.free_slots(Ring::Access), bench.domain.access_type(Gfn(4))), (before, AccessType::N2rwx));
+    let request = bench.request(Ring::Access);
+    bench.answer(Ring::Access, &request);
+    assert!(bench.has(&Effect::RetryForeign), "it hears when there is room");
+    assert_eq!(bench.step(&nosleep(1, 4)), Outcome::Proceed);
+    let _ = bench.step(&Input::Unpopulated { first: Gfn(9), count: 1 });
+    bench.must(Control::SetBudget { frames: 0 });
+    assert_eq!(bench.step(&nosleep(2, 9)), Outcome::Retry(Errno::ENOMEM));
+    assert!(matches!(bench.step(&nosleep(7, 9)), Outcome::Refused(Errno::ESRCH, _)));
+    let bad = mem_event::Access { offset: 5000, ..common::touch(9, R) };
+    let refused = bench.step(&Input::AccessNosleep { vcpu: VcpuId(2), access: bad });
+    assert!(matches!(refused, Outcome::Refused(Errno::EINVAL, _)));
+}

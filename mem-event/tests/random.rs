@@ -259,6 +259,7 @@ impl Game {
             0 => Input::Balloon { vcpu, gfn: self.gfn() },
             1 | 2 => Input::CpuEvent { vcpu, event: self.cpu_event() },
             3 if self.dice.one_in(3) => Input::Abandon { vcpu },
+            4 => Input::AccessNosleep { vcpu, access: self.access() },
             _ => Input::Access { vcpu, access: self.access() },
         });
         let outcome = self.step(&input);

@@ -111,6 +111,7 @@ impl Reference {
         self.clock += 1;
         let outcome = match input {
             Input::Access { vcpu, access } => self.as_vcpu(*vcpu, |it, v| it.look(v, access)),
+            Input::AccessNosleep { vcpu, access } => self.nosleep(*vcpu, access),
             Input::CpuEvent { vcpu, event } => self.as_vcpu(*vcpu, |it, v| it.report(v, event)),
             Input::Balloon { vcpu, gfn } => self.as_vcpu(*vcpu, |it, v| it.balloon(v, *gfn)),
             Input::Foreign { access } => self.foreign(access),
@@ -211,6 +212,20 @@ impl Reference {
         self.vcpus[v].slot = None;
         self.vcpus[v].frame = false;
         outcome
+    }
+
+    fn nosleep(&mut self, vcpu: VcpuId, access: &Access) -> Outcome {
+        let waited = self.vcpus.get(vcpu.0 as usize).is_some_and(|it| it.wait != Wait::Runs);
+        let outcome = self.as_vcpu(vcpu, |it, v| it.look(v, access));
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize).filter(|_| !waited) else { return outcome };
+        match it.wait {
+            Wait::Runs | Wait::Answer(_) => outcome,
+            Wait::Queue(_) | Wait::Frame => {
+                let errno = if it.wait == Wait::Frame { Errno::ENOMEM } else { Errno::EBUSY };
+                it.wait = Wait::Runs;
+                Outcome::Retry(errno)
+            }
+        }
     }
 
     pub fn waiting(&self, v: usize) -> Option<WaitReason> {
