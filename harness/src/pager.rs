@@ -40,6 +40,8 @@ pub struct Pager {
     ram: Ram,
     hand: u64,
     batch: usize,
+    /// Frames whose load was sent and whose reply was not taken yet.
+    loading: Vec<Gfn>,
     /// With a budget a load may be refused, so it is waited for before the answer goes out.
     budgeted: bool,
     /// What it did so far.
@@ -80,7 +82,17 @@ impl Pager {
         let channel = Channel::enable(socket, Ring::Paging, settings)?;
         let ram = Ram::of(memory);
         let (recent, figures) = (Recent::new(0), Figures::default());
-        Ok(Pager { channel, file, recent, ram, hand: ram.count() / 2, batch: BATCH, budgeted: false, figures })
+        Ok(Pager {
+            channel,
+            file,
+            recent,
+            ram,
+            hand: ram.count() / 2,
+            batch: BATCH,
+            loading: Vec::new(),
+            budgeted: false,
+            figures,
+        })
     }
 
     /// Holds the guest to so many bytes from now on: sets the budget, then evicts what is above it.
@@ -88,6 +100,7 @@ impl Pager {
     /// # Errors
     /// The connection ended, or the page file cannot be written.
     pub fn hold_to(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.settle()?;
         let frames = bytes / PAGE_SIZE as u64;
         let share = |part: u64| usize::try_from(frames / part).unwrap_or(usize::MAX);
         self.recent = Recent::new(RECENT.min(share(4)));
@@ -124,6 +137,7 @@ impl Pager {
     /// # Errors
     /// The connection ended, or the content cannot be brought back.
     pub fn serve(&mut self, request: &Request) -> anyhow::Result<Vec<String>> {
+        self.settle()?;
         let gfn = request.gfn;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
@@ -136,24 +150,32 @@ impl Pager {
             return Ok(Vec::new());
         };
         let load = Call::Load { gfn, content };
+        self.figures.pages_in += 1;
         if self.budgeted {
             self.load(&load)?;
             self.answer(request)?;
+            self.file.forget(gfn);
+            self.recent.add(gfn);
         } else {
-            // The plugin reads the socket before the ring, so the answer need not wait for the reply.
+            // The plugin reads the socket before the ring, so neither the answer nor this thread need wait for the reply:
+            // it is taken before the next call. To be woken for it would cost as much as the page-in.
             self.channel.client.send(&load)?;
             self.answer(request)?;
+            self.loading.push(gfn);
+        }
+        Ok(vec!["load".into()])
+    }
+
+    /// Takes the replies to loads that were sent ahead of them.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        for gfn in std::mem::take(&mut self.loading) {
             match self.channel.client.reply()? {
-                Reply::Refused(errno, why) if errno != Errno::ENOENT => {
-                    bail!("frame {gfn} cannot be loaded: {errno}, {why}")
-                }
-                _ => {}
+                // ENOENT: the frame is back already.
+                Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => self.file.forget(gfn),
+                Reply::Refused(errno, why) => bail!("frame {gfn} cannot be loaded: {errno}, {why}"),
             }
         }
-        self.file.forget(gfn);
-        self.recent.add(gfn);
-        self.figures.pages_in += 1;
-        Ok(vec!["load".into()])
+        Ok(())
     }
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
@@ -214,6 +236,7 @@ impl Pager {
     /// # Errors
     /// The connection ended, or the page file cannot be written.
     pub fn page_out(&mut self, frames: &[Gfn]) -> anyhow::Result<usize> {
+        self.settle()?;
         let mut evicted = 0;
         for batch in frames.chunks(BATCH) {
             let nominated = self.all(batch, |gfn| Call::Control(Control::Nominate { gfn }))?;
@@ -259,6 +282,7 @@ impl Pager {
     /// # Errors
     /// The connection ended.
     pub fn finish(mut self) -> anyhow::Result<()> {
+        self.settle()?;
         self.channel.client.values(&Call::Control(Control::SetBudget { frames: u64::MAX }))?;
         for gfn in self.file.frames() {
             if let Some(content) = self.file.content(gfn)? {

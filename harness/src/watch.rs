@@ -9,7 +9,8 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How long rings are looked at after the last request before the thread sleeps: a vCPU that has just gone on often stops
-/// again at once, and to be woken across cores costs more than that.
+/// again at once, and to be woken across cores costs more than that. Between two looks others get the core: it may be the
+/// very one that the vCPU or the plugin's thread waits for.
 const SPIN: Duration = Duration::from_micros(50);
 
 /// Why serving ended.
@@ -71,7 +72,7 @@ pub fn serve(
 fn spin(consumers: &Consumers) {
     let until = Instant::now() + SPIN;
     while !consumers.is_pending() && Instant::now() < until {
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
 }
 

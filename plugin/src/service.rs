@@ -99,6 +99,10 @@ impl Service {
         let mut spin_until = Instant::now();
         loop {
             let spins = Instant::now() < spin_until;
+            if spins {
+                // The consumer or a vCPU may wait for this very core.
+                std::thread::yield_now();
+            }
             if self.once(if spins { Duration::ZERO } else { IDLE }) {
                 if self.hypervisor.anybody_waits() {
                     spin_until = Instant::now() + SPIN;
