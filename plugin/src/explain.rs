@@ -110,8 +110,9 @@ impl Explainer<'_> {
     }
 }
 
-/// Page tables read through the memory file: the service thread must not touch QEMU's mapping, where it would stop itself.
-struct FileTables<'a>(&'a Hypervisor);
+/// Page tables read through the memory file, for those who must not stop on QEMU's mapping: the service thread, which would
+/// stop itself, and a translation, which holds QEMU's locks.
+pub struct FileTables<'a>(pub &'a Hypervisor);
 
 impl Tables for FileTables<'_> {
     fn entry(&self, address: Gpa, size: u8) -> Option<u64> {

@@ -141,7 +141,19 @@ fn refuse_unsupported(command: &[String]) -> Result<(), String> {
             return Err(format!("{sentence} (QEMU argument {word:?})"));
         }
     }
+    let machine = machine(command);
+    if machine.contains("q35") && !machine.contains("smm=off") {
+        // On by default: the firmware then keeps memory of its own in the middle of RAM.
+        return Err(format!(
+            "q35 has SMM, which shows other memory at some frames; use smm=off (QEMU machine {machine:?})"
+        ));
+    }
     Ok(())
+}
+
+/// The values of the machine option, in one.
+fn machine(command: &[String]) -> String {
+    option(command, &["-machine", "-M", "--machine"]).unwrap_or_else(|| "pc".to_owned())
 }
 
 /// Writable shared mappings of memory files of at least 1 MiB; parts of one file that lie together count as one.
@@ -204,7 +216,7 @@ fn below_4g(command: &[String], size: u64) -> Result<u64, String> {
     if size <= 2 * GIB {
         return Ok(size);
     }
-    let machine = option(command, &["-machine", "-M"]).unwrap_or_else(|| "pc".to_owned());
+    let machine = machine(command);
     if machine.contains("max-ram-below-4g") {
         return Err("max-ram-below-4g is not supported with more than 2 GiB of memory; leave it out".to_owned());
     }

@@ -174,6 +174,12 @@ impl Instruction<'_> {
         &buffer[..length.min(16)]
     }
 
+    /// Where QEMU reads its first byte in this process; 0 for what is no memory.
+    pub fn host_address(&self) -> u64 {
+        // SAFETY: the instruction is valid.
+        unsafe { sys::qemu_plugin_insn_haddr(self.0) as u64 }
+    }
+
     /// The linear address at translation; right in its low 12 bits only (blocks are position independent).
     pub fn address(&self) -> u64 {
         // SAFETY: the instruction is valid.

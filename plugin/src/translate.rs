@@ -2,18 +2,25 @@
 
 use crate::arming;
 use crate::decode::{self, Decoded, InstructionReader};
+use crate::explain::FileTables;
 use crate::gate::QuickRecipe;
 use crate::hypervisor::Hypervisor;
 use crate::park::Vcpu;
-use crate::qemu::{Block, Instruction, PLACES, ViewCheck};
+use crate::qemu::{self, Block, Instruction, PLACES, ViewCheck};
 use crate::quick::Quick;
 use crate::recipe::{Recipe, Special};
 use crate::recipes;
 use crate::registers::CodeSize;
 use crate::verify::{self, Subject};
+use crate::walk::Judged;
+use mem_event::Rights;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// One block in this many is a sample of the memory map's proof.
+const SAMPLE: u32 = 64;
 
 thread_local! {
     static READER: RefCell<InstructionReader> = RefCell::new(InstructionReader::default());
@@ -40,6 +47,9 @@ pub fn translated(block: &Block) {
         return;
     }
     let code = crate::gate::code_size(VCPU.get());
+    if wanted != 0 {
+        prove_memory_map(hypervisor, block);
+    }
     for (number, instruction) in block.instructions().enumerate() {
         if wanted != 0 {
             instrument(&instruction, wanted, number == 0, code);
@@ -51,6 +61,27 @@ pub fn translated(block: &Block) {
                 instruction.call_checkpoint(own_fetch(&instruction, code));
             }
         }
+    }
+}
+
+/// Now and then: where QEMU reads the code in this process, and where the guest's tables and the machine's memory map say that
+/// it is, must be the same byte of the memory file.
+fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
+    static BLOCKS: AtomicU32 = AtomicU32::new(0);
+    if !BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || ViewCheck::now() != ViewCheck::Proven {
+        return;
+    }
+    let (Some(first), Some(view)) = (block.instructions().next(), qemu::view_of(VCPU.get())) else { return };
+    let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
+    let anything = Judged { rights: Rights::NONE, user: false, alignment_check: true };
+    let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
+    if let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, anything)
+        && gpa.gfn() != by_qemu
+    {
+        let sentence =
+            format!("code at {gla:#x} is in frame {by_qemu} for QEMU, and in {} by tables and memory map", gpa.gfn());
+        eprintln!("mem-event: {sentence}");
+        hypervisor.crash(&sentence);
     }
 }
 
