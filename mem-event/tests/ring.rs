@@ -284,3 +284,25 @@ fn a_request_is_whole_when_its_index_is_seen() {
         }
     });
 }
+
+#[test]
+fn an_echo_answers_with_the_bytes_that_came() {
+    for layout in LAYOUTS {
+        let (mut front, mut back) = pair(layout, 2);
+        assert!(!back.echo(), "nothing waits");
+        front.put(&request(1));
+        front.put(&request(2));
+        assert!(back.echo() && back.echo() && !back.echo());
+        let mut taken = Vec::new();
+        assert_eq!(front.look(&mut taken), Ok(2));
+        let answers = [front.take(&mut taken), front.take(&mut taken)];
+        assert_eq!(answers.map(|it| it.unwrap().1), [request(1).answer(), request(2).answer()]);
+        assert_eq!((front.layout(), front.free()), (layout, 2));
+        let page = front.into_page();
+        assert_eq!(
+            (page.load(Index::RspProd, Ordering::Relaxed), page.load(Index::ReqEvent, Ordering::Relaxed)),
+            (2, 3)
+        );
+        assert!(format!("{page:?}").contains("req_prod: 2"));
+    }
+}

@@ -195,6 +195,7 @@ fn a_trace_that_takes_from_no_ring_is_impossible_and_no_panic() {
     cut.finish().unwrap();
     let failure = replay(Reader::new(file.as_slice()).unwrap(), &mut Tiny::default(), |_, _| ()).unwrap_err();
     assert!(matches!(failure, Failure::Impossible { step: 1, .. }), "{failure}");
+    assert!(failure.to_string().starts_with("step 1: something was taken from the access ring"), "{failure}");
 }
 
 #[test]
@@ -298,4 +299,74 @@ fn a_step_too_long_for_a_frame_ends_the_recording_and_keeps_what_was_there() {
     drop(writer);
     let (steps, end) = read(&file);
     assert_eq!((steps.len(), end.why), (1, trace::Why::Stopped));
+}
+
+#[test]
+fn a_trace_on_disk_reads_back_and_says_where_it_is() {
+    let path = std::env::temp_dir().join(format!("mem-event-trace-{}", std::process::id()));
+    let mut writer = Writer::create(&path, &header()).unwrap();
+    writer.record(&Input::Destroy, &Outcome::Crashed, &Effects::default());
+    assert!(format!("{writer:?}").contains("steps: 1"));
+    writer.finish().unwrap();
+    let length = std::fs::metadata(&path).unwrap().len();
+    let mut reader = Reader::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let begin = reader.offset();
+    assert_eq!(reader.next().unwrap().unwrap().input, Input::Destroy);
+    assert!(begin < reader.offset() && format!("{reader:?}").contains("steps: 1"));
+    let end = reader.next().unwrap().unwrap_err();
+    assert_eq!(end.to_string(), format!("1 steps, ended in order at byte {length}"));
+    assert!(reader.next().is_none(), "the end comes once");
+    assert!(Writer::create("/nonexistent/folder/trace", &header()).is_err());
+}
+
+#[test]
+fn frames_in_the_wrong_place_are_damage() {
+    let parts = |steps: u64| {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes, &header()).unwrap();
+        (0..steps).for_each(|_| writer.record(&Input::Destroy, &Outcome::Crashed, &Effects::default()));
+        writer.finish().unwrap();
+        bytes
+    };
+    let frame =
+        |bytes: &[u8], at: usize| at + 8 + u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
+    let (none, one) = (parts(0), parts(1));
+    let first = frame(&one, 12);
+    let says = |bytes: &[u8], part: &str| {
+        let end = read(bytes).1;
+        assert!(!end.is_whole() && end.to_string().contains(part), "{end}");
+    };
+    says(&[&one[..12], &one[first..]].concat(), "the first frame is no header");
+    says(&[&one[..first], &one[12..]].concat(), "a second header");
+    says(&[&none[..], &one[first..]].concat(), "bytes after the end mark");
+    says(&[&one[..frame(&one, first)], &none[first..]].concat(), "the end mark counts 0 steps");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_says_so() {
+    struct Broken(Vec<u8>, usize, bool);
+    impl std::io::Read for Broken {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.2 = !self.2;
+            if self.2 {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            let left = &self.0[self.1..];
+            if left.is_empty() {
+                return Err(std::io::Error::other("the disk is gone"));
+            }
+            let size = left.len().min(buffer.len()).min(7);
+            buffer[..size].copy_from_slice(&left[..size]);
+            self.1 += size;
+            Ok(size)
+        }
+    }
+    let mut bytes = Vec::new();
+    let steps = record(Layout::Flags32, 3, &mut bytes);
+    bytes.truncate(bytes.len() - 3);
+    let got: Vec<_> = Reader::new(Broken(bytes, 0, false)).unwrap().collect();
+    let end = got.last().unwrap().as_ref().unwrap_err();
+    assert_eq!((got.len(), end.steps), (steps.len() + 1, steps.len() as u64));
+    assert!(end.to_string().contains("the disk is gone"), "{end}");
 }
