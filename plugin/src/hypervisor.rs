@@ -534,7 +534,8 @@ impl Engine {
             Effect::RetryForeign => self.stopped.wake_foreign(),
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
             Effect::Tighten { first, count } => {
-                if host.gate == Gate::Mmu && !self.stopped.is_prepared(true) {
+                // What instructions do not show (an interrupt's frame) is stopped by the host under either gate.
+                if !self.stopped.is_prepared(true) {
                     report("populate", *first, host.memory.populate(*first, *count));
                 }
                 self.unmap(host, *first, *count);
