@@ -126,7 +126,11 @@ impl Consumers {
         while let Some(notice) = self.toolstack.notice()? {
             match notice {
                 Notice::Crashed(why) => log.crash = Some(why),
-                Notice::Checkpoint { vcpu, number, arguments } => self.step(scenario, vcpu, number, arguments, log)?,
+                Notice::Checkpoint { vcpu, number, arguments } => {
+                    // What the vCPU did before it came here comes first, also where it did not wait for an answer.
+                    self.serve(log)?;
+                    self.step(scenario, vcpu, number, arguments, log)?;
+                }
             }
         }
         Ok(())
