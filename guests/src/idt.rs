@@ -1,4 +1,4 @@
-//! Exceptions: page faults go to the guest's handler if it has one, everything else is a verdict of error.
+//! Exceptions: they go to the guest's handlers if it has some; what no handler takes is a verdict of error.
 
 use core::arch::{asm, global_asm};
 use core::ptr;
@@ -26,8 +26,24 @@ pub struct PageFault {
 /// Returns whether it repaired the cause; the instruction is then tried again.
 pub type Handler = fn(PageFault) -> bool;
 
+/// Any other exception.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exception {
+    /// Its vector.
+    pub vector: u64,
+    /// Its error code; 0 where there is none.
+    pub code: u64,
+    /// The address that the guest goes on at.
+    pub rip: u64,
+}
+
+/// Returns where the guest goes on, or nothing for an exception that it does not expect.
+pub type ExceptionHandler = fn(Exception) -> Option<u64>;
+
 /// A [`Handler`], or null.
 static HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+/// An [`ExceptionHandler`], or null.
+static EXCEPTION_HANDLER: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
 /// What the stubs leave on the stack, lowest address first.
 #[repr(C)]
@@ -91,8 +107,13 @@ pub fn on_page_fault(handler: Handler) {
     HANDLER.store(handler as *mut (), Ordering::Release);
 }
 
+/// Gives all other exceptions to `handler`. It runs on the stack of the vCPU that met the exception.
+pub fn on_exception(handler: ExceptionHandler) {
+    EXCEPTION_HANDLER.store(handler as *mut (), Ordering::Release);
+}
+
 /// Loads the table on this vCPU. All share one, and each writes the same gates into it.
-pub(crate) fn load() {
+pub fn load() {
     static TABLE: [[core::sync::atomic::AtomicU64; 2]; VECTORS] =
         [const { [const { core::sync::atomic::AtomicU64::new(0) }; 2] }; VECTORS];
     let stubs = (&raw const exception_stubs).addr() as u64;
@@ -118,20 +139,40 @@ pub(crate) fn halt() -> ! {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn exception(frame: &Frame) {
-    if frame.vector == PAGE_FAULT {
-        let address;
-        // SAFETY: reading CR2 changes nothing.
-        unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) };
-        let handler = HANDLER.load(Ordering::Acquire);
-        if !handler.is_null() {
-            // SAFETY: only `on_page_fault` stores here, and it stores a `Handler`.
-            let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
-            if handler(PageFault { address, code: frame.code }) {
-                return;
-            }
+extern "C" fn exception(frame: &mut Frame) {
+    if frame.vector == PAGE_FAULT && repaired(frame.code) {
+        return;
+    }
+    let handler = EXCEPTION_HANDLER.load(Ordering::Acquire);
+    if !handler.is_null() {
+        // SAFETY: only `on_exception` stores here, and it stores an `ExceptionHandler`.
+        let handler = unsafe { core::mem::transmute::<*mut (), ExceptionHandler>(handler) };
+        if let Some(rip) = handler(Exception { vector: frame.vector, code: frame.code, rip: frame.rip }) {
+            frame.rip = rip;
+            return;
         }
-        error!("page fault at {address:#x}, code {:#x}, rip {:#x}", frame.code, frame.rip);
+    }
+    if frame.vector == PAGE_FAULT {
+        error!("page fault at {:#x}, code {:#x}, rip {:#x}", touched(), frame.code, frame.rip);
     }
     error!("exception {}, code {:#x}, rip {:#x}, rax {:#x}", frame.vector, frame.code, frame.rip, frame.registers[14]);
+}
+
+/// Whether the guest's handler for page faults repaired the cause.
+fn repaired(code: u64) -> bool {
+    let handler = HANDLER.load(Ordering::Acquire);
+    if handler.is_null() {
+        return false;
+    }
+    // SAFETY: only `on_page_fault` stores here, and it stores a `Handler`.
+    let handler = unsafe { core::mem::transmute::<*mut (), Handler>(handler) };
+    handler(PageFault { address: touched(), code })
+}
+
+/// The address of the last page fault.
+fn touched() -> u64 {
+    let address;
+    // SAFETY: reading CR2 changes nothing.
+    unsafe { asm!("mov {}, cr2", out(reg) address, options(nomem, nostack, preserves_flags)) };
+    address
 }

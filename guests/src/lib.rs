@@ -24,7 +24,7 @@ mod apic;
 mod boot;
 mod checkpoint;
 pub mod cpu;
-mod fwcfg;
+pub mod fwcfg;
 pub mod idt;
 mod mem;
 pub mod page;

@@ -11,14 +11,20 @@ use std::time::Duration;
 #[must_use]
 pub fn all() -> Vec<Scenario> {
     vec![
+        events::cpu_events(),
+        events::dma(),
         example(),
+        events::interrupts(),
+        events::modes(),
         events::operands(),
         page_cross(),
         page_fault(),
         page_in(),
         page_touch(),
+        events::privilege(),
         read_write(),
         rights(),
+        events::self_modify(),
         smp_storm(),
     ]
 }

@@ -39,4 +39,4 @@ macro_rules! sequences {
     };
 }
 
-sequences!(example operands page_cross page_fault page_in page_touch read_write rights smp_storm);
+sequences!(cpu_events dma example interrupts modes operands page_cross page_fault page_in page_touch privilege read_write rights self_modify smp_storm);
