@@ -49,17 +49,20 @@ pub fn attach(
         other => other?,
     };
     let paged: Figures = consumers.paged();
+    // Before it is left: then every page comes back.
+    let resident = sampler.map(|sampler| sampler.largest());
     let mut sleepers = Vec::new();
     let verdict = match ended {
         Ended::Gone => Verdict::new(Kind::Success, "the domain ended"),
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Deadline => {
-            sleepers = consumers.sleepers()?;
+            if ended == Ended::Deadline {
+                sleepers = consumers.sleepers()?;
+            }
             consumers.leave(scenario, &mut log)?;
             Verdict::new(Kind::Success, "left the domain")
         }
     };
-    let resident = sampler.map(|sampler| sampler.largest());
     let (records, counts) = (log.records, log.counts);
     let console = String::new();
     Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, took: begun.elapsed() })

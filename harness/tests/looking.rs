@@ -1,0 +1,68 @@
+//! `doctor` and `list`: what people and programs read of them.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::corpus;
+use harness::folder::RunFolder;
+use support::command;
+
+#[test]
+fn doctor_finds_nothing_lacking_where_the_other_tests_run() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["doctor", "--json"]).output().unwrap();
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{checks:#}");
+    for name in
+        ["qemu", "qemu version", "qemu plugins", "plugin", "userfaultfd", "memory files", "guests", "linux kernel"]
+    {
+        let check = checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+        assert_eq!(check["ok"], true, "{check}");
+    }
+}
+
+#[test]
+fn doctor_names_each_lack_with_its_remedy() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).arg("doctor").env("PATH", "/nowhere").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    let mut lines = said.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("LACK") {
+            assert!(lines.next().is_some_and(|remedy| remedy.starts_with("     ")), "{line} has no remedy");
+        }
+    }
+    assert!(said.contains("LACK qemu"), "{said}");
+}
+
+#[test]
+fn list_names_every_scenario_and_every_guest() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).arg("list").output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    for scenario in corpus::all() {
+        assert_eq!(said.lines().filter(|line| line.trim() == scenario.guest).count(), 1, "{said}");
+        assert!(
+            said.lines().any(|line| line.trim().starts_with(&scenario.name) && line.contains(&scenario.about)),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_piped_run_is_quiet_and_a_json_run_is_lines_of_json() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["run", "page_fault"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("page_fault: success\n") && !said.contains("WATCHED"), "{said}");
+    let output = command(&folder).args(["run", "page_fault", "--json"]).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kinds: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["checkpoint", "access", "access", "checkpoint", "summary"]);
+    assert_eq!(lines[4]["verdict"], "success");
+    assert_eq!(lines[1]["symbol"], "WATCHED+0x10");
+}
