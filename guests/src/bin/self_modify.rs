@@ -9,14 +9,14 @@
 //! translates, and then no more: who relies on that misses the second run.
 //!
 //! Symbols: `CODE`, a page with a function that returns a number; `REACHES`, two pages, with an instruction that begins in the
-//! first and ends in the second; `DATA`, a page that a function in `CODE` reads before it jumps on within `CODE`.
+//! first and ends in the second; `DATA`, a page that a function in `REACHES` reads before it jumps into `CODE`.
 //!
 //! | checkpoint | what follows | meant rights before |
 //! |---|---|---|
 //! | 1 | a call of `CODE`, a write of the number through another address, a call | `CODE` rx |
 //! | 2 | a call of `CODE` | `CODE` rw |
 //! | 3 | a call of `REACHES` | its second page rw |
-//! | 4 | a read of `DATA` by code in `CODE`, which loses its right to run before it jumps on | `DATA` none |
+//! | 4 | a read of `DATA` by code that then jumps into `CODE`, which has lost its right to run meanwhile | `DATA` none |
 //! | 5 | end | |
 
 #![no_std]
@@ -40,7 +40,7 @@ const CONTENT: u64 = 0x4444_4444_4444_4444;
 const NUMBER_AT: u64 = 2;
 /// Where the function in `REACHES` begins: four bytes of its instruction are in the first page.
 const REACHES_AT: u64 = 0xffc;
-/// Where the function that reads `DATA` begins in `CODE`.
+/// Where the function that reads `DATA` begins in `REACHES`.
 const READS_AT: u64 = 0x100;
 
 global_asm!(
@@ -52,16 +52,16 @@ global_asm!(
     CODE:
     movabs rax, {first}
     ret
-    .org CODE + {reads_at}
-    mov rax, [DATA]
-    jmp 1f
-    .org CODE + {reads_at} + 0x40
+    .org CODE + 0x140
     1: ret
     .balign 4096
     .size CODE, 4096
 
     .type REACHES, @object
     REACHES:
+    .org REACHES + {reads_at}
+    mov rax, [DATA]
+    jmp 1b
     .org REACHES + {reaches_at}
     movabs rax, {reached}
     ret
@@ -89,7 +89,7 @@ fn main() {
     access::write(DATA.address(), CONTENT);
     call("before anything", code, FIRST);
     call("in two pages", reaches + REACHES_AT, REACHED);
-    call("with a read", code + READS_AT, CONTENT);
+    call("with a read", reaches + READS_AT, CONTENT);
 
     checkpoint(1, code, 4096, 0);
     call("as it was", code, FIRST);
@@ -104,7 +104,7 @@ fn main() {
     call("into a page without the right to run", reaches + REACHES_AT, REACHED);
 
     checkpoint(4, code, 4096, 0);
-    call("that loses its right to run", code + READS_AT, CONTENT);
+    call("that jumps to what lost its right to run", reaches + READS_AT, CONTENT);
     checkpoint(5, 0, 0, 0);
     println!("rewritten code ran, and each page's right was asked for");
     verdict::success();
