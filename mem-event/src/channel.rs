@@ -188,7 +188,8 @@ impl Channel {
             return Claimed::NoConsumer;
         }
         let reserve = u32::from(self.account.slots > 1);
-        if self.available() <= reserve || !self.account.queue.is_empty() {
+        // While a vCPU waits every free slot is promised, so this never overtakes one.
+        if self.available() <= reserve {
             return Claimed::Full;
         }
         self.account.foreigners += 1;

@@ -184,7 +184,7 @@ fn storm(vcpus: u32, slots: u32, layout: mem_event::Layout) {
     bench.watch(3, AccessType::N);
     let mut events = vec![0; vcpus as usize];
     let mut runnable: Vec<u32> = (0..vcpus).collect();
-    for _ in 0..20 * vcpus {
+    for _ in 0..4 * vcpus {
         for vcpu in std::mem::take(&mut runnable) {
             assert!(matches!(bench.access(vcpu, 3, R), Outcome::Wait(_)));
         }
@@ -273,4 +273,20 @@ fn a_caller_that_must_not_sleep_is_told_to_come_back_and_changes_nothing() {
     let bad = mem_event::Access { offset: 5000, ..common::touch(9, R) };
     let refused = bench.step(&Input::AccessNosleep { vcpu: VcpuId(2), access: bad });
     assert!(matches!(refused, Outcome::Refused(Errno::EINVAL, _)));
+}
+
+#[test]
+fn foreign_callers_are_called_once_and_only_if_one_waits() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Paging, 2);
+    (0..4).for_each(|gfn| bench.page_out(gfn));
+    let calls = |bench: &Bench| bench.effects.list.iter().filter(|effect| **effect == Effect::RetryForeign).count();
+    assert_eq!(bench.foreign(0, R), Outcome::Retry(Errno::ENOENT));
+    assert_eq!(bench.foreign(1, R), Outcome::Retry(Errno::EBUSY));
+    assert_eq!(bench.access(0, 2, R), answer_due(Ring::Paging));
+    let requests = bench.requests(Ring::Paging);
+    bench.answer(Ring::Paging, &requests[0]);
+    assert_eq!(calls(&bench), 1);
+    bench.answer(Ring::Paging, &requests[1]);
+    assert_eq!(calls(&bench), 0, "nobody was told to come back since");
 }

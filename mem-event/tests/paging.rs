@@ -362,3 +362,19 @@ fn a_whole_guest_can_be_ballooned_out_of_its_pager_with_nothing_lost() {
     assert_eq!(bench.domain.info().paged, 0);
     bench.domain.check_invariants().unwrap();
 }
+
+#[test]
+fn the_answer_to_a_foreign_request_wakes_nobody_even_if_it_says_so() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Paging, 0);
+    bench.page_out(7);
+    bench.page_out(8);
+    assert_eq!(bench.foreign(7, R), Outcome::Retry(Errno::ENOENT));
+    assert_eq!(bench.access(0, 8, R), answer_due(Ring::Paging));
+    let mut response = bench.requests(Ring::Paging)[0].answer();
+    response.flags = response.flags.union(Flags::VCPU_PAUSED);
+    assert_eq!(bench.prep(7), Outcome::Proceed);
+    bench.respond(Ring::Paging, &response);
+    assert_eq!(bench.domain.p2m_type(Gfn(7)), P2mType::RamRw);
+    assert!(bench.woken().is_empty());
+}
