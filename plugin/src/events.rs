@@ -29,6 +29,13 @@ pub enum Due {
     Event(CpuEvent),
 }
 
+impl Due {
+    /// Whether it is the breakpoint at this address.
+    pub fn is_breakpoint_at(&self, rip: u64) -> bool {
+        matches!(self, Due::Event(event) if event.kind == CpuEventKind::Int3 && event.rip.0 == rip)
+    }
+}
+
 /// Notes what an instruction is about to write.
 pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) {
     let rip = recipe.rip(view);
@@ -59,6 +66,8 @@ pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) 
 pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     let event = match vcpu.due() {
         None => return Go::Run,
+        // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
+        Some(due) if due.is_breakpoint_at(recipe.rip(view)) && recipe.special != Special::Breakpoint => return Go::Run,
         Some(Due::Event(event)) => event,
         Some(Due::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
             None => {

@@ -78,6 +78,7 @@ enum Check {
 #[inline(never)]
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     sample(view);
+    let was_due = vcpu.due();
     if vcpu.is_stopped() && vcpu.park() == Go::Leave || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave {
         return Go::Leave;
     }
@@ -93,6 +94,10 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         }
     }
     if recipe.special == Special::Breakpoint {
+        // It left its block before this breakpoint, and is back with the answer.
+        if was_due.is_some_and(|due| due.is_breakpoint_at(recipe.rip(view))) {
+            return Go::Run;
+        }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, recipe.rip(view), miss.gfn_of_code());
     }
     if recipe.special.changes_translation() {
