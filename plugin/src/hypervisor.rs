@@ -137,9 +137,10 @@ impl Hypervisor {
         report("unmap", gfn, self.memory.unmap(gfn, 1));
     }
 
-    /// Whether a page that goes back to the guest may be written without more ado. The callback gate sees writes by itself.
+    /// Whether a page that goes back to the guest may be written without more ado. The callback gate sees the writes of
+    /// instructions by itself, and leaves what is no instruction's own to the host's MMU.
     fn maps_writable(&self, gfn: Gfn) -> bool {
-        self.gate != Gate::Mmu || self.rights.allowed(gfn).contains(Rights::W)
+        self.rights.allowed(gfn).contains(Rights::W)
     }
 
     /// Whether checkpoints are recognised.
@@ -258,6 +259,9 @@ impl Hypervisor {
         match control {
             Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
+            }
+            Control::SetAccess { .. } if self.gate == Gate::Mmu && !crate::userfault::can_map_protected() => {
+                unsupported("gate=mmu needs Linux 6.4, which maps pages write-protected; use gate=callback")
             }
             Control::SetAccess { .. } if ViewCheck::now() == ViewCheck::Refuted => {
                 unsupported("the direct view of QEMU's registers is wrong for this QEMU; accesses cannot be trapped")

@@ -4,6 +4,7 @@
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::io;
+use std::sync::OnceLock;
 
 const API: u64 = 0xaa;
 const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
@@ -94,7 +95,7 @@ impl Userfault {
         // SAFETY: the argument has the layout of `struct uffdio_api` and lives through the call.
         unsafe { userfault.ioctl(request(0x3f, size_of::<ApiArgument>()), &mut api) }.map_err(|error| {
             format!(
-                "this kernel's userfaultfd lacks minor faults on shared memory ({error}); Linux 5.14 or later has them"
+                "this kernel's userfaultfd lacks minor faults on shared memory ({error}); Linux 5.19 or later has them"
             )
         })?;
         Ok(userfault)
@@ -117,7 +118,7 @@ impl Userfault {
     /// # Errors
     /// The kernel's error.
     pub fn map(&self, address: u64, writable: bool) -> io::Result<bool> {
-        let mode = if writable { 0 } else { CONTINUE_WRITE_PROTECTED };
+        let mode = if writable || !can_map_protected() { 0 } else { CONTINUE_WRITE_PROTECTED };
         let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode, done: 0 };
         // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
         match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
@@ -181,6 +182,16 @@ impl AsFd for Userfault {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// Whether this kernel maps a page write-protected at once (`UFFDIO_CONTINUE_MODE_WP`, Linux 6.4).
+pub fn can_map_protected() -> bool {
+    static CAN: OnceLock<bool> = OnceLock::new();
+    *CAN.get_or_init(|| {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 4)
+    })
 }
 
 /// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.
