@@ -5,11 +5,15 @@
 
 mod support;
 
-use support::{run, scenario};
+use support::{kernel_maps_write_protected, run, scenario};
 
 const RUNS: usize = 20;
 
 fn the_sequence_is_accepted_and_repeats(name: &str) {
+    // The processor's own writes to a page that it may read are seen only where the page is mapped so.
+    if name == "interrupts" && !kernel_maps_write_protected() {
+        return;
+    }
     let (_, first) = run(scenario(name));
     insta::with_settings!({
         snapshot_path => "../../snapshots",

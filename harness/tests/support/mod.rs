@@ -19,6 +19,17 @@ use std::process::Command;
 /// Only the limit of what can be called a hang.
 pub const DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 
+/// Whether this kernel maps a page write-protected at once (Linux 6.4); says so where it does not.
+pub fn kernel_maps_write_protected() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel's release");
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    let can = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 4);
+    if !can {
+        eprintln!("skipped: needs Linux 6.4, which maps pages write-protected; this is {}", release.trim());
+    }
+    can
+}
+
 /// The built-in scenario with this name.
 pub fn scenario(name: &str) -> Scenario {
     corpus::find(name).expect("a built-in scenario")
