@@ -6,7 +6,7 @@
  * ring lock, pauses, puts under the ring lock and notifies; the consumer copies the request out, answers and notifies; the
  * engine gets the response under the ring lock, serves the wait queue, checks the vCPU and unpauses it.
  *
- * The functions that stand in files of their own in Xen are not inlined. The lock is Xen's ticket lock without contention.
+ * The compiler sees the whole program, as it does on the Rust side. The lock is Xen's ticket lock without contention.
  *
  * Reads numbers of events from standard input, one a line; prints the nanoseconds of processor time that they took.
  */
@@ -29,7 +29,6 @@
 #define ACCESS_R 1u
 #define ACCESS_W 2u
 #define GLA_VALID 8u
-#define api __attribute__((noinline))
 
 typedef struct {
     uint32_t flags;
@@ -84,7 +83,7 @@ static int available(void)
 }
 
 /* Returns 0 with a slot claimed, or 1 with the vCPU on the wait queue. */
-static api int claim_slot(struct vcpu *v)
+static int claim_slot(struct vcpu *v)
 {
     int full;
 
@@ -98,13 +97,13 @@ static api int claim_slot(struct vcpu *v)
     return full;
 }
 
-static api void vcpu_pause(struct vcpu *v)
+static void vcpu_pause(struct vcpu *v)
 {
     __atomic_fetch_add(&v->event_pause_count, 1, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&v->pause_count, 1, __ATOMIC_SEQ_CST);
 }
 
-static api void vcpu_unpause(struct vcpu *v)
+static void vcpu_unpause(struct vcpu *v)
 {
     int old, new, prev = __atomic_load_n(&v->event_pause_count, __ATOMIC_RELAXED);
 
@@ -119,7 +118,7 @@ static api void vcpu_unpause(struct vcpu *v)
         v->woken = 1;
 }
 
-static api void put_request(mem_event_t *req)
+static void put_request(mem_event_t *req)
 {
     ring_lock();
     if ( RING_FREE_REQUESTS(&d.front) == 0 )
@@ -140,7 +139,7 @@ static void wake(void)
         d.wait_queue[--d.waiting]->woken = 1;
 }
 
-static api int get_response(mem_event_t *rsp)
+static int get_response(mem_event_t *rsp)
 {
     ring_lock();
     if ( !RING_HAS_UNCONSUMED_RESPONSES(&d.front) )
@@ -156,7 +155,7 @@ static api int get_response(mem_event_t *rsp)
     return 1;
 }
 
-static api int access_check(struct vcpu *v, uint32_t id, uint64_t gfn, uint32_t wanted)
+static int access_check(struct vcpu *v, uint32_t id, uint64_t gfn, uint32_t wanted)
 {
     mem_event_t req;
 
@@ -177,7 +176,7 @@ static api int access_check(struct vcpu *v, uint32_t id, uint64_t gfn, uint32_t 
     return 1;
 }
 
-static api void resume(void)
+static void resume(void)
 {
     mem_event_t rsp;
 
@@ -190,7 +189,7 @@ static api void resume(void)
     }
 }
 
-static api int consumer_take(mem_event_t *req)
+static int consumer_take(mem_event_t *req)
 {
     if ( !RING_HAS_UNCONSUMED_REQUESTS(&back) )
         return 0;
@@ -200,7 +199,7 @@ static api int consumer_take(mem_event_t *req)
     return 1;
 }
 
-static api void consumer_answer(const mem_event_t *rsp)
+static void consumer_answer(const mem_event_t *rsp)
 {
     memcpy(RING_GET_RESPONSE(&back, back.rsp_prod_pvt), rsp, sizeof(*rsp));
     back.rsp_prod_pvt++;
