@@ -137,12 +137,15 @@ impl Pager {
     /// # Errors
     /// The connection ended, or the content cannot be brought back.
     pub fn serve(&mut self, request: &Request) -> anyhow::Result<Vec<String>> {
-        self.settle()?;
         let gfn = request.gfn;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
             self.answer(request)?;
             return Ok(vec!["forget".into()]);
+        }
+        if self.loading.contains(&gfn) {
+            // Another vCPU's request for the same frame came just before.
+            self.settle()?;
         }
         let Some(content) = self.file.content(gfn)? else {
             // It was evicted for nobody yet (EVICT_FAIL), or another vCPU's request has brought it back.
@@ -152,15 +155,17 @@ impl Pager {
         let load = Call::Load { gfn, content };
         self.figures.pages_in += 1;
         if self.budgeted {
+            self.settle()?;
             self.load(&load)?;
             self.answer(request)?;
             self.file.forget(gfn);
             self.recent.add(gfn);
         } else {
             // The plugin reads the socket before the ring, so neither the answer nor this thread need wait for the reply:
-            // it is taken before the next call. To be woken for it would cost as much as the page-in.
+            // it is taken after the next one's answer. To be woken for it would cost as much as the page-in.
             self.channel.client.send(&load)?;
             self.answer(request)?;
+            self.settle()?;
             self.loading.push(gfn);
         }
         Ok(vec!["load".into()])

@@ -125,8 +125,8 @@ impl Service {
             self.faults();
         }
         // Calls before signals: a page-in's content is sent before the answer that needs it.
-        if clients || channels {
-            self.clients.iter_mut().for_each(|client| client.serve_calls(self.hypervisor));
+        for (client, _) in self.clients.iter_mut().zip(&clients).filter(|(_, ready)| **ready) {
+            client.serve_calls(self.hypervisor);
         }
         if channels {
             self.clients.iter_mut().for_each(|client| client.serve_signals(self.hypervisor));
@@ -162,7 +162,7 @@ impl Service {
         let ready = Ready {
             listener: is_ready(0..1),
             userfault: is_ready(userfault_at..clients_at),
-            clients: is_ready(clients_at..channels_at),
+            clients: self.ready_clients(&fds[clients_at..]),
             channels: is_ready(channels_at..fds.len()),
             any,
         };
@@ -171,13 +171,27 @@ impl Service {
         }
         ready
     }
+
+    /// For each client whether its socket or one of its event channels was ready, from the polled sockets of all and then
+    /// the channels of all.
+    fn ready_clients(&self, fds: &[PollFd<'_>]) -> Vec<bool> {
+        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let (sockets, mut channels) = fds.split_at(self.clients.len());
+        let whole = |(client, socket): (&Client, &PollFd<'_>)| {
+            let (own, rest) = channels.split_at(client.channels().count());
+            channels = rest;
+            is_ready(socket) || own.iter().any(is_ready)
+        };
+        self.clients.iter().zip(sockets).map(whole).collect()
+    }
 }
 
 /// What is to be served.
 struct Ready {
     listener: bool,
     userfault: bool,
-    clients: bool,
+    /// Of each client that there was when it was looked, whether it wants something.
+    clients: Vec<bool>,
     channels: bool,
     any: bool,
 }
