@@ -136,7 +136,13 @@ fn handle(number: u32) -> OwnedFd {
 /// A run of the command that stands still in the middle: its output goes into a pipe too small for all its events, and
 /// nobody reads on after the first.
 fn standing_run(folder: &RunFolder) -> (Child, BufReader<impl Read>, OwnedFd) {
-    let mut child = command(folder).args(["run", "page_in", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    standing_run_with(folder, &[])
+}
+
+/// The same with further arguments.
+fn standing_run_with(folder: &RunFolder, further: &[&str]) -> (Child, BufReader<impl Read + use<>>, OwnedFd) {
+    let mut child =
+        command(folder).args(["run", "page_in", "--json"]).args(further).stdout(Stdio::piped()).spawn().unwrap();
     let output = child.stdout.take().unwrap();
     rustix::pipe::fcntl_setpipe_size(&output, 4096).unwrap();
     let mut output = BufReader::with_capacity(256, output);
@@ -161,6 +167,22 @@ fn a_qemu_ends_with_the_harness_that_started_it() {
     // What a killed run leaves in its folder goes with the next run.
     assert!(command(&folder).args(["run", "example"]).output().unwrap().status.success());
     assert_eq!(left_over(&folder), [""; 0]);
+}
+
+#[test]
+fn a_killed_qemu_is_a_crash_and_its_trace_reads_to_the_last_step() {
+    let folder = RunFolder::create().unwrap();
+    let elsewhere = RunFolder::create().unwrap();
+    let trace = elsewhere.file("trace");
+    let (mut child, mut output, qemu) = standing_run_with(&folder, &["--trace", trace.to_str().unwrap()]);
+    rustix::process::pidfd_send_signal(&qemu, Signal::KILL).unwrap();
+    wait_for("QEMU's end", &qemu);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(6), "{rest}");
+    assert!(rest.contains("QEMU died of SIGKILL"), "{rest}");
+    assert_eq!(left_over(&folder), [""; 0]);
+    support::replays(&trace);
 }
 
 #[test]
