@@ -1,18 +1,18 @@
-//! The hypervisor's part: owns the engine, hands it what happens, carries out its effects.
+//! The hypervisor's part: owns the engine and hands it what the guest does. What the outside asks for is in `toolstack`, what the
+//! engine wants done in `effects`.
 
 use crate::arguments::{Arguments, Gate};
 use crate::arming;
+use crate::effects::{Engine, report};
 use crate::explain;
 use crate::memory::Memory;
 use crate::park::Vcpu;
-use crate::qemu::ViewCheck;
-use crate::stopped::{Fault, Look, Stopped, Toucher};
+use crate::stopped::{Fault, Stopped, Toucher};
 use mem_event::message::{Info, Notice, Standing};
-use mem_event::page::RingPage;
 use mem_event::trace::{Header, Writer};
 use mem_event::{
-    Access, AccessType, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect, Effects, Errno, Gfn, Gpa, Input,
-    MonitorMode, Outcome, PublishedRights, Rights, Ring, VcpuId, WaitReason,
+    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno, Gfn, Gpa, Input, MonitorMode, Outcome,
+    PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,33 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 /// The one domain of this process.
 #[derive(Debug)]
 pub struct Hypervisor {
-    vcpus: Box<[Vcpu]>,
-    memory: Memory,
-    rights: Arc<PublishedRights>,
-    gate: Gate,
+    pub(crate) vcpus: Box<[Vcpu]>,
+    pub(crate) memory: Memory,
+    pub(crate) rights: Arc<PublishedRights>,
+    pub(crate) gate: Gate,
     checkpoints: bool,
     engine: Mutex<Engine>,
     subscribers: Mutex<Vec<Arc<OwnedFd>>>,
-}
-
-/// The engine with what its effects need; one step at a time.
-struct Engine {
-    domain: Domain,
-    effects: Effects,
-    trace: Option<Writer>,
-    /// The engine's end of each ring's event channel.
-    channels: [Option<Arc<OwnedFd>>; 3],
-    stopped: Stopped,
-    /// The content that comes with a page-in.
-    content: Option<Box<[u8]>>,
-    /// Effects that failed in this step, as inputs that tell the engine.
-    failures: Vec<Input>,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("stopped", &self.stopped).finish_non_exhaustive()
-    }
 }
 
 static HYPERVISOR: OnceLock<Hypervisor> = OnceLock::new();
@@ -139,7 +119,7 @@ impl Hypervisor {
 
     /// Whether a page that goes back to the guest may be written without more ado. The callback gate sees the writes of
     /// instructions by itself, and leaves what is no instruction's own to the host's MMU.
-    fn maps_writable(&self, gfn: Gfn) -> bool {
+    pub(crate) fn maps_writable(&self, gfn: Gfn) -> bool {
         self.rights.allowed(gfn).contains(Rights::W)
     }
 
@@ -154,7 +134,7 @@ impl Hypervisor {
         self.memory.offset(gfn).is_none() || self.rights.allowed(gfn).contains(rights)
     }
 
-    fn engine(&self) -> MutexGuard<'_, Engine> {
+    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,135 +188,6 @@ impl Hypervisor {
         if engine.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {
             engine.mark_stepped(self);
         }
-    }
-
-    /// A control operation, with the content of a page-in.
-    pub fn control(&self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
-        if let Err((errno, sentence)) = self.admit(&control) {
-            return Outcome::Refused(errno, sentence);
-        }
-        if let Control::SetAccess { first, count, access } = control {
-            return self.set_access(first, count, access);
-        }
-        let mut engine = self.engine();
-        engine.content = content;
-        let outcome = engine.step(self, Input::Control(control));
-        engine.content = None;
-        let failed = !engine.failures.is_empty();
-        engine.settle(self);
-        engine.arm(self);
-        if failed {
-            return Outcome::Refused(
-                Errno::EFAULT,
-                "the content could not be written into the guest's memory".to_owned(),
-            );
-        }
-        outcome
-    }
-
-    /// In spans, between which vCPUs get their turn (XSA-89).
-    fn set_access(&self, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
-        loop {
-            let mut engine = self.engine();
-            let outcome = engine.step(self, Input::Control(Control::SetAccess { first, count, access }));
-            engine.settle(self);
-            if access.rights() != Rights::RWX {
-                engine.arm(self);
-            }
-            match outcome {
-                Outcome::Value(done) if done > 0 && done < count => {
-                    first.0 += done;
-                    count -= done;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// What this host and these arguments cannot do.
-    fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
-        let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
-        match control {
-            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate == Gate::None => {
-                unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
-            }
-            Control::SetAccess { .. } if self.gate == Gate::Mmu && !crate::userfault::can_map_protected() => {
-                unsupported("gate=mmu needs Linux 6.4, which maps pages write-protected; use gate=callback")
-            }
-            Control::SetAccess { .. } if ViewCheck::now() == ViewCheck::Refuted => {
-                unsupported("the direct view of QEMU's registers is wrong for this QEMU; accesses cannot be trapped")
-            }
-            Control::SetAccess { first, count, access }
-                if access.rights() != Rights::RWX && crate::machine::MemoryMap::meets_window(*first, *count) =>
-            {
-                Err((
-                    Errno::EINVAL,
-                    "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out"
-                        .to_owned(),
-                ))
-            }
-            Control::SetAccess { .. } => self.prepare(false),
-            Control::Monitor { .. } | Control::SingleStep { .. } if self.gate == Gate::None => {
-                unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
-            }
-            Control::NominateShare { .. } | Control::Share { .. } => {
-                unsupported("frames are not shared by this plugin yet")
-            }
-            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } => self.prepare(true),
-            _ => Ok(()),
-        }
-    }
-
-    /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
-    fn prepare(&self, paging: bool) -> Result<(), (Errno, String)> {
-        let mut engine = self.engine();
-        if engine.stopped.is_prepared(paging) {
-            return Ok(());
-        }
-        self.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
-        engine.stopped.prepared(paging);
-        crate::service::watch_userfault();
-        if paging {
-            let holes =
-                self.memory.holes().map_err(|error| (Errno::EFAULT, format!("the guest's memory file: {error}")))?;
-            for (first, count) in holes {
-                let _ = engine.step(self, Input::Unpopulated { first, count });
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
-    pub fn enable(&self, control: Control, ring: Ring) -> Result<[OwnedFd; 3], (Errno, String)> {
-        self.admit(&control)?;
-        let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
-        let (memory, page) = RingPage::create().map_err(io)?;
-        let make =
-            || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK);
-        let to_consumer = make().map_err(|error| io(error.into()))?;
-        let to_engine = make().map_err(|error| io(error.into()))?;
-        let own = to_consumer.try_clone().map_err(io)?;
-        let mut engine = self.engine();
-        engine.domain.supply(ring, page);
-        match engine.step(self, Input::Control(control)) {
-            Outcome::Refused(errno, sentence) => Err((errno, sentence)),
-            _ => {
-                let own = Arc::new(own);
-                engine.channels[ring.index()] = Some(Arc::clone(&own));
-                // Requests that outlived the last consumer are on the new page; the signal of this step had no channel yet.
-                signal(&own);
-                engine.settle(self);
-                Ok([memory, to_consumer, to_engine])
-            }
-        }
-    }
-
-    /// The consumer of a ring is gone.
-    pub fn consumer_lost(&self, ring: Ring) {
-        let mut engine = self.engine();
-        engine.channels[ring.index()] = None;
-        let _ = engine.step(self, Input::ConsumerLost { ring });
-        engine.settle(self);
     }
 
     /// The domain's figures.
@@ -434,158 +285,6 @@ impl Hypervisor {
     }
 }
 
-impl Engine {
-    /// One step of the engine, recorded, with its effects carried out.
-    fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
-        self.effects.clear();
-        let outcome = self.domain.apply(&input, &mut self.effects);
-        if let Some(trace) = &mut self.trace {
-            trace.record(&input, &outcome, &self.effects);
-        }
-        let effects = std::mem::take(&mut self.effects);
-        for effect in &effects.list {
-            if let Err(undone) = self.carry_out(host, effect) {
-                self.failures.push(undone);
-                break;
-            }
-        }
-        self.effects = effects;
-        outcome
-    }
-
-    /// Instruments what is wanted now. What is not wanted any more stays until [`Hypervisor::disarm`].
-    fn arm(&mut self, host: &Hypervisor) {
-        if host.has_gate() {
-            self.mark_stepped(host);
-            arming::want(arming::wanted() | self.needed(host.gate));
-        }
-    }
-
-    /// What must be instrumented for what is watched and monitored.
-    fn needed(&self, gate: Gate) -> u8 {
-        let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
-        let events = CpuEventKind::ALL.iter().any(monitored);
-        let when = |is: bool, what: u8| if is { what } else { 0 };
-        let data = if gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
-        when(self.domain.is_watching(), data)
-            | when(self.domain.is_watching_write_only(), arming::ACCESS)
-            | when(self.domain.is_watching_execution() || events, arming::EXECUTE)
-            | when(events, arming::SPECIAL)
-            | when(monitored(&CpuEventKind::SingleStep), arming::STEP)
-    }
-
-    fn mark_stepped(&self, host: &Hypervisor) {
-        for vcpu in &host.vcpus {
-            vcpu.step(self.domain.single_steps(vcpu.id));
-        }
-    }
-
-    /// What earlier steps left to do: failed effects are told to the engine, and those stopped in the kernel look again.
-    fn settle(&mut self, host: &Hypervisor) {
-        loop {
-            if let Some(failure) = self.failures.pop() {
-                let _ = self.step(host, failure);
-            } else if let Some(look) = self.stopped.next_to_look() {
-                self.look_again(host, look);
-            } else {
-                // A frame may have come into being with the domain's default rights.
-                if self.domain.is_watching() && arming::wanted() & (arming::ACCESS | arming::NOTE) == 0 {
-                    self.arm(host);
-                }
-                return;
-            }
-        }
-    }
-
-    fn look_again(&mut self, host: &Hypervisor, Look { toucher, fault, access }: Look) {
-        let outcome = match toucher {
-            Toucher::Vcpu(vcpu) => self.step(host, Input::Access { vcpu, access }),
-            Toucher::Foreign => self.step(host, Input::Foreign { access }),
-        };
-        match outcome {
-            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed => {}
-            _ => {
-                if access.rights == Rights::X
-                    && !host.rights.allowed(fault.gfn).contains(Rights::R)
-                    && let Toucher::Vcpu(vcpu) = toucher
-                    && let Some(vcpu) = host.vcpu(vcpu.0)
-                {
-                    vcpu.reads_for_code(fault.gfn);
-                }
-                if self.stopped.remove(toucher, fault) {
-                    report("map", fault.gfn, host.memory.restore(fault.gfn, host.maps_writable(fault.gfn)));
-                }
-            }
-        }
-    }
-
-    /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
-    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) -> Result<(), Input> {
-        match effect {
-            Effect::Requested { .. } | Effect::Answered { .. } => {}
-            Effect::Notify(ring) => {
-                if let Some(channel) = &self.channels[ring.index()] {
-                    signal(channel);
-                }
-            }
-            Effect::Wake(vcpu) => {
-                if !self.stopped.wake(*vcpu)
-                    && let Some(vcpu) = host.vcpu(vcpu.0)
-                {
-                    vcpu.wake();
-                }
-            }
-            Effect::RetryForeign => self.stopped.wake_foreign(),
-            Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
-            Effect::Tighten { first, count } => {
-                // What instructions do not show (an interrupt's frame) is stopped by the host under either gate.
-                if !self.stopped.is_prepared(true) {
-                    report("populate", *first, host.memory.populate(*first, *count));
-                }
-                self.unmap(host, *first, *count);
-            }
-            Effect::Map(gfn) => {
-                // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
-                if !self.stopped.is_touched(*gfn) {
-                    report("map", *gfn, host.memory.restore(*gfn, host.maps_writable(*gfn)));
-                }
-            }
-            Effect::Punch(gfn) => report("punch", *gfn, host.memory.punch(*gfn)),
-            Effect::Zero(gfn) => {
-                if !self.stopped.is_touched(*gfn) {
-                    report("zero", *gfn, host.memory.zero(*gfn));
-                }
-            }
-            Effect::Fill(gfn) => self.fill(host, *gfn)?,
-            // Refused in `admit`, so the engine never shares a frame.
-            Effect::Share { .. } | Effect::Unshare { .. } => {}
-            Effect::Closed(ring) => self.channels[ring.index()] = None,
-            Effect::Broken(ring, why) => eprintln!("mem-event: the {ring} ring is broken: {why}"),
-            Effect::Crash(why) => {
-                eprintln!("mem-event: the domain crashed: {why}");
-                host.notify_subscribers(&Notice::Crashed(why.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
-    fn unmap(&mut self, host: &Hypervisor, first: Gfn, count: u64) {
-        if host.has_gate() {
-            host.vcpus.iter().for_each(|vcpu| vcpu.cache.empty());
-        }
-        report("unmap", first, host.memory.unmap(first, count));
-    }
-
-    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) -> Result<(), Input> {
-        let content = self.content.as_deref().unwrap_or(&[0; mem_event::PAGE_SIZE]);
-        host.memory.write(gfn, 0, content).map_err(|error| {
-            eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
-            Input::FillFailed { gfn }
-        })
-    }
-}
-
 fn header(arguments: &Arguments, config: &DomainConfig) -> Header {
     Header {
         guest: arguments.guest.clone(),
@@ -595,16 +294,5 @@ fn header(arguments: &Arguments, config: &DomainConfig) -> Header {
         scenario: arguments.scenario.clone(),
         config: config.clone(),
         facts: vec![("plugin API".to_owned(), crate::qemu::API_VERSION.to_string())],
-    }
-}
-
-fn signal(channel: &OwnedFd) {
-    // The counter is at its end only if the consumer has not looked for 2^64 signals.
-    let _ = rustix::io::write(channel, &1u64.to_ne_bytes());
-}
-
-fn report(what: &str, gfn: Gfn, result: std::io::Result<()>) {
-    if let Err(error) = result {
-        eprintln!("mem-event: cannot {what} frame {gfn}: {error}");
     }
 }

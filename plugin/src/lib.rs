@@ -15,9 +15,10 @@
 //! | `events` | control and model-specific registers, breakpoints, steps |
 //! | `verify` | predictions compared with QEMU's own reports |
 //! | `explain` | what a vCPU was doing that the host's MMU stopped |
-//! | `hypervisor`, `stopped`, `park` | the engine's effects; who is stopped and how they wait |
+//! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
+//! | `stopped`, `park` | who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
-//! | `service`, `client` | the control socket, event channels, faults |
+//! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
 //! | `checkpoint`, `arguments`, `start` | the guest's "here", the plugin's arguments, beginning and end |
 
 pub mod arguments;
@@ -26,6 +27,7 @@ pub mod cache;
 mod checkpoint;
 mod client;
 pub mod decode;
+mod effects;
 mod events;
 mod explain;
 mod gate;
@@ -41,6 +43,7 @@ pub mod registers;
 mod service;
 mod start;
 pub mod stopped;
+mod toolstack;
 mod translate;
 pub mod userfault;
 mod verify;

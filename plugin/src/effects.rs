@@ -1,0 +1,196 @@
+//! One step of the engine at a time: recorded, and its effects carried out in their order.
+
+use crate::arguments::Gate;
+use crate::arming;
+use crate::hypervisor::Hypervisor;
+use crate::stopped::{Look, Stopped, Toucher};
+use mem_event::message::Notice;
+use mem_event::trace::Writer;
+use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights};
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+/// The engine with what its effects need; one step at a time.
+pub(crate) struct Engine {
+    pub domain: Domain,
+    pub effects: Effects,
+    pub trace: Option<Writer>,
+    /// The engine's end of each ring's event channel.
+    pub channels: [Option<Arc<OwnedFd>>; 3],
+    pub stopped: Stopped,
+    /// The content that comes with a page-in.
+    pub content: Option<Box<[u8]>>,
+    /// Effects that failed in this step, as inputs that tell the engine.
+    pub failures: Vec<Input>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("stopped", &self.stopped).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// One step of the engine, recorded, with its effects carried out.
+    pub fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
+        self.effects.clear();
+        let outcome = self.domain.apply(&input, &mut self.effects);
+        if let Some(trace) = &mut self.trace {
+            trace.record(&input, &outcome, &self.effects);
+        }
+        let effects = std::mem::take(&mut self.effects);
+        for effect in &effects.list {
+            if let Err(undone) = self.carry_out(host, effect) {
+                self.failures.push(undone);
+                break;
+            }
+        }
+        self.effects = effects;
+        outcome
+    }
+
+    /// Instruments what is wanted now. What is not wanted any more stays until [`Hypervisor::disarm`].
+    pub fn arm(&mut self, host: &Hypervisor) {
+        if host.has_gate() {
+            self.mark_stepped(host);
+            arming::want(arming::wanted() | self.needed(host.gate));
+        }
+    }
+
+    /// What must be instrumented for what is watched and monitored.
+    pub fn needed(&self, gate: Gate) -> u8 {
+        let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
+        let events = CpuEventKind::ALL.iter().any(monitored);
+        let when = |is: bool, what: u8| if is { what } else { 0 };
+        let data = if gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
+        when(self.domain.is_watching(), data)
+            | when(self.domain.is_watching_write_only(), arming::ACCESS)
+            | when(self.domain.is_watching_execution() || events, arming::EXECUTE)
+            | when(events, arming::SPECIAL)
+            | when(monitored(&CpuEventKind::SingleStep), arming::STEP)
+    }
+
+    pub fn mark_stepped(&self, host: &Hypervisor) {
+        for vcpu in &host.vcpus {
+            vcpu.step(self.domain.single_steps(vcpu.id));
+        }
+    }
+
+    /// What earlier steps left to do: failed effects are told to the engine, and those stopped in the kernel look again.
+    pub fn settle(&mut self, host: &Hypervisor) {
+        loop {
+            if let Some(failure) = self.failures.pop() {
+                let _ = self.step(host, failure);
+            } else if let Some(look) = self.stopped.next_to_look() {
+                self.look_again(host, look);
+            } else {
+                // A frame may have come into being with the domain's default rights.
+                if self.domain.is_watching() && arming::wanted() & (arming::ACCESS | arming::NOTE) == 0 {
+                    self.arm(host);
+                }
+                return;
+            }
+        }
+    }
+
+    fn look_again(&mut self, host: &Hypervisor, Look { toucher, fault, access }: Look) {
+        let outcome = match toucher {
+            Toucher::Vcpu(vcpu) => self.step(host, Input::Access { vcpu, access }),
+            Toucher::Foreign => self.step(host, Input::Foreign { access }),
+        };
+        match outcome {
+            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed => {}
+            _ => {
+                if access.rights == Rights::X
+                    && !host.rights.allowed(fault.gfn).contains(Rights::R)
+                    && let Toucher::Vcpu(vcpu) = toucher
+                    && let Some(vcpu) = host.vcpu(vcpu.0)
+                {
+                    vcpu.reads_for_code(fault.gfn);
+                }
+                if self.stopped.remove(toucher, fault) {
+                    report("map", fault.gfn, host.memory.restore(fault.gfn, host.maps_writable(fault.gfn)));
+                }
+            }
+        }
+    }
+
+    /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
+    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) -> Result<(), Input> {
+        match effect {
+            Effect::Requested { .. } | Effect::Answered { .. } => {}
+            Effect::Notify(ring) => {
+                if let Some(channel) = &self.channels[ring.index()] {
+                    signal(channel);
+                }
+            }
+            Effect::Wake(vcpu) => {
+                if !self.stopped.wake(*vcpu)
+                    && let Some(vcpu) = host.vcpu(vcpu.0)
+                {
+                    vcpu.wake();
+                }
+            }
+            Effect::RetryForeign => self.stopped.wake_foreign(),
+            Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
+            Effect::Tighten { first, count } => {
+                // What instructions do not show (an interrupt's frame) is stopped by the host under either gate.
+                if !self.stopped.is_prepared(true) {
+                    report("populate", *first, host.memory.populate(*first, *count));
+                }
+                self.unmap(host, *first, *count);
+            }
+            Effect::Map(gfn) => {
+                // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
+                if !self.stopped.is_touched(*gfn) {
+                    report("map", *gfn, host.memory.restore(*gfn, host.maps_writable(*gfn)));
+                }
+            }
+            Effect::Punch(gfn) => report("punch", *gfn, host.memory.punch(*gfn)),
+            Effect::Zero(gfn) => {
+                if !self.stopped.is_touched(*gfn) {
+                    report("zero", *gfn, host.memory.zero(*gfn));
+                }
+            }
+            Effect::Fill(gfn) => self.fill(host, *gfn)?,
+            // Refused in `admit`, so the engine never shares a frame.
+            Effect::Share { .. } | Effect::Unshare { .. } => {}
+            Effect::Closed(ring) => self.channels[ring.index()] = None,
+            Effect::Broken(ring, why) => eprintln!("mem-event: the {ring} ring is broken: {why}"),
+            Effect::Crash(why) => {
+                eprintln!("mem-event: the domain crashed: {why}");
+                host.notify_subscribers(&Notice::Crashed(why.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
+    fn unmap(&mut self, host: &Hypervisor, first: Gfn, count: u64) {
+        if host.has_gate() {
+            host.vcpus.iter().for_each(|vcpu| vcpu.cache.empty());
+        }
+        report("unmap", first, host.memory.unmap(first, count));
+    }
+
+    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) -> Result<(), Input> {
+        let content = self.content.as_deref().unwrap_or(&[0; mem_event::PAGE_SIZE]);
+        host.memory.write(gfn, 0, content).map_err(|error| {
+            eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
+            Input::FillFailed { gfn }
+        })
+    }
+}
+
+/// Signals a consumer.
+pub(crate) fn signal(channel: &OwnedFd) {
+    // The counter is at its end only if the consumer has not looked for 2^64 signals.
+    let _ = rustix::io::write(channel, &1u64.to_ne_bytes());
+}
+
+/// A failed effect is said; the engine cannot be told of these.
+pub(crate) fn report(what: &str, gfn: Gfn, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("mem-event: cannot {what} frame {gfn}: {error}");
+    }
+}

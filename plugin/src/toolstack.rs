@@ -1,0 +1,142 @@
+//! What clients ask for: control operations, rings that begin, consumers that are gone. What this host or these arguments cannot
+//! do is refused here; everything else is the engine's to judge.
+
+use crate::arguments::Gate;
+use crate::effects::signal;
+use crate::hypervisor::Hypervisor;
+use crate::qemu::ViewCheck;
+use mem_event::page::RingPage;
+use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, Ring};
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Hypervisor {
+    /// A control operation, with the content of a page-in.
+    pub fn control(&self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+        if let Err((errno, sentence)) = self.admit(&control) {
+            return Outcome::Refused(errno, sentence);
+        }
+        if let Control::SetAccess { first, count, access } = control {
+            return self.set_access(first, count, access);
+        }
+        let mut engine = self.engine();
+        engine.content = content;
+        let outcome = engine.step(self, Input::Control(control));
+        engine.content = None;
+        let failed = !engine.failures.is_empty();
+        engine.settle(self);
+        engine.arm(self);
+        if failed {
+            return Outcome::Refused(
+                Errno::EFAULT,
+                "the content could not be written into the guest's memory".to_owned(),
+            );
+        }
+        outcome
+    }
+
+    /// In spans, between which vCPUs get their turn (XSA-89).
+    fn set_access(&self, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
+        loop {
+            let mut engine = self.engine();
+            let outcome = engine.step(self, Input::Control(Control::SetAccess { first, count, access }));
+            engine.settle(self);
+            if access.rights() != Rights::RWX {
+                engine.arm(self);
+            }
+            match outcome {
+                Outcome::Value(done) if done > 0 && done < count => {
+                    first.0 += done;
+                    count -= done;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// What this host and these arguments cannot do.
+    fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
+        let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
+        match control {
+            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
+            }
+            Control::SetAccess { .. } if self.gate == Gate::Mmu && !crate::userfault::can_map_protected() => {
+                unsupported("gate=mmu needs Linux 6.4, which maps pages write-protected; use gate=callback")
+            }
+            Control::SetAccess { .. } if ViewCheck::now() == ViewCheck::Refuted => {
+                unsupported("the direct view of QEMU's registers is wrong for this QEMU; accesses cannot be trapped")
+            }
+            Control::SetAccess { first, count, access }
+                if access.rights() != Rights::RWX && crate::machine::MemoryMap::meets_window(*first, *count) =>
+            {
+                Err((
+                    Errno::EINVAL,
+                    "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out"
+                        .to_owned(),
+                ))
+            }
+            Control::SetAccess { .. } => self.prepare(false),
+            Control::Monitor { .. } | Control::SingleStep { .. } if self.gate == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
+            }
+            Control::NominateShare { .. } | Control::Share { .. } => {
+                unsupported("frames are not shared by this plugin yet")
+            }
+            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } => self.prepare(true),
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
+    fn prepare(&self, paging: bool) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        if engine.stopped.is_prepared(paging) {
+            return Ok(());
+        }
+        self.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
+        engine.stopped.prepared(paging);
+        crate::service::watch_userfault();
+        if paging {
+            let holes =
+                self.memory.holes().map_err(|error| (Errno::EFAULT, format!("the guest's memory file: {error}")))?;
+            for (first, count) in holes {
+                let _ = engine.step(self, Input::Unpopulated { first, count });
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
+    pub fn enable(&self, control: Control, ring: Ring) -> Result<[OwnedFd; 3], (Errno, String)> {
+        self.admit(&control)?;
+        let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
+        let (memory, page) = RingPage::create().map_err(io)?;
+        let make =
+            || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK);
+        let to_consumer = make().map_err(|error| io(error.into()))?;
+        let to_engine = make().map_err(|error| io(error.into()))?;
+        let own = to_consumer.try_clone().map_err(io)?;
+        let mut engine = self.engine();
+        engine.domain.supply(ring, page);
+        match engine.step(self, Input::Control(control)) {
+            Outcome::Refused(errno, sentence) => Err((errno, sentence)),
+            _ => {
+                let own = Arc::new(own);
+                engine.channels[ring.index()] = Some(Arc::clone(&own));
+                // Requests that outlived the last consumer are on the new page; the signal of this step had no channel yet.
+                signal(&own);
+                engine.settle(self);
+                Ok([memory, to_consumer, to_engine])
+            }
+        }
+    }
+
+    /// The consumer of a ring is gone.
+    pub fn consumer_lost(&self, ring: Ring) {
+        let mut engine = self.engine();
+        engine.channels[ring.index()] = None;
+        let _ = engine.step(self, Input::ConsumerLost { ring });
+        engine.settle(self);
+    }
+}
