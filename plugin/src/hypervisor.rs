@@ -53,7 +53,9 @@ impl Hypervisor {
                 Some(writer)
             }
         };
-        let domain = Domain::new(config).map_err(|error| format!("no domain: {error}"))?;
+        let mut domain = Domain::new(config).map_err(|error| format!("no domain: {error}"))?;
+        // Only a trace wants to know what was written into ring pages and taken from them.
+        domain.keep_record(trace.is_some());
         let hypervisor = Hypervisor {
             vcpus: (0..vcpus)
                 .map(|id| Vcpu::new(VcpuId(id)))
