@@ -8,9 +8,15 @@
 //! |---|---|
 //! | [`guest`], [`symbols`], [`range`] | guest images, names for addresses, ranges of memory |
 //! | [`linux`], [`cpio`] | the Linux guest and its first file system |
-//! | [`qemu`], [`qmp`], [`spawn`], [`folder`] | QEMU as a process, its monitor, its files |
-//! | [`socket`] | the plugin's control socket |
-//! | [`verdict`], [`refusal`], [`amount`] | verdicts, errors with a remedy, sizes and times |
+//! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
+//! | [`socket`], [`channel`] | the plugin's control socket; a consumer's end of a ring |
+//! | [`pager`], [`pagefile`], [`recent`], [`listener`] | the consumers |
+//! | [`scenario`], [`corpus`], [`act`] | what is to be done when; the built-in ones; how it is done |
+//! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
+//! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
+//! | [`replay`], [`doctor`] | a trace through a fresh engine; what this machine has and lacks |
+//! | [`cli`], [`command`], [`signals`] | the command line |
+//! | [`refusal`], [`amount`] | errors with a remedy, sizes and times |
 
 pub mod act;
 pub mod amount;
@@ -29,6 +35,7 @@ pub mod listener;
 pub mod log;
 pub mod pagefile;
 pub mod pager;
+pub mod process;
 pub mod qemu;
 pub mod qmp;
 pub mod range;

@@ -1,23 +1,14 @@
-//! QEMU as a process: its command line, its start, its end.
+//! A machine: which QEMU, its command line, and what it means when it does not start.
 
 use crate::amount::mebibytes;
 use crate::folder::RunFolder;
 use crate::linux;
-use crate::qmp::Qmp;
+use crate::process::{NotStarted, Qemu};
 use crate::refusal::Refusal;
-use crate::spawn::spawn_bound;
 use anyhow::Context;
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::PidfdFlags;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixListener;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-
-/// How long QEMU may take to set its machine up.
-const START: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+use std::process::{Command, ExitStatus, Stdio};
 
 /// What a machine boots.
 #[derive(Clone, Debug)]
@@ -95,18 +86,6 @@ pub struct Machine {
     pub plugin: Option<PluginArguments>,
     /// Further arguments of the user's.
     pub extra: Vec<OsString>,
-}
-
-/// A running QEMU, stopped before the guest's first instruction until `cont`. Killed when dropped.
-#[derive(Debug)]
-pub struct Qemu {
-    child: Child,
-    /// Readable when the process has ended.
-    ended: OwnedFd,
-    /// Its monitor.
-    pub qmp: Qmp,
-    console: PathBuf,
-    errors: PathBuf,
 }
 
 /// The QEMU to use: what the user named, or the one in the path.
@@ -218,31 +197,18 @@ impl Machine {
         if let Boot::Linux { .. } = self.boot {
             std::fs::write(folder.file("initrd"), linux::initrd()?).context("cannot write the first file system")?;
         }
-        let listener = UnixListener::bind(folder.file("monitor")).context("cannot make the monitor's socket")?;
-        let errors = folder.file("errors");
-        let mut command = self.command(folder);
-        command.stderr(std::fs::File::create(&errors).context("cannot write in the run's folder")?);
-        let child = spawn_bound(command).map_err(|error| {
-            Refusal::usage(
-                format!("cannot start {}: {error}", self.qemu.display()),
-                "name a qemu-system-x86_64 with --qemu",
-            )
-        })?;
-        let pid = rustix::process::Pid::from_child(&child);
-        let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("cannot watch QEMU")?;
-        let mut half = Half(Some(child));
-        let stream = accept(&listener, &ended);
-        let Some(qmp) = stream.and_then(|stream| Qmp::handshake(stream).ok()) else {
-            let status = half.end();
-            return Err(self.why_it_ended(&errors, status).into());
-        };
-        let child = half.0.take().context("QEMU is gone")?;
-        Ok(Qemu { child, ended, qmp, console: folder.file("console"), errors })
+        Qemu::start(self.command(folder), folder).map_err(|not| match not {
+            NotStarted::NoProgram(error) => {
+                let what = format!("cannot start {}: {error}", self.qemu.display());
+                Refusal::usage(what, "name a qemu-system-x86_64 with --qemu").into()
+            }
+            NotStarted::Ended { said, status } => self.why_it_ended(&said, status).into(),
+            NotStarted::Unable(error) => error,
+        })
     }
 
     /// What a QEMU that ended at its start means for the user.
-    fn why_it_ended(&self, errors: &Path, status: Option<ExitStatus>) -> Refusal {
-        let said = std::fs::read_to_string(errors).unwrap_or_default();
+    fn why_it_ended(&self, said: &str, status: Option<ExitStatus>) -> Refusal {
         let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
         let shown = self.qemu.display();
         let version = version(&self.qemu);
@@ -299,37 +265,6 @@ impl PluginArguments {
     }
 }
 
-/// A QEMU that is not complete; killed when dropped.
-struct Half(Option<Child>);
-
-impl Half {
-    fn end(&mut self) -> Option<ExitStatus> {
-        let mut child = self.0.take()?;
-        let _ = child.kill();
-        child.wait().ok()
-    }
-}
-
-impl Drop for Half {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn accept(listener: &UnixListener, ended: &OwnedFd) -> Option<std::os::unix::net::UnixStream> {
-    let mut waited = [PollFd::new(listener, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
-    loop {
-        match rustix::event::poll(&mut waited, Some(&START)) {
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) | Ok(0) => return None,
-            Ok(_) if waited[0].revents().contains(PollFlags::IN) => {
-                return listener.accept().ok().map(|(stream, _)| stream);
-            }
-            Ok(_) => return None,
-        }
-    }
-}
-
 /// The version that a program states with `--version`, if it is a QEMU.
 #[must_use]
 pub fn version(qemu: &Path) -> Option<(u32, u32)> {
@@ -338,64 +273,4 @@ pub fn version(qemu: &Path) -> Option<(u32, u32)> {
     let number = text.strip_prefix("QEMU emulator version ")?;
     let mut parts = number.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
-}
-
-impl Qemu {
-    /// The process.
-    #[must_use]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// What the guest wrote on its serial port so far.
-    #[must_use]
-    pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
-    }
-
-    /// What QEMU and the plugin wrote on the error output so far.
-    #[must_use]
-    pub fn errors(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.errors).unwrap_or_default()).into_owned()
-    }
-
-    /// Waits for the end of the process.
-    ///
-    /// # Errors
-    /// The kernel does not tell.
-    pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        self.child.wait().context("cannot wait for QEMU")
-    }
-
-    /// Ends the process at once.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl AsFd for Qemu {
-    /// Readable when the process has ended.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.ended.as_fd()
-    }
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The signal that ended a process, as a word.
-#[must_use]
-pub fn ended_by_signal(status: ExitStatus) -> Option<String> {
-    let signal = status.signal()?;
-    Some(match signal {
-        6 => "SIGABRT".into(),
-        9 => "SIGKILL".into(),
-        11 => "SIGSEGV".into(),
-        15 => "SIGTERM".into(),
-        other => format!("signal {other}"),
-    })
 }

@@ -6,7 +6,7 @@ mod support;
 
 use harness::channel::{Channel, RingSettings};
 use harness::folder::RunFolder;
-use harness::qemu::Qemu;
+use harness::process::Qemu;
 use harness::run::Job;
 use harness::scenario::{Act, Rule, Scenario, Then};
 use harness::socket::Client;

@@ -5,7 +5,8 @@
 use harness::corpus;
 use harness::folder::RunFolder;
 use harness::log::Silent;
-use harness::qemu::{Gate, Qemu};
+use harness::process::Qemu;
+use harness::qemu::Gate;
 use harness::replay::replay_file;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
