@@ -51,12 +51,12 @@ pub fn flushed() {
     FLUSHING.store(false, Ordering::Release);
 }
 
-/// Whether old blocks may still run. Asks again for the drop: a vCPU that was going to sleep may have missed it.
+/// Whether old blocks may still run.
 pub fn is_flushing() -> bool {
     FLUSHING.load(Ordering::Acquire)
 }
 
-/// Asks once more for a drop that is due.
+/// Asks once more for a drop that is due: a vCPU that was going to sleep may have missed it.
 pub fn remind() {
     if is_flushing() {
         qemu::flush_blocks();

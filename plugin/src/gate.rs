@@ -10,7 +10,7 @@ use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
 use crate::quick::Quick;
 use crate::recipe::{Recipe, Special, Touch};
-use crate::registers::{CodeSize, Registers};
+use crate::registers::Registers;
 use crate::walk::{GuestFault, Judged, PagingMode};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -220,9 +220,4 @@ fn paging_mode() -> PagingMode {
         cr4: read(Register::CR4),
         efer: read(Register::EFER),
     }
-}
-
-/// How the code decodes that this vCPU has translated now.
-pub fn code_size(vcpu: u32) -> CodeSize {
-    qemu::code_size(vcpu)
 }

@@ -142,22 +142,19 @@ impl Hypervisor {
 
     /// A vCPU asks, in its callback, whether it may.
     pub fn access(&self, vcpu: &Vcpu, access: Access) -> Outcome {
-        let mut engine = self.engine();
-        // Before the step: a wake that the step itself brings about must not be overwritten.
-        vcpu.stop();
-        let outcome = engine.step(self, Input::Access { vcpu: vcpu.id, access });
-        if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
-            vcpu.go_on();
-        }
-        engine.settle(self);
-        outcome
+        self.ask(vcpu, Input::Access { vcpu: vcpu.id, access })
     }
 
     /// A vCPU reports a CPU event, or looks again.
     pub fn cpu_event(&self, vcpu: &Vcpu, event: CpuEvent) -> Outcome {
+        self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event })
+    }
+
+    fn ask(&self, vcpu: &Vcpu, input: Input) -> Outcome {
         let mut engine = self.engine();
+        // Before the step: a wake that the step itself brings about must not be overwritten.
         vcpu.stop();
-        let outcome = engine.step(self, Input::CpuEvent { vcpu: vcpu.id, event });
+        let outcome = engine.step(self, input);
         if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
             vcpu.go_on();
         }

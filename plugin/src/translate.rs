@@ -46,7 +46,7 @@ pub fn translated(block: &Block) {
     if wanted == 0 && !hypervisor.has_checkpoints() {
         return;
     }
-    let code = crate::gate::code_size(VCPU.get());
+    let code = qemu::code_size(VCPU.get());
     if wanted != 0 {
         prove_memory_map(hypervisor, block);
     }
