@@ -3,11 +3,11 @@
 use crate::pager::Pager;
 use crate::range::Frames;
 use crate::scenario::Act;
-use crate::socket::Client;
 use crate::symbols::Symbols;
 use anyhow::{Context, bail};
 use mem_event::message::Call;
 use mem_event::{Control, Gfn};
+use mem_event_client::socket::Client;
 
 /// What came of an act.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use crate::resident::Sampler;
 use crate::run::Outcome;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
-use crate::socket::{Client, Lost};
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
 use crate::watch::{self, Ended};
 use mem_event::PAGE_SIZE;
+use mem_event_client::socket::{Client, Lost};
 use std::path::Path;
 use std::time::Instant;
 

@@ -1,7 +1,6 @@
 //! The subcommands: from arguments to a job, from an outcome to an exit code.
 
 use crate::amount::{mebibytes, size, time};
-use crate::channel::RingSettings;
 use crate::cli::{Attach, Consumers, Run};
 use crate::guest::{self, Guest};
 use crate::refusal::Refusal;
@@ -12,6 +11,7 @@ use crate::signals::Signals;
 use crate::symbols::Symbols;
 use crate::{attach, corpus, range, transcript};
 use anyhow::Context;
+use mem_event_client::channel::RingSettings;
 use std::io::Write;
 
 /// The least memory that a guest image and its tables fit in.

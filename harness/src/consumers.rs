@@ -2,16 +2,16 @@
 //! that acts at checkpoints.
 
 use crate::act;
-use crate::channel::{Channel, RingSettings};
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
 use crate::scenario::{Act, Scenario};
-use crate::socket::Client;
 use crate::transcript::Record;
 use anyhow::Context;
 use mem_event::message::{Call, Notice, Reply, Standing};
 use mem_event::{Control, Ring, VcpuId};
+use mem_event_client::channel::{Channel, RingSettings};
+use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Instant;

@@ -2,9 +2,9 @@
 
 mod events;
 
-use crate::channel::RingSettings;
 use crate::scenario::{Act, Rule, Scenario, Step, Then};
 use mem_event::{AccessType, Layout, Rights};
+use mem_event_client::channel::RingSettings;
 use std::time::Duration;
 
 /// All of them.

@@ -9,7 +9,6 @@
 //! | [`guest`], [`symbols`], [`range`] | guest images, names for addresses, ranges of memory |
 //! | [`linux`], [`cpio`] | the Linux guest and its first file system |
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
-//! | [`socket`], [`channel`] | the plugin's control socket; a consumer's end of a ring |
 //! | [`pager`], [`pagefile`], [`recent`], [`listener`] | the consumers |
 //! | [`scenario`], [`corpus`], [`act`] | what is to be done when; the built-in ones; how it is done |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
@@ -21,7 +20,6 @@
 pub mod act;
 pub mod amount;
 pub mod attach;
-pub mod channel;
 pub mod cli;
 pub mod command;
 pub mod consumers;
@@ -47,7 +45,6 @@ pub mod resident;
 pub mod run;
 pub mod scenario;
 pub mod signals;
-pub mod socket;
 pub mod spawn;
 pub mod symbols;
 pub mod transcript;

@@ -1,11 +1,11 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
 use crate::act;
-use crate::channel::{Channel, RingSettings};
 use crate::scenario::{Rule, Then};
 use crate::symbols::Symbols;
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, Reason, Request, Response, Ring};
+use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     };
     match ended {
         Ok(code) => ExitCode::from(code),
-        Err(error) => match error.downcast_ref::<Refusal>() {
+        Err(error) => match Refusal::of(&error) {
             Some(refusal) => {
                 eprintln!("mem-event: {}\n  remedy: {}", refusal.what, refusal.remedy);
                 ExitCode::from(refusal.exit_code())

@@ -3,12 +3,12 @@
 //! Policy after xenpaging: a linear scan from the middle of memory that leaves out what came in lately. All requests are
 //! answered first; frames are evicted in batches, when the engine says that the budget is used up.
 
-use crate::channel::{Channel, RingSettings};
 use crate::pagefile::PageFile;
 use crate::recent::Recent;
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
 use mem_event::{Control, Errno, Flags, Gfn, PAGE_SIZE, Request, Ring};
+use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! What a user can put right: one line that says what is wrong, one that says what to do, and the exit code.
 
+use mem_event_client::Lacking;
 use std::fmt;
 
 /// Whose turn it is.
@@ -31,6 +32,13 @@ impl Refusal {
     /// The machine lacks something.
     pub fn machine(what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
         Refusal { blame: Blame::Machine, what: what.into(), remedy: remedy.into() }
+    }
+
+    /// The refusal that an error is, if it is one.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Option<Refusal> {
+        let lacking = || error.downcast_ref::<Lacking>().map(|it| Refusal::machine(&it.what, &it.remedy));
+        error.downcast_ref::<Refusal>().cloned().or_else(lacking)
     }
 
     /// 2 for usage, 3 for a machine on which it cannot run.

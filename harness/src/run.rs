@@ -11,12 +11,12 @@ use crate::refusal::Refusal;
 use crate::resident::Sampler;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
-use crate::socket::Lost;
 use crate::symbols::Symbols;
 use crate::transcript::Record;
 use crate::verdict::{Kind, Verdict};
 use crate::watch::{self, Ended};
 use anyhow::Context;
+use mem_event_client::socket::Lost;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -137,7 +137,7 @@ impl Job {
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
         let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
             Ok(verdict) => verdict,
-            Err(error) if error.is::<Refusal>() => return Err(error),
+            Err(error) if Refusal::of(&error).is_some() => return Err(error),
             Err(error) if is_the_end(&error, &qemu)? => attended.of_the_guest(&mut qemu)?,
             Err(error) => Verdict::new(Kind::Error, format!("{error:#}{}", last_words(&qemu))),
         };

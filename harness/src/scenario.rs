@@ -1,10 +1,10 @@
 //! A scenario: a guest, its machine, its consumers, what they do when. Plain data; ranges are text until the guest is known.
 
-use crate::channel::RingSettings;
 use crate::range::Frames;
 use crate::refusal::Refusal;
 use crate::symbols::Symbols;
 use mem_event::{AccessType, CpuEventKind, MonitorMode, Reason, Request, Rights, VcpuId};
+use mem_event_client::channel::RingSettings;
 use std::time::Duration;
 
 /// A scenario.

@@ -4,14 +4,14 @@
 
 mod support;
 
-use harness::channel::{Channel, RingSettings};
 use harness::folder::RunFolder;
 use harness::process::Qemu;
 use harness::run::Job;
 use harness::scenario::{Act, Rule, Scenario, Then};
-use harness::socket::Client;
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};
+use mem_event_client::channel::{Channel, RingSettings};
+use mem_event_client::socket::Client;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;

@@ -2,7 +2,6 @@
 
 use crate::figure::{Figure, median};
 use anyhow::bail;
-use harness::channel::RingSettings;
 use harness::corpus;
 use harness::log::Silent;
 use harness::qemu::{Boot, Machine};
@@ -10,6 +9,7 @@ use harness::run::{Job, run_machine};
 use harness::scenario::Act;
 use harness::verdict::Kind;
 use mem_event::AccessType;
+use mem_event_client::channel::RingSettings;
 use std::time::Duration;
 
 const SCENARIOS: usize = 15;

@@ -35,7 +35,22 @@ impl Channel {
     pub fn enable(socket: &Path, ring: Ring, settings: RingSettings) -> anyhow::Result<Channel> {
         let RingSettings { layout, slots } = settings;
         let mut client = Client::connect(socket)?;
-        let [page, signalled, signal] = client.enable(Control::Enable { ring, layout, slots })?;
+        let descriptors = client.enable(Control::Enable { ring, layout, slots })?;
+        Channel::new(client, ring, settings, descriptors)
+    }
+
+    /// A ring that is enabled on this connection: its page, the eventfd that the engine signals, the one that it hears.
+    ///
+    /// # Errors
+    /// The page cannot be mapped.
+    pub fn new(
+        client: Client,
+        ring: Ring,
+        settings: RingSettings,
+        descriptors: [OwnedFd; 3],
+    ) -> anyhow::Result<Channel> {
+        let RingSettings { layout, slots } = settings;
+        let [page, signalled, signal] = descriptors;
         let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
         // The engine hands a zeroed page over. To initialise it again would race with the first event.
         let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;

@@ -1,6 +1,5 @@
 //! The plugin's control socket: calls with their replies, descriptors, notices.
 
-use crate::refusal::Refusal;
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Info};
 use mem_event::message::{LARGEST, Notice, Reply, VERSION};
@@ -53,12 +52,24 @@ impl Client {
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         let address = SocketAddrUnix::new(path).with_context(|| format!("{} is no socket's path", path.display()))?;
         rustix::net::connect(&socket, &address).with_context(|| format!("nobody listens at {}", path.display()))?;
-        let mut client = Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false };
+        let mut client = Client::greeted(socket);
         let [version, ..] = client.values(&Call::Hello { version: VERSION })?;
         if version != VERSION {
             bail!("the plugin speaks version {version} of the protocol, this program version {VERSION}");
         }
         Ok(client)
+    }
+
+    /// A connection that has said Hello, by whoever made it.
+    #[must_use]
+    pub fn greeted(socket: OwnedFd) -> Client {
+        Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false }
+    }
+
+    /// The connection's descriptor, to hand it to another process.
+    #[must_use]
+    pub fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// A call and its reply; a refusal is a reply.
@@ -238,10 +249,27 @@ impl AsFd for Client {
     }
 }
 
-/// The plugin, QEMU or the kernel lacks what it takes: the plugin's sentence, which says what to do after a semicolon.
+/// The plugin, QEMU or the kernel lacks what a call takes (EOPNOTSUPP).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// What is lacking, in one line.
+    pub what: String,
+    /// What to do about it, in one line.
+    pub remedy: String,
+}
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl std::error::Error for Lacking {}
+
+/// The plugin's sentence says what to do after a semicolon.
 fn cannot(why: &str) -> anyhow::Error {
     let (what, remedy) = why.split_once("; ").unwrap_or((why, "see `mem-event doctor`"));
-    Refusal::machine(what, remedy).into()
+    Lacking { what: what.into(), remedy: remedy.into() }.into()
 }
 
 /// A call in a few words, without a frame's content.
