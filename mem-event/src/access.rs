@@ -85,16 +85,7 @@ impl Domain {
         effects: &mut Effects,
     ) -> ControlFlow<Outcome> {
         let mut entry = entry;
-        if entry.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {
-            entry.access = AccessType::Rw;
-            self.p2m.set(access.gfn, entry);
-            if AccessType::Rw.rights().contains(access.rights) {
-                return ControlFlow::Continue(());
-            }
-        }
-        let channel = &self.channels[Ring::Access.index()];
-        if !channel.has_consumer() && channel.account.policy == NoConsumer::Relax {
-            self.set_rights(access.gfn, AccessType::Rwx);
+        if self.gives_way(access, &mut entry) {
             return ControlFlow::Continue(());
         }
         let claim = match self.claim(vcpu, Ring::Access, effects) {
@@ -116,9 +107,31 @@ impl Domain {
         ControlFlow::Break(Outcome::Wait(WaitReason::Answer(Ring::Access)))
     }
 
-    fn set_rights(&mut self, gfn: Gfn, access: AccessType) {
+    /// Whether the frame's rights become such that the access passes without an event: `rx2rw` by a write, anything where
+    /// nobody listens and that is set so.
+    #[inline(always)]
+    pub(crate) fn gives_way(&mut self, access: &Access, entry: &mut Entry) -> bool {
+        if entry.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {
+            entry.access = AccessType::Rw;
+            self.p2m.set(access.gfn, *entry);
+            self.room = true;
+            if AccessType::Rw.rights().contains(access.rights) {
+                return true;
+            }
+        }
+        let channel = &self.channels[Ring::Access.index()];
+        let relaxes = !channel.has_consumer() && channel.account.policy == NoConsumer::Relax;
+        if relaxes {
+            self.set_rights(access.gfn, AccessType::Rwx);
+        }
+        relaxes
+    }
+
+    /// A foreign caller may wait for these rights.
+    pub(crate) fn set_rights(&mut self, gfn: Gfn, access: AccessType) {
         let entry = self.p2m.get(gfn);
         self.p2m.set(gfn, Entry { access, ..entry });
+        self.room = true;
     }
 }
 
@@ -133,7 +146,7 @@ pub(crate) fn check(access: &Access) -> Result<(), String> {
 }
 
 #[inline(always)]
-fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
+pub(crate) fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
     Request {
         reason: Reason::Violation,
         flags: Flags::NONE,

@@ -1,17 +1,25 @@
 //! Accesses of those who are no vCPU: devices, mappers. They never sleep; where they cannot go on they are told to come back.
+//!
+//! Xen checks EPT's rights for vCPUs only: a device's DMA meets the IOMMU, or nothing. Here a device touches guest memory as vCPUs
+//! do, so its access is checked and reported like theirs, with `FOREIGN` and without a pause. Who only maps a frame touches nothing
+//! yet, and is asked for no rights.
 
-use crate::access::check;
+use crate::access::{check, violation_request};
+use crate::channel::{Claimed, Standing};
+use crate::control::{NoConsumer, Ring};
 use crate::domain::{Domain, Life};
 use crate::effect::{Effects, Outcome};
 use crate::errno::Errno;
+use crate::event::{Flags, Request};
 use crate::input::Access;
-use crate::number::Gfn;
-use crate::p2m::P2mType;
-use crate::rights::Rights;
+use crate::number::{Gfn, VcpuId};
+use crate::p2m::{Entry, P2mType};
+use crate::packed::Packed;
+use crate::rights::{AccessType, Rights};
+use std::ops::ControlFlow;
 
 impl Domain {
-    /// Somebody who is no vCPU is about to access a frame: [`crate::Input::Foreign`] without the wrapping. The guest's access
-    /// rights do not bind him, as in Xen.
+    /// Somebody who is no vCPU is about to access a frame, or tries again: [`crate::Input::Foreign`] without the wrapping.
     pub fn foreign(&mut self, access: &Access, effects: &mut Effects) -> Outcome {
         if self.life != Life::Alive {
             return Outcome::Crashed;
@@ -19,14 +27,76 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = match self.p2m_type(access.gfn) {
-            kind if kind.is_paging() => self.populate_foreign(access.gfn, effects),
-            P2mType::PopulateOnDemand | P2mType::Invalid => self.first_touch_foreign(access.gfn, effects),
-            P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare_foreign(access.gfn, effects),
-            _ => Outcome::Proceed,
-        };
+        let outcome = self.look_foreign(access, effects);
         self.end_step(effects);
         outcome
+    }
+
+    /// The frame must be there before its rights are asked, and they before it is unshared.
+    fn look_foreign(&mut self, access: &Access, effects: &mut Effects) -> Outcome {
+        match self.bring(access.gfn, Rights::NONE, effects) {
+            Outcome::Proceed => {}
+            other => return other,
+        }
+        if self.is_asked_for(access.gfn) {
+            return self.retry(Errno::EAGAIN);
+        }
+        let entry = self.p2m.get(access.gfn);
+        if !entry.access.rights().contains(access.rights)
+            && let ControlFlow::Break(outcome) = self.violation_foreign(access, entry, effects)
+        {
+            return outcome;
+        }
+        self.bring(access.gfn, access.rights, effects)
+    }
+
+    /// What the frame's type asks for before somebody who is no vCPU can use it so, whatever the access rights say.
+    pub(crate) fn bring(&mut self, gfn: Gfn, rights: Rights, effects: &mut Effects) -> Outcome {
+        match self.p2m_type(gfn) {
+            kind if kind.is_paging() => self.populate_foreign(gfn, effects),
+            P2mType::PopulateOnDemand | P2mType::Invalid => self.first_touch_foreign(gfn, effects),
+            P2mType::RamShared if rights.contains(Rights::W) => self.unshare_foreign(gfn, effects),
+            _ => Outcome::Proceed,
+        }
+    }
+
+    /// Whether a foreign access to the frame is out on the access ring. All who come for the frame wait for its answer, whatever the
+    /// rights are by then: the listener may change them first and look at the frame after.
+    fn is_asked_for(&self, gfn: Gfn) -> bool {
+        let account = &self.channels[Ring::Access.index()].account;
+        let answers = matches!(account.standing, Standing::Live | Standing::Draining);
+        let asked = |packed: &Packed| packed.gfn() == gfn && packed.flags().contains(Flags::FOREIGN);
+        answers && account.outstanding.iter().any(asked)
+    }
+
+    /// The rights forbid it. When it is answered they look again, and rights that are the same then make the same event again.
+    fn violation_foreign(&mut self, access: &Access, entry: Entry, effects: &mut Effects) -> ControlFlow<Outcome> {
+        let mut entry = entry;
+        if self.gives_way(access, &mut entry) {
+            return ControlFlow::Continue(());
+        }
+        match self.channel(Ring::Access).claim_foreign() {
+            Claimed::Slot(claim) => {
+                let request = Request { flags: Flags::FOREIGN, ..violation_request(VcpuId(0), access) };
+                let goes_on = entry.access == AccessType::N2rwx;
+                if goes_on {
+                    self.set_rights(access.gfn, AccessType::Rwx);
+                }
+                self.put(Ring::Access, claim, request, effects);
+                if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(self.retry(Errno::EAGAIN)) }
+            }
+            Claimed::Full => ControlFlow::Break(self.retry(Errno::EBUSY)),
+            Claimed::NoConsumer => ControlFlow::Break(self.without_listener(access.gfn, effects)),
+        }
+    }
+
+    fn without_listener(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        let account = &self.channels[Ring::Access.index()].account;
+        // A draining ring decides what follows when it has ended.
+        if account.policy == NoConsumer::Crash && account.standing != Standing::Draining {
+            return self.crash(format!("a device needs the access ring for frame {gfn}; it has no consumer"), effects);
+        }
+        self.retry(Errno::ENOSYS)
     }
 
     fn first_touch_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {

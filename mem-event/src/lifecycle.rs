@@ -100,6 +100,7 @@ impl Domain {
         if drain && self.channel(ring).has_consumer() {
             self.channel(ring).drain();
             self.revoke_grants(ring);
+            self.room = true;
         }
         self.take_responses(ring, effects);
         let account = &self.channel(ring).account;
@@ -176,6 +177,8 @@ impl Domain {
 
     /// Applies the setting for "no consumer" to those who already wait for one.
     pub(crate) fn follow_policy(&mut self, ring: Ring, effects: &mut Effects) {
+        // Foreign callers who wait for an answer look again: the ring's setting is for them too.
+        self.room = true;
         let account = &self.channel(ring).account;
         if matches!(account.standing, Standing::Live | Standing::Draining) {
             return;

@@ -5,7 +5,6 @@ use crate::control::{Control, NoConsumer, Ring};
 use crate::domain::{Domain, Life};
 use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
-use crate::input::{Access, AccessSource};
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
 use crate::rights::{AccessType, Rights};
@@ -65,6 +64,8 @@ impl Domain {
                 self.p2m.set(gfn, after);
             }
         }
+        // Foreign callers may have been told to come back when the rights are others.
+        self.room = true;
         if tightened {
             effects.list.push(Effect::Tighten { first, count: stop - first.0 });
         }
@@ -107,9 +108,7 @@ impl Domain {
             return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind:?}"));
         }
         if kind != P2mType::RamPagingOut {
-            let access =
-                Access { gfn, offset: 0, gla: None, rights: Rights::R, source: AccessSource::Instruction, rip: 0 };
-            match self.foreign(&access, effects) {
+            match self.bring(gfn, Rights::R, effects) {
                 Outcome::Proceed => {}
                 other => return other,
             }

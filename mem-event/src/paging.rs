@@ -90,6 +90,8 @@ impl Domain {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped by somebody"));
         }
         self.p2m.set(gfn, Entry { kind: P2mType::RamPagingOut, ..entry });
+        // A foreign caller who waited for rights asks the pager first now.
+        self.room = true;
         effects.list.push(Effect::Unmap(gfn));
         Outcome::Proceed
     }
@@ -221,6 +223,7 @@ impl Domain {
     fn remove_page(&mut self, gfn: Gfn, claim: Option<Claim>, by: Request, effects: &mut Effects) {
         let entry = self.p2m.get(gfn);
         self.p2m.set(gfn, Entry { kind: P2mType::Invalid, held: false, chosen: false, ..entry });
+        self.room = true;
         if matches!(entry.kind, P2mType::RamRw | P2mType::RamShared) {
             effects.list.push(Effect::Unmap(gfn));
         }

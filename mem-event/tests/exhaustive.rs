@@ -348,6 +348,17 @@ fn a_listener_that_may_die_with_sync_and_async_events() {
             deaths: 1,
             ..paging("a listener that may die", slots)
         });
+        // A device that comes for the same frames.
+        run(&System {
+            ring: Ring::Access,
+            before: vec![watch(0, AccessType::N), watch(1, AccessType::N2rwx)],
+            vcpus: vec![vec![touch(0, R), touch(1, W)], vec![touch(0, W)]],
+            foreign: vec![touch(0, W), touch(1, R)],
+            help: allow,
+            deaths: 1,
+            drains: 1,
+            ..paging("a listener that may die or leave, and a device", slots)
+        });
     }
 }
 

@@ -494,9 +494,10 @@ impl Reference {
     fn foreign_could_go_on(&self, access: &Access) -> bool {
         let mut copy = self.clone();
         copy.effects.clear();
-        let before = copy.channels[Ring::Paging.index()].due.len();
+        let due = |it: &Reference| [Ring::Paging, Ring::Access].map(|ring| it.channels[ring.index()].due.len());
+        let before = due(&copy);
         let outcome = copy.step(&Input::Foreign { access: *access }, &[], false);
-        outcome == Outcome::Proceed || copy.channels[Ring::Paging.index()].due.len() > before
+        outcome == Outcome::Proceed || due(&copy) != before
     }
 }
 

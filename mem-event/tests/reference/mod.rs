@@ -402,43 +402,84 @@ impl Reference {
         if self.dead {
             return Outcome::Crashed;
         }
-        let (gfn, default) = (access.gfn, self.default);
-        let Some(frame) = self.frame(gfn).copied() else { return Outcome::Proceed };
-        let writes = access.rights.contains(Rights::W);
+        let there = self.bring(access.gfn, Rights::NONE);
+        let allowed = there.and_then(|()| self.check_rights_foreign(access));
+        let done = allowed.and_then(|()| self.bring(access.gfn, access.rights));
+        done.err().unwrap_or(Outcome::Proceed)
+    }
+
+    fn check_rights_foreign(&mut self, access: &Access) -> Done {
+        let listener = self.channels[Ring::Access.index()].clone();
+        let Some(frame) = self.frame(access.gfn) else { return Ok(()) };
+        let out = listener.due.iter().any(|it| it.gfn == access.gfn && it.flags.contains(Flags::FOREIGN));
+        if out && matches!(listener.standing, Standing::Live | Standing::Draining) {
+            return Err(Outcome::Retry(Errno::EAGAIN));
+        }
+        if frame.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {
+            frame.access = AccessType::Rw;
+        }
+        let forbids = frame.access;
+        if forbids.rights().contains(access.rights) {
+            return Ok(());
+        }
+        if listener.standing != Standing::Live {
+            return match listener.policy {
+                NoConsumer::Relax => {
+                    frame.access = AccessType::Rwx;
+                    Ok(())
+                }
+                NoConsumer::Crash if listener.standing != Standing::Draining => Err(self.crash()),
+                NoConsumer::Crash | NoConsumer::Wait => Err(Outcome::Retry(Errno::ENOSYS)),
+            };
+        }
+        if !self.claim_foreign(Ring::Access) {
+            return Err(Outcome::Retry(Errno::EBUSY));
+        }
+        let (gfn, offset, gla, rights) = (access.gfn, access.offset, access.gla, access.rights);
+        let (vcpu, p2mt) = (VcpuId(0), P2mType::RamRw);
+        let (reason, flags) = (Reason::Violation, Flags::FOREIGN);
+        self.put(Ring::Access, Request { reason, flags, vcpu, gfn, offset, gla, p2mt, rights });
+        match self.frame(gfn) {
+            Some(frame) if forbids == AccessType::N2rwx => {
+                frame.access = AccessType::Rwx;
+                Ok(())
+            }
+            _ => Err(Outcome::Retry(Errno::EAGAIN)),
+        }
+    }
+
+    fn bring(&mut self, gfn: Gfn, rights: Rights) -> Done {
+        let default = self.default;
+        let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
         match frame.kind {
             kind if kind.is_paging() => {
                 let asked = self.channels[0].due.iter().any(|request| request.gfn == gfn);
                 if kind == P2mType::RamPagingIn && asked {
-                    return Outcome::Retry(Errno::ENOENT);
+                    return Err(Outcome::Retry(Errno::ENOENT));
                 }
                 if !self.live(Ring::Paging) {
-                    return Outcome::Retry(Errno::ENOSYS);
+                    return Err(Outcome::Retry(Errno::ENOSYS));
                 }
                 if !self.claim_foreign(Ring::Paging) {
-                    return Outcome::Retry(Errno::EBUSY);
+                    return Err(Outcome::Retry(Errno::EBUSY));
                 }
                 let request = self.ask(gfn);
                 self.put(Ring::Paging, Request { flags: request.flags.union(Flags::FOREIGN), ..request });
-                Outcome::Retry(Errno::ENOENT)
+                return Err(Outcome::Retry(Errno::ENOENT));
             }
-            P2mType::PopulateOnDemand | P2mType::Invalid => match self.take_frame_foreign(gfn) {
-                Ok(()) => {
-                    self.bear(gfn, default);
-                    Outcome::Proceed
-                }
-                Err(outcome) => outcome,
-            },
-            P2mType::RamShared if writes => {
-                if self.company(frame.group) > 1
-                    && let Err(outcome) = self.take_frame_foreign(gfn)
-                {
-                    return outcome;
+            P2mType::PopulateOnDemand | P2mType::Invalid => {
+                self.take_frame_foreign(gfn)?;
+                self.bear(gfn, default);
+            }
+            P2mType::RamShared if rights.contains(Rights::W) => {
+                if self.company(frame.group) > 1 {
+                    self.take_frame_foreign(gfn)?;
                 }
                 self.part(gfn);
-                Outcome::Proceed
             }
-            _ => Outcome::Proceed,
+            _ => {}
         }
+        Ok(())
     }
 
     fn take_frame_foreign(&mut self, gfn: Gfn) -> Done {
@@ -955,12 +996,7 @@ impl Reference {
             return Err(refused(Errno::EINVAL));
         }
         if kind != Some(P2mType::RamPagingOut) {
-            let source = mem_event::AccessSource::Instruction;
-            let read = Access { gfn, offset: 0, gla: None, rights: Rights::R, source, rip: 0 };
-            match self.foreign(&read) {
-                Outcome::Proceed => {}
-                other => return Err(other),
-            }
+            self.bring(gfn, Rights::R)?;
         }
         match self.frame(gfn) {
             Some(frame) if frame.pins < u8::MAX => frame.pins += 1,
