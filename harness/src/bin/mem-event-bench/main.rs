@@ -25,9 +25,7 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("page-in-ratio") {
         figures.push(page_in::ratio()?);
     }
-    if is_wanted("unarmed-linux-boot") || is_wanted("armed-linux-boot") {
-        figures.extend(boots::linux()?);
-    }
+    figures.extend(boots::linux(is_wanted)?);
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
     if engine::NAMES.into_iter().any(is_wanted) {
