@@ -64,6 +64,6 @@ pub fn attach(
         }
     };
     let (records, counts) = (log.records, log.counts);
-    let console = String::new();
-    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, took: begun.elapsed() })
+    let (console, said) = (String::new(), String::new());
+    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, said, took: begun.elapsed() })
 }

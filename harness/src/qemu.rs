@@ -61,6 +61,8 @@ pub struct PluginArguments {
     pub gate: Gate,
     /// Whether the guest declares checkpoints.
     pub checkpoints: bool,
+    /// Whether what is predicted is compared with what QEMU reports, and the counts printed at the end.
+    pub verify: bool,
     /// Where the trace goes.
     pub trace: Option<PathBuf>,
     /// The guest's name, for the trace's header.
@@ -254,6 +256,7 @@ impl PluginArguments {
             ("socket=", value(socket)),
             ("gate=", self.gate.name().into()),
             ("checkpoints=", switch(self.checkpoints)),
+            ("verify=", switch(self.verify)),
             ("guest=", value(&self.guest)),
             ("guest-hash=", value(&self.checksum)),
             ("scenario=", value(&self.scenario)),

@@ -38,6 +38,8 @@ pub struct Job {
     pub trace: Option<PathBuf>,
     /// What stops accesses, where the scenario traps any.
     pub gate: Gate,
+    /// Whether what is predicted is compared with what QEMU reports; the counts are in what QEMU said at the end.
+    pub verify: bool,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
     /// Whether the Linux guest does its work; else it boots and powers off.
@@ -61,6 +63,8 @@ pub struct Outcome {
     pub sleepers: Vec<String>,
     /// What the guest wrote on its serial port.
     pub console: String,
+    /// What QEMU and the plugin wrote on the error output.
+    pub said: String,
     /// From QEMU's start to its end.
     pub took: Duration,
 }
@@ -80,6 +84,7 @@ impl Job {
             qemu: crate::qemu::find(qemu)?,
             trace: None,
             gate: Gate::default(),
+            verify: false,
             extra: Vec::new(),
             linux_works: true,
         })
@@ -113,8 +118,9 @@ impl Job {
     pub fn machine(&self) -> Result<Machine, Refusal> {
         let plugin = PluginArguments {
             library: plugin_library()?,
-            gate: if self.scenario.needs_gate() { self.gate } else { Gate::None },
+            gate: if self.scenario.needs_gate() || self.verify { self.gate } else { Gate::None },
             checkpoints: self.guest.is_some(),
+            verify: self.verify,
             trace: self.trace.clone(),
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
             checksum: self.guest.as_ref().map(|guest| format!("{:08x}", guest.checksum)).unwrap_or_default(),
@@ -147,9 +153,9 @@ impl Job {
             .failures
             .iter()
             .fold(verdict, |verdict, failure| verdict.worst(Verdict::new(Kind::Failure, failure.clone())));
-        let console = qemu.console();
+        let (console, said) = (qemu.console(), qemu.errors());
         let (records, counts) = (log.records, log.counts);
-        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, took: begun.elapsed() })
+        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, said, took: begun.elapsed() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
+use crate::elements::Elements;
 use crate::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::registers::{CodeSize, segment};
 use iced_x86::{
@@ -68,9 +69,10 @@ impl InstructionReader {
         let mut operands = Vec::with_capacity(used.len());
         for memory in &used {
             let Some(rights) = rights_of(memory.access()) else { continue };
-            match operand(&instruction, memory, rights, code) {
-                Some(operand) => operands.push(operand),
-                None => return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase()),
+            match (Elements::of(&instruction, memory), operand(&instruction, memory, rights, code)) {
+                (None, Some(operand)) => operands.push(operand),
+                (Some(Some(elements)), Some(operand)) => operands.extend(elements.operands(operand)),
+                _ => return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase()),
             }
         }
         let special = special(&instruction);
@@ -108,11 +110,14 @@ fn in_order_of_touch(instruction: &Instruction, operands: &mut [Operand]) {
 fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code: CodeSize) -> Option<Operand> {
     let (extra, index) = match memory.index() {
         Register::AL => (Extra::AddAl, NONE),
+        // Left to the elements.
+        register if register.is_vector_register() => (Extra::Plain, NONE),
+        Register::None if code != CodeSize::Bits64 && is_stack(instruction, memory) => (Extra::Stack, NONE),
         register => (bit_offset(instruction, memory), number(register)?),
     };
     let base = if is_page_relative(instruction, memory) { PAGE } else { number(memory.base())? };
     Some(Operand {
-        displacement: memory.displacement(),
+        displacement: if extra == Extra::Stack { signed(memory) } else { memory.displacement() },
         size: size(instruction, memory),
         base,
         index,
@@ -123,6 +128,12 @@ fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code:
         linear_mask: linear_mask(code),
         rights,
     })
+}
+
+/// A displacement is cut to the address size; the stack's may be wider, so that it matters that a push goes down.
+fn signed(memory: &UsedMemory) -> u64 {
+    let unused = mask(memory.address_size()).leading_zeros();
+    (memory.displacement() << unused).cast_signed().wrapping_shr(unused).cast_unsigned()
 }
 
 /// Of a power of two up to 64.
@@ -146,6 +157,15 @@ fn is_page_relative(instruction: &Instruction, memory: &UsedMemory) -> bool {
         && (memory.base() == Register::RIP
             || memory.base() == Register::EIP
             || memory.base() == Register::None && memory.displacement() == instruction.ip_rel_memory_address())
+}
+
+/// Whether it is what an instruction does on the stack by itself, and not its explicit operand.
+fn is_stack(instruction: &Instruction, memory: &UsedMemory) -> bool {
+    // Beside an explicit operand, which may be by the stack pointer too, `pop` reads the stack, `push` and `call` write it.
+    let has_explicit = (0..instruction.op_count()).any(|number| instruction.op_kind(number) == OpKind::Memory);
+    let own = if instruction.mnemonic() == Mnemonic::Pop { OpAccess::Read } else { OpAccess::Write };
+    let by_stack = matches!(memory.base().full_register(), Register::RSP | Register::RBP);
+    instruction.is_stack_instruction() && by_stack && (!has_explicit || memory.access() == own)
 }
 
 fn segment_number(register: Register, code: CodeSize) -> u8 {

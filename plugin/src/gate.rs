@@ -25,12 +25,15 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(recipe);
+    if recipe.needs_vectors() {
+        view.prove_vectors();
+    }
     if recipe.repeat.is_none() && recipe.special == Special::Nothing {
         let all_allowed = recipe.operands.iter().all(|operand| {
-            let first = operand.address(view);
-            let last = first.wrapping_add(u64::from(operand.size) - 1);
-            is_allowed(vcpu, first, operand.rights)
-                && (last >> 12 == first >> 12 || is_allowed(vcpu, last, operand.rights))
+            let Touch { gla: first, size, rights } = operand.touch(view);
+            let last = first.wrapping_add(u64::from(size).saturating_sub(1));
+            size == 0
+                || is_allowed(vcpu, first, rights) && (last >> 12 == first >> 12 || is_allowed(vcpu, last, rights))
         });
         if all_allowed {
             return Go::Run;
@@ -153,6 +156,9 @@ impl Miss<'_> {
     }
 
     fn touch(&mut self, touch: Touch) -> Check {
+        if touch.size == 0 {
+            return Check::Pass;
+        }
         let on_first = 0x1000 - (touch.gla & 0xfff);
         match self.page(touch.gla, touch.rights) {
             Check::Pass if u64::from(touch.size) > on_first => {

@@ -28,6 +28,7 @@ mod checkpoint;
 mod client;
 pub mod decode;
 mod effects;
+pub mod elements;
 mod events;
 mod explain;
 mod gate;

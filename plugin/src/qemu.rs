@@ -8,6 +8,7 @@
 
 mod internals;
 mod shim;
+mod vector;
 mod view;
 
 use internals::cpu_of;
@@ -121,7 +122,7 @@ unsafe extern "C" fn on_translation(_: sys::qemu_plugin_id_t, block: *mut sys::q
 }
 
 /// After an access to guest memory.
-unsafe extern "C" fn on_memory(_: c_uint, info: sys::qemu_plugin_meminfo_t, gla: u64, subject: *mut c_void) {
+unsafe extern "C" fn on_memory(vcpu: c_uint, info: sys::qemu_plugin_meminfo_t, gla: u64, subject: *mut c_void) {
     // SAFETY: QEMU's own description of the access; the subject lives until the next flush.
     let (size, store, subject) = unsafe {
         (
@@ -130,7 +131,7 @@ unsafe extern "C" fn on_memory(_: c_uint, info: sys::qemu_plugin_meminfo_t, gla:
             &*subject.cast::<Subject>(),
         )
     };
-    crate::verify::done(subject, gla, size, if store { Rights::W } else { Rights::R });
+    crate::verify::done(subject, vcpu, gla, size, if store { Rights::W } else { Rights::R });
 }
 
 /// A block that QEMU is translating, valid during the translation callback.
@@ -326,7 +327,10 @@ impl Register {
 }
 
 /// QEMU's handles for [`NAMES`]; null where it does not know the register.
-struct Handles([*mut sys::qemu_plugin_register; NAMES.len()]);
+struct Handles {
+    named: [*mut sys::qemu_plugin_register; NAMES.len()],
+    vectors: [*mut sys::qemu_plugin_register; 16],
+}
 
 // SAFETY: the handles are numbers in disguise, the same for all vCPUs and threads.
 unsafe impl Send for Handles {}
@@ -337,7 +341,7 @@ static HANDLES: OnceLock<Handles> = OnceLock::new();
 
 /// Asks QEMU for its registers; in a vCPU thread.
 fn find_registers() -> Handles {
-    let mut handles = Handles([std::ptr::null_mut(); NAMES.len()]);
+    let mut handles = Handles { named: [std::ptr::null_mut(); NAMES.len()], vectors: [std::ptr::null_mut(); 16] };
     // SAFETY: called from the vCPU init callback, where QEMU allows it; the array is ours and holds `len` descriptors.
     unsafe {
         let array = sys::qemu_plugin_get_registers();
@@ -346,7 +350,11 @@ fn find_registers() -> Handles {
         for descriptor in descriptors {
             let name = CStr::from_ptr(descriptor.name).to_bytes();
             if let Some(index) = NAMES.iter().position(|known| known.as_bytes() == name) {
-                handles.0[index] = descriptor.handle;
+                handles.named[index] = descriptor.handle;
+            }
+            let vector = name.strip_prefix(b"xmm").and_then(|number| std::str::from_utf8(number).ok()?.parse().ok());
+            if let Some(handle) = vector.and_then(|number: usize| handles.vectors.get_mut(number)) {
+                *handle = descriptor.handle;
             }
         }
         g_array_free(array, 1);
@@ -360,7 +368,7 @@ thread_local! {
 
 /// A register's value by the public API; `None` where QEMU does not know it. Only inside a callback with registers.
 pub fn read_register(register: Register) -> Option<u64> {
-    let handle = HANDLES.get()?.0[register.0];
+    let handle = HANDLES.get()?.named[register.0];
     if handle.is_null() {
         return None;
     }

@@ -19,6 +19,8 @@ pub enum Extra {
     Plain,
     /// AL is added (`xlat`).
     AddAl,
+    /// It is the stack's own access: outside of 64-bit code the stack segment says how wide its pointer is, whatever the code.
+    Stack,
     /// A bit number in a register moves the operand: `(signed(register) >> shift) << (shift - 3)` is added (`bt m, r`), with
     /// the register's width in bits as 1 << shift.
     BitOffset {
@@ -27,6 +29,21 @@ pub enum Extra {
         /// log2 of the operand's width in bits: 4, 5 or 6.
         shift: u8,
     },
+    /// It is one element of several, by vector registers.
+    Element(Element),
+}
+
+/// One of the elements that a gather or a masked move touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// Which one, from 0.
+    pub number: u8,
+    /// Its bytes: 1, 4 or 8.
+    pub bytes: u8,
+    /// The vector register whose element's sign bit says whether it is touched.
+    pub mask: u8,
+    /// The vector register that holds a gather's indices, and bytes an index: 4 or 8.
+    pub index: Option<(u8, u8)>,
 }
 
 /// One memory operand.
@@ -133,7 +150,7 @@ pub fn linear_mask(code: CodeSize) -> u64 {
 pub struct Touch {
     /// The linear address of the first byte.
     pub gla: u64,
-    /// Bytes.
+    /// Bytes; 0 where nothing is touched.
     pub size: u16,
     /// What is wanted.
     pub rights: Rights,
@@ -153,19 +170,35 @@ impl Operand {
             offset = offset.wrapping_add(registers.general(self.index) << self.scale);
         }
         offset = offset.wrapping_add(self.extra_offset(registers));
-        let mut linear = offset & self.offset_mask;
+        let mut linear = offset & self.offset_mask(registers);
         if self.segment != NONE {
             linear = linear.wrapping_add(registers.segment_base(self.segment));
         }
         linear & self.linear_mask
     }
 
+    /// What it touches, where nothing repeats.
+    #[inline]
+    pub fn touch(&self, registers: &impl Registers) -> Touch {
+        let size = match self.extra {
+            Extra::Element(element) if !element.is_touched(registers) => 0,
+            _ => self.size,
+        };
+        Touch { gla: self.address(registers), size, rights: self.rights }
+    }
+
+    #[inline]
+    fn offset_mask(&self, registers: &impl Registers) -> u64 {
+        if self.extra == Extra::Stack { registers.stack_mask() } else { self.offset_mask }
+    }
+
     #[inline]
     fn extra_offset(&self, registers: &impl Registers) -> u64 {
         match self.extra {
-            Extra::Plain => 0,
+            Extra::Plain | Extra::Stack => 0,
             Extra::AddAl => registers.general(0) & 0xff,
             Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
+            Extra::Element(element) => element.index(registers) << self.scale,
         }
     }
 }
@@ -184,6 +217,11 @@ impl Recipe {
         registers.instruction_pointer() & !0xfff | u64::from(self.page_offset)
     }
 
+    /// Whether vector registers say what it touches.
+    pub fn needs_vectors(&self) -> bool {
+        self.operands.first().is_some_and(|operand| matches!(operand.extra, Extra::Element(_)))
+    }
+
     /// How often the operands are stepped through: 1, or what RCX says.
     pub fn steps(&self, registers: &impl Registers) -> u64 {
         let count = self.count(registers);
@@ -198,14 +236,14 @@ impl Recipe {
     /// What operand `number` touches in its step `step`.
     pub fn touch(&self, registers: &impl Registers, number: usize, step: u64) -> Touch {
         let operand = &self.operands[number];
-        let first = operand.address(registers);
+        let first = operand.touch(registers);
         let moved = match self.repeat {
-            None => first,
-            Some(repeat) => first.wrapping_add(
+            None => return first,
+            Some(repeat) => first.gla.wrapping_add(
                 (step.wrapping_mul(u64::from(repeat.element))).wrapping_mul(registers.direction().cast_unsigned()),
             ),
         };
-        Touch { gla: moved & operand.linear_mask, size: operand.size, rights: operand.rights }
+        Touch { gla: moved & operand.linear_mask, ..first }
     }
 
     /// The next step after `step` in which some operand meets a page that it did not touch in `step`.

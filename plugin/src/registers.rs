@@ -35,6 +35,10 @@ pub trait Registers {
     fn segment_base(&self, number: u8) -> u64;
     /// The instruction pointer; inside a block only its page is right.
     fn instruction_pointer(&self) -> u64;
+    /// The bits of the stack pointer that count: 16 or 32 by the stack segment, all in 64-bit code.
+    fn stack_mask(&self) -> u64;
+    /// A vector register's 32 bytes; `None` where they cannot be had.
+    fn vector(&self, number: u8) -> Option<[u64; 4]>;
     /// 1 where string instructions go up, -1 where they go down.
     fn direction(&self) -> i64;
     /// The privilege level, 0 to 3.

@@ -112,6 +112,12 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         instruction.verify(recipes::SUBJECTS.keep(Subject::new(recipe.clone(), bytes, code)));
     }
     let Some(recipe) = recipe else { return };
+    if recipe.needs_vectors()
+        && let Some(view) = qemu::view_of(VCPU.get())
+    {
+        // The `mmu` gate has no other moment for it.
+        view.prove_vectors();
+    }
     if wanted & arming::NOTE != 0 && !recipe.operands.is_empty() {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }

@@ -158,7 +158,7 @@ global_asm!(
         mov word ptr es:[bx], 5
         mov ax, 0x2200
         mov ss, ax
-        mov sp, 0x100
+        mov esp, 0x100                  # the segment's hidden part still says 32 bits
         push ax
         mov bp, 0x1008
         add dx, [bp]

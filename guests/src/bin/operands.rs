@@ -528,6 +528,44 @@ global_asm!(
         vpgatherdd xmm0, [rdi + xmm2*4 + 0x544], xmm1
         movd eax, xmm0
     done gather
+    # Its indices lead to both pages of WATCHED and down to SOURCE; the one without its mask's bit leads nowhere.
+    case gather_by_mask
+        mov eax, 0x550
+        movd xmm2, eax
+        mov eax, 0x1550
+        pinsrd xmm2, eax, 1
+        mov eax, 0x40000000
+        pinsrd xmm2, eax, 2
+        lea rax, [rsi + 0x130]
+        sub rax, rdi
+        pinsrd xmm2, eax, 3
+        pcmpeqd xmm1, xmm1
+        xor eax, eax
+        pinsrd xmm1, eax, 2
+        pxor xmm0, xmm0
+        vpgatherdd xmm0, [rdi + xmm2], xmm1
+        pextrd eax, xmm0, 3
+    done gather_by_mask
+    # Only what the mask says is touched: nothing on the next page.
+    case masked_move_before_border
+        pcmpeqd xmm0, xmm0
+        pcmpeqd xmm1, xmm1
+        psrldq xmm1, 12
+        lea rdi, [rsi + 0xffc]
+        maskmovdqu xmm0, xmm1
+    done masked_move_before_border
+    case vmaskmov_behind_border
+        pcmpeqd xmm1, xmm1
+        pslldq xmm1, 8
+        vmaskmovps [rsi + 0xff8], xmm1, xmm1
+    done vmaskmov_behind_border
+    # QEMU reads the whole, hardware only the first page.
+    case vmaskmov_load
+        pcmpeqd xmm1, xmm1
+        psrldq xmm1, 8
+        vpmaskmovd xmm0, xmm1, [rsi + 0xff8]
+        movd eax, xmm0
+    done vmaskmov_load
 
     # Not a case: lets the XSAVE and AVX cases run.
     .global enable_xsave
@@ -654,6 +692,10 @@ cases!(CASES_WITH_AVX2:
     vmaskmov -> Anything,
     vmovups_32 -> Anything,
     gather -> Watched(0x540),
+    gather_by_mask -> Source(0x130),
+    masked_move_before_border -> Anything,
+    vmaskmov_behind_border -> Anything,
+    vmaskmov_load -> Anything,
 );
 
 /// What `WATCHED` holds at the end where cases wrote, or must not have written.

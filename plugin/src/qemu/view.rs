@@ -20,12 +20,16 @@ mod offset {
     pub const SEGMENTS: usize = 184;
     pub const SEGMENT_SIZE: usize = 24;
     pub const SEGMENT_BASE: usize = 8;
+    pub const SEGMENT_LIMIT: usize = 16;
+    /// LDT, TR, GDT and IDT follow the six segments.
+    pub const SYSTEM_TABLES: usize = 6;
     /// After six segments, LDT, TR, GDT and IDT.
     pub const CONTROL: usize = SEGMENTS + 10 * SEGMENT_SIZE;
 }
 
 const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
+const HF_SS32: u32 = 1 << 5;
 const HF_PE: u32 = 1 << 7;
 const HF_LMA: u32 = 1 << 14;
 const HF_CS64: u32 = 1 << 15;
@@ -68,8 +72,8 @@ impl View {
     }
 
     #[inline(always)]
-    fn u64_at(&self, offset: usize) -> u64 {
-        // SAFETY: as above.
+    pub(super) fn u64_at(&self, offset: usize) -> u64 {
+        // SAFETY: as above; the vector registers' whole search lies within the state's first 4 KiB, which every QEMU's has.
         unsafe { self.0.add(offset).cast::<u64>().read() }
     }
 
@@ -88,6 +92,16 @@ impl View {
 
     fn control(&self, number: usize) -> u64 {
         self.u64_at(offset::CONTROL + number * 8)
+    }
+
+    /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT.
+    pub fn system_tables(&self) -> [std::ops::RangeInclusive<u64>; 4] {
+        let table = |number: usize| {
+            let segment = offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE;
+            let base = self.u64_at(segment + offset::SEGMENT_BASE);
+            base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)))
+        };
+        [table(0), table(1), table(2), table(3)]
     }
 
     /// How page tables are walked. EFER.NXE is taken for set: it matters to whom the tables forbid something, not to where they
@@ -125,6 +139,18 @@ impl Registers for View {
     fn instruction_pointer(&self) -> u64 {
         let eip = self.u64_at(offset::EIP);
         if self.flags() & HF_CS64 != 0 { eip } else { eip.wrapping_add(self.segment_base(1)) & 0xffff_ffff }
+    }
+
+    fn stack_mask(&self) -> u64 {
+        match self.flags() {
+            flags if flags & HF_CS64 != 0 => u64::MAX,
+            flags if flags & HF_SS32 != 0 => 0xffff_ffff,
+            _ => 0xffff,
+        }
+    }
+
+    fn vector(&self, number: u8) -> Option<[u64; 4]> {
+        self.vector_in_place(number)
     }
 
     fn direction(&self) -> i64 {

@@ -1,0 +1,81 @@
+//! The vector registers in QEMU's CPU state: sixteen of 64 bytes each, one after the other.
+//!
+//! Where they begin differs between versions of QEMU, so it is found: the one place in the state's first part at which the lower
+//! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where they cannot be
+//! found, or differ, gathers and masked moves are left to the host's MMU.
+
+use super::view::View;
+use super::{HANDLES, VALUE, g_byte_array_new, g_byte_array_set_size};
+use qemu_plugin_sys as sys;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes from one register to the next.
+const STRIDE: usize = 64;
+const COUNT: usize = 16;
+/// Where the registers may begin, and what is read beyond, lies within the state of every QEMU.
+const SEARCHED: std::ops::Range<usize> = 512..3072;
+
+const UNKNOWN: usize = 0;
+const REFUTED: usize = usize::MAX;
+static PLACE: AtomicUsize = AtomicUsize::new(UNKNOWN);
+
+impl View {
+    /// Looks for the vector registers where they are not found yet, else compares them. Only in the vCPU's own thread.
+    pub fn prove_vectors(&self) {
+        let place = PLACE.load(Ordering::Acquire);
+        if place == REFUTED {
+            return;
+        }
+        let Some(lower) = lower_halves() else { return };
+        if place != UNKNOWN {
+            if !self.holds(place, &lower) && PLACE.swap(REFUTED, Ordering::AcqRel) != REFUTED {
+                eprintln!("mem-event: the vector registers are not where they were; the host's MMU sees gathers alone");
+            }
+            return;
+        }
+        let mut places = SEARCHED.step_by(16).filter(|place| self.holds(*place, &lower));
+        // As long as they are all zero, any stretch of zeros fits.
+        if let (Some(place), None) = (places.next(), places.next()) {
+            PLACE.store(place, Ordering::Release);
+        }
+    }
+
+    fn holds(&self, place: usize, lower: &[[u64; 2]; COUNT]) -> bool {
+        let at = |number: usize, half: usize| self.u64_at(place + number * STRIDE + half * 8);
+        lower.iter().enumerate().all(|(number, halves)| [at(number, 0), at(number, 1)] == *halves)
+    }
+
+    /// The 32 bytes of a vector register.
+    pub(super) fn vector_in_place(&self, number: u8) -> Option<[u64; 4]> {
+        match PLACE.load(Ordering::Acquire) {
+            UNKNOWN | REFUTED => None,
+            place => {
+                let begin = place + usize::from(number & 15) * STRIDE;
+                Some(std::array::from_fn(|quad| self.u64_at(begin + quad * 8)))
+            }
+        }
+    }
+}
+
+/// What the API says of XMM0 to XMM15.
+fn lower_halves() -> Option<[[u64; 2]; COUNT]> {
+    let handles = HANDLES.get()?;
+    let mut lower = [[0; 2]; COUNT];
+    for (halves, handle) in lower.iter_mut().zip(handles.vectors) {
+        if handle.is_null() {
+            return None;
+        }
+        *halves = VALUE.with_borrow_mut(|array| {
+            // SAFETY: the array is this thread's own; QEMU appends the register's bytes to it, `len` says how many.
+            let bytes = unsafe {
+                let array = *array.get_or_insert_with(|| g_byte_array_new());
+                g_byte_array_set_size(array, 0);
+                sys::qemu_plugin_read_register(handle, array);
+                std::slice::from_raw_parts((*array).data, (*array).len as usize)
+            };
+            let quad = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
+            Some([quad(0)?, quad(8)?])
+        })?;
+    }
+    Some(lower)
+}
