@@ -79,6 +79,9 @@ impl Replayed {
             Err(Failure::Impossible { step, why }) => {
                 writeln!(text, "{} steps without a difference; step {step} cannot come from a run: {why}", self.steps)
             }
+            Err(failure @ Failure::State { .. }) => {
+                writeln!(text, "{} steps without a difference\n{failure}", self.steps)
+            }
             Err(Failure::Difference(difference)) => {
                 writeln!(text, "{} steps without a difference\n{}", self.steps, differing(difference))
             }
@@ -92,7 +95,7 @@ impl Replayed {
         match &self.end {
             Ok(end) if end.is_whole() => 0,
             Ok(_) | Err(Failure::Impossible { .. }) => 4,
-            Err(Failure::Difference(_)) => 5,
+            Err(Failure::Difference(_) | Failure::State { .. }) => 5,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `xen_ring.c` and needs Debian's libxen-dev; where that is missing, its row says so instead of a value.
 
 use mem_event::page::Index;
-use mem_event::trace::{Header, Reader, Writer, replay};
+use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Flags, Front, Gfn, Gla, Input,
     Layout, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId,
@@ -301,6 +301,7 @@ fn replaying() -> Result<(), Failure> {
         scenario: text(),
         config: config(),
         facts: Vec::new(),
+        symbols: Vec::new(),
     };
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &header)?;
@@ -321,7 +322,7 @@ fn replaying() -> Result<(), Failure> {
         }
         let outcome = domain.apply(&input, &mut effects);
         let start = Instant::now();
-        writer.record(&input, &outcome, &effects);
+        writer.record(Context::default(), &input, &outcome, &effects);
         recording += start.elapsed();
         steps += 1;
     }

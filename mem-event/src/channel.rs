@@ -13,14 +13,15 @@ use crate::event::{Flags, Request, Response};
 use crate::number::{Gfn, VcpuId};
 use crate::packed::Packed;
 use crate::page::RingPage;
-use crate::ring::Front;
+use crate::ring::{Front, FrontState};
 use crate::taken;
 use crate::wire::flags32;
+use bincode::{Decode, Encode};
 use std::collections::VecDeque;
 
 /// Where a ring stands in its life.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Standing {
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub enum Standing {
     /// Never enabled, or ended.
     #[default]
     Absent,
@@ -64,7 +65,7 @@ pub(crate) struct Answer {
 }
 
 /// Everything about a channel but the page.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Account {
     pub standing: Standing,
     pub policy: NoConsumer,
@@ -319,6 +320,40 @@ impl Channel {
     /// What the page's own counters say is free; for the check of invariants.
     pub fn free_by_page(&self) -> Option<u32> {
         self.front.as_ref().map(Front::free)
+    }
+
+    /// The private counters of the ring, where there is one.
+    pub fn counters(&self) -> Option<FrontState> {
+        self.front.as_ref().map(Front::state)
+    }
+
+    /// A channel as it was, on a page that looks as if all responses up to the counters had been taken.
+    ///
+    /// # Errors
+    /// A sentence, where account and counters do not fit each other.
+    pub fn restore(ring: Ring, account: Account, counters: Option<FrontState>) -> Result<Channel, String> {
+        let has_page = matches!(account.standing, Standing::Live | Standing::Draining);
+        if has_page != counters.is_some() {
+            return Err(format!("the {ring} ring is {:?}, with a page: {}", account.standing, counters.is_some()));
+        }
+        let front = counters.map(|counters| Front::restore(RingPage::heap(), ring, account.layout, counters));
+        let front = front.transpose()?;
+        if front.as_ref().is_some_and(|front| front.slots() != account.slots) {
+            return Err(format!("the {ring} ring has two numbers of slots"));
+        }
+        let held = account.outstanding.len() as u64 + u64::from(account.targets) + u64::from(account.foreigners);
+        if held > u64::from(account.slots) {
+            return Err(format!("{held} slots of the {ring} ring are held of {}", account.slots));
+        }
+        if !account.outstanding.iter().all(Packed::is_whole) {
+            return Err(format!("a request on the {ring} ring's account is none"));
+        }
+        Ok(Channel { ring, account, front, page: None })
+    }
+
+    /// The ring's page, where there is one.
+    pub fn page(&self) -> Option<&RingPage> {
+        self.front.as_ref().map(Front::page)
     }
 }
 

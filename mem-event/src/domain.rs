@@ -19,10 +19,11 @@ use crate::published::PublishedRights;
 use crate::rights::AccessType;
 use crate::sharing::Shares;
 use crate::vcpu::{Vcpu, Wait};
+use bincode::{Decode, Encode};
 use std::sync::Arc;
 
 /// Whether the domain lives.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) enum Life {
     Alive,
     /// It crashed, and why. Control operations still work, as in Xen.

@@ -1,30 +1,12 @@
-//! What holds between any two steps, and the whole state as one comparable value.
+//! What holds between any two steps.
 
-use crate::channel::{Account, Standing};
+use crate::channel::Standing;
 use crate::control::Ring;
 use crate::domain::{Domain, Life};
-use crate::monitor::Monitor;
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
 use crate::populate::Frames;
-use crate::rights::AccessType;
-use crate::sharing::Shares;
-use crate::vcpu::{Vcpu, Wait};
-
-/// Everything that a domain's behaviour depends on, except what is on its ring pages. Two domains with equal states that see equal
-/// pages behave alike.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct DomainState {
-    life: Life,
-    accounts: [Account; 3],
-    vcpus: Vec<Vcpu>,
-    p2m: Vec<Entry>,
-    frames: Frames,
-    shares: Shares,
-    monitor: Monitor,
-    default_access: AccessType,
-    foreign_waits: bool,
-}
+use crate::vcpu::Wait;
 
 /// Fails with a sentence.
 macro_rules! holds {
@@ -36,22 +18,6 @@ macro_rules! holds {
 }
 
 impl Domain {
-    /// A copy of the whole state, to compare.
-    #[must_use]
-    pub fn state(&self) -> DomainState {
-        DomainState {
-            life: self.life.clone(),
-            accounts: Ring::ALL.map(|ring| self.channels[ring.index()].account.clone()),
-            vcpus: self.vcpus.clone(),
-            p2m: self.p2m.entries().collect(),
-            frames: self.frames.clone(),
-            shares: self.shares.clone(),
-            monitor: self.monitor.clone(),
-            default_access: self.default_access,
-            foreign_waits: self.foreign_waits,
-        }
-    }
-
     /// Checks everything that must hold between two steps. It reads the whole p2m: for tests, and for who suspects something.
     ///
     /// # Errors

@@ -26,6 +26,7 @@
 //! | `response` | what a consumer may change |
 //! | `lifecycle`, `operations` | rings begin and end; the other control operations |
 //! | `invariants` | what holds between two steps |
+//! | [`state`], [`view`] | the whole state as a value; what of it can be looked at |
 //! | [`published`] | the rights that pass without the engine |
 //! | [`control`] | control operations and their arguments |
 //! | [`errno`] | Xen's error numbers |
@@ -62,9 +63,11 @@ mod response;
 pub mod rights;
 pub mod ring;
 mod sharing;
+pub mod state;
 pub mod taken;
 pub mod trace;
 mod vcpu;
+pub mod view;
 pub mod wire;
 
 pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
@@ -73,7 +76,6 @@ pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;
 pub use event::{Flags, Reason, Request, Response};
 pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input};
-pub use invariants::DomainState;
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 pub use operations::SET_ACCESS_SPAN;
 pub use p2m::P2mType;
@@ -81,3 +83,5 @@ pub use page::RingPage;
 pub use published::PublishedRights;
 pub use rights::{AccessType, Rights};
 pub use ring::{Back, Broken, Front, FrontState};
+pub use state::{Checkpoint, DomainState};
+pub use view::{RingView, Standing, VcpuView};

@@ -13,9 +13,10 @@ use crate::input::CpuEvent;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use bincode::{Decode, Encode};
 
 /// Which events are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Monitor {
     modes: [(MonitorMode, bool); 6],
 }

@@ -68,7 +68,7 @@ impl P2mType {
 }
 
 /// What the p2m holds for one guest frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Entry {
     pub kind: P2mType,
     pub access: AccessType,
@@ -221,6 +221,43 @@ impl P2m {
         self.count(entry.access, 1);
         self.count(before.access, -1);
         self.published.publish(gfn, entry.passing());
+    }
+
+    /// The entries from frame 0 on, as how many equal ones follow each other.
+    pub fn runs(&self) -> Vec<(u64, Entry)> {
+        let mut runs: Vec<(u64, Entry)> = Vec::new();
+        for entry in self.entries() {
+            match runs.last_mut() {
+                Some((count, last)) if *last == entry => *count += 1,
+                _ => runs.push((1, entry)),
+            }
+        }
+        runs
+    }
+
+    /// Replaces all entries by those of [`P2m::runs`].
+    ///
+    /// # Errors
+    /// A sentence, where they are not as many frames, or make RAM of what is none.
+    pub fn fill(&mut self, runs: &[(u64, Entry)]) -> Result<(), String> {
+        let mut next = 0;
+        for (count, entry) in runs {
+            let end = next + count.min(&(self.end() - next + 1));
+            if *count == 0 || end > self.end() {
+                return Err(format!("runs of frames that do not end at {:#x}", self.end()));
+            }
+            for gfn in (next..end).map(Gfn) {
+                let before = self.get(gfn);
+                if before.is_ram() != entry.is_ram() {
+                    return Err(format!("frame {gfn} is {:?} and was {:?}", entry.kind, before.kind));
+                }
+                if before != *entry {
+                    self.set(gfn, *entry);
+                }
+            }
+            next = end;
+        }
+        if next == self.end() { Ok(()) } else { Err(format!("runs of frames that end at {next:#x}")) }
     }
 
     /// All entries, in order of their frames.

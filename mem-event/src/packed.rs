@@ -7,9 +7,10 @@ use crate::event::{Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use bincode::{Decode, Encode};
 
 /// See the module. `rest` holds, from the lowest byte: offset (2), rights, reason, p2m type, whether `gla` is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Packed {
     /// Flags in the lower half, the vCPU in the upper.
     head: u64,
@@ -66,6 +67,12 @@ impl Packed {
     pub fn is_answered_by(&self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
         let pauses = Flags::VCPU_PAUSED;
         self.gfn == gfn.0 && self.vcpu() == vcpu && self.flags().contains(pauses) == flags.contains(pauses)
+    }
+
+    /// Whether the words are a request, as those that came from a file may not be.
+    pub fn is_whole(&self) -> bool {
+        let (reason, p2mt) = ((self.rest >> 24 & 0xff) as usize, (self.rest >> 32 & 0xff) as usize);
+        reason < REASONS.len() && p2mt < P2mType::ALL.len()
     }
 
     pub fn request(&self) -> Request {

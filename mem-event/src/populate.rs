@@ -12,11 +12,12 @@ use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::rights::Rights;
 use crate::vcpu::Wait;
+use bincode::{Decode, Encode};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 /// The account of frames.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Frames {
     /// How many the domain may hold.
     pub budget: u64,

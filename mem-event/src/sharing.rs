@@ -9,10 +9,11 @@ use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
+use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
 /// Who shares with whom. A handle names one frame of memory; it is void once nobody shares it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Shares {
     pub handles: BTreeMap<u64, u64>,
     pub members: BTreeMap<u64, u64>,

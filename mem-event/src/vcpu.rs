@@ -3,9 +3,10 @@
 use crate::control::Ring;
 use crate::input::CpuEvent;
 use crate::number::Gfn;
+use bincode::{Decode, Encode};
 
 /// Why a vCPU does not run. One at a time: a stopped vCPU makes no new event, so a count of event pauses never passes 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub(crate) enum Wait {
     /// It runs.
     #[default]
@@ -18,7 +19,7 @@ pub(crate) enum Wait {
     Frame,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub(crate) struct Vcpu {
     pub wait: Wait,
     /// The frame of the request that paused it.

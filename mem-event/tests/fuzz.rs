@@ -14,7 +14,7 @@
 
 use mem_event::message::{Call, Notice, Reply};
 use mem_event::page::Index;
-use mem_event::trace::{Header, Reader, Writer, replay};
+use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno,
     Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage,
@@ -217,7 +217,7 @@ fn header() -> Header {
     let ram = vec![(Gfn(0), FRAMES)];
     let config = DomainConfig { vcpus: VCPUS, ram, hap: true, passthrough: false, populate_on_demand: false };
     let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
-    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new() }
+    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new(), symbols: Vec::new() }
 }
 
 /// A domain with three consumers, driven by bytes: four a step.
@@ -233,7 +233,7 @@ impl Run<'_> {
     fn step(&mut self, input: Input) {
         self.effects.clear();
         let outcome = self.domain.apply(&input, &mut self.effects);
-        self.writer.record(&input, &outcome, &self.effects);
+        self.writer.record(Context::default(), &input, &outcome, &self.effects);
         if let Err(why) = self.domain.check_invariants() {
             panic!("after {input:?}: {why}");
         }

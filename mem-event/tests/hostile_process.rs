@@ -10,7 +10,7 @@
 )]
 
 use mem_event::page::Index;
-use mem_event::trace::{self, Header, Reader, Writer, replay};
+use mem_event::trace::{self, Context, Header, Reader, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input, Layout,
     Outcome, PAGE_SIZE, Rights, Ring, RingPage, VcpuId,
@@ -84,7 +84,7 @@ fn header() -> Header {
     let ram = vec![(Gfn(0), FRAMES)];
     let config = DomainConfig { vcpus: VCPUS, ram, hap: true, passthrough: false, populate_on_demand: false };
     let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
-    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new() }
+    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new(), symbols: Vec::new() }
 }
 
 /// The domain, and the record of all that it does.
@@ -100,7 +100,7 @@ impl Recorded<'_> {
     fn step(&mut self, input: Input) -> Outcome {
         self.effects.clear();
         let outcome = self.domain.apply(&input, &mut self.effects);
-        self.writer.record(&input, &outcome, &self.effects);
+        self.writer.record(Context::default(), &input, &outcome, &self.effects);
         for effect in &self.effects.list {
             match effect {
                 Effect::Broken(ring, _) => {

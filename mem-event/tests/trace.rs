@@ -5,7 +5,7 @@
     reason = "a test may stop, and cuts numbers on purpose"
 )]
 
-use mem_event::trace::{self, Engine, Failure, Header, Reader, Step, Writer, replay};
+use mem_event::trace::{self, Context, Engine, Failure, Header, Reader, Step, Writer, replay};
 use mem_event::{
     Access, AccessSource, Back, Control, DomainConfig, Effect, Effects, Errno, Flags, Front, Gfn, Input, Layout,
     Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, WaitReason,
@@ -81,6 +81,7 @@ fn header() -> Header {
             populate_on_demand: false,
         },
         facts: vec![("host".into(), "here".into())],
+        symbols: vec![trace::Symbol { gpa: 0x2000, size: 16, name: "WATCHED".into() }],
     }
 }
 
@@ -92,8 +93,12 @@ fn record(layout: Layout, rounds: u64, file: impl Write) -> Vec<Step> {
     let mut step = |engine: &mut Tiny, input: Input| {
         let mut effects = Effects::default();
         let outcome = engine.apply(&input, &mut effects);
-        writer.record(&input, &outcome, &effects);
-        steps.push(Step { input, outcome, effects });
+        let code: &[u8] = if steps.len() % 2 == 0 { &[0x90] } else { &[] };
+        writer.record(Context { time: 1000 * steps.len() as u64, code }, &input, &outcome, &effects);
+        if steps.len() % 4 == 3 {
+            writer.flush();
+        }
+        steps.push(Step { time: 1000 * steps.len() as u64, code: code.to_vec(), input, outcome, effects });
     };
     let ring = Ring::Access;
     let enable = || Input::Control(Control::Enable { ring, layout, slots: 4 });
@@ -191,7 +196,7 @@ fn a_trace_that_takes_from_no_ring_is_impossible_and_no_panic() {
     let steps = record(Layout::Flags32, 1, &mut bytes);
     let mut file = Vec::new();
     let mut cut = Writer::new(&mut file, &header()).unwrap();
-    cut.record(&steps[4].input, &steps[4].outcome, &steps[4].effects);
+    cut.record(Context::default(), &steps[4].input, &steps[4].outcome, &steps[4].effects);
     cut.finish().unwrap();
     let failure = replay(Reader::new(file.as_slice()).unwrap(), &mut Tiny::default(), |_, _| ()).unwrap_err();
     assert!(matches!(failure, Failure::Impossible { step: 1, .. }), "{failure}");
@@ -239,7 +244,7 @@ fn a_flipped_bit_anywhere_is_an_error_and_never_another_step() {
 }
 
 #[test]
-fn a_frame_that_claims_much_allocates_little() {
+fn a_block_that_claims_much_allocates_little() {
     let mut bytes = Vec::new();
     record(Layout::Flags32, 1, &mut bytes);
     let second = 12 + 8 + u32::from_le_bytes(bytes[16..20].try_into().unwrap()) as usize;
@@ -247,14 +252,18 @@ fn a_frame_that_claims_much_allocates_little() {
     let (steps, end) = read(&bytes);
     assert!(steps.is_empty());
     assert_eq!((end.offset, end.why), (second as u64, trace::Why::Length(u32::MAX)));
+    let rest = (bytes.len() - second) as u64;
+    bytes[second + 4..second + 8].copy_from_slice(&(60_u32 << 20).to_le_bytes());
+    assert_eq!(read(&bytes).1.why, trace::Why::Cut(rest));
 }
 
 #[test]
 fn another_version_and_another_file_are_refused_with_a_sentence() {
     let mut bytes = Vec::new();
     record(Layout::Flags32, 1, &mut bytes);
-    bytes[8] = 2;
-    assert_eq!(read(&bytes).1.to_string(), "a trace of format version 2; this program reads 1");
+    bytes[8] = 1;
+    let text = read(&bytes).1.to_string();
+    assert!(text.starts_with("a trace of format version 1; this program reads 2: record it again"), "{text}");
     assert_eq!(read(b"\x7fELF, not a trace").1.why, trace::Why::NoTrace);
     assert_eq!(read(b"").1.why, trace::Why::NoTrace);
     let missing = Reader::open("/nonexistent/trace").unwrap_err();
@@ -280,32 +289,37 @@ fn a_recorder_that_cannot_write_goes_quiet() {
     let mut writer = Writer::new(Full(1000), &header()).unwrap();
     let effects = Effects { list: vec![Effect::Crash("x".repeat(2000))], taken: Vec::new() };
     assert_eq!(writer.failed(), None);
-    writer.record(&Input::Destroy, &Outcome::Crashed, &effects);
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &effects);
     writer.flush();
     assert_eq!(writer.failed(), Some("no space left"));
-    writer.record(&Input::Destroy, &Outcome::Crashed, &effects);
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &effects);
     assert_eq!(writer.steps(), 1);
     assert_eq!(writer.finish(), Err("no space left".into()));
 }
 
 #[test]
-fn a_step_too_long_for_a_frame_ends_the_recording_and_keeps_what_was_there() {
+fn a_step_too_long_for_a_block_ends_the_recording_and_keeps_what_was_there() {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &header()).unwrap();
-    writer.record(&Input::Destroy, &Outcome::Crashed, &Effects::default());
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &Effects::default());
     let long = Effects { list: vec![Effect::Crash("x".repeat(2 << 20))], taken: Vec::new() };
-    writer.record(&Input::Destroy, &Outcome::Crashed, &long);
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &long);
     assert!(writer.failed().is_some());
     drop(writer);
     let (steps, end) = read(&file);
     assert_eq!((steps.len(), end.why), (1, trace::Why::Stopped));
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &long);
+    drop(writer);
+    assert_eq!(read(&file).1.why, trace::Why::Stopped, "a block without a step is not written");
 }
 
 #[test]
 fn a_trace_on_disk_reads_back_and_says_where_it_is() {
     let path = std::env::temp_dir().join(format!("mem-event-trace-{}", std::process::id()));
     let mut writer = Writer::create(&path, &header()).unwrap();
-    writer.record(&Input::Destroy, &Outcome::Crashed, &Effects::default());
+    writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &Effects::default());
     assert!(format!("{writer:?}").contains("steps: 1"));
     writer.finish().unwrap();
     let length = std::fs::metadata(&path).unwrap().len();
@@ -321,26 +335,27 @@ fn a_trace_on_disk_reads_back_and_says_where_it_is() {
 }
 
 #[test]
-fn frames_in_the_wrong_place_are_damage() {
+fn blocks_in_the_wrong_place_are_damage() {
     let parts = |steps: u64| {
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, &header()).unwrap();
-        (0..steps).for_each(|_| writer.record(&Input::Destroy, &Outcome::Crashed, &Effects::default()));
+        (0..steps)
+            .for_each(|_| writer.record(Context::default(), &Input::Destroy, &Outcome::Crashed, &Effects::default()));
         writer.finish().unwrap();
         bytes
     };
-    let frame =
+    let block =
         |bytes: &[u8], at: usize| at + 8 + u32::from_le_bytes(bytes[at + 4..at + 8].try_into().unwrap()) as usize;
     let (none, one) = (parts(0), parts(1));
-    let first = frame(&one, 12);
+    let first = block(&one, 12);
     let says = |bytes: &[u8], part: &str| {
         let end = read(bytes).1;
         assert!(!end.is_whole() && end.to_string().contains(part), "{end}");
     };
-    says(&[&one[..12], &one[first..]].concat(), "the first frame is no header");
-    says(&[&one[..first], &one[12..]].concat(), "a second header");
+    says(&[&one[..12], &one[first..]].concat(), "a block of kind 1, where kind 0 is due");
+    says(&[&one[..first], &one[12..]].concat(), "a block of kind 0 among the steps");
     says(&[&none[..], &one[first..]].concat(), "bytes after the end mark");
-    says(&[&one[..frame(&one, first)], &none[first..]].concat(), "the end mark counts 0 steps");
+    says(&[&one[..block(&one, first)], &none[first..]].concat(), "the index counts 0 steps");
 }
 
 #[test]

@@ -3,18 +3,22 @@
 use crate::arguments::Gate;
 use crate::arming;
 use crate::hypervisor::Hypervisor;
+use crate::spool::{self, Spool};
 use crate::stopped::{Look, Stopped, Toucher};
 use mem_event::message::Notice;
-use mem_event::trace::Writer;
+use mem_event::trace::{Context, Writer};
 use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The engine with what its effects need; one step at a time.
 pub(crate) struct Engine {
     pub domain: Domain,
     pub effects: Effects,
-    pub trace: Option<Writer>,
+    pub trace: Option<Writer<Spool>>,
+    /// When the recording began.
+    pub begun: Instant,
     /// The engine's end of each ring's event channel.
     pub channels: [Option<Arc<OwnedFd>>; 3],
     pub stopped: Stopped,
@@ -35,9 +39,7 @@ impl Engine {
     pub fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
         self.effects.clear();
         let outcome = self.domain.apply(&input, &mut self.effects);
-        if let Some(trace) = &mut self.trace {
-            trace.record(&input, &outcome, &self.effects);
-        }
+        self.record(&input, &outcome);
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
             if let Err(undone) = self.carry_out(host, effect) {
@@ -47,6 +49,24 @@ impl Engine {
         }
         self.effects = effects;
         outcome
+    }
+
+    #[inline]
+    fn record(&mut self, input: &Input, outcome: &Outcome) {
+        let Some(trace) = &mut self.trace else { return };
+        let time = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        trace.record(Context { time, code: &[] }, input, outcome, &self.effects);
+        if trace.wants_state() {
+            trace.keep(&self.domain);
+        }
+        if let Some(why) = trace.failed() {
+            if why != spool::ENDED {
+                eprintln!("mem-event: the trace ends here, and the run goes on: {why}");
+            }
+            // From here on nothing is kept that only a trace wants.
+            self.trace = None;
+            self.domain.keep_record(false);
+        }
     }
 
     /// Instruments what is wanted now. What is not wanted any more stays until [`Hypervisor::disarm`].

@@ -7,6 +7,7 @@ use crate::effects::{Engine, report};
 use crate::explain;
 use crate::memory::Memory;
 use crate::park::Vcpu;
+use crate::spool::Spool;
 use crate::stopped::{Fault, Stopped, Toucher};
 use mem_event::message::{Info, Notice, Standing};
 use mem_event::trace::{Header, Writer};
@@ -48,7 +49,8 @@ impl Hypervisor {
         let trace = match &arguments.trace {
             None => None,
             Some(path) => {
-                let writer = Writer::create(path, &header(arguments, &config))
+                let writer = Spool::create(path)
+                    .and_then(|spool| Writer::new(spool, &header(arguments, &config)))
                     .map_err(|error| format!("trace {}: {error}", path.display()))?;
                 Some(writer)
             }
@@ -69,6 +71,7 @@ impl Hypervisor {
                 domain,
                 effects: Effects::default(),
                 trace,
+                begun: std::time::Instant::now(),
                 channels: [None, None, None],
                 stopped: Stopped::default(),
                 content: None,
@@ -277,10 +280,8 @@ impl Hypervisor {
 
     /// QEMU ends: so does the trace, in order.
     pub fn end(&self) {
-        let trace = self.engine().trace.take();
-        if let Some(Err(why)) = trace.map(Writer::finish) {
-            eprintln!("mem-event: the trace is not complete: {why}");
-        }
+        // What went wrong with it has been said where it did.
+        let _ = self.engine().trace.take().map(Writer::finish);
     }
 }
 
@@ -293,5 +294,6 @@ fn header(arguments: &Arguments, config: &DomainConfig) -> Header {
         scenario: arguments.scenario.clone(),
         config: config.clone(),
         facts: vec![("plugin API".to_owned(), crate::qemu::API_VERSION.to_string())],
+        symbols: Vec::new(),
     }
 }

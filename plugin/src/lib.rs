@@ -16,6 +16,7 @@
 //! | `verify` | predictions compared with QEMU's own reports |
 //! | `explain` | what a vCPU was doing that the host's MMU stopped |
 //! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
+//! | `spool` | the trace's bytes to their file |
 //! | `stopped`, `park` | who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
@@ -42,6 +43,7 @@ pub mod recipe;
 mod recipes;
 pub mod registers;
 mod service;
+mod spool;
 mod start;
 pub mod stopped;
 mod toolstack;

@@ -9,6 +9,7 @@ use crate::page::{Index, RingPage};
 use crate::taken;
 use crate::wire::vm_event::Registers;
 use crate::wire::{flags16, flags32, vm_event};
+use bincode::{Decode, Encode};
 use std::sync::atomic::Ordering;
 
 /// The engine's half.
@@ -22,7 +23,7 @@ pub struct Front {
 }
 
 /// A front half's private counters: all of its state that is not in the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct FrontState {
     /// Requests put.
     pub req_prod_pvt: u32,
@@ -49,6 +50,23 @@ impl Front {
     pub fn starting_at(page: RingPage, ring: Ring, layout: Layout, slots: u32, index: u32) -> Result<Front, String> {
         let shape = Shape::new(ring, layout, slots)?;
         Ok(Front { page, shape, req_prod_pvt: index, rsp_cons: index, seen: index })
+    }
+
+    /// A half with the counters of another one, on a page whose indices are set to them: every response up to `rsp_cons` was
+    /// taken, and the requests from there on are out. Their slots are empty.
+    ///
+    /// # Errors
+    /// As [`Front::new`]; also where more requests are out than there are slots.
+    pub fn restore(page: RingPage, ring: Ring, layout: Layout, state: FrontState) -> Result<Front, String> {
+        let FrontState { req_prod_pvt, rsp_cons, slots } = state;
+        let shape = Shape::new(ring, layout, slots)?;
+        let out = req_prod_pvt.wrapping_sub(rsp_cons);
+        if out > shape.slots {
+            return Err(format!("{out} requests are out on a ring of {} slots", shape.slots));
+        }
+        page.preset(rsp_cons);
+        page.store(Index::ReqProd, req_prod_pvt, Ordering::Release);
+        Ok(Front { page, shape, req_prod_pvt, rsp_cons, seen: rsp_cons })
     }
 
     /// Number of slots.

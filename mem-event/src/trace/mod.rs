@@ -5,52 +5,60 @@
 //! | `mod` | the format, and what a trace holds |
 //! | `codec` | values to bytes and back; the only file that knows the encoding |
 //! | [`writer`] | records, and never disturbs the run |
-//! | [`reader`] | reads up to the end or to the first damage, and says which |
+//! | [`reader`] | reads from front to back, up to the end or to the first damage, and says which |
+//! | [`index`] | where the blocks of a file are |
+//! | [`tape`] | reads any step of a file |
 //! | [`replay`](mod@replay) | applies the inputs to a fresh engine and compares |
+//! | [`player`] | an engine at any step of a file |
+//! | `consumers` | what the world outside did to ring pages before a step |
+//! | [`end`] | where reading stopped, and why |
 //!
-//! # The file
-//!
-//! ```text
-//!   0  8 bytes "MEMEVENT"
-//!   8  u32 format version = 1
-//!  12  frames, one after the other, up to the end of the file:
-//!
-//!      0  u32 CRC-32 (IEEE) of everything that follows in the frame
-//!      4  u32 length of the payload, 1 to 1 MiB
-//!      8  payload: u8 kind, then values in bincode 2's standard configuration
-//!           kind 0  Header; the first frame and only there
-//!           kind 1  Input, bytes taken, Outcome, list of Effect: one step
-//!           kind 2  u64 number of steps: the recording was ended in order; the last frame
-//! ```
-//! Fixed numbers are little endian. A frame is written after the ones before it and never changed, so whatever a killed
-//! recorder left can be read up to its last whole frame.
+//! `docs/trace.md` describes the bytes. In short: a magic, a version, then blocks, each with its length and checksum: the header,
+//! steps by some hundreds, now and then the engine's whole state, at last an index. A block is written after the ones before
+//! it and never changed, so whatever a killed recorder left can be read up to its last whole block, and a pipe will do.
 
 pub(crate) mod codec;
+mod consumers;
+pub mod end;
+pub mod index;
+pub mod player;
 pub mod reader;
 pub mod replay;
+pub mod tape;
 pub mod writer;
 
+pub use end::{End, Why};
+pub use index::Index;
+pub use player::{Player, Stop};
 pub use reader::Reader;
 pub use replay::{Difference, Engine, Failure, Summary, replay};
+pub use tape::Tape;
 pub use writer::Writer;
 
 use crate::effect::{Effects, Outcome};
 use crate::input::{DomainConfig, Input};
 use bincode::{Decode, Encode};
-use std::fmt;
 
-/// The format's version; a change of [`Header`], [`Step`] or anything inside them needs the next number.
-pub const VERSION: u32 = 1;
+/// The format's version; a change of [`Header`], [`Step`], [`crate::Checkpoint`] or anything inside them needs the next number.
+pub const VERSION: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"MEMEVENT";
+/// The last eight bytes of a trace that was ended in order; before them stands the offset of the index.
+const TAIL_MAGIC: &[u8; 8] = b"MEMINDEX";
 const PREAMBLE: usize = 12;
-const FRAME: usize = 8;
-/// No payload is longer; a length above it is damage, so no reader allocates more than this for it.
-const LONGEST: usize = 1 << 20;
+/// Bytes of a block before its payload: checksum and length.
+const HEAD: usize = 8;
+/// Bytes after the index.
+const TAIL: usize = 16;
+/// No payload is longer; a length above it is damage. Readers take room as bytes come, not as a length says.
+const LONGEST: usize = 1 << 26;
+/// No step is longer.
+const LONGEST_STEP: usize = 1 << 20;
 
 const KIND_HEADER: u8 = 0;
-const KIND_STEP: u8 = 1;
-const KIND_END: u8 = 2;
+const KIND_STEPS: u8 = 1;
+const KIND_STATE: u8 = 2;
+const KIND_INDEX: u8 = 3;
 
 /// What a trace says about its run before the first step.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -69,11 +77,37 @@ pub struct Header {
     pub config: DomainConfig,
     /// Anything else worth knowing, as names and values.
     pub facts: Vec<(String, String)>,
+    /// The guest's symbols, in order of their addresses.
+    pub symbols: Vec<Symbol>,
+}
+
+/// A name for guest-physical addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Symbol {
+    /// The guest-physical address of its first byte.
+    pub gpa: u64,
+    /// Bytes; 0 where nobody says.
+    pub size: u64,
+    /// The name.
+    pub name: String,
+}
+
+/// What a recorder knows of a step besides the engine's part. A replay passes it on and does not look at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Context<'a> {
+    /// Nanoseconds from the beginning of the recording; never less than in the step before.
+    pub time: u64,
+    /// The bytes from the instruction pointer on, at most 15; empty where they are not known.
+    pub code: &'a [u8],
 }
 
 /// One step of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
+    /// See [`Context::time`].
+    pub time: u64,
+    /// See [`Context::code`].
+    pub code: Vec<u8>,
     /// What the engine was told.
     pub input: Input,
     /// What it answered.
@@ -81,66 +115,3 @@ pub struct Step {
     /// What had to happen, and what was taken from ring pages.
     pub effects: Effects,
 }
-
-/// Where reading stopped, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
-    /// The byte after the last one that was understood: what comes from here on was not read.
-    pub offset: u64,
-    /// Steps before it.
-    pub steps: u64,
-    /// Why no more.
-    pub why: Why,
-}
-
-/// Why reading stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// The recording was ended in order.
-    Finished,
-    /// The file ends after a whole frame, without the mark of an ordered end: the recorder was stopped.
-    Stopped,
-    /// The file ends inside a frame, so many bytes after its beginning.
-    Cut(u64),
-    /// The file does not begin as a trace does.
-    NoTrace,
-    /// A trace of another format version.
-    Version(u32),
-    /// A frame's length that cannot be.
-    Length(u32),
-    /// A frame's checksum is wrong.
-    Checksum,
-    /// A frame is whole but holds something else than it should.
-    Content(String),
-    /// The file could not be read.
-    Unreadable(String),
-}
-
-impl End {
-    /// Whether everything that the recorder wrote was read: an ordered end, or one that its being stopped explains.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        matches!(self.why, Why::Finished | Why::Stopped | Why::Cut(_)) && self.offset >= PREAMBLE as u64
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let End { offset, steps, why } = self;
-        match why {
-            Why::Finished => write!(f, "{steps} steps, ended in order at byte {offset}"),
-            Why::Stopped => write!(f, "{steps} steps, then the recording stops at byte {offset} without its end mark"),
-            Why::Cut(more) => write!(f, "{steps} steps up to byte {offset}, then a frame cut after {more} bytes"),
-            Why::NoTrace => f.write_str("not a trace: it does not begin with MEMEVENT"),
-            Why::Version(version) => write!(f, "a trace of format version {version}; this program reads {VERSION}"),
-            Why::Length(length) => {
-                write!(f, "damaged at byte {offset}, after {steps} steps: a frame of {length} bytes")
-            }
-            Why::Checksum => write!(f, "damaged at byte {offset}, after {steps} steps: the frame's checksum is wrong"),
-            Why::Content(what) => write!(f, "damaged at byte {offset}, after {steps} steps: {what}"),
-            Why::Unreadable(what) => write!(f, "unreadable at byte {offset}, after {steps} steps: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for End {}

@@ -1,25 +1,141 @@
-//! Reads a trace up to its end or to the first damage.
+//! Reads a trace from front to back, up to its end or to the first damage.
 
-use super::codec::{self, Record, Told};
-use super::{End, FRAME, Header, KIND_STEP, LONGEST, MAGIC, PREAMBLE, Step, VERSION, Why};
+use super::codec::{self, StepsHead, Told};
+use super::{End, HEAD, Header, LONGEST, MAGIC, PREAMBLE, Step, TAIL, TAIL_MAGIC, VERSION, Why};
+use super::{KIND_INDEX, KIND_STATE, KIND_STEPS};
+use crate::state::Checkpoint;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
-/// Bytes of a frame's checksum.
-const SUM: usize = 4;
-/// Bytes of a frame's length, which stay before the payload in the buffer.
-const LENGTH: usize = 4;
+/// Bytes that a payload takes room for at a time, so that no length is believed before its bytes are there.
+const CHUNK: usize = 1 << 16;
+
+/// A block that was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block {
+    /// Where it begins.
+    pub offset: u64,
+    /// Bytes of its payload.
+    pub length: u32,
+}
+
+impl Block {
+    /// The byte after it.
+    pub fn end(self) -> u64 {
+        self.offset + HEAD as u64 + u64::from(self.length)
+    }
+}
+
+/// Block after block; what is in them is somebody else's matter.
+pub(super) struct Blocks<R> {
+    file: R,
+    offset: u64,
+}
+
+impl<R: Read> Blocks<R> {
+    /// From a file that stands at `offset`.
+    pub fn new(file: R, offset: u64) -> Blocks<R> {
+        Blocks { file, offset }
+    }
+
+    /// Where the next block begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Reads the next block's payload into the buffer.
+    pub fn next(&mut self, payload: &mut Vec<u8>) -> Result<Block, Why> {
+        payload.clear();
+        let mut head = [0; HEAD];
+        match fill(&mut self.file, &mut head)? {
+            HEAD => {}
+            0 => return Err(Why::Stopped),
+            got => return Err(Why::Cut(got as u64)),
+        }
+        let [s0, s1, s2, s3, l0, l1, l2, l3] = head;
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        let size = length as usize;
+        if size == 0 || size > LONGEST {
+            return Err(Why::Length(length));
+        }
+        while payload.len() < size {
+            let begin = payload.len();
+            payload.resize(size.min(begin + CHUNK), 0);
+            let got = fill(&mut self.file, &mut payload[begin..])?;
+            if begin + got < payload.len() {
+                return Err(Why::Cut((HEAD + begin + got) as u64));
+            }
+        }
+        let mut sum = crc32fast::Hasher::new();
+        sum.update(&[l0, l1, l2, l3]);
+        sum.update(payload);
+        if sum.finalize() != u32::from_le_bytes([s0, s1, s2, s3]) {
+            return Err(Why::Checksum);
+        }
+        let block = Block { offset: self.offset, length };
+        self.offset = block.end();
+        Ok(block)
+    }
+
+    /// What follows the index, which was read last and begins there: the end of a trace, or why it is none.
+    pub fn after_the_index(&mut self, begin: u64) -> Why {
+        let mut tail = [0; TAIL + 1];
+        let got = match fill(&mut self.file, &mut tail) {
+            Ok(got) => got,
+            Err(why) => return why,
+        };
+        let expected = [begin.to_le_bytes(), *TAIL_MAGIC].concat();
+        if tail[..got.min(TAIL)] != expected[..got.min(TAIL)] {
+            return Why::Content("the index is not followed by where it is".into());
+        }
+        match got {
+            TAIL => Why::Finished,
+            0..TAIL => Why::Cut(self.offset - begin + got as u64),
+            _ => Why::Content("bytes after the end mark".into()),
+        }
+    }
+}
+
+/// Reads what stands before the first step; the header, and where it ends.
+pub(super) fn begin(file: &mut impl Read) -> Result<(Header, u64), End> {
+    let end = |offset, why| End { offset, steps: 0, why };
+    let mut preamble = [0; PREAMBLE];
+    let got = fill(file, &mut preamble).map_err(|why| end(0, why))?;
+    let begin = &preamble[..got.min(MAGIC.len())];
+    if got == 0 || begin != &MAGIC[..begin.len()] {
+        return Err(end(0, Why::NoTrace));
+    }
+    if got < PREAMBLE {
+        return Err(end(0, Why::Cut(got as u64)));
+    }
+    let version = u32::from_le_bytes([preamble[8], preamble[9], preamble[10], preamble[11]]);
+    if version != VERSION {
+        return Err(end(0, Why::Version(version)));
+    }
+    let offset = PREAMBLE as u64;
+    let mut payload = Vec::new();
+    let block = Blocks::new(file, offset).next(&mut payload).map_err(|why| end(offset, why))?;
+    let header = codec::header(&payload).map_err(|why| end(offset, Why::Content(why)))?;
+    Ok((header, block.end()))
+}
 
 /// The steps of a trace, one after the other; after the last one an [`End`], as the iterator's only error.
 pub struct Reader<R: Read = BufReader<File>> {
-    file: R,
+    blocks: Blocks<R>,
     header: Header,
-    /// The length and payload of the frame read last.
+    /// The block of steps that is being read.
     payload: Vec<u8>,
-    offset: u64,
+    /// Where in it the next step begins, how many are left, and where the block begins in the file.
+    at: usize,
+    left: u32,
+    begin: u64,
+    /// The time of the last step read.
+    time: u64,
     steps: u64,
+    /// The payload of a state that came after the steps read so far.
+    state: Option<Vec<u8>>,
     ended: bool,
 }
 
@@ -35,37 +151,25 @@ impl Reader {
 }
 
 impl<R: Read> Reader<R> {
-    /// Reads the header of a trace from anything.
+    /// Reads the header of a trace from anything, a pipe too.
     ///
     /// # Errors
     /// As [`Reader::open`].
     pub fn new(mut file: R) -> Result<Reader<R>, End> {
-        let end = |offset, why| End { offset, steps: 0, why };
-        let mut preamble = [0; PREAMBLE];
-        let got = fill(&mut file, &mut preamble).map_err(|why| end(0, why))?;
-        let begin = &preamble[..got.min(MAGIC.len())];
-        if got == 0 || begin != &MAGIC[..begin.len()] {
-            return Err(end(0, Why::NoTrace));
-        }
-        if got < PREAMBLE {
-            return Err(end(0, Why::Cut(got as u64)));
-        }
-        let version = u32::from_le_bytes([preamble[8], preamble[9], preamble[10], preamble[11]]);
-        if version != VERSION {
-            return Err(end(0, Why::Version(version)));
-        }
-        let mut payload = Vec::new();
-        let offset = PREAMBLE as u64;
-        let header = frame(&mut file, &mut payload)
-            .and_then(|()| codec::record(&payload[LENGTH..]).map_err(Why::Content))
-            .map_err(|why| end(offset, why))?;
-        match header {
-            Record::Header(header) => {
-                let offset = offset + (SUM + payload.len()) as u64;
-                Ok(Reader { file, header, payload, offset, steps: 0, ended: false })
-            }
-            Record::Step(_) | Record::End(_) => Err(end(offset, Why::Content("the first frame is no header".into()))),
-        }
+        let (header, offset) = begin(&mut file)?;
+        let blocks = Blocks::new(file, offset);
+        Ok(Reader {
+            blocks,
+            header,
+            payload: Vec::new(),
+            at: 0,
+            left: 0,
+            begin: offset,
+            time: 0,
+            steps: 0,
+            state: None,
+            ended: false,
+        })
     }
 
     /// The header.
@@ -73,61 +177,123 @@ impl<R: Read> Reader<R> {
         &self.header
     }
 
-    /// The byte after the last step read.
+    /// The byte after the last block that is read to its end.
     pub fn offset(&self) -> u64 {
-        self.offset
+        if self.left > 0 { self.begin } else { self.blocks.offset() }
     }
 
-    /// Reads the next step's frame; nothing of it is decoded.
+    /// Makes sure that there is a next step, of which nothing is decoded.
     ///
     /// # Errors
     /// The trace's end, which comes once and is remembered.
+    #[inline]
     pub(super) fn advance(&mut self) -> Result<(), End> {
-        let read = frame(&mut self.file, &mut self.payload).and_then(|()| self.expect_step());
+        while self.left == 0 {
+            self.next_block()?;
+        }
+        Ok(())
+    }
+
+    fn next_block(&mut self) -> Result<(), End> {
+        self.begin = self.blocks.offset();
+        let read = match self.blocks.next(&mut self.payload) {
+            Ok(_) => self.take_block(),
+            Err(why) => Err(why),
+        };
         read.map_err(|why| self.end(why))
     }
 
-    fn expect_step(&mut self) -> Result<(), Why> {
-        let (kind, _) = codec::kind(&self.payload[LENGTH..]).map_err(Why::Content)?;
-        if kind == KIND_STEP {
-            return Ok(());
+    fn take_block(&mut self) -> Result<(), Why> {
+        match self.payload.first() {
+            Some(&KIND_STEPS) => {
+                let StepsHead { before, count, time } = codec::steps_head(&self.payload).map_err(Why::Content)?;
+                if before != self.steps || count == 0 || time < self.time {
+                    let here = self.steps;
+                    let from = before.saturating_add(1);
+                    return Err(Why::Content(format!("{count} steps from {from} on, where {here} were read")));
+                }
+                (self.at, self.left, self.time) = (codec::STEPS_HEAD, count, time);
+                Ok(())
+            }
+            Some(&KIND_STATE) => {
+                self.state = Some(std::mem::take(&mut self.payload));
+                Ok(())
+            }
+            Some(&KIND_INDEX) => self.finish(),
+            Some(&kind) => Err(Why::Content(format!("a block of kind {kind} among the steps"))),
+            None => Err(Why::Content("an empty block".into())),
         }
-        match codec::record(&self.payload[LENGTH..]).map_err(Why::Content)? {
-            Record::End(steps) if steps == self.steps => {}
-            Record::End(steps) => return Err(Why::Content(format!("the end mark counts {steps} steps"))),
-            Record::Header(_) | Record::Step(_) => return Err(Why::Content("a second header".into())),
-        }
-        let frame = self.payload.len();
-        if fill(&mut self.file, &mut [0; 1])? != 0 {
-            return Err(Why::Content("bytes after the end mark".into()));
-        }
-        self.offset += (SUM + frame) as u64;
-        Err(Why::Finished)
     }
 
-    /// The step that was read last, as far as a replay needs it.
+    /// What follows the index, which was read last.
+    fn finish(&mut self) -> Result<(), Why> {
+        let index = codec::index(&self.payload).map_err(Why::Content)?;
+        if index.steps != self.steps {
+            return Err(Why::Content(format!("the index counts {} steps", index.steps)));
+        }
+        let why = self.blocks.after_the_index(self.begin);
+        if why == Why::Finished {
+            self.begin = self.blocks.offset + TAIL as u64;
+        }
+        Err(why)
+    }
+
+    /// The state after the steps read so far, if one is there and was not asked for yet.
+    ///
+    /// # Errors
+    /// A sentence, where it does not decode or says that it belongs elsewhere.
+    pub(super) fn state(&mut self) -> Option<Result<Checkpoint, String>> {
+        let payload = self.state.take()?;
+        Some(codec::state(&payload).and_then(|(steps, state)| match steps {
+            steps if steps == self.steps => Ok(state),
+            steps => Err(format!("a state after {steps} steps")),
+        }))
+    }
+
+    /// The next step, as far as a replay needs it.
+    #[inline]
     pub(super) fn told(&self) -> Result<Told<'_>, Why> {
-        codec::told(&self.payload[LENGTH + 1..]).map_err(Why::Content)
+        codec::told(&self.payload[self.at..]).map_err(Why::Content)
     }
 
-    /// The step that was read last, whole.
-    pub(super) fn step(&self) -> Result<Step, Why> {
-        match codec::record(&self.payload[LENGTH..]).map_err(Why::Content)? {
-            Record::Step(step) => Ok(step),
-            Record::Header(_) | Record::End(_) => Err(Why::Content("no step".into())),
+    /// Bytes of the block from the next step on.
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.payload.len() - self.at
+    }
+
+    /// The next step, whole, and its bytes.
+    pub(super) fn step(&self) -> Result<(Step, usize), Why> {
+        let (mut step, used) = codec::read_step(&self.payload[self.at..]).map_err(Why::Content)?;
+        step.time = self.time.saturating_add(step.time);
+        Ok((step, used))
+    }
+
+    /// The next step, which has so many bytes, is understood: another one follows it.
+    #[inline]
+    pub(super) fn accept(&mut self, used: usize, time: u64) -> Result<(), End> {
+        self.steps += 1;
+        self.left -= 1;
+        self.at += used;
+        self.time = time;
+        match self.left() {
+            more if self.left == 0 && more > 0 => {
+                Err(self.end(Why::Content(format!("{more} bytes after the last step of a block"))))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// The step that was read last is understood: the next one follows it.
-    pub(super) fn accept(&mut self) {
-        self.steps += 1;
-        self.offset += (SUM + self.payload.len()) as u64;
+    /// The time of the step that was accepted last.
+    #[inline]
+    pub(super) fn time(&self) -> u64 {
+        self.time
     }
 
     /// Nothing more is read.
     pub(super) fn end(&mut self, why: Why) -> End {
         self.ended = true;
-        End { offset: self.offset, steps: self.steps, why }
+        End { offset: self.begin, steps: self.steps, why }
     }
 }
 
@@ -142,10 +308,7 @@ impl<R: Read> Iterator for Reader<R> {
             return Some(Err(end));
         }
         Some(match self.step() {
-            Ok(step) => {
-                self.accept();
-                Ok(step)
-            }
+            Ok((step, used)) => self.accept(used, step.time).map(|()| step),
             Err(why) => Err(self.end(why)),
         })
     }
@@ -154,35 +317,9 @@ impl<R: Read> Iterator for Reader<R> {
 impl<R: Read> fmt::Debug for Reader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Reader");
-        debug.field("header", &self.header).field("offset", &self.offset).field("steps", &self.steps);
+        debug.field("header", &self.header).field("offset", &self.offset()).field("steps", &self.steps);
         debug.finish_non_exhaustive()
     }
-}
-
-/// Reads one frame; its length and payload stay in the buffer.
-fn frame(file: &mut impl Read, buffer: &mut Vec<u8>) -> Result<(), Why> {
-    let mut head = [0; FRAME];
-    match fill(file, &mut head)? {
-        FRAME => {}
-        0 => return Err(Why::Stopped),
-        got => return Err(Why::Cut(got as u64)),
-    }
-    let [s0, s1, s2, s3, l0, l1, l2, l3] = head;
-    let length = u32::from_le_bytes([l0, l1, l2, l3]);
-    let size = length as usize;
-    if size == 0 || size > LONGEST {
-        return Err(Why::Length(length));
-    }
-    buffer.resize(LENGTH + size, 0);
-    buffer[..LENGTH].copy_from_slice(&[l0, l1, l2, l3]);
-    let got = fill(file, &mut buffer[LENGTH..])?;
-    if got < size {
-        return Err(Why::Cut((FRAME + got) as u64));
-    }
-    if crc32fast::hash(buffer) != u32::from_le_bytes([s0, s1, s2, s3]) {
-        return Err(Why::Checksum);
-    }
-    Ok(())
 }
 
 /// Reads until the buffer is full or the file ends, and says how much that was.
@@ -199,6 +336,6 @@ fn fill(file: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Why> {
     Ok(got)
 }
 
-fn unreadable(error: &std::io::Error) -> Why {
+pub(super) fn unreadable(error: &std::io::Error) -> Why {
     Why::Unreadable(error.to_string())
 }

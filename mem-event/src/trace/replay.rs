@@ -1,26 +1,28 @@
-//! Applies a trace's inputs to a fresh engine and compares what it answers.
-//!
-//! The consumers do not run again. What the engine took from a ring page stands in the trace, so before each step the replay
-//! writes exactly that into the page, as the consumer did, and then gives the input.
+//! Replays a trace: the inputs go to a fresh engine, and everything that it answers is compared.
 
+use super::consumers::Consumers;
 use super::{End, Reader, Step, codec};
-use crate::control::{Control, Layout, Ring};
+use crate::control::Ring;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::input::Input;
 use crate::page::RingPage;
-use crate::ring::Back;
-use crate::taken::{self, Taken};
+use crate::state::Checkpoint;
 use std::fmt;
 use std::io::Read;
 
-/// What a replay drives: the engine, or one that a test has broken on purpose.
+/// What a replay drives.
 pub trait Engine {
-    /// The page for a ring's next `Enable`.
+    /// The page for the next enabling of a ring.
     fn supply(&mut self, ring: Ring, page: RingPage);
 
     /// One step; effects are appended.
     fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome;
+
+    /// Its state, to be compared with those in the trace; `None` for an engine that has no such.
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        None
+    }
 }
 
 impl Engine for Domain {
@@ -31,6 +33,10 @@ impl Engine for Domain {
     fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
         Domain::apply(self, input, effects)
     }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        Some(Domain::checkpoint(self))
+    }
 }
 
 /// A replay without a difference.
@@ -40,6 +46,8 @@ pub struct Summary {
     pub steps: u64,
     /// Effects compared.
     pub effects: u64,
+    /// States compared.
+    pub states: u64,
     /// How the trace ends.
     pub end: End,
 }
@@ -62,6 +70,15 @@ pub struct Difference {
 pub enum Failure {
     /// The engine answers otherwise.
     Difference(Box<Difference>),
+    /// All answers so far were as recorded, and the engine's state is not.
+    State {
+        /// The number of the last step before it.
+        step: u64,
+        /// What was recorded.
+        recorded: Box<Checkpoint>,
+        /// What it is now.
+        now: Box<Checkpoint>,
+    },
     /// The trace asks for a ring that cannot be, or takes from one that is not there: it cannot come from a run.
     Impossible {
         /// The step's number, from 1.
@@ -81,83 +98,95 @@ pub fn replay<R: Read>(
     engine: &mut impl Engine,
     mut observer: impl FnMut(u64, &Step),
 ) -> Result<Summary, Failure> {
-    let mut consumers: [Option<Back>; 3] = [None, None, None];
-    let (mut steps, mut effects, mut encoded) = (0, 0, Vec::new());
+    let (mut consumers, mut encoded) = (Consumers::default(), Vec::new());
+    let (mut steps, mut effects, mut states) = (0, 0, 0);
     // What the engine answers now; where it is what was recorded, it is the recorded step.
-    let mut step = Step { input: Input::Destroy, outcome: Outcome::Proceed, effects: Effects::default() };
+    let mut step = Step {
+        time: 0,
+        code: Vec::new(),
+        input: Input::Destroy,
+        outcome: Outcome::Proceed,
+        effects: Effects::default(),
+    };
     loop {
-        if let Err(end) = reader.advance() {
-            return Ok(Summary { steps, effects, end });
+        let ended = reader.advance().err();
+        match compare_state(&mut reader, engine, steps) {
+            Ok(compared) => states += u64::from(compared),
+            Err(StateFailure::Differs(failure)) => return Err(failure),
+            Err(StateFailure::Unreadable(end)) => return Ok(Summary { steps, effects, states, end }),
+        }
+        if let Some(end) = ended {
+            return Ok(Summary { steps, effects, states, end });
         }
         let told = match reader.told() {
             Ok(told) => told,
-            Err(why) => return Ok(Summary { steps, effects, end: reader.end(why) }),
+            Err(why) => return Ok(Summary { steps, effects, states, end: reader.end(why) }),
         };
         steps += 1;
+        step.time = reader.time().saturating_add(told.later);
+        step.code.clear();
+        step.code.extend_from_slice(told.code);
         step.input = told.input;
         step.effects.clear();
-        let enabled = prepare(engine, &mut consumers, &step.input, told.taken)
-            .map_err(|why| Failure::Impossible { step: steps, why })?;
+        consumers.prepare(engine, &step.input, told.taken).map_err(|why| Failure::Impossible { step: steps, why })?;
         step.outcome = engine.apply(&step.input, &mut step.effects);
         encoded.clear();
         let same = codec::answer(&mut encoded, &step.outcome, &step.effects).is_ok()
-            && encoded == told.answer
+            && told.rest.starts_with(&encoded)
             && step.effects.taken == told.taken;
-        if !same {
+        let used = reader.left() - told.rest.len() + encoded.len();
+        let used = if same {
+            used
+        } else {
             match reader.step() {
-                Ok(recorded) if recorded != step => return Err(Failure::difference(steps, recorded, step)),
+                Ok((recorded, _)) if recorded != step => return Err(Failure::difference(steps, recorded, step)),
                 // The same values in other bytes: another writer's.
-                Ok(_) => {}
-                Err(why) => return Ok(Summary { steps: steps - 1, effects, end: reader.end(why) }),
+                Ok((_, used)) => used,
+                Err(why) => return Ok(Summary { steps: steps - 1, effects, states, end: reader.end(why) }),
             }
-        }
-        if let Some((ring, back)) = enabled
-            && !matches!(step.outcome, Outcome::Refused(..))
-        {
-            consumers[ring.index()] = Some(back);
-        }
+        };
+        consumers.settle(matches!(step.outcome, Outcome::Refused(..)));
         effects += step.effects.list.len() as u64;
-        reader.accept();
+        let accepted = reader.accept(used, step.time);
         observer(steps, &step);
+        if let Err(end) = accepted {
+            return Ok(Summary { steps, effects, states, end });
+        }
     }
 }
 
-/// What the world outside did before the step: a page for a ring to be enabled, responses in those that are.
-fn prepare(
-    engine: &mut impl Engine,
-    consumers: &mut [Option<Back>; 3],
-    input: &Input,
-    taken: &[u8],
-) -> Result<Option<(Ring, Back)>, String> {
-    for record in taken::records(taken) {
-        let (Taken::Slot(ring, _) | Taken::Broken(ring, _)) = record;
-        let back = consumers[ring.index()]
-            .as_mut()
-            .ok_or_else(|| format!("something was taken from the {ring} ring, which nobody enabled"))?;
-        match record {
-            Taken::Slot(_, bytes) => back.answer_raw(bytes),
-            Taken::Broken(_, rsp_prod) => back.set_rsp_prod(rsp_prod),
-        }
-    }
-    match *input {
-        Input::Control(Control::Enable { ring, layout, slots }) => {
-            let page = RingPage::heap();
-            engine.supply(ring, page.clone());
-            Ok(consumer(page, ring, layout, slots).map(|back| (ring, back)))
-        }
-        _ => Ok(None),
-    }
+enum StateFailure {
+    Differs(Failure),
+    Unreadable(End),
 }
 
-/// The half that answers on the page; none for a number of slots that the engine is going to refuse.
-fn consumer(page: RingPage, ring: Ring, layout: Layout, slots: u32) -> Option<Back> {
-    Back::init(page, ring, layout, slots).ok()
+/// Compares the state after the steps so far, where the trace has one; whether it had.
+fn compare_state<R: Read>(reader: &mut Reader<R>, engine: &impl Engine, step: u64) -> Result<bool, StateFailure> {
+    let Some(state) = reader.state() else { return Ok(false) };
+    let recorded = state.map_err(|why| StateFailure::Unreadable(reader.end(super::Why::Content(why))))?;
+    match engine.checkpoint() {
+        None => Ok(false),
+        Some(now) if now == recorded => Ok(true),
+        Some(now) => {
+            let (recorded, now) = (Box::new(recorded), Box::new(now));
+            Err(StateFailure::Differs(Failure::State { step, recorded, now }))
+        }
+    }
 }
 
 impl Failure {
-    fn difference(step: u64, recorded: Step, now: Step) -> Failure {
+    pub(super) fn difference(step: u64, recorded: Step, now: Step) -> Failure {
         let Step { outcome, effects, .. } = now;
         Failure::Difference(Box::new(Difference { step, recorded, outcome, effects }))
+    }
+
+    /// The number of the step at which it shows.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        match self {
+            Failure::Difference(difference) => difference.step,
+            Failure::State { step, .. } | Failure::Impossible { step, .. } => *step,
+        }
     }
 }
 
@@ -192,6 +221,9 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Difference(difference) => difference.fmt(f),
+            Failure::State { step, .. } => {
+                write!(f, "step {step}: the engine's state is not what was recorded after it")
+            }
             Failure::Impossible { step, why } => write!(f, "step {step}: {why}"),
         }
     }

@@ -1,6 +1,9 @@
 //! The recorder.
 
-use super::{Header, MAGIC, VERSION, codec};
+use super::codec::{self, StepsHead};
+use super::index::{BlockAt, Index, StateAt};
+use super::{Context, Header, MAGIC, TAIL_MAGIC, VERSION};
+use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
 use crate::input::Input;
 use std::fmt;
@@ -8,15 +11,26 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
-/// Bytes that wait in memory at most before they go to the file.
+/// Bytes that wait in memory at most before they go to the file; no block of steps is much longer.
 const BUFFER: usize = 1 << 16;
+/// Blocks nearer than this to the one before are not in the index: a recorder that is flushed often makes small ones.
+const APART: u64 = 1 << 15;
+/// A state follows so many steps after the last one: a replay does them in some hundredths of a second.
+const STATE_EVERY: u64 = 1 << 16;
 
 /// Writes a trace. Once it runs, it never fails the run that it records: after the first error it writes nothing more, and
 /// [`Writer::failed`] says why.
 pub struct Writer<W: Write = File> {
     file: W,
     buffer: Vec<u8>,
-    steps: u64,
+    /// The block of steps in the buffer.
+    block: StepsHead,
+    /// Bytes before those in the buffer.
+    offset: u64,
+    time: u64,
+    index: Index,
+    /// Steps from one state to the next.
+    state_every: u64,
     failed: Option<String>,
 }
 
@@ -31,28 +45,46 @@ impl Writer {
 }
 
 impl<W: Write> Writer<W> {
-    /// A trace into anything; its header is written at once.
+    /// A trace into anything, a pipe too; its header is written at once.
     ///
     /// # Errors
     /// As [`Writer::create`].
-    pub fn new(file: W, header: &Header) -> io::Result<Writer<W>> {
+    pub fn new(mut file: W, header: &Header) -> io::Result<Writer<W>> {
         let mut buffer = Vec::with_capacity(2 * BUFFER);
         buffer.extend_from_slice(MAGIC);
         buffer.extend_from_slice(&VERSION.to_le_bytes());
-        codec::header_frame(&mut buffer, header).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        let mut writer = Writer { file, buffer, steps: 0, failed: None };
-        writer.file.write_all(&writer.buffer)?;
-        writer.buffer.clear();
-        Ok(writer)
+        codec::header_block(&mut buffer, header).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
+        file.write_all(&buffer)?;
+        let offset = buffer.len() as u64;
+        buffer.clear();
+        let block = StepsHead { before: 0, count: 0, time: 0 };
+        let frames: u64 = header.config.ram.iter().map(|(_, count)| count).sum();
+        // Taking a state reads the whole p2m: a large one less often.
+        let state_every = STATE_EVERY.max(frames / 4);
+        Ok(Writer { file, buffer, block, offset, time: 0, index: Index::default(), state_every, failed: None })
+    }
+
+    /// Changes how many steps lie between two states, at least 1.
+    pub fn put_states_every(&mut self, steps: u64) {
+        self.state_every = steps.max(1);
     }
 
     /// Records one step. It is in the file after the next [`Writer::flush`], or when enough others follow.
-    pub fn record(&mut self, input: &Input, outcome: &Outcome, effects: &Effects) {
+    pub fn record(&mut self, context: Context<'_>, input: &Input, outcome: &Outcome, effects: &Effects) {
         if self.failed.is_some() {
             return;
         }
-        match codec::step_frame(&mut self.buffer, input, outcome, effects) {
-            Ok(()) => self.steps += 1,
+        if self.buffer.is_empty() {
+            codec::begin_steps(&mut self.buffer);
+            self.block = StepsHead { before: self.steps(), count: 0, time: self.time };
+        }
+        let later = context.time.saturating_sub(self.time);
+        match codec::step(&mut self.buffer, (later, context.code), input, outcome, effects) {
+            Ok(()) => {
+                self.time += later;
+                self.block.count += 1;
+                self.index.steps += 1;
+            }
             Err(why) => {
                 self.flush();
                 self.failed.get_or_insert(why);
@@ -63,19 +95,57 @@ impl<W: Write> Writer<W> {
         }
     }
 
+    /// Whether a state is due, for [`Writer::keep`].
+    #[inline]
+    #[must_use]
+    pub fn wants_state(&self) -> bool {
+        let last = self.index.states.last().map_or(0, |state| state.steps);
+        self.steps() - last >= self.state_every
+    }
+
+    /// Puts the state after the steps so far into the trace, so that a reader begins from here.
+    pub fn keep(&mut self, domain: &Domain) {
+        self.flush();
+        if self.failed.is_some() {
+            return;
+        }
+        let (steps, offset) = (self.steps(), self.offset);
+        // One that is too large is left out: reading goes on without it.
+        let _ = codec::state_block(&mut self.buffer, steps, &domain.checkpoint());
+        self.index.states.push(StateAt { steps, offset });
+        self.hand_over();
+    }
+
     /// Hands what waits in memory to the operating system: from then on it outlives this process.
     pub fn flush(&mut self) {
+        if self.failed.is_none() && !self.buffer.is_empty() && self.block.count > 0 {
+            let head = self.block;
+            let last = self.index.blocks.last();
+            if last.is_none_or(|last| self.offset - last.offset >= APART) {
+                self.index.blocks.push(BlockAt { before: head.before, offset: self.offset, time: head.time });
+            }
+            if let Err(why) = codec::seal_steps(&mut self.buffer, 0, head) {
+                self.failed = Some(why);
+            }
+            self.hand_over();
+        }
+        self.buffer.clear();
+    }
+
+    fn hand_over(&mut self) {
         if self.failed.is_none()
             && let Err(error) = self.file.write_all(&self.buffer).and_then(|()| self.file.flush())
         {
             self.failed = Some(error.to_string());
         }
+        self.offset += self.buffer.len() as u64;
         self.buffer.clear();
     }
 
     /// Steps recorded so far.
+    #[inline]
     pub fn steps(&self) -> u64 {
-        self.steps
+        self.index.steps
     }
 
     /// Why nothing is recorded any more, if so.
@@ -88,12 +158,16 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// The first error of the whole recording.
     pub fn finish(mut self) -> Result<(), String> {
-        if self.failed.is_none()
-            && let Err(why) = codec::end_frame(&mut self.buffer, self.steps)
-        {
-            self.failed = Some(why);
-        }
         self.flush();
+        if self.failed.is_none() {
+            let offset = self.offset;
+            if let Err(why) = codec::index_block(&mut self.buffer, &self.index) {
+                self.failed = Some(why);
+            }
+            self.buffer.extend_from_slice(&offset.to_le_bytes());
+            self.buffer.extend_from_slice(TAIL_MAGIC);
+            self.hand_over();
+        }
         self.failed.take().map_or(Ok(()), Err)
     }
 }
@@ -106,6 +180,6 @@ impl<W: Write> Drop for Writer<W> {
 
 impl<W: Write> fmt::Debug for Writer<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer").field("steps", &self.steps).field("failed", &self.failed).finish_non_exhaustive()
+        f.debug_struct("Writer").field("steps", &self.steps()).field("failed", &self.failed).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,116 @@
+//! The whole state of a domain as a value: to compare, to put away, and to make a domain of again.
+
+use crate::channel::{Account, Channel};
+use crate::control::Ring;
+use crate::domain::{Domain, Life};
+use crate::input::DomainConfig;
+use crate::monitor::Monitor;
+use crate::number::VcpuId;
+use crate::p2m::Entry;
+use crate::populate::Frames;
+use crate::rights::AccessType;
+use crate::ring::FrontState;
+use crate::sharing::Shares;
+use crate::vcpu::Vcpu;
+use bincode::{Decode, Encode};
+use std::collections::BTreeMap;
+
+/// Everything that a domain's behaviour depends on, except what is on its ring pages. Two domains with equal states that see equal
+/// pages behave alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct DomainState {
+    life: Life,
+    accounts: [Account; 3],
+    vcpus: Vec<Vcpu>,
+    /// How many equal entries follow each other, from frame 0 on.
+    p2m: Vec<(u64, Entry)>,
+    frames: Frames,
+    shares: Shares,
+    monitor: Monitor,
+    default_access: AccessType,
+    foreign_waits: bool,
+}
+
+/// A domain put away: its state, and of its ring pages the counters. The rest of a page is requests that the consumer has, which the
+/// state lists, and responses, which come with the steps that take them.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Checkpoint {
+    /// The state.
+    pub state: DomainState,
+    counters: [Option<FrontState>; 3],
+    room: bool,
+}
+
+impl Domain {
+    /// A copy of the whole state, to compare.
+    #[must_use]
+    pub fn state(&self) -> DomainState {
+        DomainState {
+            life: self.life.clone(),
+            accounts: Ring::ALL.map(|ring| self.channels[ring.index()].account.clone()),
+            vcpus: self.vcpus.clone(),
+            p2m: self.p2m.runs(),
+            frames: self.frames.clone(),
+            shares: self.shares.clone(),
+            monitor: self.monitor.clone(),
+            default_access: self.default_access,
+            foreign_waits: self.foreign_waits,
+        }
+    }
+
+    /// The domain put away.
+    #[must_use]
+    pub fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            state: self.state(),
+            counters: Ring::ALL.map(|ring| self.channels[ring.index()].counters()),
+            room: self.room,
+        }
+    }
+
+    /// A domain that goes on where another was put away, with ring pages of its own memory.
+    ///
+    /// # Errors
+    /// A sentence, where the checkpoint is none of a domain with these facts. Nothing in it is believed.
+    pub fn restore(config: DomainConfig, checkpoint: Checkpoint) -> Result<Domain, String> {
+        let mut domain = Domain::new(config)?;
+        let Checkpoint { state, counters, room } = checkpoint;
+        state.check_numbers(domain.vcpus.len(), domain.p2m.end())?;
+        domain.p2m.fill(&state.p2m)?;
+        for ((ring, account), counters) in Ring::ALL.into_iter().zip(state.accounts).zip(counters) {
+            domain.channels[ring.index()] = Channel::restore(ring, account, counters)?;
+        }
+        domain.life = state.life;
+        domain.vcpus = state.vcpus;
+        domain.frames = state.frames;
+        domain.shares = state.shares;
+        domain.monitor = state.monitor;
+        domain.default_access = state.default_access;
+        domain.foreign_waits = state.foreign_waits;
+        domain.room = room;
+        domain.check_invariants()?;
+        Ok(domain)
+    }
+}
+
+impl DomainState {
+    /// What the check of invariants relies on: every number names something, and sums do not run over.
+    fn check_numbers(&self, vcpus: usize, frames: u64) -> Result<(), String> {
+        let queues = self.accounts.iter().flat_map(|account| &account.queue).chain(&self.frames.queue);
+        let exists = |vcpu: &VcpuId| (vcpu.0 as usize) < vcpus;
+        if self.vcpus.len() != vcpus || !queues.into_iter().all(exists) {
+            return Err(format!("{} vCPUs, or a queue of others, where the domain has {vcpus}", self.vcpus.len()));
+        }
+        let Shares { handles, members, .. } = &self.shares;
+        let mut sharers = BTreeMap::new();
+        handles.values().for_each(|handle| *sharers.entry(*handle).or_insert(0) += 1);
+        if sharers != *members {
+            return Err("groups of sharers that are not whole".to_owned());
+        }
+        let Frames { resident, paged, granted, .. } = self.frames;
+        if resident.max(paged) > frames || granted > vcpus as u64 {
+            return Err(format!("{resident} frames resident, {paged} paged out, {granted} granted of {frames}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! What the world outside did to ring pages before a step, done again.
+
+use super::Engine;
+use crate::control::{Control, Ring};
+use crate::domain::Domain;
+use crate::input::Input;
+use crate::page::RingPage;
+use crate::ring::Back;
+use crate::taken::{self, Taken};
+
+/// A consumer for each ring that answers what was recorded.
+#[derive(Debug, Default)]
+pub(super) struct Consumers {
+    rings: [Option<Back>; 3],
+    /// The one of the ring that the step at hand enables.
+    next: Option<(Ring, Back)>,
+}
+
+impl Consumers {
+    /// The consumers of a domain that was restored.
+    pub fn of(domain: &Domain) -> Consumers {
+        let back = |ring| {
+            let view = domain.ring(ring);
+            Back::new(domain.ring_page(ring)?.clone(), ring, view.layout, view.slots).ok()
+        };
+        Consumers { rings: Ring::ALL.map(back), next: None }
+    }
+
+    /// Before a step: a page for a ring to be enabled, responses in those that are.
+    ///
+    /// # Errors
+    /// A sentence, where the step takes from a ring that is not there.
+    pub fn prepare(&mut self, engine: &mut impl Engine, input: &Input, taken: &[u8]) -> Result<(), String> {
+        for record in taken::records(taken) {
+            let (Taken::Slot(ring, _) | Taken::Broken(ring, _)) = record;
+            let back = self.rings[ring.index()]
+                .as_mut()
+                .ok_or_else(|| format!("something was taken from the {ring} ring, which nobody enabled"))?;
+            match record {
+                Taken::Slot(_, bytes) => back.answer_raw(bytes),
+                Taken::Broken(_, rsp_prod) => back.set_rsp_prod(rsp_prod),
+            }
+        }
+        if let Input::Control(Control::Enable { ring, layout, slots }) = *input {
+            let page = RingPage::heap();
+            engine.supply(ring, page.clone());
+            // None for a number of slots that the engine is going to refuse.
+            self.next = Back::init(page, ring, layout, slots).ok().map(|back| (ring, back));
+        }
+        Ok(())
+    }
+
+    /// After the step.
+    #[inline]
+    pub fn settle(&mut self, refused: bool) {
+        if let Some((ring, back)) = self.next.take()
+            && !refused
+        {
+            self.rings[ring.index()] = Some(back);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! An engine at any step of a trace.
+
+use super::consumers::Consumers;
+use super::{Difference, End, Failure, Header, Step, Tape};
+use crate::domain::Domain;
+use crate::effect::{Effects, Outcome};
+use std::fmt;
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::Path;
+
+/// A trace with the engine as it was after one of its steps. Going forward is as fast as a replay; going anywhere else begins at the
+/// last state in the trace before it.
+///
+/// ```no_run
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut player = mem_event::trace::Player::open("trace")?;
+/// player.seek(player.len() / 2)?;
+/// println!("{:?}", player.domain().ring(mem_event::Ring::Access));
+/// if let Some(step) = player.forward()? {
+///     println!("step {}: {:?}", player.number(), step.input);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Player<R: Read + Seek = BufReader<File>> {
+    tape: Tape<R>,
+    engine: Domain,
+    consumers: Consumers,
+    number: u64,
+    /// The engine did something else than the trace's next step.
+    astray: bool,
+    effects: Effects,
+}
+
+/// Why a player does not go there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The trace ends before, or is damaged.
+    End(End),
+    /// The engine answers otherwise than recorded, or the trace cannot come from a run.
+    Failure(Failure),
+    /// The header's domain cannot be.
+    NoDomain(String),
+}
+
+impl Player {
+    /// Opens a file, before its first step.
+    ///
+    /// # Errors
+    /// [`Stop::End`] as of [`Tape::open`]; [`Stop::NoDomain`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Player, Stop> {
+        Player::new(Tape::open(path).map_err(Stop::End)?)
+    }
+}
+
+impl<R: Read + Seek> Player<R> {
+    /// The engine before the first step.
+    ///
+    /// # Errors
+    /// [`Stop::NoDomain`].
+    pub fn new(tape: Tape<R>) -> Result<Player<R>, Stop> {
+        let engine = Domain::new(tape.header().config.clone()).map_err(Stop::NoDomain)?;
+        Ok(Player {
+            tape,
+            engine,
+            consumers: Consumers::default(),
+            number: 0,
+            astray: false,
+            effects: Effects::default(),
+        })
+    }
+
+    /// The trace's header.
+    pub fn header(&self) -> &Header {
+        self.tape.header()
+    }
+
+    /// How many steps the trace has.
+    pub fn len(&self) -> u64 {
+        self.tape.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.tape.is_empty()
+    }
+
+    /// The trace itself, to read steps without applying them.
+    pub fn tape(&mut self) -> &mut Tape<R> {
+        &mut self.tape
+    }
+
+    /// How many steps are applied.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The engine after [`Player::number`] steps; after a [`Stop::Failure`] as it came out of the step that differs.
+    pub fn domain(&self) -> &Domain {
+        &self.engine
+    }
+
+    /// Applies the next step and compares; `None` after the last one.
+    ///
+    /// # Errors
+    /// [`Stop::End`] at damage; [`Stop::Failure`] where the engine answers otherwise. [`Player::seek`] to a step before it works,
+    /// and going forward from there meets it again.
+    pub fn forward(&mut self) -> Result<Option<Step>, Stop> {
+        if self.number == self.len() {
+            return Ok(None);
+        }
+        let number = self.number + 1;
+        if self.astray {
+            self.seek(self.number)?;
+        }
+        let step = self.tape.step(number).map_err(Stop::End)?;
+        self.effects.clear();
+        let prepared = self.consumers.prepare(&mut self.engine, &step.input, &step.effects.taken);
+        if let Err(why) = prepared {
+            self.astray = true;
+            return Err(Stop::Failure(Failure::Impossible { step: number, why }));
+        }
+        let outcome = self.engine.apply(&step.input, &mut self.effects);
+        let step = step.clone();
+        if outcome != step.outcome || self.effects != step.effects {
+            self.astray = true;
+            let effects = std::mem::take(&mut self.effects);
+            let difference = Difference { step: number, recorded: step, outcome, effects };
+            return Err(Stop::Failure(Failure::Difference(Box::new(difference))));
+        }
+        self.consumers.settle(matches!(outcome, Outcome::Refused(..)));
+        self.number = number;
+        Ok(Some(step))
+    }
+
+    /// Goes to where so many steps are applied; 0 is before the first.
+    ///
+    /// # Errors
+    /// As [`Player::forward`]; [`Stop::End`] for more steps than there are.
+    pub fn seek(&mut self, number: u64) -> Result<(), Stop> {
+        if number > self.len() {
+            return Err(Stop::End(self.tape.end().clone()));
+        }
+        let state = self.tape.index().states_before(number).next().map_or(0, |state| state.steps);
+        if self.astray || self.number > number || self.number < state {
+            self.begin_before(number)?;
+        }
+        while self.number < number {
+            self.forward()?;
+        }
+        Ok(())
+    }
+
+    /// The last state before a step that can be read; else the beginning.
+    fn begin_before(&mut self, number: u64) -> Result<(), Stop> {
+        self.astray = false;
+        let states: Vec<_> = self.tape.index().states_before(number).collect();
+        for at in states {
+            let restored = self.tape.state(at).and_then(|state| Domain::restore(self.header().config.clone(), state));
+            if let Ok(engine) = restored {
+                self.consumers = Consumers::of(&engine);
+                (self.engine, self.number) = (engine, at.steps);
+                return Ok(());
+            }
+        }
+        self.engine = Domain::new(self.header().config.clone()).map_err(Stop::NoDomain)?;
+        (self.consumers, self.number) = (Consumers::default(), 0);
+        Ok(())
+    }
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::End(end) => end.fmt(f),
+            Stop::Failure(failure) => failure.fmt(f),
+            Stop::NoDomain(why) => write!(f, "the trace's domain cannot be: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
+impl<R: Read + Seek> fmt::Debug for Player<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Player").field("tape", &self.tape).field("number", &self.number).finish_non_exhaustive()
+    }
+}
