@@ -37,7 +37,7 @@ pub fn attach(
     let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
     let sampler = scenario.target.map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
     let mut log = Log::new(symbols, observer);
-    let mut consumers = Consumers::enable(socket, scenario, &mut log)?;
+    let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.hold_to_target(scenario)?;
     if let Some(sampler) = &sampler {
         sampler.restart();
@@ -54,6 +54,7 @@ pub fn attach(
     let mut sleepers = Vec::new();
     let verdict = match ended {
         Ended::Gone => Verdict::new(Kind::Success, "the domain ended"),
+        Ended::Fault(why) => Verdict::new(Kind::Failure, why),
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Deadline => {
             if ended == Ended::Deadline {

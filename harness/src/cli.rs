@@ -82,6 +82,10 @@ pub struct Run {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub consumers: Consumers,
+    /// Start a consumer of your own, with rings (access, paging, sharing; a layout flags16, flags32 or vm_event7 and a number
+    /// of slots may follow) that are enabled and handed over: docs/protocol.md. Such a ring is not served by this program.
+    #[arg(long, value_name = "[RING[:LAYOUT[:SLOTS]],…=]CMD")]
+    pub consumer: Vec<String>,
     /// What stops accesses: a check before every memory instruction, or the host's MMU.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,

@@ -2,6 +2,7 @@
 
 use crate::amount::{mebibytes, size, time};
 use crate::cli::{Attach, Consumers, Run};
+use crate::external::External;
 use crate::guest::{self, Guest};
 use crate::refusal::Refusal;
 use crate::report::{self, Live, Style};
@@ -98,6 +99,9 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         ));
     }
     add_consumers(&mut scenario, wanted)?;
+    for text in &arguments.consumer {
+        scenario.external.push(External::parse(text)?);
+    }
     let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
     job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
     job.trace = arguments

@@ -2,6 +2,7 @@
 //! that acts at checkpoints.
 
 use crate::act;
+use crate::external::Running;
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
@@ -23,8 +24,23 @@ pub struct Consumers {
     pager: Option<Pager>,
     listener: Option<Listener>,
     helper: Option<Channel>,
+    external: Vec<Running>,
     /// For each step of the scenario, whether it was reached.
     reached: Vec<bool>,
+}
+
+/// Starts the consumers that are processes of their own, and waits until each is ready.
+fn start_external(socket: &Path, scenario: &Scenario, guest: Option<&Path>) -> anyhow::Result<Vec<Running>> {
+    let settings = |ring| match ring {
+        Ring::Access => scenario.access,
+        Ring::Paging => scenario.paging,
+        Ring::Sharing => None,
+    };
+    let start = |external| Running::start(socket, external, settings, guest);
+    let mut running = scenario.external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
+    let deadline = Instant::now() + scenario.deadline;
+    running.iter_mut().try_for_each(|one| one.wait_until_ready(deadline))?;
+    Ok(running)
 }
 
 impl Consumers {
@@ -32,17 +48,27 @@ impl Consumers {
     ///
     /// # Errors
     /// The plugin refuses something.
-    pub fn enable(socket: &Path, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<Consumers> {
+    pub fn enable(
+        socket: &Path,
+        scenario: &Scenario,
+        guest: Option<&Path>,
+        log: &mut Log<'_>,
+    ) -> anyhow::Result<Consumers> {
         let mut toolstack = Client::connect(socket)?;
         toolstack.values(&Call::Subscribe)?;
+        let own = |ring: Ring| !scenario.is_external(ring);
         let enable_listener = |settings| Listener::enable(socket, settings, &scenario.rules);
-        let listener = scenario.access.map(enable_listener).transpose()?;
+        let listener = scenario.access.filter(|_| own(Ring::Access)).map(enable_listener).transpose()?;
         let settings = scenario.paging.or_else(|| scenario.target.map(|_| RingSettings::default()));
-        let pager = settings.map(|settings| Pager::enable(socket, settings, scenario.memory)).transpose()?;
+        let pager = settings
+            .filter(|_| own(Ring::Paging))
+            .map(|settings| Pager::enable(socket, settings, scenario.memory))
+            .transpose()?;
         let enable_helper = |_| Channel::enable(socket, Ring::Sharing, RingSettings::default());
-        let helper = scenario.target.map(enable_helper).transpose()?;
+        let helper = scenario.target.filter(|_| own(Ring::Sharing)).map(enable_helper).transpose()?;
         let reached = vec![false; scenario.steps.len()];
-        let mut consumers = Consumers { toolstack, pager, listener, helper, reached };
+        let external = start_external(socket, scenario, guest)?;
+        let mut consumers = Consumers { toolstack, pager, listener, helper, external, reached };
         consumers.carry_out(&scenario.start, log)?;
         Ok(consumers)
     }
@@ -176,7 +202,30 @@ impl Consumers {
             self.listener.as_ref().map(AsFd::as_fd),
             self.helper.as_ref().map(AsFd::as_fd),
         ];
-        rings.into_iter().flatten().chain([self.toolstack.as_fd()])
+        let external = self.external.iter().filter_map(Running::wait_for);
+        rings.into_iter().flatten().chain(external).chain([self.toolstack.as_fd()])
+    }
+
+    /// How a consumer that is a process of its own has failed, if one has.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn fault(&mut self) -> anyhow::Result<Option<String>> {
+        for one in &mut self.external {
+            if let Some(fault) = one.fault()? {
+                return Ok(Some(fault));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The domain has ended; so do the processes. What is wrong with how they did.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn finish(&mut self) -> anyhow::Result<Vec<String>> {
+        let faults = self.external.iter_mut().filter_map(|one| one.finish().transpose());
+        faults.collect()
     }
 
     /// Forgets the signals of those rings whose descriptors, in the order of [`Consumers::wait_for`], were readable.

@@ -10,6 +10,7 @@
 //! | [`linux`], [`cpio`] | the Linux guest and its first file system |
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
 //! | [`pager`], [`pagefile`], [`recent`], [`listener`] | the consumers |
+//! | [`external`] | a consumer that is a process of its own |
 //! | [`scenario`], [`corpus`], [`act`] | what is to be done when; the built-in ones; how it is done |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
@@ -26,6 +27,7 @@ pub mod consumers;
 pub mod corpus;
 pub mod cpio;
 pub mod doctor;
+pub mod external;
 pub mod folder;
 pub mod guest;
 pub mod linux;

@@ -88,7 +88,7 @@ impl Qemu {
             UnixListener::bind(folder.file("monitor")).map_err(unable("cannot make the monitor's socket"))?;
         let errors = folder.file("errors");
         command.stderr(std::fs::File::create(&errors).map_err(unable("cannot write in the run's folder"))?);
-        let child = spawn_bound(command).map_err(NotStarted::NoProgram)?;
+        let child = spawn_bound(command, Vec::new()).map_err(NotStarted::NoProgram)?;
         let pid = rustix::process::Pid::from_child(&child);
         let mut half = Half(Some(child));
         let ended = rustix::process::pidfd_open(pid, PidfdFlags::empty())

@@ -177,7 +177,8 @@ impl Attended<'_> {
         begun: Instant,
     ) -> anyhow::Result<Verdict> {
         let scenario = &self.job.scenario;
-        let mut consumers = Consumers::enable(socket, scenario, log)?;
+        let guest = self.job.guest.as_ref().map(|guest| guest.path.as_path());
+        let mut consumers = Consumers::enable(socket, scenario, guest, log)?;
         let sampler = scenario.target.map(|_| Sampler::start(qemu.pid())).transpose()?;
         consumers.hold_to_target(scenario)?;
         if let Some(sampler) = &sampler {
@@ -194,11 +195,16 @@ impl Attended<'_> {
         self.resident = sampler.map(|sampler| sampler.largest());
         let verdict = match ended? {
             Ended::Gone => self.of_the_guest(qemu)?,
+            Ended::Fault(why) => {
+                self.sleepers = consumers.sleepers().unwrap_or_default();
+                Verdict::new(Kind::Failure, why)
+            }
             Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
             Ended::Signal => Verdict::new(Kind::Error, "interrupted by a signal"),
             Ended::Deadline => self.of_the_deadline(&mut consumers),
         };
         qemu.kill();
+        log.failures.extend(consumers.finish()?);
         let missed = consumers.not_reached(scenario);
         Ok(match missed.first() {
             Some(number) => verdict.worst(Verdict::new(Kind::Error, format!("checkpoint {number} was never reached"))),

@@ -1,9 +1,10 @@
 //! A scenario: a guest, its machine, its consumers, what they do when. Plain data; ranges are text until the guest is known.
 
+use crate::external::External;
 use crate::range::Frames;
 use crate::refusal::Refusal;
 use crate::symbols::Symbols;
-use mem_event::{AccessType, CpuEventKind, MonitorMode, Reason, Request, Rights, VcpuId};
+use mem_event::{AccessType, CpuEventKind, MonitorMode, Reason, Request, Rights, Ring, VcpuId};
 use mem_event_client::channel::RingSettings;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Scenario {
     pub paging: Option<RingSettings>,
     /// Bytes of RAM that the guest may hold at a time. Needs the paging ring; brings the sharing ring with it.
     pub target: Option<u64>,
+    /// Consumers that are processes of their own. A ring that one of them holds is not served here.
+    pub external: Vec<External>,
     /// What is done before the guest's first instruction.
     pub start: Vec<Act>,
     /// What is done at checkpoints.
@@ -174,6 +177,7 @@ impl Scenario {
             access: None,
             paging: None,
             target: None,
+            external: Vec::new(),
             start: Vec::new(),
             steps: Vec::new(),
             rules: Vec::new(),
@@ -198,6 +202,13 @@ impl Scenario {
     /// Whether accesses are to be trapped.
     #[must_use]
     pub fn needs_gate(&self) -> bool {
-        self.access.is_some()
+        // A consumer that was handed no ring may enable any.
+        self.access.is_some() || self.external.iter().any(|one| one.rings.is_empty() || one.has(Ring::Access))
+    }
+
+    /// Whether a ring is served by a process of its own.
+    #[must_use]
+    pub fn is_external(&self, ring: Ring) -> bool {
+        self.external.iter().any(|one| one.has(ring))
     }
 }

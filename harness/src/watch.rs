@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const SPIN: Duration = Duration::from_micros(50);
 
 /// Why serving ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// QEMU is gone.
     Gone,
@@ -24,6 +24,8 @@ pub enum Ended {
     Deadline,
     /// A signal came.
     Signal,
+    /// A consumer that is a process of its own has failed, and how.
+    Fault(String),
 }
 
 /// Serves the consumers until something ends it. `gone` becomes readable when QEMU has ended.
@@ -58,6 +60,12 @@ pub fn serve(
         }
         if log.crash.is_some() {
             return Ok(Ended::Crashed);
+        }
+        if !ready.gone
+            && !consumers.have_lost_the_domain()
+            && let Some(why) = consumers.fault()?
+        {
+            return Ok(Ended::Fault(why));
         }
         if ready.gone || (gone.is_none() && consumers.have_lost_the_domain()) {
             return Ok(Ended::Gone);

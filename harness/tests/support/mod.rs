@@ -90,3 +90,10 @@ pub fn left_over(folder: &RunFolder) -> Vec<String> {
     let entries = std::fs::read_dir(folder.file("")).expect("the folder").flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
+
+/// The requests and answers of a trace, in order, without the steps' numbers.
+pub fn sequence_of(trace: &Path) -> String {
+    let sequence = replay_file(trace, true).expect("a trace").sequence;
+    let without_step = |line: &str| line.split_once("  ").map_or_else(String::new, |(_, rest)| format!("{rest}\n"));
+    sequence.lines().map(without_step).collect()
+}

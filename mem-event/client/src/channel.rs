@@ -5,6 +5,7 @@ use anyhow::Context;
 use mem_event::page::RingPage;
 use mem_event::ring::Back;
 use mem_event::{Control, Layout, Request, Response, Ring};
+use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -85,6 +86,19 @@ impl Channel {
     pub fn kick(&mut self) -> anyhow::Result<()> {
         rustix::io::write(&self.signal, &1u64.to_ne_bytes()).context("the event channel is gone")?;
         Ok(())
+    }
+
+    /// Waits until there may be a request, or the domain has ended: then false.
+    ///
+    /// # Errors
+    /// What came on the connection is not the protocol.
+    pub fn wait(&mut self) -> anyhow::Result<bool> {
+        let mut waited = [PollFd::new(&self.signalled, PollFlags::IN), PollFd::new(&self.client, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, None))?;
+        let heard = !waited[1].revents().is_empty();
+        self.clear_signal();
+        while heard && self.client.notice()?.is_some() {}
+        Ok(!self.client.has_ended())
     }
 
     /// Forgets the signals that came; call it when the descriptor can be read, before the ring is looked at.

@@ -1,0 +1,298 @@
+//! A consumer that is a process of its own: its rings are enabled here and handed over with the connection that holds them, so
+//! that the engine sees the process's end as the loss of its consumer. `mem_event_client::handed` is the other side, and
+//! docs/protocol.md the description.
+
+use crate::refusal::Refusal;
+use crate::spawn::spawn_bound;
+use anyhow::{Context, bail};
+use mem_event::{Control, Layout, Ring};
+use mem_event_client::handed::{READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
+use mem_event_client::{Client, RingSettings};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a consumer may take to end after its domain has.
+const GRACE: Duration = Duration::from_secs(5);
+/// The guest's ELF, for symbols.
+const GUEST: &str = "MEM_EVENT_GUEST";
+
+/// A ring to hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandedRing {
+    /// Which.
+    #[serde(with = "ring_name")]
+    pub ring: Ring,
+    /// The layout of its slots; the scenario's if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "layout_name")]
+    pub layout: Option<Layout>,
+    /// How many slots, a power of two; 0 for as many as fit.
+    #[serde(default)]
+    pub slots: u32,
+}
+
+/// A command to start as a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The rings that are handed over; a consumer without one enables what it needs.
+    #[serde(default)]
+    pub rings: Vec<HandedRing>,
+    /// What the shell runs.
+    pub command: String,
+}
+
+impl External {
+    /// `RING[:LAYOUT[:SLOTS]][,…]=COMMAND`, or only a command.
+    ///
+    /// # Errors
+    /// The part before the first `=` begins as a ring and is none.
+    pub fn parse(text: &str) -> Result<External, Refusal> {
+        let plain = || External { rings: Vec::new(), command: text.to_owned() };
+        let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
+        let first = rings.split([',', ':']).next().unwrap_or_default();
+        if Ring::ALL.iter().all(|ring| ring.to_string() != first) {
+            return Ok(plain());
+        }
+        let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
+            let remedy = "write RING[:LAYOUT[:SLOTS]] with a comma between several; rings are paging, access and sharing, \
+                          layouts flags16, flags32 and vm_event7";
+            Refusal::usage(format!("{rings:?} are no rings"), remedy)
+        })?;
+        Ok(External { rings, command: command.to_owned() })
+    }
+
+    /// Whether a ring is handed over to it.
+    #[must_use]
+    pub fn has(&self, ring: Ring) -> bool {
+        self.rings.iter().any(|handed| handed.ring == ring)
+    }
+}
+
+fn parse_ring(text: &str) -> Option<HandedRing> {
+    let mut parts = text.split(':');
+    let ring = ring_named(parts.next()?)?;
+    let layout = match parts.next() {
+        None => None,
+        Some(name) => Some(layout_named(name)?),
+    };
+    let slots = parts.next().map_or(Some(0), |slots| slots.parse().ok())?;
+    parts.next().is_none().then_some(HandedRing { ring, layout, slots })
+}
+
+fn ring_named(name: &str) -> Option<Ring> {
+    Ring::ALL.into_iter().find(|ring| ring.to_string() == name)
+}
+
+const LAYOUTS: [(&str, Layout); 3] =
+    [("flags16", Layout::Flags16), ("flags32", Layout::Flags32), ("vm_event7", Layout::VmEvent7)];
+
+fn layout_named(name: &str) -> Option<Layout> {
+    LAYOUTS.into_iter().find(|(known, _)| *known == name).map(|(_, layout)| layout)
+}
+
+mod ring_name {
+    use mem_event::Ring;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(ring: &Ring, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(ring)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ring, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        super::ring_named(&name).ok_or_else(|| Error::unknown_variant(&name, &["paging", "access", "sharing"]))
+    }
+}
+
+mod layout_name {
+    use mem_event::Layout;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(layout: &Option<Layout>, serializer: S) -> Result<S::Ok, S::Error> {
+        match super::LAYOUTS.into_iter().find(|(_, known)| Some(*known) == *layout) {
+            Some((name, _)) => serializer.serialize_str(name),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Layout>, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let layout = super::layout_named(&name);
+        layout.map(Some).ok_or_else(|| Error::unknown_variant(&name, &["flags16", "flags32", "vm_event7"]))
+    }
+}
+
+/// A consumer's process.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    /// Readable when the process has ended.
+    ended: OwnedFd,
+    command: String,
+    ready: OwnedFd,
+    /// It ended, or was told to, and that is in order.
+    done: bool,
+}
+
+impl Running {
+    /// Enables the rings, hands them over, starts the command. `guest` is the ELF, for symbols.
+    ///
+    /// # Errors
+    /// The plugin refuses a ring, or the command cannot be started.
+    pub fn start(
+        socket: &Path,
+        external: &External,
+        settings: impl Fn(Ring) -> Option<RingSettings>,
+        guest: Option<&Path>,
+    ) -> anyhow::Result<Running> {
+        let mut client = Client::connect(socket)?;
+        // `exec`, so that the process that is watched and killed is the consumer and no shell around it.
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(format!("exec {}", external.command));
+        let mut handed = Vec::new();
+        for ring in &external.rings {
+            let default = settings(ring.ring).unwrap_or_default();
+            let settings = match ring.layout {
+                Some(layout) => RingSettings { layout, slots: ring.slots },
+                None => default,
+            };
+            let RingSettings { layout, slots } = settings;
+            let descriptors = client.enable(Control::Enable { ring: ring.ring, layout, slots })?;
+            let numbers = descriptors.each_ref().map(AsRawFd::as_raw_fd);
+            command.env(ring_variable(ring.ring), ring_value(numbers, settings));
+            handed.extend(descriptors);
+        }
+        let (ready, said) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let connection = client.into_socket();
+        command.env(SOCKET, socket).env(SOCKET_FD, connection.as_raw_fd().to_string());
+        command.env(READY_FD, said.as_raw_fd().to_string());
+        command.envs(guest.map(|path| (GUEST, path)));
+        // Its words go where this program's own remarks go: the output is the sequence's.
+        let words = std::io::stderr().as_fd().try_clone_to_owned()?;
+        command.stdin(Stdio::null()).stdout(words);
+        handed.extend([connection, said]);
+        let child = spawn_bound(command, handed)
+            .with_context(|| format!("the consumer `{}` cannot be started", external.command))?;
+        let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        Ok(Running { child, ended, command: external.command.clone(), ready, done: false })
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// It ended without a word, or the deadline passed.
+    pub fn wait_until_ready(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        if !wait(&self.ready, deadline)? {
+            bail!("the consumer `{}` did not say that it is ready; it must write to {READY_FD}", self.command);
+        }
+        if rustix::io::retry_on_intr(|| rustix::io::read(&self.ready, &mut [0; 1]))? == 0 {
+            let how = if wait(&self.ended, Instant::now() + GRACE)? {
+                self.child.wait()?.to_string()
+            } else {
+                "it closed the descriptor".into()
+            };
+            bail!("the consumer `{}` never was ready: {how}", self.command);
+        }
+        Ok(())
+    }
+
+    /// Ends it at once, in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.done = true;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What becomes readable when it ends; nothing where that has been seen.
+    #[must_use]
+    pub fn wait_for(&self) -> Option<BorrowedFd<'_>> {
+        (!self.done).then(|| self.ended.as_fd())
+    }
+
+    /// Looks whether it has ended; `Some` says how, where that is a fault of its own.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn fault(&mut self) -> anyhow::Result<Option<String>> {
+        if self.done {
+            return Ok(None);
+        }
+        match self.child.try_wait()? {
+            None => Ok(None),
+            Some(status) => {
+                self.done = true;
+                Ok(self.judge(status))
+            }
+        }
+    }
+
+    /// The domain has ended: it is given a moment to end too, then ended. As [`Running::fault`].
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn finish(&mut self) -> anyhow::Result<Option<String>> {
+        if self.done || wait(&self.ended, Instant::now() + GRACE)? {
+            return self.fault();
+        }
+        self.kill();
+        Ok(Some(format!("the consumer `{}` went on when its domain had ended", self.command)))
+    }
+
+    fn judge(&self, status: ExitStatus) -> Option<String> {
+        (!status.success()).then(|| format!("the consumer `{}` ended with {status}", self.command))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether something can be read before the deadline.
+fn wait(fd: impl AsFd, deadline: Instant) -> anyhow::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left =
+            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
+        match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other? > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{External, HandedRing};
+    use mem_event::{Layout, Ring};
+
+    #[test]
+    fn rings_come_before_the_command() {
+        let parsed = External::parse("access:vm_event7:4,paging=./tool --x=1").unwrap();
+        let access = HandedRing { ring: Ring::Access, layout: Some(Layout::VmEvent7), slots: 4 };
+        let paging = HandedRing { ring: Ring::Paging, layout: None, slots: 0 };
+        assert_eq!(parsed, External { rings: vec![access, paging], command: "./tool --x=1".into() });
+    }
+
+    #[test]
+    fn a_command_with_an_equals_sign_and_no_ring_is_a_command() {
+        for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
+            assert_eq!(External::parse(command).unwrap(), External { rings: vec![], command: command.into() });
+        }
+    }
+
+    #[test]
+    fn what_begins_as_a_ring_and_is_none_is_refused() {
+        for text in ["access:nothing=x", "access,nothing=x", "access:flags32:x=x", "access:flags32:1:1=x"] {
+            assert!(External::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! docs/protocol.md says what the code does: its tables are compared with what is encoded and decoded.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+use mem_event::message::{Call, HEADER, LARGEST, Notice, Reply, Standing, VERSION};
+use mem_event::{
+    AccessType, CpuEventKind, Errno, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Reason, Request,
+    Rights, Ring, VcpuId, wire,
+};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+const PAGE: &str = include_str!("../../docs/protocol.md");
+
+/// The rows of the table with this heading, as cells; of its last cells some may be left out.
+fn table(heading: &str, whole: bool) -> Vec<Vec<&'static str>> {
+    let is = |line: &&str| if whole { *line == heading } else { line.starts_with(heading) };
+    let mut lines = PAGE.lines().skip_while(|line| !is(line));
+    assert!(lines.next().is_some(), "no table {heading}");
+    let cells = |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect();
+    lines.skip(1).take_while(|line| line.starts_with('|')).map(cells).collect()
+}
+
+/// A table of names and numbers.
+fn numbers(heading: &str) -> BTreeMap<u64, String> {
+    table(heading, false).iter().map(|row| (row[1].parse().unwrap(), row[0].to_owned())).collect()
+}
+
+fn named<T: Debug + Copy>(all: impl IntoIterator<Item = (T, u64)>) -> BTreeMap<u64, String> {
+    all.into_iter().map(|(one, number)| (number, format!("{one:?}"))).collect()
+}
+
+/// A call's packet with its operation, arguments and payload put in by hand.
+fn packet(kind: u16, operation: u16, arguments: [u64; 5], payload: usize) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER + payload];
+    bytes[0..4].copy_from_slice(b"MEV1");
+    bytes[4..6].copy_from_slice(&kind.to_le_bytes());
+    bytes[6..8].copy_from_slice(&operation.to_le_bytes());
+    for (index, argument) in arguments.iter().enumerate() {
+        bytes[16 + 8 * index..24 + 8 * index].copy_from_slice(&argument.to_le_bytes());
+    }
+    bytes[56..60].copy_from_slice(&u32::try_from(payload).unwrap().to_le_bytes());
+    bytes
+}
+
+/// The call that a packet is, as text. The payload is as long as a frame only where it must be.
+fn call(operation: u16, arguments: [u64; 5]) -> Option<String> {
+    let decode = |payload| Call::decode(&packet(1, operation, arguments, payload)).ok();
+    let (_, _, call) = decode(0).or_else(|| decode(4096))?;
+    let text = format!("{call:?}");
+    Some(text.strip_prefix("Control(").and_then(|text| text.strip_suffix(')')).map_or(text.clone(), str::to_owned))
+}
+
+/// `Name { a: …, b: … }` as the name and the fields with their values.
+fn parts(text: &str) -> (String, Vec<(String, String)>) {
+    let Some((name, fields)) = text.split_once(" { ") else { return (text.to_owned(), Vec::new()) };
+    let fields = fields.trim_end_matches(" }").split(", ").filter_map(|field| field.split_once(": "));
+    (name.to_owned(), fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+#[test]
+fn every_call_is_listed_with_its_number_and_its_arguments_in_order() {
+    let rows = table("| operation | name | arguments | payload | what", false);
+    let listed: Vec<(u16, String)> = rows.iter().map(|row| (row[0].parse().unwrap(), row[1].to_owned())).collect();
+    let known = (0..=u16::from(u8::MAX)).filter_map(|number| Some((number, parts(&call(number, [1; 5])?).0)));
+    assert_eq!(listed, known.collect::<Vec<_>>());
+    for row in rows {
+        let number = row[0].parse().unwrap();
+        let arguments: Vec<&str> = row[2].split(", ").filter(|argument| !argument.is_empty()).collect();
+        let plain = parts(&call(number, [1; 5]).unwrap()).1;
+        for index in 0..5 {
+            // 1 is a value of every argument; a flag can be nothing else but 0, and a ring not that.
+            let changed = |value| std::array::from_fn(|at| if at == index { value } else { 1 });
+            let with = parts(&call(number, changed(2)).or_else(|| call(number, changed(0))).unwrap()).1;
+            let differing: Vec<&String> =
+                plain.iter().zip(&with).filter(|(one, other)| one != other).map(|((name, _), _)| name).collect();
+            let named: Vec<&str> = arguments.get(index).copied().into_iter().collect();
+            assert_eq!(differing, named, "argument {index} of {}", row[1]);
+        }
+        let payload = plain.iter().map(|(name, _)| name.as_str()).filter(|name| ["bytes", "content"].contains(name));
+        assert_eq!(row[3], payload.collect::<String>(), "payload of {}", row[1]);
+    }
+}
+
+#[test]
+fn every_notice_is_listed() {
+    let rows = table("| operation | name | arguments | payload |", true);
+    let rows: Vec<(u16, &str)> = rows.iter().map(|row| (row[0].parse().unwrap(), row[1])).collect();
+    let decode = |number| Notice::decode(&packet(3, number, [0; 5], 0)).ok();
+    let name = |notice: Notice| format!("{notice:?}").split([' ', '(']).next().unwrap().to_owned();
+    let known: Vec<(u16, String)> = (0..=255).filter_map(|number| Some((number, name(decode(number)?)))).collect();
+    assert_eq!(rows, known.iter().map(|(number, name)| (*number, name.as_str())).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_packets_fields_stand_where_the_page_says() {
+    let rows = table("| offset | size | field |", true);
+    let at = |name: &str| -> (usize, usize) {
+        let row = rows.iter().find(|row| row[2].starts_with(name)).unwrap();
+        (row[0].parse().unwrap(), row[1].parse().unwrap_or(0))
+    };
+    let number = |bytes: &[u8], name| {
+        let (offset, size) = at(name);
+        bytes[offset..offset + size].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    };
+    let call = Call::ReadFrame { gfn: Gfn(0x1111), offset: 0x222, len: 0x33 }.encode(0x4444_5555);
+    assert_eq!(call.len(), HEADER);
+    assert_eq!(call[..4], *b"MEV1");
+    assert_eq!([number(&call, "kind"), number(&call, "operation"), number(&call, "sequence")], [1, 5, 0x4444_5555]);
+    let (arguments, _) = at("five");
+    assert_eq!(call[arguments..arguments + 3], [0x11, 0x11, 0]);
+    assert_eq!(call[arguments + 8..arguments + 10], [0x22, 0x02]);
+    let refused = Reply::Refused(Errno::EBUSY, "why".into()).encode(7, 5);
+    assert_eq!([number(&refused, "kind"), number(&refused, "error"), number(&refused, "length")], [2, 16, 3]);
+    assert_eq!(refused[at("payload").0..], *b"why");
+    assert_eq!(LARGEST, at("payload").0 + 4096);
+}
+
+#[test]
+fn every_number_is_listed() {
+    assert_eq!(numbers("| ring | number |"), named(Ring::ALL.map(|one| (one, one as u64))));
+    assert_eq!(numbers("| access type | number |"), named(AccessType::ALL.map(|one| (one, one as u64))));
+    assert_eq!(numbers("| CPU event | number |"), named(CpuEventKind::ALL.map(|one| (one, one as u64))));
+    let policies = [NoConsumer::Wait, NoConsumer::Crash, NoConsumer::Relax];
+    assert_eq!(numbers("| no consumer | number |"), named(policies.map(|one| (one, one as u64))));
+    let modes = [MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync];
+    assert_eq!(numbers("| monitor mode | number |"), named(modes.map(|one| (one, one as u64))));
+    let standings = [
+        Standing::Running,
+        Standing::Answer,
+        Standing::Slot,
+        Standing::Consumer,
+        Standing::Frame,
+        Standing::Checkpoint,
+    ];
+    assert_eq!(numbers("| standing | number |"), named(standings.map(|one| (one, one as u64))));
+    let errors = (0..=u8::MAX).filter_map(|number| Some((Errno::from_number(number)?, u64::from(number))));
+    assert_eq!(numbers("| error | number |"), named(errors));
+    assert!(PAGE.contains(&format!("The protocol's version is {VERSION},")));
+}
+
+#[test]
+fn every_layout_is_listed_with_its_sizes() {
+    let rows = table("| layout | number | bytes", false);
+    let layouts = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
+    assert_eq!(rows.len(), layouts.len());
+    for (row, layout) in rows.iter().zip(layouts) {
+        let numbers = [layout as usize, layout.slot_bytes(), layout.max_slots() as usize];
+        assert_eq!(row[0], format!("{layout:?}"));
+        assert_eq!(row[1..], numbers.map(|number| number.to_string()));
+    }
+}
+
+/// The bytes of a violation whose every field is as in `change`.
+fn slot(layout: Layout, change: impl FnOnce(&mut Request)) -> Vec<u8> {
+    let mut request = Request {
+        reason: Reason::Violation,
+        flags: Flags::NONE,
+        vcpu: VcpuId(0),
+        gfn: Gfn(0),
+        offset: 0,
+        gla: Some(Gla(0)),
+        p2mt: P2mType::RamRw,
+        rights: Rights::NONE,
+    };
+    change(&mut request);
+    wire::request_bytes(layout, Ring::Access, &request)
+}
+
+#[test]
+fn the_slots_fields_stand_where_the_page_says() {
+    for (heading, layout) in [("### flags32", Layout::Flags32), ("### vm_event7", Layout::VmEvent7)] {
+        let section = PAGE.split(heading).nth(1).unwrap().split("###").next().unwrap();
+        let rows: Vec<Vec<&str>> = section
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .filter(|row: &Vec<&str>| row.len() == 3)
+            .collect();
+        assert!(rows.len() >= 8, "{rows:?}");
+        for row in rows {
+            let (at, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
+            let changed = slot(layout, |request| match row[2] {
+                "flags" => request.flags = Flags::VCPU_PAUSED,
+                "vcpu" => request.vcpu = VcpuId(u32::MAX),
+                "gfn" => request.gfn = Gfn(u64::MAX),
+                "offset" => request.offset = 0xfff,
+                "gla" => request.gla = Some(Gla(u64::MAX)),
+                "p2mt" => request.p2mt = P2mType::RamPaged,
+                "rights" => request.rights = Rights::RWX,
+                "reason" => request.reason = Reason::Msr,
+                "version" => {}
+                other => panic!("no field {other}"),
+            });
+            if row[2] == "version" {
+                assert_eq!(changed[at..at + size], 7u32.to_le_bytes());
+                continue;
+            }
+            let differs: Vec<usize> = slot(layout, |_| {})
+                .iter()
+                .zip(&changed)
+                .enumerate()
+                .filter(|(_, (a, b))| a != b)
+                .map(|(at, _)| at)
+                .collect();
+            assert!(differs.contains(&at), "{layout:?} {} is not at {at}: {differs:?}", row[2]);
+            assert!(
+                row[2] == "reason" || differs.iter().all(|byte| (at..at + size).contains(byte)),
+                "{row:?}: {differs:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_flag_and_reason_is_listed() {
+    let flags: Vec<(String, u32)> = table("| flag | bit |", false)
+        .iter()
+        .map(|row| (row[0].to_owned(), 1 << row[1].parse::<u32>().unwrap()))
+        .collect();
+    let known = [Flags::VCPU_PAUSED, Flags::DROP_PAGE, Flags::EVICT_FAIL, Flags::FOREIGN, Flags::DUMMY];
+    assert_eq!(flags, known.map(|flag| (flag.to_string(), flag.0)));
+    let reasons =
+        [Reason::Violation, Reason::Cr0, Reason::Cr3, Reason::Cr4, Reason::Int3, Reason::SingleStep, Reason::Msr];
+    let on_the_wire = |reason| u64::from(slot(Layout::Flags32, |request| request.reason = reason)[38]);
+    let mut listed = numbers("| reason | number |");
+    assert_eq!(listed.remove(&0).as_deref(), Some("none"));
+    assert_eq!(listed, named(reasons.map(|reason| (reason, on_the_wire(reason)))));
+}
