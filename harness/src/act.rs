@@ -36,6 +36,14 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             let gone = pager.page_out(&frames)?;
             done(format!("page out {gone} of {} frames of {range}", frames.len()))
         }
+        Act::Map { .. } => {
+            bail!("frames are mapped at the start and at checkpoints, where their pager can be waited for")
+        }
+        Act::Unmap { range } => {
+            let frames = Frames::parse(range, symbols)?;
+            frames.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
+            done(format!("unmap {range}"))
+        }
         Act::Write { range, offset, value } => {
             let gfn = Frames::parse(range, symbols)?.first;
             client.values(&Call::WriteFrame { gfn, offset: *offset, bytes: value.to_le_bytes().to_vec() })?;

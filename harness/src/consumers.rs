@@ -6,16 +6,22 @@ use crate::external::Running;
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
+use crate::range::Frames;
 use crate::scenario::{Act, Scenario};
 use crate::transcript::Record;
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use mem_event::message::{Call, Notice, Reply, Standing};
 use mem_event::{Control, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long a frame that is to be mapped may take to be paged in.
+const PAGE_IN: Duration = Duration::from_secs(10);
+/// How long a mapper waits before it asks again, where another process's turn must come first.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// All consumers of a domain.
 #[derive(Debug)]
@@ -87,11 +93,33 @@ impl Consumers {
     fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
         let mut texts = Vec::with_capacity(acts.len());
         for one in acts {
+            if let Act::Map { range } = one {
+                self.map(range, log)?;
+                texts.push(format!("map {range}"));
+                continue;
+            }
             let done = act::carry_out(one, &mut self.toolstack, self.pager.as_mut(), log.symbols)?;
             log.failures.extend(done.failure);
             texts.push(done.text);
         }
         Ok(texts)
+    }
+
+    /// Foreign mappings begin. What is paged out comes back first: its pager is served by this very thread, or by its own.
+    fn map(&mut self, range: &str, log: &mut Log<'_>) -> anyhow::Result<()> {
+        let until = Instant::now() + PAGE_IN;
+        for gfn in Frames::parse(range, log.symbols)?.iter() {
+            while !self.toolstack.pin(gfn)? {
+                if !self.serve(log)? {
+                    std::thread::sleep(RETRY);
+                }
+                ensure!(
+                    Instant::now() < until,
+                    "frame {gfn} is not paged in within {PAGE_IN:?}, so it cannot be mapped"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Whether a request waits on a ring; looks at memory only.

@@ -56,6 +56,16 @@ pub enum Act {
         /// Which frames.
         range: String,
     },
+    /// Begin foreign mappings: frames that are paged out come back first, and none leaves before `Unmap`.
+    Map {
+        /// Which frames.
+        range: String,
+    },
+    /// End foreign mappings.
+    Unmap {
+        /// Which frames.
+        range: String,
+    },
     /// Overwrite bytes of a frame.
     Write {
         /// The frame (the first of the range).
@@ -138,6 +148,7 @@ impl Act {
     fn range(&self) -> Option<&str> {
         match self {
             Act::SetAccess { range, .. } | Act::PageOut { range } => Some(range),
+            Act::Map { range } | Act::Unmap { range } => Some(range),
             Act::Write { range, .. } | Act::Expect { range, .. } => Some(range),
             Act::Monitor { .. } | Act::SingleStep { .. } => None,
         }

@@ -20,12 +20,14 @@ pub struct Client {
     alive: bool,
     /// The rings that this client enabled, with the consumer's end of their event channels.
     rings: Vec<(Ring, OwnedFd)>,
+    /// The foreign mappings of this client, a frame once for each.
+    pins: Vec<Gfn>,
 }
 
 impl Client {
     /// A new connection.
     pub fn new(socket: OwnedFd) -> Client {
-        Client { socket: Arc::new(socket), greeted: false, alive: true, rings: Vec::new() }
+        Client { socket: Arc::new(socket), greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
     }
 
     /// The socket, to poll.
@@ -43,9 +45,12 @@ impl Client {
         self.alive
     }
 
-    /// The connection ended: its rings have lost their consumer. Always false, for `retain`.
+    /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
     pub fn part(&mut self, hypervisor: &Hypervisor) -> bool {
         hypervisor.unsubscribe(&self.socket);
+        for gfn in self.pins.drain(..) {
+            let _ = hypervisor.control(Control::Unpin { gfn }, None);
+        }
         for (ring, _) in self.rings.drain(..) {
             hypervisor.consumer_lost(ring);
         }
@@ -136,6 +141,18 @@ impl Client {
             Call::Load { gfn, content } => {
                 outcome(hypervisor.control(Control::Prep { gfn, buffer: true }, Some(content)))
             }
+            Call::Control(Control::Pin { gfn }) => {
+                let pinned = hypervisor.control(Control::Pin { gfn }, None);
+                self.pins.extend((pinned == Outcome::Proceed).then_some(gfn));
+                outcome(pinned)
+            }
+            Call::Control(Control::Unpin { gfn }) => match self.pins.iter().position(|pinned| *pinned == gfn) {
+                Some(at) => {
+                    self.pins.swap_remove(at);
+                    outcome(hypervisor.control(Control::Unpin { gfn }, None))
+                }
+                None => refused(Errno::EINVAL, &format!("frame {gfn} is not mapped by this connection")),
+            },
             Call::Control(control) => {
                 if let Control::Disable { ring, .. } = control {
                     let reply = outcome(hypervisor.control(control, None));

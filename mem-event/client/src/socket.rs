@@ -134,6 +134,19 @@ impl Client {
         self.bytes(&Call::ReadFrame { gfn, offset, len })
     }
 
+    /// Begins a foreign mapping of a frame: from true on it stays, and [`Client::read`] finds it. False: it is being paged in, or the
+    /// paging ring is full; ask again when the pager has had its turn.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn pin(&mut self, gfn: Gfn) -> anyhow::Result<bool> {
+        match self.control(Control::Pin { gfn })? {
+            Ok(_) => Ok(true),
+            Err((Errno::ENOENT | Errno::EBUSY | Errno::ENOMEM, _)) => Ok(false),
+            Err((errno, why)) => bail!("frame {gfn} cannot be mapped: {errno}, {why}"),
+        }
+    }
+
     /// Enables a ring: its page, the eventfd that the engine signals, the eventfd that the consumer signals.
     ///
     /// # Errors
