@@ -72,12 +72,14 @@ impl Listener {
             break;
         }
         let access = match then {
+            // A CPU event has no frame.
+            _ if request.reason != Reason::Violation => None,
             Then::Relax => Some(AccessType::Rwx),
             Then::Grant => self.with(request)?,
             Then::Set(access) => Some(access),
             Then::Answer | Then::Silence => None,
         };
-        if let Some(access) = access.filter(|_| request.reason == Reason::Violation) {
+        if let Some(access) = access {
             let set = Control::SetAccess { first: request.gfn, count: 1, access };
             self.channel.client.values(&Call::Control(set))?;
             handled.done.push(format!("set {access}"));

@@ -59,10 +59,17 @@ impl Client {
 
     /// Serves the event channels that were signalled.
     pub fn serve_signals(&mut self, hypervisor: &Hypervisor) {
-        for (ring, channel) in &self.rings {
-            if rustix::io::read(channel, &mut [0; 8]).is_ok() {
-                hypervisor.kick(*ring);
+        for number in 0..self.rings.len() {
+            let Some((ring, channel)) = self.rings.get(number) else { return };
+            let ring = *ring;
+            if rustix::io::read(channel, &mut [0; 8]).is_err() {
+                continue;
             }
+            if ring == Ring::Paging {
+                // A page-in's content was sent before its answer, and may have come after the socket was looked at.
+                self.serve_calls(hypervisor);
+            }
+            hypervisor.kick(ring);
         }
     }
 

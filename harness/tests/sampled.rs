@@ -1,0 +1,90 @@
+//! Whatever page is watched, both gates see the same: a random sample of pages, with random rights, in every built-in scenario.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::corpus;
+use harness::qemu::Gate;
+use harness::scenario::{Act, Rule, Scenario, Then};
+use harness::transcript::Record;
+use mem_event::AccessType;
+use mem_event_client::RingSettings;
+use std::collections::BTreeSet;
+use support::{kernel_maps_write_protected, run_under};
+
+/// Frames in which guests have their code, data, stacks, page tables and descriptors.
+const IMAGE: std::ops::Range<u64> = 0x100..0x600;
+/// One in so many is watched.
+const ONE_IN: u64 = 3;
+/// Samples a scenario.
+const SAMPLES: usize = 2;
+const RIGHTS: [AccessType; 5] = [AccessType::N, AccessType::R, AccessType::Rw, AccessType::Rx, AccessType::X];
+
+/// Splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % limit
+    }
+}
+
+/// The scenario, and before the guest's first instruction a sample of its frames loses rights.
+fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
+    let mut random = Random(seed);
+    for gfn in IMAGE {
+        if random.below(ONE_IN) == 0 {
+            let access = RIGHTS[usize::try_from(random.below(5)).unwrap()];
+            scenario.start.push(Act::SetAccess { range: format!("{gfn:#x}..{:#x}", gfn + 1), access });
+        }
+    }
+    scenario.access = scenario.access.or(Some(RingSettings::default()));
+    // What rules expect to see holds only if nobody else watches the page.
+    if scenario.rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, Act::Expect { .. })) {
+        scenario.rules.clear();
+    }
+    // Each further right is asked for by an event of its own, but where the scenario has its own rules.
+    scenario.rules.push(Rule { then: Then::Grant, ..Rule::default() });
+    scenario
+}
+
+/// Which vCPU comes first to a page that several use is chance.
+fn frames(records: &[Record]) -> BTreeSet<(u64, u8)> {
+    let touched = records.iter().filter_map(|record| match record {
+        Record::Event { request, .. } => Some((request.gfn.0, request.rights.bits())),
+        Record::Checkpoint { .. } => None,
+    });
+    touched.collect()
+}
+
+#[test]
+fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let (mut events, mut without_address) = (0, 0);
+    // `page_touch` sorts the times that it measured: what its stack sees is chance.
+    let all: Vec<Scenario> = corpus::all().into_iter().filter(|scenario| scenario.name != "page_touch").collect();
+    for (seed, scenario) in (1..).zip(all.iter().cycle().take(SAMPLES * all.len())) {
+        let (name, vcpus) = (scenario.name.clone(), scenario.vcpus);
+        let (seen, by_callback) = run_under(Gate::Callback, sampled(scenario.clone(), seed));
+        let (also_seen, by_mmu) = run_under(Gate::Mmu, sampled(scenario.clone(), seed));
+        if vcpus == 1 {
+            assert_eq!(by_callback, by_mmu, "{name}: left by callback, right by the host's MMU");
+        } else {
+            assert_eq!(frames(&seen.records), frames(&also_seen.records), "{name}");
+        }
+        for record in &seen.records {
+            if let Record::Event { request, .. } = record {
+                events += 1;
+                without_address += u64::from(request.gla.is_none());
+            }
+        }
+    }
+    println!("{events} events, {without_address} of them without a linear address");
+    assert!(without_address > 50 && events > 500, "{events} events, {without_address} without a linear address");
+}
