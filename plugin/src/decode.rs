@@ -244,6 +244,8 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Lmsw | Mnemonic::Clts => Special::WriteControl(0),
         Mnemonic::Wrmsr => Special::WriteMsr,
         Mnemonic::Int3 => Special::Breakpoint,
+        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::PortIo,
+        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::PortIo,
         Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
             Special::WriteControl(u8::try_from(instruction.op0_register().number()).unwrap_or(0))
         }

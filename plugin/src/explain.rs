@@ -5,17 +5,21 @@
 //! the touched address. Else the page may be the one that the vCPU fetches code from, which QEMU reads when it translates.
 //! What neither explains is the processor's own doing: the walk of page tables, accessed and dirty bits, an interrupt's frame,
 //! a descriptor. It is reported without a linear address.
+//!
+//! Or it is a device's: some do their DMA in the thread of the vCPU that wrote to their register. While the instruction does
+//! I/O, what is at none of the places that the processor uses by itself ([`crate::own`]) is foreign.
 
 use crate::hypervisor::Hypervisor;
+use crate::own;
 use crate::park::Vcpu;
 use crate::qemu::{self, View};
-use crate::recipe::{Recipe, Touch};
-use crate::stopped::{Fault, Toucher};
+use crate::recipe::{Recipe, Special, Touch};
+use crate::stopped::{Fault, Look, Toucher};
 use crate::walk::{Judged, PagingMode, Tables};
 use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
 
-/// What to ask the engine for this touch.
-pub fn access(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Access {
+/// Who touched the page, given whose thread it was, and what to ask the engine.
+pub fn look(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Look {
     let unexplained = Access {
         gfn: fault.gfn,
         offset: fault.offset,
@@ -24,14 +28,19 @@ pub fn access(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Access
         source: AccessSource::PageWalk,
         rip: 0,
     };
-    let Toucher::Vcpu(id) = toucher else { return unexplained };
+    let plain = Look { toucher, fault, access: unexplained };
+    let Toucher::Vcpu(id) = toucher else { return plain };
     if !hypervisor.has_gate() {
-        return unexplained;
+        return plain;
     }
-    let explained = hypervisor.vcpu(id.0).zip(qemu::view_of(id.0)).and_then(|(vcpu, view)| {
-        Explainer { hypervisor, mode: paging_mode(hypervisor, vcpu, &view), view, fault }.explain(vcpu)
-    });
-    explained.unwrap_or(unexplained)
+    let Some((vcpu, view)) = hypervisor.vcpu(id.0).zip(qemu::view_of(id.0)) else { return plain };
+    let explainer = Explainer { hypervisor, mode: paging_mode(hypervisor, vcpu, &view), view, fault };
+    let recipe = explainer.current(vcpu);
+    if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
+        return Look { access, ..plain };
+    }
+    let by_device = recipe.is_some_and(|recipe| explainer.is_foreign(recipe));
+    if by_device { Look { toucher: Toucher::Foreign, ..plain } } else { plain }
 }
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
@@ -47,19 +56,42 @@ struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    fn explain(&self, vcpu: &Vcpu) -> Option<Access> {
-        let recipe = match self.hypervisor.has_callback_gate() {
+    /// The instruction whose check or note came last.
+    fn current(&self, vcpu: &Vcpu) -> Option<&Recipe> {
+        match self.hypervisor.has_callback_gate() {
             true => qemu::current_recipe(vcpu.cache),
             false => qemu::noted_recipe(vcpu.id.0),
-        };
-        recipe.and_then(|recipe| self.by_operand(recipe)).or_else(|| self.by_fetch())
+        }
+    }
+
+    /// The instruction does I/O, and the processor itself has no business with the touched byte.
+    fn is_foreign(&self, recipe: &Recipe) -> bool {
+        self.does_io(recipe) && !self.is_own(recipe)
+    }
+
+    /// It uses a port, or what it touches is no memory.
+    fn does_io(&self, recipe: &Recipe) -> bool {
+        let is_memory =
+            |gla| self.translate(gla).is_none_or(|gpa| self.hypervisor.memory().offset(gpa.gfn()).is_some());
+        recipe.special == Special::PortIo || self.operands(recipe).any(|touch| touch.size > 0 && !is_memory(touch.gla))
+    }
+
+    fn is_own(&self, recipe: &Recipe) -> bool {
+        let rip = self.view.linear_instruction_pointer();
+        let used = self.operands(recipe).map(|touch| touch.gla).chain([rip, (rip | 0xfff).wrapping_add(1)]);
+        let own = own::Own { hypervisor: self.hypervisor, mode: self.mode, view: self.view, fault: self.fault };
+        own.is_stack() || own.is_in_a_table() || own.is_walked(used)
+    }
+
+    /// Of a repetition QEMU has written back the registers of the step that it is at.
+    fn operands<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = Touch> + 'r {
+        (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0))
     }
 
     /// An operand of the instruction that is about to run covers the touched byte.
     fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
         let fault = self.fault;
-        // Of a repetition QEMU has written back the registers of the step that it is at.
-        (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0)).find_map(|touch| {
+        self.operands(recipe).find_map(|touch| {
             let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
             let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());
             let gla = touch.gla.wrapping_add(into(touch.gla));
@@ -105,8 +137,11 @@ impl Explainer<'_> {
 
     /// Whether the guest's tables lead this address to the touched frame. What the tables allow was judged before, or will be.
     fn reaches(&self, gla: u64) -> bool {
-        let anything = Judged { rights: Rights::NONE, user: false, alignment_check: true };
-        self.mode.translate(&FileTables(self.hypervisor), gla, anything).is_ok_and(|gpa| gpa.gfn() == self.fault.gfn)
+        self.translate(gla).is_some_and(|gpa| gpa.gfn() == self.fault.gfn)
+    }
+
+    fn translate(&self, gla: u64) -> Option<Gpa> {
+        self.mode.translate(&FileTables(self.hypervisor), gla, Judged::NOT).ok()
     }
 }
 

@@ -28,7 +28,7 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     if recipe.needs_vectors() {
         view.prove_vectors();
     }
-    if recipe.repeat.is_none() && recipe.special == Special::Nothing {
+    if recipe.repeat.is_none() && matches!(recipe.special, Special::Nothing | Special::PortIo) {
         let all_allowed = recipe.operands.iter().all(|operand| {
             let Touch { gla: first, size, rights } = operand.touch(view);
             let last = first.wrapping_add(u64::from(size).saturating_sub(1));

@@ -175,9 +175,9 @@ impl Hypervisor {
         let Some(gfn) = self.memory.frame_at(address) else { return };
         let toucher = self.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
         let fault = Fault { gfn, offset: (address & 0xfff) as u16, write };
-        let access = explain::access(self, toucher, fault);
+        let look = explain::look(self, toucher, fault);
         let mut engine = self.engine();
-        engine.stopped.add(toucher, fault, access);
+        engine.stopped.add(look);
         engine.settle(self);
     }
 

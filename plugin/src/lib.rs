@@ -14,7 +14,7 @@
 //! | `arming` | what new blocks are instrumented with |
 //! | `events` | control and model-specific registers, breakpoints, steps |
 //! | `verify` | predictions compared with QEMU's own reports |
-//! | `explain` | what a vCPU was doing that the host's MMU stopped |
+//! | `explain`, `own` | what a vCPU was doing that the host's MMU stopped, what a processor touches by itself, what is a device's |
 //! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
 //! | `spool` | the trace's bytes to their file |
 //! | `stopped`, `park` | who is stopped and how they wait |
@@ -36,6 +36,7 @@ mod gate;
 mod hypervisor;
 pub mod machine;
 pub mod memory;
+mod own;
 mod park;
 mod qemu;
 pub mod quick;

@@ -95,12 +95,14 @@ pub enum Special {
     WriteMsr,
     /// It is a breakpoint.
     Breakpoint,
+    /// It reads or writes a port: a device may use guest memory meanwhile.
+    PortIo,
 }
 
 impl Special {
     /// Whether linear addresses may mean other frames after it.
     pub fn changes_translation(self) -> bool {
-        !matches!(self, Special::Nothing | Special::Breakpoint)
+        !matches!(self, Special::Nothing | Special::Breakpoint | Special::PortIo)
     }
 }
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub enum Toucher {
     /// A vCPU's thread.
     Vcpu(VcpuId),
-    /// QEMU's main loop or an I/O thread: a device.
+    /// A device: in QEMU's main loop, in an I/O thread, or in the thread of the vCPU that wrote to its register.
     Foreign,
 }
 
@@ -60,9 +60,8 @@ impl Stopped {
     }
 
     /// Somebody stopped, and is to look for the first time.
-    pub fn add(&mut self, toucher: Toucher, fault: Fault, access: Access) {
-        let look = Look { toucher, fault, access };
-        match toucher {
+    pub fn add(&mut self, look: Look) {
+        match look.toucher {
             Toucher::Vcpu(vcpu) => {
                 self.vcpus.insert(vcpu, look);
             }

@@ -13,7 +13,6 @@ use crate::recipes;
 use crate::registers::CodeSize;
 use crate::verify::{self, Subject};
 use crate::walk::Judged;
-use mem_event::Rights;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -73,9 +72,8 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
     let (Some(first), Some(view)) = (block.instructions().next(), qemu::view_of(VCPU.get())) else { return };
     let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
-    let anything = Judged { rights: Rights::NONE, user: false, alignment_check: true };
     let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
-    if let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, anything)
+    if let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT)
         && gpa.gfn() != by_qemu
     {
         let sentence =
@@ -118,7 +116,7 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         // The `mmu` gate has no other moment for it.
         view.prove_vectors();
     }
-    if wanted & arming::NOTE != 0 && !recipe.operands.is_empty() {
+    if wanted & arming::NOTE != 0 && (!recipe.operands.is_empty() || recipe.special == Special::PortIo) {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
     if wanted & arming::ACCESS != 0 {

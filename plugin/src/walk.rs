@@ -54,6 +54,11 @@ pub struct Judged {
     pub alignment_check: bool,
 }
 
+impl Judged {
+    /// No judgement: an access that every entry which leads on lets pass.
+    pub const NOT: Judged = Judged { rights: Rights::NONE, user: false, alignment_check: true };
+}
+
 /// The guest's own tables stop the access: a page fault (or a walk into what is no RAM), not an EPT violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestFault;
@@ -71,11 +76,16 @@ struct Shape {
 }
 
 impl PagingMode {
+    /// Whether the processor is in long mode.
+    pub fn is_long(&self) -> bool {
+        self.efer & EFER_LMA != 0
+    }
+
     fn shape(&self) -> Option<Shape> {
         if self.cr0 & CR0_PE == 0 || self.cr0 & CR0_PG == 0 {
             return None;
         }
-        Some(if self.efer & EFER_LMA != 0 {
+        Some(if self.is_long() {
             let levels = if self.cr4 & CR4_LA57 != 0 { 5 } else { 4 };
             Shape { levels, bits: 9, entry: 8, large_up_to: 3, top_has_rights: true }
         } else if self.cr4 & CR4_PAE != 0 {

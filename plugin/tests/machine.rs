@@ -7,7 +7,7 @@ use mem_event_plugin::cache::{
     Part::{Read, Write},
 };
 use mem_event_plugin::machine::MemoryMap;
-use mem_event_plugin::stopped::{Fault, Stopped, Toucher};
+use mem_event_plugin::stopped::{Fault, Look, Stopped, Toucher};
 
 const GIB: u64 = 1 << 30;
 
@@ -82,8 +82,8 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
     let access =
         Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
     let (first, second) = (Toucher::Vcpu(VcpuId(0)), Toucher::Vcpu(VcpuId(1)));
-    stopped.add(first, fault, access);
-    stopped.add(second, Fault { write: true, ..fault }, access);
+    stopped.add(Look { toucher: first, fault, access });
+    stopped.add(Look { toucher: second, fault: Fault { write: true, ..fault }, access });
     assert!(!stopped.remove(first, fault));
     assert!(stopped.is_touched(Gfn(7)));
     assert!(stopped.remove(second, Fault { write: true, ..fault }));

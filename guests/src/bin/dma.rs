@@ -7,7 +7,7 @@
 //! try again), a frame that is watched is written without an event.
 //!
 //! What this proves: here devices are stopped on both. A paged-out page is populated, and then holds what the device wrote and,
-//! beside it, what it held before; a watched one is reported, without a linear address. And nothing
+//! beside it, what it held before; a watched one is reported, as foreign and without a linear address. And nothing
 //! hangs: the device writes inside the vCPU's own port write, with QEMU's lock held.
 //!
 //! The device is QEMU's configuration interface (`fw_cfg`), which copies an item to the address in a descriptor in memory.

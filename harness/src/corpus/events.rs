@@ -98,7 +98,8 @@ pub(super) fn dma() -> Scenario {
         access: with_slots(0),
         paging: with_slots(0),
         steps: vec![
-            step(1, vec![set("WATCHED", AccessType::N)]),
+            // The descriptor's page makes no event; it is watched all the time so that instructions are.
+            step(1, vec![set("WATCHED", AccessType::N), set("DESCRIPTOR", AccessType::Rw)]),
             step(2, vec![Act::PageOut { range: "PAGED".into() }]),
             step(3, Vec::new()),
         ],

@@ -104,6 +104,12 @@ impl View {
         [table(0), table(1), table(2), table(3)]
     }
 
+    /// The linear address of the stack's top.
+    pub fn stack(&self) -> u64 {
+        let pointer = self.general(4);
+        if self.code_size() == CodeSize::Bits64 { pointer } else { (self.segment_base(2) + pointer) & 0xffff_ffff }
+    }
+
     /// How page tables are walked. EFER.NXE is taken for set: it matters to whom the tables forbid something, not to where they
     /// lead.
     pub fn paging_mode(&self) -> PagingMode {
