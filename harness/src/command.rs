@@ -59,6 +59,10 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
     let outcome = job.run(&mut Live::new(style), Some(&signals))?;
+    // A recording that ended early fails no run, and is said.
+    for line in outcome.said.lines().filter(|line| line.starts_with("mem-event: the trace ")) {
+        eprintln!("{line}");
+    }
     if arguments.console {
         print(&outcome.console)?;
     }

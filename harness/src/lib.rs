@@ -28,6 +28,7 @@ pub mod corpus;
 pub mod cpio;
 pub mod doctor;
 pub mod external;
+pub mod facts;
 pub mod folder;
 pub mod guest;
 pub mod linux;

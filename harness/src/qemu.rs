@@ -71,6 +71,10 @@ pub struct PluginArguments {
     pub checksum: String,
     /// The scenario's name, for the trace's header.
     pub scenario: String,
+    /// QEMU's version, for the trace's header.
+    pub qemu: String,
+    /// Where more for the trace's header stands.
+    pub facts: Option<PathBuf>,
 }
 
 /// A machine to start.
@@ -263,17 +267,26 @@ impl PluginArguments {
         ];
         if let Some(trace) = &self.trace {
             parts.push(("trace=", value(trace)));
+            parts.push(("qemu=", value(&self.qemu)));
+            parts.extend(self.facts.as_ref().map(|facts| ("facts=", value(facts))));
         }
         joined(&parts)
     }
 }
 
-/// The version that a program states with `--version`, if it is a QEMU.
+/// The version that a program states with `--version`, if it is a QEMU: the first two numbers.
 #[must_use]
 pub fn version(qemu: &Path) -> Option<(u32, u32)> {
-    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number = text.strip_prefix("QEMU emulator version ")?;
+    let number = version_text(qemu)?;
     let mut parts = number.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
+}
+
+/// The same as it states it.
+#[must_use]
+pub fn version_text(qemu: &Path) -> Option<String> {
+    let output = Command::new(qemu).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().next()?;
+    Some(line.strip_prefix("QEMU emulator version ")?.to_owned())
 }

@@ -6,7 +6,7 @@ use crate::guest::Guest;
 use crate::log::{Counts, Log, Observer};
 use crate::pager::Figures;
 use crate::process::{Qemu, ended_by_signal};
-use crate::qemu::{Boot, Gate, Machine, PluginArguments, plugin_library};
+use crate::qemu::{Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
 use crate::refusal::Refusal;
 use crate::resident::Sampler;
 use crate::scenario::Scenario;
@@ -125,6 +125,8 @@ impl Job {
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
             checksum: self.guest.as_ref().map(|guest| format!("{:08x}", guest.checksum)).unwrap_or_default(),
             scenario: self.scenario.name.clone(),
+            qemu: self.trace.as_ref().and_then(|_| version_text(&self.qemu)).unwrap_or_default(),
+            facts: None,
         };
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
     }
@@ -137,7 +139,11 @@ impl Job {
         let trace = TraceFile::open(self.trace.as_deref())?;
         let begun = Instant::now();
         let folder = RunFolder::create()?;
-        let mut qemu = self.machine()?.start(&folder)?;
+        let mut machine = self.machine()?;
+        if let (Some(plugin), Some(_)) = (&mut machine.plugin, &self.trace) {
+            plugin.facts = Some(crate::facts::write(self, &folder)?);
+        }
+        let mut qemu = machine.start(&folder)?;
         let symbols = self.symbols();
         let mut log = Log::new(&symbols, observer);
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };

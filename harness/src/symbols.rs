@@ -5,6 +5,7 @@ use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
 use goblin::elf::sym::{STT_FILE, STT_SECTION};
 use mem_event::Gpa;
+use mem_event::trace::{self, Header};
 
 /// The symbols of a guest, by guest-physical address.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +35,7 @@ impl Symbols {
                 (inside < segment.p_memsz).then(|| segment.p_paddr.wrapping_add(inside))
             })
         };
-        let mut list: Vec<Symbol> = elf
+        let list: Vec<Symbol> = elf
             .syms
             .iter()
             .filter(|symbol| symbol.st_shndx != 0 && ![STT_FILE, STT_SECTION].contains(&symbol.st_type()))
@@ -44,9 +45,25 @@ impl Symbols {
                 Some(Symbol { gpa: Gpa(physical(symbol.st_value)?), size: symbol.st_size, name })
             })
             .collect();
+        Symbols::sorted(list)
+    }
+
+    /// The symbols that a trace's header lists.
+    #[must_use]
+    pub fn of_trace(header: &Header) -> Symbols {
+        let symbol = |it: &trace::Symbol| Symbol { gpa: Gpa(it.gpa), size: it.size, name: it.name.clone() };
+        Symbols::sorted(header.symbols.iter().map(symbol).collect())
+    }
+
+    fn sorted(mut list: Vec<Symbol>) -> Symbols {
         // The larger one first where two begin together; a search from behind then finds the innermost.
         list.sort_by(|a, b| (a.gpa, b.size, &a.name).cmp(&(b.gpa, a.size, &b.name)));
         Symbols { list }
+    }
+
+    /// All of them, in order of their addresses.
+    pub fn iter(&self) -> impl Iterator<Item = &Symbol> {
+        self.list.iter()
     }
 
     /// `NAME` or `NAME+0x10` for an address inside a symbol.

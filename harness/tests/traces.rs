@@ -8,7 +8,7 @@ use harness::folder::RunFolder;
 use harness::log::Silent;
 use harness::replay::replay_file;
 use harness::run::Job;
-use support::scenario;
+use support::{command, scenario};
 
 fn recorded(name: &str) -> (RunFolder, Vec<u8>) {
     let folder = RunFolder::create().expect("a folder");
@@ -52,5 +52,30 @@ fn a_trace_with_a_damaged_byte_is_never_shown_as_right() {
         let Ok(replayed) = replay_file(&damaged, true) else { continue };
         assert_ne!(replayed.report(), all.report(), "byte {at} is damaged, and the trace looks whole");
         assert!(all.sequence.starts_with(&replayed.sequence), "byte {at} changes a step that is shown");
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_ends_with_a_line_and_the_run_goes_on() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["run", "read_write", "--trace", "/dev/full"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].starts_with("mem-event: the trace /dev/full ends here, and the run goes on: No space"), "{said}");
+}
+
+#[test]
+fn the_header_says_what_ran_where() {
+    let (folder, _) = recorded("read_write");
+    let trace = replay_file(&folder.file("trace"), false).unwrap();
+    let header = &trace.header;
+    assert_eq!((header.guest.as_str(), header.guest_hash.len()), ("read_write", 8));
+    assert!(header.qemu.starts_with(|digit: char| digit.is_ascii_digit()), "{}", header.qemu);
+    assert!(header.scenario.contains("SetAccess"), "{}", header.scenario);
+    assert!(header.symbols.iter().any(|symbol| symbol.name.ends_with("WATCHED")));
+    for name in ["gate", "host kernel", "command", "image"] {
+        assert!(header.facts.iter().any(|(it, value)| it == name && !value.is_empty()), "{:?}", header.facts);
     }
 }

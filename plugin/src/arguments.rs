@@ -35,10 +35,12 @@ pub struct Arguments {
     pub qemu: String,
     /// The scenario's text, for the trace.
     pub scenario: String,
+    /// A file with more for the trace's header; see [`crate::facts`].
+    pub facts: Option<PathBuf>,
 }
 
 const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, checkpoints=on|off, verify=on|off, trace=PATH; and for the trace's \
-                     header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT";
+                     header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
     /// From `name=value` words.
@@ -59,6 +61,7 @@ impl Arguments {
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),
                 "qemu" => value.clone_into(&mut arguments.qemu),
+                "facts" => arguments.facts = Some(value.into()),
                 "scenario" => value.clone_into(&mut arguments.scenario),
                 _ => return Err(format!("unknown argument {name:?}; known are {KNOWN}")),
             }

@@ -37,9 +37,14 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// One step of the engine, recorded, with its effects carried out.
     pub fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
+        self.step_at(host, input, &[])
+    }
+
+    /// The same for a vCPU at an instruction with these bytes.
+    pub fn step_at(&mut self, host: &Hypervisor, input: Input, code: &[u8]) -> Outcome {
         self.effects.clear();
         let outcome = self.domain.apply(&input, &mut self.effects);
-        self.record(&input, &outcome);
+        self.record(code, &input, &outcome);
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
             if let Err(undone) = self.carry_out(host, effect) {
@@ -52,10 +57,10 @@ impl Engine {
     }
 
     #[inline]
-    fn record(&mut self, input: &Input, outcome: &Outcome) {
+    fn record(&mut self, code: &[u8], input: &Input, outcome: &Outcome) {
         let Some(trace) = &mut self.trace else { return };
         let time = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        trace.record(Context { time, code: &[] }, input, outcome, &self.effects);
+        trace.record(Context { time, code }, input, outcome, &self.effects);
         if trace.wants_state() {
             trace.keep(&self.domain);
         }

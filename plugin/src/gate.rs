@@ -15,6 +15,8 @@ use crate::walk::{GuestFault, Judged, PagingMode};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// No instruction is longer.
+const CODE: usize = 15;
 /// One in this many misses of the page cache is a sample that compares the direct view with the API.
 const SAMPLE: u32 = 4096;
 
@@ -189,6 +191,19 @@ impl Miss<'_> {
         self.translate(self.recipe.rip(self.view), Rights::X).map_or(Gfn(0), Gpa::gfn)
     }
 
+    /// The bytes at the instruction pointer as far as they lie in one frame, for the trace; none where nobody wants them.
+    fn code<'b>(&mut self, bytes: &'b mut [u8; CODE]) -> &'b [u8] {
+        if !self.hypervisor.is_recorded() {
+            return &[];
+        }
+        let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
+        let code = &mut bytes[..CODE.min(0x1000 - usize::from(gpa.offset()))];
+        match self.hypervisor.memory().read(gpa.gfn(), gpa.offset(), code) {
+            Ok(()) => code,
+            Err(_) => &[],
+        }
+    }
+
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
         let access = Judged { rights, user: self.view.privilege() == 3, alignment_check: self.view.alignment_check() };
         let mode = *self.mode.get_or_insert_with(|| {
@@ -199,7 +214,7 @@ impl Miss<'_> {
         mode.translate(self.hypervisor.memory(), gla, access)
     }
 
-    fn ask(&self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
+    fn ask(&mut self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
         let access = Access {
             gfn: gpa.gfn(),
             offset: gpa.offset(),
@@ -208,7 +223,7 @@ impl Miss<'_> {
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),
         };
-        match self.hypervisor.access(self.vcpu, access) {
+        match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE])) {
             Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park() {
                 Go::Run => Check::Again,
                 Go::Leave => Check::Leave,

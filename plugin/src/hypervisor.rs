@@ -4,13 +4,13 @@
 use crate::arguments::{Arguments, Gate};
 use crate::arming;
 use crate::effects::{Engine, report};
-use crate::explain;
 use crate::memory::Memory;
 use crate::park::Vcpu;
 use crate::spool::Spool;
 use crate::stopped::{Fault, Stopped, Toucher};
+use crate::{explain, facts};
 use mem_event::message::{Info, Notice, Standing};
-use mem_event::trace::{Header, Writer};
+use mem_event::trace::Writer;
 use mem_event::{
     Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno, Gfn, Gpa, Input, MonitorMode, Outcome,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
@@ -26,6 +26,8 @@ pub struct Hypervisor {
     pub(crate) rights: Arc<PublishedRights>,
     pub(crate) gate: Gate,
     checkpoints: bool,
+    /// There is a trace, or was one.
+    recorded: bool,
     engine: Mutex<Engine>,
     subscribers: Mutex<Vec<Arc<OwnedFd>>>,
 }
@@ -49,8 +51,9 @@ impl Hypervisor {
         let trace = match &arguments.trace {
             None => None,
             Some(path) => {
+                let header = facts::header(arguments, &config)?;
                 let writer = Spool::create(path)
-                    .and_then(|spool| Writer::new(spool, &header(arguments, &config)))
+                    .and_then(|spool| Writer::new(spool, &header))
                     .map_err(|error| format!("trace {}: {error}", path.display()))?;
                 Some(writer)
             }
@@ -67,6 +70,7 @@ impl Hypervisor {
             rights: domain.rights(),
             gate: arguments.gate,
             checkpoints: arguments.checkpoints,
+            recorded: trace.is_some(),
             engine: Mutex::new(Engine {
                 domain,
                 effects: Effects::default(),
@@ -143,21 +147,21 @@ impl Hypervisor {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A vCPU asks, in its callback, whether it may.
-    pub fn access(&self, vcpu: &Vcpu, access: Access) -> Outcome {
-        self.ask(vcpu, Input::Access { vcpu: vcpu.id, access })
+    /// A vCPU asks, in its callback, whether it may; the code at its instruction pointer is for the trace.
+    pub fn access(&self, vcpu: &Vcpu, access: Access, code: &[u8]) -> Outcome {
+        self.ask(vcpu, Input::Access { vcpu: vcpu.id, access }, code)
     }
 
     /// A vCPU reports a CPU event, or looks again.
     pub fn cpu_event(&self, vcpu: &Vcpu, event: CpuEvent) -> Outcome {
-        self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event })
+        self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event }, &[])
     }
 
-    fn ask(&self, vcpu: &Vcpu, input: Input) -> Outcome {
+    fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8]) -> Outcome {
         let mut engine = self.engine();
         // Before the step: a wake that the step itself brings about must not be overwritten.
         vcpu.stop();
-        let outcome = engine.step(self, input);
+        let outcome = engine.step_at(self, input, code);
         if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
             vcpu.go_on();
         }
@@ -195,6 +199,11 @@ impl Hypervisor {
     /// The domain's figures.
     pub fn info(&self) -> Info {
         self.engine().domain.info()
+    }
+
+    /// Whether the run is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.recorded
     }
 
     /// Where each vCPU stands.
@@ -282,18 +291,5 @@ impl Hypervisor {
     pub fn end(&self) {
         // What went wrong with it has been said where it did.
         let _ = self.engine().trace.take().map(Writer::finish);
-    }
-}
-
-fn header(arguments: &Arguments, config: &DomainConfig) -> Header {
-    Header {
-        guest: arguments.guest.clone(),
-        guest_hash: arguments.guest_hash.clone(),
-        qemu: arguments.qemu.clone(),
-        plugin: env!("CARGO_PKG_VERSION").to_owned(),
-        scenario: arguments.scenario.clone(),
-        config: config.clone(),
-        facts: vec![("plugin API".to_owned(), crate::qemu::API_VERSION.to_string())],
-        symbols: Vec::new(),
     }
 }

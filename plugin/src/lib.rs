@@ -16,7 +16,7 @@
 //! | `verify` | predictions compared with QEMU's own reports |
 //! | `explain`, `own` | what a vCPU was doing that the host's MMU stopped, what a processor touches by itself, what is a device's |
 //! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
-//! | `spool` | the trace's bytes to their file |
+//! | [`facts`], [`spool`] | the trace's header; the trace's bytes to their file |
 //! | `stopped`, `park` | who is stopped and how they wait |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
@@ -32,6 +32,7 @@ mod effects;
 pub mod elements;
 mod events;
 mod explain;
+pub mod facts;
 mod gate;
 mod hypervisor;
 pub mod machine;
@@ -44,7 +45,7 @@ pub mod recipe;
 mod recipes;
 pub mod registers;
 mod service;
-mod spool;
+pub mod spool;
 mod start;
 pub mod stopped;
 mod toolstack;

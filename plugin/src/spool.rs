@@ -18,10 +18,10 @@ const QUEUE: usize = 2048;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a writer hears once the recording has ended; why has been said.
-pub(crate) const ENDED: &str = "the recording has ended";
+pub const ENDED: &str = "the recording has ended";
 
 /// A file that is written by a thread of its own.
-pub(crate) struct Spool {
+pub struct Spool {
     path: PathBuf,
     blocks: Option<SyncSender<Vec<u8>>>,
     ended: Receiver<()>,
