@@ -1,0 +1,207 @@
+//! No access passes against the rights in force: one vCPU has the consumer change a page's rights in a loop, another uses the page.
+//!
+//! `MEM_EVENT_CHANGES` says how many changes; `ci/soak` makes a million.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::folder::RunFolder;
+use harness::qemu::Gate;
+use harness::run::Job;
+use harness::scenario::Scenario;
+use harness::verdict::{Kind, Verdict};
+use mem_event::message::{Call, Notice};
+use mem_event::{AccessType, Control, Gfn, Request, Ring, VcpuId};
+use mem_event_client::{Channel, Client, RingSettings};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+use support::{kernel_maps_write_protected, wait_for};
+
+const CHANGES: u64 = 4_000;
+/// The word that is counted in, and the one that hides something.
+const COUNTED: u64 = 8;
+const POISON: u64 = 0x7e57_0000_dead_beef;
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The guest's memory, as one sees it who holds its file.
+struct Memory(File);
+
+impl Memory {
+    fn of(pid: u32) -> Memory {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+        let is_memory = |path: &std::path::PathBuf| {
+            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:memory-backend-memfd"))
+        };
+        let path = descriptors.map(|entry| entry.path()).find(is_memory).expect("the memory's file");
+        Memory(File::options().read(true).write(true).open(path).unwrap())
+    }
+
+    fn word(&self, gfn: Gfn, offset: u64) -> u64 {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, gfn.0 * 4096 + offset).unwrap();
+        u64::from_le_bytes(bytes)
+    }
+
+    fn set(&self, gfn: Gfn, offset: u64, value: u64) {
+        self.0.write_all_at(&value.to_le_bytes(), gfn.0 * 4096 + offset).unwrap();
+    }
+}
+
+/// The consumer, with its log.
+struct Consumer {
+    channel: Channel,
+    memory: Memory,
+    raced: Gfn,
+    /// The count when the right to write ended.
+    at_reduction: u64,
+    /// An event of the other vCPU, which waits until it has the right.
+    held: Option<Request>,
+    changes: u64,
+    /// Reductions during which the other vCPU was stopped.
+    stopped: u64,
+    /// Grants after which it went on.
+    moved: u64,
+    last_count: u64,
+}
+
+impl Consumer {
+    fn set(&mut self, gfn: Gfn, access: AccessType) {
+        self.channel.client.values(&Call::Control(Control::SetAccess { first: gfn, count: 1, access })).unwrap();
+    }
+
+    fn count(&self) -> u64 {
+        self.memory.word(self.raced, COUNTED)
+    }
+
+    /// The next request; a hang is the only failure.
+    fn take(&mut self) -> Request {
+        loop {
+            let until = Instant::now() + SPIN;
+            while !self.channel.is_pending() && Instant::now() < until {
+                std::thread::yield_now();
+            }
+            if let Some(request) = self.channel.take() {
+                return request;
+            }
+            wait_for("an event", &self.channel);
+            self.channel.clear_signal();
+        }
+    }
+
+    /// Whether the other vCPU has used the page since it may; gives it a moment, so that rights end under its feet.
+    fn goes_on(&self) -> bool {
+        let until = Instant::now() + SPIN;
+        while self.count() == self.last_count {
+            if Instant::now() > until {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+
+    /// Takes rights, or gives them back, in turn.
+    fn change(&mut self) {
+        if self.changes % 2 == 0 {
+            self.moved += u64::from(self.goes_on());
+            let hides = self.changes % 4 == 2;
+            self.set(self.raced, if hides { AccessType::N } else { AccessType::R });
+            // In force means: from the answer.
+            self.at_reduction = self.count();
+            if hides {
+                self.memory.set(self.raced, 0, POISON);
+            }
+        } else {
+            let count = self.count();
+            assert_eq!(count, self.at_reduction, "a write passed while writes were forbidden, change {}", self.changes);
+            self.memory.set(self.raced, 0, 0);
+            self.last_count = count;
+            self.set(self.raced, AccessType::Rwx);
+            if let Some(request) = self.held.take() {
+                self.channel.answer(&request.answer());
+                self.stopped += 1;
+            }
+        }
+        self.changes += 1;
+    }
+
+    /// Serves until so many changes are made, and leaves all rights.
+    fn run(&mut self, command: Gfn, changes: u64) {
+        while self.changes < changes {
+            let request = self.take();
+            if request.gfn == self.raced {
+                self.held = Some(request);
+                // The rights may be back already.
+                if self.changes % 2 == 1 {
+                    continue;
+                }
+                self.channel.answer(&self.held.take().unwrap().answer());
+            } else {
+                self.change();
+                if self.changes == changes {
+                    self.set(command, AccessType::Rwx);
+                }
+                self.channel.answer(&request.answer());
+            }
+            self.channel.kick().unwrap();
+        }
+    }
+}
+
+fn no_access_passes(gate: Gate) {
+    let changes = std::env::var("MEM_EVENT_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()) & !3;
+    let scenario = Scenario { vcpus: 2, access: Some(RingSettings::default()), ..Scenario::bare("rights_race") };
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = gate;
+    let folder = RunFolder::create().unwrap();
+    let mut qemu = job.machine().unwrap().start(&folder).unwrap();
+    let socket = folder.file("socket");
+    let mut toolstack = Client::connect(&socket).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    let frame = |name: &str| job.symbols().find(name).unwrap().gpa.gfn();
+    let (command, raced) = (frame("COMMAND"), frame("RACED"));
+    let mut consumer = Consumer {
+        channel: Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap(),
+        memory: Memory::of(qemu.pid()),
+        raced,
+        at_reduction: 0,
+        held: None,
+        changes: 0,
+        stopped: 0,
+        moved: 0,
+        last_count: 0,
+    };
+    qemu.qmp.execute("cont").unwrap();
+    loop {
+        wait_for("the checkpoint", &toolstack);
+        if let Some(Notice::Checkpoint { .. }) = toolstack.notice().unwrap() {
+            break;
+        }
+    }
+    consumer.set(command, AccessType::R);
+    toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+    let begun = Instant::now();
+    consumer.run(command, changes);
+    let took = begun.elapsed();
+    wait_for("the guest's end", &qemu);
+    qemu.wait().unwrap();
+    let verdict = Verdict::on_console(&qemu.console()).expect("a verdict");
+    assert_eq!(verdict.kind, Kind::Success, "{verdict}");
+    let Consumer { stopped, moved, .. } = consumer;
+    println!("{gate}: {changes} changes in {took:?}; stopped in {stopped}, went on after {moved}");
+    assert!(stopped > 0 && moved > 0, "no race: stopped in {stopped}, went on after {moved}");
+}
+
+#[test]
+fn no_access_passes_against_the_rights_in_force_by_the_callback() {
+    no_access_passes(Gate::Callback);
+}
+
+#[test]
+fn no_access_passes_against_the_rights_in_force_by_the_hosts_mmu() {
+    if kernel_maps_write_protected() {
+        no_access_passes(Gate::Mmu);
+    }
+}
