@@ -104,7 +104,7 @@ impl Consumer {
 
     /// Takes rights, or gives them back, in turn.
     fn change(&mut self) {
-        if self.changes % 2 == 0 {
+        if self.changes.is_multiple_of(2) {
             self.moved += u64::from(self.goes_on());
             let hides = self.changes % 4 == 2;
             self.set(self.raced, if hides { AccessType::N } else { AccessType::R });
