@@ -11,7 +11,7 @@ use harness::transcript::Record;
 use mem_event::AccessType;
 use mem_event_client::RingSettings;
 use std::collections::BTreeSet;
-use support::{kernel_maps_write_protected, run_under};
+use support::{Random, kernel_maps_write_protected, run_under};
 
 /// Frames in which guests have their code, data, stacks, page tables and descriptors.
 const IMAGE: std::ops::Range<u64> = 0x100..0x600;
@@ -20,18 +20,6 @@ const ONE_IN: u64 = 3;
 /// Samples a scenario.
 const SAMPLES: usize = 2;
 const RIGHTS: [AccessType; 5] = [AccessType::N, AccessType::R, AccessType::Rw, AccessType::Rx, AccessType::X];
-
-/// Splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31) % limit
-    }
-}
 
 /// The scenario, and before the guest's first instruction a sample of its frames loses rights.
 fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {

@@ -97,3 +97,16 @@ pub fn sequence_of(trace: &Path) -> String {
     let without_step = |line: &str| line.split_once("  ").map_or_else(String::new, |(_, rest)| format!("{rest}\n"));
     sequence.lines().map(without_step).collect()
 }
+
+/// The same numbers in every run (splitmix64); the state is the seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below the limit.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) % limit
+    }
+}
