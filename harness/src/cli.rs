@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::qemu::Gate;
+use crate::trace::show::Show;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -33,10 +34,15 @@ pub enum Command {
     Run(Run),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
     Attach(Attach),
+    /// Show the steps of a trace as a table.
+    Show(Show),
     /// Replay a trace through a fresh engine and compare every effect.
     Replay {
-        /// The trace.
+        /// The trace; `-` for the standard input.
         trace: PathBuf,
+        /// Compare every outcome, effect and state; it does so in any case.
+        #[arg(long)]
+        verify: bool,
         /// Print each request and answer with the number of its step.
         #[arg(long)]
         sequence: bool,

@@ -14,7 +14,8 @@
 //! | [`scenario`], [`corpus`], [`act`] | what is to be done when; the built-in ones; how it is done |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
-//! | [`replay`], [`doctor`] | a trace through a fresh engine; what this machine has and lacks |
+//! | [`replay`], [`trace`], [`facts`] | a trace through a fresh engine; traces read; what their header says |
+//! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`], [`command`], [`signals`] | the command line |
 //! | [`refusal`], [`amount`] | errors with a remedy, sizes and times |
 
@@ -50,6 +51,7 @@ pub mod scenario;
 pub mod signals;
 pub mod spawn;
 pub mod symbols;
+pub mod trace;
 pub mod transcript;
 pub mod verdict;
 pub mod watch;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use harness::cli::{Cli, Command};
 use harness::refusal::Refusal;
-use harness::{command, doctor, replay};
+use harness::{command, doctor, replay, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,7 +13,8 @@ fn main() -> ExitCode {
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),
-        Command::Replay { trace, sequence } => replay::replay(trace, *sequence),
+        Command::Show(arguments) => trace::show::show(arguments),
+        Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -79,3 +79,53 @@ fn the_header_says_what_ran_where() {
         assert!(header.facts.iter().any(|(it, value)| it == name && !value.is_empty()), "{:?}", header.facts);
     }
 }
+
+#[test]
+fn show_selects_steps_and_names_what_they_are_about() {
+    let (folder, _) = recorded("read_write");
+    let show = |arguments: &[&str]| {
+        let output = command(&folder).arg("show").arg(folder.file("trace")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let all = show(&["--json"]).lines().count();
+    let of_page = show(&["--gfn", "WATCHED"]);
+    assert!(of_page.contains("WATCHED+0x10") && of_page.contains("mov rax, [rdi]"), "{of_page}");
+    for (filter, part) in [
+        (vec!["--vcpu", "0"], "\"vcpu\":0"),
+        (vec!["--ring", "access"], "access"),
+        (vec!["--kind", "kick,enable"], "\"ring\":\"access\""),
+        (vec!["--between", "3..5"], "\"step\":4"),
+        (vec!["--where", "outcome ~ wait and gfn == 0x502"], "wait: answer on access"),
+        (vec!["--where", "wait > 1ns"], "wait: answer on access"),
+    ] {
+        let selected = show(&[&filter[..], &["--json"]].concat());
+        let count = selected.lines().count();
+        assert!(count > 0 && count < all && selected.contains(part), "{filter:?} selects {count}: {selected}");
+    }
+    let stats = show(&["--stats"]);
+    assert!(stats.contains("the listener's answer") && stats.contains("slots used"), "{stats}");
+    let stats: serde_json::Value = serde_json::from_str(&show(&["--stats", "--json"])).unwrap();
+    assert_eq!(stats["rings"][0]["requests"], 6);
+    assert!(show(&["--header"]).contains("guest     read_write"));
+}
+
+#[test]
+fn filters_that_cannot_be_understood_are_refused_with_a_remedy() {
+    let (folder, _) = recorded("example");
+    for wrong in [["--gfn", "0x5.."], ["--ring", "rung"], ["--between", "5"], ["--where", "vcpu is 1"]] {
+        let output = command(&folder).arg("show").arg(folder.file("trace")).args(wrong).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {said}");
+        assert!(said.contains("remedy: "), "{said}");
+    }
+}
+
+#[test]
+fn a_trace_replays_from_a_pipe() {
+    let (folder, _) = recorded("read_write");
+    let file = std::fs::File::open(folder.file("trace")).unwrap();
+    let output = command(&folder).args(["replay", "-"]).stdin(file).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("no difference"));
+}

@@ -10,13 +10,13 @@ use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
 use crate::quick::Quick;
 use crate::recipe::{Recipe, Special, Touch};
-use crate::registers::Registers;
+use crate::registers::{CodeSize, Registers};
 use crate::walk::{GuestFault, Judged, PagingMode};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// No instruction is longer.
-const CODE: usize = 15;
+/// The code's size in bits, and as many bytes as the longest instruction has.
+const CODE: usize = 16;
 /// One in this many misses of the page cache is a sample that compares the direct view with the API.
 const SAMPLE: u32 = 4096;
 
@@ -191,14 +191,20 @@ impl Miss<'_> {
         self.translate(self.recipe.rip(self.view), Rights::X).map_or(Gfn(0), Gpa::gfn)
     }
 
-    /// The bytes at the instruction pointer as far as they lie in one frame, for the trace; none where nobody wants them.
+    /// The bytes at the instruction pointer as far as they lie in one frame, for the trace, after the size of the code; none where
+    /// nobody wants them.
     fn code<'b>(&mut self, bytes: &'b mut [u8; CODE]) -> &'b [u8] {
         if !self.hypervisor.is_recorded() {
             return &[];
         }
         let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
-        let code = &mut bytes[..CODE.min(0x1000 - usize::from(gpa.offset()))];
-        match self.hypervisor.memory().read(gpa.gfn(), gpa.offset(), code) {
+        let code = &mut bytes[..CODE.min(0x1001 - usize::from(gpa.offset()))];
+        code[0] = match self.view.code_size() {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        };
+        match self.hypervisor.memory().read(gpa.gfn(), gpa.offset(), &mut code[1..]) {
             Ok(()) => code,
             Err(_) => &[],
         }

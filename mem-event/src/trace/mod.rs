@@ -97,7 +97,8 @@ pub struct Symbol {
 pub struct Context<'a> {
     /// Nanoseconds from the beginning of the recording; never less than in the step before.
     pub time: u64,
-    /// The bytes from the instruction pointer on, at most 15; empty where they are not known.
+    /// The code's size in bits (16, 32 or 64), then the bytes from the instruction pointer on, at most 15; empty where they are not
+    /// known.
     pub code: &'a [u8],
 }
 

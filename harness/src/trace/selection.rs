@@ -1,0 +1,188 @@
+//! Which steps of a trace are wanted.
+
+use super::condition::{Condition, nanoseconds};
+use super::row::{self, About, Row};
+use super::story::Story;
+use crate::amount;
+use crate::range::Frames;
+use crate::refusal::Refusal;
+use crate::symbols::Symbols;
+use clap::Args;
+use mem_event::trace::{End, Step, Tape};
+use mem_event::{Control, Effect, Gfn, Input, Ring};
+use std::collections::HashMap;
+
+/// Filters; a step must pass all that are given.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Filters {
+    /// Steps that concern this vCPU: its own, and those that wake it or carry its requests.
+    #[arg(long, value_name = "N")]
+    pub vcpu: Option<u32>,
+    /// Steps that concern these frames: a range (0x100..0x110, gpa:0x1000-0x1fff) or a symbol.
+    #[arg(long, value_name = "RANGE")]
+    pub gfn: Option<String>,
+    /// Steps that concern this ring: paging, access or sharing.
+    #[arg(long)]
+    pub ring: Option<String>,
+    /// Steps of this kind: access, kick, set-access, cr3, … Several are separated by commas.
+    #[arg(long)]
+    pub kind: Option<String>,
+    /// From one step or time to another, both included: 100..200, 1ms..2.5ms, ..50, 3s..
+    #[arg(long, value_name = "FROM..TO")]
+    pub between: Option<String>,
+    /// A condition: `vcpu == 1 and gfn >= 0x500`, `wait > 2ms`. Fields: step, time, wait, vcpu, gfn, offset, rip, ring, kind, rights,
+    /// outcome, effects.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub condition: Option<String>,
+}
+
+/// Filters that are understood.
+#[derive(Debug)]
+pub struct Selection {
+    vcpu: Option<u32>,
+    frames: Option<Frames>,
+    ring: Option<Ring>,
+    kinds: Vec<String>,
+    condition: Option<Condition>,
+    /// The first and the last step.
+    first: u64,
+    last: u64,
+    waits: HashMap<u64, u64>,
+}
+
+impl Selection {
+    /// Understands the filters for a trace.
+    ///
+    /// # Errors
+    /// What is wrong with one of them; a trace that cannot be read where it must be for it.
+    pub fn new(filters: &Filters, tape: &mut Tape, symbols: &Symbols) -> anyhow::Result<Selection> {
+        let frames = filters.gfn.as_deref().map(|text| Frames::parse(text, symbols)).transpose()?;
+        let ring = filters.ring.as_deref().map(ring).transpose()?;
+        let condition = filters.condition.as_deref().map(Condition::parse).transpose()?;
+        let (first, last) = filters.between.as_deref().map_or(Ok((1, tape.len())), |text| between(text, tape))?;
+        let kinds = filters.kind.iter().flat_map(|text| text.split(',')).map(|kind| kind.trim().to_owned()).collect();
+        let waits = match &condition {
+            Some(condition) if condition.asks_for_waits() => waits(tape)?,
+            _ => HashMap::new(),
+        };
+        Ok(Selection { vcpu: filters.vcpu, frames, ring, kinds, condition, first, last, waits })
+    }
+
+    /// The numbers of the steps that may be wanted.
+    #[must_use]
+    pub fn numbers(&self) -> std::ops::RangeInclusive<u64> {
+        self.first..=self.last
+    }
+
+    /// The row of a step that is wanted.
+    #[must_use]
+    pub fn row(&self, number: u64, step: &Step, symbols: &Symbols) -> Option<Row> {
+        let concerned = Concerned { about: About::of(&step.input), step };
+        let passes = self.kinds.is_empty() || self.kinds.contains(&row::kind(&step.input));
+        let passes = passes
+            && self.vcpu.is_none_or(|vcpu| concerned.vcpu(vcpu))
+            && self.ring.is_none_or(|ring| concerned.ring(ring))
+            && self.frames.is_none_or(|frames| concerned.frames(frames));
+        if !passes {
+            return None;
+        }
+        let row = Row::new(number, step, symbols);
+        let holds = self.condition.as_ref().is_none_or(|it| it.holds(&row, self.waits.get(&number).copied()));
+        holds.then_some(row)
+    }
+}
+
+struct Concerned<'a> {
+    about: About,
+    step: &'a Step,
+}
+
+impl Concerned<'_> {
+    fn effects(&self, concerns: impl Fn(&Effect) -> bool) -> bool {
+        self.step.effects.list.iter().any(concerns)
+    }
+
+    fn vcpu(&self, vcpu: u32) -> bool {
+        self.about.vcpu == Some(vcpu)
+            || self.effects(|effect| match effect {
+                Effect::Wake(woken) => woken.0 == vcpu,
+                Effect::Requested { request, .. } => request.vcpu.0 == vcpu,
+                Effect::Answered { response, .. } => response.vcpu == vcpu,
+                _ => false,
+            })
+    }
+
+    fn ring(&self, wanted: Ring) -> bool {
+        self.about.ring == Some(wanted)
+            || self.effects(|effect| match effect {
+                Effect::Requested { ring, .. }
+                | Effect::Answered { ring, .. }
+                | Effect::Notify(ring)
+                | Effect::Closed(ring)
+                | Effect::Broken(ring, _) => *ring == wanted,
+                _ => false,
+            })
+    }
+
+    fn frames(&self, frames: Frames) -> bool {
+        let end = frames.first.0 + frames.count;
+        let meets = |first: Gfn, count: u64| first.0 < end && frames.first.0 < first.0.saturating_add(count);
+        let inputs = match self.step.input {
+            Input::Control(Control::SetAccess { first, count, .. }) | Input::Unpopulated { first, count } => {
+                meets(first, count)
+            }
+            Input::Control(Control::Share { source, client, .. }) => meets(source, 1) || meets(client, 1),
+            _ => self.about.gfn.is_some_and(|gfn| meets(gfn, 1)),
+        };
+        inputs
+            || self.effects(|effect| match effect {
+                Effect::Requested { request, .. } => meets(request.gfn, 1),
+                Effect::Answered { response, .. } => meets(response.gfn, 1),
+                Effect::Unmap(gfn) | Effect::Map(gfn) | Effect::Punch(gfn) | Effect::Fill(gfn) | Effect::Zero(gfn) => {
+                    meets(*gfn, 1)
+                }
+                _ => false,
+            })
+    }
+}
+
+fn ring(text: &str) -> Result<Ring, Refusal> {
+    let known = || Refusal::usage(format!("{text:?} is no ring"), "write paging, access or sharing");
+    Ring::ALL.into_iter().find(|ring| ring.to_string() == text).ok_or_else(known)
+}
+
+fn between(text: &str, tape: &mut Tape) -> anyhow::Result<(u64, u64)> {
+    let forms = "write FROM..TO: steps (100..200), times (1ms..2.5ms), or one side only (..50)";
+    let wrong = |why: String| Refusal::usage(format!("between {text:?}: {why}"), forms);
+    let (from, to) = text.split_once("..").ok_or_else(|| wrong("there is no ..".into()))?;
+    let mut place = |part: &str| -> anyhow::Result<(u64, bool)> {
+        if let Some(number) = amount::number(part) {
+            return Ok((number, false));
+        }
+        let time = nanoseconds(part).ok_or_else(|| wrong(format!("{part:?} is neither a step nor a time")))?;
+        Ok((tape.step_at(time)?, true))
+    };
+    let first = if from.is_empty() { 1 } else { place(from)?.0.max(1) };
+    let last = match to {
+        "" => u64::MAX,
+        // The last step before that time.
+        to => match place(to)? {
+            (number, true) => number.saturating_sub(1),
+            (number, false) => number,
+        },
+    };
+    Ok((first, last.min(tape.len())))
+}
+
+fn waits(tape: &mut Tape) -> Result<HashMap<u64, u64>, End> {
+    let (mut story, mut waits, mut last) = (Story::default(), HashMap::new(), 0);
+    for number in 1..=tape.len() {
+        let step = tape.step(number)?;
+        last = step.time;
+        story.step(number, step);
+        waits.extend(story.waits.drain(..).map(|wait| (wait.step, wait.length(last))));
+    }
+    story.finish();
+    waits.extend(story.waits.iter().map(|wait| (wait.step, wait.length(last))));
+    Ok(waits)
+}

@@ -1,0 +1,145 @@
+//! `show`: a table of steps, lines of JSON, or figures.
+
+use super::row::{Row, duration};
+use super::selection::{Filters, Selection};
+use super::{about, open, stats};
+use crate::command::print;
+use crate::symbols::Symbols;
+use clap::Args;
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use std::path::PathBuf;
+
+/// `show`
+#[derive(Clone, Debug, Args)]
+pub struct Show {
+    /// The trace.
+    pub trace: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub filters: Filters,
+    /// Show at most so many steps.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Lines of JSON in place of a table.
+    #[arg(long)]
+    pub json: bool,
+    /// Figures: rates, waits, slot use, who waited for whom.
+    #[arg(long)]
+    pub stats: bool,
+    /// What the header says, and no steps.
+    #[arg(long, conflicts_with = "stats")]
+    pub header: bool,
+}
+
+/// Rows of one table: it appears at once however long the trace is.
+const PAGE: usize = 200;
+
+/// `show`; 0, or 4 where the trace is damaged.
+///
+/// # Errors
+/// No trace, filters that cannot be understood, an output that cannot be written.
+pub fn show(arguments: &Show) -> anyhow::Result<u8> {
+    let mut tape = open(&arguments.trace)?;
+    let symbols = Symbols::of_trace(tape.header());
+    if arguments.header {
+        let text = if arguments.json {
+            stats::header_json(tape.header(), tape.end()) + "\n"
+        } else {
+            about(tape.header(), tape.end()) + &tape.header().scenario + "\n"
+        };
+        print(&text)?;
+        return Ok(u8::from(!tape.end().is_whole()) * 4);
+    }
+    let selection = Selection::new(&arguments.filters, &mut tape, &symbols)?;
+    if arguments.stats {
+        return stats::stats(&mut tape, &selection, &symbols, arguments.json);
+    }
+    let (mut page, mut shown) = (Vec::new(), 0);
+    let mut ended = None;
+    for number in selection.numbers() {
+        if arguments.limit.is_some_and(|limit| shown >= limit) {
+            break;
+        }
+        let step = match tape.step(number) {
+            Ok(step) => step,
+            Err(end) => {
+                ended = Some(end);
+                break;
+            }
+        };
+        let Some(row) = selection.row(number, step, &symbols) else { continue };
+        shown += 1;
+        if arguments.json {
+            print(&(serde_json::to_string(&row)? + "\n"))?;
+            continue;
+        }
+        page.push(row);
+        if page.len() == PAGE {
+            print(&table(&page))?;
+            page.clear();
+        }
+    }
+    if !arguments.json && (!page.is_empty() || shown == 0) {
+        print(&table(&page))?;
+    }
+    let end = ended.unwrap_or_else(|| tape.end().clone());
+    if end.is_whole() {
+        return Ok(0);
+    }
+    eprintln!("mem-event: {end}");
+    Ok(4)
+}
+
+/// Rows as a table, as wide as the terminal, or as it needs to be where there is none.
+#[must_use]
+pub fn table(rows: &[Row]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_width(width());
+    table.set_header(["step", "time", "vcpu", "kind", "about", "answer", "effects"]);
+    for row in rows {
+        let vcpu = row.vcpu.map_or_else(String::new, |vcpu| vcpu.to_string());
+        let cells = [
+            row.step.to_string(),
+            duration(row.time),
+            vcpu,
+            row.kind.clone(),
+            what(row),
+            row.outcome.clone(),
+            row.effects.join("; "),
+        ];
+        table.add_row(cells);
+    }
+    for (column, least) in [(1, 9), (3, 8)] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
+fn width() -> u16 {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(160, |size| size.ws_col.max(60))
+}
+
+/// What a step is about: frame, symbol, rights, instruction.
+#[must_use]
+pub fn what(row: &Row) -> String {
+    let mut parts = Vec::new();
+    parts.extend(row.ring.clone());
+    if let Some(gfn) = row.gfn {
+        let offset = row.offset.map(|offset| format!("+{offset:#x}")).unwrap_or_default();
+        parts.push(format!("{gfn:#x}{offset}"));
+    }
+    parts.extend(row.place.clone());
+    parts.extend(row.rights.clone());
+    match (&row.code, row.rip) {
+        (_, 0) => {}
+        (code, rip) => {
+            let at = row.at.as_deref().map(|at| format!(" {at}")).unwrap_or_default();
+            let code = code.as_deref().map(|code| format!(": {code}")).unwrap_or_default();
+            parts.push(format!("at {rip:#x}{at}{code}"));
+        }
+    }
+    parts.join(" ")
+}
