@@ -95,6 +95,9 @@ pub struct Run {
     /// What stops accesses: a check before every memory instruction, or the host's MMU.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,
+    /// A further argument for the plugin, as in `registers=api`; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub plugin: Vec<String>,
     /// Record a trace.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,

@@ -115,6 +115,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .transpose()
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
     job.gate = arguments.gate;
+    job.plugin.clone_from(&arguments.plugin);
     job.extra.clone_from(&arguments.extra);
     Ok(job)
 }

@@ -75,6 +75,8 @@ pub struct PluginArguments {
     pub qemu: String,
     /// Where more for the trace's header stands.
     pub facts: Option<PathBuf>,
+    /// Further arguments, each NAME=VALUE.
+    pub more: Vec<String>,
 }
 
 /// A machine to start.
@@ -241,6 +243,9 @@ impl Machine {
                 "give a smaller --memory",
             );
         }
+        if let Some(refused) = said.lines().find_map(|line| line.strip_prefix("mem-event: ")) {
+            return Refusal::usage(refused, "see the plugin's arguments in the README");
+        }
         if said.contains("userfaultfd") {
             return Refusal::machine(line, "run `mem-event doctor`");
         }
@@ -270,6 +275,7 @@ impl PluginArguments {
             parts.push(("qemu=", value(&self.qemu)));
             parts.extend(self.facts.as_ref().map(|facts| ("facts=", value(facts))));
         }
+        parts.extend(self.more.iter().map(|word| ("", value(word))));
         joined(&parts)
     }
 }

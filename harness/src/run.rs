@@ -40,6 +40,8 @@ pub struct Job {
     pub gate: Gate,
     /// Whether what is predicted is compared with what QEMU reports; the counts are in what QEMU said at the end.
     pub verify: bool,
+    /// Further arguments for the plugin, each NAME=VALUE.
+    pub plugin: Vec<String>,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
     /// Whether the Linux guest does its work; else it boots and powers off.
@@ -85,6 +87,7 @@ impl Job {
             trace: None,
             gate: Gate::default(),
             verify: false,
+            plugin: Vec::new(),
             extra: Vec::new(),
             linux_works: true,
         })
@@ -127,6 +130,7 @@ impl Job {
             scenario: self.scenario.name.clone(),
             qemu: self.trace.as_ref().and_then(|_| version_text(&self.qemu)).unwrap_or_default(),
             facts: None,
+            more: self.plugin.clone(),
         };
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
     }
@@ -190,10 +194,18 @@ impl Attended<'_> {
         if let Some(sampler) = &sampler {
             sampler.restart();
         }
-        qemu.qmp.execute("cont")?;
         let gone = qemu.as_fd().try_clone_to_owned()?;
         let deadline = begun + scenario.deadline;
-        let ended = match watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline) {
+        let served = qemu
+            .qmp
+            .execute("cont")
+            .and_then(|_| watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline));
+        if served.is_err() {
+            // A domain that crashed and took QEMU with it said why before.
+            let _ = consumers.hear(scenario, log);
+        }
+        let ended = match served {
+            Err(_) if log.crash.is_some() => Ok(Ended::Crashed),
             Err(error) if is_the_end(&error, qemu)? => Ok(Ended::Gone),
             other => other,
         };

@@ -14,6 +14,30 @@ pub enum Gate {
     None,
 }
 
+/// Where registers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Source {
+    /// In place if that proves itself, else through the plugin API.
+    #[default]
+    Auto,
+    /// Through the plugin API: only flat 64-bit code is checked.
+    Api,
+    /// In place; where that does not prove itself the run ends.
+    Direct,
+}
+
+/// What a test makes wrong, to see what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Falsify {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The view's first comparison with the API.
+    Proof,
+    /// A later one, after the view has proven itself.
+    Sample,
+}
+
 /// All arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Arguments {
@@ -21,6 +45,10 @@ pub struct Arguments {
     pub socket: PathBuf,
     /// The gate.
     pub gate: Gate,
+    /// Where registers are read.
+    pub registers: Source,
+    /// For tests alone, and not in the list of known arguments.
+    pub falsify: Falsify,
     /// Whether checkpoints in the guest's code are recognised.
     pub checkpoints: bool,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
@@ -39,8 +67,9 @@ pub struct Arguments {
     pub facts: Option<PathBuf>,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, checkpoints=on|off, verify=on|off, trace=PATH; and for the trace's \
-                     header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
+const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, verify=on|off, \
+                     trace=PATH; and for the trace's header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT, \
+                     facts=PATH";
 
 impl Arguments {
     /// From `name=value` words.
@@ -55,6 +84,8 @@ impl Arguments {
             match name {
                 "socket" => arguments.socket = value.into(),
                 "gate" => arguments.gate = gate(value)?,
+                "registers" => arguments.registers = source(value)?,
+                "falsify" => arguments.falsify = falsify(value)?,
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
                 "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
@@ -69,6 +100,13 @@ impl Arguments {
         if arguments.socket.as_os_str().is_empty() {
             return Err("no socket; add socket=PATH to the plugin's arguments".to_owned());
         }
+        if arguments.gate == Gate::Mmu && arguments.registers == Source::Api {
+            return Err(
+                "gate=mmu reads the registers of a stopped vCPU in place, which registers=api rules out; take \
+                        gate=callback or registers=auto"
+                    .to_owned(),
+            );
+        }
         Ok(arguments)
     }
 }
@@ -79,6 +117,23 @@ fn gate(value: &str) -> Result<Gate, String> {
         "mmu" => Ok(Gate::Mmu),
         "none" => Ok(Gate::None),
         _ => Err(format!("gate={value}: callback, mmu or none")),
+    }
+}
+
+fn source(value: &str) -> Result<Source, String> {
+    match value {
+        "auto" => Ok(Source::Auto),
+        "api" => Ok(Source::Api),
+        "direct" => Ok(Source::Direct),
+        _ => Err(format!("registers={value}: auto, api or direct")),
+    }
+}
+
+fn falsify(value: &str) -> Result<Falsify, String> {
+    match value {
+        "proof" => Ok(Falsify::Proof),
+        "sample" => Ok(Falsify::Sample),
+        _ => Err(format!("falsify={value}: proof or sample")),
     }
 }
 

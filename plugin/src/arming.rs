@@ -46,6 +46,12 @@ pub fn want(what: u8) {
     }
 }
 
+/// The same is wanted, in blocks translated anew.
+pub fn renew() {
+    FLUSHING.store(true, Ordering::Release);
+    qemu::flush_blocks();
+}
+
 /// All blocks are gone.
 pub fn flushed() {
     FLUSHING.store(false, Ordering::Release);

@@ -4,7 +4,6 @@
 //! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
 
 use crate::cache::Part;
-use crate::events;
 use crate::hypervisor::Hypervisor;
 use crate::park::{Go, Vcpu};
 use crate::qemu::{self, Register, View};
@@ -12,6 +11,7 @@ use crate::quick::Quick;
 use crate::recipe::{Recipe, Special, Touch};
 use crate::registers::{CodeSize, Registers};
 use crate::walk::{GuestFault, Judged, PagingMode};
+use crate::{arming, events, start};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,6 +27,10 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(recipe);
+    if view.is_by_api() && recipe.code != CodeSize::Bits64 {
+        // Translated before it was found out that the API is all there is.
+        return Go::Run;
+    }
     if recipe.needs_vectors() {
         view.prove_vectors();
     }
@@ -49,12 +53,38 @@ fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
     vcpu.cache.allows(gla, Part::of(rights))
 }
 
-/// The direct view differs from the API: no access trap can be trusted from now on.
-pub fn view_refuted(what: &str) {
-    eprintln!("mem-event: the direct view of QEMU's registers is wrong here ({what}); access traps are off");
-    if let Some(hypervisor) = Hypervisor::get() {
-        hypervisor.crash(&format!("the direct view of QEMU's registers differs from the API: {what}"));
+/// What is not checked where registers are read through the API.
+pub const BY_API: &str = "registers are read through the plugin API: only flat 64-bit code is checked before it runs, of a repeated \
+                          instruction only the first step; what else touches a watched page meets the host's MMU and is \
+                          reported without a linear address, and its fetches are not checked";
+
+/// The view of the registers in place did not prove itself: from now on they are read through the API.
+pub fn reads_by_api(what: &str) {
+    let Some(hypervisor) = Hypervisor::get() else { return };
+    if !hypervisor.has_callback_gate() {
+        return start::fail(&format!(
+            "QEMU's registers cannot be read in place here ({what}), which gate=mmu needs; take gate=callback"
+        ));
     }
+    if !qemu::can_flush() {
+        return start::fail(&format!("QEMU's registers cannot be read in place here ({what}); take registers=api"));
+    }
+    eprintln!("mem-event: QEMU's registers cannot be read in place here ({what}); {BY_API}");
+    // What was translated so far has checks that read in place.
+    arming::renew();
+}
+
+/// What is read in place is not what the API says, and nothing else is allowed, or accesses were judged by it already.
+pub fn view_is_wrong(what: &str, was_proven: bool) {
+    start::fail(&if was_proven {
+        format!(
+            "QEMU's registers in place have become wrong ({what}): what was checked lately may be wrong; the run ends"
+        )
+    } else {
+        format!(
+            "registers=direct: QEMU's registers cannot be read in place here ({what}); take registers=auto or registers=api"
+        )
+    });
 }
 
 /// A recipe with its quick form first; 32 bytes, so that two share a cache line.
@@ -88,7 +118,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         return Go::Leave;
     }
     let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
-    let steps = recipe.steps(view);
+    let steps = if view.is_by_api() { recipe.steps(view).min(1) } else { recipe.steps(view) };
     let mut step = 0;
     while step < steps {
         match miss.step(step) {

@@ -13,7 +13,7 @@ mod view;
 
 use internals::cpu_of;
 pub use internals::{can_flush, can_leave, flush_blocks};
-pub use view::{PLACES, View, ViewCheck, code_size, sample, view_of};
+pub use view::{PLACES, View, ViewCheck, choose, code_size, running, sample, view_of};
 
 use crate::cache::{PageCache, Part};
 use crate::gate::QuickRecipe;
@@ -293,9 +293,9 @@ pub fn forget_noted(vcpu: u32) {
 pub struct Register(usize);
 
 /// The registers that are read through the API, in the order of [`Handles`].
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 30] = [
     "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-    "rip", "es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr3", "cr4", "efer", "eflags",
+    "rip", "es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr3", "cr4", "efer", "eflags", "fs_base", "gs_base",
 ];
 
 impl Register {
@@ -309,6 +309,13 @@ impl Register {
     pub const CR4: Register = Register(25);
     /// EFER.
     pub const EFER: Register = Register(26);
+
+    /// RFLAGS, inside a block without the arithmetic flags.
+    pub const EFLAGS: Register = Register(27);
+    /// The base of FS.
+    pub const FS_BASE: Register = Register(28);
+    /// The base of GS.
+    pub const GS_BASE: Register = Register(29);
 
     /// Its name in the API.
     pub fn name(self) -> &'static str {

@@ -1,6 +1,6 @@
 //! Beginning and end: installation, the first vCPU, QEMU's exit.
 
-use crate::arguments::{Arguments, Gate};
+use crate::arguments::{Arguments, Gate, Source};
 use crate::hypervisor::Hypervisor;
 use crate::qemu::{self, Facts};
 use crate::service::{self, Listener};
@@ -25,6 +25,10 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
         return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
     }
     let arguments = Arguments::parse(words)?;
+    qemu::choose(arguments.registers, arguments.falsify);
+    if arguments.registers == Source::Api && arguments.gate != Gate::None {
+        eprintln!("mem-event: {}", crate::gate::BY_API);
+    }
     let listener = Listener::bind(&arguments.socket)?;
     if arguments.gate != Gate::None {
         let verify = if arguments.verify { arming::VERIFY } else { 0 };
@@ -63,8 +67,27 @@ pub fn vcpu_started(index: u32) {
     }
 }
 
+/// The run cannot go on. Whoever listens hears why, and QEMU ends at once.
+pub fn fail(sentence: &str) {
+    eprintln!("mem-event: {sentence}");
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.crash(sentence);
+        hypervisor.end();
+    }
+    if let Some(prepared) = PREPARED.get() {
+        let _ = std::fs::remove_file(&prepared.arguments.socket);
+    }
+    qemu::end_process(1);
+}
+
 /// QEMU ends.
 pub fn ended() {
+    match translate::unchecked() {
+        0 => {}
+        blocks => eprintln!(
+            "mem-event: {blocks} translated blocks were not checked: the API does not show that they are 64-bit code"
+        ),
+    }
     for (name, count) in translate::unforeseen() {
         eprintln!(
             "mem-event: {count} translated {name} instructions touch memory that was not checked (vector indices)"

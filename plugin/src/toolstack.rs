@@ -4,7 +4,6 @@
 use crate::arguments::Gate;
 use crate::effects::signal;
 use crate::hypervisor::Hypervisor;
-use crate::qemu::ViewCheck;
 use mem_event::page::RingPage;
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, Ring};
 use rustix::fd::OwnedFd;
@@ -63,9 +62,6 @@ impl Hypervisor {
             }
             Control::SetAccess { .. } if self.gate == Gate::Mmu && !crate::userfault::can_map_protected() => {
                 unsupported("gate=mmu needs Linux 6.4, which maps pages write-protected; use gate=callback")
-            }
-            Control::SetAccess { .. } if ViewCheck::now() == ViewCheck::Refuted => {
-                unsupported("the direct view of QEMU's registers is wrong for this QEMU; accesses cannot be trapped")
             }
             Control::SetAccess { first, count, access }
                 if access.rights() != Rights::RWX && crate::machine::MemoryMap::meets_window(*first, *count) =>

@@ -16,7 +16,7 @@ use crate::walk::Judged;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One block in this many is a sample of the memory map's proof.
 const SAMPLE: u32 = 64;
@@ -46,18 +46,21 @@ pub fn translated(block: &Block) {
         return;
     }
     let code = qemu::code_size(VCPU.get());
+    if wanted != 0 && code.is_none() {
+        UNCHECKED.fetch_add(1, Ordering::Relaxed);
+    }
     if wanted != 0 {
         prove_memory_map(hypervisor, block);
     }
     for (number, instruction) in block.instructions().enumerate() {
-        if wanted != 0 {
+        if let Some(code) = code.filter(|_| wanted != 0) {
             instrument(&instruction, wanted, number == 0, code);
         }
         // Most instructions are shorter: their bytes are not even copied.
         if hypervisor.has_checkpoints() && instruction.length() == decode::CHECKPOINT_LENGTH {
             let mut buffer = [0; 16];
             if decode::is_checkpoint(instruction.bytes(&mut buffer)) {
-                instruction.call_checkpoint(own_fetch(&instruction, code));
+                instruction.call_checkpoint(own_fetch(&instruction, code.unwrap_or(CodeSize::Bits64)));
             }
         }
     }
@@ -67,10 +70,14 @@ pub fn translated(block: &Block) {
 /// it is, must be the same byte of the memory file.
 fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     static BLOCKS: AtomicU32 = AtomicU32::new(0);
-    if !BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || ViewCheck::now() != ViewCheck::Proven {
+    if !BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || ViewCheck::now() == ViewCheck::Unproven {
         return;
     }
-    let (Some(first), Some(view)) = (block.instructions().next(), qemu::view_of(VCPU.get())) else { return };
+    let (Some(first), Some(view)) = (block.instructions().next(), qemu::running(VCPU.get())) else { return };
+    qemu::sample(&view);
+    if view.code_size().is_none() {
+        return;
+    }
     let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
     let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
     if let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT)
@@ -144,11 +151,12 @@ fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl It
 
 fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
     match Quick::of(&recipe, &PLACES) {
-        Some((quick, shape, part)) => {
+        // The quick checks read in place.
+        Some((quick, shape, part)) if ViewCheck::now() != ViewCheck::Api => {
             let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
             instruction.call_before_quick(recipe, shape, part);
         }
-        None => instruction.call_before(recipes::OTHERS.keep(recipe)),
+        _ => instruction.call_before(recipes::OTHERS.keep(recipe)),
     }
 }
 
@@ -162,6 +170,13 @@ pub fn flushed() {
     recipes::QUICK.free();
     recipes::OTHERS.free();
     arming::flushed();
+}
+
+static UNCHECKED: AtomicU64 = AtomicU64::new(0);
+
+/// Blocks that were translated without checks while accesses were watched.
+pub fn unchecked() -> u64 {
+    UNCHECKED.load(Ordering::Relaxed)
 }
 
 static UNFORESEEN: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());

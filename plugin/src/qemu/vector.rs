@@ -23,7 +23,7 @@ impl View {
     /// Looks for the vector registers where they are not found yet, else compares them. Only in the vCPU's own thread.
     pub fn prove_vectors(&self) {
         let place = PLACE.load(Ordering::Acquire);
-        if place == REFUTED {
+        if place == REFUTED || self.is_by_api() {
             return;
         }
         let Some(lower) = lower_halves() else { return };

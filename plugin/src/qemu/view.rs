@@ -2,13 +2,16 @@
 //!
 //! The plugin API reads a register in about 20 ns and does not know segment bases, code size or privilege level. The state
 //! starts with the sixteen general registers in encoding order, and has had the fields below at the same places from QEMU 9.2
-//! to 11. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and the gate goes
-//! on comparing samples. A difference ends the view, and with it access traps, with a sentence.
+//! to 11. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and samples go on
+//! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
+//! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
 use super::{Register, cpu_of, read_register};
+use crate::arguments::{Falsify, Source};
 use crate::quick::Places;
-use crate::registers::{CodeSize, Registers};
+use crate::registers::{CodeSize, Registers, segment};
 use crate::walk::PagingMode;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
@@ -56,23 +59,42 @@ const fn places() -> Places {
     places
 }
 
-/// The CPU state of one vCPU while it runs a callback.
+/// The CPU state of one vCPU while it runs a callback; null where registers are read through the API instead, which knows those
+/// of the vCPU that runs in this thread.
 #[derive(Clone, Copy, Debug)]
 pub struct View(*mut u8);
+
+/// A register by the API; 0 where it does not know it.
+#[cold]
+fn by_api(register: Register) -> u64 {
+    read_register(register).unwrap_or(0)
+}
 
 impl View {
     #[inline(always)]
     pub(super) fn new(state: *mut u8) -> View {
-        View(state)
+        View(if ViewCheck::now() == ViewCheck::Api { std::ptr::null_mut() } else { state })
+    }
+
+    /// Whether the API is asked. It knows nothing of 16- and 32-bit code's segments, nor of the direction of string instructions.
+    #[inline(always)]
+    pub fn is_by_api(&self) -> bool {
+        self.0.is_null()
     }
 
     fn u32_at(&self, offset: usize) -> u32 {
-        // SAFETY: the state is over 700 bytes long in every QEMU and belongs to the vCPU of this thread.
+        if self.is_by_api() {
+            return 0;
+        }
+        // SAFETY: not null, so it is the state of this thread's vCPU or of a stopped one, which is over 700 bytes long in every QEMU.
         unsafe { self.0.add(offset).cast::<u32>().read() }
     }
 
     #[inline(always)]
     pub(super) fn u64_at(&self, offset: usize) -> u64 {
+        if self.is_by_api() {
+            return 0;
+        }
         // SAFETY: as above; the vector registers' whole search lies within the state's first 4 KiB, which every QEMU's has.
         unsafe { self.0.add(offset).cast::<u64>().read() }
     }
@@ -107,19 +129,34 @@ impl View {
     /// The linear address of the stack's top.
     pub fn stack(&self) -> u64 {
         let pointer = self.general(4);
-        if self.code_size() == CodeSize::Bits64 { pointer } else { (self.segment_base(2) + pointer) & 0xffff_ffff }
+        if self.code_size() == Some(CodeSize::Bits64) {
+            pointer
+        } else {
+            (self.segment_base(2) + pointer) & 0xffff_ffff
+        }
     }
 
     /// How page tables are walked. EFER.NXE is taken for set: it matters to whom the tables forbid something, not to where they
     /// lead.
     pub fn paging_mode(&self) -> PagingMode {
+        if self.is_by_api() {
+            let [cr0, cr3, cr4, efer] = [Register::CR0, Register::CR3, Register::CR4, Register::EFER].map(by_api);
+            return PagingMode { cr0, cr3, cr4, efer };
+        }
         let long = u64::from(self.flags() & HF_LMA != 0);
         PagingMode { cr0: self.control(0), cr3: self.control(3), cr4: self.control(4), efer: long << 10 | 1 << 11 }
     }
 
-    /// How wide the code is that runs.
-    pub fn code_size(&self) -> CodeSize {
+    /// How wide the code is that runs; `None` where that cannot be told.
+    pub fn code_size(&self) -> Option<CodeSize> {
+        if self.is_by_api() {
+            return api_shows_64_bits().then_some(CodeSize::Bits64);
+        }
         let flags = self.flags();
+        Some(View::code_size_by(flags))
+    }
+
+    fn code_size_by(flags: u32) -> CodeSize {
         if flags & HF_CS64 != 0 {
             CodeSize::Bits64
         } else if flags & HF_CS32 != 0 {
@@ -133,22 +170,36 @@ impl View {
 impl Registers for View {
     #[inline]
     fn general(&self, number: u8) -> u64 {
+        if self.is_by_api() {
+            return by_api(Register::general(number));
+        }
         self.u64_at(usize::from(number & 15) * 8)
     }
 
     #[inline]
     fn segment_base(&self, number: u8) -> u64 {
+        if self.is_by_api() {
+            return match number {
+                segment::FS => by_api(Register::FS_BASE),
+                segment::GS => by_api(Register::GS_BASE),
+                _ => 0,
+            };
+        }
         self.u64_at(offset::SEGMENTS + usize::from(number.min(5)) * offset::SEGMENT_SIZE + offset::SEGMENT_BASE)
     }
 
     #[inline]
     fn instruction_pointer(&self) -> u64 {
+        if self.is_by_api() {
+            return by_api(Register::RIP);
+        }
         let eip = self.u64_at(offset::EIP);
         if self.flags() & HF_CS64 != 0 { eip } else { eip.wrapping_add(self.segment_base(1)) & 0xffff_ffff }
     }
 
     fn stack_mask(&self) -> u64 {
         match self.flags() {
+            _ if self.is_by_api() => u64::MAX,
             flags if flags & HF_CS64 != 0 => u64::MAX,
             flags if flags & HF_SS32 != 0 => 0xffff_ffff,
             _ => 0xffff,
@@ -156,19 +207,24 @@ impl Registers for View {
     }
 
     fn vector(&self, number: u8) -> Option<[u64; 4]> {
-        self.vector_in_place(number)
+        if self.is_by_api() { None } else { self.vector_in_place(number) }
     }
 
     fn direction(&self) -> i64 {
-        i64::from(self.u32_at(offset::DIRECTION).cast_signed())
+        // Not known by the API; of a repeated instruction the gate then looks at the first step alone.
+        if self.is_by_api() { 1 } else { i64::from(self.u32_at(offset::DIRECTION).cast_signed()) }
     }
 
     fn privilege(&self) -> u8 {
+        if self.is_by_api() {
+            return (by_api(Register::selector(segment::CS)) & 3) as u8;
+        }
         (self.flags() & HF_CPL) as u8
     }
 
     fn alignment_check(&self) -> bool {
-        self.u64_at(offset::EFLAGS) & EFLAGS_AC != 0
+        let flags = if self.is_by_api() { by_api(Register::EFLAGS) } else { self.u64_at(offset::EFLAGS) };
+        flags & EFLAGS_AC != 0
     }
 }
 
@@ -180,8 +236,8 @@ pub enum ViewCheck {
     Unproven = 0,
     /// Every comparison agreed.
     Proven = 1,
-    /// One did not.
-    Refuted = 2,
+    /// Registers are read through the API.
+    Api = 2,
 }
 
 /// Comparisons that make a proof.
@@ -200,19 +256,34 @@ impl ViewCheck {
     pub fn now() -> ViewCheck {
         match STANDING.load(Ordering::Acquire) {
             1 => ViewCheck::Proven,
-            2 => ViewCheck::Refuted,
+            2 => ViewCheck::Api,
             _ => ViewCheck::Unproven,
         }
     }
 }
 
-/// How wide the code is that this vCPU is about to have translated. A vCPU that never ran is in real mode.
-pub fn code_size(vcpu: u32) -> CodeSize {
-    view_of(vcpu).map_or(CodeSize::Bits16, |view| view.code_size())
+/// Outside of 64-bit code the API shows low halves alone and zeros for R8 to R15. So what shows more is 64-bit code; what does not
+/// may be anything.
+fn api_shows_64_bits() -> bool {
+    (0..16).any(|number| by_api(Register::general(number)) >> if number < 8 { 32 } else { 0 } != 0)
 }
 
-/// The state of a vCPU that runs in this thread or is stopped, where it is known already.
+/// How wide the code is that this vCPU, which runs in this thread, is about to have translated; `None` where that cannot be told.
+/// A vCPU that never ran is in real mode.
+pub fn code_size(vcpu: u32) -> Option<CodeSize> {
+    running(vcpu).map_or(Some(CodeSize::Bits16), |view| view.code_size())
+}
+
+/// The registers of the vCPU that runs in this thread, where they are known already.
+pub fn running(vcpu: u32) -> Option<View> {
+    if ViewCheck::now() == ViewCheck::Api { Some(View(std::ptr::null_mut())) } else { view_of(vcpu) }
+}
+
+/// The state in place of a vCPU that runs in this thread or is stopped, where it is known already.
 pub fn view_of(vcpu: u32) -> Option<View> {
+    if ViewCheck::now() == ViewCheck::Api {
+        return None;
+    }
     let seen = SEEN.get(vcpu as usize).map_or(std::ptr::null_mut(), |seen| seen.load(Ordering::Relaxed));
     if !seen.is_null() {
         return Some(View(seen));
@@ -235,21 +306,57 @@ pub(super) fn check(vcpu: u32, view: &View) {
     sample(view);
 }
 
-/// Compares the view with the API once.
+/// Where registers are to be read, and what a test makes wrong.
+static WANTED: OnceLock<(Source, Falsify)> = OnceLock::new();
+
+/// Registers are to be read so; before anything runs.
+pub fn choose(source: Source, falsify: Falsify) {
+    if source == Source::Api {
+        STANDING.store(ViewCheck::Api as u32, Ordering::Release);
+    }
+    let _ = WANTED.set((source, falsify));
+}
+
+fn wanted() -> (Source, Falsify) {
+    WANTED.get().copied().unwrap_or_default()
+}
+
+/// Compares the view with the API once, where the API tells anything here.
 pub fn sample(view: &View) {
+    if view.is_by_api() || read_register(Register::RIP).is_none() {
+        return;
+    }
     match difference(view) {
         None => {
             if AGREED.fetch_add(1, Ordering::Relaxed) + 1 == PROOF {
-                let unproven = ViewCheck::Unproven as u32;
-                let _ =
-                    STANDING.compare_exchange(unproven, ViewCheck::Proven as u32, Ordering::AcqRel, Ordering::Relaxed);
+                let _ = becomes(ViewCheck::Proven);
             }
         }
-        Some(what) => {
-            if STANDING.swap(ViewCheck::Refuted as u32, Ordering::AcqRel) != ViewCheck::Refuted as u32 {
-                crate::gate::view_refuted(&what);
-            }
-        }
+        Some(what) => differs(view, &what),
+    }
+}
+
+/// Unproven until now, and this from now on; says whether it was so.
+fn becomes(standing: ViewCheck) -> bool {
+    let unproven = ViewCheck::Unproven as u32;
+    STANDING.compare_exchange(unproven, standing as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+fn differs(view: &View, what: &str) {
+    if wanted().0 == Source::Auto && becomes(ViewCheck::Api) {
+        crate::gate::reads_by_api(what);
+    } else if ViewCheck::now() != ViewCheck::Api {
+        let rip = view.instruction_pointer();
+        crate::gate::view_is_wrong(&format!("{what}, rip {rip:#x}"), ViewCheck::now() == ViewCheck::Proven);
+    }
+}
+
+/// For tests: this much is wrong of what is in place.
+fn falsified() -> u64 {
+    match wanted().1 {
+        Falsify::Nothing => 0,
+        Falsify::Proof => 1,
+        Falsify::Sample => u64::from(ViewCheck::now() == ViewCheck::Proven),
     }
 }
 
@@ -257,7 +364,8 @@ pub fn sample(view: &View) {
 fn difference(view: &View) -> Option<String> {
     // Outside of long mode the API shows the low halves only.
     let mask = if view.flags() & HF_CS64 != 0 { u64::MAX } else { 0xffff_ffff };
-    let general = (0..16).map(|n| (Register::general(n), view.general(n), mask));
+    let wrong = falsified();
+    let general = (0..16).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
     let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
     let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
     let bit = |set: bool, bit: u64| if set { bit } else { 0 };

@@ -39,15 +39,18 @@ enum Way {
     Unarmed,
     /// Every data access and fetch checked.
     Armed(Gate),
+    /// The same, with registers read through the plugin API.
+    ArmedByApi,
     /// Another plugin, which is told of each access after it.
     Peer,
 }
 
 /// The rows; whoever names the armed boot gets all of them.
-const ROWS: [(&str, Way, Option<f64>); 4] = [
+const ROWS: [(&str, Way, Option<f64>); 5] = [
     ("unarmed-linux-boot", Way::Unarmed, Some(1.03)),
     ("armed-linux-boot", Way::Armed(Gate::Callback), Some(1.6)),
     ("armed-linux-boot-mmu", Way::Armed(Gate::Mmu), Some(1.2)),
+    ("armed-linux-boot-api", Way::ArmedByApi, None),
     ("armed-linux-boot-peer", Way::Peer, None),
 ];
 
@@ -89,6 +92,7 @@ impl Way {
     fn note(self) -> &'static str {
         match self {
             Way::Peer => "; QEMU's callback after each access, its physical address looked up in a bitmap",
+            Way::ArmedByApi => "; registers=api",
             Way::Unarmed | Way::Armed(_) => "",
         }
     }
@@ -96,8 +100,9 @@ impl Way {
 
 fn boot(way: Way) -> anyhow::Result<f64> {
     match way {
-        Way::Unarmed => boot_with_plugin(None),
-        Way::Armed(gate) => boot_with_plugin(Some(gate)),
+        Way::Unarmed => boot_with_plugin(None, &[]),
+        Way::Armed(gate) => boot_with_plugin(Some(gate), &[]),
+        Way::ArmedByApi => boot_with_plugin(Some(Gate::Callback), &["registers=api".to_owned()]),
         Way::Peer => boot_without_plugin(Some(&peer()?)),
     }
 }
@@ -136,7 +141,7 @@ fn booted((took, console): (Duration, String)) -> anyhow::Result<f64> {
 
 /// With the gate built in. Armed, frames all over memory are watched: some are touched, which is an event and opens them, and
 /// some never, so that accesses are checked to the end.
-fn boot_with_plugin(armed: Option<Gate>) -> anyhow::Result<f64> {
+fn boot_with_plugin(armed: Option<Gate>, arguments: &[String]) -> anyhow::Result<f64> {
     const WATCHED: u64 = 32;
     let mut scenario = corpus::linux();
     scenario.access = Some(RingSettings::default());
@@ -147,6 +152,7 @@ fn boot_with_plugin(armed: Option<Gate>) -> anyhow::Result<f64> {
     }
     let mut job = Job::new(scenario, None)?;
     job.gate = armed.unwrap_or_default();
+    job.plugin = arguments.to_vec();
     job.linux_works = false;
     let outcome = job.run(&mut Silent, None)?;
     if outcome.verdict.kind != Kind::Success {

@@ -1,0 +1,101 @@
+//! Where registers are read: in place if that proves itself, else through the plugin API; and what happens where it turns out wrong.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::log::Silent;
+use harness::qemu::Gate;
+use harness::run::{Job, Outcome};
+use harness::transcript;
+use harness::verdict::Kind;
+use support::{kernel_maps_write_protected, run, scenario};
+
+/// A scenario with these arguments for the plugin.
+fn with(name: &str, gate: Gate, arguments: &[&str]) -> (Outcome, String) {
+    let mut job = Job::new(scenario(name), None).unwrap();
+    job.gate = gate;
+    job.plugin = arguments.iter().map(ToString::to_string).collect();
+    let outcome = job.run(&mut Silent, None).unwrap();
+    let sequence = transcript::text(&outcome.records, job.scenario.vcpus, &job.symbols());
+    (outcome, sequence)
+}
+
+/// A run that ended because of the registers; the sentence.
+fn crash(gate: Gate, arguments: &[&str]) -> String {
+    let (outcome, _) = with("read_write", gate, arguments);
+    assert_eq!(outcome.verdict.kind, Kind::Crash, "{}", outcome.verdict);
+    outcome.verdict.reason
+}
+
+#[test]
+fn registers_in_place_and_by_the_api_give_the_same_sequences_of_flat_64_bit_code() {
+    for name in ["read_write", "page_cross", "self_modify", "cpu_events"] {
+        let (_, in_place) = run(scenario(name));
+        for source in ["registers=direct", "registers=api"] {
+            let (outcome, sequence) = with(name, Gate::Callback, &[source]);
+            assert_eq!(outcome.verdict.kind, Kind::Success, "{name} {source}: {}", outcome.verdict);
+            assert_eq!(in_place, sequence, "{name}: left by default, right {source}");
+        }
+    }
+}
+
+#[test]
+fn what_the_api_cannot_check_is_stopped_by_the_hosts_mmu_without_a_linear_address() {
+    let (_, in_place) = run(scenario("modes"));
+    let (outcome, by_api) = with("modes", Gate::Callback, &["registers=api"]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert!(by_api.contains("no gla"), "16- and 32-bit code: {by_api}");
+    let watched = |sequence: &str| -> std::collections::BTreeSet<String> {
+        let frames = sequence.lines().filter_map(|line| line.split("gfn ").nth(1)?.split(' ').next());
+        frames.map(str::to_owned).collect()
+    };
+    assert_eq!(watched(&in_place), watched(&by_api), "no watched frame is touched unseen");
+}
+
+#[test]
+fn a_view_that_does_not_prove_itself_gives_way_to_the_api() {
+    let (_, in_place) = run(scenario("read_write"));
+    let (outcome, sequence) = with("read_write", Gate::Callback, &["registers=auto", "falsify=proof"]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert_eq!(in_place, sequence);
+    let line = outcome.said.lines().find(|line| line.contains("cannot be read in place here")).unwrap();
+    assert!(line.contains("only flat 64-bit code is checked"), "{line}");
+}
+
+#[test]
+fn a_view_that_must_prove_itself_and_does_not_ends_the_run() {
+    let why = crash(Gate::Callback, &["registers=direct", "falsify=proof"]);
+    assert!(why.contains("registers=direct") && why.contains("rax: 0x1 in place, 0x0 by the API, rip 0x"), "{why}");
+    assert!(why.contains("take registers=auto or registers=api"), "{why}");
+}
+
+#[test]
+fn a_sample_that_differs_ends_the_run_with_what_differed() {
+    for source in ["registers=auto", "registers=direct"] {
+        let why = crash(Gate::Callback, &[source, "falsify=sample"]);
+        for part in ["have become wrong (rax: 0x", " in place, 0x", " by the API, rip 0x", "the run ends"] {
+            assert!(why.contains(part), "{source}: no {part:?} in {why}");
+        }
+    }
+}
+
+#[test]
+fn the_mmu_gate_compares_samples_too_and_needs_the_view() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let why = crash(Gate::Mmu, &["falsify=sample"]);
+    assert!(why.contains("have become wrong"), "{why}");
+    let why = crash(Gate::Mmu, &["falsify=proof"]);
+    assert!(why.contains("gate=mmu needs; take gate=callback"), "{why}");
+}
+
+#[test]
+fn the_mmu_gate_is_refused_where_only_the_api_may_be_asked() {
+    let mut job = Job::new(scenario("read_write"), None).unwrap();
+    job.gate = Gate::Mmu;
+    job.plugin = vec!["registers=api".into()];
+    let refused = job.run(&mut Silent, None).expect_err("no start").to_string();
+    assert!(refused.contains("which registers=api rules out; take gate=callback"), "{refused}");
+}
