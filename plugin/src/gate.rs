@@ -229,7 +229,7 @@ impl Miss<'_> {
         }
         let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
         let code = &mut bytes[..CODE.min(0x1001 - usize::from(gpa.offset()))];
-        code[0] = match self.view.code_size() {
+        code[0] = match self.recipe.code {
             CodeSize::Bits16 => 16,
             CodeSize::Bits32 => 32,
             CodeSize::Bits64 => 64,
