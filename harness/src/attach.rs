@@ -6,7 +6,7 @@ use crate::pager::Figures;
 use crate::refusal::Refusal;
 use crate::resident::Sampler;
 use crate::run::Outcome;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, Size};
 use crate::signals::Signals;
 use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
@@ -32,18 +32,18 @@ pub fn attach(
         Refusal::usage(format!("{error:#}"), "name the socket that the plugin was given (its argument socket=PATH)")
     })?;
     let info = client.info()?;
-    scenario.memory = info.frames * PAGE_SIZE as u64;
-    scenario.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
+    scenario.machine.memory = Size(info.frames * PAGE_SIZE as u64);
+    scenario.machine.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
     let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
-    let sampler = scenario.target.map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
+    let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
     let mut log = Log::new(symbols, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.hold_to_target(scenario)?;
     if let Some(sampler) = &sampler {
         sampler.restart();
     }
-    log.attached(scenario.vcpus);
-    let deadline = begun + scenario.deadline;
+    log.attached(scenario.machine.vcpus);
+    let deadline = begun + scenario.deadline.0;
     let ended = match watch::serve(&mut consumers, scenario, &mut log, None, signals, deadline) {
         Err(error) if error.is::<Lost>() => Ended::Gone,
         other => other?,

@@ -7,13 +7,13 @@ use crate::guest::{self, Guest};
 use crate::refusal::Refusal;
 use crate::report::{self, Live, Style};
 use crate::run::{Job, Outcome};
-use crate::scenario::{Act, Scenario};
+use crate::scenario::{Act, Scenario, Size, Stop, Time};
 use crate::signals::Signals;
 use crate::symbols::Symbols;
 use crate::{attach, corpus, range, transcript};
 use anyhow::Context;
-use mem_event_client::channel::RingSettings;
 use std::io::Write;
+use std::path::Path;
 
 /// The least memory that a guest image and its tables fit in.
 const LEAST_MEMORY: u64 = 8 << 20;
@@ -32,8 +32,8 @@ pub fn list() -> anyhow::Result<u8> {
         text += &format!("  {name}\n");
     }
     text += "  linux         (Debian's cloud kernel, installed by ci/setup)\n\nscenarios:\n";
-    for scenario in corpus::all().into_iter().chain([corpus::linux()]) {
-        text += &format!("  {:<13} {}\n", scenario.name, scenario.about);
+    for scenario in corpus::all() {
+        text += &format!("  {:<13} {}\n", scenario.name, scenario.title());
     }
     print(&text)?;
     Ok(0)
@@ -72,42 +72,49 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
 
 fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style, sequence: bool) -> anyhow::Result<()> {
     if sequence && style != Style::Json {
-        print(&transcript::text(&outcome.records, scenario.vcpus, symbols))?;
+        print(&transcript::text(&outcome.records, scenario.machine.vcpus, symbols))?;
     }
     match style {
-        Style::Json => print(&(report::summary_json(&scenario.name, outcome, scenario.target) + "\n")),
-        Style::Terminal | Style::Quiet => print(&report::summary(&scenario.name, outcome, scenario.target)),
+        Style::Json => print(&(report::summary_json(&scenario.name, outcome, scenario.target()) + "\n")),
+        Style::Terminal | Style::Quiet => print(&report::summary(&scenario.name, outcome, scenario.target())),
     }
 }
 
 fn job(arguments: &Run) -> Result<Job, Refusal> {
-    let linux = arguments.guest == "linux";
     let wanted = &arguments.consumers;
     let plain = wanted.watch.is_empty() && wanted.page_out.is_empty() && wanted.paging_target.is_none();
-    let mut scenario = match corpus::find(&arguments.guest) {
+    let scenario = match arguments.guest.strip_suffix(".toml") {
+        Some(_) => Some(Scenario::load(Path::new(&arguments.guest))?),
+        None => corpus::find(&arguments.guest),
+    };
+    let mut scenario = match scenario {
         Some(scenario) if plain => scenario,
-        _ if linux => corpus::linux(),
-        // Built-in guests that need several vCPUs get them from their scenario.
-        Some(scenario) => Scenario { vcpus: scenario.vcpus, ..Scenario::bare(&arguments.guest) },
+        // What the guest needs stays, what the consumers do is asked for.
+        Some(Scenario { name, source, folder, deadline, machine, .. }) => {
+            Scenario { name, source, folder, deadline, machine, ..Scenario::bare("") }
+        }
         None => Scenario::bare(&arguments.guest),
     };
-    scenario.vcpus = arguments.vcpus.unwrap_or(scenario.vcpus);
+    let machine = &mut scenario.machine;
+    machine.vcpus = arguments.vcpus.unwrap_or(machine.vcpus);
     if let Some(memory) = &arguments.memory {
-        scenario.memory = size(memory)?;
+        machine.memory = Size(size(memory)?);
     }
-    if scenario.memory < LEAST_MEMORY {
+    if machine.memory.0 < LEAST_MEMORY {
         let remedy = format!("give at least {}", mebibytes(LEAST_MEMORY));
         return Err(Refusal::usage(
-            format!("{} of memory are too few for a guest", mebibytes(scenario.memory)),
+            format!("{} of memory are too few for a guest", mebibytes(machine.memory.0)),
             remedy,
         ));
     }
     add_consumers(&mut scenario, wanted)?;
     for text in &arguments.consumer {
-        scenario.external.push(External::parse(text)?);
+        scenario.consumers.external.push(External::parse(text)?);
     }
     let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
-    job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
+    if job.scenario.source.is_none() {
+        job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
+    }
     job.trace = arguments
         .trace
         .as_deref()
@@ -128,24 +135,25 @@ fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refu
                 "write RANGE=r, RANGE=w, RANGE=x or several of these letters",
             )
         })?;
-        let access = range::left_by_watching(accesses)?;
-        scenario.start.push(Act::SetAccess { range: range.into(), access });
-        scenario.access = Some(RingSettings::default());
+        let stop = Stop(range::left_by_watching(accesses)?);
+        scenario.start.push(Act::Watch { frames: range.into(), stop });
+        scenario.consumers.listener.get_or_insert_default();
     }
     for range in &wanted.page_out {
-        scenario.start.push(Act::PageOut { range: range.clone() });
-        scenario.paging = Some(RingSettings::default());
+        scenario.start.push(Act::PageOut { frames: range.as_str().into() });
+        scenario.consumers.pager.get_or_insert_default();
     }
     if let Some(target) = &wanted.paging_target {
         let target = size(target)?;
-        if target > scenario.memory {
-            let sizes = format!("{} above its memory of {}", mebibytes(target), mebibytes(scenario.memory));
+        let memory = scenario.machine.memory.0;
+        if target > memory {
+            let sizes = format!("{} above its memory of {}", mebibytes(target), mebibytes(memory));
             return Err(Refusal::usage(format!("a paging target of {sizes}"), "give a smaller --paging-target"));
         }
-        scenario.target = Some(target);
+        scenario.consumers.pager.get_or_insert_default().target = Some(Size(target));
     }
     if let Some(deadline) = &wanted.deadline {
-        scenario.deadline = time(deadline)?;
+        scenario.deadline = Time(time(deadline)?);
     }
     Ok(())
 }
@@ -161,8 +169,8 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     };
     let mut scenario = Scenario::bare("attached");
     // What the guest has is asked when it is there; until then no target is too large.
-    scenario.memory = u64::MAX;
-    scenario.deadline = std::time::Duration::from_secs(86_400 * 365);
+    scenario.machine.memory = Size(u64::MAX);
+    scenario.deadline = Time(std::time::Duration::from_secs(86_400 * 365));
     add_consumers(&mut scenario, &arguments.consumers)?;
     scenario.check(&symbols)?;
     let signals = Signals::catch().context("cannot catch signals")?;

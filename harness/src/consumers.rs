@@ -6,13 +6,12 @@ use crate::external::Running;
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
-use crate::range::Frames;
-use crate::scenario::{Act, Scenario};
+use crate::scenario::{Act, Listening, Name, Place, Roles, Scenario};
 use crate::transcript::Record;
 use anyhow::{Context, ensure};
 use mem_event::message::{Call, Notice, Reply, Standing};
-use mem_event::{Control, Ring, VcpuId};
-use mem_event_client::channel::{Channel, RingSettings};
+use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
+use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -37,14 +36,9 @@ pub struct Consumers {
 
 /// Starts the consumers that are processes of their own, and waits until each is ready.
 fn start_external(socket: &Path, scenario: &Scenario, guest: Option<&Path>) -> anyhow::Result<Vec<Running>> {
-    let settings = |ring| match ring {
-        Ring::Access => scenario.access,
-        Ring::Paging => scenario.paging,
-        Ring::Sharing => None,
-    };
-    let start = |external| Running::start(socket, external, settings, guest);
-    let mut running = scenario.external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
-    let deadline = Instant::now() + scenario.deadline;
+    let start = |external| Running::start(socket, external, scenario, guest);
+    let mut running = scenario.consumers.external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
+    let deadline = Instant::now() + scenario.deadline.0;
     running.iter_mut().try_for_each(|one| one.wait_until_ready(deadline))?;
     Ok(running)
 }
@@ -63,15 +57,20 @@ impl Consumers {
         let mut toolstack = Client::connect(socket)?;
         toolstack.values(&Call::Subscribe)?;
         let own = |ring: Ring| !scenario.is_external(ring);
-        let enable_listener = |settings| Listener::enable(socket, settings, &scenario.rules);
-        let listener = scenario.access.filter(|_| own(Ring::Access)).map(enable_listener).transpose()?;
-        let settings = scenario.paging.or_else(|| scenario.target.map(|_| RingSettings::default()));
-        let pager = settings
-            .filter(|_| own(Ring::Paging))
-            .map(|settings| Pager::enable(socket, settings, scenario.memory))
-            .transpose()?;
-        let enable_helper = |_| Channel::enable(socket, Ring::Sharing, RingSettings::default());
-        let helper = scenario.target.filter(|_| own(Ring::Sharing)).map(enable_helper).transpose()?;
+        let settings = |ring| scenario.rings.of(ring).settings();
+        for ring in Ring::ALL {
+            let policy = scenario.rings.of(ring).no_consumer.0;
+            if policy != NoConsumer::default() {
+                toolstack.values(&Call::Control(Control::SetNoConsumer { ring, policy }))?;
+            }
+        }
+        let Roles { listener, pager, .. } = &scenario.consumers;
+        let listen = |it: &Listening| Listener::enable(socket, settings(Ring::Access), &it.rules);
+        let listener = listener.as_ref().filter(|_| own(Ring::Access)).map(listen).transpose()?;
+        let page = |_: &_| Pager::enable(socket, settings(Ring::Paging), scenario.machine.memory.0);
+        let pager = pager.as_ref().filter(|_| own(Ring::Paging)).map(page).transpose()?;
+        let help = |_| Channel::enable(socket, Ring::Sharing, settings(Ring::Sharing));
+        let helper = scenario.target().filter(|_| own(Ring::Sharing)).map(help).transpose()?;
         let reached = vec![false; scenario.steps.len()];
         let external = start_external(socket, scenario, guest)?;
         let mut consumers = Consumers { toolstack, pager, listener, helper, external, reached };
@@ -84,7 +83,7 @@ impl Consumers {
     /// # Errors
     /// The plugin refuses, or the page file cannot be written.
     pub fn hold_to_target(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
-        match (&mut self.pager, scenario.target) {
+        match (&mut self.pager, scenario.target()) {
             (Some(pager), Some(target)) => pager.hold_to(target),
             _ => Ok(()),
         }
@@ -93,9 +92,9 @@ impl Consumers {
     fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
         let mut texts = Vec::with_capacity(acts.len());
         for one in acts {
-            if let Act::Map { range } = one {
-                self.map(range, log)?;
-                texts.push(format!("map {range}"));
+            if let Act::Map { frames } = one {
+                self.map(frames, log)?;
+                texts.push(format!("map {frames}"));
                 continue;
             }
             let done = act::carry_out(one, &mut self.toolstack, self.pager.as_mut(), log.symbols)?;
@@ -106,9 +105,9 @@ impl Consumers {
     }
 
     /// Foreign mappings begin. What is paged out comes back first: its pager is served by this very thread, or by its own.
-    fn map(&mut self, range: &str, log: &mut Log<'_>) -> anyhow::Result<()> {
+    fn map(&mut self, frames: &Place, log: &mut Log<'_>) -> anyhow::Result<()> {
         let until = Instant::now() + PAGE_IN;
-        for gfn in Frames::parse(range, log.symbols)?.iter() {
+        for gfn in frames.frames(log.symbols)?.iter() {
             while !self.toolstack.pin(gfn)? {
                 if !self.serve(log)? {
                     std::thread::sleep(RETRY);
@@ -200,7 +199,7 @@ impl Consumers {
     ) -> anyhow::Result<()> {
         let mut done = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
-            if step.at == number && step.vcpu.is_none_or(|only| only == vcpu) {
+            if step.at == number && step.vcpu.is_none_or(|only| only == vcpu.0) {
                 done.extend(self.carry_out(&step.acts, log)?);
                 self.reached[index] = true;
             }
@@ -305,8 +304,8 @@ impl Consumers {
     /// The connection ended.
     pub fn leave(mut self, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
         for act in &scenario.start {
-            if let Act::SetAccess { range, .. } = act {
-                let open = Act::SetAccess { range: range.clone(), access: mem_event::AccessType::Rwx };
+            if let Act::Watch { frames, .. } | Act::SetAccess { frames, .. } = act {
+                let open = Act::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
                 self.carry_out(&[open], log)?;
             }
         }

@@ -3,6 +3,7 @@
 //! docs/protocol.md the description.
 
 use crate::refusal::Refusal;
+use crate::scenario::{Scenario, named};
 use crate::spawn::spawn_bound;
 use anyhow::{Context, bail};
 use mem_event::{Control, Layout, Ring};
@@ -11,7 +12,10 @@ use mem_event_client::{Client, RingSettings};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,23 +26,22 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The guest's ELF, for symbols.
 const GUEST: &str = "MEM_EVENT_GUEST";
 
+const RING_FORMS: &str =
+    "write RING[:LAYOUT[:SLOTS]]; rings are paging, access and sharing, layouts flags16, flags32 and vm_event7";
+
 /// A ring to hand over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandedRing {
     /// Which.
-    #[serde(with = "ring_name")]
     pub ring: Ring,
     /// The layout of its slots; the scenario's if none is named.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "layout_name")]
     pub layout: Option<Layout>,
     /// How many slots, a power of two; 0 for as many as fit.
-    #[serde(default)]
     pub slots: u32,
 }
 
 /// A command to start as a consumer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct External {
     /// The rings that are handed over; a consumer without one enables what it needs.
@@ -61,9 +64,7 @@ impl External {
             return Ok(plain());
         }
         let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
-            let remedy = "write RING[:LAYOUT[:SLOTS]] with a comma between several; rings are paging, access and sharing, \
-                          layouts flags16, flags32 and vm_event7";
-            Refusal::usage(format!("{rings:?} are no rings"), remedy)
+            Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
         })?;
         Ok(External { rings, command: command.to_owned() })
     }
@@ -77,55 +78,33 @@ impl External {
 
 fn parse_ring(text: &str) -> Option<HandedRing> {
     let mut parts = text.split(':');
-    let ring = ring_named(parts.next()?)?;
+    let ring = named(parts.next()?)?;
     let layout = match parts.next() {
         None => None,
-        Some(name) => Some(layout_named(name)?),
+        Some(name) => Some(named(name)?),
     };
     let slots = parts.next().map_or(Some(0), |slots| slots.parse().ok())?;
     parts.next().is_none().then_some(HandedRing { ring, layout, slots })
 }
 
-fn ring_named(name: &str) -> Option<Ring> {
-    Ring::ALL.into_iter().find(|ring| ring.to_string() == name)
-}
-
-const LAYOUTS: [(&str, Layout); 3] =
-    [("flags16", Layout::Flags16), ("flags32", Layout::Flags32), ("vm_event7", Layout::VmEvent7)];
-
-fn layout_named(name: &str) -> Option<Layout> {
-    LAYOUTS.into_iter().find(|(known, _)| *known == name).map(|(_, layout)| layout)
-}
-
-mod ring_name {
-    use mem_event::Ring;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(ring: &Ring, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(ring)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ring, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        super::ring_named(&name).ok_or_else(|| Error::unknown_variant(&name, &["paging", "access", "sharing"]))
+impl<'de> Deserialize<'de> for HandedRing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HandedRing, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_ring(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no ring; {RING_FORMS}")))
     }
 }
 
-mod layout_name {
-    use mem_event::Layout;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(layout: &Option<Layout>, serializer: S) -> Result<S::Ok, S::Error> {
-        match super::LAYOUTS.into_iter().find(|(_, known)| Some(*known) == *layout) {
-            Some((name, _)) => serializer.serialize_str(name),
-            None => serializer.serialize_none(),
-        }
+impl JsonSchema for HandedRing {
+    fn schema_name() -> Cow<'static, str> {
+        "HandedRing".into()
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Layout>, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        let layout = super::layout_named(&name);
-        layout.map(Some).ok_or_else(|| Error::unknown_variant(&name, &["flags16", "flags32", "vm_event7"]))
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(paging|access|sharing)(:(flags16|flags32|vm_event7)(:[0-9]+)?)?$",
+            "description": "A ring, with its layout and number of slots if they are not those of [rings]: access:vm_event7:4.",
+        })
     }
 }
 
@@ -149,19 +128,21 @@ impl Running {
     pub fn start(
         socket: &Path,
         external: &External,
-        settings: impl Fn(Ring) -> Option<RingSettings>,
+        scenario: &Scenario,
         guest: Option<&Path>,
     ) -> anyhow::Result<Running> {
         let mut client = Client::connect(socket)?;
         // `exec`, so that the process that is watched and killed is the consumer and no shell around it.
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(format!("exec {}", external.command));
+        if let Some(folder) = scenario.folder.as_ref().filter(|folder| !folder.as_os_str().is_empty()) {
+            command.current_dir(folder);
+        }
         let mut handed = Vec::new();
         for ring in &external.rings {
-            let default = settings(ring.ring).unwrap_or_default();
             let settings = match ring.layout {
                 Some(layout) => RingSettings { layout, slots: ring.slots },
-                None => default,
+                None => scenario.rings.of(ring.ring).settings(),
             };
             let RingSettings { layout, slots } = settings;
             let descriptors = client.enable(Control::Enable { ring: ring.ring, layout, slots })?;

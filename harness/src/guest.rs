@@ -50,6 +50,17 @@ impl Guest {
         Err(Refusal::usage(format!("no guest {name:?}"), remedy))
     }
 
+    /// The same, where a path is meant from a folder.
+    ///
+    /// # Errors
+    /// As [`Guest::find`].
+    pub fn find_from(name: &str, folder: Option<&Path>) -> Result<Guest, Refusal> {
+        match folder {
+            Some(folder) if name.contains('/') => Guest::open(&folder.join(name)),
+            _ => Guest::find(name),
+        }
+    }
+
     /// An ELF file, checked for what QEMU needs to boot it.
     ///
     /// # Errors

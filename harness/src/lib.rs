@@ -11,7 +11,7 @@
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
 //! | [`pager`], [`pagefile`], [`recent`], [`listener`] | the consumers |
 //! | [`external`] | a consumer that is a process of its own |
-//! | [`scenario`], [`corpus`], [`act`] | what is to be done when; the built-in ones; how it is done |
+//! | [`scenario`], [`corpus`], [`act`] | what is to be done when, as a file says it; the built-in ones; what can be done and how |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
 //! | [`replay`], [`trace`], [`facts`] | a trace through a fresh engine; traces read; what their header says |

@@ -76,7 +76,7 @@ impl Listener {
             _ if request.reason != Reason::Violation => None,
             Then::Relax => Some(AccessType::Rwx),
             Then::Grant => self.with(request)?,
-            Then::Set(access) => Some(access),
+            Then::Set(access) => Some(access.0),
             Then::Answer | Then::Silence => None,
         };
         if let Some(access) = access {

@@ -20,7 +20,10 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => match Refusal::of(&error) {
             Some(refusal) => {
-                eprintln!("mem-event: {}\n  remedy: {}", refusal.what, refusal.remedy);
+                match &refusal.shown {
+                    Some(shown) => eprintln!("{shown}"),
+                    None => eprintln!("mem-event: {}\n  remedy: {}", refusal.what, refusal.remedy),
+                }
                 ExitCode::from(refusal.exit_code())
             }
             None => {

@@ -83,6 +83,31 @@ impl Frames {
     }
 }
 
+/// An address: `gpa:0x1000`, `NAME`, `NAME+0x10`.
+///
+/// # Errors
+/// What is no address, with the forms that are.
+pub fn address(text: &str, symbols: &Symbols) -> Result<Gpa, Refusal> {
+    const FORMS: &str = "write an address (gpa:0x1000) or a symbol (NAME, NAME+0x10)";
+    let part = |part: &str| {
+        number(part)
+            .ok_or_else(|| Refusal::usage(format!("address {text:?} has {part:?} where a number stands"), FORMS))
+    };
+    let gpa = match (text.strip_prefix("gpa:"), text.rsplit_once('+')) {
+        (Some(digits), _) => part(digits)?,
+        (None, Some((name, distance))) => symbols.find(name)?.gpa.0.saturating_add(part(distance)?),
+        (None, None) if text.is_empty() || text.starts_with(|letter: char| letter.is_ascii_digit()) => {
+            return Err(Refusal::usage(format!("{text:?} is no address"), FORMS));
+        }
+        (None, None) => symbols.find(text)?.gpa.0,
+    };
+    if gpa >> 12 > LAST_FRAME {
+        Err(Refusal::usage(format!("address {text:?} is beyond 52 bits"), FORMS))
+    } else {
+        Ok(Gpa(gpa))
+    }
+}
+
 fn check_order(first: u64, last: u64, bare: &dyn Fn(&str) -> Refusal) -> Result<u64, Refusal> {
     if last < first { Err(bare("ends before it begins")) } else { Ok(last) }
 }
@@ -151,6 +176,18 @@ mod tests {
         assert_eq!(parse("PAGES"), frames(0x200, 3));
         assert_eq!(parse("PAGES+0x1010"), frames(0x201, 1));
         assert_eq!(parse("odd"), frames(0x300, 2));
+    }
+
+    #[test]
+    fn an_address_is_a_number_or_a_symbol() {
+        let symbols = Symbols::from_list(&[("PAGES", 0x20_0000, 0x3000)]);
+        let parse = |text| super::address(text, &symbols).map(|gpa| gpa.0).map_err(|refusal| refusal.to_string());
+        assert_eq!(parse("gpa:0x1234"), Ok(0x1234));
+        assert_eq!(parse("PAGES"), Ok(0x20_0000));
+        assert_eq!(parse("PAGES+0x1010"), Ok(0x20_1010));
+        for text in ["", "0x1234", "gpa:", "gpa:x", "PAGES+", "PAGES+x", "gpa:0xffffffffffffffff"] {
+            assert!(parse(text).expect_err(text).contains("write an address"), "{text}");
+        }
     }
 
     #[test]

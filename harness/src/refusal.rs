@@ -21,17 +21,19 @@ pub struct Refusal {
     pub what: String,
     /// What to do about it, in one line.
     pub remedy: String,
+    /// The place in a file where it is, drawn, with both lines in it.
+    pub shown: Option<String>,
 }
 
 impl Refusal {
     /// The command line or a file is wrong.
     pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        Refusal { blame: Blame::Usage, what: what.into(), remedy: remedy.into() }
+        Refusal { blame: Blame::Usage, what: what.into(), remedy: remedy.into(), shown: None }
     }
 
     /// The machine lacks something.
     pub fn machine(what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        Refusal { blame: Blame::Machine, what: what.into(), remedy: remedy.into() }
+        Refusal { blame: Blame::Machine, what: what.into(), remedy: remedy.into(), shown: None }
     }
 
     /// The refusal that an error is, if it is one.

@@ -9,7 +9,7 @@ use crate::process::{Qemu, ended_by_signal};
 use crate::qemu::{Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
 use crate::refusal::Refusal;
 use crate::resident::Sampler;
-use crate::scenario::Scenario;
+use crate::scenario::{self, Scenario};
 use crate::signals::Signals;
 use crate::symbols::Symbols;
 use crate::transcript::Record;
@@ -77,7 +77,8 @@ impl Job {
     /// # Errors
     /// The guest or QEMU cannot be found, or a range of the scenario is not in the guest.
     pub fn new(scenario: Scenario, qemu: Option<&Path>) -> Result<Job, Refusal> {
-        let guest = if scenario.guest == "linux" { None } else { Some(Guest::find(&scenario.guest)?) };
+        let named = scenario.machine.guest.as_str();
+        let guest = if named == "linux" { None } else { Some(Guest::find_from(named, scenario.folder.as_deref())?) };
         let symbols = guest.as_ref().map(|guest| &guest.symbols);
         scenario.check(symbols.unwrap_or(&Symbols::default()))?;
         Ok(Job {
@@ -108,10 +109,10 @@ impl Job {
             Some(guest) => Boot::Elf(guest.path.clone()),
             None => Boot::Linux { kernel: crate::linux::kernel()?, work: self.linux_works },
         };
-        let Scenario { memory, vcpus, .. } = self.scenario;
-        let cpu = self.scenario.cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
-        let extra = cpu.chain(self.extra.iter().cloned()).collect();
-        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, plugin: None, extra })
+        let scenario::Machine { memory, vcpus, cpu, args, .. } = &self.scenario.machine;
+        let cpu = cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
+        let extra = cpu.chain(args.iter().map(OsString::from)).chain(self.extra.iter().cloned()).collect();
+        Ok(Machine { qemu: self.qemu.clone(), memory: memory.0, vcpus: *vcpus, boot, plugin: None, extra })
     }
 
     /// The machine that it needs.
@@ -189,13 +190,13 @@ impl Attended<'_> {
         let scenario = &self.job.scenario;
         let guest = self.job.guest.as_ref().map(|guest| guest.path.as_path());
         let mut consumers = Consumers::enable(socket, scenario, guest, log)?;
-        let sampler = scenario.target.map(|_| Sampler::start(qemu.pid())).transpose()?;
+        let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
         consumers.hold_to_target(scenario)?;
         if let Some(sampler) = &sampler {
             sampler.restart();
         }
         let gone = qemu.as_fd().try_clone_to_owned()?;
-        let deadline = begun + scenario.deadline;
+        let deadline = begun + scenario.deadline.0;
         let served = qemu
             .qmp
             .execute("cont")
@@ -231,7 +232,7 @@ impl Attended<'_> {
     }
 
     fn of_the_deadline(&mut self, consumers: &mut Consumers) -> Verdict {
-        let limit = self.job.scenario.deadline;
+        let limit = self.job.scenario.deadline.0;
         self.sleepers =
             consumers.sleepers().unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
         let who = if self.sleepers.is_empty() { "no vCPU sleeps".into() } else { self.sleepers.join("; ") };

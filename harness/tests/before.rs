@@ -48,10 +48,10 @@ fn a_stopped_addition_adds_to_what_the_consumer_wrote() {
 #[test]
 fn an_expectation_that_does_not_hold_is_a_failure() {
     let mut wrong = scenario("read_write");
-    for rule in &mut wrong.rules {
+    for rule in &mut wrong.consumers.listener.as_mut().unwrap().rules {
         for act in &mut rule.acts {
             if let harness::scenario::Act::Expect { value, .. } = act {
-                *value += 1;
+                value.0 += 1;
             }
         }
     }

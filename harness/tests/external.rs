@@ -20,10 +20,10 @@ fn examples() -> PathBuf {
 }
 
 /// Runs a scenario whose rings are served by commands; the outcome, and what the trace holds of requests and answers.
-fn run(scenario: Scenario, commands: &[&str]) -> (Outcome, String) {
-    let external = commands.iter().map(|command| External::parse(command).unwrap()).collect();
+fn run(mut scenario: Scenario, commands: &[&str]) -> (Outcome, String) {
+    scenario.consumers.external = commands.iter().map(|command| External::parse(command).unwrap()).collect();
     let folder = RunFolder::create().unwrap();
-    let mut job = Job::new(Scenario { external, ..scenario }, None).unwrap();
+    let mut job = Job::new(scenario, None).unwrap();
     job.trace = Some(folder.file("trace"));
     let outcome = job.run(&mut Silent, None).unwrap();
     let sequence = sequence_of(&folder.file("trace"));
@@ -99,8 +99,9 @@ fn a_ring_is_handed_to_one_consumer_only() {
 fn a_trace_with_an_external_consumer_replays() {
     let folder = RunFolder::create().unwrap();
     let command = format!("access:flags32=python3 {}", examples().join("listener.py").display());
-    let external = vec![External::parse(&command).unwrap()];
-    let mut job = Job::new(Scenario { external, ..scenario("rights") }, None).unwrap();
+    let mut rights = scenario("rights");
+    rights.consumers.external = vec![External::parse(&command).unwrap()];
+    let mut job = Job::new(rights, None).unwrap();
     job.trace = Some(folder.file("trace"));
     assert_eq!(job.run(&mut Silent, None).unwrap().verdict.kind, Kind::Success);
     assert!(replays(&folder.file("trace")) > 20);

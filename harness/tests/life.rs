@@ -7,7 +7,7 @@ mod support;
 use harness::folder::RunFolder;
 use harness::process::Qemu;
 use harness::run::Job;
-use harness::scenario::{Act, Rule, Scenario, Then};
+use harness::scenario::{Act, Listening, Rule, Scenario, Then, Time};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
@@ -100,11 +100,16 @@ fn the_monitor_stops_and_quits_a_machine_at_a_checkpoint() {
     wait_for("the end", &qemu);
 }
 
+/// A listener that ends all events in one way.
+fn answering(then: Then) -> Option<Listening> {
+    Some(Listening { rules: vec![Rule { then, ..Rule::default() }] })
+}
+
 #[test]
 fn a_deadline_ends_a_run_with_the_list_of_sleepers() {
     let mut silent = scenario("smp_storm");
-    silent.rules = vec![Rule { then: Then::Silence, ..Rule::default() }];
-    silent.deadline = std::time::Duration::from_secs(1);
+    silent.consumers.listener = answering(Then::Silence);
+    silent.deadline = Time(std::time::Duration::from_secs(1));
     let job = Job::new(silent, None).unwrap();
     let outcome = job.run(&mut harness::log::Silent, None).unwrap();
     assert_eq!(outcome.verdict.kind, harness::verdict::Kind::Failure);
@@ -117,8 +122,8 @@ fn a_deadline_ends_a_run_with_the_list_of_sleepers() {
 #[test]
 fn an_answer_that_changes_nothing_brings_the_same_event_again() {
     let mut stubborn = scenario("read_write");
-    stubborn.rules = vec![Rule { then: Then::Answer, ..Rule::default() }];
-    stubborn.deadline = std::time::Duration::from_secs(1);
+    stubborn.consumers.listener = answering(Then::Answer);
+    stubborn.deadline = Time(std::time::Duration::from_secs(1));
     let job = Job::new(stubborn, None).unwrap();
     let outcome = job.run(&mut harness::log::Silent, None).unwrap();
     let events: Vec<String> = outcome.records.iter().map(|record| record.line(&job.symbols())).skip(1).collect();
@@ -202,8 +207,9 @@ fn sigterm_and_sigint_end_a_run_in_good_order() {
 
 /// A machine of somebody else's, and the command attached to it; the first line of its output has come.
 fn attached(name: &str, wanted: &[&str]) -> (Qemu, RunFolder, Child, BufReader<impl Read>) {
-    let rings = Some(RingSettings::default());
-    let owned = Scenario { access: rings, paging: rings, ..scenario(name) };
+    let mut owned = scenario(name);
+    owned.consumers.listener.get_or_insert_default();
+    owned.consumers.pager.get_or_insert_default();
     let (qemu, folder, job) = machine(owned);
     let guest = job.guest.unwrap().path;
     let mut child = command(&folder)
@@ -252,8 +258,8 @@ fn attach_leaves_a_machine_as_it_was() {
 #[test]
 fn frames_paged_out_before_the_first_instruction_come_back() {
     let mut early = Scenario::bare("page_in");
-    early.paging = Some(RingSettings::default());
-    early.start = vec![Act::PageOut { range: "gpa:0x100000-0x103fff".into() }];
+    early.consumers.pager.get_or_insert_default();
+    early.start = vec![Act::PageOut { frames: "gpa:0x100000-0x103fff".into() }];
     let (outcome, _) = support::run(early);
     assert!(outcome.paged.pages_out > 0 && outcome.paged.pages_in > 0, "{:?}", outcome.paged);
 }

@@ -5,6 +5,7 @@
 mod support;
 
 use harness::corpus;
+use harness::scenario::Size;
 use support::run;
 
 const TARGET: u64 = 128 << 20;
@@ -12,7 +13,7 @@ const TARGET: u64 = 128 << 20;
 #[test]
 fn linux_under_a_target_never_holds_more_and_loses_nothing() {
     let mut scenario = corpus::linux();
-    scenario.target = Some(TARGET);
+    scenario.consumers.pager.get_or_insert_default().target = Some(Size(TARGET));
     let (outcome, _) = run(scenario);
     assert!(outcome.verdict.reason.contains("24 files, checksums right twice"), "{}", outcome.verdict);
     let (largest, samples) = outcome.resident.expect("it was measured");

@@ -18,9 +18,9 @@ fn step(at: u64, acts: Vec<Act>) -> Step {
 #[test]
 fn a_paged_out_frame_is_mapped_after_its_page_in_and_stays_until_it_is_unmapped() {
     const FIRST: &str = "PAGES";
-    let out = || Act::PageOut { range: FIRST.into() };
-    let map = || Act::Map { range: "0x500".into() };
-    let unmap = || Act::Unmap { range: "0x500".into() };
+    let out = || Act::PageOut { frames: FIRST.into() };
+    let map = || Act::Map { frames: "0x500".into() };
+    let unmap = || Act::Unmap { frames: "0x500".into() };
     let acts = vec![out(), map(), out(), map(), unmap(), out(), unmap(), out()];
     let (_, sequence) = run(Scenario { steps: vec![step(1, acts)], ..scenario("page_in") });
     let lines: Vec<&str> = sequence.lines().collect();

@@ -152,7 +152,9 @@ impl Consumer {
 
 fn no_access_passes(gate: Gate) {
     let changes = std::env::var("MEM_EVENT_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()) & !3;
-    let scenario = Scenario { vcpus: 2, access: Some(RingSettings::default()), ..Scenario::bare("rights_race") };
+    let mut scenario = Scenario::bare("rights_race");
+    scenario.machine.vcpus = 2;
+    scenario.consumers.listener.get_or_insert_default();
     let mut job = Job::new(scenario, None).unwrap();
     job.gate = gate;
     let folder = RunFolder::create().unwrap();

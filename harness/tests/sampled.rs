@@ -6,10 +6,9 @@ mod support;
 
 use harness::corpus;
 use harness::qemu::Gate;
-use harness::scenario::{Act, Rule, Scenario, Then};
+use harness::scenario::{Act, Name, Rule, Scenario, Then};
 use harness::transcript::Record;
 use mem_event::AccessType;
-use mem_event_client::RingSettings;
 use std::collections::BTreeSet;
 use support::{Random, kernel_maps_write_protected, run_under};
 
@@ -27,16 +26,16 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
     for gfn in IMAGE {
         if random.below(ONE_IN) == 0 {
             let access = RIGHTS[usize::try_from(random.below(5)).unwrap()];
-            scenario.start.push(Act::SetAccess { range: format!("{gfn:#x}..{:#x}", gfn + 1), access });
+            scenario.start.push(Act::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(access) });
         }
     }
-    scenario.access = scenario.access.or(Some(RingSettings::default()));
+    let rules = &mut scenario.consumers.listener.get_or_insert_default().rules;
     // What rules expect to see holds only if nobody else watches the page.
-    if scenario.rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, Act::Expect { .. })) {
-        scenario.rules.clear();
+    if rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, Act::Expect { .. })) {
+        rules.clear();
     }
     // Each further right is asked for by an event of its own, but where the scenario has its own rules.
-    scenario.rules.push(Rule { then: Then::Grant, ..Rule::default() });
+    rules.push(Rule { then: Then::Grant, ..Rule::default() });
     scenario
 }
 
@@ -56,9 +55,10 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
     }
     let (mut events, mut without_address) = (0, 0);
     // `page_touch` sorts the times that it measured: what its stack sees is chance.
-    let all: Vec<Scenario> = corpus::all().into_iter().filter(|scenario| scenario.name != "page_touch").collect();
+    let all: Vec<Scenario> =
+        corpus::of_built_in_guests().into_iter().filter(|scenario| scenario.name != "page_touch").collect();
     for (seed, scenario) in (1..).zip(all.iter().cycle().take(SAMPLES * all.len())) {
-        let (name, vcpus) = (scenario.name.clone(), scenario.vcpus);
+        let (name, vcpus) = (scenario.name.clone(), scenario.machine.vcpus);
         let (seen, by_callback) = run_under(Gate::Callback, sampled(scenario.clone(), seed));
         let (also_seen, by_mmu) = run_under(Gate::Mmu, sampled(scenario.clone(), seed));
         if vcpus == 1 {

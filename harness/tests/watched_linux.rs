@@ -12,7 +12,7 @@ use harness::folder::RunFolder;
 use harness::linux::COMMAND_LINE;
 use harness::qemu::Gate;
 use harness::run::{Job, run_machine};
-use harness::scenario::Scenario;
+use harness::scenario::Size;
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, Gfn, Reason, Request, Rights, Ring};
@@ -32,7 +32,9 @@ const MEMORY: u64 = 256 << 20;
 const SILENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
 fn job(gate: Gate, works: bool) -> Job {
-    let scenario = Scenario { memory: MEMORY, access: Some(RingSettings::default()), ..corpus::linux() };
+    let mut scenario = corpus::linux();
+    scenario.machine.memory = Size(MEMORY);
+    scenario.consumers.listener.get_or_insert_default();
     let mut job = Job::new(scenario, None).unwrap();
     job.gate = gate;
     job.linux_works = works;

@@ -51,7 +51,7 @@ pub fn run_under(gate: Gate, scenario: Scenario) -> (Outcome, String) {
     let name = &job.scenario.name;
     assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}\n{}", outcome.verdict, outcome.console);
     replays(&folder.file("trace"));
-    let sequence = transcript::text(&outcome.records, job.scenario.vcpus, &job.symbols());
+    let sequence = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
     (outcome, sequence)
 }
 

@@ -6,10 +6,9 @@ use harness::corpus;
 use harness::log::Silent;
 use harness::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::run::{Job, run_machine};
-use harness::scenario::Act;
+use harness::scenario::{Act, Name};
 use harness::verdict::Kind;
 use mem_event::AccessType;
-use mem_event_client::channel::RingSettings;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,10 +143,13 @@ fn booted((took, console): (Duration, String)) -> anyhow::Result<f64> {
 fn boot_with_plugin(armed: Option<Gate>, arguments: &[String]) -> anyhow::Result<f64> {
     const WATCHED: u64 = 32;
     let mut scenario = corpus::linux();
-    scenario.access = Some(RingSettings::default());
+    scenario.consumers.listener.get_or_insert_default();
     if armed.is_some() {
-        let apart = scenario.memory / 4096 / (WATCHED + 1);
-        let watch = |number| Act::SetAccess { range: format!("{:#x}", number * apart), access: AccessType::N };
+        let apart = scenario.machine.memory.0 / 4096 / (WATCHED + 1);
+        let watch = |number| {
+            let frames = format!("{:#x}", number * apart).as_str().into();
+            Act::SetAccess { frames, access: Name(AccessType::N) }
+        };
         scenario.start = (1..=WATCHED).map(watch).collect();
     }
     let mut job = Job::new(scenario, None)?;

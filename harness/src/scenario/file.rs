@@ -1,0 +1,134 @@
+//! Reads a scenario's file. What is wrong is shown in the file, with its line and column and what is allowed there.
+
+use super::{Scenario, Version};
+use crate::refusal::{Blame, Refusal, nearest};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file's text and where it lies, for errors and relative paths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Where; for built-in scenarios a path in the repository.
+    pub path: PathBuf,
+    /// What is in it.
+    pub text: String,
+}
+
+impl Source {
+    /// What is wrong at a place of the file, and what to do.
+    #[must_use]
+    pub fn refusal(&self, span: Range<usize>, what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+        let (what, remedy) = (what.into(), remedy.into());
+        let path = self.path.display().to_string();
+        let (line, column) = self.position(span.start);
+        let snippet =
+            Snippet::source(self.text.as_str()).path(path.as_str()).annotation(AnnotationKind::Primary.span(span));
+        let mut report = vec![Level::ERROR.primary_title(what.as_str()).element(snippet)];
+        if !remedy.is_empty() {
+            report.push(Group::with_title(Level::HELP.secondary_title(remedy.as_str())));
+        }
+        let shown = Renderer::plain().render(&report);
+        Refusal { blame: Blame::Usage, what: format!("{path}:{line}:{column}: {what}"), remedy, shown: Some(shown) }
+    }
+
+    /// Line and column of a byte, both from 1.
+    fn position(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let begins = before.rfind('\n').map_or(0, |newline| newline + 1);
+        (line, before[begins..].chars().count() + 1)
+    }
+
+    fn explain(&self, error: &toml::de::Error) -> Refusal {
+        let (what, remedy) = in_words(error.message());
+        let span = error.span().unwrap_or(0..0);
+        // What is missing from a table is shown where it begins, not as the whole of it.
+        let first =
+            self.text.get(span.clone()).and_then(|text| text.find('\n')).map_or(span.end, |end| span.start + end);
+        self.refusal(span.start..first, what, remedy)
+    }
+}
+
+/// Serde's sentence as what is wrong and what is allowed.
+fn in_words(message: &str) -> (String, String) {
+    let message = message.trim();
+    for (beginning, kind) in [("unknown field `", "key"), ("unknown variant `", "name")] {
+        let Some((wrong, expected)) = message.strip_prefix(beginning).and_then(|rest| rest.split_once('`')) else {
+            continue;
+        };
+        let allowed: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+        let near = nearest(wrong, allowed.iter().copied());
+        let guess = if near.is_empty() { String::new() } else { format!("did you mean `{}`? ", near.join("` or `")) };
+        return (format!("no {kind} `{wrong}` here"), format!("{guess}allowed: {}", allowed.join(", ")));
+    }
+    if let Some(missing) = message.strip_prefix("missing field ") {
+        return (format!("the key {missing} is missing"), format!("add {missing}"));
+    }
+    match message.split_once("; ").or_else(|| message.split_once(", expected ")) {
+        Some((what, remedy)) if message.contains("; ") => (what.into(), remedy.into()),
+        Some((what, expected)) => (what.into(), format!("expected {expected}")),
+        None => (message.lines().collect::<Vec<_>>().join(": "), String::new()),
+    }
+}
+
+impl Scenario {
+    /// Reads a scenario from a file's text; its name is the file's without the ending.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, shown in the file.
+    pub fn parse(path: &Path, text: String) -> Result<Scenario, Refusal> {
+        let source = Source { path: path.to_owned(), text };
+        source.check_version()?;
+        let mut scenario: Scenario = toml::from_str(&source.text).map_err(|error| source.explain(&error))?;
+        scenario.name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        scenario.source = Some(Arc::new(source));
+        Ok(scenario)
+    }
+
+    /// Reads a scenario's file.
+    ///
+    /// # Errors
+    /// It cannot be read, or as [`Scenario::parse`].
+    pub fn load(path: &Path) -> Result<Scenario, Refusal> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Refusal::usage(
+                format!("cannot read the scenario {}: {error}", path.display()),
+                "name a scenario's TOML file",
+            )
+        })?;
+        let mut scenario = Scenario::parse(path, text)?;
+        scenario.folder = path.parent().map(Path::to_owned);
+        Ok(scenario)
+    }
+}
+
+impl Source {
+    /// A file of another version is told so, and not that its keys are unknown.
+    fn check_version(&self) -> Result<(), Refusal> {
+        let table = toml::de::DeTable::parse(&self.text).map_err(|error| self.explain(&error))?;
+        match table.get_ref().get("version") {
+            None => Err(self.refusal(
+                0..0,
+                "the key `version` is missing",
+                format!("begin with: version = {}", Version::NUMBER),
+            )),
+            Some(version) => match version.get_ref() {
+                toml::de::DeValue::Integer(number) if number.to_string() == Version::NUMBER.to_string() => Ok(()),
+                _ => Err(self.refusal(
+                    version.span(),
+                    "a version of the scenario format that this program does not read",
+                    format!("it reads version = {}", Version::NUMBER),
+                )),
+            },
+        }
+    }
+}
+
+/// The format as a JSON Schema, for editors.
+#[must_use]
+pub fn schema() -> String {
+    let schema = schemars::schema_for!(Scenario);
+    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,125 @@
+//! Values that a scenario writes by name, and which names there are.
+
+use mem_event::{AccessType, CpuEventKind, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use std::borrow::Cow;
+
+use crate::verdict::Kind;
+
+/// A value that is written as its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Name<T>(pub T);
+
+/// A type whose values have names.
+pub trait Named: Copy + 'static {
+    /// What the type is called in the schema.
+    const KIND: &'static str;
+    /// All names with their values.
+    const ALL: &'static [(&'static str, Self)];
+}
+
+/// The value with this name.
+#[must_use]
+pub fn named<T: Named>(name: &str) -> Option<T> {
+    T::ALL.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
+
+macro_rules! named {
+    ($($kind:ident { $($name:literal => $value:expr,)* })*) => {
+        $(impl Named for $kind {
+            const KIND: &'static str = stringify!($kind);
+            const ALL: &'static [(&'static str, $kind)] = &[$(($name, $value)),*];
+        })*
+    };
+}
+
+named! {
+    AccessType {
+        "n" => AccessType::N,
+        "r" => AccessType::R,
+        "w" => AccessType::W,
+        "x" => AccessType::X,
+        "rw" => AccessType::Rw,
+        "rx" => AccessType::Rx,
+        "wx" => AccessType::Wx,
+        "rwx" => AccessType::Rwx,
+        "rx2rw" => AccessType::Rx2rw,
+        "n2rwx" => AccessType::N2rwx,
+    }
+    Rights {
+        "r" => Rights::R,
+        "w" => Rights::W,
+        "x" => Rights::X,
+        "rw" => Rights::RW,
+        "rx" => Rights::from_bits(5),
+        "wx" => Rights::from_bits(6),
+        "rwx" => Rights::RWX,
+    }
+    Layout {
+        "flags16" => Layout::Flags16,
+        "flags32" => Layout::Flags32,
+        "vm_event7" => Layout::VmEvent7,
+    }
+    Ring {
+        "access" => Ring::Access,
+        "paging" => Ring::Paging,
+        "sharing" => Ring::Sharing,
+    }
+    NoConsumer {
+        "wait" => NoConsumer::Wait,
+        "crash" => NoConsumer::Crash,
+        "relax" => NoConsumer::Relax,
+    }
+    CpuEventKind {
+        "cr0" => CpuEventKind::Cr0,
+        "cr3" => CpuEventKind::Cr3,
+        "cr4" => CpuEventKind::Cr4,
+        "msr" => CpuEventKind::Msr,
+        "int3" => CpuEventKind::Int3,
+        "single-step" => CpuEventKind::SingleStep,
+    }
+    MonitorMode {
+        "disabled" => MonitorMode::Disabled,
+        "async" => MonitorMode::Async,
+        "sync" => MonitorMode::Sync,
+    }
+    Reason {
+        "violation" => Reason::Violation,
+        "cr0" => Reason::Cr0,
+        "cr3" => Reason::Cr3,
+        "cr4" => Reason::Cr4,
+        "msr" => Reason::Msr,
+        "int3" => Reason::Int3,
+        "single-step" => Reason::SingleStep,
+    }
+    Kind {
+        "success" => Kind::Success,
+        "skip" => Kind::Skip,
+        "error" => Kind::Error,
+        "failure" => Kind::Failure,
+        "crash" => Kind::Crash,
+    }
+}
+
+impl<'de, T: Named> Deserialize<'de> for Name<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Name<T>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        named(&text).map(Name).ok_or_else(|| {
+            let names: Vec<String> = T::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+            // In serde's own words, which the reader of errors knows.
+            de::Error::custom(format!("unknown variant `{text}`, expected one of {}", names.join(", ")))
+        })
+    }
+}
+
+impl<T: Named> JsonSchema for Name<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::KIND.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = T::ALL.iter().map(|(name, _)| *name).collect();
+        json_schema!({ "type": "string", "enum": names })
+    }
+}

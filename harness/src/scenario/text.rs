@@ -1,0 +1,224 @@
+//! What a scenario writes as text: places in the guest's memory, sizes, times, numbers.
+
+use crate::amount;
+use crate::range::{self, Frames};
+use crate::refusal::Refusal;
+use crate::symbols::Symbols;
+use mem_event::{AccessType, Gpa};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+/// Frames or an address of the guest as people write them (see [`range`]); looked up when the guest is known.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// As it was written.
+    pub text: String,
+    /// Where it stands in its file.
+    pub span: Option<Range<usize>>,
+}
+
+/// Two places are the same if they are written the same.
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Place {}
+
+impl From<&str> for Place {
+    fn from(text: &str) -> Place {
+        Place { text: text.into(), span: None }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Place {
+    /// The frames.
+    ///
+    /// # Errors
+    /// It is no range, or its symbol is not in the guest.
+    pub fn frames(&self, symbols: &Symbols) -> Result<Frames, Refusal> {
+        Frames::parse(&self.text, symbols)
+    }
+
+    /// The address.
+    ///
+    /// # Errors
+    /// It is no address, or its symbol is not in the guest.
+    pub fn address(&self, symbols: &Symbols) -> Result<Gpa, Refusal> {
+        range::address(&self.text, symbols)
+    }
+}
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Place, D::Error> {
+        let spanned = toml::Spanned::<String>::deserialize(deserializer)?;
+        Ok(Place { span: Some(spanned.span()), text: spanned.into_inner() })
+    }
+}
+
+impl JsonSchema for Place {
+    fn schema_name() -> Cow<'static, str> {
+        "Place".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "minLength": 1,
+            "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), or guest-physical addresses (gpa:0x1000-0x1fff).",
+        })
+    }
+}
+
+/// Bytes, a multiple of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// What a guest gets that does not ask: 64 MiB.
+    #[must_use]
+    pub fn small() -> Size {
+        Size(64 << 20)
+    }
+}
+
+/// How long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time(pub Duration);
+
+/// Text that one of the readers of [`amount`] understands.
+macro_rules! read_by {
+    ($kind:ident, $reader:path, $pattern:literal, $about:literal) => {
+        impl<'de> Deserialize<'de> for $kind {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$kind, D::Error> {
+                $reader(&String::deserialize(deserializer)?).map($kind).map_err(D::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $kind {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($kind).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $about })
+            }
+        }
+    };
+}
+
+/// Accesses that stop, as the rights that are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop(pub AccessType);
+
+read_by!(
+    Stop,
+    range::left_by_watching,
+    "^([rwx]{1,3}|rx2rw|n2rwx)$",
+    "The accesses that stop: some of the letters r, w, x; or one of Xen's types rx2rw and n2rwx."
+);
+read_by!(Size, amount::size, "^[0-9]+[KMGkmg]?$", "A multiple of 4096 bytes: 512M, 2G or 65536K.");
+read_by!(Time, amount::time, "^[0-9]+(ms|s|m|min)?$", "A time: 500ms, 60s or 5m.");
+
+/// An unsigned number of 64 bits. TOML's integers end at 63: what is larger is written as text, "0xaaaaaaaaaaaaaaaa".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number(pub u64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Number, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Number;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 0xffffffffffffffff, as text above 0x7fffffffffffffff")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Number, E> {
+                u64::try_from(value)
+                    .map(Number)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Number, E> {
+                Ok(Number(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Number, E> {
+                amount::number(text)
+                    .map(Number)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for Number {
+    fn schema_name() -> Cow<'static, str> {
+        "Number".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number from 0 to 0xffffffffffffffff, as text above 0x7fffffffffffffff.",
+            "oneOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": "^(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})$" },
+            ],
+        })
+    }
+}
+
+/// A number of vCPUs.
+pub(super) fn vcpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match i64::deserialize(deserializer)? {
+        number @ 1..=255 => Ok(u32::try_from(number).unwrap_or(1)),
+        other => Err(D::Error::custom(format!("{other} vCPUs; write 1 to 255"))),
+    }
+}
+
+/// The version of the format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version;
+
+impl Version {
+    /// The one version that there is.
+    pub const NUMBER: i64 = 1;
+}
+
+impl<'de> Deserialize<'de> for Version {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Version, D::Error> {
+        match i64::deserialize(deserializer)? {
+            Version::NUMBER => Ok(Version),
+            other => Err(D::Error::custom(format!(
+                "version {other} of the scenario format is unknown; this program reads version {}",
+                Version::NUMBER
+            ))),
+        }
+    }
+}
+
+impl JsonSchema for Version {
+    fn schema_name() -> Cow<'static, str> {
+        "Version".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "const": Version::NUMBER })
+    }
+}

@@ -1,0 +1,70 @@
+//! A scenario's file: the schema is made from the types, and what is wrong is shown where it is.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+use harness::scenario::{Scenario, file};
+use std::path::Path;
+
+#[test]
+fn the_committed_schema_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenario.schema.json");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    if committed != file::schema() {
+        let next = path.with_extension("json.new");
+        std::fs::write(&next, file::schema()).unwrap();
+        panic!("the format has changed: look at {}, then rename it to {}", next.display(), path.display());
+    }
+}
+
+const GOOD: &str = "version = 1\nabout = \"x\"\n[machine]\nguest = \"example\"\n";
+
+/// What is said about a file that is `GOOD` and then this.
+fn said(more: &str) -> String {
+    let text = if more.starts_with("version") || more.is_empty() { more.to_owned() } else { format!("{GOOD}{more}") };
+    let refusal = Scenario::parse(Path::new("a/b.toml"), text).expect_err(more);
+    assert_eq!(refusal.exit_code(), 2, "{refusal}");
+    let shown = refusal.shown.clone().unwrap_or_default();
+    assert!(shown.contains("a/b.toml:") && shown.contains(&refusal.remedy), "{shown}");
+    refusal.to_string()
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
+    let cases = [
+        ("", "a/b.toml:1:1: the key `version` is missing; begin with: version = 1"),
+        (
+            "version = 2\n",
+            "a/b.toml:1:11: a version of the scenario format that this program does not read; it reads version = 1",
+        ),
+        ("version = 1\n[machine]\nguest = \"x\"\n", "a/b.toml:1:1: the key `about` is missing; add `about`"),
+        (
+            "cpus = 2\n",
+            "a/b.toml:5:1: no key `cpus` here; did you mean `cpu` or `vcpus` or `guest`? allowed: guest, vcpus, memory, cpu, args",
+        ),
+        ("vcpus = 0\n", "a/b.toml:5:9: 0 vCPUs; write 1 to 255"),
+        ("vcpus = \"two\"\n", "a/b.toml:5:9: invalid type: string \"two\"; expected i64"),
+        ("memory = \"12Q\"\n", "a/b.toml:5:10: size \"12Q\" is no number with a unit; write 512M, 2G or 65536K"),
+        (
+            "[rings.acces]\n",
+            "a/b.toml:5:8: no key `acces` here; did you mean `access`? allowed: access, paging, sharing",
+        ),
+        (
+            "[rings.access]\nlayout = \"flags8\"\n",
+            "a/b.toml:6:10: no name `flags8` here; did you mean `flags16` or `flags32`? allowed: flags16, flags32, vm_event7",
+        ),
+        ("[[steps]]\nat = 1\ndo = [{ evict = 1 }]\n", "a/b.toml:7:9: no name `evict` here; "),
+        (
+            "[[steps]]\nat = 1\ndo = [{ set-access = { frames = \"A\", access = \"q\" } }]\n",
+            "a/b.toml:7:47: no name `q` here; allowed: n, r, w, x, rw, rx, wx, rwx, rx2rw, n2rwx",
+        ),
+        ("[[steps]]\nat = 1\ndo = [{ set-access = { frames = \"A\" } }]\n", "the key `access` is missing"),
+        ("[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stop = \"q\" } }]\n", "a/b.toml:7:40: no access 'q'"),
+        ("[[steps]]\nat = 1\ndo = [{ write = { at = \"A\", value = -1 } }]\n", "a number from 0 to 0xffffffffffffffff"),
+        ("[[consumers.listener.rules]]\nthen = \"maybe\"\n", "a/b.toml:6:8: no name `maybe` here; "),
+        ("x = [\n", "a/b.toml:5:"),
+    ];
+    let others = cases.iter().filter(|(more, due)| !said(more).contains(due));
+    let told: Vec<String> =
+        others.map(|(more, due)| format!("{more}\n  is told {}\n  not     {due}", said(more))).collect();
+    assert!(told.is_empty(), "{}", told.join("\n"));
+}
