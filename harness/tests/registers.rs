@@ -17,7 +17,7 @@ fn with(name: &str, gate: Gate, arguments: &[&str]) -> (Outcome, String) {
     job.gate = gate;
     job.plugin = arguments.iter().map(ToString::to_string).collect();
     let outcome = job.run(&mut Silent, None).unwrap();
-    let sequence = transcript::text(&outcome.records, job.scenario.vcpus, &job.symbols());
+    let sequence = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
     (outcome, sequence)
 }
 
