@@ -27,6 +27,7 @@ pub mod command;
 pub mod consumers;
 pub mod corpus;
 pub mod cpio;
+pub mod disk;
 pub mod doctor;
 pub mod external;
 pub mod facts;

@@ -1,6 +1,7 @@
 //! A machine: which QEMU, its command line, and what it means when it does not start.
 
 use crate::amount::mebibytes;
+use crate::disk;
 use crate::folder::RunFolder;
 use crate::linux;
 use crate::process::{NotStarted, Qemu};
@@ -90,6 +91,8 @@ pub struct Machine {
     pub vcpus: u32,
     /// What it boots.
     pub boot: Boot,
+    /// The device that shows the harness's disk, if there is one.
+    pub disk: Option<String>,
     /// The plugin; none for measuring what it costs.
     pub plugin: Option<PluginArguments>,
     /// Further arguments of the user's.
@@ -189,6 +192,9 @@ impl Machine {
                 command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", &line])
             }
         };
+        if let Some(device) = &self.disk {
+            command.args(disk::arguments(device, value(folder.file("disk"))));
+        }
         if let Some(plugin) = &self.plugin {
             command.arg("-plugin").arg(plugin.option(&folder.file("socket")));
         }
@@ -204,6 +210,9 @@ impl Machine {
     pub fn start(&self, folder: &RunFolder) -> anyhow::Result<Qemu> {
         if let Boot::Linux { .. } = self.boot {
             std::fs::write(folder.file("initrd"), linux::initrd()?).context("cannot write the first file system")?;
+        }
+        if self.disk.is_some() {
+            disk::write(&folder.file("disk")).context("cannot write the disk")?;
         }
         Qemu::start(self.command(folder), folder).map_err(|not| match not {
             NotStarted::NoProgram(error) => {

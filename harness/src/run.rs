@@ -109,10 +109,11 @@ impl Job {
             Some(guest) => Boot::Elf(guest.path.clone()),
             None => Boot::Linux { kernel: crate::linux::kernel()?, work: self.linux_works },
         };
-        let scenario::Machine { memory, vcpus, cpu, args, .. } = &self.scenario.machine;
+        let scenario::Machine { memory, vcpus, cpu, disk, args, .. } = &self.scenario.machine;
         let cpu = cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
         let extra = cpu.chain(args.iter().map(OsString::from)).chain(self.extra.iter().cloned()).collect();
-        Ok(Machine { qemu: self.qemu.clone(), memory: memory.0, vcpus: *vcpus, boot, plugin: None, extra })
+        let (memory, vcpus, disk) = (memory.0, *vcpus, disk.clone());
+        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, disk, plugin: None, extra })
     }
 
     /// The machine that it needs.

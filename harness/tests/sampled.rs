@@ -54,9 +54,10 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
         return;
     }
     let (mut events, mut without_address) = (0, 0);
-    // `page_touch` sorts the times that it measured: what its stack sees is chance.
-    let all: Vec<Scenario> =
-        corpus::of_built_in_guests().into_iter().filter(|scenario| scenario.name != "page_touch").collect();
+    // `page_touch` sorts the times that it measured: what its stack sees is chance. And so is whether a disk or the vCPU that waits
+    // for it comes first to a page that both use.
+    let repeats = |scenario: &Scenario| scenario.name != "page_touch" && scenario.machine.disk.is_none();
+    let all: Vec<Scenario> = corpus::of_built_in_guests().into_iter().filter(repeats).collect();
     for (seed, scenario) in (1..).zip(all.iter().cycle().take(SAMPLES * all.len())) {
         let (name, vcpus) = (scenario.name.clone(), scenario.machine.vcpus);
         let (seen, by_callback) = run_under(Gate::Callback, sampled(scenario.clone(), seed));

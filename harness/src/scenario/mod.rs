@@ -81,6 +81,9 @@ pub struct Machine {
     pub memory: Size,
     /// The CPU model, where QEMU's default lacks something.
     pub cpu: Option<String>,
+    /// The device that shows the disk which the harness makes, a word of its own in every eight bytes: QEMU's `-device` without its
+    /// drive, as `ide-hd,bus=ide.0` or `virtio-blk-pci,iothread=disk-thread`.
+    pub disk: Option<String>,
     /// Further arguments for QEMU.
     #[serde(default)]
     pub args: Vec<String>,
@@ -291,7 +294,14 @@ impl Scenario {
             about: String::new(),
             verdict: success(),
             deadline: a_minute(),
-            machine: Machine { guest: guest.into(), vcpus: one(), memory: Size::small(), cpu: None, args: Vec::new() },
+            machine: Machine {
+                guest: guest.into(),
+                vcpus: one(),
+                memory: Size::small(),
+                cpu: None,
+                disk: None,
+                args: Vec::new(),
+            },
             rings: Rings::default(),
             consumers: Roles::default(),
             start: Vec::new(),

@@ -1,0 +1,49 @@
+//! PCI configuration space by the two ports that every PC has; devices of the first bus only.
+
+use crate::port;
+
+const ADDRESS: u16 = 0xcf8;
+const DATA: u16 = 0xcfc;
+const ENABLE: u32 = 1 << 31;
+const CLASS: u32 = 8;
+const COMMAND: u32 = 4;
+/// Answers at ports and in memory, and uses memory by itself.
+const ALL_ON: u32 = 7;
+
+/// A device's function.
+#[derive(Debug, Clone, Copy)]
+pub struct Device(u32);
+
+/// The first function of the first bus with this identity (vendor in the low half, device in the high).
+pub fn by_identity(identity: u32) -> Option<Device> {
+    all().find(|device| device.read(0) == identity)
+}
+
+/// The first function of the first bus of this class, with subclass and programming interface: `0xCCSSPP`.
+pub fn by_class(class: u32) -> Option<Device> {
+    all().find(|device| device.read(0) != u32::MAX && device.read(CLASS) >> 8 == class)
+}
+
+fn all() -> impl Iterator<Item = Device> {
+    (0..256).map(|function| Device(function << 8))
+}
+
+impl Device {
+    fn read(self, register: u32) -> u32 {
+        port::write_u32(ADDRESS, ENABLE | self.0 | register);
+        port::read_u32(DATA)
+    }
+
+    /// Lets it answer and use memory.
+    pub fn switch_on(self) {
+        let command = self.read(COMMAND);
+        port::write_u32(ADDRESS, ENABLE | self.0 | COMMAND);
+        port::write_u32(DATA, command & 0xffff | ALL_ON);
+    }
+
+    /// Base address register `number`, as the firmware set it, without its flags.
+    pub fn base(self, number: u32) -> u32 {
+        let base = self.read(0x10 + number * 4);
+        if base & 1 != 0 { base & !3 } else { base & !0xf }
+    }
+}
