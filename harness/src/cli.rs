@@ -1,6 +1,9 @@
 //! The command line.
 
 use crate::qemu::Gate;
+use crate::trace::compare::Diff;
+use crate::trace::export::Export;
+use crate::trace::minimise::Minimise;
 use crate::trace::show::Show;
 use clap::{Args, Parser, Subcommand};
 use std::ffi::OsString;
@@ -36,6 +39,12 @@ pub enum Command {
     Attach(Attach),
     /// Show the steps of a trace as a table.
     Show(Show),
+    /// Compare two traces by what they mean.
+    Diff(Diff),
+    /// A trace for other programs, or as a page to read.
+    Export(Export),
+    /// The shortest sequence of inputs that still shows a trace's difference, as a test.
+    Minimise(Minimise),
     /// Replay a trace through a fresh engine and compare every effect.
     Replay {
         /// The trace; `-` for the standard input.

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),
+        Command::Diff(arguments) => trace::compare::compare(arguments),
+        Command::Export(arguments) => trace::export::export(arguments),
+        Command::Minimise(arguments) => trace::minimise::minimise(arguments),
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };

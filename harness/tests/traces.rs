@@ -129,3 +129,43 @@ fn a_trace_replays_from_a_pipe() {
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("no difference"));
 }
+
+#[test]
+fn runs_of_one_scenario_are_equal_in_meaning_and_those_of_two_are_not() {
+    let (first, _) = recorded("rights");
+    let (second, _) = recorded("rights");
+    let (other, _) = recorded("read_write");
+    for (with, code, says) in [(&second, 0, "equal in meaning"), (&other, 5, "the traces part first in")] {
+        let mut diff = command(&first);
+        let output = diff.arg("diff").args([first.file("trace"), with.file("trace")]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn an_export_holds_every_wait_and_needs_nothing_else() {
+    let (folder, _) = recorded("read_write");
+    let export = |format: &str| {
+        let output = command(&folder).arg("export").arg(folder.file("trace")).args(["--to", format]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let perfetto: serde_json::Value = serde_json::from_str(&export("perfetto")).unwrap();
+    let events = perfetto["traceEvents"].as_array().unwrap();
+    let count = |ph: &str, cat: &str| events.iter().filter(|it| it["ph"] == ph && it["cat"] == cat).count();
+    assert_eq!((count("X", "wait"), count("X", "request")), (6, 6));
+    assert_eq!((count("s", "flow"), count("t", "flow"), count("f", "flow")), (6, 6, 6));
+    assert!(events.iter().any(|it| it["name"] == "free slots of access" && it["args"]["free"] == 63));
+
+    let page = export("html");
+    assert_eq!(page.matches("<rect class=\"answer-access\"").count(), 6);
+    assert!(page.contains("mov rax, [rdi]") && page.contains("WATCHED"), "{page}");
+    assert!(!page.contains("http") && !page.contains("<script"), "the page needs something from elsewhere");
+
+    let steps = replay_file(&folder.file("trace"), false).unwrap().steps;
+    let json: serde_json::Value = serde_json::from_str(&export("json")).unwrap();
+    assert_eq!(json["steps"].as_array().unwrap().len() as u64, steps);
+    assert_eq!(export("csv").lines().count() as u64, steps + 1);
+}

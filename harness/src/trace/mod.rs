@@ -1,4 +1,4 @@
-//! Traces, read: what `show` does, and what `replay` says of a difference.
+//! Traces, read: what `show`, `diff`, `export` and `minimise` do.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -6,10 +6,16 @@
 //! | [`condition`], [`selection`] | which steps are wanted |
 //! | [`story`] | what the steps tell: who waited for whom, which answer belongs to which request |
 //! | [`show`], [`stats`] | tables |
+//! | [`compare`] | two traces, aligned by meaning |
+//! | [`export`] | for other programs, and as a page to read |
+//! | [`minimise`] | the shortest sequence of inputs that still shows something |
 //! | [`difference`] | the first difference of a replay, with what was before it |
 
+pub mod compare;
 pub mod condition;
 pub mod difference;
+pub mod export;
+pub mod minimise;
 pub mod row;
 pub mod selection;
 pub mod show;

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::control::{Control, Ring};
 use crate::domain::Domain;
+use crate::effect::{Effects, Outcome};
 use crate::input::Input;
 use crate::page::RingPage;
 use crate::ring::Back;
@@ -10,15 +11,32 @@ use crate::taken::{self, Taken};
 
 /// A consumer for each ring that answers what was recorded.
 #[derive(Debug, Default)]
-pub(super) struct Consumers {
+pub struct Consumers {
     rings: [Option<Back>; 3],
     /// The one of the ring that the step at hand enables.
     next: Option<(Ring, Back)>,
 }
 
 impl Consumers {
+    /// One step with what it took from ring pages when it was recorded; effects are appended.
+    ///
+    /// # Errors
+    /// A sentence, where it takes from a ring that is not there: such a step cannot come from a run.
+    pub fn step(
+        &mut self,
+        engine: &mut impl Engine,
+        input: &Input,
+        taken: &[u8],
+        effects: &mut Effects,
+    ) -> Result<Outcome, String> {
+        self.prepare(engine, input, taken)?;
+        let outcome = engine.apply(input, effects);
+        self.settle(matches!(outcome, Outcome::Refused(..)));
+        Ok(outcome)
+    }
+
     /// The consumers of a domain that was restored.
-    pub fn of(domain: &Domain) -> Consumers {
+    pub(super) fn of(domain: &Domain) -> Consumers {
         let back = |ring| {
             let view = domain.ring(ring);
             Back::new(domain.ring_page(ring)?.clone(), ring, view.layout, view.slots).ok()
@@ -30,7 +48,7 @@ impl Consumers {
     ///
     /// # Errors
     /// A sentence, where the step takes from a ring that is not there.
-    pub fn prepare(&mut self, engine: &mut impl Engine, input: &Input, taken: &[u8]) -> Result<(), String> {
+    pub(super) fn prepare(&mut self, engine: &mut impl Engine, input: &Input, taken: &[u8]) -> Result<(), String> {
         for record in taken::records(taken) {
             let (Taken::Slot(ring, _) | Taken::Broken(ring, _)) = record;
             let back = self.rings[ring.index()]
@@ -52,7 +70,7 @@ impl Consumers {
 
     /// After the step.
     #[inline]
-    pub fn settle(&mut self, refused: bool) {
+    pub(super) fn settle(&mut self, refused: bool) {
         if let Some((ring, back)) = self.next.take()
             && !refused
         {

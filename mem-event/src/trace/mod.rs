@@ -10,7 +10,7 @@
 //! | [`tape`] | reads any step of a file |
 //! | [`replay`](mod@replay) | applies the inputs to a fresh engine and compares |
 //! | [`player`] | an engine at any step of a file |
-//! | `consumers` | what the world outside did to ring pages before a step |
+//! | [`consumers`] | what the world outside did to ring pages before a step |
 //! | [`end`] | where reading stopped, and why |
 //!
 //! `docs/trace.md` describes the bytes. In short: a magic, a version, then blocks, each with its length and checksum: the header,
@@ -18,7 +18,7 @@
 //! it and never changed, so whatever a killed recorder left can be read up to its last whole block, and a pipe will do.
 
 pub(crate) mod codec;
-mod consumers;
+pub mod consumers;
 pub mod end;
 pub mod index;
 pub mod player;
@@ -27,6 +27,7 @@ pub mod replay;
 pub mod tape;
 pub mod writer;
 
+pub use consumers::Consumers;
 pub use end::{End, Why};
 pub use index::Index;
 pub use player::{Player, Stop};

@@ -1,0 +1,204 @@
+//! `export`: a trace for other programs, and as a page to read.
+
+mod page;
+mod perfetto;
+
+use super::open;
+use super::row::Row;
+use super::selection::{Filters, Selection};
+use super::stats::header_json;
+use super::story::{Level, Story};
+use crate::refusal::Refusal;
+use crate::symbols::Symbols;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use mem_event::trace::{End, Header, Step, Tape};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+/// What it becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Chrome's JSON trace events, which ui.perfetto.dev opens: tracks of vCPUs and slots, waits, flows, counters.
+    Perfetto,
+    /// One object: the header, and the steps.
+    Json,
+    /// A line a step.
+    Csv,
+    /// One page that opens from disk: who waited, for whom, how long.
+    Html,
+}
+
+/// `export`
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// The trace.
+    pub trace: PathBuf,
+    /// What it becomes.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub to: Format,
+    /// Where it goes; to the standard output without.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub filters: Filters,
+}
+
+/// What the exports of waits are made of.
+#[derive(Debug)]
+pub struct Told {
+    /// The trace's header.
+    pub header: Header,
+    /// Its symbols.
+    pub symbols: Symbols,
+    /// Steps that were read.
+    pub steps: u64,
+    /// The time of the first and the last of them.
+    pub span: (u64, u64),
+    /// Waits and exchanges.
+    pub story: Story,
+    /// How things stood, wherever it changed.
+    pub levels: Vec<Level>,
+}
+
+/// `export`; 0, or 4 where the trace is damaged: what is readable is exported then.
+///
+/// # Errors
+/// No trace, filters that cannot be understood, an output that cannot be written.
+pub fn export(arguments: &Export) -> anyhow::Result<u8> {
+    let mut tape = open(&arguments.trace)?;
+    let symbols = Symbols::of_trace(tape.header());
+    let selection = Selection::new(&arguments.filters, &mut tape, &symbols)?;
+    let mut output: Box<dyn Write> = match &arguments.output {
+        None => Box::new(BufWriter::new(std::io::stdout().lock())),
+        Some(path) => Box::new(BufWriter::new(File::create(path).map_err(|error| {
+            Refusal::usage(format!("cannot write {}: {error}", path.display()), "name a file that can be written")
+        })?)),
+    };
+    let written = write(arguments.to, &mut tape, &selection, symbols, &mut output);
+    let ended = match written.and_then(|ended| output.flush().context("cannot write the output").map(|()| ended)) {
+        Err(error) if is_gone(&error) => return Ok(0),
+        other => other?,
+    };
+    let end = ended.unwrap_or_else(|| tape.end().clone());
+    if end.is_whole() {
+        return Ok(0);
+    }
+    eprintln!("mem-event: {end}");
+    Ok(4)
+}
+
+/// Whoever read the output went away.
+fn is_gone(error: &anyhow::Error) -> bool {
+    let gone = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(gone))
+}
+
+fn write(
+    format: Format,
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: Symbols,
+    output: &mut dyn Write,
+) -> anyhow::Result<Option<End>> {
+    match format {
+        Format::Csv => csv(tape, selection, &symbols, output),
+        Format::Json => json(tape, selection, &symbols, output),
+        Format::Perfetto | Format::Html => {
+            let (told, ended) = tell(tape, selection, symbols)?;
+            let text = if format == Format::Html { page::page(&told) } else { perfetto::events(&told) };
+            output.write_all(text.as_bytes()).context("cannot write the output")?;
+            Ok(ended)
+        }
+    }
+}
+
+/// Calls with each step that is selected; where reading stopped, if it did.
+fn each(
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: &Symbols,
+    mut with: impl FnMut(u64, &Step, Row) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<End>> {
+    for number in selection.numbers() {
+        let step = match tape.step(number) {
+            Ok(step) => step,
+            Err(end) => return Ok(Some(end)),
+        };
+        if let Some(row) = selection.row(number, step, symbols) {
+            with(number, step, row)?;
+        }
+    }
+    Ok(None)
+}
+
+fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Result<(Told, Option<End>)> {
+    let (mut story, mut levels, mut steps, mut span) = (Story::default(), Vec::new(), 0, None);
+    let ended = each(tape, selection, &symbols, |number, step, _| {
+        story.step(number, step);
+        let last: Level = levels.last().copied().unwrap_or_default();
+        if (Level { time: last.time, ..story.level }) != last {
+            levels.push(story.level);
+        }
+        steps += 1;
+        span = Some((span.map_or(step.time, |(first, _)| first), step.time));
+        Ok(())
+    })?;
+    story.finish();
+    let header = tape.header().clone();
+    Ok((Told { header, symbols, steps, span: span.unwrap_or_default(), story, levels }, ended))
+}
+
+fn json(
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: &Symbols,
+    output: &mut dyn Write,
+) -> anyhow::Result<Option<End>> {
+    write!(output, "{{\"header\":{},\n\"steps\":[", header_json(tape.header(), tape.end()))?;
+    let mut separator = "\n";
+    let ended = each(tape, selection, symbols, |_, _, row| {
+        write!(output, "{separator}{}", serde_json::to_string(&row)?)?;
+        separator = ",\n";
+        Ok(())
+    })?;
+    writeln!(output, "\n]}}")?;
+    Ok(ended)
+}
+
+fn csv(
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: &Symbols,
+    output: &mut dyn Write,
+) -> anyhow::Result<Option<End>> {
+    writeln!(output, "step,time_ns,kind,vcpu,ring,gfn,offset,place,rights,rip,at,code,outcome,effects")?;
+    each(tape, selection, symbols, |_, _, row| {
+        let hex = |number: u64| format!("{number:#x}");
+        let cells = [
+            row.step.to_string(),
+            row.time.to_string(),
+            row.kind,
+            row.vcpu.map(|vcpu| vcpu.to_string()).unwrap_or_default(),
+            row.ring.unwrap_or_default(),
+            row.gfn.map(hex).unwrap_or_default(),
+            row.offset.map(|offset| hex(offset.into())).unwrap_or_default(),
+            row.place.unwrap_or_default(),
+            row.rights.unwrap_or_default(),
+            if row.rip == 0 { String::new() } else { hex(row.rip) },
+            row.at.unwrap_or_default(),
+            row.code.unwrap_or_default(),
+            row.outcome,
+            row.effects.join("; "),
+        ];
+        let line: Vec<String> = cells.into_iter().map(quoted).collect();
+        Ok(writeln!(output, "{}", line.join(","))?)
+    })
+}
+
+/// A cell as RFC 4180 wants it.
+fn quoted(cell: String) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}

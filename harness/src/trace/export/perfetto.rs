@@ -1,0 +1,109 @@
+//! Chrome's JSON trace events, which ui.perfetto.dev opens.
+//!
+//! Process 1 has a track for each vCPU with its waits as slices; process 2 one for each slot of each ring, with a slice from request to
+//! answer taken. An arrow leads from the wait to the slot's slice and on to its end. Counters: free slots, vCPUs asleep.
+
+use super::Told;
+use crate::trace::row::{disassembled, reason};
+use crate::trace::story::{Exchange, Wait};
+use mem_event::{Gpa, Ring};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const VCPUS: u32 = 1;
+const SLOTS: u32 = 2;
+const COUNTERS: u32 = 3;
+
+/// The events as text.
+#[must_use]
+pub fn events(told: &Told) -> String {
+    let mut events = names(told);
+    events.extend(told.story.waits.iter().map(|wait| of_wait(wait, told)));
+    let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
+    let mut exchanges: Vec<&Exchange> = told.story.exchanges.iter().collect();
+    exchanges.sort_by_key(|exchange| exchange.asked);
+    for (number, exchange) in exchanges.into_iter().enumerate() {
+        // A slot's slices must not overlap, and answers out of order may make them.
+        let begin = exchange.asked.1.max(ends.get(&track(exchange)).copied().unwrap_or(0));
+        let end = exchange.answered.map_or(told.span.1, |(_, time)| time).max(begin);
+        ends.insert(track(exchange), end);
+        events.extend(of_exchange(number, exchange, begin, end));
+    }
+    events.extend(counters(told));
+    let lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    format!("{{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{}\n]}}\n", lines.join(",\n"))
+}
+
+fn micros(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e3
+}
+
+fn track(exchange: &Exchange) -> u32 {
+    exchange.ring as u32 * 1000 + exchange.slot
+}
+
+fn names(told: &Told) -> Vec<Value> {
+    let process = |pid: u32, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
+    let thread = |pid: u32, tid: u32, name: String| json!({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}});
+    let mut names = vec![process(VCPUS, &format!("{}: vCPUs", told.header.guest)), process(SLOTS, "rings")];
+    names.push(process(COUNTERS, "counters"));
+    names.extend((0..told.header.config.vcpus).map(|vcpu| thread(VCPUS, vcpu + 1, format!("vCPU {vcpu}"))));
+    let slots: BTreeMap<u32, String> = told
+        .story
+        .exchanges
+        .iter()
+        .map(|exchange| (track(exchange), format!("{} slot {}", exchange.ring, exchange.slot)))
+        .collect();
+    names.extend(slots.into_iter().map(|(tid, name)| thread(SLOTS, tid, name)));
+    names
+}
+
+fn of_wait(wait: &Wait, told: &Told) -> Value {
+    let length = wait.length(told.span.1);
+    let place = wait.gfn.and_then(|gfn| told.symbols.name(Gpa(gfn.gpa().0)));
+    json!({
+        "ph": "X", "pid": VCPUS, "tid": wait.vcpu + 1, "cat": "wait", "name": reason(wait.reason),
+        "ts": micros(wait.begin), "dur": micros(length),
+        "args": {
+            "step": wait.step, "for": wait.whom(), "ended": wait.end.map(|(step, _)| step),
+            "gfn": wait.gfn.map(|gfn| gfn.to_string()), "symbol": place,
+            "rip": format!("{:#x}", wait.rip), "instruction": disassembled(&wait.code, wait.rip),
+            "slots held by vCPUs": wait.holders,
+        },
+    })
+}
+
+fn of_exchange(number: usize, exchange: &Exchange, begin: u64, end: u64) -> Vec<Value> {
+    let (pid, tid, request) = (SLOTS, track(exchange), &exchange.request);
+    let name = format!("vCPU {} gfn {}", request.vcpu, request.gfn);
+    let (begin, end) = (micros(begin), micros(end));
+    let mut events = vec![json!({
+        "ph": "X", "pid": pid, "tid": tid, "cat": "request", "name": name, "ts": begin, "dur": end - begin,
+        "args": {"asked at step": exchange.asked.0, "answered at step": exchange.answered.map(|(step, _)| step),
+                 "reason": format!("{:?}", request.reason), "flags": request.flags.to_string()},
+    })];
+    let flow = |ph: &str, pid: u32, tid: u32, ts: f64| json!({"ph": ph, "id": number, "bp": "e", "pid": pid, "tid": tid, "cat": "flow", "name": "request", "ts": ts});
+    if request.flags.contains(mem_event::Flags::VCPU_PAUSED) {
+        events.push(flow("s", VCPUS, request.vcpu.0 + 1, micros(exchange.asked.1)));
+        events.push(flow(if exchange.answered.is_some() { "t" } else { "f" }, pid, tid, begin));
+        if exchange.answered.is_some() {
+            events.push(flow("f", pid, tid, end));
+        }
+    }
+    events
+}
+
+fn counters(told: &Told) -> Vec<Value> {
+    let mut counters = Vec::new();
+    for level in &told.levels {
+        let ts = micros(level.time);
+        let args = json!({"asleep": level.sleepers});
+        counters.push(json!({"ph": "C", "pid": COUNTERS, "name": "vCPUs asleep", "ts": ts, "args": args}));
+        for ring in Ring::ALL.into_iter().filter(|ring| level.slots[ring.index()] > 0) {
+            let free = level.slots[ring.index()].saturating_sub(level.out[ring.index()]);
+            let (name, args) = (format!("free slots of {ring}"), json!({"free": free}));
+            counters.push(json!({"ph": "C", "pid": COUNTERS, "name": name, "ts": ts, "args": args}));
+        }
+    }
+    counters
+}

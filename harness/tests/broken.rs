@@ -1,0 +1,186 @@
+//! An engine that is broken on purpose: `replay` finds the difference, `minimise` makes it short.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "what a test unwraps is part of what it asserts, and numbers are cut on purpose"
+)]
+
+use harness::symbols::Symbols;
+use harness::trace::difference::{Recent, report};
+use harness::trace::minimise::{Minimal, Shown, Subject, as_test, of_failure};
+use mem_event::trace::{Consumers, Context, Engine, Failure, Header, Reader, Tape, Writer, replay};
+use mem_event::{
+    Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input,
+    Layout, Outcome, Rights, Ring, RingPage, VcpuId,
+};
+use std::io::Cursor;
+
+const VCPUS: u32 = 6;
+
+/// What is broken in it.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    /// Of two vCPUs that a kick wakes, the second sleeps on.
+    ForgetsTheSecondWake,
+    /// A frame that comes back from the pager is not mapped.
+    ForgetsToMap,
+}
+
+struct Broken(Domain, Fault);
+
+impl Engine for Broken {
+    fn supply(&mut self, ring: Ring, page: RingPage) {
+        self.0.supply(ring, page);
+    }
+
+    fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
+        let outcome = self.0.apply(input, effects);
+        let is_forgotten = |effect: &Effect| match self.1 {
+            Fault::ForgetsTheSecondWake => matches!(effect, Effect::Wake(_)),
+            Fault::ForgetsToMap => matches!(effect, Effect::Map(_)),
+        };
+        let least = if self.1 == Fault::ForgetsTheSecondWake { 1 } else { 0 };
+        let mut hits = effects.list.iter().enumerate().filter(|(_, effect)| is_forgotten(effect)).map(|(at, _)| at);
+        if let (Input::Kick { .. }, Some(at)) = (input, hits.nth(least)) {
+            effects.list.remove(at);
+        }
+        outcome
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        Some(self.0.checkpoint())
+    }
+}
+
+impl Subject for Broken {
+    fn domain(&self) -> &Domain {
+        &self.0
+    }
+}
+
+fn header() -> Header {
+    let config = DomainConfig {
+        vcpus: VCPUS,
+        ram: vec![(Gfn(0), 256)],
+        hap: true,
+        passthrough: false,
+        populate_on_demand: false,
+    };
+    let text = || "broken".to_owned();
+    Header {
+        guest: text(),
+        guest_hash: text(),
+        qemu: text(),
+        plugin: text(),
+        scenario: text(),
+        config,
+        facts: Vec::new(),
+        symbols: Vec::new(),
+    }
+}
+
+/// A run of an engine that is right: two rings, vCPUs that touch, a consumer that answers now and then, a pager that pages.
+fn record(steps: u64) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut writer = Writer::new(&mut file, &header()).unwrap();
+    let mut domain = Domain::new(header().config).unwrap();
+    let mut backs: [Option<Back>; 3] = [None, None, None];
+    let (mut state, mut effects) = (11_u64, Effects::default());
+    let mut below = |end: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % end
+    };
+    for number in 0..steps {
+        let gfn = Gfn(below(256));
+        let ring = [Ring::Paging, Ring::Access][below(2) as usize];
+        let vcpu = VcpuId(below(u64::from(VCPUS)) as u32);
+        let input = match (number, below(12)) {
+            (0 | 1, _) => {
+                let ring = [Ring::Paging, Ring::Access][number as usize];
+                let page = RingPage::heap();
+                domain.supply(ring, page.clone());
+                backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, 8).unwrap());
+                Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots: 8 })
+            }
+            (2, _) => Input::Control(Control::SetAccess { first: Gfn(0), count: 100, access: AccessType::Rx }),
+            (_, 0..=5) => {
+                let (source, rights) = (AccessSource::Instruction, Rights::W);
+                let access = Access { gfn, offset: 0, gla: None, rights, source, rip: 0x1000 };
+                Input::Access { vcpu, access }
+            }
+            (_, 6) => Input::Control(Control::Nominate { gfn }),
+            (_, 7) => Input::Control(Control::Evict { gfn }),
+            (_, 8) => Input::Control(Control::Prep { gfn, buffer: true }),
+            _ => Input::Kick { ring },
+        };
+        if let (Input::Kick { ring }, 0) = (&input, below(3))
+            && let Some(back) = &mut backs[ring.index()]
+        {
+            while let Ok(Some(request)) = back.take() {
+                back.answer(&request.answer());
+            }
+        }
+        effects.clear();
+        let outcome = domain.apply(&input, &mut effects);
+        writer.record(Context { time: number, code: &[] }, &input, &outcome, &effects);
+    }
+    writer.finish().unwrap();
+    file
+}
+
+fn found(fault: Fault) -> (Minimal, Box<harness::trace::minimise::Differs>, String) {
+    let file = record(3000);
+    let fresh = || Domain::new(header().config).map(|domain| Broken(domain, fault));
+    let mut recent = Recent::default();
+    let reader = Reader::new(file.as_slice()).unwrap();
+    let failure = replay(reader, &mut fresh().unwrap(), |number, step| recent.step(number, step)).unwrap_err();
+    let said = report(&failure, &recent, &Symbols::default());
+    assert!(matches!(failure, Failure::Difference(_)), "{said}");
+    let mut tape = Tape::new(Cursor::new(file.as_slice())).unwrap();
+    let minimal = of_failure(&mut tape, Some(&failure), &fresh).unwrap().expect("a sequence that shows it");
+    let Shown::Difference(differs) = minimal.shown.clone() else { panic!("{minimal:?}") };
+    (minimal, differs, said)
+}
+
+#[test]
+fn a_wake_that_is_forgotten_is_found_and_shown_with_at_most_20_inputs() {
+    let (minimal, differs, said) = found(Fault::ForgetsTheSecondWake);
+    assert!(said.contains("- effect  wake vcpu") && said.contains("the steps before it"), "{said}");
+    let [Effect::Wake(_)] = differs.missing[..] else { panic!("{differs:?}") };
+    assert!(minimal.inputs.len() <= 20 && minimal.inputs.len() as u64 <= minimal.step, "{minimal:?}");
+    a_right_engine_does_what_is_missing(&minimal, &differs.missing);
+}
+
+#[test]
+fn a_frame_that_is_not_mapped_is_found_and_shown_with_at_most_20_inputs() {
+    let (minimal, differs, said) = found(Fault::ForgetsToMap);
+    assert!(said.contains("- effect  map 0x"), "{said}");
+    let [Effect::Map(_)] = differs.missing[..] else { panic!("{differs:?}") };
+    assert!(minimal.inputs.len() <= 20, "{minimal:?}");
+    a_right_engine_does_what_is_missing(&minimal, &differs.missing);
+    let test = as_test(&header(), &minimal);
+    assert!(test.contains("Input::Control(Control::Enable { ring: Ring::Paging"), "{test}");
+    assert!(test.contains("assert!(said.contains(\"Map(Gfn("), "{test}");
+}
+
+/// What was left out did not matter: an engine that is right does with the short sequence what the trace says.
+fn a_right_engine_does_what_is_missing(minimal: &Minimal, missing: &[Effect]) {
+    let (mut domain, mut consumers) = (Domain::new(header().config).unwrap(), Consumers::default());
+    let mut effects = Effects::default();
+    for told in &minimal.inputs {
+        effects.clear();
+        let _ = consumers.step(&mut domain, &told.input, &told.taken.concat(), &mut effects).unwrap();
+    }
+    for effect in missing {
+        assert!(effects.list.contains(effect), "{:?} lacks {effect:?}", effects.list);
+    }
+}
+
+#[test]
+fn a_trace_of_a_right_engine_shows_nothing() {
+    let file = record(300);
+    let mut tape = Tape::new(Cursor::new(file.as_slice())).unwrap();
+    let fresh = || Domain::new(header().config);
+    assert!(of_failure(&mut tape, None, &fresh).unwrap().is_none());
+}
