@@ -1,14 +1,15 @@
 //! What a scenario can do, and how it is done. A new act is a variant of [`Act`], an arm of [`Act::places`] where it names
 //! memory, and an arm of [`carry_out`].
 
+use crate::consumers::toolstack::operate;
 use crate::pager::Pager;
 use crate::range::Frames;
 use crate::refusal::Refusal;
-use crate::scenario::{Name, Number, Place, Stop};
+use crate::scenario::{Name, Number, Place, Role, Size, Stop};
 use crate::symbols::Symbols;
 use anyhow::{Context, bail};
-use mem_event::message::Call;
-use mem_event::{AccessType, Control, CpuEventKind, Gfn, Gpa, MonitorMode, VcpuId};
+use mem_event::message::{Call, Standing};
+use mem_event::{AccessType, Control, CpuEventKind, Errno, Gfn, Gpa, MonitorMode, NoConsumer, PAGE_SIZE, Ring, VcpuId};
 use mem_event_client::socket::Client;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -45,6 +46,76 @@ pub enum Act {
     Unmap {
         /// Which frames.
         frames: Place,
+    },
+    /// Begin to evict frames: whoever touches one from now on makes the eviction fail. Their content is not kept.
+    Nominate {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Give nominated frames' memory back.
+    Evict {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Balloon frames out; a pager that holds their content is told to drop it.
+    Balloon {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// How much memory the guest may hold from now on, without anybody evicting any.
+    Budget {
+        /// As much; without it there is no limit.
+        size: Option<Size>,
+    },
+    /// The rights of frames that come into being from now on.
+    DefaultAccess {
+        /// The rights.
+        access: Name<AccessType>,
+    },
+    /// Whether a violation without a listener stops the vCPU, or relaxes the page.
+    AccessRequired {
+        /// Whether it stops.
+        required: bool,
+    },
+    /// What happens from now on to an event while nobody serves the ring.
+    NoConsumer {
+        /// The ring.
+        ring: Name<Ring>,
+        /// What happens.
+        policy: Name<NoConsumer>,
+    },
+    /// End a ring, as the toolstack does. Its consumer here is gone with it, but for one that drains.
+    Disable {
+        /// The ring.
+        ring: Name<Ring>,
+        /// Take no new events, let the consumer answer what is due, wake who waits, then end.
+        #[serde(default)]
+        drain: bool,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// A consumer of this program is gone without a word, as if its process were killed.
+    Kill {
+        /// Which.
+        consumer: Role,
+    },
+    /// A consumer of this program comes, or comes back, and enables its ring; it finds the events that nobody has answered.
+    Join {
+        /// Which.
+        consumer: Role,
+    },
+    /// Wait, without serving any ring, until so many vCPUs wait for something.
+    WaitUntil {
+        /// At least so many.
+        vcpus: usize,
+        /// For what.
+        wait_for: Name<Standing>,
     },
     /// Overwrite eight bytes.
     Write {
@@ -100,11 +171,14 @@ impl Act {
             | Act::SetAccess { frames, .. }
             | Act::PageOut { frames }
             | Act::Map { frames }
-            | Act::Unmap { frames } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
+            | Act::Unmap { frames }
+            | Act::Nominate { frames, .. }
+            | Act::Evict { frames, .. }
+            | Act::Balloon { frames, .. } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
             Act::Write { at, .. } | Act::Expect { at, .. } => {
                 at.address(symbols).map(|_| ()).map_err(|refusal| (refusal, at))
             }
-            Act::Monitor { .. } | Act::SingleStep { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -124,8 +198,36 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             let gone = pager.page_out(&list)?;
             done(format!("page out {gone} of {} frames of {frames}", list.len()))
         }
-        Act::Map { .. } => {
-            bail!("frames are mapped at the start and at checkpoints, where their pager can be waited for")
+        Act::Map { .. } | Act::Disable { .. } | Act::Kill { .. } | Act::Join { .. } | Act::WaitUntil { .. } => {
+            bail!(
+                "a listener's rule cannot do this: consumers come and go and frames are mapped at the start and in steps"
+            )
+        }
+        Act::Nominate { frames, refused } => {
+            of_each(client, frames, *refused, "nominate", symbols, |gfn| Control::Nominate { gfn })
+        }
+        Act::Evict { frames, refused } => {
+            of_each(client, frames, *refused, "evict", symbols, |gfn| Control::Evict { gfn })
+        }
+        Act::Balloon { frames, refused } => {
+            of_each(client, frames, *refused, "balloon", symbols, |gfn| Control::Drop { gfn })
+        }
+        Act::Budget { size } => {
+            let frames = size.map_or(u64::MAX, |size| size.0 / PAGE_SIZE as u64);
+            let text = size.map_or("no budget".into(), |_| format!("budget of {frames} frames"));
+            operate(client, Control::SetBudget { frames }, None, &text)
+        }
+        Act::DefaultAccess { access } => {
+            let control = Control::SetDefaultAccess { access: access.0 };
+            operate(client, control, None, &format!("set new frames {}", access.0))
+        }
+        Act::AccessRequired { required } => {
+            let text = if *required { "a listener is required" } else { "no listener is required" };
+            operate(client, Control::SetAccessRequired { required: *required }, None, text)
+        }
+        Act::NoConsumer { ring, policy } => {
+            let text = format!("without a consumer of {}: {}", ring.0, policy.name());
+            operate(client, Control::SetNoConsumer { ring: ring.0, policy: policy.0 }, None, &text)
         }
         Act::Unmap { frames } => {
             let each = frames.frames(symbols)?;
@@ -154,6 +256,25 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }
     }
+}
+
+/// An operation on each of some frames; the first that does not go as it must ends it.
+fn of_each(
+    client: &mut Client,
+    frames: &Place,
+    refused: Option<Name<Errno>>,
+    verb: &str,
+    symbols: &Symbols,
+    control: impl Fn(Gfn) -> Control,
+) -> anyhow::Result<Done> {
+    let mut last = Done { text: format!("{verb} {frames}"), failure: None };
+    for gfn in frames.frames(symbols)?.iter() {
+        last = operate(client, control(gfn), refused.map(|errno| errno.0), &format!("{verb} {frames}"))?;
+        if last.failure.is_some() {
+            break;
+        }
+    }
+    Ok(last)
 }
 
 fn set_access(client: &mut Client, frames: &Place, access: AccessType, symbols: &Symbols) -> anyhow::Result<String> {

@@ -1,31 +1,30 @@
 //! The consumers of one domain, served by one thread: the pager, the listener, the out-of-memory helper, and the toolstack
 //! that acts at checkpoints.
 
+pub(crate) mod toolstack;
+
 use crate::act;
 use crate::external::Running;
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
-use crate::scenario::{Act, Listening, Name, Place, Roles, Scenario};
+use crate::scenario::{Act, Listening, Name, Roles, Scenario};
 use crate::transcript::Record;
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use mem_event::message::{Call, Notice, Reply, Standing};
 use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
 use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
-use std::time::{Duration, Instant};
-
-/// How long a frame that is to be mapped may take to be paged in.
-const PAGE_IN: Duration = Duration::from_secs(10);
-/// How long a mapper waits before it asks again, where another process's turn must come first.
-const RETRY: Duration = Duration::from_millis(1);
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// All consumers of a domain.
 #[derive(Debug)]
 pub struct Consumers {
     toolstack: Client,
+    socket: PathBuf,
+    scenario: Scenario,
     pager: Option<Pager>,
     listener: Option<Listener>,
     helper: Option<Channel>,
@@ -73,8 +72,10 @@ impl Consumers {
         let helper = scenario.target().filter(|_| own(Ring::Sharing)).map(help).transpose()?;
         let reached = vec![false; scenario.steps.len()];
         let external = start_external(socket, scenario, guest)?;
-        let mut consumers = Consumers { toolstack, pager, listener, helper, external, reached };
-        consumers.carry_out(&scenario.start, log)?;
+        let (socket, scenario) = (socket.to_owned(), scenario.clone());
+        let start = scenario.start.clone();
+        let mut consumers = Consumers { toolstack, socket, scenario, pager, listener, helper, external, reached };
+        consumers.carry_out(&start, log)?;
         Ok(consumers)
     }
 
@@ -92,33 +93,14 @@ impl Consumers {
     fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
         let mut texts = Vec::with_capacity(acts.len());
         for one in acts {
-            if let Act::Map { frames } = one {
-                self.map(frames, log)?;
-                texts.push(format!("map {frames}"));
-                continue;
-            }
-            let done = act::carry_out(one, &mut self.toolstack, self.pager.as_mut(), log.symbols)?;
+            let done = match self.act_on_consumers(one, log)? {
+                Some(done) => done,
+                None => act::carry_out(one, &mut self.toolstack, self.pager.as_mut(), log.symbols)?,
+            };
             log.failures.extend(done.failure);
             texts.push(done.text);
         }
         Ok(texts)
-    }
-
-    /// Foreign mappings begin. What is paged out comes back first: its pager is served by this very thread, or by its own.
-    fn map(&mut self, frames: &Place, log: &mut Log<'_>) -> anyhow::Result<()> {
-        let until = Instant::now() + PAGE_IN;
-        for gfn in frames.frames(log.symbols)?.iter() {
-            while !self.toolstack.pin(gfn)? {
-                if !self.serve(log)? {
-                    std::thread::sleep(RETRY);
-                }
-                ensure!(
-                    Instant::now() < until,
-                    "frame {gfn} is not paged in within {PAGE_IN:?}, so it cannot be mapped"
-                );
-            }
-        }
-        Ok(())
     }
 
     /// Whether a request waits on a ring; looks at memory only.

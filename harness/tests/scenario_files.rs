@@ -52,7 +52,7 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
             "[rings.access]\nlayout = \"flags8\"\n",
             "a/b.toml:6:10: no name `flags8` here; did you mean `flags16` or `flags32`? allowed: flags16, flags32, vm_event7",
         ),
-        ("[[steps]]\nat = 1\ndo = [{ evict = 1 }]\n", "a/b.toml:7:9: no name `evict` here; "),
+        ("[[steps]]\nat = 1\ndo = [{ evit = 1 }]\n", "a/b.toml:7:9: no name `evit` here; did you mean `evict`"),
         (
             "[[steps]]\nat = 1\ndo = [{ set-access = { frames = \"A\", access = \"q\" } }]\n",
             "a/b.toml:7:47: no name `q` here; allowed: n, r, w, x, rw, rx, wx, rwx, rx2rw, n2rwx",

@@ -20,6 +20,7 @@ use mem_event::{AccessType, Layout, NoConsumer, Reason, Request, Rights, Ring};
 use mem_event_client::channel::RingSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -144,6 +145,40 @@ pub struct Roles {
     pub pager: Option<Paging>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
     pub external: Vec<External>,
+}
+
+/// A consumer of this program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Of the access ring.
+    Listener,
+    /// Of the paging ring.
+    Pager,
+    /// Of the sharing ring, who frees memory.
+    Helper,
+}
+
+impl Role {
+    /// The ring that it serves.
+    #[must_use]
+    pub fn ring(self) -> Ring {
+        match self {
+            Role::Listener => Ring::Access,
+            Role::Pager => Ring::Paging,
+            Role::Helper => Ring::Sharing,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Listener => "listener",
+            Role::Pager => "pager",
+            Role::Helper => "helper",
+        })
+    }
 }
 
 /// A listener's settings.

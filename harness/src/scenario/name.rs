@@ -1,6 +1,7 @@
 //! Values that a scenario writes by name, and which names there are.
 
-use mem_event::{AccessType, CpuEventKind, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
+use mem_event::message::Standing;
+use mem_event::{AccessType, CpuEventKind, Errno, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
@@ -84,6 +85,30 @@ named! {
         "async" => MonitorMode::Async,
         "sync" => MonitorMode::Sync,
     }
+    Errno {
+        "EPERM" => Errno::EPERM,
+        "ENOENT" => Errno::ENOENT,
+        "ESRCH" => Errno::ESRCH,
+        "EAGAIN" => Errno::EAGAIN,
+        "ENOMEM" => Errno::ENOMEM,
+        "EFAULT" => Errno::EFAULT,
+        "EBUSY" => Errno::EBUSY,
+        "EEXIST" => Errno::EEXIST,
+        "EXDEV" => Errno::EXDEV,
+        "ENODEV" => Errno::ENODEV,
+        "EINVAL" => Errno::EINVAL,
+        "EMLINK" => Errno::EMLINK,
+        "ERANGE" => Errno::ERANGE,
+        "ENOSYS" => Errno::ENOSYS,
+        "EOPNOTSUPP" => Errno::EOPNOTSUPP,
+    }
+    Standing {
+        "answer" => Standing::Answer,
+        "slot" => Standing::Slot,
+        "consumer" => Standing::Consumer,
+        "frame" => Standing::Frame,
+        "checkpoint" => Standing::Checkpoint,
+    }
     Reason {
         "violation" => Reason::Violation,
         "cr0" => Reason::Cr0,
@@ -99,6 +124,14 @@ named! {
         "error" => Kind::Error,
         "failure" => Kind::Failure,
         "crash" => Kind::Crash,
+    }
+}
+
+impl<T: Named + PartialEq> Name<T> {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        T::ALL.iter().find(|(_, value)| *value == self.0).map_or("", |(name, _)| name)
     }
 }
 

@@ -1,0 +1,132 @@
+//! What the toolstack does to consumers and rings while the guest runs: they leave, they join, rings end, vCPUs are waited for.
+
+use super::Consumers;
+use crate::act::{Act, Done};
+use crate::listener::Listener;
+use crate::log::Log;
+use crate::pager::Pager;
+use crate::scenario::{Place, Role};
+use anyhow::{Context, bail, ensure};
+use mem_event::message::{Call, Reply, Standing};
+use mem_event::{Control, Errno, Ring};
+use mem_event_client::channel::Channel;
+use mem_event_client::socket::Client;
+use std::time::{Duration, Instant};
+
+/// How long what is waited for may take: only a hang takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks, where somebody else's turn must come first.
+const RETRY: Duration = Duration::from_millis(1);
+
+impl Consumers {
+    /// Carries out what concerns the consumers as a whole; `None` for what does not.
+    pub(super) fn act_on_consumers(&mut self, act: &Act, log: &mut Log<'_>) -> anyhow::Result<Option<Done>> {
+        let text = match act {
+            Act::Map { frames } => {
+                self.map(frames, log)?;
+                format!("map {frames}")
+            }
+            Act::Disable { ring, drain, refused } => {
+                let ring = ring.0;
+                let how = if *drain { ", draining" } else { "" };
+                let disable = Control::Disable { ring, drain: *drain };
+                let done = operate(
+                    &mut self.toolstack,
+                    disable,
+                    refused.map(|errno| errno.0),
+                    &format!("disable {ring}{how}"),
+                )?;
+                if done.failure.is_none() && refused.is_none() && !drain {
+                    self.drop_consumer(ring)?;
+                }
+                return Ok(Some(done));
+            }
+            Act::Kill { consumer } => {
+                self.drop_consumer(consumer.ring())?;
+                format!("kill the {consumer}")
+            }
+            Act::Join { consumer } => {
+                self.join(*consumer)?;
+                format!("the {consumer} joins")
+            }
+            Act::WaitUntil { vcpus, wait_for } => {
+                let text = format!("{vcpus} vCPUs wait for {}", wait_for.name());
+                let failure = self.wait_until(*vcpus, wait_for.0)?;
+                return Ok(Some(Done { text, failure }));
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Done { text, failure: None }))
+    }
+
+    /// Closes the connection of a ring's consumer, and returns when the engine knows.
+    fn drop_consumer(&mut self, ring: Ring) -> anyhow::Result<()> {
+        match ring {
+            Ring::Access => self.listener = None,
+            Ring::Paging => self.pager = None,
+            Ring::Sharing => self.helper = None,
+        }
+        // The plugin serves its clients in the order in which they came: a later one's first call comes after the end of this.
+        Client::connect(&self.socket)?.info().map(drop)
+    }
+
+    fn join(&mut self, role: Role) -> anyhow::Result<()> {
+        let settings = self.scenario.rings.of(role.ring()).settings();
+        let socket = &self.socket;
+        match role {
+            Role::Listener => {
+                let rules = self.scenario.consumers.listener.as_ref().map(|it| it.rules.clone()).unwrap_or_default();
+                self.listener = Some(Listener::enable(socket, settings, &rules)?);
+            }
+            Role::Pager => self.pager = Some(Pager::enable(socket, settings, self.scenario.machine.memory.0)?),
+            Role::Helper => self.helper = Some(Channel::enable(socket, Ring::Sharing, settings)?),
+        }
+        Ok(())
+    }
+
+    /// Waits until so many vCPUs wait for something, without serving any ring; what is wrong if they do not.
+    fn wait_until(&mut self, vcpus: usize, wanted: Standing) -> anyhow::Result<Option<String>> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let Reply::Bytes(bytes) = self.toolstack.call(&Call::Vcpus)? else { bail!("the plugin does not tell") };
+            let waiting = bytes.iter().filter(|standing| **standing == wanted as u8).count();
+            if waiting >= vcpus {
+                return Ok(None);
+            }
+            if Instant::now() > until {
+                return Ok(Some(format!("{waiting} vCPUs wait where {vcpus} are due, after {PATIENCE:?}")));
+            }
+            std::thread::sleep(RETRY);
+        }
+    }
+
+    /// Foreign mappings begin. What is paged out comes back first: its pager is served by this very thread, or by its own.
+    fn map(&mut self, frames: &Place, log: &mut Log<'_>) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        for gfn in frames.frames(log.symbols)?.iter() {
+            while !self.toolstack.pin(gfn)? {
+                if !self.serve(log)? {
+                    std::thread::sleep(RETRY);
+                }
+                ensure!(
+                    Instant::now() < until,
+                    "frame {gfn} is not paged in within {PATIENCE:?}, so it cannot be mapped"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A control operation that must be done, or be refused with this error.
+pub(crate) fn operate(client: &mut Client, control: Control, due: Option<Errno>, what: &str) -> anyhow::Result<Done> {
+    let answer = client.control(control).with_context(|| what.to_owned())?;
+    Ok(match (answer, due) {
+        (Ok(_), None) => Done { text: what.into(), failure: None },
+        (Ok(_), Some(due)) => Done { text: what.into(), failure: Some(format!("{what} was done where {due} is due")) },
+        (Err((errno, _)), Some(due)) if errno == due => Done { text: format!("{what}: {errno}"), failure: None },
+        (Err((errno, why)), _) => {
+            Done { text: format!("{what}: {errno}"), failure: Some(format!("{what} was refused: {errno}, {why}")) }
+        }
+    })
+}

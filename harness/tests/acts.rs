@@ -1,0 +1,65 @@
+//! What a scenario can do to rings and consumers while its guest runs.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::log::Silent;
+use harness::run::{Job, Outcome};
+use harness::scenario::Scenario;
+use harness::verdict::Kind;
+use std::path::Path;
+
+/// The `page_in` guest with a listener and a pager, and these acts at its first checkpoint, when its pages are filled.
+fn run(acts: &str) -> (Outcome, String) {
+    let text = format!(
+        "version = 1\nabout = \"acts\"\n[machine]\nguest = \"page_in\"\n[consumers.listener]\n[consumers.pager]\n\
+         [[steps]]\nat = 1\ndo = [{acts}]\n"
+    );
+    let job = Job::new(Scenario::parse(Path::new("acts.toml"), text).unwrap(), None).unwrap();
+    let outcome = job.run(&mut Silent, None).unwrap();
+    let lines = outcome.records.iter().map(|record| record.line(&job.symbols()) + "\n").collect();
+    (outcome, lines)
+}
+
+#[test]
+fn what_must_be_refused_is_and_the_sequence_shows_the_error() {
+    let (outcome, lines) =
+        run("{ nominate = { frames = \"PAGES\" } }, { nominate = { frames = \"PAGES\", refused = \"EBUSY\" } }");
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert!(lines.starts_with("checkpoint 1  vcpu 0  -> nominate PAGES, nominate PAGES: EBUSY\n"), "{lines}");
+    assert!(lines.contains("VCPU_PAUSED|EVICT_FAIL"), "{lines}");
+}
+
+#[test]
+fn what_is_done_where_an_error_is_due_is_a_failure_and_so_is_another_error() {
+    let (outcome, _) = run("{ nominate = { frames = \"PAGES\", refused = \"EBUSY\" } }");
+    assert!(outcome.verdict.reason.contains("was done where EBUSY is due"), "{}", outcome.verdict);
+    let (outcome, _) = run("{ evict = { frames = \"PAGES\", refused = \"EINVAL\" } }");
+    assert_eq!(outcome.verdict.kind, Kind::Failure);
+    assert!(outcome.verdict.reason.contains("was refused: EBUSY"), "{}", outcome.verdict);
+}
+
+#[test]
+fn a_listener_that_was_killed_joins_again_and_hears_of_the_next_access() {
+    let acts = "{ watch = { frames = \"PAGES\", stop = \"rw\" } }, { kill = { consumer = \"listener\" } }, \
+                { join = { consumer = \"listener\" } }";
+    let (outcome, lines) = run(acts);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert_eq!(outcome.counts.access, 64, "{lines}");
+}
+
+#[test]
+fn a_ring_that_ends_and_relaxes_lets_the_guest_go_on_without_events() {
+    let acts = "{ no-consumer = { ring = \"access\", policy = \"relax\" } }, { disable = { ring = \"access\" } }, \
+                { watch = { frames = \"PAGES\", stop = \"rw\" } }";
+    let (outcome, lines) = run(acts);
+    assert_eq!((outcome.verdict.kind, outcome.counts.access), (Kind::Success, 0), "{}\n{lines}", outcome.verdict);
+}
+
+#[test]
+fn a_wait_for_vcpus_that_wait_already_ends_at_once() {
+    let (outcome, lines) = run("{ wait-until = { vcpus = 1, wait-for = \"checkpoint\" } }");
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert!(lines.contains("1 vCPUs wait for checkpoint"), "{lines}");
+}
