@@ -4,11 +4,16 @@
 
 mod support;
 
+use harness::folder::RunFolder;
 use harness::log::Silent;
 use harness::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::transcript;
 use harness::verdict::Kind;
+use mem_event::message::{Call, Notice};
+use mem_event::{AccessType, Control, Gfn, Gla, Layout, Request, Ring, VcpuId};
+use mem_event_client::channel::{Channel, RingSettings};
+use mem_event_client::socket::Client;
 use support::{kernel_maps_write_protected, run, scenario};
 
 /// A scenario with these arguments for the plugin.
@@ -98,4 +103,72 @@ fn the_mmu_gate_is_refused_where_only_the_api_may_be_asked() {
     job.plugin = vec!["registers=api".into()];
     let refused = job.run(&mut Silent, None).expect_err("no start").to_string();
     assert!(refused.contains("which registers=api rules out; take gate=callback"), "{refused}");
+}
+
+/// CF, PF, AF, ZF, SF, DF and OF.
+const COMPUTED: u64 = 0xcd5;
+
+#[test]
+fn a_request_of_vm_event_carries_exact_registers_and_flags() {
+    for source in ["registers=direct", "registers=api"] {
+        let mut bare = harness::scenario::Scenario::bare("registers");
+        bare.consumers.listener = Some(Default::default());
+        let mut job = Job::new(bare, None).unwrap();
+        job.plugin = vec![source.into()];
+        let folder = RunFolder::create().unwrap();
+        let mut qemu = job.machine().unwrap().start(&folder).unwrap();
+        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let settings = RingSettings { layout: Layout::VmEvent7, slots: 0 };
+        let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
+        qemu.qmp.execute("cont").unwrap();
+        for _ in 0..3 {
+            let [page, touch, flags] = next_checkpoint(&mut toolstack);
+            let set = |access| Call::Control(Control::SetAccess { first: Gfn(page >> 12), count: 1, access });
+            toolstack.values(&set(AccessType::N)).unwrap();
+            toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+            let request = next_request(&mut channel);
+            let registers = channel.registers().expect("registers");
+            assert_eq!(request.gla, Some(Gla(page)));
+            assert_eq!(registers.rip, touch, "{source}: rip");
+            assert_eq!(registers.general[7], page, "{source}: rdi");
+            let known = [0x8888_8888_8888_8888, 0x9999_9999_9999_9999, 0xaaaa_aaaa_aaaa_aaaa, 0xbbbb_bbbb_bbbb_bbbb];
+            assert_eq!(registers.general[8..12], known, "{source}: r8 to r11");
+            assert_eq!(registers.rflags & 2, 2, "{source}: the bit that is always set");
+            let [cs, ss, ..] = registers.segments;
+            assert_eq!((cs.selector & 3, registers.control[0] & 0x8000_0001), (0, 0x8000_0001), "{source}: cs, cr0");
+            assert_eq!(registers.efer & 0x500, 0x500, "{source}: efer says long mode");
+            if source == "registers=direct" {
+                assert_eq!(registers.rflags & COMPUTED, flags, "flags at {touch:#x}: {:#x}", registers.rflags);
+                assert_eq!((cs.rights & 0x20f, ss.rights & 0x13), (0x20b, 0x13), "64-bit code, writable data");
+                assert!(registers.gdtr_limit > 0, "a descriptor table");
+            }
+            toolstack.values(&set(AccessType::Rwx)).unwrap();
+            channel.answer(&request.answer());
+            channel.kick().unwrap();
+        }
+        support::wait_for("the end", &qemu);
+        assert!(qemu.console().contains("verdict: success"), "{source}: {}", qemu.console());
+    }
+}
+
+/// The next request; a signal may come without one.
+fn next_request(channel: &mut Channel) -> Request {
+    loop {
+        support::wait_for("the event", &*channel);
+        channel.clear_signal();
+        if let Some(request) = channel.take() {
+            return request;
+        }
+    }
+}
+
+/// The arguments of the next checkpoint.
+fn next_checkpoint(toolstack: &mut Client) -> [u64; 3] {
+    loop {
+        support::wait_for("a checkpoint", &*toolstack);
+        if let Some(Notice::Checkpoint { arguments, .. }) = toolstack.notice().unwrap() {
+            return arguments;
+        }
+    }
 }

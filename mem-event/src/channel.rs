@@ -16,6 +16,7 @@ use crate::page::RingPage;
 use crate::ring::{Front, FrontState};
 use crate::taken;
 use crate::wire::flags32;
+use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 use std::collections::VecDeque;
 
@@ -220,11 +221,11 @@ impl Channel {
 
     /// Writes a request into the claimed slot and returns the slot's number, or `None` where the claim outlived its ring.
     #[inline(always)]
-    pub fn put(&mut self, claim: Claim, request: &Request) -> Option<u32> {
+    pub fn put(&mut self, claim: Claim, request: &Request, registers: Option<&Registers>) -> Option<u32> {
         if !self.discharge(&claim) {
             return None;
         }
-        self.write(request)
+        self.write(request, registers)
     }
 
     #[inline(always)]
@@ -239,8 +240,12 @@ impl Channel {
     }
 
     #[inline(always)]
-    fn write(&mut self, request: &Request) -> Option<u32> {
-        let slot = self.front.as_mut()?.put(request);
+    fn write(&mut self, request: &Request, registers: Option<&Registers>) -> Option<u32> {
+        let front = self.front.as_mut()?;
+        let slot = match registers {
+            None => front.put(request),
+            Some(_) => front.put_with(request, registers),
+        };
         self.account.outstanding.push_back(Packed::new(request));
         Some(slot)
     }
@@ -248,7 +253,7 @@ impl Channel {
     /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
     pub fn put_again(&mut self) -> Option<(u32, Request)> {
         let request = self.account.outstanding.pop_front()?.request();
-        self.write(&request).map(|slot| (slot, request))
+        self.write(&request, None).map(|slot| (slot, request))
     }
 
     /// Looks once at how many responses the consumer says there are.
@@ -386,7 +391,7 @@ mod tests {
             channel.close();
             channel.open(Layout::Flags32, 2).unwrap();
             if put {
-                assert_eq!(channel.put(claim, &REQUEST), None);
+                assert_eq!(channel.put(claim, &REQUEST, None), None);
             } else {
                 channel.cancel(claim);
             }
@@ -403,7 +408,7 @@ mod tests {
         let Claimed::Slot(target) = channel.claim() else { panic!("there is room") };
         channel.cancel(foreign);
         assert_eq!((channel.account.targets, channel.account.foreigners), (1, 0));
-        assert_eq!(channel.put(target, &REQUEST), Some(0));
+        assert_eq!(channel.put(target, &REQUEST, None), Some(0));
         assert_eq!((channel.account.targets, channel.available()), (0, 3));
     }
 }

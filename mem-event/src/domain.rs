@@ -4,7 +4,7 @@
 //! The effects of a step are carried out, in order, before the next step's.
 
 use crate::channel::{Channel, Claim, Claimed, Standing};
-use crate::control::{NoConsumer, Ring};
+use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::Request;
@@ -19,6 +19,7 @@ use crate::published::PublishedRights;
 use crate::rights::AccessType;
 use crate::sharing::Shares;
 use crate::vcpu::{Vcpu, Wait};
+use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 use std::sync::Arc;
 
@@ -48,6 +49,9 @@ pub struct Domain {
     pub(crate) foreign_waits: bool,
     /// The record of what crosses ring pages is kept; nothing that the domain does depends on it.
     pub(crate) record: bool,
+    /// What the next request on the access ring shows of its vCPU, where its layout has a place for that. Not part of the state:
+    /// nothing that the domain does depends on it.
+    registers: Option<Box<Registers>>,
     /// This step made room that a foreign caller may have waited for.
     pub(crate) room: bool,
 }
@@ -75,6 +79,7 @@ impl Domain {
             default_access: AccessType::Rwx,
             foreign_waits: false,
             record: true,
+            registers: None,
             room: false,
         })
     }
@@ -82,6 +87,19 @@ impl Domain {
     /// Hands over the page on which the next `Enable` of this ring builds it; without one the engine takes memory of its own.
     pub fn supply(&mut self, ring: Ring, page: RingPage) {
         self.channel(ring).supply(page);
+    }
+
+    /// Hands over the registers of the vCPU whose step comes next: a request that the step puts on an access ring in the layout of
+    /// `vm_event` carries them. Good for one step; a request that is put again for a consumer's successor carries none.
+    pub fn supply_registers(&mut self, registers: Option<Box<Registers>>) {
+        self.registers = registers;
+    }
+
+    /// Whether requests on the access ring carry registers.
+    #[must_use]
+    pub fn carries_registers(&self) -> bool {
+        let account = &self.channels[Ring::Access.index()].account;
+        account.standing != Standing::Absent && account.layout == Layout::VmEvent7
     }
 
     /// Whether steps keep the record of what crosses ring pages: [`Effect::Requested`], [`Effect::Answered`] and
@@ -258,7 +276,8 @@ impl Domain {
 
     #[inline(always)]
     pub(crate) fn put(&mut self, ring: Ring, claim: Claim, request: Request, effects: &mut Effects) {
-        if let Some(slot) = self.channel(ring).put(claim, &request) {
+        let registers = if ring == Ring::Access { self.registers.take() } else { None };
+        if let Some(slot) = self.channel(ring).put(claim, &request, registers.as_deref()) {
             if self.record {
                 effects.push(|| Effect::Requested { ring, slot, request });
             }

@@ -120,7 +120,14 @@ impl Engine {
 
     fn look_again(&mut self, host: &Hypervisor, Look { toucher, fault, access }: Look) {
         let outcome = match toucher {
-            Toucher::Vcpu(vcpu) => self.step(host, Input::Access { vcpu, access }),
+            Toucher::Vcpu(vcpu) => {
+                let view = if self.domain.carries_registers() { crate::qemu::view_of(vcpu.0) } else { None };
+                let registers = view.map(|view| Box::new(view.register_file(access.rip, false)));
+                self.domain.supply_registers(registers);
+                let outcome = self.step(host, Input::Access { vcpu, access });
+                self.domain.supply_registers(None);
+                outcome
+            }
             Toucher::Foreign => self.step(host, Input::Foreign { access }),
         };
         match outcome {

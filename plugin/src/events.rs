@@ -77,22 +77,31 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
             Some(event) => event,
         },
     };
-    report(hypervisor, vcpu, event)
+    report(hypervisor, vcpu, event, view, recipe.rip(view))
+}
+
+/// Whether the vCPU leaves its block once before it asks: the request carries its registers, and only at the beginning of a block
+/// are all flags there.
+pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu, rip: u64) -> bool {
+    hypervisor.wants_whole_flags() && !vcpu.begins_block_at(rip)
 }
 
 /// A breakpoint is about to be delivered, or an instruction follows a step.
-pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, rip: u64, gfn: Gfn) -> Go {
+pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &View, rip: u64, gfn: Gfn) -> Go {
     if !hypervisor.is_monitored(kind) {
         return Go::Run;
     }
-    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(rip), gfn })
+    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(rip), gfn }, view, rip)
 }
 
 /// Reports one event and waits for what the engine wants to wait for.
-fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent) -> Go {
+fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     vcpu.owes(Some(Due::Event(event)));
+    if leaves_for_flags(hypervisor, vcpu, rip) {
+        return Go::Leave;
+    }
     loop {
-        match hypervisor.cpu_event(vcpu, event) {
+        match hypervisor.cpu_event(vcpu, event, view, rip) {
             Outcome::Wait(_) | Outcome::Crashed => {
                 if vcpu.park() == Go::Leave {
                     return Go::Leave;

@@ -133,7 +133,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         if was_due.is_some_and(|due| due.is_breakpoint_at(recipe.rip(view))) {
             return Go::Run;
         }
-        return events::before(hypervisor, vcpu, CpuEventKind::Int3, recipe.rip(view), miss.gfn_of_code());
+        return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
     }
     if recipe.special.changes_translation() {
         events::note(hypervisor, vcpu, recipe, view);
@@ -154,7 +154,7 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
         return Go::Run;
     }
     let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, mode: None }.gfn_of_code();
-    vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, rip, gfn), rip)
+    vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn), rip)
 }
 
 fn sample(view: &View) {
@@ -259,7 +259,10 @@ impl Miss<'_> {
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),
         };
-        match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE])) {
+        if events::leaves_for_flags(self.hypervisor, self.vcpu, access.rip) {
+            return Check::Leave;
+        }
+        match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {
             Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park() {
                 Go::Run => Check::Again,
                 Go::Leave => Check::Leave,

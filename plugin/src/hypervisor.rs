@@ -6,6 +6,7 @@ use crate::arming;
 use crate::effects::{Engine, report};
 use crate::memory::Memory;
 use crate::park::Vcpu;
+use crate::qemu::View;
 use crate::spool::Spool;
 use crate::stopped::{Fault, Stopped, Toucher};
 use crate::{explain, facts};
@@ -147,21 +148,30 @@ impl Hypervisor {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether what a vCPU reports here carries its registers, with all flags: then it asks from the beginning of a block.
+    pub fn wants_whole_flags(&self) -> bool {
+        self.engine().domain.carries_registers() && crate::qemu::has_whole_flags()
+    }
+
     /// A vCPU asks, in its callback, whether it may; the code at its instruction pointer is for the trace.
-    pub fn access(&self, vcpu: &Vcpu, access: Access, code: &[u8]) -> Outcome {
-        self.ask(vcpu, Input::Access { vcpu: vcpu.id, access }, code)
+    pub fn access(&self, vcpu: &Vcpu, access: Access, code: &[u8], view: &View) -> Outcome {
+        self.ask(vcpu, Input::Access { vcpu: vcpu.id, access }, code, (view, access.rip))
     }
 
-    /// A vCPU reports a CPU event, or looks again.
-    pub fn cpu_event(&self, vcpu: &Vcpu, event: CpuEvent) -> Outcome {
-        self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event }, &[])
+    /// A vCPU reports a CPU event, or looks again, at the instruction with this address.
+    pub fn cpu_event(&self, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Outcome {
+        self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event }, &[], (view, rip))
     }
 
-    fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8]) -> Outcome {
+    fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
         let mut engine = self.engine();
+        if engine.domain.carries_registers() {
+            engine.domain.supply_registers(Some(Box::new(view.register_file(rip, true))));
+        }
         // Before the step: a wake that the step itself brings about must not be overwritten.
         vcpu.stop();
         let outcome = engine.step_at(self, input, code);
+        engine.domain.supply_registers(None);
         if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
             vcpu.go_on();
         }

@@ -48,6 +48,8 @@ pub struct Vcpu {
     read_for_code: AtomicU64,
     /// The instruction that it left its block at and has not executed since; 0 for none.
     left: AtomicU64,
+    /// The instruction that it left its block at so that a block begins there; 0 for none.
+    begins: AtomicU64,
     /// How it walked page tables last.
     mode: Mutex<PagingMode>,
     /// Whether it has reached a checkpoint and not gone on yet; it may leave its block in between.
@@ -104,6 +106,7 @@ impl Vcpu {
             stepped: AtomicBool::new(false),
             read_for_code: AtomicU64::new(0),
             left: AtomicU64::new(0),
+            begins: AtomicU64::new(0),
             mode: Mutex::default(),
             arrived: AtomicBool::new(false),
         })
@@ -151,6 +154,17 @@ impl Vcpu {
     /// Whether it left its block before this instruction, and is back.
     pub fn comes_back_to(&self, rip: u64) -> bool {
         self.left.load(Ordering::Relaxed) == rip
+    }
+
+    /// Whether a block begins at this instruction, as it was asked for; says so once. If not, it is asked for now: the vCPU is to leave.
+    pub fn begins_block_at(&self, rip: u64) -> bool {
+        let begins = self.begins.swap(0, Ordering::Relaxed) == rip;
+        if !begins {
+            self.begins.store(rip, Ordering::Relaxed);
+            // What it runs before it is back must look too.
+            self.cache.empty();
+        }
+        begins
     }
 
     /// How it walked page tables last: after a change of them its next access is a miss, which says so here.

@@ -6,11 +6,13 @@
 
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
+mod file;
 mod internals;
 mod shim;
 mod vector;
 mod view;
 
+pub use file::has_whole_flags;
 use internals::cpu_of;
 pub use internals::{can_flush, can_leave, flush_blocks};
 pub use view::{PLACES, View, ViewCheck, choose, code_size, running, sample, view_of};
@@ -293,9 +295,38 @@ pub fn forget_noted(vcpu: u32) {
 pub struct Register(usize);
 
 /// The registers that are read through the API, in the order of [`Handles`].
-const NAMES: [&str; 30] = [
-    "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15",
-    "rip", "es", "cs", "ss", "ds", "fs", "gs", "cr0", "cr3", "cr4", "efer", "eflags", "fs_base", "gs_base",
+const NAMES: [&str; 31] = [
+    "rax",
+    "rcx",
+    "rdx",
+    "rbx",
+    "rsp",
+    "rbp",
+    "rsi",
+    "rdi",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+    "rip",
+    "es",
+    "cs",
+    "ss",
+    "ds",
+    "fs",
+    "gs",
+    "cr0",
+    "cr3",
+    "cr4",
+    "efer",
+    "eflags",
+    "fs_base",
+    "gs_base",
+    "k_gs_base",
 ];
 
 impl Register {
@@ -316,6 +347,9 @@ impl Register {
     pub const FS_BASE: Register = Register(28);
     /// The base of GS.
     pub const GS_BASE: Register = Register(29);
+
+    /// `MSR_KERNEL_GS_BASE`.
+    pub const KERNEL_GS_BASE: Register = Register(30);
 
     /// Its name in the API.
     pub fn name(self) -> &'static str {

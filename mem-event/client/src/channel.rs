@@ -68,6 +68,12 @@ impl Channel {
         }
     }
 
+    /// The registers that came with the request that was taken last, while it is not answered; `None` where the layout has none.
+    #[must_use]
+    pub fn registers(&self) -> Option<mem_event::wire::vm_event::Registers> {
+        self.back.registers()
+    }
+
     /// Whether a request waits; looks at memory only.
     #[must_use]
     pub fn is_pending(&self) -> bool {

@@ -4,6 +4,7 @@ use super::Shape;
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
 use crate::page::{Index, RingPage};
+use crate::wire::vm_event::Registers;
 use crate::wire::{Malformed, flags16, flags32, mem_event, vm_event};
 use std::sync::atomic::Ordering;
 
@@ -75,6 +76,16 @@ impl Back {
         let request = self.read_other(word);
         self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
         request.map(Some)
+    }
+
+    /// The registers that came with the request that was taken last, while it is not answered; `None` where the layout has none.
+    #[must_use]
+    pub fn registers(&self) -> Option<Registers> {
+        if self.shape.layout != Layout::VmEvent7 || self.unanswered() == 0 {
+            return None;
+        }
+        let word = self.shape.word(self.req_cons.wrapping_sub(1));
+        Some(vm_event::read_registers(&self.page.read(word)))
     }
 
     #[inline(never)]

@@ -5,6 +5,7 @@
 //!   vCPUs wait where they are.
 //! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
 //!   instrumented from the start.
+//! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
@@ -17,6 +18,7 @@ type GetCpu = unsafe extern "C" fn(c_int) -> *mut c_void;
 type Leave = unsafe extern "C" fn(*mut c_void, usize) -> !;
 type Work = unsafe extern "C" fn(*mut c_void, usize);
 type RunSafely = unsafe extern "C" fn(*mut c_void, Work, usize);
+type ReadFlags = unsafe extern "C" fn(*mut u8) -> u64;
 type Flush = unsafe extern "C" fn(*mut c_void);
 
 struct Leaving {
@@ -69,6 +71,29 @@ fn flushing() -> Option<&'static Flushing> {
             })
         })
         .as_ref()
+}
+
+fn reading_flags() -> Option<ReadFlags> {
+    static READING: OnceLock<Option<ReadFlags>> = OnceLock::new();
+    *READING.get_or_init(|| {
+        let address = symbol(c"helper_read_eflags")?;
+        // SAFETY: the helper of `pushf`, which has had this signature from 1.x to 11 (target/i386/helper.h).
+        Some(unsafe { std::mem::transmute::<*mut c_void, ReadFlags>(address) })
+    })
+}
+
+/// Whether QEMU's way to compute RFLAGS is there.
+pub fn can_compute_flags() -> bool {
+    reading_flags().is_some()
+}
+
+/// RFLAGS without VM and RF, as the CPU state says; the arithmetic flags are right only at the beginning of a block.
+///
+/// # Safety
+/// It is a vCPU's CPU state, and the vCPU runs in this thread or is stopped.
+pub(super) unsafe fn flags(state: *mut u8) -> Option<u64> {
+    // SAFETY: by this function's contract; the helper only reads.
+    reading_flags().map(|read| unsafe { read(state) })
 }
 
 /// Whether vCPUs can leave their blocks here.

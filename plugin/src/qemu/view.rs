@@ -6,7 +6,7 @@
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
-use super::{Register, cpu_of, read_register};
+use super::{Register, cpu_of, internals, read_register};
 use crate::arguments::{Falsify, Source};
 use crate::quick::Places;
 use crate::registers::{CodeSize, Registers, segment};
@@ -15,7 +15,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
-mod offset {
+pub(super) mod offset {
     pub const EIP: usize = 128;
     pub const EFLAGS: usize = 136;
     pub const DIRECTION: usize = 172;
@@ -24,6 +24,7 @@ mod offset {
     pub const SEGMENT_SIZE: usize = 24;
     pub const SEGMENT_BASE: usize = 8;
     pub const SEGMENT_LIMIT: usize = 16;
+    pub const SEGMENT_FLAGS: usize = 20;
     /// LDT, TR, GDT and IDT follow the six segments.
     pub const SYSTEM_TABLES: usize = 6;
     /// After six segments, LDT, TR, GDT and IDT.
@@ -82,7 +83,7 @@ impl View {
         self.0.is_null()
     }
 
-    fn u32_at(&self, offset: usize) -> u32 {
+    pub(super) fn u32_at(&self, offset: usize) -> u32 {
         if self.is_by_api() {
             return 0;
         }
@@ -112,7 +113,7 @@ impl View {
         self.instruction_pointer()
     }
 
-    fn control(&self, number: usize) -> u64 {
+    pub(super) fn control(&self, number: usize) -> u64 {
         self.u64_at(offset::CONTROL + number * 8)
     }
 
@@ -124,6 +125,15 @@ impl View {
             base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)))
         };
         [table(0), table(1), table(2), table(3)]
+    }
+
+    /// All flags as QEMU computes them, where it exports that. Right only at the beginning of a block.
+    pub(super) fn whole_flags(&self) -> Option<u64> {
+        if self.is_by_api() {
+            return None;
+        }
+        // SAFETY: not null, so it is the state of this thread's vCPU or of a stopped one.
+        unsafe { internals::flags(self.0) }
     }
 
     /// The linear address of the stack's top.

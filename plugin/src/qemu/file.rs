@@ -1,0 +1,85 @@
+//! A stopped vCPU's registers, for a request in the layout of `vm_event`.
+//!
+//! DR6, DR7, the SYSENTER registers, STAR and LSTAR lie behind QEMU's floating-point state, where nothing proves their places, and
+//! the plugin API does not know them: they stay 0. So does what the API alone knows (`MSR_KERNEL_GS_BASE`, most of EFER) where
+//! another thread reads, and what only the state in place has (segments' limits and rights, GDTR) under `registers=api`.
+
+use super::view::{View, offset};
+use super::{Register, internals, read_register};
+use crate::registers::{CodeSize, Registers as _, segment};
+use mem_event::wire::vm_event::{Registers, Segment};
+
+/// CF, PF, AF, ZF, SF, DF and OF, which QEMU keeps apart from the other flags while blocks run.
+const APART: u64 = 0xcd5;
+/// VM and RF, which its own function leaves out.
+const LEFT_OUT: u64 = 1 << 17 | 1 << 16;
+const LMA: u64 = 1 << 10;
+const LME: u64 = 1 << 8;
+/// The GDT's number among the segments.
+const GDT: usize = offset::SYSTEM_TABLES + 2;
+
+impl View {
+    /// The register file at the instruction with this linear address. `own`: in the vCPU's own thread, where the API answers.
+    pub fn register_file(&self, rip: u64, own: bool) -> Registers {
+        let by_api = |register| if own { read_register(register) } else { None };
+        let mode = self.paging_mode();
+        let is_64_bit = self.is_by_api() || self.code_size() == Some(CodeSize::Bits64);
+        let mut general = [0; 16];
+        for (number, value) in (0..).zip(&mut general) {
+            *value = self.general(number);
+        }
+        Registers {
+            general,
+            rflags: self.rflags(rip),
+            rip: if is_64_bit { rip } else { rip.wrapping_sub(self.segment_base(segment::CS)) & 0xffff_ffff },
+            control: [mode.cr0, self.control(2), mode.cr3, mode.cr4],
+            efer: by_api(Register::EFER).unwrap_or(if mode.efer & LMA != 0 { LMA | LME } else { 0 }),
+            gdtr_base: self.u64_at(place(GDT) + offset::SEGMENT_BASE),
+            gdtr_limit: (self.u32_at(place(GDT) + offset::SEGMENT_LIMIT) & 0xffff) as u16,
+            segments: [segment::CS, segment::SS, segment::DS, segment::ES, segment::FS, segment::GS]
+                .map(|number| self.segment(number)),
+            shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or(0),
+            ..Registers::default()
+        }
+    }
+
+    /// RFLAGS: the arithmetic flags are right only where a block began at this instruction, for then nothing is left to be computed;
+    /// elsewhere they are 0.
+    fn rflags(&self, rip: u64) -> u64 {
+        if self.is_by_api() {
+            return read_register(Register::EFLAGS).unwrap_or(0);
+        }
+        let kept = self.u64_at(offset::EFLAGS);
+        let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
+        // The function proves itself by the flags that it only hands on.
+        let proven = whole.filter(|whole| (whole ^ kept) & !(APART | LEFT_OUT) == 0);
+        proven.map_or(kept, |whole| whole | kept & LEFT_OUT)
+    }
+
+    fn segment(&self, number: u8) -> Segment {
+        let at = place(usize::from(number));
+        let selector = match self.is_by_api() {
+            true => read_register(Register::selector(number)).unwrap_or(0),
+            false => u64::from(self.u32_at(at)),
+        };
+        // A descriptor's upper half.
+        let flags = self.u32_at(at + offset::SEGMENT_FLAGS);
+        // QEMU keeps the limit in bytes; the descriptor has it in pages where bit 23 says so.
+        let limit = self.u32_at(at + offset::SEGMENT_LIMIT) >> if flags >> 23 & 1 != 0 { 12 } else { 0 };
+        Segment {
+            base: self.segment_base(number),
+            limit: limit & 0xf_ffff,
+            rights: (flags >> 8 & 0xff) as u16 | (flags >> 12 & 0xf00) as u16,
+            selector: (selector & 0xffff) as u16,
+        }
+    }
+}
+
+fn place(segment: usize) -> usize {
+    offset::SEGMENTS + segment * offset::SEGMENT_SIZE
+}
+
+/// Whether RFLAGS can be whole here: QEMU computes them, and a vCPU can come to the beginning of a block.
+pub fn has_whole_flags() -> bool {
+    internals::can_compute_flags() && internals::can_leave()
+}
