@@ -372,10 +372,10 @@ fn falsified() -> u64 {
 
 /// The first register in which the view and the API differ, or that the API does not know.
 fn difference(view: &View) -> Option<String> {
-    // Outside of long mode the API shows the low halves only.
-    let mask = if view.flags() & HF_CS64 != 0 { u64::MAX } else { 0xffff_ffff };
+    // Outside of 64-bit code the API shows the low halves only, and zeros for R8 to R15, which keep what 64-bit code left in them.
+    let (mask, count) = if view.flags() & HF_CS64 != 0 { (u64::MAX, 16) } else { (0xffff_ffff, 8) };
     let wrong = falsified();
-    let general = (0..16).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
+    let general = (0..count).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
     let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
     let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
     let bit = |set: bool, bit: u64| if set { bit } else { 0 };
