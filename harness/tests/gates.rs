@@ -25,5 +25,5 @@ macro_rules! scenarios {
     };
 }
 
-scenarios!(cpu_events disk_ahci disk_virtio dma example interrupts modes operands page_cross page_fault page_in privilege);
+scenarios!(cpu_events disk_ahci disk_virtio dma example interrupts interrupts_paged modes operands page_cross page_fault page_in privilege);
 scenarios!(read_write rights self_modify smp_storm);

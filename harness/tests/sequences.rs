@@ -43,4 +43,4 @@ macro_rules! sequences {
     };
 }
 
-sequences!(cpu_events disk_ahci disk_virtio dma example interrupts modes operands page_cross page_fault page_in page_touch privilege read_write rights self_modify smp_storm);
+sequences!(cpu_events disk_ahci disk_virtio dma example interrupts interrupts_paged modes operands page_cross page_fault page_in page_touch privilege read_write rights self_modify smp_storm);
