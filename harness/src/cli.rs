@@ -45,6 +45,13 @@ pub enum Command {
     Export(Export),
     /// The shortest sequence of inputs that still shows a trace's difference, as a test.
     Minimise(Minimise),
+    /// Run scenarios against their snapshots.
+    Test(crate::suite::command::Test),
+    /// Begin a scenario with a guest of its own, in a new folder.
+    New {
+        /// The folder, whose last part is the name: small letters, digits, underscores.
+        folder: PathBuf,
+    },
     /// Replay a trace through a fresh engine and compare every effect.
     Replay {
         /// The trace; `-` for the standard input.

@@ -37,6 +37,13 @@ pub fn find(name: &str) -> Option<Scenario> {
     }
 }
 
+/// The accepted sequence of the built-in scenario with this name.
+#[must_use]
+pub fn snapshot(name: &str) -> Option<String> {
+    let file = FILES.get_file(format!("{name}.snap"))?;
+    Some(crate::suite::snapshot::text(file.contents_utf8()?))
+}
+
 /// Linux with a busybox init that fills and verifies files in memory.
 ///
 /// # Panics

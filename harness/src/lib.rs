@@ -14,6 +14,7 @@
 //! | [`scenario`], [`corpus`], [`act`] | what is to be done when, as a file says it; the built-in ones; what can be done and how |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
+//! | [`suite`], [`new`] | scenarios against their snapshots; what a new one begins with |
 //! | [`replay`], [`trace`], [`facts`] | a trace through a fresh engine; traces read; what their header says |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`], [`command`], [`signals`] | the command line |
@@ -36,6 +37,7 @@ pub mod guest;
 pub mod linux;
 pub mod listener;
 pub mod log;
+pub mod new;
 pub mod pagefile;
 pub mod pager;
 pub mod process;
@@ -51,6 +53,7 @@ pub mod run;
 pub mod scenario;
 pub mod signals;
 pub mod spawn;
+pub mod suite;
 pub mod symbols;
 pub mod trace;
 pub mod transcript;

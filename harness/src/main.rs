@@ -3,7 +3,7 @@
 use clap::Parser;
 use harness::cli::{Cli, Command};
 use harness::refusal::Refusal;
-use harness::{command, doctor, replay, trace};
+use harness::{command, doctor, new, replay, suite, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -17,6 +17,8 @@ fn main() -> ExitCode {
         Command::Export(arguments) => trace::export::export(arguments),
         Command::Minimise(arguments) => trace::minimise::minimise(arguments),
         Command::Show(arguments) => trace::show::show(arguments),
+        Command::Test(arguments) => suite::command::test(arguments),
+        Command::New { folder } => new::new(folder),
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };
     match ended {

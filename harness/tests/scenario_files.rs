@@ -61,6 +61,10 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
         ("[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stop = \"q\" } }]\n", "a/b.toml:7:40: no access 'q'"),
         ("[[steps]]\nat = 1\ndo = [{ write = { at = \"A\", value = -1 } }]\n", "a number from 0 to 0xffffffffffffffff"),
         ("[[consumers.listener.rules]]\nthen = \"maybe\"\n", "a/b.toml:6:8: no name `maybe` here; "),
+        (
+            "[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stops = \"r\" } }]\n",
+            "a/b.toml:7:33: no key `stops` here; did you mean `stop`? allowed: frames, stop",
+        ),
         ("x = [\n", "a/b.toml:5:"),
     ];
     let others = cases.iter().filter(|(more, due)| !said(more).contains(due));

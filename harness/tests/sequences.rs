@@ -1,30 +1,21 @@
 //! Each built-in scenario's sequence is as accepted in `snapshots/`, and the same in 20 runs in a row; each run's trace
-//! replays without a difference.
+//! replays without a difference. It is what `mem-event test snapshots --repeat 20` does.
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 mod support;
 
-use support::{kernel_maps_write_protected, run, scenario};
+use harness::qemu::Gate;
+use support::{has_its_accepted_sequence, kernel_maps_write_protected};
 
 const RUNS: usize = 20;
 
 fn the_sequence_is_accepted_and_repeats(name: &str) {
-    // Writes that are no instruction's, to a page that may be read, are seen only where the page is mapped so.
-    if matches!(name, "disk_ahci" | "interrupts") && !kernel_maps_write_protected() {
+    // The processor's own writes to a page that it may read are seen only where the page is mapped so.
+    if name == "interrupts" && !kernel_maps_write_protected() {
         return;
     }
-    let (_, first) = run(scenario(name));
-    insta::with_settings!({
-        snapshot_path => "../../snapshots",
-        prepend_module_to_snapshot => false,
-        omit_expression => true,
-        description => scenario(name).title(),
-    }, { insta::assert_snapshot!(name, first) });
-    for number in 2..=RUNS {
-        let (_, sequence) = run(scenario(name));
-        assert!(sequence == first, "run {number} of {name} differs:\n{sequence}");
-    }
+    has_its_accepted_sequence(name, Gate::Callback, RUNS);
 }
 
 macro_rules! sequences {
@@ -37,7 +28,8 @@ macro_rules! sequences {
         #[test]
         fn every_built_in_scenario_has_its_sequence() {
             let listed = [$(stringify!($name)),*];
-            let all: Vec<String> = harness::corpus::of_built_in_guests().into_iter().map(|scenario| scenario.name).collect();
+            let all: Vec<String> =
+                harness::corpus::of_built_in_guests().into_iter().map(|scenario| scenario.name).collect();
             assert_eq!(all, listed);
         }
     };

@@ -63,6 +63,14 @@ fn in_words(message: &str) -> (String, String) {
         let guess = if near.is_empty() { String::new() } else { format!("did you mean `{}`? ", near.join("` or `")) };
         return (format!("no {kind} `{wrong}` here"), format!("{guess}allowed: {}", allowed.join(", ")));
     }
+    // What toml says where serde would of a field of an enum's variant.
+    if let Some((wrong, allowed)) =
+        message.strip_prefix("unexpected keys in table: ").and_then(|rest| rest.split_once(", available keys: "))
+    {
+        let near = nearest(wrong, allowed.split(", "));
+        let guess = if near.is_empty() { String::new() } else { format!("did you mean `{}`? ", near.join("` or `")) };
+        return (format!("no key `{wrong}` here"), format!("{guess}allowed: {allowed}"));
+    }
     if let Some(missing) = message.strip_prefix("missing field ") {
         return (format!("the key {missing} is missing"), format!("add {missing}"));
     }

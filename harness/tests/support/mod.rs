@@ -10,6 +10,7 @@ use harness::qemu::Gate;
 use harness::replay::replay_file;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
+use harness::suite::{self, Settings};
 use harness::transcript;
 use harness::verdict::Kind;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -34,6 +35,23 @@ pub fn kernel_maps_write_protected() -> bool {
 /// The built-in scenario with this name.
 pub fn scenario(name: &str) -> Scenario {
     corpus::find(name).expect("a built-in scenario")
+}
+
+/// Runs a built-in scenario as `mem-event test` does, so often; what all runs gave must be what is accepted. insta reads the same
+/// files, and its own review works on them.
+pub fn has_its_accepted_sequence(name: &str, gate: Gate, repeat: usize) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
+    let cases = suite::cases(&[path]).expect("a scenario");
+    let judged = suite::judge(&cases[0], &Settings { qemu: None, gate, repeat });
+    let difference = suite::report::difference(&judged, false);
+    assert!(judged.acceptable || judged.verdict.kind == Kind::Success, "{name}: {}\n{difference}", judged.verdict);
+    insta::with_settings!({
+        snapshot_path => "../../../snapshots",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+        description => cases[0].scenario.title(),
+    }, { insta::assert_snapshot!(name, judged.sequence.unwrap_or_default()) });
+    assert!(judged.differs_from.is_none(), "{name}: insta and this program differ in how they compare\n{difference}");
 }
 
 /// Runs a scenario with a trace. The verdict must be success, and the trace must replay without a difference.

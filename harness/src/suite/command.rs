@@ -1,0 +1,200 @@
+//! `mem-event test`
+
+use super::{Case, Judged, Settings, judge, junit, report, snapshot};
+use crate::command::print;
+use crate::qemu::Gate;
+use crate::refusal::Refusal;
+use crate::verdict::{Kind, Verdict};
+use anyhow::Context;
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{BufRead, IsTerminal};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Scenarios and folders of them; without one the built-in ones.
+    pub paths: Vec<PathBuf>,
+    /// Only those whose name holds this text.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// How many run at a time; by default as many as there are cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Run each so often; all runs must give the same sequence.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub repeat: u16,
+    /// Take every sequence as the accepted one.
+    #[arg(long, conflicts_with = "review")]
+    pub accept: bool,
+    /// Ask about every sequence that has changed.
+    #[arg(long)]
+    pub review: bool,
+    /// Write a JUnit report.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Verdicts and summary as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Run them in an order drawn from this number, and not by name.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// Only the Kth of N parts: every Nth scenario, from the Kth on.
+    #[arg(long, value_name = "K/N")]
+    pub partition: Option<Partition>,
+    /// What stops accesses.
+    #[arg(long, value_enum, default_value_t)]
+    pub gate: Gate,
+    /// The QEMU to use; by default qemu-system-x86_64 in PATH.
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+}
+
+/// One of several parts, from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    part: usize,
+    of: usize,
+}
+
+impl FromStr for Partition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Partition, String> {
+        let numbers = text.split_once('/').and_then(|(part, of)| Some((part.parse().ok()?, of.parse().ok()?)));
+        match numbers {
+            Some((part, of)) if (1..=of).contains(&part) => Ok(Partition { part, of }),
+            _ => Err("write K/N with K from 1 to N".into()),
+        }
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// A path or a scenario is wrong, none is left to run, or a file cannot be written.
+pub fn test(arguments: &Test) -> anyhow::Result<u8> {
+    let cases = chosen(arguments)?;
+    if (arguments.accept || arguments.review) && arguments.paths.is_empty() {
+        let what = "the snapshots of the built-in scenarios are in this program";
+        return Err(
+            Refusal::usage(what, "name the folder of the scenarios, as in: mem-event test snapshots --accept").into()
+        );
+    }
+    let repeat = usize::from(arguments.repeat);
+    let settings = Settings { qemu: arguments.qemu.clone(), gate: arguments.gate, repeat };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.map_or(cores, usize::from);
+    let mut all = run(cases, &settings, jobs, arguments.json)?;
+    for (case, judged) in all.iter_mut().filter(|(_, judged)| judged.acceptable) {
+        settle(case, judged, arguments)?;
+    }
+    if let Some(path) = &arguments.junit {
+        std::fs::write(path, junit::report(&all)).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if !arguments.json {
+        print(&(report::summary(&all) + "\n"))?;
+    }
+    let worst = all.iter().map(|(_, judged)| judged.verdict.kind).filter(|kind| *kind != Kind::Skip).max();
+    Ok(worst.unwrap_or(Kind::Skip).exit_code())
+}
+
+fn chosen(arguments: &Test) -> Result<Vec<Case>, Refusal> {
+    let mut cases = super::cases(&arguments.paths)?;
+    if let Some(text) = &arguments.filter {
+        cases.retain(|case| case.scenario.name.contains(text.as_str()));
+    }
+    if let Some(Partition { part, of }) = arguments.partition {
+        cases = cases.into_iter().skip(part - 1).step_by(of).collect();
+    }
+    if let Some(seed) = arguments.seed {
+        // A checksum of seed and name is as good as a draw.
+        cases.sort_by_key(|case| crc32fast::hash(format!("{seed} {}", case.scenario.name).as_bytes()));
+    }
+    if cases.is_empty() && arguments.partition.is_none() {
+        return Err(Refusal::usage("no scenario is left to run", "see `mem-event list`, or use another --filter"));
+    }
+    Ok(cases)
+}
+
+/// Runs all, some at a time; each verdict is shown when it is there. In the order of the cases.
+fn run(cases: Vec<Case>, settings: &Settings, jobs: usize, json: bool) -> anyhow::Result<Vec<(Case, Judged)>> {
+    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(cases.len() as u64) };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let colours = std::io::stdout().is_terminal();
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, Judged)>> = Mutex::new(Vec::new());
+    let failed: Mutex<Option<anyhow::Error>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some((index, case)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    cases.get(index).map(|case| (index, case))
+                } {
+                    bar.set_message(case.scenario.name.clone());
+                    let judged = judge(case, settings);
+                    let shown = if json {
+                        report::json(case, &judged) + "\n"
+                    } else {
+                        report::line(case, &judged) + "\n" + &report::difference(&judged, colours)
+                    };
+                    let Ok(mut done) = done.lock() else { return };
+                    if let (Err(error), Ok(mut failed)) = (bar.suspend(|| print(&shown)), failed.lock()) {
+                        *failed = Some(error);
+                    }
+                    bar.inc(1);
+                    done.push((index, judged));
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    if let Some(error) = failed.into_inner().unwrap_or_default() {
+        return Err(error);
+    }
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(index, _)| *index);
+    Ok(cases.into_iter().zip(done).map(|(case, (_, judged))| (case, judged)).collect())
+}
+
+/// What becomes of a sequence that differs from its snapshot.
+fn settle(case: &Case, judged: &mut Judged, arguments: &Test) -> anyhow::Result<()> {
+    let (Some(file), Some(sequence)) = (&case.file, &judged.sequence) else { return Ok(()) };
+    let take = arguments.accept || arguments.review && asked(case, judged)?;
+    if !take {
+        return snapshot::propose(file, &case.scenario, sequence);
+    }
+    snapshot::accept(file, &case.scenario, sequence)?;
+    print(&format!("accepted  {}\n", case.scenario.name))?;
+    judged.verdict = Verdict::new(Kind::Success, "accepted");
+    Ok(())
+}
+
+fn asked(case: &Case, judged: &Judged) -> anyhow::Result<bool> {
+    let difference = report::difference(judged, std::io::stdout().is_terminal());
+    print(&format!("\n{}:\n{difference}accept? [y/N] ", case.scenario.name))?;
+    std::io::Write::flush(&mut std::io::stdout())?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Partition;
+
+    #[test]
+    fn a_partition_is_one_of_several() {
+        assert_eq!("2/3".parse(), Ok(Partition { part: 2, of: 3 }));
+        for text in ["0/3", "4/3", "1/0", "x", "1", "/"] {
+            assert!(text.parse::<Partition>().is_err(), "{text}");
+        }
+    }
+}

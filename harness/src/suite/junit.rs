@@ -1,0 +1,66 @@
+//! A suite's verdicts as JUnit's XML, which CI systems show.
+
+use super::{Case, Judged};
+use crate::verdict::Kind;
+use std::fmt::Write;
+
+/// The report.
+#[must_use]
+pub fn report(all: &[(Case, Judged)]) -> String {
+    let count = |wanted: &[Kind]| all.iter().filter(|(_, judged)| wanted.contains(&judged.verdict.kind)).count();
+    let seconds: f64 = all.iter().map(|(_, judged)| judged.took.as_secs_f64()).sum();
+    let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let _ = writeln!(
+        text,
+        "<testsuites><testsuite name=\"mem-event\" tests=\"{}\" failures=\"{}\" errors=\"{}\" skipped=\"{}\" time=\"{seconds:.3}\">",
+        all.len(),
+        count(&[Kind::Failure]),
+        count(&[Kind::Error, Kind::Crash]),
+        count(&[Kind::Skip])
+    );
+    for (case, judged) in all {
+        let (name, seconds) = (escaped(&case.scenario.name), judged.took.as_secs_f64());
+        let _ = write!(text, "<testcase classname=\"mem-event\" name=\"{name}\" time=\"{seconds:.3}\">");
+        let element = match judged.verdict.kind {
+            Kind::Success => None,
+            Kind::Skip => Some("skipped"),
+            Kind::Failure => Some("failure"),
+            Kind::Error | Kind::Crash => Some("error"),
+        };
+        if let Some(element) = element {
+            let body = escaped(&super::report::difference(judged, false));
+            let why = escaped(&judged.verdict.to_string());
+            let _ = write!(text, "<{element} message=\"{why}\">{body}</{element}>");
+        }
+        text += "</testcase>\n";
+    }
+    text + "</testsuite></testsuites>\n"
+}
+
+/// XML has no place for control characters, escaped or not.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\n' => escaped += "&#10;",
+            '\t' => escaped.push('\t'),
+            other if other.is_control() => escaped.push('\u{fffd}'),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn what_means_something_to_xml_is_escaped() {
+        assert_eq!(escaped("a<b> & \"c\"\n\u{1b}[0m"), "a&lt;b&gt; &amp; &quot;c&quot;&#10;\u{fffd}[0m");
+    }
+}

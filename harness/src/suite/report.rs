@@ -1,0 +1,66 @@
+//! What a person or a program sees of a suite: a line a verdict, the difference of what changed.
+
+use super::{Case, Judged};
+use crate::verdict::Kind;
+use serde_json::json;
+use similar::{ChangeTag, TextDiff};
+
+/// A verdict in one line, without its time: that may differ.
+#[must_use]
+pub fn line(case: &Case, judged: &Judged) -> String {
+    format!("{:<9} {}{}", judged.verdict.kind.to_string(), case.scenario.name, reason(judged))
+}
+
+fn reason(judged: &Judged) -> String {
+    if judged.verdict.reason.is_empty() { String::new() } else { format!(": {}", judged.verdict.reason) }
+}
+
+/// The difference of two sequences, event by event: three events around each change; `-` was due, `+` came.
+#[must_use]
+pub fn difference(judged: &Judged, colours: bool) -> String {
+    let (Some(due), Some(came)) = (&judged.differs_from, &judged.sequence) else { return String::new() };
+    let diff = TextDiff::from_lines(due.trim_end(), came.trim_end());
+    let mut text = String::new();
+    for (number, group) in diff.grouped_ops(3).iter().enumerate() {
+        if number > 0 {
+            text += "    ...\n";
+        }
+        for change in group.iter().flat_map(|operation| diff.iter_changes(operation)) {
+            let (sign, colour) = match change.tag() {
+                ChangeTag::Delete => ("-", "\u{1b}[31m"),
+                ChangeTag::Insert => ("+", "\u{1b}[32m"),
+                ChangeTag::Equal => (" ", ""),
+            };
+            let event = change.value().trim_end_matches('\n');
+            text += &match colours && !colour.is_empty() {
+                true => format!("  {colour}{sign} {event}\u{1b}[0m\n"),
+                false => format!("  {sign} {event}\n"),
+            };
+        }
+    }
+    text
+}
+
+/// A verdict as a line of JSON.
+#[must_use]
+pub fn json(case: &Case, judged: &Judged) -> String {
+    json!({
+        "event": "scenario",
+        "name": case.scenario.name,
+        "verdict": judged.verdict.kind,
+        "reason": judged.verdict.reason,
+        "difference": difference(judged, false),
+        "seconds": judged.took.as_secs_f64(),
+    })
+    .to_string()
+}
+
+/// How many of which verdict, in words.
+#[must_use]
+pub fn summary(all: &[(Case, Judged)]) -> String {
+    let kinds = [Kind::Success, Kind::Skip, Kind::Error, Kind::Failure, Kind::Crash];
+    let count = |kind| all.iter().filter(|(_, judged)| judged.verdict.kind == kind).count();
+    let parts = kinds.into_iter().map(|kind| (kind, count(kind))).filter(|(_, count)| *count > 0);
+    let parts: Vec<String> = parts.map(|(kind, count)| format!("{count} {kind}")).collect();
+    format!("{} scenarios: {}", all.len(), parts.join(", "))
+}

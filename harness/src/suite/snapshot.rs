@@ -1,0 +1,74 @@
+//! Snapshots in insta's format: a header between two lines of three dashes, then the text.
+
+use crate::refusal::Refusal;
+use crate::scenario::Scenario;
+use anyhow::Context;
+use std::path::{Path, PathBuf};
+
+/// The text of a snapshot's file, without its header.
+#[must_use]
+pub fn text(file: &str) -> String {
+    let body = file.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n"));
+    body.map_or(file, |(_, text)| text).to_owned()
+}
+
+/// The accepted sequence, if there is one.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn read(path: &Path) -> Result<Option<String>, Refusal> {
+    match std::fs::read_to_string(path) {
+        Ok(file) => Ok(Some(text(&file))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let what = format!("cannot read the snapshot {}: {error}", path.display());
+            Err(Refusal::usage(what, "make it readable, or remove it"))
+        }
+    }
+}
+
+/// Where a sequence waits for a person's word.
+#[must_use]
+pub fn pending(path: &Path) -> PathBuf {
+    path.with_extension("snap.new")
+}
+
+/// Writes a sequence that waits.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn propose(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
+    write(&pending(path), scenario, sequence)
+}
+
+/// Writes a sequence as the accepted one; none waits any more.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn accept(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
+    write(path, scenario, sequence)?;
+    withdraw(path);
+    Ok(())
+}
+
+/// No sequence waits any more.
+pub fn withdraw(path: &Path) {
+    let _ = std::fs::remove_file(pending(path));
+}
+
+fn write(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
+    let (source, title) = (format!("{}.toml", scenario.name), serde_json::to_string(scenario.title())?);
+    let text = format!("---\nsource: {source}\ndescription: {title}\n---\n{}\n", sequence.trim_end());
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text;
+
+    #[test]
+    fn the_header_is_no_part_of_the_text() {
+        assert_eq!(text("---\nsource: x\n---\na\nb\n"), "a\nb\n");
+        assert_eq!(text("a\n"), "a\n");
+    }
+}
