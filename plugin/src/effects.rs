@@ -157,9 +157,9 @@ impl Engine {
                 }
             }
             Effect::Wake(vcpu) => {
-                if !self.stopped.wake(*vcpu)
-                    && let Some(vcpu) = host.vcpu(vcpu.0)
-                {
+                // Both: one that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
+                let _ = self.stopped.wake(*vcpu);
+                if let Some(vcpu) = host.vcpu(vcpu.0) {
                     vcpu.wake();
                 }
             }
