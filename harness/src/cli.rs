@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::qemu::Gate;
+use crate::step::Step;
 use crate::trace::compare::Diff;
 use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
@@ -52,6 +53,8 @@ pub enum Command {
         /// The folder, whose last part is the name: small letters, digits, underscores.
         folder: PathBuf,
     },
+    /// Walk through a trace in the terminal, with the engine as it was after each step.
+    Step(Step),
     /// Replay a trace through a fresh engine and compare every effect.
     Replay {
         /// The trace; `-` for the standard input.

@@ -16,6 +16,7 @@
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
 //! | [`suite`], [`new`] | scenarios against their snapshots; what a new one begins with |
 //! | [`replay`], [`trace`], [`facts`] | a trace through a fresh engine; traces read; what their header says |
+//! | [`step`] | a trace in the terminal, step by step |
 //! | [`doctor`] | what this machine has and lacks |
 //! | [`cli`], [`command`], [`signals`] | the command line |
 //! | [`refusal`], [`amount`] | errors with a remedy, sizes and times |
@@ -53,6 +54,7 @@ pub mod run;
 pub mod scenario;
 pub mod signals;
 pub mod spawn;
+pub mod step;
 pub mod suite;
 pub mod symbols;
 pub mod trace;

@@ -3,7 +3,7 @@
 use clap::Parser;
 use harness::cli::{Cli, Command};
 use harness::refusal::Refusal;
-use harness::{command, doctor, new, replay, suite, trace};
+use harness::{command, doctor, new, replay, step, suite, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments),
         Command::New { folder } => new::new(folder),
+        Command::Step(arguments) => step::step(arguments),
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };
     match ended {

@@ -53,6 +53,8 @@ fn what_is_wrong_on_the_command_line_is_told_with_a_remedy() {
         (&["run", "example", "--", "-no-such-option"], 2, "-no-such-option", "doctor"),
         (&["attach", "/nowhere/socket"], 2, "nobody listens at /nowhere/socket", "socket=PATH"),
         (&["replay", "/nowhere/trace"], 2, "cannot read the trace /nowhere/trace", "--trace"),
+        (&["step", "/nowhere/trace"], 2, "cannot read the trace /nowhere/trace", "--trace"),
+        (&["step", "/proc/self/exe"], 2, "not a trace", "--trace"),
         (&["replay", "/proc/self/exe"], 2, "not a trace", "--trace"),
     ]);
 }

@@ -71,7 +71,9 @@ fn of_step(difference: &Difference, symbols: &Symbols) -> String {
     text
 }
 
-fn answer(outcome: &Outcome, effects: &[Effect]) -> String {
+/// What an engine answered, a line each.
+#[must_use]
+pub fn answer(outcome: &Outcome, effects: &[Effect]) -> String {
     let mut text = format!("outcome {outcome:?}\n");
     for it in effects {
         text += &format!("effect  {}\n", effect(it));

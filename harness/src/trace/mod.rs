@@ -26,7 +26,8 @@ use crate::refusal::Refusal;
 use mem_event::trace::{End, Header, Tape, Why};
 use std::path::Path;
 
-const REMEDY: &str = "name a file that `mem-event run --trace` has written";
+/// What to do about a file that is none.
+pub const REMEDY: &str = "name a file that `mem-event run --trace` has written";
 
 /// Opens a trace.
 ///

@@ -3,7 +3,9 @@
 use crate::symbols::Symbols;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use mem_event::trace::Step;
-use mem_event::{Access, Control, Effect, Gfn, Gpa, Input, Outcome, Rights, Ring, WaitReason};
+use mem_event::{
+    Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Reason, Request, Rights, Ring, VcpuId, WaitReason,
+};
 use serde::Serialize;
 
 /// One step.
@@ -135,6 +137,18 @@ fn of_control(control: &Control) -> About {
         Control::SingleStep { vcpu, .. } => About { vcpu: Some(vcpu.0), ..About::default() },
         _ => About::default(),
     }
+}
+
+/// The frame of a request; none of one that tells of a register.
+#[must_use]
+pub fn frame_of(request: &Request) -> Option<Gfn> {
+    matches!(request.reason, Reason::Paging | Reason::Sharing | Reason::Violation).then_some(request.gfn)
+}
+
+/// The vCPU of a request; none of a foreign one.
+#[must_use]
+pub fn vcpu_of(request: &Request) -> Option<VcpuId> {
+    (!request.flags.contains(Flags::FOREIGN)).then_some(request.vcpu)
 }
 
 /// An input in one word: its name as the source spells it, in lower case.

@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::symbols::Symbols;
 use clap::Args;
 use mem_event::trace::{End, Step, Tape};
-use mem_event::{Control, Effect, Gfn, Input, Ring};
+use mem_event::{Control, Effect, Gfn, Input, Ring, VcpuId};
 use std::collections::HashMap;
 
 /// Filters; a step must pass all that are given.
@@ -77,7 +77,7 @@ impl Selection {
     /// The row of a step that is wanted.
     #[must_use]
     pub fn row(&self, number: u64, step: &Step, symbols: &Symbols) -> Option<Row> {
-        let concerned = Concerned { about: About::of(&step.input), step };
+        let concerned = Concerned::of(step);
         let passes = self.kinds.is_empty() || self.kinds.contains(&row::kind(&step.input));
         let passes = passes
             && self.vcpu.is_none_or(|vcpu| concerned.vcpu(vcpu))
@@ -92,22 +92,40 @@ impl Selection {
     }
 }
 
-struct Concerned<'a> {
+/// What a step concerns: by its input, its requests and answers, and whom it wakes.
+#[derive(Clone, Copy, Debug)]
+pub struct Concerned<'a> {
     about: About,
     step: &'a Step,
 }
 
 impl Concerned<'_> {
+    /// Of this step.
+    #[must_use]
+    pub fn of(step: &Step) -> Concerned<'_> {
+        Concerned { about: About::of(&step.input), step }
+    }
+
+    /// Whether it concerns this frame.
+    #[must_use]
+    pub fn frame(&self, gfn: Gfn) -> bool {
+        self.frames(Frames { first: gfn, count: 1 })
+    }
+
     fn effects(&self, concerns: impl Fn(&Effect) -> bool) -> bool {
         self.step.effects.list.iter().any(concerns)
     }
 
-    fn vcpu(&self, vcpu: u32) -> bool {
+    /// Whether it concerns this vCPU.
+    #[must_use]
+    pub fn vcpu(&self, vcpu: u32) -> bool {
         self.about.vcpu == Some(vcpu)
             || self.effects(|effect| match effect {
                 Effect::Wake(woken) => woken.0 == vcpu,
-                Effect::Requested { request, .. } => request.vcpu.0 == vcpu,
-                Effect::Answered { response, .. } => response.vcpu == vcpu,
+                Effect::Requested { request, .. } => row::vcpu_of(request) == Some(VcpuId(vcpu)),
+                Effect::Answered { response, .. } => {
+                    response.echo().and_then(|it| row::vcpu_of(&it)) == Some(VcpuId(vcpu))
+                }
                 _ => false,
             })
     }
@@ -125,7 +143,7 @@ impl Concerned<'_> {
     }
 
     fn frames(&self, frames: Frames) -> bool {
-        let end = frames.first.0 + frames.count;
+        let end = frames.first.0.saturating_add(frames.count);
         let meets = |first: Gfn, count: u64| first.0 < end && frames.first.0 < first.0.saturating_add(count);
         let inputs = match self.step.input {
             Input::Control(Control::SetAccess { first, count, .. }) | Input::Unpopulated { first, count } => {
@@ -136,8 +154,10 @@ impl Concerned<'_> {
         };
         inputs
             || self.effects(|effect| match effect {
-                Effect::Requested { request, .. } => meets(request.gfn, 1),
-                Effect::Answered { response, .. } => meets(response.gfn, 1),
+                Effect::Requested { request, .. } => row::frame_of(request).is_some_and(|gfn| meets(gfn, 1)),
+                Effect::Answered { response, .. } => {
+                    response.echo().and_then(|it| row::frame_of(&it)).is_some_and(|gfn| meets(gfn, 1))
+                }
                 Effect::Unmap(gfn) | Effect::Map(gfn) | Effect::Punch(gfn) | Effect::Fill(gfn) | Effect::Zero(gfn) => {
                     meets(*gfn, 1)
                 }
