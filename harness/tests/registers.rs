@@ -172,3 +172,31 @@ fn next_checkpoint(toolstack: &mut Client) -> [u64; 3] {
         }
     }
 }
+
+#[test]
+fn code_whose_right_to_run_is_taken_while_it_waits_is_stopped_before_it_goes_on() {
+    let mut bare = harness::scenario::Scenario::bare("registers");
+    bare.consumers.listener = Some(Default::default());
+    let (mut qemu, folder, _job) = support::machine(bare);
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, RingSettings::default()).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    let [page, touch, _] = next_checkpoint(&mut toolstack);
+    let set = |toolstack: &mut Client, address: u64, access| {
+        let control = Control::SetAccess { first: Gfn(address >> 12), count: 1, access };
+        toolstack.values(&Call::Control(control)).unwrap();
+    };
+    set(&mut toolstack, page, AccessType::N);
+    // Armed for fetches from here on, so that nothing is translated anew while the vCPU waits.
+    set(&mut toolstack, touch + 0x20_0000, AccessType::Rw);
+    toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+    let data = next_request(&mut channel);
+    assert_eq!((data.gla, data.rights), (Some(Gla(page)), mem_event::Rights::R));
+    set(&mut toolstack, touch, AccessType::Rw);
+    set(&mut toolstack, page, AccessType::Rwx);
+    channel.answer(&data.answer());
+    channel.kick().unwrap();
+    let fetch = next_request(&mut channel);
+    assert_eq!((fetch.gla, fetch.rights), (Some(Gla(touch)), mem_event::Rights::X));
+}

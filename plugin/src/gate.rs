@@ -123,7 +123,11 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     while step < steps {
         match miss.step(step) {
             Check::Pass => step = recipe.next_page(view, step),
-            Check::Again => {}
+            Check::Again => {
+                if matches!(miss.fetch_again(), Check::Leave) {
+                    return Go::Leave;
+                }
+            }
             Check::Fault => break,
             Check::Leave => return Go::Leave,
         }
@@ -214,6 +218,20 @@ impl Miss<'_> {
             return Check::Pass;
         }
         self.ask(gla, gpa, rights)
+    }
+
+    /// After a wait within a block: fetches are checked where blocks begin, and whoever answered may have taken the right to run.
+    fn fetch_again(&mut self) -> Check {
+        let rip = self.recipe.rip(self.view);
+        loop {
+            let check = match arming::wanted() & arming::EXECUTE {
+                0 => Check::Pass,
+                _ => self.page(rip, Rights::X),
+            };
+            if !matches!(check, Check::Again) {
+                return check;
+            }
+        }
     }
 
     /// The frame that the instruction is fetched from; 0 where the guest's tables lead nowhere.
