@@ -12,6 +12,7 @@ use crate::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
 use crate::watch::{self, Ended};
 use mem_event::PAGE_SIZE;
+use mem_event::spin::Spin;
 use mem_event_client::socket::{Client, Lost};
 use std::path::Path;
 use std::time::Instant;
@@ -26,6 +27,7 @@ pub fn attach(
     symbols: &Symbols,
     observer: &mut dyn Observer,
     signals: Option<&Signals>,
+    spin: Spin,
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut client = Client::connect(socket).map_err(|error| {
@@ -38,6 +40,7 @@ pub fn attach(
     let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
     let mut log = Log::new(symbols, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
+    consumers.spin = spin;
     consumers.hold_to_target(scenario)?;
     if let Some(sampler) = &sampler {
         sampler.restart();

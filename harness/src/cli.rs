@@ -7,6 +7,7 @@ use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
 use crate::trace::show::Show;
 use clap::{Args, Parser, Subcommand};
+use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -84,6 +85,9 @@ pub struct Consumers {
     /// How long it may take (500ms, 60s, 5m).
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<String>,
+    /// How long consumers, and with `run` stopped vCPUs too, look for each other before they sleep: auto, off or microseconds.
+    #[arg(long, value_name = "TIME", default_value_t)]
+    pub spin: Spin,
     /// Events and summary as lines of JSON.
     #[arg(long)]
     pub json: bool,

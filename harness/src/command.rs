@@ -123,6 +123,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
     job.gate = arguments.gate;
     job.plugin.clone_from(&arguments.plugin);
+    job.spin = arguments.consumers.spin;
     job.extra.clone_from(&arguments.extra);
     Ok(job)
 }
@@ -175,7 +176,8 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.check(&symbols)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), Some(&signals))?;
+    let (live, spin) = (&mut Live::new(style), arguments.consumers.spin);
+    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, live, Some(&signals), spin)?;
     show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
 }

@@ -12,6 +12,7 @@ use crate::scenario::{Act, Listening, Name, Roles, Scenario};
 use crate::transcript::Record;
 use anyhow::Context;
 use mem_event::message::{Call, Notice, Reply, Standing};
+use mem_event::spin::Spin;
 use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
 use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
@@ -29,6 +30,8 @@ pub struct Consumers {
     listener: Option<Listener>,
     helper: Option<Channel>,
     external: Vec<Running>,
+    /// How long rings are looked at before the thread sleeps.
+    pub spin: Spin,
     /// For each step of the scenario, whether it was reached.
     reached: Vec<bool>,
 }
@@ -74,7 +77,8 @@ impl Consumers {
         let external = start_external(socket, scenario, guest)?;
         let (socket, scenario) = (socket.to_owned(), scenario.clone());
         let start = scenario.start.clone();
-        let mut consumers = Consumers { toolstack, socket, scenario, pager, listener, helper, external, reached };
+        let spin = Spin::Auto;
+        let mut consumers = Consumers { toolstack, socket, scenario, pager, listener, helper, external, spin, reached };
         consumers.carry_out(&start, log)?;
         Ok(consumers)
     }
@@ -109,6 +113,24 @@ impl Consumers {
         self.pager.as_ref().is_some_and(Pager::is_pending)
             || self.listener.as_ref().is_some_and(Listener::is_pending)
             || self.helper.as_ref().is_some_and(Channel::is_pending)
+    }
+
+    /// From now on the rings are looked at again and again.
+    pub fn look(&mut self) {
+        self.channels().for_each(Channel::looks);
+    }
+
+    /// Nobody looks any more; whether a request came meanwhile.
+    #[must_use = "a request that came meanwhile may not be signalled"]
+    pub fn sleep(&mut self) -> bool {
+        // Each of them, also after one where a request came.
+        self.channels().filter_map(|channel| channel.sleeps().then_some(())).count() > 0
+    }
+
+    fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
+        let pager = self.pager.as_mut().map(Pager::channel);
+        let listener = self.listener.as_mut().map(Listener::channel);
+        [pager, listener, self.helper.as_mut()].into_iter().flatten()
     }
 
     /// Serves every request that waits. Whether there was one.

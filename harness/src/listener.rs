@@ -47,6 +47,11 @@ impl Listener {
         self.channel.clear_signal();
     }
 
+    /// Its ring.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
     /// The next request.
     pub fn take(&mut self) -> Option<Request> {
         self.channel.take()

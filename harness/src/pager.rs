@@ -127,6 +127,11 @@ impl Pager {
         self.channel.clear_signal();
     }
 
+    /// Its ring.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
     /// The next request.
     pub fn take(&mut self) -> Option<Request> {
         self.channel.take()
@@ -161,9 +166,9 @@ impl Pager {
             self.file.forget(gfn);
             self.recent.add(gfn);
         } else {
-            // The plugin reads the socket before the ring, so neither the answer nor this thread need wait for the reply:
+            // The plugin serves what is posted before the response, so neither the answer nor this thread need wait for the reply:
             // it is taken after the next one's answer. To be woken for it would cost as much as the page-in.
-            self.channel.client.send(&load)?;
+            self.channel.post(&load)?;
             self.answer(request)?;
             self.settle()?;
             self.loading.push(gfn);

@@ -7,6 +7,7 @@ use crate::linux;
 use crate::process::{NotStarted, Qemu};
 use crate::refusal::Refusal;
 use anyhow::Context;
+use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -60,6 +61,8 @@ pub struct PluginArguments {
     pub library: PathBuf,
     /// What stops accesses.
     pub gate: Gate,
+    /// How long a stopped vCPU looks for its answer before it sleeps.
+    pub spin: Spin,
     /// Whether the guest declares checkpoints.
     pub checkpoints: bool,
     /// Whether what is predicted is compared with what QEMU reports, and the counts printed at the end.
@@ -273,6 +276,7 @@ impl PluginArguments {
             ("", value(&self.library)),
             ("socket=", value(socket)),
             ("gate=", self.gate.name().into()),
+            ("spin=", self.spin.to_string().into()),
             ("checkpoints=", switch(self.checkpoints)),
             ("verify=", switch(self.verify)),
             ("guest=", value(&self.guest)),

@@ -16,6 +16,7 @@ use crate::transcript::Record;
 use crate::verdict::{Kind, Verdict};
 use crate::watch::{self, Ended};
 use anyhow::Context;
+use mem_event::spin::Spin;
 use mem_event_client::socket::Lost;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -42,6 +43,8 @@ pub struct Job {
     pub verify: bool,
     /// Further arguments for the plugin, each NAME=VALUE.
     pub plugin: Vec<String>,
+    /// How long stopped vCPUs and consumers look for each other before they sleep.
+    pub spin: Spin,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,
     /// Whether the Linux guest does its work; else it boots and powers off.
@@ -89,6 +92,7 @@ impl Job {
             gate: Gate::default(),
             verify: false,
             plugin: Vec::new(),
+            spin: Spin::default(),
             extra: Vec::new(),
             linux_works: true,
         })
@@ -124,6 +128,7 @@ impl Job {
         let plugin = PluginArguments {
             library: plugin_library()?,
             gate: if self.scenario.needs_gate() || self.verify { self.gate } else { Gate::None },
+            spin: self.spin,
             checkpoints: self.guest.is_some(),
             verify: self.verify,
             trace: self.trace.clone(),
@@ -191,6 +196,7 @@ impl Attended<'_> {
         let scenario = &self.job.scenario;
         let guest = self.job.guest.as_ref().map(|guest| guest.path.as_path());
         let mut consumers = Consumers::enable(socket, scenario, guest, log)?;
+        consumers.spin = self.job.spin;
         let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
         consumers.hold_to_target(scenario)?;
         if let Some(sampler) = &sampler {

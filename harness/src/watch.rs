@@ -4,14 +4,11 @@ use crate::consumers::Consumers;
 use crate::log::Log;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
+use mem_event::spin::Window;
+use mem_event_client::look::look;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
-
-/// How long rings are looked at after the last request before the thread sleeps: a vCPU that has just gone on often stops
-/// again at once, and to be woken across cores costs more than that. Between two looks others get the core: it may be the
-/// very one that the vCPU or the plugin's thread waits for.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// Why serving ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +37,8 @@ pub fn serve(
     signals: Option<&Signals>,
     deadline: Instant,
 ) -> anyhow::Result<Ended> {
+    let mut window = Window::new(consumers.spin);
+    let mut served = Instant::now();
     loop {
         let busy = consumers.serve(log)?;
         let now = Instant::now();
@@ -50,8 +49,14 @@ pub fn serve(
             return Ok(Ended::Signal);
         }
         if busy {
-            spin(consumers);
-            continue;
+            window.waited(now - served);
+            // A vCPU that has just gone on often stops again at once, and to be woken across cores costs more than that.
+            consumers.look();
+            let came = look(&mut window, || consumers.is_pending());
+            served = Instant::now();
+            if consumers.sleep() || came {
+                continue;
+            }
         }
         let ready = wait(consumers, gone, signals, deadline - now)?;
         consumers.clear_signals(&ready.consumers);
@@ -74,13 +79,6 @@ pub fn serve(
             // QEMU closes its descriptors a moment before it has ended.
             return wait_for_end(gone, deadline);
         }
-    }
-}
-
-fn spin(consumers: &Consumers) {
-    let until = Instant::now() + SPIN;
-    while !consumers.is_pending() && Instant::now() < until {
-        std::thread::yield_now();
     }
 }
 

@@ -256,6 +256,13 @@ impl Channel {
         self.write(&request, None).map(|slot| (slot, request))
     }
 
+    /// What the next look finds in place of the page's index.
+    pub fn answered_until(&mut self, responses: u32) {
+        if let Some(front) = &mut self.front {
+            front.answered_until(responses);
+        }
+    }
+
     /// Looks once at how many responses the consumer says there are.
     ///
     /// # Errors

@@ -102,6 +102,12 @@ impl Domain {
         account.standing != Standing::Absent && account.layout == Layout::VmEvent7
     }
 
+    /// The next [`Input::Kick`] of this ring takes responses up to this producer index, as if the page said so: for a caller that
+    /// has to do something before later ones are taken. He looks at the page once more after the step.
+    pub fn answered_until(&mut self, ring: Ring, responses: u32) {
+        self.channel(ring).answered_until(responses);
+    }
+
     /// Whether steps keep the record of what crosses ring pages: [`Effect::Requested`], [`Effect::Answered`] and
     /// [`Effects::taken`]. They do from the start. Without it an event costs a fifth less, and the steps do not replay.
     pub fn keep_record(&mut self, record: bool) {

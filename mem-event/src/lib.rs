@@ -31,7 +31,8 @@
 //! | [`control`] | control operations and their arguments |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`] | the shared page: this crate's one unsafe file |
-//! | [`ring`] | its two halves, the engine's and the consumer's |
+//! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
+//! | [`spin`] | how long one who waits spins before he sleeps |
 //! | [`wire`] | the byte layouts of a slot |
 //! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`trace`] | records a run, reads it back, replays it |
@@ -63,6 +64,7 @@ mod response;
 pub mod rights;
 pub mod ring;
 mod sharing;
+pub mod spin;
 pub mod state;
 pub mod taken;
 pub mod trace;
@@ -82,6 +84,6 @@ pub use p2m::P2mType;
 pub use page::RingPage;
 pub use published::PublishedRights;
 pub use rights::{AccessType, Rights};
-pub use ring::{Back, Broken, Front, FrontState};
+pub use ring::{Back, Broken, Front, FrontState, Lookout};
 pub use state::{Checkpoint, DomainState};
 pub use view::{RingView, Standing, VcpuView};

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //!    0  u32 req_prod     4  u32 req_event     8  u32 rsp_prod    12  u32 rsp_event
-//!   16  48 bytes that belong to the consumer and that this crate's engine half never writes
+//!   16  u32 calls that the consumer sent ahead on its control connection, see [`Index::Posted`]
+//!   20  44 bytes that belong to the consumer and that this crate's engine half never writes
 //!   64  4032 bytes of slots
 //! ```
 #![allow(unsafe_code, reason = "the boundary to memory that another process writes")]
@@ -27,7 +28,7 @@ pub const HEADER: usize = 64;
 // Loom's atomics are large and slow: two slots are enough there.
 const SLOT_WORDS: usize = if cfg!(loom) { 10 } else { (PAGE_SIZE - HEADER) / 8 };
 
-/// One of the four shared indices, by its place in the page.
+/// One of the shared indices, by its place in the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Index {
@@ -39,6 +40,9 @@ pub enum Index {
     RspProd = 2,
     /// The engine wants to hear of the response that makes `rsp_prod` this.
     RspEvent = 3,
+    /// How many calls the consumer has sent on its control connection that it awaits no reply to and that take effect before
+    /// the responses it pushes from then on. Xen's consumers leave it 0.
+    Posted = 4,
 }
 
 /// The bytes as atomics: index words and slot words never overlap, so no byte is accessed at two widths.

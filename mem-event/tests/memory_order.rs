@@ -2,7 +2,7 @@
 //!
 //! What is proven is small and enough, because the protocol has only three meeting points: a request's body and `req_prod`, a
 //! response's body and `rsp_prod`, and a slot's next use after its response. Each is an access to the same ring of one or two
-//! slots, whatever its size. The fourth claim is about notifications that a consumer may spare.
+//! slots, whatever its size. The other claims are about signals that one side may spare the other.
 #![cfg(loom)]
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,9 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, fence};
 use loom::thread;
 use mem_event::page::Index;
-use mem_event::{Back, Flags, Front, Gfn, Gla, Layout, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId};
+use mem_event::{
+    Back, Flags, Front, Gfn, Gla, Layout, Lookout, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const RING: Ring = Ring::Access;
@@ -156,5 +158,142 @@ fn an_index_stored_without_release_shows_a_torn_slot() {
         page.write(0, &mem_event::wire::flags32::request(&request(1)));
         page.store(Index::ReqProd, 1, Ordering::Relaxed);
         consumer.join().unwrap();
+    });
+}
+
+/// Somebody who looks at the ring by himself and then sleeps, against a consumer that spares its signals meanwhile. Who holds
+/// the engine takes what is there; in the end all responses are taken, or there is a signal for those that are not.
+fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static) {
+    explore(Some(3), move || {
+        let (mut front, mut back) = halves(2);
+        front.put(&request(1));
+        front.put(&request(2));
+        let lookout = Lookout::new(back.page().clone());
+        front.look(&mut Vec::new()).unwrap();
+        lookout.begin();
+        let signalled = Arc::new(AtomicBool::new(false));
+        let signal = Arc::clone(&signalled);
+        let consumer = thread::spawn(move || {
+            for _ in 1..=2 {
+                let got = back.take().unwrap().unwrap();
+                back.answer(&got.answer());
+                if back.must_signal() {
+                    signal.store(true, Ordering::Release);
+                }
+            }
+        });
+        let mut kick = || {
+            while lookout.is_pending() {
+                let responses = lookout.responses();
+                front.answered_until(responses);
+                front.look(&mut Vec::new()).unwrap();
+                while front.take(&mut Vec::new()).is_some() {}
+                lookout.saw(responses);
+            }
+        };
+        if lookout.is_pending() {
+            kick();
+            lookout.spare();
+        }
+        if end(&lookout) {
+            kick();
+        }
+        consumer.join().unwrap();
+        assert!(
+            front.outstanding() == 0 || signalled.load(Ordering::Acquire),
+            "a response waits, and nobody is signalled"
+        );
+    });
+}
+
+#[test]
+fn who_looks_by_himself_and_then_sleeps_misses_no_response() {
+    look_and_sleep(Lookout::end);
+}
+
+/// What the second look in `Lookout::end` is for.
+#[test]
+#[should_panic(expected = "nobody is signalled")]
+fn who_sleeps_without_asking_to_be_signalled_and_looking_again_misses_one() {
+    look_and_sleep(|lookout| {
+        let pending = lookout.is_pending();
+        let _ = lookout.end();
+        pending
+    });
+}
+
+/// Two who look, one of whom ends while the other takes: the last to go leaves the ring asking for a signal.
+#[test]
+fn the_last_of_two_to_look_misses_no_response() {
+    explore(Some(2), || {
+        let (mut front, mut back) = halves(1);
+        front.put(&request(1));
+        let lookout = Arc::new(Lookout::new(back.page().clone()));
+        lookout.begin();
+        lookout.begin();
+        let other = Arc::clone(&lookout);
+        let first = thread::spawn(move || other.end());
+        let signalled = Arc::new(AtomicBool::new(false));
+        let signal = Arc::clone(&signalled);
+        let consumer = thread::spawn(move || {
+            let got = back.take().unwrap().unwrap();
+            back.answer(&got.answer());
+            if back.must_signal() {
+                signal.store(true, Ordering::Release);
+            }
+        });
+        let must_look = lookout.end();
+        if first.join().unwrap() || must_look {
+            front.look(&mut Vec::new()).unwrap();
+            while front.take(&mut Vec::new()).is_some() {}
+        }
+        consumer.join().unwrap();
+        assert!(
+            front.outstanding() == 0 || signalled.load(Ordering::Acquire),
+            "a response waits, and nobody is signalled"
+        );
+    });
+}
+
+/// A consumer that looks by itself and then sleeps, against an engine that spares its signals meanwhile.
+fn consumer_sleeps(sleeps: impl Fn(&mut Back) -> bool + Sync + Send + Copy + 'static) {
+    explore(None, move || {
+        let (mut front, mut back) = halves(2);
+        back.looks();
+        let lookout = Lookout::new(back.page().clone());
+        let engine = thread::spawn(move || {
+            let mut signals = false;
+            for number in 1..=2 {
+                front.put(&request(number));
+                signals |= lookout.must_signal();
+            }
+            signals
+        });
+        let mut taken = 0;
+        if back.pending() > 0 {
+            taken += u32::from(back.take().unwrap().is_some());
+        }
+        if sleeps(&mut back) {
+            while back.take().unwrap().is_some() {
+                taken += 1;
+            }
+        }
+        let signals = engine.join().unwrap();
+        assert!(taken == 2 || signals, "{taken} of 2 requests taken, and nobody is signalled");
+    });
+}
+
+#[test]
+fn a_consumer_that_looks_by_itself_and_then_sleeps_misses_no_request() {
+    consumer_sleeps(Back::sleeps);
+}
+
+/// What the second look in `Back::sleeps` is for.
+#[test]
+#[should_panic(expected = "nobody is signalled")]
+fn a_consumer_that_sleeps_without_looking_again_misses_a_request() {
+    consumer_sleeps(|back| {
+        let _ = back.sleeps();
+        false
     });
 }

@@ -1,5 +1,6 @@
 //! The plugin's arguments: `-plugin libmem_event_plugin.so,socket=PATH,gate=callback,…`.
 
+use mem_event::spin::Spin;
 use std::path::PathBuf;
 
 /// How access rights are enforced.
@@ -53,6 +54,8 @@ pub struct Arguments {
     pub checkpoints: bool,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
     pub verify: bool,
+    /// How long a stopped vCPU looks for its answer before it sleeps.
+    pub spin: Spin,
     /// Where the trace goes, if anywhere.
     pub trace: Option<PathBuf>,
     /// The guest's name, for the trace.
@@ -67,9 +70,9 @@ pub struct Arguments {
     pub facts: Option<PathBuf>,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, verify=on|off, \
-                     trace=PATH; and for the trace's header guest=NAME, guest-hash=TEXT, qemu=VERSION, scenario=TEXT, \
-                     facts=PATH";
+const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
+                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
+                     guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
     /// From `name=value` words.
@@ -87,6 +90,7 @@ impl Arguments {
                 "registers" => arguments.registers = source(value)?,
                 "falsify" => arguments.falsify = falsify(value)?,
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
+                "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
                 "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
                 "guest" => value.clone_into(&mut arguments.guest),

@@ -1,8 +1,9 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
 use crate::hypervisor::Hypervisor;
+use crate::link::Link;
 use mem_event::message::{Call, LARGEST, Reply, VERSION};
-use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
+use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, VcpuId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use std::io::IoSlice;
@@ -18,8 +19,8 @@ pub struct Client {
     socket: Arc<OwnedFd>,
     greeted: bool,
     alive: bool,
-    /// The rings that this client enabled, with the consumer's end of their event channels.
-    rings: Vec<(Ring, OwnedFd)>,
+    /// The rings that this client enabled.
+    rings: Vec<Arc<Link>>,
     /// The foreign mappings of this client, a frame once for each.
     pins: Vec<Gfn>,
 }
@@ -30,14 +31,9 @@ impl Client {
         Client { socket: Arc::new(socket), greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
     }
 
-    /// The socket, to poll.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// The event channels, to poll.
-    pub fn channels(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.rings.iter().map(|(_, channel)| channel.as_fd())
+    /// The rings that it enabled.
+    pub fn links(&self) -> &[Arc<Link>] {
+        &self.rings
     }
 
     /// Whether the connection stands.
@@ -51,45 +47,53 @@ impl Client {
         for gfn in self.pins.drain(..) {
             let _ = hypervisor.control(Control::Unpin { gfn }, None);
         }
-        for (ring, _) in self.rings.drain(..) {
-            hypervisor.consumer_lost(ring);
+        for link in self.rings.drain(..) {
+            hypervisor.consumer_lost(link.ring);
         }
         false
     }
 
-    /// Serves the event channels that were signalled.
-    pub fn serve_signals(&mut self, hypervisor: &Hypervisor) {
-        for number in 0..self.rings.len() {
-            let Some((ring, channel)) = self.rings.get(number) else { return };
-            let ring = *ring;
-            if rustix::io::read(channel, &mut [0; 8]).is_err() {
+    /// Serves the calls that wait, then its rings: those that were signalled, and those where calls were posted, whose responses
+    /// nobody else takes.
+    pub fn serve(&mut self, hypervisor: &Hypervisor) {
+        // Both before the calls: a call that was sent before a signal, or counted as posted, is among those that are served then.
+        // A call may end a ring, or begin one.
+        let look = |link: &Arc<Link>| (Arc::clone(link), link.lookout.posted(), link.clear());
+        let rings: Vec<_> = self.rings.iter().map(look).collect();
+        let all = self.serve_calls(hypervisor);
+        for (link, posted, signalled) in rings {
+            if !all {
+                // The rest has its turn when the others had theirs.
+                if signalled {
+                    link.call_service();
+                }
                 continue;
             }
-            if ring == Ring::Paging {
-                // A page-in's content was sent before its answer, and may have come after the socket was looked at.
-                self.serve_calls(hypervisor);
+            link.served(posted);
+            if signalled || link.lookout.is_pending() {
+                hypervisor.take_responses(&link);
             }
-            hypervisor.kick(ring);
         }
     }
 
-    /// Serves the calls that wait.
-    pub fn serve_calls(&mut self, hypervisor: &Hypervisor) {
+    /// Whether all that wait were served.
+    fn serve_calls(&mut self, hypervisor: &Hypervisor) -> bool {
         let mut packet = vec![0; LARGEST + 1];
         for _ in 0..TURN {
             match rustix::net::recv(&*self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => self.alive = false,
-                Ok((_, length)) => self.serve(hypervisor, &packet[..length.min(packet.len())]),
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+                Ok((_, length)) => self.serve_call(hypervisor, &packet[..length.min(packet.len())]),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
                 Err(_) => self.alive = false,
             }
             if !self.alive {
-                return;
+                return true;
             }
         }
+        false
     }
 
-    fn serve(&mut self, hypervisor: &Hypervisor, packet: &[u8]) {
+    fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8]) {
         match Call::decode(packet) {
             Ok((sequence, operation, call)) => self.answer(hypervisor, sequence, operation, call),
             Err(malformed) => {
@@ -106,7 +110,7 @@ impl Client {
             _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
             Call::Control(Control::Enable { ring, layout, slots }) => {
                 match hypervisor.enable(Control::Enable { ring, layout, slots }, ring) {
-                    Ok(descriptors) => (Reply::Done([0; 5]), Some((ring, descriptors))),
+                    Ok(made) => (Reply::Done([0; 5]), Some(made)),
                     Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
                 }
             }
@@ -115,10 +119,10 @@ impl Client {
         let packet = reply.encode(sequence, operation);
         match descriptors {
             None => self.send(&packet, &[]),
-            Some((ring, [page, to_consumer, to_engine])) => {
+            Some((link, [page, to_consumer, to_engine])) => {
                 self.send(&packet, &[page.as_fd(), to_consumer.as_fd(), to_engine.as_fd()]);
-                self.rings.retain(|(other, _)| *other != ring);
-                self.rings.push((ring, to_engine));
+                self.rings.retain(|other| other.ring != link.ring);
+                self.rings.push(link);
             }
         }
     }
@@ -164,7 +168,7 @@ impl Client {
                 if let Control::Disable { ring, .. } = control {
                     let reply = outcome(hypervisor.control(control, None));
                     if !matches!(reply, Reply::Refused(..)) {
-                        self.rings.retain(|(other, _)| *other != ring);
+                        self.rings.retain(|link| link.ring != ring);
                     }
                     return reply;
                 }

@@ -8,8 +8,6 @@ use crate::stopped::{Look, Stopped, Toucher};
 use mem_event::message::Notice;
 use mem_event::trace::{Context, Writer};
 use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights};
-use rustix::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// The engine with what its effects need; one step at a time.
@@ -19,8 +17,6 @@ pub(crate) struct Engine {
     pub trace: Option<Writer<Spool>>,
     /// When the recording began.
     pub begun: Instant,
-    /// The engine's end of each ring's event channel.
-    pub channels: [Option<Arc<OwnedFd>>; 3],
     pub stopped: Stopped,
     /// The content that comes with a page-in.
     pub content: Option<Box<[u8]>>,
@@ -109,6 +105,7 @@ impl Engine {
             } else if let Some(look) = self.stopped.next_to_look() {
                 self.look_again(host, look);
             } else {
+                host.set_stopping(!self.stopped.is_empty());
                 // A frame may have come into being with the domain's default rights.
                 if self.domain.is_watching() && arming::wanted() & (arming::ACCESS | arming::NOTE) == 0 {
                     self.arm(host);
@@ -140,6 +137,11 @@ impl Engine {
                 {
                     vcpu.reads_for_code(fault.gfn);
                 }
+                if let Toucher::Vcpu(vcpu) = toucher
+                    && let Some(vcpu) = host.vcpu(vcpu.0)
+                {
+                    vcpu.set_busy(true);
+                }
                 if self.stopped.remove(toucher, fault) {
                     report("map", fault.gfn, host.memory.restore(fault.gfn, host.maps_writable(fault.gfn)));
                 }
@@ -152,8 +154,8 @@ impl Engine {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
             Effect::Notify(ring) => {
-                if let Some(channel) = &self.channels[ring.index()] {
-                    signal(channel);
+                if let Some(link) = host.link(*ring) {
+                    link.notify();
                 }
             }
             Effect::Wake(vcpu) => {
@@ -187,8 +189,11 @@ impl Engine {
             Effect::Fill(gfn) => self.fill(host, *gfn)?,
             // Refused in `admit`, so the engine never shares a frame.
             Effect::Share { .. } | Effect::Unshare { .. } => {}
-            Effect::Closed(ring) => self.channels[ring.index()] = None,
-            Effect::Broken(ring, why) => eprintln!("mem-event: the {ring} ring is broken: {why}"),
+            Effect::Closed(ring) => host.set_link(*ring, None),
+            Effect::Broken(ring, why) => {
+                eprintln!("mem-event: the {ring} ring is broken: {why}");
+                host.set_link(*ring, None);
+            }
             Effect::Crash(why) => {
                 eprintln!("mem-event: the domain crashed: {why}");
                 host.notify_subscribers(&Notice::Crashed(why.clone()));
@@ -212,12 +217,6 @@ impl Engine {
             Input::FillFailed { gfn }
         })
     }
-}
-
-/// Signals a consumer.
-pub(crate) fn signal(channel: &OwnedFd) {
-    // The counter is at its end only if the consumer has not looked for 2^64 signals.
-    let _ = rustix::io::write(channel, &1u64.to_ne_bytes());
 }
 
 /// A failed effect is said; the engine cannot be told of these.

@@ -103,7 +103,7 @@ fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, ri
     loop {
         match hypervisor.cpu_event(vcpu, event, view, rip) {
             Outcome::Wait(_) | Outcome::Crashed => {
-                if vcpu.park() == Go::Leave {
+                if vcpu.park(hypervisor) == Go::Leave {
                     return Go::Leave;
                 }
             }

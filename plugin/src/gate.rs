@@ -114,7 +114,9 @@ enum Check {
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     sample(view);
     let was_due = vcpu.due();
-    if vcpu.is_stopped() && vcpu.park() == Go::Leave || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave {
+    if vcpu.is_stopped() && vcpu.park(hypervisor) == Go::Leave
+        || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave
+    {
         return Go::Leave;
     }
     let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
@@ -281,7 +283,7 @@ impl Miss<'_> {
             return Check::Leave;
         }
         match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {
-            Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park() {
+            Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park(self.hypervisor) {
                 Go::Run => Check::Again,
                 Go::Leave => Check::Leave,
             },

@@ -4,6 +4,7 @@
 use crate::arguments::{Arguments, Gate};
 use crate::arming;
 use crate::effects::{Engine, report};
+use crate::link::Link;
 use crate::memory::Memory;
 use crate::park::Vcpu;
 use crate::qemu::View;
@@ -11,13 +12,15 @@ use crate::spool::Spool;
 use crate::stopped::{Fault, Stopped, Toucher};
 use crate::{explain, facts};
 use mem_event::message::{Info, Notice, Standing};
+use mem_event::spin::Spin;
 use mem_event::trace::Writer;
 use mem_event::{
     Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno, Gfn, Gpa, Input, MonitorMode, Outcome,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 /// The one domain of this process.
 #[derive(Debug)]
@@ -30,6 +33,12 @@ pub struct Hypervisor {
     /// There is a trace, or was one.
     recorded: bool,
     engine: Mutex<Engine>,
+    /// The engine's end of each ring's event channel.
+    links: [RwLock<Option<Arc<Link>>>; 3],
+    /// How many threads may run at once.
+    cores: usize,
+    spin: Spin,
+    is_stopping: AtomicBool,
     subscribers: Mutex<Vec<Arc<OwnedFd>>>,
 }
 
@@ -64,7 +73,7 @@ impl Hypervisor {
         domain.keep_record(trace.is_some());
         let hypervisor = Hypervisor {
             vcpus: (0..vcpus)
-                .map(|id| Vcpu::new(VcpuId(id)))
+                .map(|id| Vcpu::new(VcpuId(id), arguments.spin))
                 .collect::<Option<_>>()
                 .ok_or_else(|| format!("{vcpus} vCPUs where at most {} are possible", crate::cache::MOST_VCPUS))?,
             memory,
@@ -77,11 +86,15 @@ impl Hypervisor {
                 effects: Effects::default(),
                 trace,
                 begun: std::time::Instant::now(),
-                channels: [None, None, None],
                 stopped: Stopped::default(),
                 content: None,
                 failures: Vec::new(),
             }),
+            links: Default::default(),
+            // As few as the affinity and the control group of this process allow.
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            spin: arguments.spin,
+            is_stopping: AtomicBool::new(false),
             subscribers: Mutex::default(),
         };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
@@ -172,8 +185,12 @@ impl Hypervisor {
         vcpu.stop();
         let outcome = engine.step_at(self, input, code);
         engine.domain.supply_registers(None);
-        if !matches!(outcome, Outcome::Wait(_) | Outcome::Crashed) {
-            vcpu.go_on();
+        match outcome {
+            Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
+                vcpu.awaits(Some(ring));
+            }
+            Outcome::Wait(WaitReason::Frame) | Outcome::Crashed => vcpu.awaits(None),
+            _ => vcpu.go_on(),
         }
         engine.settle(self);
         outcome
@@ -190,15 +207,60 @@ impl Hypervisor {
         let toucher = self.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
         let fault = Fault { gfn, offset: (address & 0xfff) as u16, write };
         let look = explain::look(self, toucher, fault);
+        if let Toucher::Vcpu(vcpu) = look.toucher
+            && let Some(vcpu) = self.vcpu(vcpu.0)
+        {
+            vcpu.set_busy(false);
+        }
         let mut engine = self.engine();
         engine.stopped.add(look);
         engine.settle(self);
     }
 
-    /// The consumer signalled.
-    pub fn kick(&self, ring: Ring) {
+    /// The engine's end of a ring's event channel, while there is a consumer.
+    pub fn link(&self, ring: Ring) -> Option<Arc<Link>> {
+        self.links[ring.index()].read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The ring has a consumer from now on, or none any more.
+    pub(crate) fn set_link(&self, ring: Ring, link: Option<Arc<Link>>) {
+        let mut place = self.links[ring.index()].write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = std::mem::replace(&mut *place, link) {
+            old.end();
+        }
+    }
+
+    /// Whether everybody who wants to run has a core: the vCPUs that are not asleep, a consumer, and so many others. Where not,
+    /// who spins keeps the one from running that it waits for.
+    pub fn has_cores(&self, others: usize) -> bool {
+        self.vcpus.iter().filter(|vcpu| vcpu.is_busy()).count() + 1 + others <= self.cores
+    }
+
+    /// How long who waits for consumers may spin.
+    pub fn spin(&self) -> Spin {
+        self.spin
+    }
+
+    /// Takes the responses that are on a ring, if nobody else has meanwhile. Calls that were posted before them come first: where
+    /// some are not served yet, this is the service's to do.
+    pub fn take_responses(&self, link: &Link) {
+        /// More rounds than a ring has slots: a consumer that moves its index without end gets its turn with the others.
+        const ROUNDS: u32 = 65;
         let mut engine = self.engine();
-        let _ = engine.step(self, Input::Kick { ring });
+        for round in 0..=ROUNDS {
+            if !link.lookout.is_pending() {
+                break;
+            }
+            let responses = link.lookout.responses();
+            // After the index: what was posted before these responses is seen.
+            if link.has_posted() || round == ROUNDS {
+                link.call_service();
+                break;
+            }
+            engine.domain.answered_until(link.ring, responses);
+            let _ = engine.step(self, Input::Kick { ring: link.ring });
+            link.lookout.saw(responses);
+        }
         engine.settle(self);
         // A response may switch single steps.
         if engine.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {
@@ -244,10 +306,19 @@ impl Hypervisor {
         }
     }
 
-    /// Whether somebody waits for an answer, so that a core is idle anyhow.
+    /// Whether somebody waits for an answer.
     pub fn anybody_waits(&self) -> bool {
-        let engine = self.engine();
-        !engine.stopped.is_empty() || self.vcpus.iter().any(Vcpu::is_stopped)
+        self.anybody_is_stopped() || self.vcpus.iter().any(Vcpu::is_stopped)
+    }
+
+    /// Whether somebody is stopped in the kernel.
+    pub fn anybody_is_stopped(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody is stopped in the kernel, after a step.
+    pub(crate) fn set_stopping(&self, is_stopping: bool) {
+        self.is_stopping.store(is_stopping, Ordering::Relaxed);
     }
 
     /// A client hears notices from now on.

@@ -17,7 +17,8 @@
 //! | `explain`, `own` | what a vCPU was doing that the host's MMU stopped, what a processor touches by itself, what is a device's |
 //! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
 //! | [`facts`], [`spool`] | the trace's header; the trace's bytes to their file |
-//! | `stopped`, `park` | who is stopped and how they wait |
+//! | `stopped`, `park` | who is stopped |
+//! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
 //! | `checkpoint`, `arguments`, `start` | the guest's "here", the plugin's arguments, beginning and end |
@@ -35,6 +36,7 @@ mod explain;
 pub mod facts;
 mod gate;
 mod hypervisor;
+mod link;
 pub mod machine;
 pub mod memory;
 mod own;
@@ -52,4 +54,6 @@ mod toolstack;
 mod translate;
 pub mod userfault;
 mod verify;
+mod wait;
 pub mod walk;
+mod word;

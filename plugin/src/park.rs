@@ -1,14 +1,13 @@
-//! Where a stopped vCPU waits: spinning for a moment, then asleep, then out of its block and back.
+//! One vCPU as the plugin knows it. How it waits is in `wait`.
 
-use crate::arming;
 use crate::cache::PageCache;
 use crate::events::Due;
 use crate::walk::PagingMode;
-use mem_event::{Gfn, VcpuId};
-use rustix::thread::futex;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::word::Word;
+use mem_event::spin::{Spin, Window};
+use mem_event::{Gfn, Ring, VcpuId};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 /// What a vCPU does after a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +18,8 @@ pub enum Go {
     Leave,
 }
 
-/// How long a vCPU sleeps in its block before it leaves: QEMU's own requests wait at most this long.
-const STAY: Duration = Duration::from_millis(5);
-/// Looks at the word before sleeping, some tens of microseconds: most answers of a spinning consumer come sooner.
-const SPINS: u32 = 2000;
-
-const GO: u32 = 0;
-const STOPPED: u32 = 1;
+/// No ring.
+const NONE: u8 = u8::MAX;
 
 /// One vCPU as the plugin knows it.
 #[derive(Debug)]
@@ -37,7 +31,13 @@ pub struct Vcpu {
     /// Its thread, 0 until it started.
     pub thread: AtomicI32,
     /// Whether the engine stopped it.
-    event: Word,
+    pub(crate) event: Word,
+    /// The ring whose answer or slot it waits for; `NONE` for none.
+    awaits: AtomicU8,
+    /// How long it spins.
+    window: Mutex<Window>,
+    /// Whether it wants a core: it runs the guest, or spins.
+    busy: AtomicBool,
     /// What it waits on at a checkpoint.
     pub checkpoint: Word,
     /// What it has to report before it goes on.
@@ -56,44 +56,9 @@ pub struct Vcpu {
     arrived: AtomicBool,
 }
 
-/// A futex word that a vCPU waits on.
-#[derive(Debug, Default)]
-pub struct Word(AtomicU32);
-
-impl Word {
-    /// The next wait sleeps until `release`.
-    pub fn stop(&self) {
-        self.0.store(STOPPED, Ordering::Release);
-    }
-
-    /// Ends the wait.
-    pub fn release(&self) {
-        self.0.store(GO, Ordering::Release);
-        let _ = futex::wake(&self.0, futex::Flags::PRIVATE, u32::MAX >> 1);
-    }
-
-    /// Whether somebody is to wait here.
-    pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire) == STOPPED
-    }
-
-    /// Waits until released, or until it is time to leave the block; says whether it was released.
-    fn wait(&self) -> bool {
-        for _ in 0..SPINS {
-            if !self.is_stopped() {
-                return true;
-            }
-            std::hint::spin_loop();
-        }
-        let stay = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::from(STAY.subsec_nanos()) };
-        let _ = futex::wait(&self.0, futex::Flags::PRIVATE, STOPPED, Some(&stay));
-        !self.is_stopped()
-    }
-}
-
 impl Vcpu {
     /// A vCPU that has not started; `None` for one beyond those that have a page cache.
-    pub fn new(id: VcpuId) -> Option<Vcpu> {
+    pub fn new(id: VcpuId, spin: Spin) -> Option<Vcpu> {
         let cache = crate::cache::of(id.0)?;
         cache.empty();
         Some(Vcpu {
@@ -101,6 +66,9 @@ impl Vcpu {
             cache,
             thread: AtomicI32::new(0),
             event: Word::default(),
+            awaits: AtomicU8::new(NONE),
+            window: Mutex::new(Window::new(spin)),
+            busy: AtomicBool::new(false),
             checkpoint: Word::default(),
             due: Mutex::default(),
             stepped: AtomicBool::new(false),
@@ -194,7 +162,7 @@ impl Vcpu {
 
     /// The engine did not stop this vCPU after all; in its own thread.
     pub fn go_on(&self) {
-        self.event.0.store(GO, Ordering::Release);
+        self.event.go();
     }
 
     /// The engine woke this vCPU.
@@ -207,23 +175,28 @@ impl Vcpu {
         self.event.is_stopped()
     }
 
-    /// Waits, in this vCPU's callback, until the engine woke it: `Run` means look again.
-    pub fn park(&self) -> Go {
-        self.park_on(&self.event)
+    /// The ring that it waits for from now on, if any.
+    pub fn awaits(&self, ring: Option<Ring>) {
+        self.awaits.store(ring.map_or(NONE, |ring| ring as u8), Ordering::Relaxed);
     }
 
-    /// Waits, in this vCPU's callback, on one of its words.
-    pub fn park_on(&self, word: &Word) -> Go {
-        loop {
-            // Released, but its block is to be dropped: it goes on in a new one.
-            if word.wait() && !arming::is_flushing() {
-                return Go::Run;
-            }
-            if crate::qemu::can_leave() {
-                // Whatever it runs before it is back (an interrupt's handler) must look too.
-                self.cache.empty();
-                return Go::Leave;
-            }
-        }
+    /// The ring that it waits for.
+    pub fn awaited(&self) -> Option<Ring> {
+        Ring::from_number(self.awaits.load(Ordering::Relaxed))
+    }
+
+    /// How long it spins before it sleeps.
+    pub fn window(&self) -> std::sync::MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it wants a core.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// It wants a core from now on, or sleeps.
+    pub fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Relaxed);
     }
 }

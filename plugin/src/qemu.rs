@@ -95,6 +95,8 @@ pub fn register_lifecycle() {
     // SAFETY: `id` is this plugin's; the functions live as long as the process (QEMU never unloads a plugin with threads).
     unsafe {
         sys::qemu_plugin_register_vcpu_init_cb(id, Some(on_vcpu_init));
+        sys::qemu_plugin_register_vcpu_idle_cb(id, Some(on_idle));
+        sys::qemu_plugin_register_vcpu_resume_cb(id, Some(on_resume));
         sys::qemu_plugin_register_flush_cb(id, Some(on_flush));
         sys::qemu_plugin_register_atexit_cb(id, Some(on_exit), std::ptr::null_mut());
     }
@@ -109,6 +111,16 @@ pub fn register_translation() {
 unsafe extern "C" fn on_vcpu_init(_: sys::qemu_plugin_id_t, index: c_uint) {
     HANDLES.get_or_init(find_registers);
     crate::start::vcpu_started(index);
+}
+
+/// A vCPU halts, or QEMU stops it. Called with QEMU's lock held.
+unsafe extern "C" fn on_idle(_: sys::qemu_plugin_id_t, index: c_uint) {
+    crate::start::vcpu_is_busy(index, false);
+}
+
+/// It goes on. Called with QEMU's lock held.
+unsafe extern "C" fn on_resume(_: sys::qemu_plugin_id_t, index: c_uint) {
+    crate::start::vcpu_is_busy(index, true);
 }
 
 unsafe extern "C" fn on_flush(_: sys::qemu_plugin_id_t) {

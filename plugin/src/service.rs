@@ -4,20 +4,24 @@
 
 use crate::client::Client;
 use crate::hypervisor::Hypervisor;
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use crate::link::{self, Link, token};
+use crate::userfault::Userfault;
+use mem_event::spin::Window;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::time::Timespec;
+use std::mem::MaybeUninit;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Without anything to do, the thread wakes this often to write out the trace.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long it looks again before it sleeps, while somebody waits: waking across cores costs more than a page-in.
-const SPIN: Duration = Duration::from_micros(60);
+/// Looks at the rings between two looks at everything else.
+const LOOKS: u32 = 64;
 /// More clients than any scenario has; a flood stops here.
 const MOST_CLIENTS: usize = 64;
 
@@ -63,13 +67,15 @@ impl Listener {
     }
 }
 
-/// Signalled when the set of descriptors to watch changed from outside the thread.
-static CHANGED: OnceLock<OwnedFd> = OnceLock::new();
-
 /// From now on the thread watches the domain's userfaultfd.
-pub fn watch_userfault() {
-    if let Some(changed) = CHANGED.get() {
-        let _ = rustix::io::write(changed, &1u64.to_ne_bytes());
+///
+/// # Errors
+/// The kernel's error.
+pub fn watch_userfault(userfault: &Userfault) -> std::io::Result<()> {
+    match link::watch(userfault, token::USERFAULT) {
+        // It is opened for watching, and registered once more for paging.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
     }
 }
 
@@ -78,12 +84,17 @@ pub fn watch_userfault() {
 /// # Errors
 /// A sentence.
 pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), String> {
-    let changed =
-        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|error| format!("eventfd: {error}"))?;
-    let _ = CHANGED.set(changed);
+    link::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
+    let service = Service {
+        hypervisor,
+        listener,
+        clients: Vec::new(),
+        next_client: token::CLIENT,
+        window: Window::new(hypervisor.spin()),
+    };
     std::thread::Builder::new()
         .name("mem-event".to_owned())
-        .spawn(move || Service { hypervisor, listener, clients: Vec::new() }.run())
+        .spawn(move || service.run())
         .map_err(|error| format!("no thread: {error}"))?;
     Ok(())
 }
@@ -91,48 +102,58 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
 struct Service {
     hypervisor: &'static Hypervisor,
     listener: Listener,
-    clients: Vec<Client>,
+    clients: Vec<(u64, Client)>,
+    next_client: u64,
+    /// How long it looks for the answer that somebody stopped in the kernel waits for.
+    window: Window,
+}
+
+/// What was ready.
+#[derive(Default)]
+struct Ready {
+    listener: bool,
+    userfault: bool,
+    channels: bool,
+    clients: Vec<u64>,
 }
 
 impl Service {
     fn run(mut self) {
-        let mut spin_until = Instant::now();
         loop {
-            let spins = Instant::now() < spin_until;
-            if spins {
-                // The consumer or a vCPU may wait for this very core.
-                std::thread::yield_now();
-            }
-            if self.once(if spins { Duration::ZERO } else { IDLE }) {
-                if self.hypervisor.anybody_waits() {
-                    spin_until = Instant::now() + SPIN;
-                }
-            } else if !spins {
+            if !self.once(IDLE) {
                 self.hypervisor.flush_trace();
                 self.hypervisor.disarm();
             }
+            self.look_for_answers();
         }
     }
 
     /// Looks once; says whether there was anything.
     fn once(&mut self, wait: Duration) -> bool {
-        let ready = self.poll(wait);
-        let Ready { listener, userfault, clients, channels, any } = ready;
+        let ready = wait_for(wait);
+        let Some(Ready { listener, userfault, channels, clients }) = ready else { return false };
         if listener && self.clients.len() < MOST_CLIENTS {
-            self.clients.extend(self.listener.accept().map(Client::new));
+            self.accept();
         }
         if userfault {
             self.faults();
         }
-        // Calls before signals: a page-in's content is sent before the answer that needs it.
-        for (client, _) in self.clients.iter_mut().zip(&clients).filter(|(_, ready)| **ready) {
-            client.serve_calls(self.hypervisor);
+        for (number, client) in &mut self.clients {
+            // Calls before signals, and so also those of a client whose ring was signalled.
+            if clients.contains(number) || channels && !client.links().is_empty() {
+                client.serve(self.hypervisor);
+            }
         }
-        if channels {
-            self.clients.iter_mut().for_each(|client| client.serve_signals(self.hypervisor));
+        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(self.hypervisor));
+        true
+    }
+
+    fn accept(&mut self) {
+        let Some(socket) = self.listener.accept() else { return };
+        if link::watch(&socket, self.next_client).is_ok() {
+            self.clients.push((self.next_client, Client::new(socket)));
+            self.next_client += 1;
         }
-        self.clients.retain_mut(|client| client.is_alive() || client.part(self.hypervisor));
-        any
     }
 
     fn faults(&self) {
@@ -142,56 +163,72 @@ impl Service {
         }
     }
 
-    fn poll(&self, wait: Duration) -> Ready {
-        let mut fds = vec![PollFd::new(&self.listener.0, PollFlags::IN)];
-        if let Some(changed) = CHANGED.get() {
-            fds.push(PollFd::new(changed, PollFlags::IN));
+    /// While somebody waits: looks at the rings of those who are stopped in the kernel, as a parked vCPU does for itself, and for
+    /// the calls that a consumer makes before it answers.
+    fn look_for_answers(&mut self) {
+        let length = self.window.length();
+        if length.is_zero() || !self.hypervisor.anybody_waits() {
+            return;
         }
-        let userfault = self.hypervisor.memory().opened_userfault();
-        let userfault_at = fds.len();
-        fds.extend(userfault.map(|userfault| PollFd::from_borrowed_fd(userfault.as_fd(), PollFlags::IN)));
-        let clients_at = fds.len();
-        fds.extend(self.clients.iter().map(|client| PollFd::from_borrowed_fd(client.socket(), PollFlags::IN)));
-        let channels_at = fds.len();
-        for client in &self.clients {
-            fds.extend(client.channels().map(|channel| PollFd::from_borrowed_fd(channel, PollFlags::IN)));
+        let begun = Instant::now();
+        let links: Vec<Arc<Link>> =
+            self.clients.iter().flat_map(|(_, client)| client.links().iter().cloned()).collect();
+        let links = if self.hypervisor.anybody_is_stopped() { &links[..] } else { &[] };
+        links.iter().for_each(|link| link.lookout.begin());
+        let mut looked = begun;
+        while self.hypervisor.anybody_waits() && looked - begun < length && self.hypervisor.has_cores(0) {
+            self.look(links);
+            let now = Instant::now();
+            if !self.window.looked_after(now - looked) {
+                break;
+            }
+            looked = now;
         }
-        let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let any = matches!(poll(&mut fds, Some(&timeout)), Ok(count) if count > 0);
-        let is_ready = |range: std::ops::Range<usize>| any && fds[range].iter().any(|fd| !fd.revents().is_empty());
-        let ready = Ready {
-            listener: is_ready(0..1),
-            userfault: is_ready(userfault_at..clients_at),
-            clients: self.ready_clients(&fds[clients_at..]),
-            channels: is_ready(channels_at..fds.len()),
-            any,
-        };
-        if is_ready(1..userfault_at) {
-            let _ = CHANGED.get().map(|changed| rustix::io::read(changed, &mut [0; 8]));
+        for link in links {
+            if link.lookout.end() {
+                // It is signalled to itself, and comes after the calls.
+                link.call_service();
+            }
         }
-        ready
+        self.window.waited(begun.elapsed());
     }
 
-    /// For each client whether its socket or one of its event channels was ready, from the polled sockets of all and then
-    /// the channels of all.
-    fn ready_clients(&self, fds: &[PollFd<'_>]) -> Vec<bool> {
-        let is_ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let (sockets, mut channels) = fds.split_at(self.clients.len());
-        let whole = |(client, socket): (&Client, &PollFd<'_>)| {
-            let (own, rest) = channels.split_at(client.channels().count());
-            channels = rest;
-            is_ready(socket) || own.iter().any(is_ready)
-        };
-        self.clients.iter().zip(sockets).map(whole).collect()
+    fn look(&mut self, links: &[Arc<Link>]) {
+        for _ in 0..LOOKS {
+            if links.iter().any(|link| link.lookout.is_pending()) {
+                return self.take(links);
+            }
+            std::hint::spin_loop();
+        }
+        self.once(Duration::ZERO);
+        // The consumer may wait for this very core.
+        std::thread::yield_now();
+    }
+
+    fn take(&mut self, links: &[Arc<Link>]) {
+        for (_, client) in &mut self.clients {
+            if client.links().iter().any(|link| link.lookout.is_pending()) {
+                client.serve(self.hypervisor);
+            }
+        }
+        links.iter().for_each(|link| link.lookout.spare());
     }
 }
 
-/// What is to be served.
-struct Ready {
-    listener: bool,
-    userfault: bool,
-    /// Of each client that there was when it was looked, whether it wants something.
-    clients: Vec<bool>,
-    channels: bool,
-    any: bool,
+/// What is ready, at the latest after so long; `None` for nothing.
+fn wait_for(wait: Duration) -> Option<Ready> {
+    let set = link::set().ok()?;
+    let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 16];
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+    let (events, _) = epoll::wait(set, &mut events, Some(&timeout)).ok()?;
+    let mut ready = Ready::default();
+    for event in &*events {
+        match event.data.u64() {
+            token::LISTENER => ready.listener = true,
+            token::USERFAULT => ready.userfault = true,
+            token::CHANNEL => ready.channels = true,
+            client => ready.clients.push(client),
+        }
+    }
+    (!events.is_empty()).then_some(ready)
 }

@@ -2,8 +2,8 @@
 //! do is refused here; everything else is the engine's to judge.
 
 use crate::arguments::Gate;
-use crate::effects::signal;
 use crate::hypervisor::Hypervisor;
+use crate::link::Link;
 use mem_event::page::RingPage;
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, Ring};
 use rustix::fd::OwnedFd;
@@ -92,7 +92,10 @@ impl Hypervisor {
         }
         self.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
         engine.stopped.prepared(paging);
-        crate::service::watch_userfault();
+        if let Some(userfault) = self.memory.opened_userfault() {
+            crate::service::watch_userfault(userfault)
+                .map_err(|error| (Errno::EOPNOTSUPP, format!("userfaultfd cannot be waited for: {error}")))?;
+        }
         if paging {
             let holes =
                 self.memory.holes().map_err(|error| (Errno::EFAULT, format!("the guest's memory file: {error}")))?;
@@ -104,26 +107,27 @@ impl Hypervisor {
     }
 
     /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
-    pub fn enable(&self, control: Control, ring: Ring) -> Result<[OwnedFd; 3], (Errno, String)> {
+    pub fn enable(&self, control: Control, ring: Ring) -> Result<(Arc<Link>, [OwnedFd; 3]), (Errno, String)> {
         self.admit(&control)?;
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
         let (memory, page) = RingPage::create().map_err(io)?;
-        let make =
-            || rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK);
-        let to_consumer = make().map_err(|error| io(error.into()))?;
-        let to_engine = make().map_err(|error| io(error.into()))?;
-        let own = to_consumer.try_clone().map_err(io)?;
+        // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
+        page.init();
+        let (link, [to_consumer, to_engine]) = Link::new(ring, page.clone()).map_err(io)?;
+        let link = Arc::new(link);
         let mut engine = self.engine();
         engine.domain.supply(ring, page);
         match engine.step(self, Input::Control(control)) {
-            Outcome::Refused(errno, sentence) => Err((errno, sentence)),
+            Outcome::Refused(errno, sentence) => {
+                link.end();
+                Err((errno, sentence))
+            }
             _ => {
-                let own = Arc::new(own);
-                engine.channels[ring.index()] = Some(Arc::clone(&own));
+                self.set_link(ring, Some(Arc::clone(&link)));
                 // Requests that outlived the last consumer are on the new page; the signal of this step had no channel yet.
-                signal(&own);
+                link.signal();
                 engine.settle(self);
-                Ok([memory, to_consumer, to_engine])
+                Ok((link, [memory, to_consumer, to_engine]))
             }
         }
     }
@@ -131,7 +135,7 @@ impl Hypervisor {
     /// The consumer of a ring is gone.
     pub fn consumer_lost(&self, ring: Ring) {
         let mut engine = self.engine();
-        engine.channels[ring.index()] = None;
+        self.set_link(ring, None);
         let _ = engine.step(self, Input::ConsumerLost { ring });
         engine.settle(self);
     }

@@ -2,6 +2,7 @@
 
 use crate::socket::Client;
 use anyhow::Context;
+use mem_event::message::Call;
 use mem_event::page::RingPage;
 use mem_event::ring::Back;
 use mem_event::{Control, Layout, Request, Response, Ring};
@@ -53,7 +54,7 @@ impl Channel {
         let RingSettings { layout, slots } = settings;
         let [page, signalled, signal] = descriptors;
         let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
-        // The engine hands a zeroed page over. To initialise it again would race with the first event.
+        // The engine hands an initialised page over. To initialise it again would race with the first event.
         let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;
         Ok(Channel { client, back, signalled, signal })
     }
@@ -80,17 +81,25 @@ impl Channel {
         self.back.pending() > 0
     }
 
+    /// Requests taken and not answered, and those that wait.
+    #[must_use]
+    pub fn unanswered(&self) -> u32 {
+        self.back.unanswered() + self.back.pending()
+    }
+
     /// Writes the answer to the oldest request without one; [`Channel::kick`] tells the engine.
     pub fn answer(&mut self, response: &Response) {
         self.back.answer(response);
     }
 
-    /// Signals the engine.
+    /// Signals the engine of what was answered, unless somebody there looks at the ring by himself.
     ///
     /// # Errors
     /// The event channel is gone.
     pub fn kick(&mut self) -> anyhow::Result<()> {
-        rustix::io::write(&self.signal, &1u64.to_ne_bytes()).context("the event channel is gone")?;
+        if self.back.must_signal() {
+            rustix::io::write(&self.signal, &1u64.to_ne_bytes()).context("the event channel is gone")?;
+        }
         Ok(())
     }
 
@@ -105,6 +114,28 @@ impl Channel {
         self.clear_signal();
         while heard && self.client.notice()?.is_some() {}
         Ok(!self.client.has_ended())
+    }
+
+    /// Sends a call that takes effect before the responses from now on, without waiting for its reply, which is taken later by
+    /// [`Client::reply`].
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn post(&mut self, call: &Call) -> anyhow::Result<()> {
+        self.client.send(call)?;
+        self.back.posted();
+        Ok(())
+    }
+
+    /// From now on the caller looks at the ring again and again: the engine need not signal.
+    pub fn looks(&mut self) {
+        self.back.looks();
+    }
+
+    /// The caller wants to be signalled, and sleeps; true where a request came meanwhile, perhaps without a signal.
+    #[must_use = "a request that came meanwhile may not be signalled"]
+    pub fn sleeps(&mut self) -> bool {
+        self.back.sleeps()
     }
 
     /// Forgets the signals that came; call it when the descriptor can be read, before the ring is looked at.

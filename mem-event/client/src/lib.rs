@@ -9,10 +9,12 @@
 //! |---|---|
 //! | [`socket`] | the control socket: calls, replies, descriptors, notices |
 //! | [`channel`] | one ring: its page, its event channel, the connection that holds it |
+//! | [`look`] | looking again and again before one sleeps |
 //! | [`handed`] | what `mem-event run --consumer` hands over, taken from the environment |
 
 pub mod channel;
 pub mod handed;
+pub mod look;
 pub mod socket;
 
 pub use channel::{Channel, RingSettings};

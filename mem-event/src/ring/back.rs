@@ -1,6 +1,8 @@
 //! The consumer's half of a ring.
 
 use super::Shape;
+use super::lookout::FAR;
+use crate::atomics::fence;
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
 use crate::page::{Index, RingPage};
@@ -15,6 +17,10 @@ pub struct Back {
     shape: Shape,
     req_cons: u32,
     rsp_prod_pvt: u32,
+    /// How far ahead of `req_cons` the request is that the engine is to signal: the next one, or none.
+    named: u32,
+    /// The responses that the engine was asked about whether it wants to be signalled.
+    signalled: u32,
 }
 
 impl Back {
@@ -25,7 +31,7 @@ impl Back {
     pub fn new(page: RingPage, ring: Ring, layout: Layout, slots: u32) -> Result<Back, String> {
         let shape = Shape::new(ring, layout, slots)?;
         let rsp_prod = page.load(Index::RspProd, Ordering::Acquire);
-        Ok(Back { page, shape, req_cons: rsp_prod, rsp_prod_pvt: rsp_prod })
+        Ok(Back { page, shape, req_cons: rsp_prod, rsp_prod_pvt: rsp_prod, named: 1, signalled: rsp_prod })
     }
 
     /// The first consumer of a ring: initialises the page. To be done before the engine puts anything.
@@ -42,6 +48,46 @@ impl Back {
     #[must_use]
     pub fn pending(&self) -> u32 {
         self.page.load(Index::ReqProd, Ordering::Acquire).wrapping_sub(self.req_cons)
+    }
+
+    /// From now on the consumer looks at the ring by itself, and the engine need not signal.
+    pub fn looks(&mut self) {
+        self.named = FAR;
+        self.name_event();
+    }
+
+    /// The consumer is about to sleep and wants to be signalled. True: a request came meanwhile, perhaps without a signal.
+    #[must_use = "a request that came meanwhile may not be signalled"]
+    pub fn sleeps(&mut self) -> bool {
+        self.named = 1;
+        self.name_event();
+        // Either the engine sees the index named, after the request that it puts, or that request is seen here: pairs with the
+        // fence in `Lookout::must_signal`.
+        fence(Ordering::SeqCst);
+        self.pending() > 0
+    }
+
+    #[inline(always)]
+    fn name_event(&self) {
+        self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(self.named), Ordering::Relaxed);
+    }
+
+    /// Whether the engine must be signalled of the responses pushed since this was last asked
+    /// (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`).
+    #[must_use]
+    pub fn must_signal(&mut self) -> bool {
+        // Pairs with the fences in `Front::look` and `Lookout::end`.
+        fence(Ordering::SeqCst);
+        let (new, old) = (self.rsp_prod_pvt, std::mem::replace(&mut self.signalled, self.rsp_prod_pvt));
+        new.wrapping_sub(self.page.load(Index::RspEvent, Ordering::Relaxed)) < new.wrapping_sub(old)
+    }
+
+    /// A call was sent on the control connection whose reply is not awaited: it takes effect before any response that is pushed
+    /// from now on.
+    pub fn posted(&self) {
+        let posted = self.page.load(Index::Posted, Ordering::Relaxed);
+        // Visible before the response by the release store of `rsp_prod`.
+        self.page.store(Index::Posted, posted.wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Requests taken and not answered yet.
@@ -70,11 +116,11 @@ impl Back {
         self.req_cons = self.req_cons.wrapping_add(1);
         if self.shape.layout == Layout::Flags32 {
             let words = self.page.read(word);
-            self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
+            self.name_event();
             return flags32::read_request(self.shape.ring, &words).map(Some);
         }
         let request = self.read_other(word);
-        self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
+        self.name_event();
         request.map(Some)
     }
 
@@ -113,7 +159,7 @@ impl Back {
             Layout::VmEvent7 => self.page.write(word, &self.page.read::<{ vm_event::WORDS }>(word)),
         }
         self.req_cons = self.req_cons.wrapping_add(1);
-        self.page.store(Index::ReqEvent, self.req_cons.wrapping_add(1), Ordering::Relaxed);
+        self.name_event();
         self.set_rsp_prod(self.req_cons);
         true
     }

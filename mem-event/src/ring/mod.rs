@@ -1,4 +1,4 @@
-//! The two halves of a ring: [`Front`] is the engine's, [`Back`] the consumer's.
+//! The two halves of a ring: [`Front`] is the engine's, [`Back`] the consumer's; [`Lookout`] is the view of those who wait.
 //!
 //! Requests and responses share the slots: a response overwrites the oldest slot that holds no response yet. A slot is free
 //! again only when the engine has taken its response, so everything that the engine decides by (how many slots are free,
@@ -15,9 +15,11 @@
 
 mod back;
 mod front;
+mod lookout;
 
 pub use back::Back;
 pub use front::{Front, FrontState};
+pub use lookout::Lookout;
 
 use crate::control::{Layout, Ring};
 use std::fmt;

@@ -5,9 +5,13 @@
 
 mod bare;
 mod boots;
+mod cores;
 mod engine;
 mod figure;
 mod page_in;
+mod ping;
+mod round_trip;
+mod served;
 
 use anyhow::Context;
 use figure::Figure;
@@ -17,6 +21,12 @@ const RESULTS: &str = "target/bench/results.json";
 
 fn main() -> anyhow::Result<()> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    // The other process of a measurement is this program, too.
+    match &wanted[..] {
+        [role, order] if role == "served" => return served::main(order),
+        [role, core] if role == "ping" => return ping::main(core),
+        _ => {}
+    }
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one.as_str()));
     let mut figures: Vec<Figure> = Vec::new();
     if is_wanted("scenario-seconds") {
@@ -24,6 +34,15 @@ fn main() -> anyhow::Result<()> {
     }
     if is_wanted("page-in-ratio") {
         figures.push(page_in::ratio()?);
+    }
+    if is_wanted("roundtrip-spin-us") {
+        figures.push(round_trip::spin()?);
+    }
+    if is_wanted("roundtrip-sleep-ratio") {
+        figures.push(round_trip::sleep_ratio()?);
+    }
+    if is_wanted("events-per-second-8-vcpus") {
+        figures.push(round_trip::eight_vcpus()?);
     }
     figures.extend(boots::linux(is_wanted)?);
     println!("{}", figure::table(&figures));

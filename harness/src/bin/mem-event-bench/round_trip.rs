@@ -1,0 +1,107 @@
+//! Events whose consumer is another process: from a guest's access to its next after the answer. The answer changes no right, so
+//! the vCPU is stopped again by the same access as soon as it goes on, and what lies between two requests as the consumer takes
+//! them is the whole way: the answer, the vCPU seeing it and having the engine take it, the access checked once more, the
+//! request put and seen.
+
+use crate::cores;
+use crate::figure::{Figure, median};
+use crate::ping;
+use crate::served::{Order, Served};
+use anyhow::{Context, bail};
+use harness::corpus;
+use harness::folder::RunFolder;
+use harness::run::Job;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// Each round is a boot.
+const ROUNDS: usize = 5;
+const EVENTS: usize = 20_000;
+/// Events between sleepers take longer.
+const SLEEPS: usize = 4_000;
+
+/// Both sides spin as they do by themselves.
+pub fn spin() -> anyhow::Result<Figure> {
+    let (mut medians, mut tails) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let mut micros = events("page_touch", "TOUCHED", "auto", None, EVENTS)?.micros;
+        micros.sort_by(f64::total_cmp);
+        medians.push(micros[micros.len() / 2]);
+        tails.push(micros[micros.len() * 99 / 100]);
+    }
+    let (value, tail) = (median(medians), median(tails));
+    let detail = format!(
+        "access to the next access after its answer, consumer in another process; 1 in 100 takes more than {tail:.2} µs; \
+         medians of {ROUNDS} boots of {EVENTS} events"
+    );
+    Ok(Figure { name: "roundtrip-spin-us", value, unit: "µs", goal: Some(2.0), detail })
+}
+
+/// Nobody spins, QEMU on one core and the consumer on another; against two processes that only wake each other.
+pub fn sleep_ratio() -> anyhow::Result<Figure> {
+    let Some(two) = cores::two()? else { bail!("roundtrip-sleep-ratio needs two cores") };
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(median(ping::pong(SLEEPS, two)?));
+        ours.push(median(events("page_touch", "TOUCHED", "off", Some(two), SLEEPS)?.micros));
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    let detail = format!(
+        "{ours:.1} µs an event, {bare:.1} µs a round trip of two processes by eventfds, both pinned to two cores; medians \
+         of {ROUNDS} rounds of {SLEEPS}"
+    );
+    Ok(Figure { name: "roundtrip-sleep-ratio", value: ours / bare, unit: "ratio", goal: Some(1.3), detail })
+}
+
+/// Eight vCPUs at once.
+#[expect(clippy::cast_precision_loss, reason = "some tens of thousands of events")]
+pub fn eight_vcpus() -> anyhow::Result<Figure> {
+    let mut runs = Vec::new();
+    for _ in 0..ROUNDS {
+        runs.push(events("smp_storm", "STORM", "auto", None, EVENTS)?);
+    }
+    runs.sort_by(|one, other| one.seconds.total_cmp(&other.seconds));
+    let Served { fill, fullest, seconds, .. } = &runs[ROUNDS / 2];
+    let over_time: Vec<String> = fill.iter().map(|mean| format!("{mean:.1}")).collect();
+    let detail = format!(
+        "the median of {ROUNDS} runs of {EVENTS} events; requests on the ring over the run {}, at most {fullest}",
+        over_time.join(" ")
+    );
+    Ok(Figure { name: "events-per-second-8-vcpus", value: EVENTS as f64 / seconds, unit: "1/s", goal: None, detail })
+}
+
+/// A guest whose pages are watched from its first checkpoint on, and a consumer that answers so many events.
+fn events(name: &str, symbol: &str, spin: &str, pinned: Option<[usize; 2]>, events: usize) -> anyhow::Result<Served> {
+    let mut scenario = corpus::find(name).with_context(|| format!("no scenario {name}"))?;
+    // So that the gate is built in; who listens is the other process.
+    scenario.consumers.listener.get_or_insert_default();
+    let mut job = Job::new(scenario, None)?;
+    job.spin = spin.parse().map_err(anyhow::Error::msg)?;
+    let symbols = job.symbols();
+    let watched = symbols.find(symbol)?;
+    let folder = RunFolder::create()?;
+    let mut qemu = job.machine()?.start(&folder)?;
+    let order = Order {
+        socket: folder.file("socket"),
+        first: watched.gpa.0 / 4096,
+        count: watched.size.div_ceil(4096),
+        events,
+        spin: spin.to_owned(),
+        core: pinned.map(|[_, there]| there),
+    };
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["served", &serde_json::to_string(&order)?]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut consumer = command.spawn().context("cannot start the consumer")?;
+    let mut said = BufReader::new(consumer.stdout.take().context("no output")?).lines();
+    if said.next().transpose()?.as_deref() != Some("ready") {
+        bail!("the consumer did not begin: {}", consumer.wait()?);
+    }
+    if let Some([here, _]) = pinned {
+        cores::keep_on(qemu.pid(), here)?;
+    }
+    qemu.qmp.execute("cont")?;
+    let result = said.next().transpose()?.context("the consumer told nothing")?;
+    consumer.wait()?;
+    qemu.wait()?;
+    serde_json::from_str(&result).context("the consumer told no result")
+}

@@ -1,0 +1,173 @@
+//! How long somebody looks again and again before he sleeps: being woken costs more than most answers take.
+//!
+//! No clock is read here: the caller measures his waits and says how long they were.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Where `auto` begins, and begins again after long waits.
+const FIRST: Duration = Duration::from_micros(25);
+/// The longest that `auto` spins: about what being woken on either side of a ring costs. A wait that is longer anyhow gains
+/// little.
+const LONGEST: Duration = Duration::from_micros(200);
+
+/// Somebody who looks and finds that so much time has passed since he looked last did not have his core meanwhile.
+const GAP: Duration = Duration::from_micros(300);
+/// Waits without spinning after that: others want the core, and who spins uses up the time that he would have it for.
+const REST: u32 = 64;
+
+/// The setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Spin {
+    /// As long as recent waits make it worth while.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+    /// Always so long.
+    For(Duration),
+}
+
+impl FromStr for Spin {
+    type Err = String;
+
+    /// `auto`, `off` or a number of microseconds.
+    fn from_str(text: &str) -> Result<Spin, String> {
+        match text {
+            "auto" => Ok(Spin::Auto),
+            "off" => Ok(Spin::Off),
+            number => match number.parse::<u32>() {
+                Ok(micros) => Ok(Spin::For(Duration::from_micros(u64::from(micros)))),
+                Err(_) => Err(format!("{text:?} is not auto, off or a number of microseconds")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Spin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Spin::Auto => f.write_str("auto"),
+            Spin::Off => f.write_str("off"),
+            Spin::For(time) => write!(f, "{}", time.as_micros()),
+        }
+    }
+}
+
+/// How long one who waits spins next time. `auto` grows while waits end soon enough to be met spinning, and shrinks after
+/// those that do not, as the halt polling of the kernel's hypervisor does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    spin: Spin,
+    length: Duration,
+    /// Waits until `auto` may spin again.
+    rest: u32,
+}
+
+impl Window {
+    /// A window that knows of no waits yet.
+    #[must_use]
+    pub fn new(spin: Spin) -> Window {
+        let length = match spin {
+            Spin::Auto => FIRST,
+            Spin::Off => Duration::ZERO,
+            Spin::For(time) => time,
+        };
+        Window { spin, length, rest: 0 }
+    }
+
+    /// How long to spin.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// One who spins has not looked for so long. Whether he is to go on: not where somebody else had his core.
+    pub fn looked_after(&mut self, gap: Duration) -> bool {
+        let kept = self.spin != Spin::Auto || gap < GAP;
+        if !kept {
+            self.length = Duration::ZERO;
+            self.rest = REST;
+        }
+        kept
+    }
+
+    /// A wait took so long, spinning and sleeping.
+    pub fn waited(&mut self, time: Duration) {
+        if self.rest > 0 {
+            self.rest -= 1;
+            return;
+        }
+        if self.spin != Spin::Auto || time <= self.length {
+            return;
+        }
+        self.length = if time > LONGEST {
+            // Half, so that one slow answer among many does not cost the next ones their spinning.
+            if self.length > FIRST { self.length / 2 } else { Duration::ZERO }
+        } else {
+            (self.length * 2).clamp(FIRST, LONGEST)
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, REST, Spin, Window};
+    use std::time::Duration;
+
+    const fn micros(number: u64) -> Duration {
+        Duration::from_micros(number)
+    }
+
+    #[test]
+    fn waits_that_end_soon_are_met_spinning_and_long_ones_are_slept_through() {
+        let mut window = Window::new(Spin::Auto);
+        for _ in 0..10 {
+            window.waited(micros(150));
+        }
+        assert!(window.length() >= micros(150) && window.length() <= LONGEST, "{window:?}");
+        for _ in 0..10 {
+            window.waited(micros(5000));
+        }
+        assert_eq!(window.length(), Duration::ZERO);
+        for _ in 0..10 {
+            window.waited(micros(100));
+        }
+        assert!(window.length() >= micros(100), "{window:?}");
+    }
+
+    #[test]
+    fn who_loses_his_core_while_he_spins_sleeps_for_the_next_waits() {
+        let mut window = Window::new(Spin::Auto);
+        assert!(window.looked_after(micros(1)));
+        assert!(!window.looked_after(micros(4000)));
+        for _ in 0..REST {
+            window.waited(micros(30));
+            assert_eq!(window.length(), Duration::ZERO);
+        }
+        window.waited(micros(30));
+        assert!(window.length() > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_set_stays_whatever_the_waits_are() {
+        for (text, length) in [("off", 0), ("0", 0), ("70", 70)] {
+            let mut window = Window::new(text.parse().expect("a setting"));
+            window.waited(micros(10));
+            window.waited(micros(100_000));
+            assert!(window.looked_after(micros(100_000)));
+            assert_eq!(window.length(), micros(length), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_read_as_it_is_written_and_anything_else_is_refused() {
+        for text in ["auto", "off", "25"] {
+            assert_eq!(text.parse::<Spin>().map(|spin| spin.to_string()), Ok(text.to_owned()));
+        }
+        for text in ["", "on", "-1", "5us", "99999999999"] {
+            assert!(text.parse::<Spin>().is_err(), "{text:?}");
+        }
+    }
+}

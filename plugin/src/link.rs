@@ -1,0 +1,154 @@
+//! A ring's event channel as the plugin holds it: whom to signal, who looks for responses, who sleeps on it.
+//!
+//! Responses are taken by whoever sees them first: a parked vCPU that spins ([`Link::lookout`]), the one parked vCPU of the ring
+//! that sleeps on its eventfd ([`Link::lead`]), or the service thread. While a vCPU leads, the service's epoll set leaves that
+//! eventfd out: it is level triggered, so a signal that nobody took is reported when it is put back.
+
+use mem_event::page::RingPage;
+use mem_event::{Lookout, Ring};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// The service thread's epoll set.
+static SET: OnceLock<OwnedFd> = OnceLock::new();
+
+/// What the service's set watches: the number that comes with what is ready.
+pub mod token {
+    /// The listening socket.
+    pub const LISTENER: u64 = 0;
+    /// The domain's userfaultfd.
+    pub const USERFAULT: u64 = 1;
+    /// Some ring's event channel.
+    pub const CHANNEL: u64 = 2;
+    /// The first client; each has a number of its own.
+    pub const CLIENT: u64 = 3;
+}
+
+/// The set, made when it is first needed.
+///
+/// # Errors
+/// The kernel has no more descriptors.
+pub fn set() -> std::io::Result<BorrowedFd<'static>> {
+    if let Some(set) = SET.get() {
+        return Ok(set.as_fd());
+    }
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    Ok(SET.get_or_init(|| set).as_fd())
+}
+
+/// From now on the service hears when this can be read.
+///
+/// # Errors
+/// The kernel's error.
+pub fn watch(source: impl AsFd, token: u64) -> std::io::Result<()> {
+    Ok(epoll::add(set()?, source, EventData::new_u64(token), EventFlags::IN)?)
+}
+
+/// A ring's event channel.
+#[derive(Debug)]
+pub struct Link {
+    /// The ring.
+    pub ring: Ring,
+    /// The ring page as those see it who wait.
+    pub lookout: Lookout,
+    to_consumer: OwnedFd,
+    to_engine: OwnedFd,
+    /// Whether a parked vCPU sleeps on the eventfd.
+    led: AtomicBool,
+    /// How many posted calls were served.
+    served: AtomicU32,
+}
+
+/// A parked vCPU that alone sleeps on the ring's eventfd. Dropped, the service listens to it again.
+#[derive(Debug)]
+pub struct Lead<'a>(&'a Link);
+
+impl Link {
+    /// The engine's end of a new ring, which the service listens to; and the consumer's two descriptors.
+    ///
+    /// # Errors
+    /// The kernel has no more descriptors.
+    pub fn new(ring: Ring, page: RingPage) -> std::io::Result<(Link, [OwnedFd; 2])> {
+        let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let (to_consumer, to_engine) = (make()?, make()?);
+        watch(&to_engine, token::CHANNEL)?;
+        let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
+        let lookout = Lookout::new(page);
+        let (led, served) = (AtomicBool::new(false), AtomicU32::new(0));
+        Ok((Link { ring, lookout, to_consumer, to_engine, led, served }, ends))
+    }
+
+    /// Signals the consumer, unless it looks at the ring by itself.
+    pub fn notify(&self) {
+        if self.lookout.must_signal() {
+            self.signal();
+        }
+    }
+
+    /// Signals the consumer.
+    pub fn signal(&self) {
+        // The counter is at its end only if the consumer has not looked for 2^64 signals.
+        let _ = rustix::io::write(&self.to_consumer, &1u64.to_ne_bytes());
+    }
+
+    /// Has the service look at the ring.
+    pub fn call_service(&self) {
+        let _ = rustix::io::write(&self.to_engine, &1u64.to_ne_bytes());
+    }
+
+    /// Forgets the consumer's signals; whether there was one. To be called before the ring is looked at.
+    pub fn clear(&self) -> bool {
+        rustix::io::read(&self.to_engine, &mut [0; 8]).is_ok()
+    }
+
+    /// Readable when the consumer has signalled.
+    pub fn signalled(&self) -> BorrowedFd<'_> {
+        self.to_engine.as_fd()
+    }
+
+    /// Whether the consumer has sent calls ahead of its responses that were not served yet. They come first; only the service
+    /// serves calls, and hears of them by the client's socket.
+    pub fn has_posted(&self) -> bool {
+        self.lookout.posted() != self.served.load(Ordering::Acquire)
+    }
+
+    /// The calls are served that were posted when [`Lookout::posted`] was this.
+    pub fn served(&self, posted: u32) {
+        self.served.store(posted, Ordering::Release);
+    }
+
+    /// Takes the lead, if nobody has it: the caller sleeps on the eventfd in the service's stead.
+    pub fn lead(&self) -> Option<Lead<'_>> {
+        if self.led.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        self.listen(false);
+        Some(Lead(self))
+    }
+
+    /// Whether the service hears of signals. An error means that the ring has ended and left the set.
+    fn listen(&self, on: bool) {
+        let flags = if on { EventFlags::IN } else { EventFlags::empty() };
+        if let Some(set) = SET.get() {
+            let _ = epoll::modify(set, &self.to_engine, EventData::new_u64(token::CHANNEL), flags);
+        }
+    }
+
+    /// The ring has ended, or its client is gone. The consumer may hold the eventfd for as long as it likes.
+    pub fn end(&self) {
+        if let Some(set) = SET.get() {
+            let _ = epoll::delete(set, &self.to_engine);
+        }
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        // In this order: whoever leads next takes the eventfd out after it was put back.
+        self.0.listen(true);
+        self.0.led.store(false, Ordering::Release);
+    }
+}
