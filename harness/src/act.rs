@@ -61,6 +61,13 @@ pub enum Act {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
+    /// Bring frames back without a content, as a pager does that has lost it.
+    Prep {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
     /// Balloon frames out; a pager that holds their content is told to drop it.
     Balloon {
         /// Which frames.
@@ -109,6 +116,23 @@ pub enum Act {
     Join {
         /// Which.
         consumer: Role,
+    },
+    /// A consumer of this program takes no request until `resume`: one that is slow.
+    Hold {
+        /// Which.
+        consumer: Role,
+    },
+    /// A consumer that was held goes on, with all that waits.
+    Resume {
+        /// Which.
+        consumer: Role,
+    },
+    /// So many events must have been on a ring up to here, or the scenario fails.
+    ExpectEvents {
+        /// The ring.
+        ring: Name<Ring>,
+        /// How many.
+        count: u64,
     },
     /// Wait, without serving any ring, until so many vCPUs wait for something.
     WaitUntil {
@@ -174,6 +198,7 @@ impl Act {
             | Act::Unmap { frames }
             | Act::Nominate { frames, .. }
             | Act::Evict { frames, .. }
+            | Act::Prep { frames, .. }
             | Act::Balloon { frames, .. } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
             Act::Write { at, .. } | Act::Expect { at, .. } => {
                 at.address(symbols).map(|_| ()).map_err(|refusal| (refusal, at))
@@ -198,7 +223,14 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             let gone = pager.page_out(&list)?;
             done(format!("page out {gone} of {} frames of {frames}", list.len()))
         }
-        Act::Map { .. } | Act::Disable { .. } | Act::Kill { .. } | Act::Join { .. } | Act::WaitUntil { .. } => {
+        Act::Map { .. }
+        | Act::Disable { .. }
+        | Act::Kill { .. }
+        | Act::Join { .. }
+        | Act::Hold { .. }
+        | Act::Resume { .. }
+        | Act::ExpectEvents { .. }
+        | Act::WaitUntil { .. } => {
             bail!(
                 "a listener's rule cannot do this: consumers come and go and frames are mapped at the start and in steps"
             )
@@ -208,6 +240,9 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
         }
         Act::Evict { frames, refused } => {
             of_each(client, frames, *refused, "evict", symbols, |gfn| Control::Evict { gfn })
+        }
+        Act::Prep { frames, refused } => {
+            of_each(client, frames, *refused, "prep", symbols, |gfn| Control::Prep { gfn, buffer: false })
         }
         Act::Balloon { frames, refused } => {
             of_each(client, frames, *refused, "balloon", symbols, |gfn| Control::Drop { gfn })

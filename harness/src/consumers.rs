@@ -34,6 +34,8 @@ pub struct Consumers {
     pub spin: Spin,
     /// For each step of the scenario, whether it was reached.
     reached: Vec<bool>,
+    /// Rings whose consumers of this program take nothing for now.
+    held: Vec<Ring>,
 }
 
 /// Starts the consumers that are processes of their own, and waits until each is ready.
@@ -78,7 +80,18 @@ impl Consumers {
         let (socket, scenario) = (socket.to_owned(), scenario.clone());
         let start = scenario.start.clone();
         let spin = Spin::Auto;
-        let mut consumers = Consumers { toolstack, socket, scenario, pager, listener, helper, external, spin, reached };
+        let mut consumers = Consumers {
+            toolstack,
+            socket,
+            scenario,
+            pager,
+            listener,
+            helper,
+            external,
+            spin,
+            reached,
+            held: Vec::new(),
+        };
         consumers.carry_out(&start, log)?;
         Ok(consumers)
     }
@@ -107,12 +120,17 @@ impl Consumers {
         Ok(texts)
     }
 
+    /// Whether the ring's consumer is not held.
+    fn goes_on(&self, ring: Ring) -> bool {
+        !self.held.contains(&ring)
+    }
+
     /// Whether a request waits on a ring; looks at memory only.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.pager.as_ref().is_some_and(Pager::is_pending)
-            || self.listener.as_ref().is_some_and(Listener::is_pending)
-            || self.helper.as_ref().is_some_and(Channel::is_pending)
+        self.pager.as_ref().is_some_and(|pager| self.goes_on(Ring::Paging) && pager.is_pending())
+            || self.listener.as_ref().is_some_and(|listener| self.goes_on(Ring::Access) && listener.is_pending())
+            || self.helper.as_ref().is_some_and(|helper| self.goes_on(Ring::Sharing) && helper.is_pending())
     }
 
     /// From now on the rings are looked at again and again.
@@ -128,9 +146,11 @@ impl Consumers {
     }
 
     fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
-        let pager = self.pager.as_mut().map(Pager::channel);
-        let listener = self.listener.as_mut().map(Listener::channel);
-        [pager, listener, self.helper.as_mut()].into_iter().flatten()
+        let held = &self.held;
+        let goes_on = |ring| !held.contains(&ring);
+        let pager = self.pager.as_mut().filter(|_| goes_on(Ring::Paging)).map(Pager::channel);
+        let listener = self.listener.as_mut().filter(|_| goes_on(Ring::Access)).map(Listener::channel);
+        [pager, listener, self.helper.as_mut().filter(|_| goes_on(Ring::Sharing))].into_iter().flatten()
     }
 
     /// Serves every request that waits. Whether there was one.
@@ -140,19 +160,25 @@ impl Consumers {
     pub fn serve(&mut self, log: &mut Log<'_>) -> anyhow::Result<bool> {
         let seen = Instant::now();
         let mut busy = false;
-        while let Some(request) = self.pager.as_mut().and_then(Pager::take) {
+        while self.goes_on(Ring::Paging)
+            && let Some(request) = self.pager.as_mut().and_then(Pager::take)
+        {
             busy = true;
             let done = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
             let (ring, response) = (Ring::Paging, Some(request.answer()));
             log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
         }
-        while let Some(request) = self.helper.as_mut().and_then(Channel::take) {
+        while self.goes_on(Ring::Sharing)
+            && let Some(request) = self.helper.as_mut().and_then(Channel::take)
+        {
             busy = true;
             let done = self.relieve(&request)?;
             let (ring, response) = (Ring::Sharing, Some(request.answer()));
             log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
         }
-        if let Some(listener) = &mut self.listener {
+        if self.goes_on(Ring::Access)
+            && let Some(listener) = &mut self.listener
+        {
             while let Some(request) = listener.take() {
                 busy = true;
                 let handled = listener.serve(&request, log.symbols)?;

@@ -39,6 +39,22 @@ pub struct Counts {
     pub longest_wait_us: u64,
 }
 
+impl Counts {
+    /// Requests on a ring.
+    #[must_use]
+    pub fn of(mut self, ring: Ring) -> u64 {
+        *self.of_mut(ring)
+    }
+
+    fn of_mut(&mut self, ring: Ring) -> &mut u64 {
+        match ring {
+            Ring::Paging => &mut self.paging,
+            Ring::Access => &mut self.access,
+            Ring::Sharing => &mut self.sharing,
+        }
+    }
+}
+
 /// Records are kept up to this number; a boot under a paging target has hundreds of thousands.
 const KEPT: usize = 100_000;
 
@@ -82,11 +98,7 @@ impl<'a> Log<'a> {
     }
 
     fn count(&mut self, ring: Ring, wait: Duration) {
-        *match ring {
-            Ring::Paging => &mut self.counts.paging,
-            Ring::Access => &mut self.counts.access,
-            Ring::Sharing => &mut self.counts.sharing,
-        } += 1;
+        *self.counts.of_mut(ring) += 1;
         let wait = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
         self.counts.longest_wait_us = self.counts.longest_wait_us.max(wait);
     }

@@ -10,8 +10,8 @@
 //! What this proves: depends on who watches. vCPU 0 touches nothing, so it can stand at a checkpoint while all others
 //! wait for answers, slots or consumers, and whoever acts there sees a settled picture.
 //!
-//! Symbols: `CROWD`, 128 pages, one for each vCPU by its number; `COMMON`, one page that all touch. Checkpoint 1: nobody has
-//! touched anything. Checkpoint 2: the others have been let go; each adds once to its own page, then once to the common
+//! Symbols: `CROWD`, 128 pages, one for each vCPU by its number; `COMMON`, one page that all touch. Checkpoint 1: all pages
+//! exist, and the others wait to be let go. Checkpoint 2: the others have been let go; each adds once to its own page, then once to the common
 //! one. Checkpoint 3: all have. Checkpoint 4: they have been let go again and add to their own pages only.
 //! Checkpoint 5: end, all sums right (arguments: vCPUs; what the common page holds).
 
@@ -45,6 +45,9 @@ fn main() {
         skip!("{vcpus} vCPUs; a crowd has 2 to 128");
     }
     let others = vcpus - 1;
+    // Pages that nobody has ever touched are no frames yet, and cannot be paged out.
+    (0..vcpus as u64).for_each(|vcpu| access::write(own_page(vcpu), 0));
+    access::write(COMMON.address(), 0);
     smp::start(touch);
     checkpoint(1, vcpus as u64, 0, 0);
     ROUND.store(1, Ordering::Release);

@@ -49,6 +49,20 @@ impl Consumers {
                 self.join(*consumer)?;
                 format!("the {consumer} joins")
             }
+            Act::Hold { consumer } => {
+                self.held.push(consumer.ring());
+                format!("hold the {consumer}")
+            }
+            Act::Resume { consumer } => {
+                self.held.retain(|held| *held != consumer.ring());
+                self.serve(log)?;
+                format!("the {consumer} goes on")
+            }
+            Act::ExpectEvents { ring, count } => {
+                let seen = log.counts.of(ring.0);
+                let failure = (seen != *count).then(|| format!("{seen} events of {} where {count} are due", ring.0));
+                return Ok(Some(Done { text: format!("see {seen} events of {}", ring.0), failure }));
+            }
             Act::WaitUntil { vcpus, wait_for } => {
                 let text = format!("{vcpus} vCPUs wait for {}", wait_for.name());
                 let failure = self.wait_until(*vcpus, wait_for.0)?;
