@@ -127,6 +127,9 @@ pub struct Run {
     /// The QEMU to use; by default qemu-system-x86_64 in PATH.
     #[arg(long, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
+    /// Let a debugger in by QEMU's own stub: tcp:127.0.0.1:1234 without a value, else an address as QEMU's -gdb takes it.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "tcp:127.0.0.1:1234")]
+    pub gdb: Option<OsString>,
     /// Print what the guest writes on its serial port, at the end.
     #[arg(long)]
     pub console: bool,

@@ -125,6 +125,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
     job.plugin.clone_from(&arguments.plugin);
     job.spin = arguments.consumers.spin;
     job.extra.clone_from(&arguments.extra);
+    job.extra.extend(arguments.gdb.iter().flat_map(|address| ["-gdb".into(), address.clone()]));
     Ok(job)
 }
 

@@ -137,8 +137,10 @@ fn found(fault: Fault) -> (Minimal, Box<harness::trace::minimise::Differs>, Stri
     let failure = replay(reader, &mut fresh().unwrap(), |number, step| recent.step(number, step)).unwrap_err();
     let said = report(&failure, &recent, &Symbols::default());
     assert!(matches!(failure, Failure::Difference(_)), "{said}");
+    println!("{said}");
     let mut tape = Tape::new(Cursor::new(file.as_slice())).unwrap();
     let minimal = of_failure(&mut tape, Some(&failure), &fresh).unwrap().expect("a sequence that shows it");
+    println!("{}", as_test(&header(), &minimal));
     let Shown::Difference(differs) = minimal.shown.clone() else { panic!("{minimal:?}") };
     (minimal, differs, said)
 }

@@ -4,14 +4,14 @@
 //! `xen_ring.c` and needs Debian's libxen-dev; where that is missing, its row says so instead of a value.
 
 use mem_event::page::Index;
-use mem_event::trace::{Context, Header, Reader, Writer, replay};
+use mem_event::trace::{Context, Header, Player, Reader, Tape, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Flags, Front, Gfn, Gla, Input,
     Layout, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::{black_box, spin_loop};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Cursor, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -323,6 +323,9 @@ fn replaying() -> Result<(), Failure> {
         let outcome = domain.apply(&input, &mut effects);
         let start = Instant::now();
         writer.record(Context::default(), &input, &outcome, &effects);
+        if writer.wants_state() {
+            writer.keep(&domain);
+        }
         recording += start.elapsed();
         steps += 1;
     }
@@ -339,6 +342,15 @@ fn replaying() -> Result<(), Failure> {
     let bytes = file.len() as f64 / f64::from(steps);
     let detail = format!("{steps} steps of {bytes:.0} bytes from memory");
     row("replay-steps-per-second", median(&mut measured).round(), "1/s", ">= 3000000", &detail);
+    let mut player = Player::new(Tape::new(Cursor::new(file.as_slice()))?)?;
+    let mut longest = 0.0_f64;
+    for round in 0..200_u64 {
+        let start = busy();
+        player.seek(round.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (player.len() + 1))?;
+        longest = longest.max(busy() - start);
+    }
+    let detail = format!("the longest of 200 seeks anywhere in {steps} steps");
+    row("seek-ms", (longest * 1e4).round() / 10.0, "ms", "<= 100", &detail);
     let each = (recording.as_secs_f64() * 1e9 / f64::from(steps)).round();
     row("record-ns-per-step", each, "ns", "", "into memory, the clock's two readings included");
     Ok(())

@@ -356,6 +356,24 @@ fn fewer<T: Clone>(mut list: Vec<T>, keep: usize, still: &dyn Fn(&[T]) -> bool) 
     list
 }
 
+/// What the test may have to name, besides what it always does.
+const NAMES: [&str; 14] = [
+    "Access",
+    "AccessSource",
+    "AccessType",
+    "Control",
+    "CpuEvent",
+    "CpuEventKind",
+    "Gfn",
+    "Gla",
+    "Layout",
+    "MonitorMode",
+    "NoConsumer",
+    "Rights",
+    "Ring",
+    "VcpuId",
+];
+
 /// The sequence as a test for `mem-event/tests/regressions.rs`.
 #[must_use]
 pub fn as_test(header: &Header, minimal: &Minimal) -> String {
@@ -363,18 +381,24 @@ pub fn as_test(header: &Header, minimal: &Minimal) -> String {
     let name: String =
         header.guest.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
     let last = inputs.last().map(|told| kind(&told.input)).unwrap_or_default();
+    let sources: Vec<String> = inputs.iter().map(|told| source(&told.input)).collect();
+    let config = config(&header.config);
+    let is_named = |name: &&str| {
+        let named = |text: &str| text.contains(&format!("{name}(")) || text.contains(&format!("{name}::"));
+        named(&config) || sources.iter().any(|text| named(text) || text.contains(&format!("{name} {{")))
+    };
+    let names: Vec<&str> = NAMES.into_iter().filter(is_named).collect();
     let mut text = format!(
         "/// Minimised from a trace of {}, whose step {step} ({last}) shows it.\n#[test]\n\
          fn minimised_from_{name}_step_{step}() {{\n    use mem_event::trace::Consumers;\n    \
-         use mem_event::{{\n        Access, AccessSource, AccessType, Control, CpuEvent, CpuEventKind, Domain, \
-         DomainConfig, Effects, Gfn, Gla, Input,\n        Layout, MonitorMode, NoConsumer, Rights, Ring, VcpuId,\n    }};\n    \
-         let config = {};\n    let inputs: &[(Input, &[u8])] = &[\n",
+         use mem_event::{{Domain, DomainConfig, Effects, Input, {}}};\n    \
+         let config = {config};\n    let inputs: &[(Input, &[u8])] = &[\n",
         header.guest,
-        config(&header.config)
+        names.join(", "),
     );
-    for told in inputs {
+    for (told, source) in inputs.iter().zip(&sources) {
         let bytes: Vec<String> = told.taken.concat().iter().map(u8::to_string).collect();
-        text += &format!("        ({}, &[{}]),\n", source(&told.input), bytes.join(", "));
+        text += &format!("        ({}, &[{}]),\n", source, bytes.join(", "));
     }
     text += "    ];\n    let (mut domain, mut consumers) = (Domain::new(config).unwrap(), Consumers::default());\n    \
              let (mut effects, mut outcome) = (Effects::default(), None);\n    for (input, taken) in inputs {\n        \

@@ -243,9 +243,9 @@ pub fn disassembled(code: &[u8], rip: u64) -> Option<String> {
 #[must_use]
 pub fn duration(nanoseconds: u64) -> String {
     match nanoseconds {
-        0..10_000 => format!("{nanoseconds} ns"),
-        10_000..10_000_000 => format!("{:.1} µs", nanoseconds as f64 / 1e3),
-        10_000_000..10_000_000_000 => format!("{:.1} ms", nanoseconds as f64 / 1e6),
+        0..1_000 => format!("{nanoseconds} ns"),
+        1_000..1_000_000 => format!("{:.1} µs", nanoseconds as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} ms", nanoseconds as f64 / 1e6),
         _ => format!("{:.2} s", nanoseconds as f64 / 1e9),
     }
 }

@@ -3,6 +3,7 @@
 use crate::figure::{Figure, median};
 use anyhow::bail;
 use harness::corpus;
+use harness::folder::RunFolder;
 use harness::log::Silent;
 use harness::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::run::{Job, run_machine};
@@ -99,9 +100,9 @@ impl Way {
 
 fn boot(way: Way) -> anyhow::Result<f64> {
     match way {
-        Way::Unarmed => boot_with_plugin(None, &[]),
-        Way::Armed(gate) => boot_with_plugin(Some(gate), &[]),
-        Way::ArmedByApi => boot_with_plugin(Some(Gate::Callback), &["registers=api".to_owned()]),
+        Way::Unarmed => boot_with_plugin(None, &[], None),
+        Way::Armed(gate) => boot_with_plugin(Some(gate), &[], None),
+        Way::ArmedByApi => boot_with_plugin(Some(Gate::Callback), &["registers=api".to_owned()], None),
         Way::Peer => boot_without_plugin(Some(&peer()?)),
     }
 }
@@ -138,9 +139,23 @@ fn booted((took, console): (Duration, String)) -> anyhow::Result<f64> {
     Ok(took.as_secs_f64())
 }
 
+/// The armed boot with a trace, against the same without.
+pub fn record_overhead() -> anyhow::Result<Figure> {
+    let folder = RunFolder::create()?;
+    let file = folder.file("trace");
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..BOOTS {
+        without.push(boot_with_plugin(Some(Gate::Callback), &[], None)?);
+        with.push(boot_with_plugin(Some(Gate::Callback), &[], Some(&file))?);
+    }
+    let (without, with) = (median(without), median(with));
+    let detail = format!("{with:.2} s with a trace against {without:.2} s, medians of {BOOTS}, alternating");
+    Ok(Figure { name: "record-overhead", value: with / without, unit: "ratio", goal: Some(1.05), detail })
+}
+
 /// With the gate built in. Armed, frames all over memory are watched: some are touched, which is an event and opens them, and
 /// some never, so that accesses are checked to the end.
-fn boot_with_plugin(armed: Option<Gate>, arguments: &[String]) -> anyhow::Result<f64> {
+fn boot_with_plugin(armed: Option<Gate>, arguments: &[String], trace: Option<&Path>) -> anyhow::Result<f64> {
     const WATCHED: u64 = 32;
     let mut scenario = corpus::linux();
     scenario.consumers.listener.get_or_insert_default();
@@ -156,6 +171,7 @@ fn boot_with_plugin(armed: Option<Gate>, arguments: &[String]) -> anyhow::Result
     job.gate = armed.unwrap_or_default();
     job.plugin = arguments.to_vec();
     job.linux_works = false;
+    job.trace = trace.map(Path::to_owned);
     let outcome = job.run(&mut Silent, None)?;
     if outcome.verdict.kind != Kind::Success {
         bail!("Linux did not boot: {}", outcome.verdict);

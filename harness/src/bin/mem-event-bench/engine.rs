@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::process::{Command, Stdio};
 
 /// The rows that they print.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "engine-events-per-second",
     "p2m-check-ns",
     "ring-events-per-second",
@@ -13,6 +13,7 @@ pub const NAMES: [&str; 8] = [
     "engine-two-threads",
     "engine-round-trip-ns",
     "replay-steps-per-second",
+    "seek-ms",
     "record-ns-per-step",
 ];
 

@@ -45,6 +45,9 @@ fn main() -> anyhow::Result<()> {
         figures.push(round_trip::eight_vcpus()?);
     }
     figures.extend(boots::linux(is_wanted)?);
+    if is_wanted("record-overhead") {
+        figures.push(boots::record_overhead()?);
+    }
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
     if engine::NAMES.into_iter().any(is_wanted) {

@@ -32,8 +32,9 @@ pub fn page(told: &Told) -> String {
     let scenario = header.scenario.lines().next().unwrap_or_default();
     let _ = writeln!(
         text,
-        "<p class=\"soft\">{} vCPUs, scenario {}, QEMU {}; {} steps of the engine in {}.</p>",
+        "<p class=\"soft\">{} vCPU{}, scenario {}, QEMU {}; {} steps of the engine in {}.</p>",
         header.config.vcpus,
+        if header.config.vcpus == 1 { "" } else { "s" },
         escaped(scenario),
         escaped(&header.qemu),
         told.steps,
@@ -206,8 +207,8 @@ fn axis(scale: &Scale, height: f64) -> String {
 
 /// Slots in use over time.
 fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
-    let most =
-        told.levels.iter().map(|level| level.slots[ring.index()].max(level.out[ring.index()])).max().unwrap_or(1);
+    let most = told.levels.iter().map(|level| level.out[ring.index()]).max().unwrap_or(1);
+    let slots = told.levels.iter().map(|level| level.slots[ring.index()]).max().unwrap_or(0);
     let y = |out: u32| top + CHART - f64::from(out) / f64::from(most.max(1)) * CHART;
     let mut path = format!("M{:.2} {:.2}", LEFT, y(0));
     let mut out = 0;
@@ -223,7 +224,7 @@ fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
     format!(
         "<rect class=\"row\" x=\"{LEFT}\" y=\"{top}\" width=\"{}\" height=\"{CHART}\"/>\
          <path class=\"answer-{ring}\" d=\"{path}\"/>\n\
-         <text x=\"0\" y=\"{:.1}\">{ring} ring</text><text class=\"soft\" x=\"0\" y=\"{:.1}\">of {most} slots</text>\n",
+         <text x=\"0\" y=\"{:.1}\">{ring} ring</text><text class=\"soft\" x=\"0\" y=\"{:.1}\">{most} of {slots} slots</text>\n",
         WIDTH - LEFT,
         top + 18.0,
         top + 33.0
