@@ -261,12 +261,17 @@ impl Miss<'_> {
     }
 
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
-        let access = Judged { rights, user: self.view.privilege() == 3, alignment_check: self.view.alignment_check() };
         let mode = *self.mode.get_or_insert_with(|| {
             let mode = paging_mode();
             self.vcpu.walks(mode);
             mode
         });
+        let access = Judged {
+            rights,
+            user: self.view.privilege() == 3,
+            alignment_check: self.view.alignment_check(),
+            protection_keys: if mode.has_protection_keys() { self.view.protection_keys() } else { 0 },
+        };
         mode.translate(self.hypervisor.memory(), gla, access)
     }
 

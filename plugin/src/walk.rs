@@ -32,6 +32,7 @@ const CR4_PAE: u64 = 1 << 5;
 const CR4_LA57: u64 = 1 << 12;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
+const CR4_PKE: u64 = 1 << 22;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 
@@ -40,6 +41,8 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// The first of the four bits of a protection key.
+const KEY: u32 = 59;
 /// Bits 12 to 51: where an entry points.
 const FRAME: u64 = 0x000f_ffff_ffff_f000;
 
@@ -52,11 +55,13 @@ pub struct Judged {
     pub user: bool,
     /// Whether RFLAGS.AC lets the kernel touch user pages.
     pub alignment_check: bool,
+    /// PKRU: which protection keys of user pages forbid data accesses (even bits) or writes (odd bits); 0 where it cannot be had.
+    pub protection_keys: u32,
 }
 
 impl Judged {
     /// No judgement: an access that every entry which leads on lets pass.
-    pub const NOT: Judged = Judged { rights: Rights::NONE, user: false, alignment_check: true };
+    pub const NOT: Judged = Judged { rights: Rights::NONE, user: false, alignment_check: true, protection_keys: 0 };
 }
 
 /// The guest's own tables stop the access: a page fault (or a walk into what is no RAM), not an EPT violation.
@@ -106,6 +111,9 @@ impl PagingMode {
     /// The guest's own tables forbid it.
     pub fn translate(&self, tables: &impl Tables, gla: u64, access: Judged) -> Result<Gpa, GuestFault> {
         let Some(shape) = self.shape() else { return Ok(Gpa(gla & 0xffff_ffff)) };
+        if shape.levels > 3 && !is_canonical(gla, shape.levels) {
+            return Err(GuestFault);
+        }
         let mut table = self.root(&shape);
         let mut allowed = WRITABLE | USER;
         let mut no_execute = false;
@@ -123,7 +131,8 @@ impl PagingMode {
             }
             let is_large = level > 1 && level <= shape.large_up_to && entry & LARGE != 0;
             if level == 1 || is_large {
-                self.judge(allowed, no_execute, access)?;
+                let key = if shape.levels > 3 { entry >> KEY & 15 } else { 0 };
+                self.judge(allowed, no_execute, key, access)?;
                 return Ok(Gpa(page(entry, shift, &shape) | gla & ((1 << shift) - 1)));
             }
             table = entry & FRAME;
@@ -131,7 +140,12 @@ impl PagingMode {
         Err(GuestFault)
     }
 
-    fn judge(&self, allowed: u64, no_execute: bool, access: Judged) -> Result<(), GuestFault> {
+    /// Whether user pages have protection keys.
+    pub fn has_protection_keys(&self) -> bool {
+        self.cr4 & CR4_PKE != 0 && self.efer & EFER_LMA != 0
+    }
+
+    fn judge(&self, allowed: u64, no_execute: bool, key: u64, access: Judged) -> Result<(), GuestFault> {
         let user_page = allowed & USER != 0;
         let kernel = !access.user;
         let write_ok = allowed & WRITABLE != 0 || kernel && self.cr0 & CR0_WP == 0;
@@ -141,9 +155,23 @@ impl PagingMode {
             || access.rights.contains(Rights::W) && !write_ok
             || execute && no_execute && self.efer & EFER_NXE != 0
             || execute && kernel && user_page && self.cr4 & CR4_SMEP != 0
-            || data && kernel && user_page && self.cr4 & CR4_SMAP != 0 && !access.alignment_check;
+            || data && kernel && user_page && self.cr4 & CR4_SMAP != 0 && !access.alignment_check
+            || data && user_page && self.has_protection_keys() && self.key_forbids(key, access);
         if stopped { Err(GuestFault) } else { Ok(()) }
     }
+
+    fn key_forbids(&self, key: u64, access: Judged) -> bool {
+        let (no_access, no_write) =
+            (access.protection_keys >> (2 * key) & 1, access.protection_keys >> (2 * key + 1) & 1);
+        let judges_writes = access.user || self.cr0 & CR0_WP != 0;
+        no_access != 0 || no_write != 0 && judges_writes && access.rights.contains(Rights::W)
+    }
+}
+
+/// Whether the bits above those that are translated repeat the highest of these; else it is no address.
+fn is_canonical(gla: u64, levels: u32) -> bool {
+    let unused = 64 - (12 + 9 * levels);
+    (gla << unused).cast_signed() >> unused == gla.cast_signed()
 }
 
 /// Where a last-level or large entry's page begins.

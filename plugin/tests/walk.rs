@@ -35,11 +35,11 @@ fn mode(cr4: u64, efer: u64) -> PagingMode {
 }
 
 const fn kernel(rights: Rights) -> Judged {
-    Judged { rights, user: false, alignment_check: false }
+    Judged { rights, user: false, alignment_check: false, protection_keys: 0 }
 }
 
 const fn user(rights: Rights) -> Judged {
-    Judged { rights, user: true, alignment_check: false }
+    Judged { rights, user: true, alignment_check: false, protection_keys: 0 }
 }
 
 /// Four levels from 0x1000 down to a page at 0x9000, for linear address 0x8081_0060_3000 + offset.
@@ -123,7 +123,7 @@ fn rights_are_judged_as_the_manual_says() {
         mode.cr0 = PROTECTED | if on(3) { WRITE_PROTECT } else { 0 };
         mode.cr4 |= if on(4) { SMAP } else { 0 } | if on(5) { SMEP } else { 0 };
         let rights = [Rights::R, Rights::W, Rights::RW, Rights::X][bits >> 6 & 3];
-        let access = Judged { rights, user: on(8), alignment_check: on(9) };
+        let access = Judged { rights, user: on(8), alignment_check: on(9), protection_keys: 0 };
         let (writes, executes) = (rights.contains(Rights::W), rights == Rights::X);
         let faults = if access.user {
             !on(1) || writes && !on(0) || executes && on(2)

@@ -1,8 +1,8 @@
-//! Ring 3, read-only pages, SMAP, SMEP, no-execute.
+//! Ring 3, read-only pages, SMAP, SMEP, no-execute, protection keys; one page of code at several addresses.
 //!
 //! Hardware: the guest's page tables say who may do what: user code only on user pages, the kernel's writes on read-only pages only
 //! without CR0.WP, its accesses to user pages under SMAP only with EFLAGS.AC, its fetches from them not under SMEP, nobody's fetches
-//! from a no-execute page. What they forbid is a page fault of the guest's own, and EPT is not asked.
+//! from a no-execute page, data accesses to user pages as PKRU says of the page's key. What they forbid is a page fault of the guest's own, and EPT is not asked.
 //!
 //! Xen: gets this from the processor.
 //!
@@ -19,6 +19,11 @@
 //! | `privilege_smap` | read of the user page 1, then the same with EFLAGS.AC set: event |
 //! | `privilege_smep` | call into the user page 0x11, then the same with CR4.SMEP clear: event |
 //! | `privilege_no_execute` | call into the kernel page 0x11, then a read of it: event |
+//! | `privilege_keys` | read and write of the user page under a key that forbids access 0x21, 0x23, one that forbids writes: read event, write 0x23; none: write event |
+//!
+//! Checkpoint 3 comes before each `privilege_shared_…`: `user_code`, watched too, runs where it lies, at the 1 TiB line, and there in ring 3,
+//! as a shared library does; `shared`, in it, reads from the page behind it, which is `SHARED_DATA` where it lies and the user page at
+//! the line. Each fetch and each read has the address of its own mapping.
 
 #![no_std]
 #![no_main]
@@ -81,7 +86,22 @@ global_asm!(
         mov [rdi + 0x3118], rax
         syscall
     done user_code
+    # Goes on at r8.
+    function shared
+        mov rax, [rip + user_code + 0x1120]
+        jmp r8
+    done shared
+    function shared_end
+        syscall
+    done shared_end
     .balign 4096
+    .global SHARED_DATA
+    .type SHARED_DATA, @object
+    SHARED_DATA:
+        .skip 0x120
+        .quad 0x100
+        .balign 4096
+    .size SHARED_DATA, . - SHARED_DATA
 
     function privilege_ring_3
         push rbx
@@ -128,6 +148,59 @@ global_asm!(
         mov rax, [rdi + 0x2110]
         ret
     done privilege_no_execute
+    function privilege_keys
+        mov rax, cr4
+        or eax, 0x400000
+        mov cr4, rax
+        mov r8d, 0x4                    # key 1: no access
+        call 5f
+        mov rax, [rdi + 0x1110]
+        mov [rdi + 0x1118], rax
+        mov r8d, 0x8                    # key 1: no write
+        call 5f
+        mov rax, [rdi + 0x1110]
+        mov [rdi + 0x1118], rax
+        xor r8d, r8d
+        call 5f
+        mov rax, [rdi + 0x1110]
+        mov [rdi + 0x1118], rax
+        mov rcx, cr4
+        and ecx, 0xffbfffff
+        mov cr4, rcx
+        ret
+    5:  mov eax, r8d
+        xor ecx, ecx
+        xor edx, edx
+        wrpkru
+        ret
+    done privilege_keys
+    # Where something of user_code lies at the line.
+    .macro at_line register:req, name:req
+    lea rax, [rip + user_code]
+    lea \register, [rip + \name]
+    sub \register, rax
+    add \register, rdi
+    .endm
+    function privilege_shared_where_it_lies
+        lea r8, [rip + 7f]
+        jmp shared
+    7:  ret
+    done privilege_shared_where_it_lies
+    function privilege_shared_at_the_line
+        at_line r9, shared
+        lea r8, [rip + 7f]
+        jmp r9
+    7:  ret
+    done privilege_shared_at_the_line
+    function privilege_shared_in_ring_3
+        push rbx
+        push rbp
+        mov rbx, rsp
+        at_line rcx, shared
+        at_line r8, shared_end
+        mov r11d, 2
+        sysretq
+    done privilege_shared_in_ring_3
     .global privilege_return
     privilege_return:
         ret
@@ -145,6 +218,10 @@ unsafe extern "C" {
     safe fn privilege_smap(line: u64) -> u64;
     safe fn privilege_smep(line: u64) -> u64;
     safe fn privilege_no_execute(line: u64) -> u64;
+    safe fn privilege_keys(line: u64) -> u64;
+    safe fn privilege_shared_where_it_lies(line: u64) -> u64;
+    safe fn privilege_shared_at_the_line(line: u64) -> u64;
+    safe fn privilege_shared_in_ring_3(line: u64) -> u64;
 }
 
 const PAGE_FAULT: u64 = 14;
@@ -157,6 +234,8 @@ const PRESENT: u64 = 0x61;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const NO_EXECUTE: u64 = 1 << 63;
+/// Protection key 1.
+const KEY: u64 = 1 << 59;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const WORD: u64 = 0x7072_6976_696c_6567;
 /// `mov eax, 7; ret`, with a byte to spare.
@@ -179,11 +258,20 @@ fn main() {
         access::write(WATCHED.address() + page * PAGE_SIZE, CODE);
         access::write(WATCHED.address() + page * PAGE_SIZE + 0x110, WORD + page);
     }
+    access::write(WATCHED.address() + 0x120, 0x1000);
     check(privilege_ring_3, WORD + 2, 0x0507);
     check(privilege_write_protect, 5, 0x03);
     check(privilege_smap, WORD, 0x01);
     check(privilege_smep, 7, 0x11);
     check(privilege_no_execute, WORD + 1, 0x11);
+    check_at(3, privilege_shared_where_it_lies, 0x100, 0);
+    check_at(3, privilege_shared_at_the_line, 0x1000, 0);
+    check_at(3, privilege_shared_in_ring_3, 0x1000, 0);
+    if cpu::cpuid(7, 0)[2] & 1 << 3 != 0 {
+        check(privilege_keys, WORD, 0x21_2323);
+    } else {
+        println!("no protection keys here: their case is left out");
+    }
     for (offset, due) in [(0x118, WORD), (2 * PAGE_SIZE + 0x118, 5)] {
         let found = access::read(WATCHED.address() + offset);
         if found != due {
@@ -195,9 +283,13 @@ fn main() {
 }
 
 fn check(case: extern "C" fn(u64) -> u64, due: u64, faults: u64) {
+    check_at(1, case, due, faults);
+}
+
+fn check_at(number: u64, case: extern "C" fn(u64) -> u64, due: u64, faults: u64) {
     let about = (case as *const ()).expose_provenance() as u64;
     FAULTS.store(0, Ordering::Relaxed);
-    checkpoint(1, 0, 0, about);
+    checkpoint(number, 0, 0, about);
     let returned = case(tables::FREE);
     checkpoint(2, 0, 0, about);
     let seen = FAULTS.load(Ordering::Relaxed);
@@ -232,7 +324,7 @@ fn map() {
     }
     let pages = [
         user | USER,
-        watched | USER | WRITABLE,
+        watched | USER | WRITABLE | KEY,
         (watched + PAGE_SIZE) | WRITABLE | NO_EXECUTE,
         (watched + 2 * PAGE_SIZE) | USER,
     ];

@@ -6,6 +6,8 @@
 //! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
 //!   instrumented from the start.
 //! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
+//! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
+//!   access makes its event before the guest's page fault.
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
@@ -20,6 +22,8 @@ type Work = unsafe extern "C" fn(*mut c_void, usize);
 type RunSafely = unsafe extern "C" fn(*mut c_void, Work, usize);
 type ReadFlags = unsafe extern "C" fn(*mut u8) -> u64;
 type Flush = unsafe extern "C" fn(*mut c_void);
+
+type ReadKeys = unsafe extern "C" fn(*mut c_void, u32) -> u64;
 
 struct Leaving {
     get_cpu: GetCpu,
@@ -119,6 +123,18 @@ unsafe extern "C" fn flush_work(cpu: *mut c_void, _: usize) {
         // SAFETY: called by QEMU with a vCPU of its own, while no vCPU runs.
         unsafe { (flushing.flush)(cpu) }
     }
+}
+
+/// PKRU of a vCPU whose CR4.PKE is set, by its CPU state, in its own thread; 0 where QEMU does not export it.
+pub(super) fn protection_keys(state: *mut u8) -> u32 {
+    static READ: OnceLock<Option<ReadKeys>> = OnceLock::new();
+    let read = READ.get_or_init(|| {
+        // SAFETY: the name has had this signature since QEMU 2.6 (target/i386/helper.h).
+        symbol(c"helper_rdpkru").map(|read| unsafe { std::mem::transmute::<*mut c_void, ReadKeys>(read) })
+    });
+    // SAFETY: with CR4.PKE set and 0 for ECX it reads a field of the state and raises nothing.
+    let keys = read.map_or(0, |read| unsafe { read(state.cast(), 0) });
+    u32::try_from(keys).unwrap_or(0)
 }
 
 /// The state of a vCPU, where QEMU exports the look-up.

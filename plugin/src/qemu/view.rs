@@ -38,6 +38,7 @@ const HF_PE: u32 = 1 << 7;
 const HF_LMA: u32 = 1 << 14;
 const HF_CS64: u32 = 1 << 15;
 const EFLAGS_AC: u64 = 1 << 18;
+const CR4_PKE: u64 = 1 << 22;
 
 /// Where the quick check finds the instruction pointer.
 pub(super) const INSTRUCTION_POINTER: usize = offset::EIP;
@@ -115,6 +116,11 @@ impl View {
 
     pub(super) fn control(&self, number: usize) -> u64 {
         self.u64_at(offset::CONTROL + number * 8)
+    }
+
+    /// PKRU, where CR4.PKE is set; in the vCPU's own thread.
+    pub fn protection_keys(&self) -> u32 {
+        if self.control(4) & CR4_PKE != 0 { super::internals::protection_keys(self.0) } else { 0 }
     }
 
     /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT.
