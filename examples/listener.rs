@@ -2,8 +2,7 @@
 //!
 //! `mem-event run page_fault --consumer access=target/release/examples/listener`
 
-use mem_event::message::Call;
-use mem_event::{AccessType, Control, Reason, Request};
+use mem_event::Reason;
 use mem_event_client::{Channel, Handed, Lost};
 
 fn main() -> anyhow::Result<()> {
@@ -21,21 +20,12 @@ fn serve(channel: &mut Channel) -> anyhow::Result<()> {
         while let Some(request) = channel.take() {
             println!("{:?} of frame {} at offset {:#x}", request.reason, request.gfn, request.offset);
             if request.reason == Reason::Violation {
-                allow(channel, &request)?;
+                // In force before the answer goes out.
+                channel.client.grant(request.gfn, request.rights)?;
             }
             channel.answer(&request.answer());
             channel.kick()?;
         }
     }
-    Ok(())
-}
-
-/// The rights that the page has and those that the request asks for. In force before the answer goes out.
-fn allow(channel: &mut Channel, request: &Request) -> anyhow::Result<()> {
-    let [number, ..] = channel.client.values(&Call::Control(Control::GetAccess { gfn: request.gfn }))?;
-    let has = u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default();
-    let wanted = has.rights().union(request.rights);
-    let access = AccessType::from_number(wanted.bits()).unwrap_or_default();
-    channel.client.values(&Call::Control(Control::SetAccess { first: request.gfn, count: 1, access }))?;
     Ok(())
 }

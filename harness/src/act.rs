@@ -1,6 +1,7 @@
 //! What a scenario can do, and how it is done. A new act is a variant of [`Act`], an arm of [`Act::places`] where it names
 //! memory, and an arm of [`carry_out`].
 
+use crate::amount::mebibytes;
 use crate::consumers::toolstack::operate;
 use crate::pager::Pager;
 use crate::range::Frames;
@@ -36,6 +37,11 @@ pub enum Act {
     PageOut {
         /// Which frames.
         frames: Place,
+    },
+    /// Hold the guest to so much memory from now on.
+    Target {
+        /// RAM.
+        memory: Size,
     },
     /// Begin foreign mappings: frames that are paged out come back first, and none leaves before `unmap`.
     Map {
@@ -222,6 +228,11 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             let pager = pager.context("a page-out without a pager; add [consumers.pager]")?;
             let gone = pager.page_out(&list)?;
             done(format!("page out {gone} of {} frames of {frames}", list.len()))
+        }
+        Act::Target { memory } => {
+            let pager = pager.context("a target without a pager; add [consumers.pager]")?;
+            pager.hold_to(memory.0)?;
+            done(format!("hold to {}", mebibytes(memory.0)))
         }
         Act::Map { .. }
         | Act::Disable { .. }

@@ -67,7 +67,7 @@ pub fn attach(
             Verdict::new(Kind::Success, "left the domain")
         }
     };
-    let (records, counts) = (log.records, log.counts);
+    let (records, counts, notes) = (log.records, log.counts, log.notes);
     let (console, said) = (String::new(), String::new());
-    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, said, took: begun.elapsed() })
+    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::qemu::Gate;
+use crate::settings::{BuiltIn, PagerSettings};
 use crate::step::Step;
 use crate::trace::compare::Diff;
 use crate::trace::export::Export;
@@ -39,6 +40,15 @@ pub enum Command {
     Run(Run),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
     Attach(Attach),
+    /// Be a consumer: for `run --consumer`, or beside a plugin that runs.
+    Consumer {
+        /// Which.
+        #[command(subcommand)]
+        consumer: BuiltIn,
+        /// The plugin's socket, where no ring was handed over.
+        #[arg(long, value_name = "SOCKET", global = true)]
+        socket: Option<PathBuf>,
+    },
     /// Show the steps of a trace as a table.
     Show(Show),
     /// Compare two traces by what they mean.
@@ -82,6 +92,9 @@ pub struct Consumers {
     /// Hold the guest to this much memory.
     #[arg(long, value_name = "SIZE")]
     pub paging_target: Option<String>,
+    #[command(flatten, next_help_heading = "Pager")]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub pager: PagerSettings,
     /// How long it may take (500ms, 60s, 5m).
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<String>,

@@ -8,9 +8,10 @@ use crate::refusal::Refusal;
 use crate::report::{self, Live, Style};
 use crate::run::{Job, Outcome};
 use crate::scenario::{Act, Scenario, Size, Stop, Time};
+use crate::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::signals::Signals;
 use crate::symbols::Symbols;
-use crate::{attach, corpus, range, transcript};
+use crate::{attach, corpus, range, solo, transcript};
 use anyhow::Context;
 use std::io::Write;
 use std::path::Path;
@@ -141,6 +142,7 @@ fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refu
         scenario.start.push(Act::Watch { frames: range.into(), stop });
         scenario.consumers.listener.get_or_insert_default();
     }
+    let given = &wanted.pager;
     for range in &wanted.page_out {
         scenario.start.push(Act::PageOut { frames: range.as_str().into() });
         scenario.consumers.pager.get_or_insert_default();
@@ -154,10 +156,35 @@ fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refu
         }
         scenario.consumers.pager.get_or_insert_default().target = Some(Size(target));
     }
+    if let Some(pager) = scenario.consumers.pager.as_mut().filter(|_| *given != PagerSettings::default()) {
+        *pager = PagerSettings { target: pager.target, ..given.clone() };
+    }
     if let Some(deadline) = &wanted.deadline {
         scenario.deadline = Time(time(deadline)?);
     }
     Ok(())
+}
+
+/// `consumer`
+///
+/// # Errors
+/// As [`run`].
+pub fn consumer(built_in: &BuiltIn, socket: Option<&Path>) -> anyhow::Result<u8> {
+    let mut file = None;
+    let consumer = match built_in {
+        BuiltIn::Pager { settings, target, target_file } => {
+            file = target_file.as_deref();
+            let target = target.as_deref().map(size).transpose()?.map(Size);
+            Consumer::Pager(PagerSettings { target, ..settings.clone() })
+        }
+        BuiltIn::Listener(settings) => Consumer::Listener(settings.clone()),
+        BuiltIn::Helper(settings) => Consumer::Helper(settings.clone()),
+        BuiltIn::Faulty(settings) => Consumer::Faulty(settings.clone()),
+        BuiltIn::Json { settings } => serde_json::from_str(settings).map_err(|error| {
+            Refusal::usage(format!("{settings} is no consumer: {error}"), "docs/consumers.md lists kinds and settings")
+        })?,
+    };
+    solo::consume(&consumer, socket, file)
 }
 
 /// `attach`

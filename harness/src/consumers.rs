@@ -4,7 +4,7 @@
 pub(crate) mod toolstack;
 
 use crate::act;
-use crate::external::Running;
+use crate::external::{Running, program};
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
@@ -40,8 +40,12 @@ pub struct Consumers {
 
 /// Starts the consumers that are processes of their own, and waits until each is ready.
 fn start_external(socket: &Path, scenario: &Scenario, guest: Option<&Path>) -> anyhow::Result<Vec<Running>> {
+    let mut external = scenario.consumers.external.clone();
+    for consumer in &scenario.consumers.process {
+        external.push(consumer.external(&program()?)?);
+    }
     let start = |external| Running::start(socket, external, scenario, guest);
-    let mut running = scenario.consumers.external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
+    let mut running = external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
     let deadline = Instant::now() + scenario.deadline.0;
     running.iter_mut().try_for_each(|one| one.wait_until_ready(deadline))?;
     Ok(running)
@@ -71,7 +75,7 @@ impl Consumers {
         let Roles { listener, pager, .. } = &scenario.consumers;
         let listen = |it: &Listening| Listener::enable(socket, settings(Ring::Access), &it.rules);
         let listener = listener.as_ref().filter(|_| own(Ring::Access)).map(listen).transpose()?;
-        let page = |_: &_| Pager::enable(socket, settings(Ring::Paging), scenario.machine.memory.0);
+        let page = |it: &_| Pager::enable(socket, settings(Ring::Paging), it, scenario.machine.memory.0);
         let pager = pager.as_ref().filter(|_| own(Ring::Paging)).map(page).transpose()?;
         let help = |_| Channel::enable(socket, Ring::Sharing, settings(Ring::Sharing));
         let helper = scenario.target().filter(|_| own(Ring::Sharing)).map(help).transpose()?;
@@ -164,8 +168,8 @@ impl Consumers {
             && let Some(request) = self.pager.as_mut().and_then(Pager::take)
         {
             busy = true;
-            let done = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
-            let (ring, response) = (Ring::Paging, Some(request.answer()));
+            let served = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
+            let (ring, response, done) = (Ring::Paging, served.answered.then(|| request.answer()), served.done);
             log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
         }
         while self.goes_on(Ring::Sharing)
@@ -187,6 +191,7 @@ impl Consumers {
                 log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
             }
         }
+        self.note(log);
         Ok(busy)
     }
 
@@ -283,6 +288,15 @@ impl Consumers {
     pub fn finish(&mut self) -> anyhow::Result<Vec<String>> {
         let faults = self.external.iter_mut().filter_map(|one| one.finish().transpose());
         faults.collect()
+    }
+
+    /// What the pager has to say besides.
+    fn note(&mut self, log: &mut Log<'_>) {
+        if let Some(pager) = &mut self.pager {
+            log.notes.append(&mut pager.notes);
+            log.notes.extend(pager.faults.iter().cloned());
+            log.failures.append(&mut pager.faults);
+        }
     }
 
     /// Forgets the signals of those rings whose descriptors, in the order of [`Consumers::wait_for`], were readable.

@@ -5,6 +5,7 @@
 use crate::refusal::Refusal;
 use crate::scenario::{Scenario, named};
 use crate::spawn::spawn_bound;
+use crate::verdict::Kind;
 use anyhow::{Context, bail};
 use mem_event::{Control, Layout, Ring};
 use mem_event_client::handed::{READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
@@ -17,7 +18,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,6 +109,18 @@ impl JsonSchema for HandedRing {
     }
 }
 
+/// The program `mem-event` itself: this one, or, for tests, the one in the build folder around it.
+///
+/// # Errors
+/// There is none.
+pub fn program() -> Result<PathBuf, Refusal> {
+    let this = std::env::current_exe().unwrap_or_default();
+    let beside = this.ancestors().skip(1).take(2).map(|folder| folder.join("mem-event"));
+    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+        Refusal::machine("no mem-event beside this program", "build the workspace: cargo build --release --workspace")
+    })
+}
+
 /// A consumer's process.
 #[derive(Debug)]
 pub struct Running {
@@ -174,6 +187,11 @@ impl Running {
             bail!("the consumer `{}` did not say that it is ready; it must write to {READY_FD}", self.command);
         }
         if rustix::io::retry_on_intr(|| rustix::io::read(&self.ready, &mut [0; 1]))? == 0 {
+            let skips = Some(i32::from(Kind::Skip.exit_code()));
+            if wait(&self.ended, Instant::now() + GRACE)? && self.child.wait()?.code() == skips {
+                let what = format!("the consumer `{}` cannot run here", self.command);
+                return Err(Refusal::machine(what, "see what it says above").into());
+            }
             let how = if wait(&self.ended, Instant::now() + GRACE)? {
                 self.child.wait()?.to_string()
             } else {
@@ -182,6 +200,12 @@ impl Running {
             bail!("the consumer `{}` never was ready: {how}", self.command);
         }
         Ok(())
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Ends it at once, in the middle of whatever it does.

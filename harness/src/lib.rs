@@ -9,8 +9,10 @@
 //! | [`guest`], [`symbols`], [`range`] | guest images, names for addresses, ranges of memory |
 //! | [`linux`], [`cpio`] | the Linux guest and its first file system |
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
-//! | [`pager`], [`pagefile`], [`recent`], [`listener`] | the consumers |
-//! | [`external`] | a consumer that is a process of its own |
+//! | [`pager`], [`pagefile`], [`policy`], [`recent`], [`listener`] | the consumers |
+//! | [`settings`] | what they are told, as plain data |
+//! | [`external`], [`solo`] | a consumer that is a process of its own; a built-in one |
+//! | [`watcher`], [`faulty`] | a listener with one treatment for all; consumers that misbehave |
 //! | [`scenario`], [`corpus`], [`act`] | what is to be done when, as a file says it; the built-in ones; what can be done and how |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
@@ -33,6 +35,7 @@ pub mod disk;
 pub mod doctor;
 pub mod external;
 pub mod facts;
+pub mod faulty;
 pub mod folder;
 pub mod guest;
 pub mod linux;
@@ -41,6 +44,7 @@ pub mod log;
 pub mod new;
 pub mod pagefile;
 pub mod pager;
+pub mod policy;
 pub mod process;
 pub mod qemu;
 pub mod qmp;
@@ -52,7 +56,9 @@ pub mod report;
 pub mod resident;
 pub mod run;
 pub mod scenario;
+pub mod settings;
 pub mod signals;
+pub mod solo;
 pub mod spawn;
 pub mod step;
 pub mod suite;
@@ -61,3 +67,4 @@ pub mod trace;
 pub mod transcript;
 pub mod verdict;
 pub mod watch;
+pub mod watcher;

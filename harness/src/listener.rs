@@ -80,13 +80,16 @@ impl Listener {
             // A CPU event has no frame.
             _ if request.reason != Reason::Violation => None,
             Then::Relax => Some(AccessType::Rwx),
-            Then::Grant => self.with(request)?,
+            Then::Grant => {
+                let access = self.channel.client.grant(request.gfn, request.rights)?;
+                handled.done.push(format!("set {access}"));
+                None
+            }
             Then::Set(access) => Some(access.0),
             Then::Answer | Then::Silence => None,
         };
         if let Some(access) = access {
-            let set = Control::SetAccess { first: request.gfn, count: 1, access };
-            self.channel.client.values(&Call::Control(set))?;
+            self.channel.client.set_access(request.gfn, access)?;
             handled.done.push(format!("set {access}"));
         }
         if then != Then::Silence {
@@ -96,13 +99,6 @@ impl Listener {
             handled.response = Some(response);
         }
         Ok(handled)
-    }
-
-    /// The rights that the page has and those that the request asks for.
-    fn with(&mut self, request: &Request) -> anyhow::Result<Option<AccessType>> {
-        let [number, ..] = self.channel.client.values(&Call::Control(Control::GetAccess { gfn: request.gfn }))?;
-        let has = u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default();
-        Ok(AccessType::from_number(has.rights().union(request.rights).bits()))
     }
 
     /// Ends the ring; what is still on it is answered.

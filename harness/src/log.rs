@@ -68,6 +68,8 @@ pub struct Log<'a> {
     pub counts: Counts,
     /// Expectations that did not hold.
     pub failures: Vec<String>,
+    /// What else is to be said of the consumers.
+    pub notes: Vec<String>,
     /// Why the domain crashed, if it did.
     pub crash: Option<String>,
     observer: &'a mut dyn Observer,
@@ -77,7 +79,7 @@ impl<'a> Log<'a> {
     /// An empty log.
     pub fn new(symbols: &'a Symbols, observer: &'a mut dyn Observer) -> Log<'a> {
         let counts = Counts::default();
-        Log { symbols, records: Vec::new(), counts, failures: Vec::new(), crash: None, observer }
+        Log { symbols, records: Vec::new(), counts, failures: Vec::new(), notes: Vec::new(), crash: None, observer }
     }
 
     /// The consumers have joined a domain with so many vCPUs.

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Diff(arguments) => trace::compare::compare(arguments),
         Command::Export(arguments) => trace::export::export(arguments),
         Command::Minimise(arguments) => trace::minimise::minimise(arguments),
+        Command::Consumer { consumer, socket } => command::consumer(consumer, socket.as_deref()),
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments),
         Command::New { folder } => new::new(folder),

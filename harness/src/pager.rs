@@ -1,14 +1,15 @@
 //! The pager: brings frames back when they are asked for, and evicts others to hold the guest to a target.
 //!
-//! Policy after xenpaging: a linear scan from the middle of memory that leaves out what came in lately. All requests are
-//! answered first; frames are evicted in batches, when the engine says that the budget is used up.
+//! All requests are answered first; frames are evicted in batches, when the engine says that the budget is used up. Which ones is
+//! the policy's affair. A page file that is full ends the target, not the guest; a frame that cannot be read leaves its vCPU stopped.
 
 use crate::pagefile::PageFile;
-use crate::recent::Recent;
+use crate::policy::{Chooser, Ram};
+use crate::settings::PagerSettings;
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
 use mem_event::{Control, Errno, Flags, Gfn, PAGE_SIZE, Request, Ring};
-use mem_event_client::channel::{Channel, RingSettings};
+use mem_event_client::{Channel, Client, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -17,10 +18,8 @@ const BATCH: usize = 64;
 /// Calls sent ahead of their replies. The plugin drops a client whose replies it cannot send at once, and a socket holds
 /// 208 KiB by default: not more than some thirty replies with a frame's content.
 const AHEAD: usize = 16;
-/// Frames below one mebibyte are the firmware's and devices'.
-const FIRST_FRAME: u64 = 0x100;
-/// xenpaging's number of frames that came in lately and stay.
-const RECENT: usize = 16384;
+/// How often a read of the page file is tried before its frame's vCPU is left stopped.
+const TRIES: u32 = 4;
 
 /// What the pager did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +28,17 @@ pub struct Figures {
     pub pages_in: u64,
     /// Frames evicted.
     pub pages_out: u64,
+    /// Frames brought back before anybody asked, of those brought back.
+    pub prefetched: u64,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// What was done, in words.
+    pub done: Vec<String>,
+    /// Whether it was answered; else its vCPU stays stopped.
+    pub answered: bool,
 }
 
 /// A pager with its ring and its page file.
@@ -36,77 +46,65 @@ pub struct Figures {
 pub struct Pager {
     channel: Channel,
     file: PageFile,
-    recent: Recent,
-    ram: Ram,
-    hand: u64,
+    chooser: Chooser,
     batch: usize,
+    prefetch: u32,
     /// Frames whose load was sent and whose reply was not taken yet.
     loading: Vec<Gfn>,
     /// With a budget a load may be refused, so it is waited for before the answer goes out.
     budgeted: bool,
+    /// The page file took no more: nothing is evicted until there is a new target.
+    full: bool,
+    /// What it could not do for the guest, in words.
+    pub faults: Vec<String>,
+    /// What else is to be said.
+    pub notes: Vec<String>,
     /// What it did so far.
     pub figures: Figures,
 }
 
-/// The frames of RAM of QEMU's `q35` machine: from 0, and from 4 GiB where there are too many for below.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ram {
-    low: u64,
-    high: u64,
-}
-
-impl Ram {
-    fn of(bytes: u64) -> Ram {
-        let frames = bytes / PAGE_SIZE as u64;
-        let low = if frames >= 0xb_0000 { frames.min(0x8_0000) } else { frames };
-        Ram { low, high: frames - low }
-    }
-
-    fn count(self) -> u64 {
-        self.low.saturating_sub(FIRST_FRAME) + self.high
-    }
-
-    fn frame(self, index: u64) -> Gfn {
-        let gfn = index + FIRST_FRAME;
-        Gfn(if gfn < self.low { gfn } else { gfn - self.low + 0x10_0000 })
-    }
-}
-
 impl Pager {
-    /// Enables the paging ring.
+    /// Enables the paging ring of a domain with so many bytes of memory.
     ///
     /// # Errors
     /// The plugin refuses, or no page file can be made.
-    pub fn enable(socket: &Path, settings: RingSettings, memory: u64) -> anyhow::Result<Pager> {
-        let file = PageFile::create()?;
-        let channel = Channel::enable(socket, Ring::Paging, settings)?;
-        let ram = Ram::of(memory);
-        let (recent, figures) = (Recent::new(0), Figures::default());
+    pub fn enable(socket: &Path, ring: RingSettings, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
+        Pager::on(Channel::enable(socket, Ring::Paging, ring)?, settings, memory)
+    }
+
+    /// A pager on a paging ring that is enabled.
+    ///
+    /// # Errors
+    /// No page file can be made.
+    pub fn on(channel: Channel, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
         Ok(Pager {
             channel,
-            file,
-            recent,
-            ram,
-            hand: ram.count() / 2,
+            file: PageFile::create(settings)?,
+            chooser: Chooser::new(settings.policy, settings.seed, Ram::of(memory)),
             batch: BATCH,
+            prefetch: settings.prefetch,
             loading: Vec::new(),
             budgeted: false,
-            figures,
+            full: false,
+            faults: Vec::new(),
+            notes: Vec::new(),
+            figures: Figures::default(),
         })
     }
 
-    /// Holds the guest to so many bytes from now on: sets the budget, then evicts what is above it.
+    /// Holds the guest to so many bytes from now on: sets the budget, then evicts what is above it. A target may be changed at
+    /// any time.
     ///
     /// # Errors
-    /// The connection ended, or the page file cannot be written.
+    /// The connection ended.
     pub fn hold_to(&mut self, bytes: u64) -> anyhow::Result<()> {
         self.settle()?;
         let frames = bytes / PAGE_SIZE as u64;
-        let share = |part: u64| usize::try_from(frames / part).unwrap_or(usize::MAX);
-        self.recent = Recent::new(RECENT.min(share(4)));
-        self.batch = BATCH.min(share(8)).max(1);
+        self.chooser.hold_to(frames);
+        self.batch = BATCH.min(usize::try_from(frames / 8).unwrap_or(usize::MAX)).max(1);
         self.budgeted = true;
-        self.channel.client.values(&Call::Control(Control::SetBudget { frames }))?;
+        self.full = false;
+        self.set_budget(frames)?;
         loop {
             let resident = self.channel.client.info()?.resident;
             let above = usize::try_from(resident.saturating_sub(frames)).unwrap_or(usize::MAX);
@@ -114,6 +112,16 @@ impl Pager {
                 return Ok(());
             }
         }
+    }
+
+    fn set_budget(&mut self, frames: u64) -> anyhow::Result<()> {
+        self.channel.client.values(&Call::Control(Control::SetBudget { frames })).map(drop)
+    }
+
+    /// The connection that holds the ring.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.channel.client
     }
 
     /// Whether a request waits.
@@ -140,31 +148,40 @@ impl Pager {
     /// Does what a request asks for, answers it, and says what it did.
     ///
     /// # Errors
-    /// The connection ended, or the content cannot be brought back.
-    pub fn serve(&mut self, request: &Request) -> anyhow::Result<Vec<String>> {
+    /// The connection ended.
+    pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
         let gfn = request.gfn;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
-            self.answer(request)?;
-            return Ok(vec!["forget".into()]);
+            return self.answered(request, &["forget"]);
+        }
+        if request.flags.contains(Flags::EVICT_FAIL) {
+            self.chooser.used(gfn);
         }
         if self.loading.contains(&gfn) {
             // Another vCPU's request for the same frame came just before.
             self.settle()?;
         }
-        let Some(content) = self.file.content(gfn)? else {
+        let content = match self.content(gfn) {
+            Ok(Some(content)) => content,
             // It was evicted for nobody yet (EVICT_FAIL), or another vCPU's request has brought it back.
-            self.answer(request)?;
-            return Ok(Vec::new());
+            Ok(None) => return self.answered(request, &[]),
+            Err(error) => {
+                self.faults.push(format!("frame {gfn} cannot be brought back: {error:#}"));
+                return Ok(Served { done: vec!["cannot be read".into()], answered: false });
+            }
         };
         let load = Call::Load { gfn, content };
         self.figures.pages_in += 1;
-        if self.budgeted {
+        let fetched = if self.budgeted || self.prefetch > 0 {
             self.settle()?;
             self.load(&load)?;
-            self.answer(request)?;
             self.file.forget(gfn);
-            self.recent.add(gfn);
+            self.chooser.used(gfn);
+            // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
+            let fetched = self.prefetch(gfn)?;
+            self.answer(request)?;
+            fetched
         } else {
             // The plugin serves what is posted before the response, so neither the answer nor this thread need wait for the reply:
             // it is taken after the next one's answer. To be woken for it would cost as much as the page-in.
@@ -172,12 +189,58 @@ impl Pager {
             self.answer(request)?;
             self.settle()?;
             self.loading.push(gfn);
+            0
+        };
+        let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
+        Ok(Served { done: std::iter::once("load".into()).chain(fetched).collect(), answered: true })
+    }
+
+    fn answered(&mut self, request: &Request, done: &[&str]) -> anyhow::Result<Served> {
+        self.answer(request)?;
+        Ok(Served { done: done.iter().map(|word| (*word).to_owned()).collect(), answered: true })
+    }
+
+    /// A frame's content; a read that fails is tried again.
+    fn content(&mut self, gfn: Gfn) -> anyhow::Result<Option<Box<[u8]>>> {
+        for _ in 1..TRIES {
+            if let Ok(content) = self.file.content(gfn) {
+                return Ok(content);
+            }
         }
-        Ok(vec!["load".into()])
+        self.file.content(gfn)
+    }
+
+    /// Brings back those of the next frames that are here, as far as the budget has room. How many.
+    fn prefetch(&mut self, gfn: Gfn) -> anyhow::Result<u64> {
+        if self.prefetch == 0 {
+            return Ok(0);
+        }
+        self.settle()?;
+        let info = self.channel.client.info()?;
+        let mut room = info.budget.saturating_sub(info.resident);
+        let mut fetched = 0;
+        for next in (1..=u64::from(self.prefetch)).map(|ahead| Gfn(gfn.0 + ahead)) {
+            if room == 0 {
+                break;
+            }
+            // One that cannot be read is the affair of whoever asks for it.
+            let Ok(Some(content)) = self.file.content(next) else { continue };
+            self.load(&Call::Load { gfn: next, content })?;
+            self.file.forget(next);
+            self.chooser.used(next);
+            room -= 1;
+            fetched += 1;
+        }
+        self.figures.pages_in += fetched;
+        self.figures.prefetched += fetched;
+        Ok(fetched)
     }
 
     /// Takes the replies to loads that were sent ahead of them.
-    fn settle(&mut self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// The connection ended, or a load was refused.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
         for gfn in std::mem::take(&mut self.loading) {
             match self.channel.client.reply()? {
                 // ENOENT: the frame is back already.
@@ -198,7 +261,7 @@ impl Pager {
             match self.channel.client.call(load)? {
                 // ENOENT: the frame is back already.
                 Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => return Ok(()),
-                Reply::Refused(Errno::ENOMEM, _) if self.make_room(self.batch)? > 0 => {}
+                Reply::Refused(Errno::ENOMEM, _) if self.make_room(self.batch)? > 0 || self.full => {}
                 Reply::Refused(errno, why) => bail!("a frame cannot be loaded: {errno}, {why}"),
             }
         }
@@ -209,42 +272,41 @@ impl Pager {
     /// # Errors
     /// As [`Pager::page_out`].
     pub fn relieve(&mut self, touched: Gfn) -> anyhow::Result<usize> {
-        self.recent.add(touched);
+        self.chooser.used(touched);
         self.make_room(self.batch)
     }
 
-    /// Evicts up to so many frames of the scan's choice; fewer if once around there are no more.
+    /// Evicts up to so many frames of the policy's choice; fewer if once around there are no more.
     fn make_room(&mut self, wanted: usize) -> anyhow::Result<usize> {
         let mut evicted = self.scan(wanted, true)?;
-        if evicted == 0 {
+        if evicted == 0 && !self.full {
             evicted = self.scan(wanted, false)?;
+        }
+        if evicted == 0 && self.full {
+            // The guest is not to wait for a frame that no eviction will give it.
+            self.set_budget(u64::MAX)?;
         }
         Ok(evicted)
     }
 
-    fn scan(&mut self, wanted: usize, spare_recent: bool) -> anyhow::Result<usize> {
-        let count = self.ram.count();
+    fn scan(&mut self, wanted: usize, spare: bool) -> anyhow::Result<usize> {
+        let count = self.chooser.count();
         let (mut looked, mut evicted) = (0, 0);
-        while evicted < wanted && looked < count {
+        while evicted < wanted && looked < count && !self.full {
             let mut candidates = Vec::with_capacity(BATCH);
             while candidates.len() < BATCH.min(wanted - evicted) && looked < count {
-                let gfn = self.ram.frame(self.hand);
-                self.hand = (self.hand + 1) % count;
                 looked += 1;
-                let spared = spare_recent && self.recent.holds(gfn);
-                if !(spared || self.file.holds(gfn)) {
-                    candidates.push(gfn);
-                }
+                candidates.extend(self.chooser.next(spare).filter(|gfn| !self.file.holds(*gfn)));
             }
             evicted += self.page_out(&candidates)?;
         }
         Ok(evicted)
     }
 
-    /// Nominates frames, copies their content, evicts them; those that cannot be are left. How many went.
+    /// Nominates frames, copies their content, evicts them; those that cannot be, or cannot be kept, are left. How many went.
     ///
     /// # Errors
-    /// The connection ended, or the page file cannot be written.
+    /// The connection ended.
     pub fn page_out(&mut self, frames: &[Gfn]) -> anyhow::Result<usize> {
         self.settle()?;
         let mut evicted = 0;
@@ -254,9 +316,15 @@ impl Pager {
             let nominated: Vec<Gfn> = nominated.into_iter().map(|(gfn, _)| gfn).collect();
             let mut kept = Vec::with_capacity(nominated.len());
             for (gfn, reply) in self.all(&nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })? {
-                if let Reply::Bytes(content) = reply {
-                    self.file.keep(gfn, &content)?;
-                    kept.push(gfn);
+                let Reply::Bytes(content) = reply else { continue };
+                match self.file.keep(gfn, &content) {
+                    Ok(()) => kept.push(gfn),
+                    // It stays nominated: the next touch says EVICT_FAIL, and the answer makes it ordinary again.
+                    Err(error) if !self.full => {
+                        self.full = true;
+                        self.notes.push(format!("nothing more is evicted: {error:#}"));
+                    }
+                    Err(_) => {}
                 }
             }
             let gone = self.all(&kept, |gfn| Call::Control(Control::Evict { gfn }))?;
@@ -264,6 +332,9 @@ impl Pager {
             let gone: std::collections::HashSet<Gfn> = gone.into_iter().map(|(gfn, _)| gfn).collect();
             for gfn in kept.into_iter().filter(|gfn| !gone.contains(gfn)) {
                 self.file.forget(gfn);
+            }
+            if self.full {
+                break;
             }
         }
         self.figures.pages_out += evicted as u64;
@@ -293,9 +364,9 @@ impl Pager {
     /// The connection ended.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.settle()?;
-        self.channel.client.values(&Call::Control(Control::SetBudget { frames: u64::MAX }))?;
+        self.set_budget(u64::MAX)?;
         for gfn in self.file.frames() {
-            if let Some(content) = self.file.content(gfn)? {
+            if let Some(content) = self.content(gfn)? {
                 self.load(&Call::Load { gfn, content })?;
             }
         }
@@ -310,21 +381,5 @@ impl Pager {
 impl AsFd for Pager {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Ram;
-    use mem_event::Gfn;
-
-    #[test]
-    fn memory_that_does_not_fit_below_goes_on_at_four_gibibytes() {
-        let small = Ram::of(64 << 20);
-        assert_eq!((small.count(), small.frame(small.count() - 1)), (0x4000 - 0x100, Gfn(0x3fff)));
-        let large = Ram::of(3 << 30);
-        assert_eq!(large.frame(0x8_0000 - 0x100 - 1), Gfn(0x7_ffff));
-        assert_eq!(large.frame(0x8_0000 - 0x100), Gfn(0x10_0000));
-        assert_eq!(large.frame(large.count() - 1), Gfn(0x13_ffff));
     }
 }

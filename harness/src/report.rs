@@ -100,7 +100,9 @@ pub fn summary(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
         counts.access, counts.paging, counts.sharing, counts.checkpoints
     ));
     if outcome.paged != crate::pager::Figures::default() {
-        lines.push(format!("  pages        {} in, {} out", outcome.paged.pages_in, outcome.paged.pages_out));
+        let crate::pager::Figures { pages_in, pages_out, prefetched } = outcome.paged;
+        let ahead = if prefetched > 0 { format!(" ({prefetched} prefetched)") } else { String::new() };
+        lines.push(format!("  pages        {pages_in} in{ahead}, {pages_out} out"));
     }
     if let (Some((largest, samples)), Some(target)) = (outcome.resident, target) {
         lines.push(format!(
@@ -114,6 +116,9 @@ pub fn summary(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
     }
     for sleeper in &outcome.sleepers {
         lines.push(format!("  asleep       {sleeper}"));
+    }
+    for note in &outcome.notes {
+        lines.push(format!("  note         {note}"));
     }
     lines.push(format!("  took         {:.2} s", outcome.took.as_secs_f64()));
     lines.join("\n") + "\n"
@@ -130,9 +135,11 @@ pub fn summary_json(name: &str, outcome: &Outcome, target: Option<u64>) -> Strin
         "events": outcome.counts,
         "pages_in": outcome.paged.pages_in,
         "pages_out": outcome.paged.pages_out,
+        "pages_prefetched": outcome.paged.prefetched,
         "largest_resident": outcome.resident.map(|(bytes, _)| bytes),
         "target": target,
         "asleep": outcome.sleepers,
+        "notes": outcome.notes,
         "seconds": outcome.took.as_secs_f64(),
     })
     .to_string()

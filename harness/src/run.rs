@@ -66,6 +66,8 @@ pub struct Outcome {
     pub resident: Option<(u64, u64)>,
     /// Who waited for what when the deadline passed.
     pub sleepers: Vec<String>,
+    /// What else is to be said of the consumers.
+    pub notes: Vec<String>,
     /// What the guest wrote on its serial port.
     pub console: String,
     /// What QEMU and the plugin wrote on the error output.
@@ -171,8 +173,8 @@ impl Job {
             .iter()
             .fold(verdict, |verdict, failure| verdict.worst(Verdict::new(Kind::Failure, failure.clone())));
         let (console, said) = (qemu.console(), qemu.errors());
-        let (records, counts) = (log.records, log.counts);
-        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, console, said, took: begun.elapsed() })
+        let (records, counts, notes) = (log.records, log.counts, log.notes);
+        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
     }
 }
 

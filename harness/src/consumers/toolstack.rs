@@ -92,7 +92,10 @@ impl Consumers {
                 let rules = self.scenario.consumers.listener.as_ref().map(|it| it.rules.clone()).unwrap_or_default();
                 self.listener = Some(Listener::enable(socket, settings, &rules)?);
             }
-            Role::Pager => self.pager = Some(Pager::enable(socket, settings, self.scenario.machine.memory.0)?),
+            Role::Pager => {
+                let pager = self.scenario.consumers.pager.clone().unwrap_or_default();
+                self.pager = Some(Pager::enable(socket, settings, &pager, self.scenario.machine.memory.0)?);
+            }
             Role::Helper => self.helper = Some(Channel::enable(socket, Ring::Sharing, settings)?),
         }
         Ok(())

@@ -13,6 +13,7 @@ pub use text::{Number, Place, Size, Stop, Time, Version};
 
 use crate::external::External;
 use crate::refusal::Refusal;
+use crate::settings::{Consumer, PagerSettings};
 use crate::symbols::Symbols;
 use crate::verdict::Kind;
 use file::Source;
@@ -142,7 +143,9 @@ pub struct Roles {
     /// Hears of accesses and CPU events on the access ring.
     pub listener: Option<Listening>,
     /// Pages frames out and in, on the paging ring.
-    pub pager: Option<Paging>,
+    pub pager: Option<PagerSettings>,
+    /// Built-in consumers as processes of their own. A ring that one of them holds is not served by this program.
+    pub process: Vec<Consumer>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
     pub external: Vec<External>,
 }
@@ -187,14 +190,6 @@ impl fmt::Display for Role {
 pub struct Listening {
     /// What it does about which events; the first rule that fits an event counts, and without one the page gets all rights.
     pub rules: Vec<Rule>,
-}
-
-/// A pager's settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Paging {
-    /// How much memory the guest may hold at a time. Brings the out-of-memory helper on the sharing ring with it.
-    pub target: Option<Size>,
 }
 
 /// What is done at a checkpoint of the guest.
@@ -387,12 +382,16 @@ impl Scenario {
     pub fn needs_gate(&self) -> bool {
         // A consumer that was handed no ring may enable any.
         let may_listen = |one: &External| one.rings.is_empty() || one.has(Ring::Access);
-        self.consumers.listener.is_some() || self.consumers.external.iter().any(may_listen)
+        let listens = |one: &Consumer| one.rings().contains(&Ring::Access);
+        self.consumers.listener.is_some()
+            || self.consumers.external.iter().any(may_listen)
+            || self.consumers.process.iter().any(listens)
     }
 
     /// Whether a ring is served by a process of its own.
     #[must_use]
     pub fn is_external(&self, ring: Ring) -> bool {
         self.consumers.external.iter().any(|one| one.has(ring))
+            || self.consumers.process.iter().any(|one| one.rings().contains(&ring))
     }
 }

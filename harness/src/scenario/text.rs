@@ -7,7 +7,7 @@ use crate::symbols::Symbols;
 use mem_event::{AccessType, Gpa};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -91,6 +91,13 @@ impl Size {
     #[must_use]
     pub fn small() -> Size {
         Size(64 << 20)
+    }
+}
+
+/// As a scenario writes it: settings are handed to consumers in processes of their own.
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
     }
 }
 

@@ -10,6 +10,7 @@ use harness::qemu::Gate;
 use harness::replay::replay_file;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
+use harness::settings::Consumer;
 use harness::suite::{self, Settings};
 use harness::transcript;
 use harness::verdict::Kind;
@@ -126,5 +127,25 @@ impl Random {
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ mixed >> 31) % limit
+    }
+}
+
+/// Runs a scenario whose rings are served by built-in consumers in processes of their own; the outcome, and the requests and
+/// answers of its trace.
+pub fn served_by(mut scenario: Scenario, consumers: &[Consumer]) -> (Outcome, String) {
+    scenario.consumers.process = consumers.to_vec();
+    let folder = RunFolder::create().expect("a folder");
+    let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
+    job.trace = Some(folder.file("trace"));
+    let outcome = job.run(&mut Silent, None).expect("a verdict");
+    (outcome, sequence_of(&folder.file("trace")))
+}
+
+/// Waits until a file that another process writes holds this line; a hang is the only failure.
+pub fn file_holds(path: &Path, line: &str) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !std::fs::read_to_string(path).is_ok_and(|text| text.contains(line)) {
+        assert!(std::time::Instant::now() < until, "{} does not come to hold {line:?}", path.display());
+        std::thread::yield_now();
     }
 }

@@ -25,6 +25,8 @@ pub struct Channel {
     /// The connection that enabled the ring; the consumer's own calls go here.
     pub client: Client,
     back: Back,
+    ring: Ring,
+    settings: RingSettings,
     signalled: OwnedFd,
     signal: OwnedFd,
 }
@@ -56,7 +58,7 @@ impl Channel {
         let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
         // The engine hands an initialised page over. To initialise it again would race with the first event.
         let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;
-        Ok(Channel { client, back, signalled, signal })
+        Ok(Channel { client, back, ring, settings, signalled, signal })
     }
 
     /// The next request. What is no request of the layout is answered with nothing and skipped, as Xen's tools do.
@@ -90,6 +92,17 @@ impl Channel {
     /// Writes the answer to the oldest request without one; [`Channel::kick`] tells the engine.
     pub fn answer(&mut self, response: &Response) {
         self.back.answer(response);
+    }
+
+    /// The ring's half itself, for consumers that misbehave.
+    pub fn back(&mut self) -> &mut Back {
+        &mut self.back
+    }
+
+    /// Which ring it is, and how it was enabled.
+    #[must_use]
+    pub fn shape(&self) -> (Ring, RingSettings) {
+        (self.ring, self.settings)
     }
 
     /// Signals the engine of what was answered, unless somebody there looks at the ring by himself.

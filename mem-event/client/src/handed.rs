@@ -87,15 +87,33 @@ impl Handed {
         Ok(Handed { path, client, rings, ready })
     }
 
+    /// Takes the rings as channels. The connection goes with the first; the others get connections of their own for their calls.
+    ///
+    /// # Errors
+    /// A ring's page cannot be mapped, or no further connection can be made.
+    pub fn into_channels(self) -> anyhow::Result<(Vec<(Ring, Channel)>, Ready)> {
+        let Handed { path, client, rings, ready } = self;
+        let mut holder = Some(client);
+        let mut channels = Vec::with_capacity(rings.len());
+        for (ring, settings, descriptors) in rings {
+            let client = match holder.take() {
+                Some(client) => client,
+                None => Client::connect(&path)?,
+            };
+            channels.push((ring, Channel::new(client, ring, settings, descriptors)?));
+        }
+        Ok((channels, Ready(ready)))
+    }
+
     /// Takes the only ring; the connection goes with it.
     ///
     /// # Errors
     /// None was handed over, or several.
     pub fn into_channel(self) -> anyhow::Result<(Ring, Channel, Ready)> {
-        let Handed { client, rings, ready, .. } = self;
-        let [(ring, settings, descriptors)]: [_; 1] =
-            rings.try_into().map_err(|rings: Vec<_>| anyhow::anyhow!("{} rings where one is due", rings.len()))?;
-        Ok((ring, Channel::new(client, ring, settings, descriptors)?, Ready(ready)))
+        let (channels, ready) = self.into_channels()?;
+        let [(ring, channel)]: [_; 1] =
+            channels.try_into().map_err(|rings: Vec<_>| anyhow::anyhow!("{} rings where one is due", rings.len()))?;
+        Ok((ring, channel, ready))
     }
 
     /// Says that this consumer is ready: the guest may start.

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Info};
 use mem_event::message::{LARGEST, Notice, Reply, VERSION};
-use mem_event::{Control, Errno, Gfn};
+use mem_event::{AccessType, Control, Errno, Gfn, Rights};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
     SocketType,
@@ -132,6 +132,34 @@ impl Client {
     /// As [`Client::call`], and a refusal.
     pub fn read(&mut self, gfn: Gfn, offset: u16, len: u16) -> anyhow::Result<Vec<u8>> {
         self.bytes(&Call::ReadFrame { gfn, offset, len })
+    }
+
+    /// The access rights of a frame.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn access(&mut self, gfn: Gfn) -> anyhow::Result<AccessType> {
+        let [number, ..] = self.values(&Call::Control(Control::GetAccess { gfn }))?;
+        Ok(u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default())
+    }
+
+    /// Sets the access rights of a frame; they are in force when this returns.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn set_access(&mut self, first: Gfn, access: AccessType) -> anyhow::Result<()> {
+        self.values(&Call::Control(Control::SetAccess { first, count: 1, access })).map(drop)
+    }
+
+    /// Gives a frame these rights besides those that it has; what it has now.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn grant(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<AccessType> {
+        let wanted = self.access(gfn)?.rights().union(rights);
+        let access = AccessType::from_number(wanted.bits()).unwrap_or_default();
+        self.set_access(gfn, access)?;
+        Ok(access)
     }
 
     /// Begins a foreign mapping of a frame: from true on it stays, and [`Client::read`] finds it. False: it is being paged in, or the

@@ -1,0 +1,245 @@
+//! The built-in consumers on a real guest: the pager's policies and its page file, the listener's treatments, the helper.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::log::Silent;
+use harness::run::{Job, Outcome};
+use harness::scenario::{Act, Name, Scenario, Size, Step, Time};
+use harness::settings::{Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment};
+use harness::transcript;
+use harness::verdict::Kind;
+use mem_event::AccessType;
+use mem_event::Control;
+use mem_event::message::Call;
+use mem_event_client::Client;
+use std::time::Duration;
+use support::{file_holds, machine, replays, run, scenario, served_by, wait_for};
+
+const PAGES: u64 = 64;
+/// What is left of a machine's memory with this target: what lies below one mebibyte and cannot leave, and 64 frames.
+const TARGET: u64 = 320 << 12;
+
+fn at_first_checkpoint(acts: Vec<Act>) -> Vec<Step> {
+    vec![Step { at: 1, vcpu: None, acts }]
+}
+
+/// The `page_in` guest with this pager.
+fn paged(pager: PagerSettings, steps: Vec<Step>) -> Scenario {
+    let mut scenario = scenario("page_in");
+    scenario.consumers.pager = Some(pager);
+    Scenario { steps, ..scenario }
+}
+
+/// Runs a scenario without demanding a verdict.
+fn outcome_of(scenario: Scenario) -> (Outcome, String) {
+    let job = Job::new(scenario, None).unwrap();
+    let outcome = job.run(&mut Silent, None).unwrap();
+    let sequence = transcript::text(&outcome.records, 1, &job.symbols());
+    (outcome, sequence)
+}
+
+#[test]
+fn each_policy_holds_a_guest_to_a_target_that_changes_while_it_runs() {
+    for policy in [Policy::Mru, Policy::Clock, Policy::Random] {
+        for store in [Store::File, Store::Memory] {
+            let pager = PagerSettings { policy, store, seed: 7, ..PagerSettings::default() };
+            let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+            let (outcome, sequence) = run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps));
+            let paged = outcome.paged;
+            assert!(paged.pages_out > 100 && paged.pages_in > 0, "{policy:?} {store:?}: {paged:?}");
+            assert!(sequence.contains("-> hold to 1.2 MiB"), "{sequence}");
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_evicts_the_same_frames() {
+    let sequence = |seed| {
+        let pager = PagerSettings { policy: Policy::Random, seed, ..PagerSettings::default() };
+        let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+        run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps)).1
+    };
+    let first = sequence(1);
+    assert_eq!(first, sequence(1));
+    assert_ne!(first, sequence(2));
+}
+
+#[test]
+fn prefetched_frames_are_not_asked_for() {
+    let pager = PagerSettings { prefetch: 7, ..PagerSettings::default() };
+    let (outcome, sequence) = run(paged(pager, scenario("page_in").steps));
+    assert_eq!(outcome.counts.paging, PAGES / 8, "{sequence}");
+    assert_eq!((outcome.paged.pages_in, outcome.paged.prefetched), (PAGES, PAGES / 8 * 7));
+    assert!(sequence.contains("-> load, prefetch 7, answer"), "{sequence}");
+}
+
+#[test]
+fn a_full_page_file_refuses_evictions_and_the_guest_is_unharmed() {
+    let pager = PagerSettings { capacity: Some(8), ..PagerSettings::default() };
+    let (outcome, sequence) = run(paged(pager, scenario("page_in").steps));
+    assert!(sequence.contains("page out 8 of 64 frames of PAGES"), "{sequence}");
+    assert_eq!(outcome.paged.pages_in, 8);
+    let full = "nothing more is evicted: the page file is full with 8 frames";
+    assert_eq!(outcome.notes, [full]);
+    assert!(sequence.contains("EVICT_FAIL -> answer"), "those that were nominated come back:\n{sequence}");
+}
+
+#[test]
+fn a_target_that_a_full_page_file_cannot_hold_is_given_up_and_the_guest_goes_on() {
+    let pager = PagerSettings { capacity: Some(8), ..PagerSettings::default() };
+    let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+    let (outcome, _) = run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps));
+    assert!(outcome.notes[0].contains("full with 8 frames"), "{:?}", outcome.notes);
+}
+
+#[test]
+fn a_read_of_the_page_file_that_fails_is_tried_again() {
+    let pager = PagerSettings { failing_reads: 3, ..PagerSettings::default() };
+    let (outcome, _) = run(paged(pager, scenario("page_in").steps));
+    assert_eq!(outcome.paged.pages_in, PAGES);
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_leaves_its_vcpu_stopped_and_the_cause_is_named() {
+    let pager = PagerSettings { failing_reads: u32::MAX, ..PagerSettings::default() };
+    let deadline = Time(Duration::from_secs(3));
+    let (outcome, sequence) = outcome_of(Scenario { deadline, ..paged(pager, scenario("page_in").steps) });
+    assert_eq!(outcome.verdict.kind, Kind::Failure);
+    assert_eq!(outcome.sleepers, ["vCPU 0 waits for an answer"]);
+    assert!(outcome.notes[0].starts_with("frame 0x500 cannot be brought back: the page file cannot be read"));
+    assert!(sequence.ends_with("-> cannot be read, no answer\n"), "{sequence}");
+}
+
+/// The access events of the `page_in` guest, whose pages from 0x500 on are watched from its first checkpoint, as often as
+/// each comes. It reads its pages, writes them, and reads them, a word at a time.
+fn events_of(treatment: Treatment, range: &str, access: AccessType) -> Vec<String> {
+    let listener = Consumer::Listener(ListenerSettings { treatment, verbose: false });
+    let steps = at_first_checkpoint(vec![Act::SetAccess { frames: range.into(), access: Name(access) }]);
+    let mut watched = Scenario { steps, ..scenario("page_in") };
+    watched.consumers.pager = None;
+    let (outcome, trace) = served_by(watched, &[listener]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{treatment:?}: {}", outcome.verdict);
+    trace.lines().filter(|line| line.starts_with("access")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_page_that_is_allowed_once_is_stopped_at_every_access() {
+    let events = events_of(Treatment::Once, "0x500", AccessType::N);
+    assert_eq!(events.len(), 2 * 3 * 512, "512 words are read, written and read, each with its step");
+    for (number, pair) in events.chunks(2).enumerate() {
+        let offset = format!("offset {:#x} ", number % 512 * 8);
+        assert!(pair[0].contains("gfn 0x500") && pair[0].contains(&offset), "{number}: {pair:?}");
+        assert!(pair[0].contains(if number / 512 == 1 { "-w-" } else { "r--" }), "{number}: {pair:?}");
+        assert!(pair[1].contains("step at"), "{number}: {pair:?}");
+    }
+}
+
+#[test]
+fn a_page_that_is_armed_again_is_stopped_each_time_the_guest_comes_back_to_it() {
+    let events = events_of(Treatment::Rearm, "0x500..0x502", AccessType::N);
+    let frames: Vec<&str> = events.iter().map(|event| &event[16..25]).collect();
+    assert_eq!(frames, ["gfn 0x500", "gfn 0x501"].repeat(3), "{events:#?}");
+}
+
+#[test]
+fn a_page_that_is_relaxed_is_stopped_once() {
+    assert_eq!(events_of(Treatment::Relax, "0x500..0x502", AccessType::N).len(), 2);
+}
+
+#[test]
+fn a_page_that_is_opened_for_what_was_asked_is_stopped_for_each_kind() {
+    let events = events_of(Treatment::Grant, "0x500", AccessType::N);
+    let kinds: Vec<bool> = events.iter().map(|event| event.contains("-w-")).collect();
+    assert_eq!(kinds, [false, true]);
+}
+
+#[test]
+fn what_is_only_logged_goes_on_where_the_rights_let_it() {
+    assert_eq!(events_of(Treatment::Log, "0x500..0x502", AccessType::N2rwx).len(), 2);
+}
+
+#[test]
+fn what_the_plugins_interface_cannot_do_is_skipped_with_the_reason() {
+    for (treatment, what) in [("deny", "a fault cannot be injected"), ("emulate", "cannot be answered with other data")]
+    {
+        let folder = harness::folder::RunFolder::create().unwrap();
+        let consumer = format!("access={} consumer listener --treatment {treatment}", env!("CARGO_BIN_EXE_mem-event"));
+        let output = support::command(&folder).args(["run", "page_fault", "--consumer", &consumer]).output().unwrap();
+        assert_eq!(output.status.code(), Some(3));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(what) && said.contains("plugin API 6"), "{said}");
+    }
+}
+
+#[test]
+fn the_helper_raises_the_budget_until_the_guest_has_what_it_touches() {
+    let helper = Consumer::Helper(HelperSettings { frames: 16 });
+    let (mut qemu, folder, _) = machine(scenario("example"));
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_mem-event"));
+    let command = helper.external(program).unwrap();
+    let mut running =
+        harness::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None).unwrap();
+    running.wait_until_ready(std::time::Instant::now() + Duration::from_secs(60)).unwrap();
+    // From here on what the guest touches first needs frames that the budget does not have.
+    toolstack.values(&Call::Control(Control::SetBudget { frames: 0 })).unwrap();
+    let before = toolstack.info().unwrap();
+    toolstack.values(&Call::Control(Control::SetBudget { frames: before.resident })).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the guest's end", &qemu);
+    assert_eq!(running.finish().unwrap(), None);
+    assert!(qemu.console().contains("success"), "{}", qemu.console());
+}
+
+#[test]
+fn a_pager_in_its_own_process_follows_its_target_file() {
+    let (mut qemu, folder, _) = machine(scenario("page_in"));
+    let (target, said) = (folder.file("target"), folder.file("said"));
+    std::fs::write(&target, "64M").unwrap();
+    let command = format!(
+        "paging,sharing={} consumer pager --policy clock --target-file {} 2>{}",
+        env!("CARGO_BIN_EXE_mem-event"),
+        target.display(),
+        said.display()
+    );
+    let command = harness::external::External::parse(&command).unwrap();
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    let mut running =
+        harness::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None).unwrap();
+    running.wait_until_ready(std::time::Instant::now() + Duration::from_secs(60)).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the first checkpoint", &toolstack);
+    toolstack.notice().unwrap().unwrap();
+    let before = toolstack.info().unwrap();
+    assert_eq!((before.paged, before.budget), (0, (64 << 20) / 4096));
+    std::fs::write(&target, "1280K").unwrap();
+    rustix::process::kill_process(running.pid(), rustix::process::Signal::HUP).unwrap();
+    file_holds(&said, "the target is 1.2 MiB");
+    // What it does at a signal it does before it serves on: nothing is left to do but what the guest asks for.
+    while toolstack.info().unwrap().budget != TARGET / 4096 || toolstack.info().unwrap().resident > TARGET / 4096 {
+        std::thread::yield_now();
+    }
+    toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    wait_for("the second checkpoint", &toolstack);
+    toolstack.notice().unwrap().unwrap();
+    // The reply may come too late: QEMU ends as the guest does.
+    toolstack.send(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    wait_for("the guest's end", &qemu);
+    assert_eq!(running.finish().unwrap(), None);
+    assert!(qemu.console().contains("success"), "{}", qemu.console());
+}
+
+#[test]
+fn a_trace_of_a_listener_in_its_own_process_replays() {
+    let folder = harness::folder::RunFolder::create().unwrap();
+    let settings = ListenerSettings { treatment: Treatment::Once, verbose: false };
+    let mut scenario = scenario("page_fault");
+    scenario.consumers.process = vec![Consumer::Listener(settings)];
+    let mut job = Job::new(scenario, None).unwrap();
+    job.trace = Some(folder.file("trace"));
+    assert_eq!(job.run(&mut Silent, None).unwrap().verdict.kind, Kind::Success);
+    assert!(replays(&folder.file("trace")) > 0);
+}
