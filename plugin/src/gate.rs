@@ -212,7 +212,7 @@ impl Miss<'_> {
         }
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
-        if self.hypervisor.allows(gpa, rights) {
+        if self.hypervisor.allows(gpa, rights) && !self.vcpu.owes_look() {
             // The write part stands for both rights: the walk above judged a write, and the p2m must allow the read too.
             if !rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW) {
                 self.vcpu.cache.allow(gla, Part::of(rights));

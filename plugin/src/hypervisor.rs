@@ -185,6 +185,7 @@ impl Hypervisor {
         vcpu.stop();
         let outcome = engine.step_at(self, input, code);
         engine.domain.supply_registers(None);
+        vcpu.looked(matches!(outcome, Outcome::Wait(_)));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
                 vcpu.awaits(Some(ring));

@@ -34,6 +34,8 @@ pub struct Vcpu {
     pub(crate) event: Word,
     /// The ring whose answer or slot it waits for; `NONE` for none.
     awaits: AtomicU8,
+    /// Whether the engine told it to wait and it has not been let go on since.
+    owes_look: AtomicBool,
     /// How long it spins.
     window: Mutex<Window>,
     /// Whether it wants a core: it runs the guest, or spins.
@@ -67,6 +69,7 @@ impl Vcpu {
             thread: AtomicI32::new(0),
             event: Word::default(),
             awaits: AtomicU8::new(NONE),
+            owes_look: AtomicBool::new(false),
             window: Mutex::new(Window::new(spin)),
             busy: AtomicBool::new(false),
             checkpoint: Word::default(),
@@ -173,6 +176,17 @@ impl Vcpu {
     /// Whether the engine stopped this vCPU and has not woken it.
     pub fn is_stopped(&self) -> bool {
         self.event.is_stopped()
+    }
+
+    /// Whether the engine told it to wait and it has not been let go on since. A wake may have come with a slot or a frame, which
+    /// only another look uses or gives back, also where what it wants is allowed by now: else it is kept from all others for ever.
+    pub fn owes_look(&self) -> bool {
+        self.owes_look.load(Ordering::Relaxed)
+    }
+
+    /// What the engine said to it: to wait, or not. In its own thread.
+    pub fn looked(&self, waits: bool) {
+        self.owes_look.store(waits, Ordering::Relaxed);
     }
 
     /// The ring that it waits for from now on, if any.
