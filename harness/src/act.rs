@@ -1,4 +1,4 @@
-//! What a scenario can do, and how it is done. A new act is a variant of [`Act`], an arm of [`Act::places`] where it names
+//! What a scenario can do, and how it is done. A new act is a variant of [`Act`], an arm of [`Act::check`] where it names
 //! memory, and an arm of [`carry_out`].
 
 use crate::amount::mebibytes;

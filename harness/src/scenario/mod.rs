@@ -1,5 +1,5 @@
 //! A scenario: a guest, its machine, its consumers, what they do when. It is written as a TOML file, of which these types are
-//! the format: [`file`] reads it, and the JSON Schema in `harness/scenario.schema.json` is made from them.
+//! the format: [`mod@file`] reads it, and the JSON Schema in `harness/scenario.schema.json` is made from them.
 //!
 //! A new setting is a field here; a new act is a variant of [`Act`]. Both are in the format and in its schema by that alone.
 
