@@ -128,7 +128,8 @@ pub struct Run {
     /// of slots may follow) that are enabled and handed over: docs/protocol.md. Such a ring is not served by this program.
     #[arg(long, value_name = "[RING[:LAYOUT[:SLOTS]],…=]CMD")]
     pub consumer: Vec<String>,
-    /// What stops accesses: a check before every memory instruction, or the host's MMU.
+    /// What stops accesses: a check before every memory instruction, the host's MMU, or (`auto`) the latter where kernel and
+    /// consumers allow; the summary says which and why.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,
     /// A further argument for the plugin, as in `registers=api`; may be given several times.

@@ -46,6 +46,7 @@ pub fn checks() -> Vec<Check> {
             userfaultfd(),
             "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1",
         ),
+        path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(ask_plugin(path))),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),
         check("guests", guests(), "build them: ci/demo"),
         check("linux kernel", linux::kernel().map(shown).map_err(|refusal| refusal.what), "run ci/setup"),
@@ -98,6 +99,38 @@ fn userfaultfd() -> Result<String, String> {
         Ok(_) if device => Ok("through /dev/userfaultfd".into()),
         Ok(value) if value.trim() == "1" => Ok("vm.unprivileged_userfaultfd is 1".into()),
         Ok(_) => Err("this user may not handle the kernel's faults".into()),
+    }
+}
+
+/// What the plugin, in a QEMU of this user's, finds of the kernel.
+fn ask_plugin(qemu: &Path) -> Result<String, String> {
+    let library = qemu::plugin_library().map_err(|refusal| refusal.what)?;
+    let output = Command::new(qemu)
+        .args(["-machine", "none", "-display", "none", "-nodefaults", "-plugin"])
+        .arg(qemu::option_of_plugin(&library, "probe=gate-mmu"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let answer = said.lines().find_map(|line| line.strip_prefix("mem-event: "));
+    match answer {
+        Some("gate=mmu works here") => {
+            Ok("works here: userfaultfd with minor faults, pages mapped write-protected".into())
+        }
+        Some(lack) => Err(lack.into()),
+        None => Err("the plugin cannot be asked in this QEMU".into()),
+    }
+}
+
+/// No lack of this machine: `gate=callback` does the same, and what both need is a row of its own.
+fn gate_mmu(found: Result<String, String>) -> Check {
+    let name = "gate=mmu";
+    match found {
+        Ok(found) => Check { name, ok: Some(true), found, remedy: String::new() },
+        Err(lack) => {
+            let (found, remedy) = lack.split_once("; ").unwrap_or((&lack, "see the lines above"));
+            Check { name, ok: None, found: found.to_owned(), remedy: remedy.to_owned() }
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Gate {
     Callback,
     /// The host's MMU.
     Mmu,
+    /// The host's MMU where kernel and consumers allow, else the check.
+    Auto,
     /// Nothing: paging only.
     None,
 }
@@ -49,6 +51,7 @@ impl Gate {
         match self {
             Gate::Callback => "callback",
             Gate::Mmu => "mmu",
+            Gate::Auto => "auto",
             Gate::None => "none",
         }
     }
@@ -138,6 +141,11 @@ pub fn plugin_library() -> Result<PathBuf, Refusal> {
             "build the workspace: cargo build --release --workspace",
         )
     })
+}
+
+/// The value of `-plugin` with this library and this argument alone.
+pub(crate) fn option_of_plugin(library: &Path, argument: &str) -> OsString {
+    joined(&[("", value(library)), ("", argument.into())])
 }
 
 /// A comma inside a value is written twice in QEMU's option language.

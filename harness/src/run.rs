@@ -2,6 +2,7 @@
 
 use crate::consumers::Consumers;
 use crate::folder::RunFolder;
+use crate::gate::against_mmu;
 use crate::guest::Guest;
 use crate::log::{Counts, Log, Observer};
 use crate::pager::Figures;
@@ -129,7 +130,7 @@ impl Job {
     pub fn machine(&self) -> Result<Machine, Refusal> {
         let plugin = PluginArguments {
             library: plugin_library()?,
-            gate: if self.scenario.needs_gate() || self.verify { self.gate } else { Gate::None },
+            gate: self.gate_to_take().0,
             spin: self.spin,
             checkpoints: self.guest.is_some(),
             verify: self.verify,
@@ -142,6 +143,32 @@ impl Job {
             more: self.plugin.clone(),
         };
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
+    }
+
+    /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,
+    /// what the kernel offers is known to the plugin.
+    fn gate_to_take(&self) -> (Gate, Option<&'static str>) {
+        if !self.scenario.needs_gate() && !self.verify {
+            return (Gate::None, Some("no consumer watches accesses"));
+        }
+        match self.gate {
+            Gate::Auto => against_mmu(&self.scenario).map_or((Gate::Auto, None), |why| (Gate::Callback, Some(why))),
+            named => (named, None),
+        }
+    }
+
+    /// What became of `auto`, for the summary.
+    fn notes_on_the_gate(&self, said: &str) -> Vec<String> {
+        match self.gate_to_take() {
+            _ if self.gate != Gate::Auto => Vec::new(),
+            (gate, Some(why)) => vec![format!("gate=auto takes gate={gate}: {why}")],
+            (_, None) => said
+                .lines()
+                .filter_map(|line| line.strip_prefix("mem-event: "))
+                .filter(|line| line.starts_with("gate=auto "))
+                .map(str::to_owned)
+                .collect(),
+        }
     }
 
     /// Runs it to its end.
@@ -173,7 +200,8 @@ impl Job {
             .iter()
             .fold(verdict, |verdict, failure| verdict.worst(Verdict::new(Kind::Failure, failure.clone())));
         let (console, said) = (qemu.console(), qemu.errors());
-        let (records, counts, notes) = (log.records, log.counts, log.notes);
+        let (records, counts, mut notes) = (log.records, log.counts, log.notes);
+        notes.extend(self.notes_on_the_gate(&said));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
     }
 }

@@ -4,8 +4,12 @@
 
 mod support;
 
+use harness::log::Silent;
 use harness::qemu::Gate;
-use support::{has_its_accepted_sequence, kernel_maps_write_protected};
+use harness::run::{Job, Outcome};
+use harness::transcript;
+use harness::verdict::Kind;
+use support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 
 fn both_gates_give_the_same_sequence(name: &str) {
     if !kernel_maps_write_protected() {
@@ -13,6 +17,56 @@ fn both_gates_give_the_same_sequence(name: &str) {
     }
     // The accepted sequence is that of `gate=callback`, which tests/sequences.rs compares.
     has_its_accepted_sequence(name, Gate::Mmu, 1);
+}
+
+fn run_under_auto(name: &str, argument: &str) -> (Outcome, String) {
+    let mut job = Job::new(scenario(name), None).unwrap();
+    job.gate = Gate::Auto;
+    job.plugin = vec![argument.into()];
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}\n{}", outcome.verdict, outcome.said);
+    let sequence = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
+    (outcome, sequence)
+}
+
+fn says(outcome: &Outcome, what: &str) -> bool {
+    outcome.notes.iter().any(|note| note.contains(what))
+}
+
+#[test]
+fn auto_gives_the_accepted_sequences_and_says_which_gate_it_took() {
+    for name in ["read_write", "page_cross"] {
+        has_its_accepted_sequence(name, Gate::Auto, 1);
+    }
+    let (outcome, _) = run_under_auto("page_cross", "registers=auto");
+    let taken = if kernel_maps_write_protected() { "takes gate=mmu: " } else { "takes gate=callback: " };
+    assert!(says(&outcome, taken) && outcome.said.contains(taken), "{:?} {}", outcome.notes, outcome.said);
+}
+
+#[test]
+fn auto_takes_the_check_where_the_scenario_or_the_registers_ask_for_it() {
+    for (name, argument, taken) in [
+        ("read_write", "registers=auto", "takes gate=callback: no mapping can say"),
+        ("layout_vm_event7", "registers=auto", "takes gate=callback: requests of vm_event"),
+        ("page_cross", "registers=api", "takes gate=callback: registers=api"),
+        ("example", "registers=auto", "takes gate=none: "),
+    ] {
+        let (outcome, _) = run_under_auto(name, argument);
+        assert!(says(&outcome, taken), "{name} {argument}: {:?}", outcome.notes);
+    }
+}
+
+#[test]
+fn auto_goes_over_to_the_check_where_registers_in_place_do_not_prove_themselves() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let (_, by_check) = support::run(scenario("page_cross"));
+    let (outcome, sequence) = run_under_auto("page_cross", "falsify=proof");
+    for taken in ["takes gate=mmu: ", "takes gate=callback from here on"] {
+        assert!(says(&outcome, taken), "{:?}", outcome.notes);
+    }
+    assert_eq!(by_check, sequence, "left by callback, right gone over to it");
 }
 
 macro_rules! scenarios {

@@ -6,7 +6,7 @@ mod support;
 
 use harness::corpus;
 use harness::folder::RunFolder;
-use support::command;
+use support::{command, kernel_maps_write_protected};
 
 #[test]
 fn doctor_finds_nothing_lacking_where_the_other_tests_run() {
@@ -19,6 +19,19 @@ fn doctor_finds_nothing_lacking_where_the_other_tests_run() {
     {
         let check = checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
         assert_eq!(check["ok"], true, "{check}");
+    }
+}
+
+#[test]
+fn doctor_says_whether_the_hosts_mmu_can_be_the_gate_and_what_to_do_if_not() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["doctor", "--json"]).output().unwrap();
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let row = checks.as_array().unwrap().iter().find(|check| check["name"] == "gate=mmu").unwrap();
+    if kernel_maps_write_protected() {
+        assert_eq!((&row["ok"], &row["remedy"]), (&true.into(), &"".into()), "{row}");
+    } else {
+        assert!(row["ok"].is_null() && row["remedy"].as_str().unwrap().contains("gate=callback works"), "{row}");
     }
 }
 

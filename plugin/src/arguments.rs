@@ -11,8 +11,22 @@ pub enum Gate {
     Callback,
     /// The host's MMU: a watched page is not mapped, and the instruction that runs explains the touch.
     Mmu,
+    /// One of the two, as [`crate::choice`] decides at the start; nothing but the arguments ever says this.
+    Auto,
     /// Not at all: paging works, setting access rights is refused, and the guest runs at full speed.
     None,
+}
+
+impl Gate {
+    /// As in the argument.
+    pub fn name(self) -> &'static str {
+        match self {
+            Gate::Callback => "callback",
+            Gate::Mmu => "mmu",
+            Gate::Auto => "auto",
+            Gate::None => "none",
+        }
+    }
 }
 
 /// Where registers are read.
@@ -46,6 +60,8 @@ pub struct Arguments {
     pub socket: PathBuf,
     /// The gate.
     pub gate: Gate,
+    /// No argument: `gate=mmu` was chosen here, and gives way where registers cannot be read in place.
+    pub gives_way: bool,
     /// Where registers are read.
     pub registers: Source,
     /// For tests alone, and not in the list of known arguments.
@@ -70,7 +86,7 @@ pub struct Arguments {
     pub facts: Option<PathBuf>,
 }
 
-const KNOWN: &str = "socket=PATH, gate=callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
+const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
                      spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
@@ -117,10 +133,11 @@ impl Arguments {
 
 fn gate(value: &str) -> Result<Gate, String> {
     match value {
+        "auto" => Ok(Gate::Auto),
         "callback" => Ok(Gate::Callback),
         "mmu" => Ok(Gate::Mmu),
         "none" => Ok(Gate::None),
-        _ => Err(format!("gate={value}: callback, mmu or none")),
+        _ => Err(format!("gate={value}: auto, callback, mmu or none")),
     }
 }
 

@@ -23,11 +23,15 @@ pub const EXECUTE: u8 = 16;
 pub const SPECIAL: u8 = 32;
 
 static WANTED: AtomicU8 = AtomicU8::new(0);
+/// Memory instructions are checked where they were to be noted.
+static CHECKED: AtomicBool = AtomicBool::new(false);
 static FLUSHING: AtomicBool = AtomicBool::new(false);
 
 /// What a block that is translated now is instrumented with.
 pub fn wanted() -> u8 {
-    WANTED.load(Ordering::Acquire)
+    let wanted = WANTED.load(Ordering::Acquire);
+    // Here, so that no switch that is under way can bring a note back.
+    if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
 }
 
 /// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped.
@@ -44,6 +48,11 @@ pub fn want(what: u8) {
         WANTED.store(what, Ordering::Release);
         qemu::flush_blocks();
     }
+}
+
+/// Memory instructions that were to be noted are to be checked, in the blocks that are translated from here on.
+pub fn notes_become_checks() {
+    CHECKED.store(true, Ordering::Release);
 }
 
 /// The same is wanted, in blocks translated anew.

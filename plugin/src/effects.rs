@@ -74,7 +74,7 @@ impl Engine {
     pub fn arm(&mut self, host: &Hypervisor) {
         if host.has_gate() {
             self.mark_stepped(host);
-            arming::want(arming::wanted() | self.needed(host.gate));
+            arming::want(arming::wanted() | self.needed(host.gate()));
         }
     }
 

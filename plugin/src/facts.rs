@@ -6,7 +6,7 @@
 //! symbol GPA SIZE NAME…       a symbol of the guest, numbers in hexadecimal without 0x
 //! ```
 
-use crate::arguments::{Arguments, Gate};
+use crate::arguments::Arguments;
 use mem_event::DomainConfig;
 use mem_event::trace::{Header, Symbol};
 use std::path::Path;
@@ -16,16 +16,11 @@ use std::path::Path;
 /// # Errors
 /// A sentence: the file of facts cannot be read, or a line of it is none.
 pub fn header(arguments: &Arguments, config: &DomainConfig) -> Result<Header, String> {
-    let gate = match arguments.gate {
-        Gate::Callback => "callback",
-        Gate::Mmu => "mmu",
-        Gate::None => "none",
-    };
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let facts = [
         ("plugin API", crate::qemu::API_VERSION.to_string()),
-        ("gate", gate.to_owned()),
+        ("gate", arguments.gate.name().to_owned()),
         ("host kernel", kernel.trim().to_owned()),
         ("host cores", cores.to_string()),
     ];

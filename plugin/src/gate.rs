@@ -61,15 +61,22 @@ pub const BY_API: &str = "registers are read through the plugin API: only flat 6
 /// The view of the registers in place did not prove itself: from now on they are read through the API.
 pub fn reads_by_api(what: &str) {
     let Some(hypervisor) = Hypervisor::get() else { return };
-    if !hypervisor.has_callback_gate() {
+    let can_flush = qemu::can_flush();
+    let is_callback = hypervisor.has_callback_gate();
+    let goes_on = is_callback || can_flush && hypervisor.gives_way();
+    if !goes_on {
         return start::fail(&format!(
             "QEMU's registers cannot be read in place here ({what}), which gate=mmu needs; take gate=callback"
         ));
     }
-    if !qemu::can_flush() {
+    if !can_flush {
         return start::fail(&format!("QEMU's registers cannot be read in place here ({what}); take registers=api"));
     }
     eprintln!("mem-event: QEMU's registers cannot be read in place here ({what}); {BY_API}");
+    if !is_callback {
+        eprintln!("mem-event: gate=auto takes gate=callback from here on: gate=mmu reads registers in place");
+        arming::notes_become_checks();
+    }
     // What was translated so far has checks that read in place.
     arming::renew();
 }

@@ -28,7 +28,11 @@ pub struct Hypervisor {
     pub(crate) vcpus: Box<[Vcpu]>,
     pub(crate) memory: Memory,
     pub(crate) rights: Arc<PublishedRights>,
-    pub(crate) gate: Gate,
+    gate: Gate,
+    /// `gate=mmu` may give way to the other gate.
+    gives_way: bool,
+    /// It has.
+    gave_way: AtomicBool,
     checkpoints: bool,
     /// There is a trace, or was one.
     recorded: bool,
@@ -79,6 +83,8 @@ impl Hypervisor {
             memory,
             rights: domain.rights(),
             gate: arguments.gate,
+            gives_way: arguments.gives_way,
+            gave_way: AtomicBool::new(false),
             checkpoints: arguments.checkpoints,
             recorded: trace.is_some(),
             engine: Mutex::new(Engine {
@@ -125,9 +131,23 @@ impl Hypervisor {
         }
     }
 
+    /// What stops accesses.
+    pub(crate) fn gate(&self) -> Gate {
+        if self.gave_way.load(Ordering::Acquire) { Gate::Callback } else { self.gate }
+    }
+
+    /// From here on memory instructions are checked, where `gate=auto` took the host's MMU; says whether it did. A watched page is
+    /// unmapped under either gate, so nothing passes meanwhile. Blocks must be translated anew.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way && {
+            self.gave_way.store(true, Ordering::Release);
+            true
+        }
+    }
+
     /// Whether memory instructions are checked.
     pub fn has_callback_gate(&self) -> bool {
-        self.gate == Gate::Callback
+        self.gate() == Gate::Callback
     }
 
     /// Whether accesses can be trapped at all.
@@ -358,7 +378,7 @@ impl Hypervisor {
     pub fn disarm(&self) {
         if self.has_gate() {
             arming::remind();
-            arming::want(self.engine().needed(self.gate));
+            arming::want(self.engine().needed(self.gate()));
         }
     }
 

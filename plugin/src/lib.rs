@@ -21,12 +21,13 @@
 //! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
-//! | `checkpoint`, `arguments`, `start` | the guest's "here", the plugin's arguments, beginning and end |
+//! | `checkpoint`, `arguments`, [`choice`], `start` | the guest's "here", the plugin's arguments, which gate `auto` takes, beginning and end |
 
 pub mod arguments;
 mod arming;
 pub mod cache;
 mod checkpoint;
+pub mod choice;
 mod client;
 pub mod decode;
 mod effects;

@@ -4,7 +4,7 @@ use crate::arguments::{Arguments, Gate, Source};
 use crate::hypervisor::Hypervisor;
 use crate::qemu::{self, Facts};
 use crate::service::{self, Listener};
-use crate::{arming, machine, translate, verify};
+use crate::{arming, choice, machine, translate, userfault, verify};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What installation leaves for the first vCPU: by then guest memory exists.
@@ -24,7 +24,17 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     if !facts.system || facts.target != "x86_64" {
         return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
     }
-    let arguments = Arguments::parse(words)?;
+    // `mem-event doctor` asks; a plugin that only answers is not loaded.
+    if words == ["probe=gate-mmu"] {
+        return Err(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned()));
+    }
+    let mut arguments = Arguments::parse(words)?;
+    if arguments.gate == Gate::Auto {
+        let (gate, why) = choice::choose(arguments.registers, userfault::probe);
+        eprintln!("mem-event: gate=auto takes gate={}: {why}", gate.name());
+        arguments.gives_way = gate == Gate::Mmu;
+        arguments.gate = gate;
+    }
     qemu::choose(arguments.registers, arguments.falsify);
     if arguments.registers == Source::Api && arguments.gate != Gate::None {
         eprintln!("mem-event: {}", crate::gate::BY_API);

@@ -57,11 +57,12 @@ impl Hypervisor {
     fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
         let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
         match control {
-            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate == Gate::None => {
+            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.gate() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
             }
-            Control::SetAccess { .. } if self.gate == Gate::Mmu && !crate::userfault::can_map_protected() => {
-                unsupported("gate=mmu needs Linux 6.4, which maps pages write-protected; use gate=callback")
+            Control::SetAccess { .. } if self.gate() == Gate::Mmu && !crate::userfault::can_map_protected() => {
+                let lack = crate::userfault::probe().err().unwrap_or_default();
+                unsupported(&format!("gate=mmu: {lack}"))
             }
             Control::SetAccess { first, count, access }
                 if access.rights() != Rights::RWX && crate::machine::MemoryMap::meets_window(*first, *count) =>
@@ -73,7 +74,7 @@ impl Hypervisor {
                 ))
             }
             Control::SetAccess { .. } => self.prepare(false),
-            Control::Monitor { .. } | Control::SingleStep { .. } if self.gate == Gate::None => {
+            Control::Monitor { .. } | Control::SingleStep { .. } if self.gate() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
             Control::NominateShare { .. } | Control::Share { .. } => {

@@ -95,7 +95,7 @@ impl Userfault {
         // SAFETY: the argument has the layout of `struct uffdio_api` and lives through the call.
         unsafe { userfault.ioctl(request(0x3f, size_of::<ApiArgument>()), &mut api) }.map_err(|error| {
             format!(
-                "this kernel's userfaultfd lacks minor faults on shared memory ({error}); Linux 5.19 or later has them"
+                "this kernel's userfaultfd lacks minor faults or write protection of shared memory ({error}); Linux 5.19 or later has them"
             )
         })?;
         Ok(userfault)
@@ -127,6 +127,17 @@ impl Userfault {
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the kernel knows `UFFDIO_CONTINUE_MODE_WP`: it looks at the mode before it looks for the range, and this one is not
+    /// registered. A kernel that does not know the mode answers EINVAL.
+    fn knows_protected(&self) -> bool {
+        let here = 0u8;
+        let start = (&raw const here).addr() as u64 & !(PAGE - 1);
+        let mut resolve = Resolve { start, len: PAGE, mode: CONTINUE_WRITE_PROTECTED, done: 0 };
+        // SAFETY: `struct uffdio_continue`; it changes nothing outside of a registered range, and the stack is never one.
+        let answer = unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) };
+        answer.is_err_and(|error| error.raw_os_error() == Some(libc::ENOENT))
     }
 
     /// Gives the page zeroed memory where it has none, and lets all threads go that stopped on it.
@@ -184,14 +195,25 @@ impl AsFd for Userfault {
     }
 }
 
-/// Whether this kernel maps a page write-protected at once (`UFFDIO_CONTINUE_MODE_WP`, Linux 6.4).
+/// Whether this kernel offers what `gate=mmu` needs: looked at once, by asking it.
+///
+/// # Errors
+/// What is lacking, a semicolon, and the remedy.
+pub fn probe() -> Result<(), String> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    let look = || {
+        if Userfault::open()?.knows_protected() {
+            Ok(())
+        } else {
+            Err("this kernel maps no page write-protected at once; Linux 6.4 or later does, and gate=callback works without".to_owned())
+        }
+    };
+    FOUND.get_or_init(look).clone()
+}
+
+/// Whether this kernel maps a page write-protected at once.
 pub fn can_map_protected() -> bool {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    *CAN.get_or_init(|| {
-        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (6, 4)
-    })
+    probe().is_ok()
 }
 
 /// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.

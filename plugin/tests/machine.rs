@@ -1,11 +1,12 @@
 //! How the machine lays out its memory, and the page cache.
 
 use mem_event::{Access, AccessSource, Gfn, Rights, VcpuId};
-use mem_event_plugin::arguments::{Arguments, Gate};
+use mem_event_plugin::arguments::{Arguments, Gate, Source};
 use mem_event_plugin::cache::{
     self,
     Part::{Read, Write},
 };
+use mem_event_plugin::choice::choose;
 use mem_event_plugin::machine::MemoryMap;
 use mem_event_plugin::stopped::{Fault, Look, Stopped, Toucher};
 
@@ -97,7 +98,7 @@ fn arguments_say_what_is_wrong_and_what_is_known() {
     assert_eq!((arguments.gate, arguments.checkpoints), (Gate::None, true));
     for (words, part) in [
         (&["gate=callback"][..], "socket=PATH"),
-        (&["socket=a", "gate=mmu2"], "gate=mmu2"),
+        (&["socket=a", "gate=mmu2"], "auto, callback, mmu or none"),
         (&["socket=a", "colour=red"], "colour"),
         (&["socket=a", "checkpoints=maybe"], "on or off"),
         (&["socket"], "has no value"),
@@ -105,4 +106,16 @@ fn arguments_say_what_is_wrong_and_what_is_known() {
         let error = parse(words).expect_err("bad");
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn gate_auto_takes_the_hosts_mmu_where_kernel_and_registers_allow() {
+    let lack = || Err("no right".to_owned());
+    for source in [Source::Auto, Source::Direct] {
+        assert_eq!(choose(source, || Ok(())).0, Gate::Mmu);
+        assert_eq!(choose(source, lack), (Gate::Callback, "no right".to_owned()));
+    }
+    let (gate, why) = choose(Source::Api, || panic!("the kernel is not asked"));
+    assert_eq!(gate, Gate::Callback);
+    assert!(why.contains("registers=api"), "{why}");
 }
