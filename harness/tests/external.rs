@@ -16,7 +16,7 @@ use std::process::Command;
 use support::{replays, scenario, sequence_of};
 
 fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mem-event/client/examples")
 }
 
 /// Runs a scenario whose rings are served by commands; the outcome, and what the trace holds of requests and answers.

@@ -2,7 +2,7 @@
  * An access listener of one's own, with Xen's public headers for the ring and its slots: a page gets the rights that were
  * asked for besides those it has. The control socket's bytes are described in docs/protocol.md.
  *
- *     cc -O2 -Wall -o listener examples/listener.c        (Debian: libxen-dev)
+ *     cc -O2 -Wall -o listener mem-event/client/examples/listener.c        (Debian: libxen-dev)
  *     mem-event run page_fault --consumer access:vm_event7=./listener
  */
 

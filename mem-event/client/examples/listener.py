@@ -2,7 +2,7 @@
 """An access listener of one's own, on the standard library alone: a page gets the rights that were asked for besides those it
 has. The bytes are described in docs/protocol.md; the slots are those of the layout flags32.
 
-    mem-event run page_fault --consumer 'access:flags32=python3 examples/listener.py'
+    mem-event run page_fault --consumer 'access:flags32=python3 mem-event/client/examples/listener.py'
 """
 
 import mmap
