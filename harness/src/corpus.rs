@@ -6,6 +6,9 @@ use std::path::Path;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../snapshots");
 
+/// The guests that boot by firmware and code of others.
+const FOREIGN: [&str; 3] = ["linux", "boot_sector", "efi_application"];
+
 /// All of them, by name.
 ///
 /// # Panics
@@ -20,7 +23,7 @@ pub fn all() -> Vec<Scenario> {
 /// Those of the built-in guests, which take moments; the others boot what somebody else made.
 #[must_use]
 pub fn of_built_in_guests() -> Vec<Scenario> {
-    all().into_iter().filter(|scenario| scenario.machine.guest != "linux").collect()
+    all().into_iter().filter(|scenario| !FOREIGN.contains(&scenario.machine.guest.as_str())).collect()
 }
 
 /// The one with this name.

@@ -1,29 +1,48 @@
-//! Guest images: the built-in ones beside the program, and ELF files that a user names.
+//! Guest images: the built-in ones beside the program, and files that a user names.
 
 use crate::refusal::{Refusal, nearest};
 use crate::symbols::Symbols;
 use goblin::elf::Elf;
 use goblin::elf::header::{EM_X86_64, ET_EXEC};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The ELF note by which a PVH guest names its 32-bit entry (`XEN_ELFNOTE_PHYS32_ENTRY`).
 const ENTRY_NOTE: u32 = 18;
 
-/// An ELF image that QEMU boots by its PVH entry.
+/// How much of an image is read to see what it is.
+const START: u64 = 1 << 20;
+
+/// How QEMU boots an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ELF by its PVH entry. Only such a guest is one for mem-event, with checkpoints and an exit port.
+    Elf,
+    /// A Linux kernel by its boot protocol.
+    BzImage,
+    /// An EFI application, which EFI firmware starts from a disk.
+    Efi,
+    /// A disk that firmware boots, in a format of QEMU's.
+    Disk(&'static str),
+}
+
+/// An image that QEMU boots.
 #[derive(Clone, Debug)]
 pub struct Guest {
+    /// How.
+    pub kind: Kind,
     /// The file's name without its folder.
     pub name: String,
     /// The file.
     pub path: PathBuf,
     /// Its symbols.
     pub symbols: Symbols,
-    /// CRC-32 of the file, for traces and reports.
+    /// CRC-32 of the file, of a disk's first MiB; for traces and reports.
     pub checksum: u32,
 }
 
 impl Guest {
-    /// A built-in guest by its name, or an ELF file by its path (what holds a slash, or is no built-in name but a file).
+    /// A built-in guest by its name, or an image by its path (what holds a slash, or is no built-in name but a file).
     ///
     /// # Errors
     /// Unknown names, with the nearest; files that are no bootable guest, and why.
@@ -31,7 +50,7 @@ impl Guest {
         if name.contains('/') {
             return Guest::open(Path::new(name));
         }
-        if let Some(path) = folders().into_iter().map(|folder| folder.join(name)).find(|path| is_elf(path)) {
+        if let Some(path) = folders().into_iter().map(|folder| folder.join(name)).find(|path| is_image(path)) {
             return Guest::open(&path);
         }
         if Path::new(name).is_file() {
@@ -61,25 +80,58 @@ impl Guest {
         }
     }
 
-    /// An ELF file, checked for what QEMU needs to boot it.
+    /// An image, checked for what QEMU needs to boot it.
     ///
     /// # Errors
     /// What stands in the way.
     pub fn open(path: &Path) -> Result<Guest, Refusal> {
         let shown = path.display();
-        let bytes = std::fs::read(path).map_err(|error| {
+        let unread = |error: std::io::Error| {
             Refusal::usage(
                 format!("cannot read guest {shown}: {}", plain(&error)),
                 "name a file that exists and can be read",
             )
-        })?;
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut bytes = Vec::new();
+        let mut file = std::fs::File::open(path).map_err(unread)?;
+        file.by_ref().take(START).read_to_end(&mut bytes).map_err(unread)?;
+        let kind = kind(&bytes);
+        if let Some(kind @ Kind::Disk(_)) = kind {
+            let (checksum, symbols) = (crc32fast::hash(&bytes), Symbols::default());
+            return Ok(Guest { kind, name, path: path.to_owned(), symbols, checksum });
+        }
+        file.read_to_end(&mut bytes).map_err(unread)?;
+        let checksum = crc32fast::hash(&bytes);
+        if let Some(kind @ (Kind::BzImage | Kind::Efi)) = kind {
+            return Ok(Guest { kind, name, path: path.to_owned(), symbols: Symbols::default(), checksum });
+        }
         let symbols = check(&bytes).map_err(|why| {
             let remedy =
-                "a guest is a 64-bit x86-64 ELF, linked statically, with a PVH entry note (type 18, owner Xen)";
+                "a guest is a 64-bit x86-64 ELF, linked statically, with a PVH entry note (type 18, owner Xen); a bzImage; an EFI application; or a disk with a boot sector";
             Refusal::usage(format!("{shown} {why}"), remedy)
         })?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Guest { name, path: path.to_owned(), symbols, checksum: crc32fast::hash(&bytes) })
+        Ok(Guest { kind: Kind::Elf, name, path: path.to_owned(), symbols, checksum })
+    }
+}
+
+/// What an image is by its first bytes: Linux's boot protocol ("HdrS" at 0x202), a PE image for EFI (named by the word at 0x3c; its
+/// subsystem, 92 bytes on, is 10), QEMU's disk format, a boot sector. A kernel with an EFI stub is a kernel.
+fn kind(start: &[u8]) -> Option<Kind> {
+    let at = |at: usize, length: usize| start.get(at..at + length);
+    let pe = at(0x3c, 4).map_or(0, |word| usize::from(word[0]) | usize::from(word[1]) << 8);
+    if start.starts_with(b"\x7fELF") {
+        Some(Kind::Elf)
+    } else if at(0x202, 4) == Some(b"HdrS") {
+        Some(Kind::BzImage)
+    } else if start.starts_with(b"MZ") && at(pe, 4) == Some(b"PE\0\0") && at(pe + 92, 2) == Some(&[10, 0]) {
+        Some(Kind::Efi)
+    } else if start.starts_with(b"QFI\xfb") {
+        Some(Kind::Disk("qcow2"))
+    } else if at(510, 2) == Some(&[0x55, 0xaa]) {
+        Some(Kind::Disk("raw"))
+    } else {
+        None
     }
 }
 
@@ -115,10 +167,9 @@ fn check(bytes: &[u8]) -> Result<Symbols, String> {
     Ok(Symbols::of(&elf))
 }
 
-fn is_elf(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    std::fs::File::open(path).is_ok_and(|mut file| std::io::Read::read_exact(&mut file, &mut magic).is_ok())
-        && magic == *b"\x7fELF"
+fn is_image(path: &Path) -> bool {
+    let mut start = [0; 1024];
+    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && kind(&start).is_some()
 }
 
 /// Where built-in guests may lie: `guests` beside the program, or up to two folders above it (tests, `target/guests`).
@@ -134,7 +185,7 @@ pub fn built_in() -> Vec<String> {
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flat_map(Iterator::flatten)
-        .filter(|entry| is_elf(&entry.path()))
+        .filter(|entry| is_image(&entry.path()))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();

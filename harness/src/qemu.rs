@@ -17,10 +17,30 @@ use std::process::{Command, ExitStatus, Stdio};
 pub enum Boot {
     /// An ELF by its PVH entry.
     Elf(PathBuf),
+    /// Somebody else's Linux kernel.
+    BzImage {
+        /// The kernel.
+        kernel: PathBuf,
+        /// Its first file system.
+        initrd: Option<PathBuf>,
+        /// Its command line.
+        append: Option<String>,
+    },
+    /// An EFI application, on a disk where EFI firmware looks for it.
+    Efi(PathBuf),
+    /// A disk that firmware boots.
+    Disk {
+        /// The image, which stays as it is.
+        image: PathBuf,
+        /// Its format.
+        format: &'static str,
+    },
     /// A Linux kernel with the first file system made here.
     Linux {
         /// The bzImage.
         kernel: PathBuf,
+        /// What it is told besides.
+        append: Option<String>,
         /// Whether it does its work; else it boots and powers off.
         work: bool,
     },
@@ -97,6 +117,8 @@ pub struct Machine {
     pub vcpus: u32,
     /// What it boots.
     pub boot: Boot,
+    /// The firmware, where it is not QEMU's own.
+    pub firmware: Option<PathBuf>,
     /// The device that shows the harness's disk, if there is one.
     pub disk: Option<String>,
     /// The plugin; none for measuring what it costs.
@@ -154,6 +176,20 @@ fn value(text: impl AsRef<Path>) -> OsString {
     text.into()
 }
 
+/// What QEMU's disk of a folder's files is called.
+fn folder_as_disk(folder: &Path) -> OsString {
+    let mut name = OsString::from("fat:");
+    name.push(folder);
+    name
+}
+
+/// The disk that firmware boots from; what the guest writes to it is forgotten.
+fn boot_disk(format: &str, file: OsString) -> [OsString; 4] {
+    let mut drive = OsString::from(format!("if=none,id=boot,format={format},snapshot=on,file="));
+    drive.push(value(file));
+    ["-drive".into(), drive, "-device".into(), "ide-hd,bus=ide.5,drive=boot,bootindex=0".into()]
+}
+
 fn joined(parts: &[(&str, OsString)]) -> OsString {
     let mut option = OsString::new();
     for (key, value) in parts {
@@ -196,13 +232,25 @@ impl Machine {
             .args(["-mon", "chardev=monitor,mode=control"]);
         match &self.boot {
             Boot::Elf(path) => command.arg("-kernel").arg(path),
-            Boot::Linux { kernel, work } => {
+            Boot::BzImage { kernel, initrd, append } => {
+                command.arg("-kernel").arg(kernel);
+                command.args(initrd.iter().flat_map(|path| ["-initrd".as_ref(), path.as_os_str()]));
+                command.args(append.iter().flat_map(|line| ["-append", line]))
+            }
+            // A folder that QEMU shows as a disk.
+            Boot::Efi(_) => command.args(boot_disk("raw", folder_as_disk(&folder.file("efi")))),
+            Boot::Disk { image, format } => command.args(boot_disk(format, image.into())),
+            Boot::Linux { kernel, append, work } => {
                 let initrd = folder.file("initrd");
                 let without = if *work { "" } else { linux::WITHOUT_WORK };
-                let line = format!("{} {without}", linux::COMMAND_LINE);
+                let more = append.as_deref().unwrap_or_default();
+                let line = format!("{} {without} {more}", linux::COMMAND_LINE);
                 command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", &line])
             }
         };
+        if let Some(firmware) = &self.firmware {
+            command.arg("-bios").arg(firmware);
+        }
         if let Some(device) = &self.disk {
             command.args(disk::arguments(device, value(folder.file("disk"))));
         }
@@ -221,6 +269,12 @@ impl Machine {
     pub fn start(&self, folder: &RunFolder) -> anyhow::Result<Qemu> {
         if let Boot::Linux { .. } = self.boot {
             std::fs::write(folder.file("initrd"), linux::initrd()?).context("cannot write the first file system")?;
+        }
+        if let Boot::Efi(application) = &self.boot {
+            let place = folder.file("efi").join("EFI/BOOT");
+            std::fs::create_dir_all(&place)
+                .and_then(|()| std::fs::copy(application, place.join("BOOTX64.EFI")))
+                .context("cannot make the disk for the EFI application")?;
         }
         if self.disk.is_some() {
             disk::write(&folder.file("disk")).context("cannot write the disk")?;

@@ -3,7 +3,7 @@
 use crate::consumers::Consumers;
 use crate::folder::RunFolder;
 use crate::gate::against_mmu;
-use crate::guest::Guest;
+use crate::guest::{self, Guest};
 use crate::log::{Counts, Log, Observer};
 use crate::pager::Figures;
 use crate::process::{Qemu, ended_by_signal};
@@ -113,14 +113,50 @@ impl Job {
     /// The kernel is missing.
     pub fn machine_without_plugin(&self) -> Result<Machine, Refusal> {
         let boot = match &self.guest {
-            Some(guest) => Boot::Elf(guest.path.clone()),
-            None => Boot::Linux { kernel: crate::linux::kernel()?, work: self.linux_works },
+            Some(guest) => self.boot_of(guest)?,
+            None => {
+                let append = self.scenario.machine.append.clone();
+                Boot::Linux { kernel: crate::linux::kernel()?, append, work: self.linux_works }
+            }
         };
+        let firmware = self.scenario.machine.firmware.as_deref().map(|name| firmware(&self.path(name))).transpose()?;
         let scenario::Machine { memory, vcpus, cpu, disk, args, .. } = &self.scenario.machine;
         let cpu = cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
         let extra = cpu.chain(args.iter().map(OsString::from)).chain(self.extra.iter().cloned()).collect();
         let (memory, vcpus, disk) = (memory.0, *vcpus, disk.clone());
-        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, disk, plugin: None, extra })
+        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, boot, firmware, disk, plugin: None, extra })
+    }
+
+    fn boot_of(&self, guest: &Guest) -> Result<Boot, Refusal> {
+        let machine = &self.scenario.machine;
+        let path = guest.path.clone();
+        Ok(match guest.kind {
+            guest::Kind::Elf => Boot::Elf(path),
+            guest::Kind::BzImage => {
+                let initrd = machine.initrd.as_deref().map(|name| self.path(name));
+                Boot::BzImage { kernel: path, initrd, append: machine.append.clone() }
+            }
+            guest::Kind::Efi if machine.firmware.is_none() => {
+                let what = format!("{} is an EFI application, and the machine's firmware is none for EFI", guest.name);
+                return Err(Refusal::usage(what, "name one: firmware = \"ovmf\" in the scenario's machine"));
+            }
+            guest::Kind::Efi => Boot::Efi(path),
+            guest::Kind::Disk(format) => Boot::Disk { image: path, format },
+        })
+    }
+
+    /// A path of the scenario, which is meant from its folder.
+    fn path(&self, name: &str) -> PathBuf {
+        self.scenario
+            .folder
+            .as_ref()
+            .filter(|_| name.contains('/'))
+            .map_or_else(|| name.into(), |folder| folder.join(name))
+    }
+
+    /// Whether the guest is made for this program: checkpoints, an exit port.
+    fn is_ours(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.kind == guest::Kind::Elf)
     }
 
     /// The machine that it needs.
@@ -132,7 +168,7 @@ impl Job {
             library: plugin_library()?,
             gate: self.gate_to_take().0,
             spin: self.spin,
-            checkpoints: self.guest.is_some(),
+            checkpoints: self.is_ours(),
             verify: self.verify,
             trace: self.trace.clone(),
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
@@ -286,12 +322,17 @@ impl Attended<'_> {
             return Ok(Verdict::new(Kind::Crash, panic.trim()));
         }
         let said = Verdict::on_console(&console);
-        if said.is_none() && was_reset(qemu)? {
+        let shutdown = if said.is_none() { why_it_shut_down(qemu)? } else { None };
+        if shutdown.as_deref() == Some("guest-reset") {
             return Ok(Verdict::new(Kind::Crash, "the guest reset itself (a triple fault?)"));
+        }
+        if self.job.guest.is_some() && !self.job.is_ours() && shutdown.as_deref() == Some("guest-shutdown") {
+            // It has never heard of verdicts: that it came to its own end is what it can say.
+            return Ok(Verdict::new(Kind::Success, "the guest powered off"));
         }
         let code = status.code().unwrap_or(-1);
         Ok(match said {
-            Some(said) if self.job.guest.is_some() && code != exit_status(said.kind) => {
+            Some(said) if self.job.is_ours() && code != exit_status(said.kind) => {
                 let why = format!("the guest says {said}, but QEMU's exit status is {code}{}", last_words(qemu));
                 Verdict::new(Kind::Error, why)
             }
@@ -319,13 +360,25 @@ fn last_words(qemu: &Qemu) -> String {
         .unwrap_or_default()
 }
 
-fn was_reset(qemu: &mut Qemu) -> anyhow::Result<bool> {
+/// QEMU's reason for its end, where it told one.
+fn why_it_shut_down(qemu: &mut Qemu) -> anyhow::Result<Option<String>> {
     while let Some(event) = qemu.qmp.event()? {
         if event["event"] == "SHUTDOWN" {
-            return Ok(event["data"]["reason"] == "guest-reset");
+            return Ok(event["data"]["reason"].as_str().map(str::to_owned));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// The firmware's file. `ovmf` is where Debian's package puts it.
+fn firmware(name: &Path) -> Result<PathBuf, Refusal> {
+    let (path, remedy) = if name == Path::new("ovmf") {
+        (Path::new("/usr/share/ovmf/OVMF.fd"), "install the package ovmf")
+    } else {
+        (name, "name a file that QEMU takes as -bios")
+    };
+    let what = || Refusal::machine(format!("no firmware at {}", path.display()), remedy);
+    path.is_file().then(|| path.to_owned()).ok_or_else(what)
 }
 
 /// Whether the error is that QEMU has ended, which a connection notices first. Waits for the end.

@@ -39,7 +39,7 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
         ("version = 1\n[machine]\nguest = \"x\"\n", "a/b.toml:1:1: the key `about` is missing; add `about`"),
         (
             "cpus = 2\n",
-            "a/b.toml:5:1: no key `cpus` here; did you mean `cpu` or `vcpus` or `guest`? allowed: guest, vcpus, memory, cpu, disk, args",
+            "a/b.toml:5:1: no key `cpus` here; did you mean `cpu` or `vcpus` or `guest`? allowed: guest, initrd, append, firmware, vcpus, memory, cpu, disk, args",
         ),
         ("vcpus = 0\n", "a/b.toml:5:9: 0 vCPUs; write 1 to 255"),
         ("vcpus = \"two\"\n", "a/b.toml:5:9: invalid type: string \"two\"; expected i64"),

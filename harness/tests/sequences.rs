@@ -46,3 +46,8 @@ sequences! {
     paged_and_watched pager_back prep_unasked privilege queue_of_six_on_one read_write rights
     ring_full_65_on_64 ring_full_9_on_8 rings_apart self_modify smp_storm translations watch_again
 }
+
+#[test]
+fn a_disk_that_firmware_boots_has_its_accepted_sequence() {
+    the_sequence_is_accepted_and_repeats("disk_boot");
+}

@@ -72,8 +72,15 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Machine {
-    /// A built-in guest, an ELF file with a PVH entry (a path with a slash, from the scenario's folder), or `linux`.
+    /// A built-in guest or `linux`; or a path with a slash, from the scenario's folder, of what QEMU boots: an ELF file with a PVH
+    /// entry, a bzImage, an EFI application (with `firmware`), or a disk image, which stays as it is.
     pub guest: String,
+    /// A first file system for a bzImage: a path from the scenario's folder.
+    pub initrd: Option<String>,
+    /// What a bzImage is told on its command line; what `linux` is told besides.
+    pub append: Option<String>,
+    /// The machine's firmware, where it is not QEMU's own: a file for `-bios`, or `ovmf` for that of Debian's package.
+    pub firmware: Option<String>,
     /// vCPUs.
     #[serde(default = "one", deserialize_with = "text::vcpus")]
     #[schemars(range(min = 1, max = 255))]
@@ -326,6 +333,9 @@ impl Scenario {
             deadline: a_minute(),
             machine: Machine {
                 guest: guest.into(),
+                initrd: None,
+                append: None,
+                firmware: None,
                 vcpus: one(),
                 memory: Size::small(),
                 cpu: None,

@@ -118,8 +118,8 @@ fn peer() -> anyhow::Result<PathBuf> {
 
 fn idle(machine: Machine) -> Machine {
     let boot = match machine.boot {
-        Boot::Linux { kernel, .. } => Boot::Linux { kernel, work: false },
-        other @ Boot::Elf(_) => other,
+        Boot::Linux { kernel, append, .. } => Boot::Linux { kernel, append, work: false },
+        other => other,
     };
     Machine { boot, ..machine }
 }
