@@ -60,7 +60,7 @@ fn a_new_scenario_is_built_run_accepted_broken_and_mended_outside_of_the_reposit
 fn the_parts_of_a_suite_are_the_whole() {
     let folder = RunFolder::create().unwrap();
     let names = |arguments: &[&str]| {
-        let output = mem_event(&folder, &[&["test", "--json", "--filter", "disk_"], arguments].concat()).1;
+        let output = mem_event(&folder, &[&["test", "--json", "--filter", "layout_"], arguments].concat()).1;
         let mut names: Vec<String> = output
             .lines()
             .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["name"].as_str().unwrap().to_owned())
@@ -70,7 +70,7 @@ fn the_parts_of_a_suite_are_the_whole() {
     };
     let mut parts = [names(&["--partition", "1/2"]), names(&["--partition", "2/2"])].concat();
     parts.sort();
-    assert_eq!(parts, ["disk_ahci", "disk_virtio"]);
+    assert_eq!(parts, ["layout_flags16", "layout_flags32", "layout_vm_event7"]);
 }
 
 #[test]
