@@ -27,7 +27,12 @@ fn text(job: &Job) -> String {
         let path = std::path::absolute(&guest.path).unwrap_or_else(|_| guest.path.clone());
         line(format_args!("fact image {}", path.display()));
     }
-    for part in format!("{:#?}", job.scenario).lines() {
+    // As it was written; what the command line adds is in the command.
+    let scenario = match &job.scenario.source {
+        Some(source) => source.text.clone(),
+        None => format!("{:#?}", job.scenario),
+    };
+    for part in scenario.lines() {
         line(format_args!("scenario {part}"));
     }
     for symbol in job.symbols().iter() {
