@@ -73,7 +73,7 @@ fn the_header_says_what_ran_where() {
     let header = &trace.header;
     assert_eq!((header.guest.as_str(), header.guest_hash.len()), ("read_write", 8));
     assert!(header.qemu.starts_with(|digit: char| digit.is_ascii_digit()), "{}", header.qemu);
-    assert!(header.scenario.contains("SetAccess"), "{}", header.scenario);
+    assert!(header.scenario.contains("set-access = { frames = \"WATCHED\""), "{}", header.scenario);
     assert!(header.symbols.iter().any(|symbol| symbol.name.ends_with("WATCHED")));
     for name in ["gate", "host kernel", "command", "image"] {
         assert!(header.facts.iter().any(|(it, value)| it == name && !value.is_empty()), "{:?}", header.facts);
