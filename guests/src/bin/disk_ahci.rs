@@ -24,7 +24,8 @@
 #![no_std]
 #![no_main]
 
-use guest::{access, checkpoint, disk, failure, pci, port, println, skip, verdict};
+use guest::disk::{self, Disk, Transfer};
+use guest::{access, failure, pci, port, println, skip, verdict};
 
 guest::pages!(
     /// The controller's commands.
@@ -46,42 +47,17 @@ guest::pages!(
 const AHCI: u32 = 0x01_06_01;
 const FRAMES: u64 = 0x400;
 const TABLE: u64 = 0x800;
+/// READ DMA EXT and WRITE DMA EXT.
 const READ: u64 = 0x25;
 const WRITE: u64 = 0x35;
-/// Where data lies in its page.
-const AT: u64 = 0x200;
-const BESIDE: u64 = 0x800;
-const CONTENT: u64 = 0x6265_7369_6465_2121;
 
 guest::main!(main);
 
 fn main() {
-    let Some(port) = Port::find() else { skip!("no disk at an AHCI controller") };
+    let Some(mut port) = Port::find() else { skip!("no disk at an AHCI controller") };
     port.start();
     let (watched, paged, plain) = (WATCHED.address(), PAGED.address(), PLAIN.address());
-    for (number, sector) in [(1, 3), (2, 4)] {
-        port.prepare(READ, sector, watched + AT);
-        checkpoint(number, 0, 0, watched);
-        port.issue();
-        disk::expect(watched + AT, sector);
-    }
-    disk::fill(watched + AT, 1);
-    port.prepare(WRITE, 5, watched + AT);
-    checkpoint(3, 0, 0, watched);
-    port.issue();
-    access::write(paged + BESIDE, CONTENT);
-    port.prepare(READ, 6, paged + AT);
-    checkpoint(4, 0, 0, paged);
-    port.issue();
-    disk::expect(paged + AT, 6);
-    if access::read(paged + BESIDE) != CONTENT {
-        failure!("beside it there is {:#x}", access::read(paged + BESIDE));
-    }
-    port.prepare(READ, 5, plain + AT);
-    checkpoint(5, 0, 0, COMMANDS.address());
-    port.issue();
-    disk::expect(plain + AT, 1);
-    checkpoint(6, 0, 0, 0);
+    disk::transfers(&mut port, disk::Targets { watched, paged, plain, requests: COMMANDS.address() });
     println!("every sector is where it belongs");
     verdict::success();
 }
@@ -148,15 +124,16 @@ impl Port {
         self.write(register::COMMAND, self.read(register::COMMAND) | RECEIVE);
         self.write(register::COMMAND, self.read(register::COMMAND) | START);
     }
+}
 
-    /// Writes the command for one sector.
-    ///
+impl Disk for Port {
     /// ```text
     /// list   0 u16 words of the frame, bit 6: writes   2 u16 parts   4 u32 bytes done   8 u64 address of the table
     /// table  0 0x27 0x80 command 0   4 sector (3 bytes) 0x40   8 sector's upper 3 bytes, 0   12 u16 sectors   0x80 the parts
     /// part   0 u64 address   8 u32 0   12 u32 bytes - 1
     /// ```
-    fn prepare(&self, command: u64, sector: u64, address: u64) {
+    fn prepare(&mut self, transfer: Transfer, sector: u64, address: u64) {
+        let command = if transfer == Transfer::Write { WRITE } else { READ };
         let (list, table) = (COMMANDS.address(), COMMANDS.address() + TABLE);
         let writes = u64::from(command == WRITE) << 6;
         access::write(list, 5 | writes | 1 << 16);
@@ -167,7 +144,7 @@ impl Port {
         access::write(table + 0x88, (disk::SECTOR - 1) << 32);
     }
 
-    fn issue(&self) {
+    fn tell(&mut self) {
         self.write(register::ISSUED, 1);
         while self.read(register::ISSUED) & 1 != 0 {}
         let result = self.read(register::TASK_FILE);

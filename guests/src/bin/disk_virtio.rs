@@ -22,7 +22,8 @@
 #![no_std]
 #![no_main]
 
-use guest::{access, checkpoint, disk, failure, pci, port, println, skip, verdict};
+use guest::disk::{self, Disk, Transfer};
+use guest::{access, failure, pci, port, println, skip, verdict};
 
 guest::pages!(
     /// What is paged out.
@@ -68,49 +69,22 @@ const READ: u64 = 0;
 const WRITE: u64 = 1;
 /// Where a request's result lies; 0 is success.
 const RESULT: u64 = 0x100;
-/// Where data lies in its page.
-const AT: u64 = 0x200;
-const BESIDE: u64 = 0x800;
-const CONTENT: u64 = 0x6265_7369_6465_2121;
 
 guest::main!(main);
 
 fn main() {
-    let Some(mut disk) = Disk::find() else { skip!("no disk by virtio that speaks the older protocol") };
+    let Some(mut disk) = VirtioDisk::find() else { skip!("no disk by virtio that speaks the older protocol") };
     let (watched, paged, plain) = (WATCHED.address(), PAGED.address(), PLAIN.address());
-    for (number, sector) in [(1, 3), (2, 4)] {
-        disk.prepare(READ, sector, watched + AT);
-        checkpoint(number, 0, 0, watched);
-        disk.issue();
-        disk::expect(watched + AT, sector);
-    }
-    disk::fill(watched + AT, 1);
-    disk.prepare(WRITE, 5, watched + AT);
-    checkpoint(3, 0, 0, watched);
-    disk.issue();
-    access::write(paged + BESIDE, CONTENT);
-    disk.prepare(READ, 6, paged + AT);
-    checkpoint(4, 0, 0, paged);
-    disk.issue();
-    disk::expect(paged + AT, 6);
-    if access::read(paged + BESIDE) != CONTENT {
-        failure!("beside it there is {:#x}", access::read(paged + BESIDE));
-    }
-    disk.prepare(READ, 5, plain + AT);
-    disk.offer();
-    checkpoint(5, 0, 0, QUEUE.address());
-    disk.notify();
-    disk::expect(plain + AT, 1);
-    checkpoint(6, 0, 0, 0);
+    disk::transfers(&mut disk, disk::Targets { watched, paged, plain, requests: QUEUE.address() });
     println!("every sector is where it belongs");
     verdict::success();
 }
 
 /// The device by its first port, and how many requests it got.
-struct Disk(u16, u64);
+struct VirtioDisk(u16, u64);
 
-impl Disk {
-    fn find() -> Option<Disk> {
+impl VirtioDisk {
+    fn find() -> Option<VirtioDisk> {
         let device = pci::by_identity(VIRTIO_DISK)?;
         device.switch_on();
         let base = u16::try_from(device.base(0)).ok()?;
@@ -123,18 +97,19 @@ impl Disk {
         let frame = u32::try_from(QUEUE.address() >> 12).expect("below 4 GiB");
         port::write_u32(base + offset::QUEUE_FRAME, frame);
         port::write_u8(base + offset::STATUS, SEEN_AND_DRIVEN | READY);
-        Some(Disk(base, 0))
+        Some(VirtioDisk(base, 0))
     }
+}
 
-    /// Writes one request.
-    ///
+impl Disk for VirtioDisk {
     /// ```text
     /// descriptor  0 u64 address   8 u32 bytes   12 u16 flags   14 u16 the next one
     /// available   0 u16 flags   2 u16 how many ever   4 u16 each: its first descriptor
     /// used        0 u16 flags   2 u16 how many ever
     /// request     0 u32 kind   4 u32 0   8 u64 sector
     /// ```
-    fn prepare(&self, kind: u64, sector: u64, address: u64) {
+    fn prepare(&mut self, transfer: Transfer, sector: u64, address: u64) {
+        let kind = if transfer == Transfer::Write { WRITE } else { READ };
         let (queue, request) = (QUEUE.address(), REQUEST.address());
         let data = if kind == READ { NEXT | DEVICE_WRITES } else { NEXT };
         let parts = [(request, 16, NEXT), (address, disk::SECTOR, data), (request + RESULT, 1, DEVICE_WRITES)];
@@ -147,19 +122,14 @@ impl Disk {
         access::write(request + RESULT, 0xff);
     }
 
-    fn issue(&mut self) {
-        self.offer();
-        self.notify();
-    }
-
-    /// Makes it available. The device looks once when it starts, and later only when it is told.
+    /// The device looks once when it starts, and later only when it is told.
     fn offer(&mut self) {
         self.1 += 1;
         // Every entry names the first descriptor.
         access::write(QUEUE.address() + AVAILABLE, self.1 << 16);
     }
 
-    fn notify(&self) {
+    fn tell(&mut self) {
         port::write_u16(self.0 + offset::NOTIFY, 0);
         while access::read(QUEUE.address() + USED) >> 16 & 0xffff != self.1 {}
         let result = access::read(REQUEST.address() + RESULT) & 0xff;
