@@ -5,6 +5,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::error;
+use crate::segments::Pointer;
 
 /// Exceptions have vectors 0 to 31; interrupts never come, they are disabled.
 const VECTORS: usize = 32;
@@ -122,8 +123,6 @@ pub fn load() {
         gate[0].store(low, Ordering::Relaxed);
         gate[1].store(stub >> 32, Ordering::Relaxed);
     }
-    #[repr(C, packed)]
-    struct Pointer(u16, u64);
     let limit = u16::try_from(size_of_val(&TABLE) - 1).expect("32 gates are 512 bytes");
     let pointer = Pointer(limit, (&raw const TABLE).addr() as u64);
     // SAFETY: the table is static and its gates lead to the stubs above.

@@ -20,7 +20,7 @@ const TOUCHED: u64 = 1 << 5 | 1 << 6;
 /// A large page, in a page directory's entry.
 const LARGE: u64 = 1 << 7;
 /// The address bits of an entry.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 #[repr(C, align(4096))]
 struct Table([AtomicU64; 512]);
@@ -50,7 +50,7 @@ pub enum Use {
 pub fn map(address: u64, frame: u64, usage: Use) {
     assert!(frame.is_multiple_of(PAGE_SIZE) && frame & !ADDRESS == 0, "{frame:#x} is not a frame");
     let writable = if usage == Use::ReadWrite { WRITABLE } else { 0 };
-    entry(address).store(frame | PRESENT | writable | TOUCHED, Ordering::Relaxed);
+    entry(address, 0).store(frame | PRESENT | writable | TOUCHED, Ordering::Relaxed);
     forget(address);
 }
 
@@ -59,19 +59,39 @@ pub fn map(address: u64, frame: u64, usage: Use) {
 /// # Panics
 /// As [`map`].
 pub fn unmap(address: u64) {
-    entry(address).store(0, Ordering::Relaxed);
+    entry(address, 0).store(0, Ordering::Relaxed);
     forget(address);
 }
 
-/// The last-level entry of `address`, with the tables above it made as needed.
-fn entry(address: u64) -> &'static AtomicU64 {
+/// The table of the first level: where a walk begins.
+pub fn root() -> u64 {
+    (&raw const BOOT_PML4).expose_provenance() as u64
+}
+
+/// Where the entry lies that a walk to `address` reads at this level, 3 in the root to 0 for the page, with the tables above it made
+/// as needed.
+///
+/// # Panics
+/// As [`map`].
+pub fn place(address: u64, level: u32) -> u64 {
+    core::ptr::from_ref(entry(address, level)).expose_provenance() as u64
+}
+
+/// Drops all of this vCPU's cached translations that are not global.
+pub fn forget_all() {
+    // SAFETY: only drops cached translations; the tables hold the truth.
+    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) };
+}
+
+/// The entry of `address` at a level, with the tables above it made as needed.
+fn entry(address: u64, level: u32) -> &'static AtomicU64 {
     assert!(address.is_multiple_of(PAGE_SIZE), "{address:#x} is not a page boundary");
     // SAFETY: defined by the boot code, one page, accessed only as atomics.
     let mut table = unsafe { &BOOT_PML4 };
-    for level in [3, 2, 1] {
-        table = below(&table.0[index(address, level)]);
+    for above in (level + 1..=3).rev() {
+        table = below(&table.0[index(address, above)]);
     }
-    &table.0[index(address, 0)]
+    &table.0[index(address, level)]
 }
 
 /// The table that `entry` points to; taken from the pool when there is none.

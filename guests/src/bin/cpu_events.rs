@@ -22,7 +22,7 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest::idt::{self, Exception};
@@ -55,20 +55,10 @@ guest::pages!(
     STEP_B: 1
 );
 
-global_asm!(
+guest::functions!(
     r#"
     .section .code_pages, "ax", @progbits
     .balign 4096
-    .macro function name:req
-    .balign 16
-    .global \name
-    .type \name, @function
-    \name:
-    .endm
-    .macro done name:req
-    .size \name, . - \name
-    .endm
-
     # Each takes the value to write and returns 0.
     function cpu_write_cr0
         mov cr0, rdi

@@ -22,9 +22,10 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 
 use guest::page::PAGE_SIZE;
+use guest::segments::{self, Pointer};
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, failure, idt, println, verdict};
 
@@ -53,20 +54,10 @@ guest::pages!(
     DATA: 1
 );
 
-global_asm!(
+guest::functions!(
     r#"
     .section .code_pages, "ax", @progbits
     .balign 4096
-    .macro function name:req
-    .balign 16
-    .global \name
-    .type \name, @function
-    \name:
-    .endm
-    .macro done name:req
-    .size \name, . - \name
-    .endm
-
     # Each counts in r8 and returns what was counted.
     function invalid_opcode
         xor r8d, r8d
@@ -149,7 +140,6 @@ const SPURIOUS: u64 = 0xfee0_00f0;
 const APIC_ON: u32 = 0x1ff;
 /// Present and writable, not accessed, not dirty.
 const FRESH_ENTRY: u64 = 3;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 unsafe extern "C" {
     safe fn invalid_opcode(line: u64) -> u64;
@@ -198,29 +188,19 @@ fn check(number: u64, case: Case) {
 /// Puts `TABLE` in the place of the last-level table that `tables` made.
 fn make_table() {
     tables::map(tables::FREE, DATA.address(), Use::ReadWrite);
-    let mut table: u64;
-    // SAFETY: reading CR3 changes nothing.
-    unsafe { asm!("mov {}, cr3", out(reg) table, options(nomem, nostack, preserves_flags)) };
-    let mut entry = table + (tables::FREE >> 39 & 511) * 8;
-    for level in [30, 21] {
-        table = access::read(entry) & ADDRESS;
-        entry = table + (tables::FREE >> level & 511) * 8;
-    }
     for offset in (0..PAGE_SIZE).step_by(8) {
         access::write(TABLE.address() + offset, DATA.address() | FRESH_ENTRY);
     }
-    access::write(entry, TABLE.address() | access::read(entry) & !ADDRESS);
+    let entry = tables::place(tables::FREE, 1);
+    access::write(entry, TABLE.address() | access::read(entry) & !tables::ADDRESS);
     access::write(DATA.address() + 0x10, 1);
-    // SAFETY: drops cached translations.
-    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) };
+    tables::forget_all();
 }
 
 fn make_descriptors() {
     let gdt = GDT.address();
     let tss = TSS.address();
-    // A 64-bit task state of 104 bytes: available, present; the upper half of its base is zero.
-    let task = 0x67 | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56;
-    let segments = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, task, tss >> 32, 0x00cf_9200_0000_ffff];
+    let segments = segments::KERNEL.into_iter().chain(segments::task(tss)).chain([0x00cf_9200_0000_ffff]);
     for (offset, segment) in (0..).step_by(8).zip(segments) {
         access::write(gdt + offset, segment);
     }
@@ -242,9 +222,6 @@ fn make_descriptors() {
         );
     }
 }
-
-#[repr(C, packed)]
-struct Pointer(u16, u64);
 
 /// A present 64-bit interrupt gate on the first named stack.
 fn gate(vector: u64, handler: u64) {

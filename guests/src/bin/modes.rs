@@ -20,7 +20,7 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 
 use guest::page::PAGE_SIZE;
 use guest::{access, checkpoint, failure, println, verdict};
@@ -30,19 +30,10 @@ const PAGES: u64 = 0x2_0000;
 /// Where the 16-bit code is copied to.
 const LOW: u64 = 0x1_0000;
 
-global_asm!(
+guest::functions!(
     r#"
     .section .code_pages, "ax", @progbits
     .balign 4096
-    .macro function name:req
-    .balign 16
-    .global \name
-    .type \name, @function
-    \name:
-    .endm
-    .macro done name:req
-    .size \name, . - \name
-    .endm
     .macro save
     push rbx
     push rbp

@@ -28,11 +28,12 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest::idt::{self, Exception};
 use guest::page::PAGE_SIZE;
+use guest::segments::{self, Pointer};
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, cpu, failure, println, skip, verdict};
 
@@ -53,19 +54,10 @@ guest::pages!(
     WATCHED: 3
 );
 
-global_asm!(
+guest::functions!(
     r#"
     .section .code_pages, "ax", @progbits
     .balign 4096
-    .macro function name:req
-    .balign 16
-    .global \name
-    .type \name, @function
-    \name:
-    .endm
-    .macro done name:req
-    .size \name, . - \name
-    .endm
     .macro change_cr4 operation:req, bits:req
     mov rcx, cr4
     \operation ecx, \bits
@@ -236,7 +228,6 @@ const USER: u64 = 1 << 2;
 const NO_EXECUTE: u64 = 1 << 63;
 /// Protection key 1.
 const KEY: u64 = 1 << 59;
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 const WORD: u64 = 0x7072_6976_696c_6567;
 /// `mov eax, 7; ret`, with a byte to spare.
 const CODE: u64 = 0x90_c300_0000_07b8;
@@ -313,14 +304,9 @@ fn map() {
     let user = (&raw const user_code).expose_provenance() as u64;
     let watched = WATCHED.address();
     tables::map(tables::FREE, user, Use::Read);
-    let mut table: u64;
-    // SAFETY: reading CR3 changes nothing.
-    unsafe { asm!("mov {}, cr3", out(reg) table, options(nomem, nostack, preserves_flags)) };
-    for level in [39, 30, 21] {
-        let entry = table + (tables::FREE >> level & 511) * 8;
-        let value = access::read(entry);
-        access::write(entry, value | USER);
-        table = value & ADDRESS;
+    for level in [3, 2, 1] {
+        let entry = tables::place(tables::FREE, level);
+        access::write(entry, access::read(entry) | USER);
     }
     let pages = [
         user | USER,
@@ -328,20 +314,18 @@ fn map() {
         (watched + PAGE_SIZE) | WRITABLE | NO_EXECUTE,
         (watched + 2 * PAGE_SIZE) | USER,
     ];
-    for (entry, page) in (table..).step_by(8).zip(pages) {
+    for (entry, page) in (tables::place(tables::FREE, 0)..).step_by(8).zip(pages) {
         access::write(entry, page | PRESENT);
     }
-    // SAFETY: drops cached translations.
-    unsafe { asm!("mov {0}, cr3", "mov cr3, {0}", out(reg) _, options(nostack, preserves_flags)) };
+    tables::forget_all();
 }
 
 /// The runtime's segments, a task state whose kernel stack is `STACK`, and the user's segments where SYSRET expects them.
 fn make_descriptors() {
     let (gdt, tss) = (GDT.address(), TSS.address());
-    let task = 0x67 | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56;
+    let kernel = segments::KERNEL.into_iter().chain(segments::task(tss));
     let user = [0, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-    let kernel = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, task, tss >> 32];
-    for (offset, segment) in (0..).step_by(8).zip(kernel.into_iter().chain(user)) {
+    for (offset, segment) in (0..).step_by(8).zip(kernel.chain(user)) {
         access::write(gdt + offset, segment);
     }
     // The kernel's stack lies at offset 4.
@@ -363,6 +347,3 @@ fn make_descriptors() {
         );
     }
 }
-
-#[repr(C, packed)]
-struct Pointer(u16, u64);

@@ -13,8 +13,6 @@
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, global_asm};
-
 use guest::page::PAGE_SIZE;
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, failure, println, verdict};
@@ -32,19 +30,9 @@ guest::pages!(
     WATCHED: 1
 );
 
-global_asm!(
+guest::functions!(
     r#"
     .pushsection .text.translations, "ax", @progbits
-    .macro function name:req
-    .balign 16
-    .global \name
-    .type \name, @function
-    \name:
-    .endm
-    .macro done name:req
-    .size \name, . - \name
-    .endm
-
     # Each is entered with rdi = the address, rsi = its entry, rdx = what the entry becomes, rcx = the other address space's CR3.
     function by_invlpg
         mov [rsi], rdx
@@ -90,7 +78,6 @@ unsafe extern "C" {
     safe fn by_another_space(address: u64, entry: u64, becomes: u64, other: u64) -> u64;
 }
 
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 /// Present, writable, accessed, dirty.
 const PAGE: u64 = 0x63;
 const GLOBAL: u64 = 1 << 8;
@@ -112,7 +99,7 @@ fn main() {
 fn run(case: Case, flags: u64, other: u64) {
     let address = tables::FREE;
     tables::map(address, OPEN.address(), Use::ReadWrite);
-    let entry = last_entry(current_space(), address);
+    let entry = tables::place(address, 0);
     access::write(entry, OPEN.address() | PAGE | flags);
     checkpoint(1, address, 0, (case as *const ()).expose_provenance() as u64);
     access::read(address);
@@ -123,26 +110,10 @@ fn run(case: Case, flags: u64, other: u64) {
     }
 }
 
-fn current_space() -> u64 {
-    let space: u64;
-    // SAFETY: reading CR3 changes nothing.
-    unsafe { asm!("mov {}, cr3", out(reg) space, options(nomem, nostack, preserves_flags)) };
-    space & ADDRESS
-}
-
-/// Where the last-level entry of an address lies.
-fn last_entry(space: u64, address: u64) -> u64 {
-    let mut table = space;
-    for shift in [39, 30, 21] {
-        table = access::read(table + (address >> shift & 511) * 8) & ADDRESS;
-    }
-    table + (address >> 12 & 511) * 8
-}
-
 /// An address space that is this one but for the 1 TiB line, where it has `WATCHED`.
 fn make_other_space() -> u64 {
     tables::map(tables::FREE, OPEN.address(), Use::ReadWrite);
-    let (space, mut table) = (current_space(), OTHER.address());
+    let (space, mut table) = (tables::root(), OTHER.address());
     for slot in 0..512 {
         access::write(table + slot * 8, access::read(space + slot * 8));
     }
