@@ -8,7 +8,7 @@ use crate::external::{Running, program};
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
-use crate::scenario::{Act, Listening, Name, Roles, Scenario};
+use crate::scenario::{Act, Name, Role, Roles, Scenario};
 use crate::transcript::Record;
 use anyhow::Context;
 use mem_event::message::{Call, Notice, Reply, Standing};
@@ -64,39 +64,37 @@ impl Consumers {
     ) -> anyhow::Result<Consumers> {
         let mut toolstack = Client::connect(socket)?;
         toolstack.values(&Call::Subscribe)?;
-        let own = |ring: Ring| !scenario.is_external(ring);
-        let settings = |ring| scenario.rings.of(ring).settings();
         for ring in Ring::ALL {
             let policy = scenario.rings.of(ring).no_consumer.0;
             if policy != NoConsumer::default() {
                 toolstack.values(&Call::Control(Control::SetNoConsumer { ring, policy }))?;
             }
         }
-        let Roles { listener, pager, .. } = &scenario.consumers;
-        let listen = |it: &Listening| Listener::enable(socket, settings(Ring::Access), &it.rules);
-        let listener = listener.as_ref().filter(|_| own(Ring::Access)).map(listen).transpose()?;
-        let page = |it: &_| Pager::enable(socket, settings(Ring::Paging), it, scenario.machine.memory.0);
-        let pager = pager.as_ref().filter(|_| own(Ring::Paging)).map(page).transpose()?;
-        let help = |_| Channel::enable(socket, Ring::Sharing, settings(Ring::Sharing));
-        let helper = scenario.target().filter(|_| own(Ring::Sharing)).map(help).transpose()?;
-        let reached = vec![false; scenario.steps.len()];
-        let external = start_external(socket, scenario, guest)?;
-        let (socket, scenario) = (socket.to_owned(), scenario.clone());
-        let start = scenario.start.clone();
-        let spin = Spin::Auto;
         let mut consumers = Consumers {
             toolstack,
-            socket,
-            scenario,
-            pager,
-            listener,
-            helper,
-            external,
-            spin,
-            reached,
+            socket: socket.to_owned(),
+            scenario: scenario.clone(),
+            pager: None,
+            listener: None,
+            helper: None,
+            external: Vec::new(),
+            spin: Spin::Auto,
+            reached: vec![false; scenario.steps.len()],
             held: Vec::new(),
         };
-        consumers.carry_out(&start, log)?;
+        let Roles { listener, pager, .. } = &scenario.consumers;
+        let wanted = [
+            (Role::Listener, listener.is_some()),
+            (Role::Pager, pager.is_some()),
+            (Role::Helper, scenario.target().is_some()),
+        ];
+        for (role, wanted) in wanted {
+            if wanted && !scenario.is_external(role.ring()) {
+                consumers.join(role)?;
+            }
+        }
+        consumers.external = start_external(socket, scenario, guest)?;
+        consumers.carry_out(&scenario.start, log)?;
         Ok(consumers)
     }
 
@@ -131,10 +129,8 @@ impl Consumers {
 
     /// Whether a request waits on a ring; looks at memory only.
     #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.pager.as_ref().is_some_and(|pager| self.goes_on(Ring::Paging) && pager.is_pending())
-            || self.listener.as_ref().is_some_and(|listener| self.goes_on(Ring::Access) && listener.is_pending())
-            || self.helper.as_ref().is_some_and(|helper| self.goes_on(Ring::Sharing) && helper.is_pending())
+    pub fn is_pending(&mut self) -> bool {
+        self.channels().any(|channel| channel.is_pending())
     }
 
     /// From now on the rings are looked at again and again.
@@ -149,6 +145,7 @@ impl Consumers {
         self.channels().filter_map(|channel| channel.sleeps().then_some(())).count() > 0
     }
 
+    /// The rings of the consumers that are not held.
     fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
         let held = &self.held;
         let goes_on = |ring| !held.contains(&ring);

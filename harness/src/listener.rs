@@ -36,12 +36,6 @@ impl Listener {
         Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec() })
     }
 
-    /// Whether a request waits.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.channel.is_pending()
-    }
-
     /// Forgets the engine's signals.
     pub fn clear_signal(&mut self) {
         self.channel.clear_signal();

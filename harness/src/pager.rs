@@ -124,12 +124,6 @@ impl Pager {
         &self.channel.client
     }
 
-    /// Whether a request waits.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        self.channel.is_pending()
-    }
-
     /// Forgets the engine's signals.
     pub fn clear_signal(&mut self) {
         self.channel.clear_signal();

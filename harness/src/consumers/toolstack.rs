@@ -84,7 +84,8 @@ impl Consumers {
         Client::connect(&self.socket)?.info().map(drop)
     }
 
-    fn join(&mut self, role: Role) -> anyhow::Result<()> {
+    /// A consumer of this program enables its ring, and serves it from now on.
+    pub(super) fn join(&mut self, role: Role) -> anyhow::Result<()> {
         let settings = self.scenario.rings.of(role.ring()).settings();
         let socket = &self.socket;
         match role {
