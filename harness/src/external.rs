@@ -6,11 +6,11 @@ use crate::refusal::Refusal;
 use crate::scenario::{Scenario, named};
 use crate::spawn::spawn_bound;
 use crate::verdict::Kind;
+use crate::watch;
 use anyhow::{Context, bail};
 use mem_event::{Control, Layout, Ring};
 use mem_event_client::handed::{READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
 use mem_event_client::{Client, RingSettings};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -114,11 +114,7 @@ impl JsonSchema for HandedRing {
 /// # Errors
 /// There is none.
 pub fn program() -> Result<PathBuf, Refusal> {
-    let this = std::env::current_exe().unwrap_or_default();
-    let beside = this.ancestors().skip(1).take(2).map(|folder| folder.join("mem-event"));
-    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Refusal::machine("no mem-event beside this program", "build the workspace: cargo build --release --workspace")
-    })
+    crate::qemu::beside("mem-event")
 }
 
 /// A consumer's process.
@@ -183,16 +179,16 @@ impl Running {
     /// # Errors
     /// It ended without a word, or the deadline passed.
     pub fn wait_until_ready(&mut self, deadline: Instant) -> anyhow::Result<()> {
-        if !wait(&self.ready, deadline)? {
+        if !watch::readable(&self.ready, deadline)? {
             bail!("the consumer `{}` did not say that it is ready; it must write to {READY_FD}", self.command);
         }
         if rustix::io::retry_on_intr(|| rustix::io::read(&self.ready, &mut [0; 1]))? == 0 {
             let skips = Some(i32::from(Kind::Skip.exit_code()));
-            if wait(&self.ended, Instant::now() + GRACE)? && self.child.wait()?.code() == skips {
+            if watch::readable(&self.ended, Instant::now() + GRACE)? && self.child.wait()?.code() == skips {
                 let what = format!("the consumer `{}` cannot run here", self.command);
                 return Err(Refusal::machine(what, "see what it says above").into());
             }
-            let how = if wait(&self.ended, Instant::now() + GRACE)? {
+            let how = if watch::readable(&self.ended, Instant::now() + GRACE)? {
                 self.child.wait()?.to_string()
             } else {
                 "it closed the descriptor".into()
@@ -243,7 +239,7 @@ impl Running {
     /// # Errors
     /// The kernel does not tell.
     pub fn finish(&mut self) -> anyhow::Result<Option<String>> {
-        if self.done || wait(&self.ended, Instant::now() + GRACE)? {
+        if self.done || watch::readable(&self.ended, Instant::now() + GRACE)? {
             return self.fault();
         }
         self.kill();
@@ -258,19 +254,6 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Whether something can be read before the deadline.
-fn wait(fd: impl AsFd, deadline: Instant) -> anyhow::Result<bool> {
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let left =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return Ok(other? > 0),
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::signals::Signals;
 use mem_event::spin::Window;
 use mem_event_client::look::look;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Why serving ended.
@@ -120,13 +120,21 @@ fn poll(waited: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<usize> {
 /// The kernel refuses to wait.
 pub fn wait_for_end(gone: Option<BorrowedFd<'_>>, deadline: Instant) -> anyhow::Result<Ended> {
     let Some(gone) = gone else { return Ok(Ended::Gone) };
+    Ok(if readable(gone, deadline)? { Ended::Gone } else { Ended::Deadline })
+}
+
+/// Waits until this can be read; false where the deadline comes first.
+///
+/// # Errors
+/// The kernel refuses to wait.
+pub fn readable(fd: impl AsFd, deadline: Instant) -> anyhow::Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        if poll(&mut [PollFd::from_borrowed_fd(gone, PollFlags::IN)], left)? > 0 {
-            return Ok(Ended::Gone);
+        if poll(&mut [PollFd::new(&fd, PollFlags::IN)], left)? > 0 {
+            return Ok(true);
         }
         if left.is_zero() {
-            return Ok(Ended::Deadline);
+            return Ok(false);
         }
     }
 }

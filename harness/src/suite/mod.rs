@@ -155,6 +155,12 @@ fn run_once(scenario: &Scenario, settings: &Settings) -> Result<String, Verdict>
 #[must_use]
 pub fn judge(case: &Case, settings: &Settings) -> Judged {
     let begun = Instant::now();
+    let mut judged = compare(case, settings);
+    judged.took = begun.elapsed();
+    judged
+}
+
+fn compare(case: &Case, settings: &Settings) -> Judged {
     let mut judged = Judged {
         verdict: Verdict::new(Kind::Success, ""),
         sequence: None,
@@ -166,7 +172,6 @@ pub fn judge(case: &Case, settings: &Settings) -> Judged {
         match (run_once(&case.scenario, settings), judged.sequence.take()) {
             (Err(verdict), _) => {
                 judged.verdict = verdict;
-                judged.took = begun.elapsed();
                 return judged;
             }
             (Ok(now), None) => judged.sequence = Some(now),
@@ -174,7 +179,6 @@ pub fn judge(case: &Case, settings: &Settings) -> Judged {
             (Ok(now), Some(first)) => {
                 judged.verdict = Verdict::new(Kind::Failure, format!("run {run} gave another sequence than the first"));
                 (judged.sequence, judged.differs_from) = (Some(now), Some(first));
-                judged.took = begun.elapsed();
                 return judged;
             }
         }
@@ -189,6 +193,5 @@ pub fn judge(case: &Case, settings: &Settings) -> Judged {
             judged.acceptable = true;
         }
     }
-    judged.took = begun.elapsed();
     judged
 }
