@@ -25,6 +25,8 @@ enum Fault {
     ForgetsTheSecondWake,
     /// A frame that comes back from the pager is not mapped.
     ForgetsToMap,
+    /// A vCPU that was handed the slot for which nobody else waits sleeps on.
+    ForgetsTheLastWaiter,
 }
 
 struct Broken(Domain, Fault);
@@ -36,9 +38,14 @@ impl Engine for Broken {
 
     fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
         let outcome = self.0.apply(input, effects);
-        let is_forgotten = |effect: &Effect| match self.1 {
-            Fault::ForgetsTheSecondWake => matches!(effect, Effect::Wake(_)),
-            Fault::ForgetsToMap => matches!(effect, Effect::Map(_)),
+        let is_last_waiter = |vcpu| {
+            let slot = self.0.vcpu_view(vcpu).and_then(|view| view.slot);
+            slot.is_some_and(|ring| self.0.ring(ring).queue.is_empty())
+        };
+        let is_forgotten = |effect: &Effect| match (self.1, effect) {
+            (Fault::ForgetsTheSecondWake, Effect::Wake(_)) | (Fault::ForgetsToMap, Effect::Map(_)) => true,
+            (Fault::ForgetsTheLastWaiter, Effect::Wake(vcpu)) => is_last_waiter(*vcpu),
+            _ => false,
         };
         let least = if self.1 == Fault::ForgetsTheSecondWake { 1 } else { 0 };
         let mut hits = effects.list.iter().enumerate().filter(|(_, effect)| is_forgotten(effect)).map(|(at, _)| at);
@@ -81,7 +88,7 @@ fn header() -> Header {
 }
 
 /// A run of an engine that is right: two rings, vCPUs that touch, a consumer that answers now and then, a pager that pages.
-fn record(steps: u64) -> Vec<u8> {
+fn record(steps: u64, slots: u32) -> Vec<u8> {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &header()).unwrap();
     let mut domain = Domain::new(header().config).unwrap();
@@ -100,8 +107,8 @@ fn record(steps: u64) -> Vec<u8> {
                 let ring = [Ring::Paging, Ring::Access][number as usize];
                 let page = RingPage::heap();
                 domain.supply(ring, page.clone());
-                backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, 8).unwrap());
-                Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots: 8 })
+                backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, slots).unwrap());
+                Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots })
             }
             (2, _) => Input::Control(Control::SetAccess { first: Gfn(0), count: 100, access: AccessType::Rx }),
             (_, 0..=5) => {
@@ -129,8 +136,8 @@ fn record(steps: u64) -> Vec<u8> {
     file
 }
 
-fn found(fault: Fault) -> (Minimal, Box<harness::trace::minimise::Differs>, String) {
-    let file = record(3000);
+fn found(fault: Fault, slots: u32) -> (Minimal, Box<harness::trace::minimise::Differs>, String) {
+    let file = record(3000, slots);
     let fresh = || Domain::new(header().config).map(|domain| Broken(domain, fault));
     let mut recent = Recent::default();
     let reader = Reader::new(file.as_slice()).unwrap();
@@ -147,7 +154,7 @@ fn found(fault: Fault) -> (Minimal, Box<harness::trace::minimise::Differs>, Stri
 
 #[test]
 fn a_wake_that_is_forgotten_is_found_and_shown_with_at_most_20_inputs() {
-    let (minimal, differs, said) = found(Fault::ForgetsTheSecondWake);
+    let (minimal, differs, said) = found(Fault::ForgetsTheSecondWake, 8);
     assert!(said.contains("- effect  wake vcpu") && said.contains("the steps before it"), "{said}");
     let [Effect::Wake(_)] = differs.missing[..] else { panic!("{differs:?}") };
     assert!(minimal.inputs.len() <= 20 && minimal.inputs.len() as u64 <= minimal.step, "{minimal:?}");
@@ -156,7 +163,7 @@ fn a_wake_that_is_forgotten_is_found_and_shown_with_at_most_20_inputs() {
 
 #[test]
 fn a_frame_that_is_not_mapped_is_found_and_shown_with_at_most_20_inputs() {
-    let (minimal, differs, said) = found(Fault::ForgetsToMap);
+    let (minimal, differs, said) = found(Fault::ForgetsToMap, 8);
     assert!(said.contains("- effect  map 0x"), "{said}");
     let [Effect::Map(_)] = differs.missing[..] else { panic!("{differs:?}") };
     assert!(minimal.inputs.len() <= 20, "{minimal:?}");
@@ -164,6 +171,15 @@ fn a_frame_that_is_not_mapped_is_found_and_shown_with_at_most_20_inputs() {
     let test = as_test(&header(), &minimal);
     assert!(test.contains("Input::Control(Control::Enable { ring: Ring::Paging"), "{test}");
     assert!(test.contains("assert!(said.contains(\"Map(Gfn("), "{test}");
+}
+
+/// A kick without an answer lacks the wake as well: what was left was once a kick that took nothing.
+#[test]
+fn a_waiter_that_sleeps_on_with_its_slot_is_shown_by_an_answer_that_frees_one() {
+    let (minimal, differs, _) = found(Fault::ForgetsTheLastWaiter, 2);
+    let [Effect::Wake(_)] = differs.missing[..] else { panic!("{differs:?}") };
+    assert!(minimal.inputs.len() <= 20, "{minimal:?}");
+    a_right_engine_does_what_is_missing(&minimal, &differs.missing);
 }
 
 /// What was left out did not matter: an engine that is right does with the short sequence what the trace says.
@@ -181,7 +197,7 @@ fn a_right_engine_does_what_is_missing(minimal: &Minimal, missing: &[Effect]) {
 
 #[test]
 fn a_trace_of_a_right_engine_shows_nothing() {
-    let file = record(300);
+    let file = record(300, 8);
     let mut tape = Tape::new(Cursor::new(file.as_slice())).unwrap();
     let fresh = || Domain::new(header().config);
     assert!(of_failure(&mut tape, None, &fresh).unwrap().is_none());

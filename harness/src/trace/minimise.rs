@@ -2,7 +2,8 @@
 //!
 //! Inputs are left out, and answers out of those that take some, as long as the last step still shows the same. For a broken
 //! invariant that is the same sentence (numbers aside). For a difference it is the same answer of the engine, as far as it concerns
-//! the vCPUs, frames and rings of what differs, out of the same state of theirs: so what was recorded still is what is right.
+//! the vCPUs, frames and rings of what differs, out of the same state of theirs and into the same: so what was recorded still is what
+//! is right. The state after is needed where an effect is missing: a step that does nothing lacks it, too.
 
 use super::row::{About, kind};
 use super::{not_a_trace, open};
@@ -60,14 +61,22 @@ pub enum Shown {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Differs {
     concerned: Concerned,
-    before: Vec<String>,
-    now: (String, Vec<String>),
+    now: Answer,
     /// The recorded outcome, where it is another one.
     pub outcome: Option<String>,
     /// Effects that were recorded and do not come.
     pub missing: Vec<Effect>,
     /// Effects that come and were not recorded.
     pub extra: Vec<Effect>,
+}
+
+/// What an engine does in one step, as far as it concerns some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Answer {
+    before: Vec<String>,
+    outcome: String,
+    effects: Vec<String>,
+    after: Vec<String>,
 }
 
 /// The shortest sequence, and what it shows.
@@ -164,16 +173,12 @@ fn record(record: Taken<'_>) -> Vec<u8> {
     [&[ring as u8, kind][..], &length, &content].concat()
 }
 
-/// The state of an engine before the last input, its answer to that, and the engine.
-struct Ran<S> {
-    engine: S,
-    outcome: Outcome,
-    effects: Effects,
-    before: Vec<String>,
-}
-
-/// Runs a sequence; `None` where it cannot come from a run.
-fn run<S: Subject>(inputs: &[Told], concerned: &Concerned, fresh: &dyn Fn() -> Result<S, String>) -> Option<Ran<S>> {
+/// Runs a sequence: the answer to the last input, and the engine; `None` where it cannot come from a run.
+fn run<S: Subject>(
+    inputs: &[Told],
+    concerned: &Concerned,
+    fresh: &dyn Fn() -> Result<S, String>,
+) -> Option<(Answer, S)> {
     let (mut engine, mut consumers, mut effects) = (fresh().ok()?, Consumers::default(), Effects::default());
     let (last, others) = inputs.split_last()?;
     for told in others {
@@ -183,7 +188,8 @@ fn run<S: Subject>(inputs: &[Told], concerned: &Concerned, fresh: &dyn Fn() -> R
     let before = concerned.standing(engine.domain());
     effects.clear();
     let outcome = consumers.step(&mut engine, &last.input, &last.taken.concat(), &mut effects).ok()?;
-    Some(Ran { engine, outcome, effects, before })
+    let (outcome, effects) = (format!("{outcome:?}"), concerned.effects(&effects));
+    Some((Answer { before, outcome, effects, after: concerned.standing(engine.domain()) }, engine))
 }
 
 impl Differs {
@@ -204,10 +210,9 @@ impl Differs {
         concerned.vcpus.extend(about.vcpu.map(VcpuId));
         concerned.frames.extend(about.gfn);
         concerned.rings.extend(about.ring);
-        let ran = run(inputs, &concerned, fresh)?;
         let outcome = (recorded.0 != now.0).then(|| format!("{:?}", recorded.0));
-        let now = (format!("{:?}", ran.outcome), concerned.effects(&ran.effects));
-        Some(Differs { before: ran.before, concerned, now, outcome, missing, extra })
+        let (now, _) = run(inputs, &concerned, fresh)?;
+        Some(Differs { concerned, now, outcome, missing, extra })
     }
 }
 
@@ -216,14 +221,13 @@ impl Shown {
         let none = Concerned::default();
         let concerned = if let Shown::Difference(differs) = self { &differs.concerned } else { &none };
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            let ran = run(inputs, concerned, fresh)?;
-            let broken = ran.engine.domain().check_invariants().err().map(|why| shape(&why));
-            Some((ran.before, (format!("{:?}", ran.outcome), concerned.effects(&ran.effects)), broken))
+            let (now, engine) = run(inputs, concerned, fresh)?;
+            Some((now, engine.domain().check_invariants().err().map(|why| shape(&why))))
         }));
         match (self, ran) {
             (Shown::Panic, ran) => ran.is_err(),
-            (Shown::Difference(differs), Ok(Some((before, now, _)))) => differs.before == before && differs.now == now,
-            (Shown::Invariant(sentence), Ok(Some((_, _, broken)))) => broken.as_ref() == Some(sentence),
+            (Shown::Difference(differs), Ok(Some((now, _)))) => differs.now == now,
+            (Shown::Invariant(sentence), Ok(Some((_, broken)))) => broken.as_ref() == Some(sentence),
             _ => false,
         }
     }
