@@ -26,7 +26,7 @@ enum Fault {
     /// A frame that comes back from the pager is not mapped.
     ForgetsToMap,
     /// A vCPU that was handed the slot for which nobody else waits sleeps on.
-    ForgetsTheLastWaiter,
+    LastWaiterSleepsOn,
 }
 
 struct Broken(Domain, Fault);
@@ -44,7 +44,7 @@ impl Engine for Broken {
         };
         let is_forgotten = |effect: &Effect| match (self.1, effect) {
             (Fault::ForgetsTheSecondWake, Effect::Wake(_)) | (Fault::ForgetsToMap, Effect::Map(_)) => true,
-            (Fault::ForgetsTheLastWaiter, Effect::Wake(vcpu)) => is_last_waiter(*vcpu),
+            (Fault::LastWaiterSleepsOn, Effect::Wake(vcpu)) => is_last_waiter(*vcpu),
             _ => false,
         };
         let least = if self.1 == Fault::ForgetsTheSecondWake { 1 } else { 0 };
@@ -176,7 +176,7 @@ fn a_frame_that_is_not_mapped_is_found_and_shown_with_at_most_20_inputs() {
 /// A kick without an answer lacks the wake as well: what was left was once a kick that took nothing.
 #[test]
 fn a_waiter_that_sleeps_on_with_its_slot_is_shown_by_an_answer_that_frees_one() {
-    let (minimal, differs, _) = found(Fault::ForgetsTheLastWaiter, 2);
+    let (minimal, differs, _) = found(Fault::LastWaiterSleepsOn, 2);
     let [Effect::Wake(_)] = differs.missing[..] else { panic!("{differs:?}") };
     assert!(minimal.inputs.len() <= 20, "{minimal:?}");
     a_right_engine_does_what_is_missing(&minimal, &differs.missing);
