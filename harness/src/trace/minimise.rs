@@ -332,9 +332,37 @@ fn shortest(mut inputs: Vec<Told>, still: &dyn Fn(&[Told]) -> bool) -> Vec<Told>
             inputs[at].taken = fewer(records, 0, &shown);
         }
         if self::size(&inputs) == size {
-            return inputs;
+            match without_two(&inputs, still) {
+                Some(fewer) => inputs = fewer,
+                None => return inputs,
+            }
         }
     }
+}
+
+/// Above so many inputs no two are tried together: that takes the square of their number.
+const FEW: usize = 100;
+
+/// Leaves out an input with a later one, or with an answer that a later one takes: a request and what was said to it can only go
+/// together. `None` where no two can go.
+fn without_two(inputs: &[Told], still: &dyn Fn(&[Told]) -> bool) -> Option<Vec<Told>> {
+    let count = if inputs.len() <= FEW { inputs.len() } else { 0 };
+    let pairs = (0..count).flat_map(|first| (first + 1..count).map(move |second| (first, second)));
+    pairs.flat_map(|(first, second)| without_this_and(inputs, first, second)).find(|rest| still(rest))
+}
+
+/// The sequences without the first, and without the second or one of its answers. The last input stays.
+fn without_this_and(inputs: &[Told], first: usize, second: usize) -> impl Iterator<Item = Vec<Told>> {
+    let without = |change: &dyn Fn(&mut Vec<Told>)| {
+        let mut rest = inputs.to_vec();
+        change(&mut rest);
+        rest.remove(first);
+        rest
+    };
+    let input = (second + 1 < inputs.len()).then(|| without(&|rest| drop(rest.remove(second))));
+    let answers =
+        (0..inputs[second].taken.len()).map(|answer| without(&|rest| drop(rest[second].taken.remove(answer))));
+    input.into_iter().chain(answers.collect::<Vec<_>>())
 }
 
 fn size(inputs: &[Told]) -> usize {
