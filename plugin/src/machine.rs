@@ -54,6 +54,23 @@ impl MemoryMap {
         Some(most.min(end - gfn.0))
     }
 
+    /// Frames in a row, as runs that lie together in the file; what is no RAM is left out.
+    pub fn runs_of(&self, first: Gfn, count: u64) -> impl Iterator<Item = (Gfn, u64)> {
+        let end = first.0.saturating_add(count);
+        let mut next = first.0;
+        std::iter::from_fn(move || {
+            while next < end {
+                let gfn = Gfn(next);
+                let run = self.contiguous(gfn, end - next);
+                next += run.unwrap_or(1);
+                if let Some(run) = run {
+                    return Some((gfn, run));
+                }
+            }
+            None
+        })
+    }
+
     /// Appends the frames of a range of the file, as runs.
     pub fn runs(&self, from: u64, to: u64, runs: &mut Vec<(Gfn, u64)>) {
         let mut page = from / PAGE;

@@ -81,21 +81,14 @@ impl Memory {
     /// # Errors
     /// The kernel's error, or a frame that is no RAM.
     pub fn unmap(&self, first: Gfn, count: u64) -> io::Result<()> {
-        let mut gfn = first.0;
-        let end = first.0.saturating_add(count);
-        while gfn < end {
-            let Some(run) = self.map.contiguous(Gfn(gfn), end - gfn) else {
-                gfn += 1;
-                continue;
-            };
-            let address = self.address(Gfn(gfn))?;
+        for (gfn, run) in self.map.runs_of(first, count) {
+            let address = self.address(gfn)?;
             let length = usize::try_from(run * PAGE).map_err(io::Error::other)?;
             // SAFETY: the range is QEMU's mapping of guest RAM, which is shared: dropping its pages loses nothing. It is registered
             // with userfaultfd before this is called, so the next touch is reported.
             if unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) } != 0 {
                 return Err(io::Error::last_os_error());
             }
-            gfn += run;
         }
         Ok(())
     }
@@ -105,16 +98,9 @@ impl Memory {
     /// # Errors
     /// The kernel's error: no memory.
     pub fn populate(&self, first: Gfn, count: u64) -> io::Result<()> {
-        let mut gfn = first.0;
-        let end = first.0.saturating_add(count);
-        while gfn < end {
-            let Some(run) = self.map.contiguous(Gfn(gfn), end - gfn) else {
-                gfn += 1;
-                continue;
-            };
-            let offset = self.address(Gfn(gfn))? - self.base;
+        for (gfn, run) in self.map.runs_of(first, count) {
+            let offset = self.address(gfn)? - self.base;
             rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, run * PAGE)?;
-            gfn += run;
         }
         Ok(())
     }

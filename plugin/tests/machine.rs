@@ -45,6 +45,8 @@ fn a_run_over_the_hole_is_two_runs() {
     assert_eq!(runs, [(Gfn(0x7_fffe), 2), (Gfn(0x10_0000), 1)]);
     assert_eq!(map.contiguous(Gfn(0x7_fffe), 100), Some(2));
     assert_eq!(map.contiguous(Gfn(0x9_0000), 1), None);
+    let runs: Vec<_> = map.runs_of(Gfn(0x7_fffe), 0x8_0004).collect();
+    assert_eq!(runs, [(Gfn(0x7_fffe), 2), (Gfn(0x10_0000), 2)], "what lies between is no RAM");
 }
 
 #[test]

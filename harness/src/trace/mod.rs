@@ -48,6 +48,15 @@ pub fn not_a_trace(path: &Path, end: &End) -> Refusal {
     Refusal::usage(what, REMEDY)
 }
 
+/// What a command ends with that has read a trace up to here: 0, or 4 where it is damaged, which is said.
+pub(crate) fn exit_code(end: &End) -> u8 {
+    if end.is_whole() {
+        return 0;
+    }
+    eprintln!("mem-event: {end}");
+    4
+}
+
 /// A trace's header in a few lines.
 #[must_use]
 pub fn about(header: &Header, end: &End) -> String {

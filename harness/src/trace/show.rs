@@ -2,7 +2,7 @@
 
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
-use super::{about, open, stats};
+use super::{about, exit_code, open, stats};
 use crate::command::print;
 use crate::symbols::Symbols;
 use clap::Args;
@@ -82,12 +82,7 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
     if !arguments.json && (!page.is_empty() || shown == 0) {
         print(&table(&page))?;
     }
-    let end = ended.unwrap_or_else(|| tape.end().clone());
-    if end.is_whole() {
-        return Ok(0);
-    }
-    eprintln!("mem-event: {end}");
-    Ok(4)
+    Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
 }
 
 /// Rows as a table, as wide as the terminal, or as it needs to be where there is none.

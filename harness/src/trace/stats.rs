@@ -1,5 +1,6 @@
 //! `show --stats`: how many, how fast, who waited for whom and how long, how full the rings were.
 
+use super::exit_code;
 use super::row::duration;
 use super::selection::Selection;
 use super::story::{Level, Story, Wait};
@@ -85,12 +86,7 @@ struct Tally {
 pub fn stats(tape: &mut Tape, selection: &Selection, symbols: &Symbols, json: bool) -> anyhow::Result<u8> {
     let (stats, end) = of(tape, selection, symbols);
     print(&if json { serde_json::to_string(&stats)? + "\n" } else { text(&stats) })?;
-    let end = end.unwrap_or_else(|| tape.end().clone());
-    if end.is_whole() {
-        return Ok(0);
-    }
-    eprintln!("mem-event: {end}");
-    Ok(4)
+    Ok(exit_code(end.as_ref().unwrap_or(tape.end())))
 }
 
 /// The figures, and where reading stopped if it did.

@@ -3,11 +3,11 @@
 mod page;
 mod perfetto;
 
-use super::open;
 use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
 use super::story::{Level, Story};
+use super::{exit_code, open};
 use crate::refusal::Refusal;
 use crate::symbols::Symbols;
 use anyhow::Context;
@@ -82,12 +82,7 @@ pub fn export(arguments: &Export) -> anyhow::Result<u8> {
         Err(error) if is_gone(&error) => return Ok(0),
         other => other?,
     };
-    let end = ended.unwrap_or_else(|| tape.end().clone());
-    if end.is_whole() {
-        return Ok(0);
-    }
-    eprintln!("mem-event: {end}");
-    Ok(4)
+    Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
 }
 
 /// Whoever read the output went away.
