@@ -147,6 +147,11 @@ impl Consumer {
             }
             self.channel.kick().unwrap();
         }
+        // What the other vCPU asked before the last change; nobody else would ever answer it.
+        while let Some(request) = self.channel.take() {
+            self.channel.answer(&request.answer());
+            self.channel.kick().unwrap();
+        }
     }
 }
 

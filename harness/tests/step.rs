@@ -21,7 +21,7 @@ use ratatui::style::Color;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, Winsize};
 use std::io::{Cursor, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use support::{command, wait_for};
 
@@ -376,7 +376,14 @@ fn without_a_terminal_it_says_so() {
     }
 }
 
-/// The command on a terminal of its own; what it has drawn when it waits for a key, and the terminal's other end.
+/// What of a terminal the command switches off.
+const MODES: LocalModes = LocalModes::ECHO.union(LocalModes::ICANON).union(LocalModes::ISIG);
+
+fn echoes(terminal: &impl AsFd) -> bool {
+    rustix::termios::tcgetattr(terminal).unwrap().local_modes.contains(MODES)
+}
+
+/// The command on a terminal of its own, which echoes until the command starts; what it draws, and the terminal's other end.
 fn on_a_terminal(folder: &RunFolder) -> (std::process::Child, std::fs::File, OwnedFd) {
     let ours = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
     rustix::pty::grantpt(&ours).unwrap();
@@ -385,6 +392,7 @@ fn on_a_terminal(folder: &RunFolder) -> (std::process::Child, std::fs::File, Own
     let theirs = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     let size = Winsize { ws_row: SIZE.1, ws_col: SIZE.0, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&theirs, size).unwrap();
+    assert!(echoes(&theirs), "as it is before");
     let mut step: Command = command(folder);
     step.arg("step").arg(folder.file("trace")).env("TERM", "xterm").env("NO_COLOR", "1");
     let end = || Stdio::from(theirs.try_clone().unwrap());
@@ -406,19 +414,16 @@ fn read_until(terminal: &mut std::fs::File, what: &str) {
 fn the_terminal_is_given_back_after_a_key_and_after_a_signal() {
     let folder = RunFolder::create().unwrap();
     std::fs::write(folder.file("trace"), trace(None)).unwrap();
-    let modes = LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG;
     for signal in [None, Some(Signal::INT), Some(Signal::TERM), Some(Signal::HUP)] {
         let (mut child, mut terminal, theirs) = on_a_terminal(&folder);
-        let echoes = || rustix::termios::tcgetattr(&theirs).unwrap().local_modes.contains(modes);
-        assert!(echoes(), "as it was before");
         read_until(&mut terminal, "keys");
-        assert!(!echoes(), "it is drawn on");
+        assert!(!echoes(&theirs), "it is drawn on");
         match signal {
             None => terminal.write_all(b"q").unwrap(),
             Some(signal) => kill_process(Pid::from_child(&child), signal).unwrap(),
         }
         read_until(&mut terminal, "\x1b[?1049l");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal:?}");
-        assert!(echoes(), "{signal:?}: it is as it was");
+        assert!(echoes(&theirs), "{signal:?}: it is as it was");
     }
 }

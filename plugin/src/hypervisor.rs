@@ -374,11 +374,15 @@ impl Hypervisor {
     }
 
     /// Takes out what nothing needs any more. Called when nothing has happened for a while: a listener that relaxes a page only to
-    /// watch it again in a moment costs no translations.
+    /// watch it again in a moment costs no translations. Not while one waits in the kernel: dropping blocks needs all vCPUs out of
+    /// theirs, so the others would wait for the answer that it waits for.
     pub fn disarm(&self) {
         if self.has_gate() {
             arming::remind();
-            arming::want(self.engine().needed(self.gate()));
+            let engine = self.engine();
+            if engine.stopped.is_empty() {
+                arming::want(engine.needed(self.gate()));
+            }
         }
     }
 
