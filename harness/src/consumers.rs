@@ -8,8 +8,8 @@ use crate::external::{Running, program};
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
-use crate::scenario::{Act, Name, Role, Roles, Scenario};
-use crate::transcript::Record;
+use crate::scenario::{Act, At, Name, Role, Roles, Scenario};
+use crate::transcript::{Point, Record};
 use anyhow::Context;
 use mem_event::message::{Call, Notice, Reply, Standing};
 use mem_event::spin::Spin;
@@ -212,9 +212,10 @@ impl Consumers {
             match notice {
                 Notice::Crashed(why) => log.crash = Some(why),
                 Notice::Checkpoint { vcpu, number, arguments } => {
-                    // What the vCPU did before it came here comes first, also where it did not wait for an answer.
-                    self.serve(log)?;
-                    self.step(scenario, vcpu, number, arguments, log)?;
+                    self.step(scenario, vcpu, Point::Number(number), arguments, log)?;
+                }
+                Notice::Place { vcpu, gpa, arguments } => {
+                    self.step(scenario, vcpu, Point::Place(gpa), arguments, log)?;
                 }
             }
         }
@@ -225,27 +226,29 @@ impl Consumers {
         &mut self,
         scenario: &Scenario,
         vcpu: VcpuId,
-        number: u64,
+        at: Point,
         arguments: [u64; 3],
         log: &mut Log<'_>,
     ) -> anyhow::Result<()> {
+        // What the vCPU did before it came here comes first, also where it did not wait for an answer.
+        self.serve(log)?;
         let mut done = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
-            if step.at == number && step.vcpu.is_none_or(|only| only == vcpu.0) {
+            if step.at.is(at, log.symbols) && step.vcpu.is_none_or(|only| only == vcpu.0) {
                 done.extend(self.carry_out(&step.acts, log)?);
                 self.reached[index] = true;
             }
         }
-        log.add(Record::Checkpoint { vcpu, number, arguments, done });
+        log.add(Record::Checkpoint { vcpu, at, arguments, done });
         self.toolstack.values(&Call::Release { vcpu })?;
         Ok(())
     }
 
-    /// The checkpoints that the scenario waits for and the guest did not reach.
+    /// The checkpoints and places that the scenario waits for and the guest did not reach.
     #[must_use]
-    pub fn not_reached(&self, scenario: &Scenario) -> Vec<u64> {
+    pub fn not_reached<'a>(&self, scenario: &'a Scenario) -> Vec<&'a At> {
         let missed = scenario.steps.iter().zip(&self.reached).filter(|(_, reached)| !**reached);
-        missed.map(|(step, _)| step.at).collect()
+        missed.map(|(step, _)| &step.at).collect()
     }
 
     /// Whether the plugin closed the connection.

@@ -7,6 +7,7 @@ use crate::linux;
 use crate::process::{NotStarted, Qemu};
 use crate::refusal::Refusal;
 use anyhow::Context;
+use mem_event::Gpa;
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -88,6 +89,8 @@ pub struct PluginArguments {
     pub spin: Spin,
     /// Whether the guest declares checkpoints.
     pub checkpoints: bool,
+    /// Where else vCPUs stop.
+    pub places: Vec<Gpa>,
     /// Whether what is predicted is compared with what QEMU reports, and the counts printed at the end.
     pub verify: bool,
     /// Where the trace goes.
@@ -352,6 +355,10 @@ impl PluginArguments {
             ("guest-hash=", value(&self.checksum)),
             ("scenario=", value(&self.scenario)),
         ];
+        if !self.places.is_empty() {
+            let places: Vec<String> = self.places.iter().map(|place| format!("{:#x}", place.0)).collect();
+            parts.push(("places=", places.join(":").into()));
+        }
         if let Some(trace) = &self.trace {
             parts.push(("trace=", value(trace)));
             parts.push(("qemu=", value(&self.qemu)));

@@ -169,6 +169,7 @@ impl Job {
             gate: self.gate_to_take().0,
             spin: self.spin,
             checkpoints: self.is_ours(),
+            places: self.scenario.places(&self.symbols())?,
             verify: self.verify,
             trace: self.trace.clone(),
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
@@ -299,7 +300,7 @@ impl Attended<'_> {
         log.failures.extend(consumers.finish()?);
         let missed = consumers.not_reached(scenario);
         Ok(match missed.first() {
-            Some(number) => verdict.worst(Verdict::new(Kind::Error, format!("checkpoint {number} was never reached"))),
+            Some(at) => verdict.worst(Verdict::new(Kind::Error, format!("{at} was never reached"))),
             None => verdict,
         })
     }

@@ -70,7 +70,8 @@ impl Symbols {
     #[must_use]
     pub fn name(&self, gpa: Gpa) -> Option<String> {
         let end = self.list.partition_point(|symbol| symbol.gpa <= gpa);
-        let inside = |symbol: &&Symbol| gpa.0 - symbol.gpa.0 < symbol.size;
+        // A label has no size, and is one address.
+        let inside = |symbol: &&Symbol| gpa.0 - symbol.gpa.0 < symbol.size.max(1);
         let symbol = self.list[..end].iter().rev().find(inside)?;
         Some(match gpa.0 - symbol.gpa.0 {
             0 => symbol.name.clone(),

@@ -6,6 +6,15 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
 
+/// Where a vCPU stopped in the guest's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The guest's checkpoint with this number.
+    Number(u64),
+    /// Before the instruction here.
+    Place(Gpa),
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -13,8 +22,8 @@ pub enum Record {
     Checkpoint {
         /// The vCPU.
         vcpu: VcpuId,
-        /// The checkpoint.
-        number: u64,
+        /// Where.
+        at: Point,
         /// What the guest says with it. Not shown, it may be a measurement; but where the third is a symbol's address, the
         /// symbol is: by it a guest names what comes next.
         arguments: [u64; 3],
@@ -51,10 +60,16 @@ impl Record {
     #[must_use]
     pub fn line(&self, symbols: &Symbols) -> String {
         match self {
-            Record::Checkpoint { vcpu, number, arguments, done } => {
+            Record::Checkpoint { vcpu, at, arguments, done } => {
                 let done = if done.is_empty() { "nothing".into() } else { done.join(", ") };
-                let about = whole_symbol(arguments[2], symbols).map(|name| format!(" {name}")).unwrap_or_default();
-                format!("checkpoint {number}{about}  vcpu {vcpu}  -> {done}")
+                let what = match at {
+                    Point::Number(number) => {
+                        let about = whole_symbol(arguments[2], symbols).map(|name| format!(" {name}"));
+                        format!("checkpoint {number}{}", about.unwrap_or_default())
+                    }
+                    Point::Place(gpa) => format!("place {}", symbols.name(*gpa).unwrap_or_else(|| gpa.to_string())),
+                };
+                format!("{what}  vcpu {vcpu}  -> {done}")
             }
             Record::Event { ring, request, done, response, .. } => {
                 format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response.as_ref()))
@@ -66,9 +81,13 @@ impl Record {
     #[must_use]
     pub fn json(&self, symbols: &Symbols) -> String {
         let line = match self {
-            Record::Checkpoint { vcpu, number, arguments, done } => {
+            Record::Checkpoint { vcpu, at: Point::Number(number), arguments, done } => {
                 let about = whole_symbol(arguments[2], symbols);
                 serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "about": about, "done": done })
+            }
+            Record::Checkpoint { vcpu, at: Point::Place(gpa), done, .. } => {
+                let symbol = symbols.name(*gpa);
+                serde_json::json!({ "event": "place", "vcpu": vcpu.0, "gpa": gpa.to_string(), "symbol": symbol, "done": done })
             }
             Record::Event { ring, request, done, response, wait } => {
                 let event = JsonEvent {

@@ -5,8 +5,10 @@
 mod support;
 
 use harness::log::Silent;
+use harness::refusal::Refusal;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
+use harness::symbols::Symbols;
 use harness::verdict::Kind;
 use std::path::Path;
 
@@ -62,4 +64,25 @@ fn a_wait_for_vcpus_that_wait_already_ends_at_once() {
     let (outcome, lines) = run("{ wait-until = { vcpus = 1, wait-for = \"checkpoint\" } }");
     assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
     assert!(lines.contains("1 vCPUs wait for checkpoint"), "{lines}");
+}
+
+/// The `touch` guest, and nothing but a step there.
+fn job_with_a_step(at: &str) -> Result<Job, Refusal> {
+    let text = format!("version = 1\nabout = \"x\"\n[machine]\nguest = \"touch\"\n[[steps]]\nat = \"{at}\"\n");
+    Job::new(Scenario::parse(Path::new("places.toml"), text).unwrap(), None)
+}
+
+#[test]
+fn a_place_that_the_program_does_not_come_to_is_told_and_so_is_one_that_is_not_there() {
+    let outcome = job_with_a_step("trampoline").unwrap().run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.to_string(), "error: place trampoline was never reached");
+    let refusal = job_with_a_step("acces_read").unwrap_err().shown.unwrap();
+    assert!(refusal.contains("--> places.toml:6:6") && refusal.contains("access_read"), "{refusal}");
+}
+
+#[test]
+fn a_place_stops_vcpus_also_where_no_access_is_watched() {
+    let outcome = job_with_a_step("gpa:0x100000").unwrap().run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert_eq!(outcome.records[0].line(&Symbols::default()), "place 0x100000  vcpu 0  -> nothing");
 }

@@ -60,6 +60,8 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
         ("[[steps]]\nat = 1\ndo = [{ set-access = { frames = \"A\" } }]\n", "the key `access` is missing"),
         ("[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stop = \"q\" } }]\n", "a/b.toml:7:40: no access 'q'"),
         ("[[steps]]\nat = 1\ndo = [{ write = { at = \"A\", value = -1 } }]\n", "a number from 0 to 0xffffffffffffffff"),
+        ("[[steps]]\nat = -1\n", "a/b.toml:6:6: "),
+        ("[[steps]]\nat = true\n", "a checkpoint's number, or a symbol or address of the guest's program"),
         ("[[consumers.listener.rules]]\nthen = \"maybe\"\n", "a/b.toml:6:8: no name `maybe` here; "),
         (
             "[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stops = \"r\" } }]\n",

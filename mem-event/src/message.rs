@@ -12,7 +12,7 @@
 
 use crate::control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 use crate::errno::Errno;
-use crate::number::{Gfn, PAGE_SIZE, VcpuId};
+use crate::number::{Gfn, Gpa, PAGE_SIZE, VcpuId};
 use crate::rights::AccessType;
 use std::fmt;
 
@@ -101,6 +101,15 @@ pub enum Notice {
     },
     /// The domain crashed, and why.
     Crashed(String),
+    /// A vCPU stopped before the instruction at a place that the plugin was told.
+    Place {
+        /// The vCPU.
+        vcpu: VcpuId,
+        /// Where the instruction lies.
+        gpa: Gpa,
+        /// The guest's RDI, RSI and RDX: a function's first arguments.
+        arguments: [u64; 3],
+    },
 }
 
 /// The domain's figures at one moment.
@@ -426,6 +435,7 @@ impl Notice {
             Notice::Checkpoint { vcpu, number, arguments: [a, b, c] } => {
                 (1, [u64::from(vcpu.0), *number, *a, *b, *c], &[][..])
             }
+            Notice::Place { vcpu, gpa, arguments: [a, b, c] } => (3, [u64::from(vcpu.0), gpa.0, *a, *b, *c], &[][..]),
             Notice::Crashed(why) => (2, [0; 5], &why.as_bytes()[..why.len().min(PAGE_SIZE)]),
         };
         Packet { kind: NOTICE, operation, sequence: 0, error: 0, arguments, payload }.bytes()
@@ -444,6 +454,11 @@ impl Notice {
                 arguments: [packet.arguments[2], packet.arguments[3], packet.arguments[4]],
             }),
             2 => Ok(Notice::Crashed(String::from_utf8_lossy(packet.payload).into_owned())),
+            3 => Ok(Notice::Place {
+                vcpu: VcpuId(packet.u32(0)?),
+                gpa: Gpa(packet.arguments[1]),
+                arguments: [packet.arguments[2], packet.arguments[3], packet.arguments[4]],
+            }),
             other => Err(Malformed(format!("no notice {other}"))),
         }
     }

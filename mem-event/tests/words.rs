@@ -94,7 +94,8 @@ fn replies_and_notices_cross_the_socket_unchanged() {
         assert_eq!(Reply::decode(&reply.encode(9, 2)), Ok((9, reply)));
     }
     let checkpoint = Notice::Checkpoint { vcpu: VcpuId(1), number: 2, arguments: [3, 4, 5] };
-    for notice in [checkpoint, Notice::Crashed("why".to_string())] {
+    let place = Notice::Place { vcpu: VcpuId(1), gpa: Gpa(2), arguments: [3, 4, 5] };
+    for notice in [checkpoint, place, Notice::Crashed("why".to_string())] {
         assert!(Notice::is_notice(&notice.encode()));
         assert_eq!(Notice::decode(&notice.encode()), Ok(notice));
     }

@@ -1,5 +1,6 @@
 //! The plugin's arguments: `-plugin libmem_event_plugin.so,socket=PATH,gate=callback,…`.
 
+use mem_event::Gpa;
 use mem_event::spin::Spin;
 use std::path::PathBuf;
 
@@ -68,6 +69,8 @@ pub struct Arguments {
     pub falsify: Falsify,
     /// Whether checkpoints in the guest's code are recognised.
     pub checkpoints: bool,
+    /// Where else vCPUs stop as at a checkpoint: the guest-physical addresses of instructions.
+    pub places: Vec<Gpa>,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
     pub verify: bool,
     /// How long a stopped vCPU looks for its answer before it sleeps.
@@ -87,7 +90,7 @@ pub struct Arguments {
 }
 
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
-                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
+                     places=GPA:GPA...,                      spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
@@ -106,6 +109,7 @@ impl Arguments {
                 "registers" => arguments.registers = source(value)?,
                 "falsify" => arguments.falsify = falsify(value)?,
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
+                "places" => arguments.places = places(value)?,
                 "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
                 "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
@@ -129,6 +133,15 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+fn places(value: &str) -> Result<Vec<Gpa>, String> {
+    let place = |text: &str| {
+        let digits = text.strip_prefix("0x").ok_or(())?;
+        u64::from_str_radix(digits, 16).map(Gpa).map_err(|_| ())
+    };
+    let read: Result<_, ()> = value.split(':').map(place).collect();
+    read.map_err(|()| format!("places={value}: guest-physical addresses, 0x100000:0x100040"))
 }
 
 fn gate(value: &str) -> Result<Gate, String> {

@@ -34,6 +34,8 @@ pub struct Hypervisor {
     /// It has.
     gave_way: AtomicBool,
     checkpoints: bool,
+    /// Where else vCPUs stop.
+    places: Box<[Gpa]>,
     /// There is a trace, or was one.
     recorded: bool,
     engine: Mutex<Engine>,
@@ -86,6 +88,7 @@ impl Hypervisor {
             gives_way: arguments.gives_way,
             gave_way: AtomicBool::new(false),
             checkpoints: arguments.checkpoints,
+            places: arguments.places.clone().into(),
             recorded: trace.is_some(),
             engine: Mutex::new(Engine {
                 domain,
@@ -169,6 +172,17 @@ impl Hypervisor {
     /// Whether checkpoints are recognised.
     pub fn has_checkpoints(&self) -> bool {
         self.checkpoints
+    }
+
+    /// Whether vCPUs stop at instructions that were named by their addresses.
+    pub fn has_places(&self) -> bool {
+        !self.places.is_empty()
+    }
+
+    /// The place of an instruction, by where QEMU reads it, if it is one that was named.
+    pub fn place(&self, host_address: u64) -> Option<Gpa> {
+        let gpa = self.memory.frame_at(host_address)?.0 << 12 | host_address & 0xfff;
+        self.places.iter().copied().find(|place| place.0 == gpa)
     }
 
     /// Whether an access passes without the engine: its rights are published, or it meets no RAM that can be watched.

@@ -18,6 +18,7 @@ pub use internals::{can_flush, can_leave, flush_blocks};
 pub use view::{PLACES, View, ViewCheck, choose, code_size, running, sample, view_of};
 
 use crate::cache::{PageCache, Part};
+use crate::checkpoint::Stop;
 use crate::gate::QuickRecipe;
 use crate::quick::Shape;
 use crate::recipe::Recipe;
@@ -251,9 +252,9 @@ impl Instruction<'_> {
         unsafe { sys::qemu_plugin_insn_size(self.0) }
     }
 
-    /// Before each execution, the guest's checkpoint is reported; the recipe is that of the instruction's fetch.
-    pub fn call_checkpoint(&self, fetch: &'static Recipe) {
-        self.register(shim::CHECKPOINT, std::ptr::from_ref(fetch).cast_mut().cast());
+    /// Before each execution, the vCPU stops and says so.
+    pub fn call_checkpoint(&self, stop: &'static Stop) {
+        self.register(shim::CHECKPOINT, std::ptr::from_ref(stop).cast_mut().cast());
     }
 
     fn register(&self, shim: shim::Shim, data: *mut c_void) {

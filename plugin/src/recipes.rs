@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "recipes live from translation to flush, which no type can say")]
 
+use crate::checkpoint::Stop;
 use crate::gate::QuickRecipe;
 use crate::recipe::Recipe;
 use crate::verify::Subject;
@@ -17,6 +18,9 @@ const CHUNK: usize = 1024;
 pub static QUICK: Arena<QuickRecipe> = Arena(Mutex::new(Vec::new()));
 /// All others.
 pub static OTHERS: Arena<Recipe> = Arena(Mutex::new(Vec::new()));
+
+/// Instructions before which vCPUs stop.
+pub static STOPS: Arena<Stop> = Arena(Mutex::new(Vec::new()));
 
 /// Instructions whose predictions are verified.
 pub static SUBJECTS: Arena<Subject> = Arena(Mutex::new(Vec::new()));

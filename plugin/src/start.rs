@@ -45,7 +45,7 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
         let gate = if arguments.gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
         arming::begin(verify, gate | arming::STEP | arming::EXECUTE | arming::SPECIAL);
     }
-    let translates = arguments.gate != Gate::None || arguments.checkpoints;
+    let translates = arguments.gate != Gate::None || arguments.checkpoints || !arguments.places.is_empty();
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
     qemu::register_lifecycle();

@@ -1,6 +1,7 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
 use crate::arming;
+use crate::checkpoint::Stop;
 use crate::decode::{self, Decoded, InstructionReader};
 use crate::explain::FileTables;
 use crate::gate::QuickRecipe;
@@ -13,6 +14,7 @@ use crate::recipes;
 use crate::registers::CodeSize;
 use crate::verify::{self, Subject};
 use crate::walk::Judged;
+use mem_event::Gpa;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -42,7 +44,7 @@ pub fn translated(block: &Block) {
     if hypervisor.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
         block.check_view_at_start();
     }
-    if wanted == 0 && !hypervisor.has_checkpoints() {
+    if wanted == 0 && !hypervisor.has_checkpoints() && !hypervisor.has_places() {
         return;
     }
     let code = qemu::code_size(VCPU.get());
@@ -60,8 +62,14 @@ pub fn translated(block: &Block) {
         if hypervisor.has_checkpoints() && instruction.length() == decode::CHECKPOINT_LENGTH {
             let mut buffer = [0; 16];
             if decode::is_checkpoint(instruction.bytes(&mut buffer)) {
-                instruction.call_checkpoint(own_fetch(&instruction, code.unwrap_or(CodeSize::Bits64)));
+                stop_before(&instruction, None, code);
             }
+        }
+        // After its own accesses are checked: one that is stopped by them comes here once.
+        if hypervisor.has_places()
+            && let Some(place) = hypervisor.place(instruction.host_address())
+        {
+            stop_before(&instruction, Some(place), code);
         }
     }
 }
@@ -95,7 +103,7 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     let bytes = instruction.bytes(&mut buffer);
     let address = instruction.address();
     if wanted & arming::STEP != 0 {
-        instruction.call_step(own_fetch(instruction, code));
+        instruction.call_step(recipes::OTHERS.keep(own_fetch(instruction, code)));
     }
     if wanted & arming::EXECUTE != 0 {
         for fetch in fetches(address, bytes.len(), begins, code) {
@@ -133,10 +141,15 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     }
 }
 
+fn stop_before(instruction: &Instruction<'_>, place: Option<Gpa>, code: Option<CodeSize>) {
+    let fetch = own_fetch(instruction, code.unwrap_or(CodeSize::Bits64));
+    instruction.call_checkpoint(recipes::STOPS.keep(Stop { fetch, place }));
+}
+
 /// The recipe of an instruction's own fetch, which knows its address.
-fn own_fetch(instruction: &Instruction<'_>, code: CodeSize) -> &'static Recipe {
+fn own_fetch(instruction: &Instruction<'_>, code: CodeSize) -> Recipe {
     let offset = (instruction.address() & 0xfff) as u16;
-    recipes::OTHERS.keep(Recipe::fetch(offset, offset, 0, code))
+    Recipe::fetch(offset, offset, 0, code)
 }
 
 /// The fetches that are checked before an instruction: a block's page where it begins, since all its instructions begin there,
@@ -169,6 +182,7 @@ pub fn flushed() {
     recipes::SUBJECTS.free();
     recipes::QUICK.free();
     recipes::OTHERS.free();
+    recipes::STOPS.free();
     arming::flushed();
 }
 

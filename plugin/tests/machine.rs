@@ -1,6 +1,6 @@
 //! How the machine lays out its memory, and the page cache.
 
-use mem_event::{Access, AccessSource, Gfn, Rights, VcpuId};
+use mem_event::{Access, AccessSource, Gfn, Gpa, Rights, VcpuId};
 use mem_event_plugin::arguments::{Arguments, Gate, Source};
 use mem_event_plugin::cache::{
     self,
@@ -96,13 +96,16 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
 #[test]
 fn arguments_say_what_is_wrong_and_what_is_known() {
     let parse = |words: &[&str]| Arguments::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
-    let arguments = parse(&["socket=/run/x", "gate=none", "checkpoints=on"]).expect("good");
+    let arguments = parse(&["socket=/run/x", "gate=none", "checkpoints=on", "places=0x1000:0x20"]).expect("good");
     assert_eq!((arguments.gate, arguments.checkpoints), (Gate::None, true));
+    assert_eq!(arguments.places, [Gpa(0x1000), Gpa(0x20)]);
     for (words, part) in [
         (&["gate=callback"][..], "socket=PATH"),
         (&["socket=a", "gate=mmu2"], "auto, callback, mmu or none"),
         (&["socket=a", "colour=red"], "colour"),
         (&["socket=a", "checkpoints=maybe"], "on or off"),
+        (&["socket=a", "places=0x1000:main"], "places=0x1000:main: guest-physical addresses"),
+        (&["socket=a", "places="], "guest-physical addresses"),
         (&["socket"], "has no value"),
     ] {
         let error = parse(words).expect_err("bad");

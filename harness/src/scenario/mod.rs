@@ -9,7 +9,7 @@ mod text;
 
 pub use crate::act::Act;
 pub use name::{Name, Named, named};
-pub use text::{Number, Place, Size, Stop, Time, Version};
+pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
 use crate::external::External;
 use crate::refusal::Refusal;
@@ -17,7 +17,7 @@ use crate::settings::{Consumer, PagerSettings};
 use crate::symbols::Symbols;
 use crate::verdict::Kind;
 use file::Source;
-use mem_event::{AccessType, Layout, NoConsumer, Reason, Request, Rights, Ring};
+use mem_event::{AccessType, Gpa, Layout, NoConsumer, Reason, Request, Rights, Ring};
 use mem_event_client::channel::RingSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -199,12 +199,13 @@ pub struct Listening {
     pub rules: Vec<Rule>,
 }
 
-/// What is done at a checkpoint of the guest.
+/// What is done at a checkpoint or a place of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Step {
-    /// The checkpoint's number.
-    pub at: u64,
+    /// A checkpoint's number; or where the guest's program stands before the instruction there: a symbol (`main`, `main+0x10`) or
+    /// a guest-physical address (`gpa:0x100040`).
+    pub at: At,
     /// The vCPU that must have stopped there; any if none is named.
     pub vcpu: Option<u32>,
     /// What is done before the vCPU goes on.
@@ -373,11 +374,28 @@ impl Scenario {
                 frames.frames(symbols).map_err(|refusal| self.shown(refusal, frames))?;
             }
         }
+        for step in &self.steps {
+            if let At::Place(place) = &step.at {
+                place.address(symbols).map_err(|refusal| self.shown(refusal, place))?;
+            }
+        }
         let acts = self.start.iter().chain(self.steps.iter().flat_map(|step| &step.acts));
         for act in acts.chain(rules.flat_map(|rule| &rule.acts)) {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
         Ok(())
+    }
+
+    /// The places where it waits for the guest's program, besides checkpoints.
+    ///
+    /// # Errors
+    /// One is not in the guest.
+    pub fn places(&self, symbols: &Symbols) -> Result<Vec<Gpa>, Refusal> {
+        let place = |step: &Step| match &step.at {
+            At::Number(_) => None,
+            At::Place(place) => Some(place.address(symbols)),
+        };
+        self.steps.iter().filter_map(place).collect()
     }
 
     fn shown(&self, refusal: Refusal, place: &Place) -> Refusal {

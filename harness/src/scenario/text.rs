@@ -4,6 +4,7 @@ use crate::amount;
 use crate::range::{self, Frames};
 use crate::refusal::Refusal;
 use crate::symbols::Symbols;
+use crate::transcript::Point;
 use mem_event::{AccessType, Gpa};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
@@ -78,6 +79,99 @@ impl JsonSchema for Place {
             "type": "string",
             "minLength": 1,
             "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), or guest-physical addresses (gpa:0x1000-0x1fff).",
+        })
+    }
+}
+
+/// Where in the guest's program a step is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At the checkpoint with this number.
+    Number(u64),
+    /// Before the instruction here.
+    Place(Place),
+}
+
+impl At {
+    /// Whether a vCPU that stopped there is at this step.
+    #[must_use]
+    pub fn is(&self, point: Point, symbols: &Symbols) -> bool {
+        match (self, point) {
+            (At::Number(number), Point::Number(reached)) => *number == reached,
+            (At::Place(place), Point::Place(reached)) => place.address(symbols).is_ok_and(|gpa| gpa == reached),
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Number(number) => write!(f, "checkpoint {number}"),
+            At::Place(place) => write!(f, "place {place}"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At, D::Error> {
+        let spanned = toml::Spanned::<Written>::deserialize(deserializer)?;
+        let span = Some(spanned.span());
+        Ok(match spanned.into_inner() {
+            Written::Number(number) => At::Number(number),
+            Written::Text(text) => At::Place(Place { text, span }),
+        })
+    }
+}
+
+/// A step's place as it stands in the file.
+enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Written, D::Error> {
+        struct Either;
+
+        impl Visitor<'_> for Either {
+            type Value = Written;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a checkpoint's number, or a symbol or address of the guest's program as text")
+            }
+
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Written, E> {
+                u64::try_from(value)
+                    .map(Written::Number)
+                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(value), &self))
+            }
+
+            fn visit_u64<E: Error>(self, value: u64) -> Result<Written, E> {
+                Ok(Written::Number(value))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
+                Ok(Written::Text(text.into()))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl JsonSchema for At {
+    fn schema_name() -> Cow<'static, str> {
+        "At".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A checkpoint's number; or a symbol (main, main+0x10) or guest-physical address (gpa:0x100040) of the guest's program.",
+            "oneOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "minLength": 1 },
+            ],
         })
     }
 }

@@ -11,7 +11,7 @@ macro_rules! with_all_scenarios {
                 layout_flags16 layout_flags32 layout_vm_event7 listener_back listener_lost_unanswered map_paged
                 mapped_stays modes msr_async n2rwx_crowd n2rwx_sweep n2rwx_sweep_slow no_listener_crashes
                 no_listener_relaxes one_page_for_all operands out_every_round page_cross page_fault page_in
-                paged_and_watched pager_back prep_unasked privilege queue_of_six_on_one read_write rights
+                paged_and_watched pager_back places prep_unasked privilege queue_of_six_on_one read_write rights
                 ring_full_65_on_64 ring_full_9_on_8 rings_apart self_modify smp_storm translations watch_again
             ]
             [page_touch]

@@ -7,6 +7,7 @@
 use super::internals;
 use super::view::View;
 use crate::cache::{self, PageCache, Part};
+use crate::checkpoint::Stop;
 use crate::gate::QuickRecipe;
 use crate::quick::{Quick, Shape};
 use crate::recipe::Recipe;
@@ -60,7 +61,7 @@ shim!(
     before_access_shim => safe_before_access; {}
 );
 shim!(
-    /// Before a checkpoint; `data` is the recipe of its fetch.
+    /// Before a checkpoint or a named place; `data` is what is known of it.
     checkpoint_shim => safe_checkpoint; {}
 );
 shim!(
@@ -237,10 +238,10 @@ extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state:
     verdict(vcpu, crate::gate::before(vcpu, &quick.recipe, &View::new(state)))
 }
 
-extern "C" fn safe_checkpoint(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
+extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const Stop, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
-    let fetch = unsafe { &*fetch };
-    verdict(vcpu, crate::checkpoint::reached(vcpu, fetch, &View::new(state)))
+    let stop = unsafe { &*stop };
+    verdict(vcpu, crate::checkpoint::reached(vcpu, stop, &View::new(state)))
 }
 
 extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {

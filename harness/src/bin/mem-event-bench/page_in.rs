@@ -7,7 +7,7 @@ use harness::corpus;
 use harness::log::Observer;
 use harness::run::Job;
 use harness::symbols::Symbols;
-use harness::transcript::Record;
+use harness::transcript::{Point, Record};
 use harness::verdict::Kind;
 use std::time::Instant;
 
@@ -21,9 +21,7 @@ struct Checkpoints(Vec<(Instant, [u64; 3])>);
 
 impl Observer for Checkpoints {
     fn record(&mut self, record: &Record, _: &Symbols) {
-        if let Record::Checkpoint { number, arguments, .. } = record
-            && *number <= 2
-        {
+        if let Record::Checkpoint { at: Point::Number(1 | 2), arguments, .. } = record {
             self.0.push((Instant::now(), *arguments));
         }
     }

@@ -134,6 +134,7 @@ impl Run {
                     }
                     self.toolstack.values(&Call::Release { vcpu })?;
                 }
+                Notice::Place { vcpu, .. } => drop(self.toolstack.values(&Call::Release { vcpu })?),
                 Notice::Crashed(why) => bail!("the domain crashed: {why}"),
             }
         }
