@@ -6,7 +6,7 @@ mod support;
 
 use harness::log::Silent;
 use harness::run::{Job, Outcome};
-use harness::scenario::{Act, Name, Scenario, Size, Step, Time};
+use harness::scenario::{Act, At, Name, Scenario, Size, Step, Time};
 use harness::settings::{Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment};
 use harness::transcript;
 use harness::verdict::Kind;
@@ -22,7 +22,7 @@ const PAGES: u64 = 64;
 const TARGET: u64 = 320 << 12;
 
 fn at_first_checkpoint(acts: Vec<Act>) -> Vec<Step> {
-    vec![Step { at: 1, vcpu: None, acts }]
+    vec![Step { at: At::Number(1), vcpu: None, acts }]
 }
 
 /// The `page_in` guest with this pager.
