@@ -52,6 +52,10 @@ fn every_access_of_every_built_in_scenario_is_predicted() {
         let (counts, said) = verified(scenario);
         assert_eq!(counts.not_predicted, 0, "{name}: {said}");
         assert!(counts.matched > 1_000_000, "{name}: firmware alone does more: {said}");
+        // QEMU does nothing for it, so it is predicted and not done; and all that is strange is shown with its disassembly.
+        if name == "operands" {
+            assert!(said.contains("  clflush [rdi") && said.contains("]: no r-- of 1 bytes at 0x"), "{said}");
+        }
         in_tables += counts.in_tables;
         matched += counts.matched;
     }

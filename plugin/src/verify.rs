@@ -1,9 +1,10 @@
 //! Fidelity: each predicted access compared with what QEMU's own memory callbacks report after it.
 //!
-//! QEMU reports what its generated code loads and stores. It does not report what its helpers do through host pointers
-//! (`fxsave`, `xsave` and their restores), nor what is no instruction's own access (page walks, interrupt delivery). So
-//! *predicted but not done* is no fault by itself: helpers, masked elements, an instruction that faulted. What the processor reads
-//! and writes in its own tables, as an instruction loads a segment or a task, is told apart by where it lies: that is for the host's MMU.
+//! QEMU reports what its generated code and its helpers load and store; in 10.0 also the helpers that go through host pointers
+//! (`fxsave`, `xsave` and their restores), which earlier ones do not report. It does not report what is no instruction's own access
+//! (page walks, interrupt delivery), and does nothing for `clflush`. So *predicted but not done* is no fault by itself: such helpers,
+//! masked elements, an instruction that faulted. What the processor reads and writes in its own tables, as an instruction loads a
+//! segment or a task, is told apart by where it lies: that is for the host's MMU.
 //! *Done but not predicted* is what is left: an access that no event would have been raised for.
 
 use crate::qemu::{View, view_of};
@@ -28,7 +29,10 @@ pub struct Subject {
     not_done: AtomicU64,
     not_predicted: AtomicU64,
     in_tables: AtomicU64,
-    example: OnceLock<String>,
+    /// What was done and not predicted, once.
+    unforeseen: OnceLock<String>,
+    /// What was predicted and not done, or done in the processor's tables, once.
+    undone: OnceLock<String>,
 }
 
 /// How often what, for one kind of instruction.
@@ -42,7 +46,7 @@ pub struct Count {
     pub not_predicted: u64,
     /// Done in the processor's own tables: descriptors, the task state.
     pub in_tables: u64,
-    /// One that was done and not predicted: disassembly and what was done.
+    /// One that did not match: disassembly and what was, or was not, done. What was not predicted goes first.
     pub example: String,
 }
 
@@ -71,7 +75,8 @@ impl Subject {
             not_done: AtomicU64::new(0),
             not_predicted: AtomicU64::new(0),
             in_tables: AtomicU64::new(0),
-            example: OnceLock::new(),
+            unforeseen: OnceLock::new(),
+            undone: OnceLock::new(),
         }
     }
 
@@ -90,10 +95,10 @@ impl Subject {
         uses_tables(&self.instruction()) && view_of(vcpu).is_some_and(in_table)
     }
 
-    fn disassembly(&self) -> String {
+    fn example(&self, no: &str, rights: Rights, bytes: u64, gla: u64) -> String {
         let mut text = String::new();
         IntelFormatter::new().format(&self.instruction(), &mut text);
-        text
+        text + &format!(": {no}{rights} of {bytes} bytes at {gla:#x}")
     }
 }
 
@@ -138,9 +143,10 @@ pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: R
             expected.touches[hit].2 = true;
         } else if subject.is_in_tables(vcpu, gla) {
             subject.in_tables.fetch_add(1, Ordering::Relaxed);
+            subject.undone.get_or_init(|| subject.example("", rights, size.into(), gla));
         } else {
             subject.not_predicted.fetch_add(1, Ordering::Relaxed);
-            subject.example.get_or_init(|| format!("{}: {rights} of {size} bytes at {gla:#x}", subject.disassembly()));
+            subject.unforeseen.get_or_init(|| subject.example("", rights, size.into(), gla));
         }
     });
 }
@@ -191,11 +197,12 @@ fn uses_tables(instruction: &Instruction) -> bool {
 impl Expected {
     fn close(&mut self) {
         let Some(subject) = self.subject.take() else { return };
-        for (_, bytes, is_done) in self.touches.drain(..) {
+        for (touch, bytes, is_done) in self.touches.drain(..) {
             if is_done {
                 subject.matched.fetch_add(1, Ordering::Relaxed);
             } else if bytes > 0 {
                 subject.not_done.fetch_add(1, Ordering::Relaxed);
+                subject.undone.get_or_init(|| subject.example("no ", touch.rights, bytes, touch.gla));
             }
         }
     }
@@ -217,8 +224,8 @@ pub fn collect() {
         count.not_done += not_done;
         count.not_predicted += not_predicted;
         count.in_tables += in_tables;
-        if count.example.is_empty() {
-            count.example = subject.example.get().cloned().unwrap_or_default();
+        if count.example.is_empty() || not_predicted > 0 && count.not_predicted == not_predicted {
+            count.example = subject.unforeseen.get().or(subject.undone.get()).cloned().unwrap_or_default();
         }
     });
 }
