@@ -1,10 +1,10 @@
 //! Fidelity: each predicted access compared with what QEMU's own memory callbacks report after it.
 //!
-//! QEMU reports what its generated code and its helpers load and store; in 10.0 also the helpers that go through host pointers
-//! (`fxsave`, `xsave` and their restores), which earlier ones do not report. It does not report what is no instruction's own access
-//! (page walks, interrupt delivery), and does nothing for `clflush`. So *predicted but not done* is no fault by itself: such helpers,
-//! masked elements, an instruction that faulted. What the processor reads and writes in its own tables, as an instruction loads a
-//! segment or a task, is told apart by where it lies: that is for the host's MMU.
+//! QEMU reports what its generated code and its helpers load and store; in 10.0 also those helpers that can go through host pointers
+//! (`fxsave`, `xsave` and their restores). It does not report what is no instruction's own access (page walks, interrupt delivery),
+//! and does nothing for `clflush`. So *predicted but not done* is no fault by itself: masked elements, an instruction that faulted.
+//! What the processor reads and writes in its own tables, as an instruction loads a segment or a task, is told apart by where it
+//! lies: that is for the host's MMU.
 //! *Done but not predicted* is what is left: an access that no event would have been raised for.
 
 use crate::qemu::{View, view_of};
