@@ -37,6 +37,8 @@ pub fn scenario_seconds() -> anyhow::Result<Figure> {
 enum Way {
     /// With the plugin, nothing armed.
     Unarmed,
+    /// The same of a guest that declares checkpoints: its code is looked at as it is translated.
+    Checkpoints,
     /// Every data access and fetch checked.
     Armed(Gate),
     /// The same, with registers read through the plugin API.
@@ -46,8 +48,9 @@ enum Way {
 }
 
 /// The rows; whoever names the armed boot gets all of them.
-const ROWS: [(&str, Way, Option<f64>); 5] = [
+const ROWS: [(&str, Way, Option<f64>); 6] = [
     ("unarmed-linux-boot", Way::Unarmed, Some(1.03)),
+    ("unarmed-linux-boot-checkpoints", Way::Checkpoints, Some(1.06)),
     ("armed-linux-boot", Way::Armed(Gate::Callback), Some(1.6)),
     ("armed-linux-boot-mmu", Way::Armed(Gate::Mmu), Some(1.2)),
     ("armed-linux-boot-api", Way::ArmedByApi, None),
@@ -93,6 +96,7 @@ impl Way {
         match self {
             Way::Peer => "; QEMU's callback after each access, its physical address looked up in a bitmap",
             Way::ArmedByApi => "; registers=api",
+            Way::Checkpoints => "; checkpoints=on",
             Way::Unarmed | Way::Armed(_) => "",
         }
     }
@@ -101,6 +105,7 @@ impl Way {
 fn boot(way: Way) -> anyhow::Result<f64> {
     match way {
         Way::Unarmed => boot_with_plugin(None, &[], None),
+        Way::Checkpoints => boot_with_plugin(None, &["checkpoints=on".to_owned()], None),
         Way::Armed(gate) => boot_with_plugin(Some(gate), &[], None),
         Way::ArmedByApi => boot_with_plugin(Some(Gate::Callback), &["registers=api".to_owned()], None),
         Way::Peer => boot_without_plugin(Some(&peer()?)),

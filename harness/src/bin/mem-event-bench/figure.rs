@@ -19,13 +19,13 @@ pub struct Figure {
 
 /// The figures as a table.
 pub fn table(figures: &[Figure]) -> String {
-    let mut text = format!("{:<26} {:>8} {:>8}  {:<6} {:<5} {}\n", "figure", "value", "goal", "unit", "", "detail");
+    let mut text = format!("{:<31} {:>8} {:>8}  {:<6} {:<5} {}\n", "figure", "value", "goal", "unit", "", "detail");
     for Figure { name, value, unit, goal, detail } in figures {
         let (shown, verdict) = match goal {
             None => (String::new(), ""),
             Some(goal) => (format!("{goal:.3}"), if value <= goal { "ok" } else { "ABOVE" }),
         };
-        text += &format!("{name:<26} {value:>8.3} {shown:>8}  {unit:<6} {verdict:<5} {detail}\n");
+        text += &format!("{name:<31} {value:>8.3} {shown:>8}  {unit:<6} {verdict:<5} {detail}\n");
     }
     text
 }
