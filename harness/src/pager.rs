@@ -49,8 +49,8 @@ pub struct Pager {
     chooser: Chooser,
     batch: usize,
     prefetch: u32,
-    /// Frames whose load was sent and whose reply was not taken yet.
-    loading: Vec<Gfn>,
+    /// Frames whose content was handed over, with the load's number, and of which it is not known yet what became of it.
+    loading: Vec<(Gfn, u32)>,
     /// With a budget a load may be refused, so it is waited for before the answer goes out.
     budgeted: bool,
     /// The page file took no more: nothing is evicted until there is a new target.
@@ -152,7 +152,7 @@ impl Pager {
         if request.flags.contains(Flags::EVICT_FAIL) {
             self.chooser.used(gfn);
         }
-        if self.loading.contains(&gfn) {
+        if self.loading.iter().any(|(other, _)| *other == gfn) {
             // Another vCPU's request for the same frame came just before.
             self.settle()?;
         }
@@ -165,11 +165,11 @@ impl Pager {
                 return Ok(Served { done: vec!["cannot be read".into()], answered: false });
             }
         };
-        let load = Call::Load { gfn, content };
         self.figures.pages_in += 1;
-        let fetched = if self.budgeted || self.prefetch > 0 {
-            self.settle()?;
-            self.load(&load)?;
+        let earlier = std::mem::take(&mut self.loading);
+        let fetched = if self.budgeted || self.prefetch > 0 || !self.hand_over(gfn, &content) {
+            self.conclude(earlier)?;
+            self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
             self.chooser.used(gfn);
             // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
@@ -177,12 +177,10 @@ impl Pager {
             self.answer(request)?;
             fetched
         } else {
-            // The plugin serves what is posted before the response, so neither the answer nor this thread need wait for the reply:
-            // it is taken after the next one's answer. To be woken for it would cost as much as the page-in.
-            self.channel.post(&load)?;
+            // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
+            // after the next one's answer.
             self.answer(request)?;
-            self.settle()?;
-            self.loading.push(gfn);
+            self.conclude(earlier)?;
             0
         };
         let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
@@ -230,16 +228,34 @@ impl Pager {
         Ok(fetched)
     }
 
-    /// Takes the replies to loads that were sent ahead of them.
+    /// Hands a frame's content over by shared memory; false where there is no place for it.
+    fn hand_over(&mut self, gfn: Gfn, content: &[u8]) -> bool {
+        let Ok(content) = content.try_into() else { return false };
+        let number = self.channel.load(gfn, content);
+        self.loading.extend(number.map(|number| (gfn, number)));
+        number.is_some()
+    }
+
+    /// Learns what became of the contents that were handed over.
     ///
     /// # Errors
     /// The connection ended, or a load was refused.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        for gfn in std::mem::take(&mut self.loading) {
-            match self.channel.client.reply()? {
+        let loads = std::mem::take(&mut self.loading);
+        self.conclude(loads)
+    }
+
+    fn conclude(&mut self, loads: Vec<(Gfn, u32)>) -> anyhow::Result<()> {
+        for (gfn, number) in loads {
+            if self.channel.loaded(number).is_none() {
+                // Contents come before the calls that follow them.
+                self.channel.client.info()?;
+            }
+            match self.channel.loaded(number) {
                 // ENOENT: the frame is back already.
-                Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => self.file.forget(gfn),
-                Reply::Refused(errno, why) => bail!("frame {gfn} cannot be loaded: {errno}, {why}"),
+                Some(Ok(()) | Err(Errno::ENOENT)) => self.file.forget(gfn),
+                Some(Err(errno)) => bail!("frame {gfn} cannot be loaded: {errno}"),
+                None => bail!("the content of frame {gfn} was not taken"),
             }
         }
         Ok(())

@@ -30,7 +30,7 @@
 //! | [`published`] | the rights that pass without the engine |
 //! | [`control`] | control operations and their arguments |
 //! | [`errno`] | Xen's error numbers |
-//! | [`page`] | the shared page: this crate's one unsafe file |
+//! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
 //! | [`spin`] | how long one who waits spins before he sleeps |
 //! | [`wire`] | the byte layouts of a slot |
@@ -41,6 +41,7 @@
 mod access;
 mod atomics;
 mod channel;
+pub mod contents;
 pub mod control;
 pub mod domain;
 pub mod effect;

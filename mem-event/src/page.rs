@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!    0  u32 req_prod     4  u32 req_event     8  u32 rsp_prod    12  u32 rsp_event
-//!   16  u32 calls that the consumer sent ahead on its control connection, see [`Index::Posted`]
+//!   16  u32 contents that the consumer has handed over, see [`Index::Loads`]
 //!   20  44 bytes that belong to the consumer and that this crate's engine half never writes
 //!   64  4032 bytes of slots
 //! ```
@@ -16,6 +16,7 @@ use crate::atomics::{AtomicU32, AtomicU64};
 use crate::number::PAGE_SIZE;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use std::ffi::c_void;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -40,9 +41,9 @@ pub enum Index {
     RspProd = 2,
     /// The engine wants to hear of the response that makes `rsp_prod` this.
     RspEvent = 3,
-    /// How many calls the consumer has sent on its control connection that it awaits no reply to and that take effect before
-    /// the responses it pushes from then on. Xen's consumers leave it 0.
-    Posted = 4,
+    /// How many contents the consumer has handed over in [`crate::contents::Contents`]; they take effect before the responses that
+    /// it pushes from then on. Xen's consumers leave it 0.
+    Loads = 4,
 }
 
 /// The bytes as atomics: index words and slot words never overlap, so no byte is accessed at two widths.
@@ -54,10 +55,69 @@ struct Words {
 
 const _: () = assert!(cfg!(loom) || size_of::<Words>() == PAGE_SIZE);
 
+/// A shared mapping of a memory file whose size is sealed; it ends with this value.
+pub(crate) struct Mapping {
+    address: NonNull<c_void>,
+    length: usize,
+}
+
+// SAFETY: a mapping belongs to the process, not to a thread; what is read and written through it is its users' to argue.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; what a shared `Mapping` gives out is an address.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps so many bytes of the file, from this offset on.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that is shorter or whose size is not sealed: its owner could cut it, and the next access would be
+    /// a SIGBUS. Else what the kernel refuses.
+    pub fn of(fd: impl AsFd, offset: usize, length: usize) -> io::Result<Mapping> {
+        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("not a ring page: {why}"));
+        match fcntl_get_seals(&fd) {
+            Ok(seals) if seals.contains(SealFlags::SHRINK) => {}
+            Ok(_) => return Err(refuse("the memory file is not sealed against shrinking")),
+            Err(_) => return Err(refuse("the file is no memory file")),
+        }
+        if u64::try_from(fstat(&fd)?.st_size).unwrap_or_default() < (offset + length) as u64 {
+            return Err(refuse(&format!("the memory file is shorter than {} bytes", offset + length)));
+        }
+        if cfg!(loom) {
+            return Err(refuse("loom's atomics cannot be mapped"));
+        }
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing of this process is there.
+        let address = unsafe { mmap(std::ptr::null_mut(), length, protection, MapFlags::SHARED, fd, offset as u64) }?;
+        let address = NonNull::new(address).ok_or_else(|| refuse("mapped at address 0"))?;
+        Ok(Mapping { address, length })
+    }
+
+    /// Where it begins; page-aligned, and readable and writable for its whole length as long as this value lives.
+    pub fn address(&self) -> NonNull<c_void> {
+        self.address
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made by `Mapping::of` with this length, and whoever used it held this value. Nothing is left to
+        // do about an error.
+        let _ = unsafe { munmap(self.address.as_ptr(), self.length) };
+    }
+}
+
+/// A new memory file of so many zeroed bytes, whose size is sealed.
+pub(crate) fn sealed_file(length: usize) -> io::Result<OwnedFd> {
+    let fd = memfd_create("mem-event-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&fd, length as u64)?;
+    fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(fd)
+}
+
 /// The page's owner: a leaked box, or a mapping.
 struct Memory {
     words: NonNull<Words>,
-    mapped: bool,
+    mapped: Option<Mapping>,
 }
 
 // SAFETY: the page is accessed through atomics only, and freed once, by whichever thread drops its last handle.
@@ -67,11 +127,7 @@ unsafe impl Sync for Memory {}
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if self.mapped {
-            // SAFETY: the mapping was made by `RingPage::map` with this size, and its last handle is going. Nothing is
-            // left to do about an error.
-            let _ = unsafe { munmap(self.words.as_ptr().cast(), PAGE_SIZE) };
-        } else {
+        if self.mapped.is_none() {
             // SAFETY: the pointer came from `Box::leak` in `RingPage::heap`, and its last handle is going.
             drop(unsafe { Box::from_raw(self.words.as_ptr()) });
         }
@@ -92,7 +148,7 @@ impl RingPage {
             header: std::array::from_fn(|_| AtomicU32::new(0)),
             slots: std::array::from_fn(|_| AtomicU64::new(0)),
         });
-        RingPage { memory: Arc::new(Memory { words: NonNull::from(Box::leak(words)), mapped: false }) }
+        RingPage { memory: Arc::new(Memory { words: NonNull::from(Box::leak(words)), mapped: None }) }
     }
 
     /// A zeroed page in a new memory file of exactly one page whose size is sealed: to hand to a consumer.
@@ -100,9 +156,7 @@ impl RingPage {
     /// # Errors
     /// What the kernel refuses.
     pub fn create() -> io::Result<(OwnedFd, RingPage)> {
-        let fd = memfd_create("mem-event-ring", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-        ftruncate(&fd, PAGE_SIZE as u64)?;
-        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        let fd = sealed_file(PAGE_SIZE)?;
         let page = RingPage::map(&fd)?;
         Ok((fd, page))
     }
@@ -113,24 +167,9 @@ impl RingPage {
     /// `InvalidInput` for a file that is shorter than a page or whose size is not sealed: its owner could cut it, and the
     /// next access would be a SIGBUS. Else what the kernel refuses.
     pub fn map(fd: impl AsFd) -> io::Result<RingPage> {
-        let refuse = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("not a ring page: {why}"));
-        match fcntl_get_seals(&fd) {
-            Ok(seals) if seals.contains(SealFlags::SHRINK) => {}
-            Ok(_) => return Err(refuse("the memory file is not sealed against shrinking")),
-            Err(_) => return Err(refuse("the file is no memory file")),
-        }
-        if fstat(&fd)?.st_size < PAGE_SIZE as i64 {
-            return Err(refuse("the memory file is shorter than 4096 bytes"));
-        }
-        if cfg!(loom) {
-            return Err(refuse("loom's atomics cannot be mapped"));
-        }
-        // SAFETY: a fresh mapping at an address of the kernel's choice; nothing of this process is there.
-        let address = unsafe {
-            mmap(std::ptr::null_mut(), PAGE_SIZE, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, fd, 0)
-        }?;
-        let words = NonNull::new(address.cast::<Words>()).ok_or_else(|| refuse("mapped at address 0"))?;
-        Ok(RingPage { memory: Arc::new(Memory { words, mapped: true }) })
+        let mapping = Mapping::of(fd, 0, PAGE_SIZE)?;
+        let words = mapping.address().cast::<Words>();
+        Ok(RingPage { memory: Arc::new(Memory { words, mapped: Some(mapping) }) })
     }
 
     #[inline(always)]
@@ -218,7 +257,7 @@ impl fmt::Debug for RingPage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let index = |index| self.load(index, Ordering::Relaxed);
         f.debug_struct("RingPage")
-            .field("mapped", &self.memory.mapped)
+            .field("mapped", &self.memory.mapped.is_some())
             .field("req_prod", &index(Index::ReqProd))
             .field("req_event", &index(Index::ReqEvent))
             .field("rsp_prod", &index(Index::RspProd))

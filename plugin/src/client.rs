@@ -53,25 +53,20 @@ impl Client {
         false
     }
 
-    /// Serves the calls that wait, then its rings: those that were signalled, and those where calls were posted, whose responses
-    /// nobody else takes.
+    /// Serves the calls that wait, then its rings that were signalled.
     pub fn serve(&mut self, hypervisor: &Hypervisor) {
-        // Both before the calls: a call that was sent before a signal, or counted as posted, is among those that are served then.
-        // A call may end a ring, or begin one.
-        let look = |link: &Arc<Link>| (Arc::clone(link), link.lookout.posted(), link.clear());
+        // Before the calls: a call that was sent before a signal is among those that are served then, and contents that were handed
+        // over come before the calls that were sent after them. A call may end a ring, or begin one.
+        let look = |link: &Arc<Link>| (Arc::clone(link), link.clear());
         let rings: Vec<_> = self.rings.iter().map(look).collect();
+        rings.iter().for_each(|(link, _)| hypervisor.take_loads(link));
         let all = self.serve_calls(hypervisor);
-        for (link, posted, signalled) in rings {
-            if !all {
-                // The rest has its turn when the others had theirs.
-                if signalled {
-                    link.call_service();
-                }
-                continue;
-            }
-            link.served(posted);
-            if signalled || link.lookout.is_pending() {
+        for (link, signalled) in rings {
+            if all && (signalled || link.lookout.is_pending()) {
                 hypervisor.take_responses(&link);
+            } else if signalled {
+                // The rest has its turn when the others had theirs.
+                link.call_service();
             }
         }
     }

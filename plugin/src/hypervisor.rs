@@ -276,8 +276,7 @@ impl Hypervisor {
         self.spin
     }
 
-    /// Takes the responses that are on a ring, if nobody else has meanwhile. Calls that were posted before them come first: where
-    /// some are not served yet, this is the service's to do.
+    /// Takes the responses that are on a ring, if nobody else has meanwhile; first the contents that were handed over before them.
     pub fn take_responses(&self, link: &Link) {
         /// More rounds than a ring has slots: a consumer that moves its index without end gets its turn with the others.
         const ROUNDS: u32 = 65;
@@ -287,11 +286,12 @@ impl Hypervisor {
                 break;
             }
             let responses = link.lookout.responses();
-            // After the index: what was posted before these responses is seen.
-            if link.has_posted() || round == ROUNDS {
+            if round == ROUNDS {
                 link.call_service();
                 break;
             }
+            // After the index: what was handed over before these responses is seen.
+            engine.take_loads(self, link);
             engine.domain.answered_until(link.ring, responses);
             let _ = engine.step(self, Input::Kick { ring: link.ring });
             link.lookout.saw(responses);

@@ -21,6 +21,7 @@
 //! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
+//! | `follow` | on which core the service runs |
 //! | `checkpoint`, `arguments`, [`choice`], `start` | the guest's "here", the plugin's arguments, which gate `auto` takes, beginning and end |
 
 pub mod arguments;
@@ -35,6 +36,7 @@ pub mod elements;
 mod events;
 mod explain;
 pub mod facts;
+mod follow;
 mod gate;
 mod hypervisor;
 mod link;

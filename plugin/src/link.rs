@@ -4,8 +4,9 @@
 //! that sleeps on its eventfd ([`Link::lead`]), or the service thread. While a vCPU leads, the service's epoll set leaves that
 //! eventfd out: it is level triggered, so a signal that nobody took is reported when it is put back.
 
+use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
-use mem_event::{Lookout, Ring};
+use mem_event::{Errno, Gfn, Lookout, PAGE_SIZE, Ring};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,8 +59,10 @@ pub struct Link {
     to_engine: OwnedFd,
     /// Whether a parked vCPU sleeps on the eventfd.
     led: AtomicBool,
-    /// How many posted calls were served.
-    served: AtomicU32,
+    /// Contents that a pager hands over.
+    contents: Option<Contents>,
+    /// How many of them were taken.
+    loaded: AtomicU32,
 }
 
 /// A parked vCPU that alone sleeps on the ring's eventfd. Dropped, the service listens to it again.
@@ -71,14 +74,14 @@ impl Link {
     ///
     /// # Errors
     /// The kernel has no more descriptors.
-    pub fn new(ring: Ring, page: RingPage) -> std::io::Result<(Link, [OwnedFd; 2])> {
+    pub fn new(ring: Ring, page: RingPage, contents: Option<Contents>) -> std::io::Result<(Link, [OwnedFd; 2])> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let (to_consumer, to_engine) = (make()?, make()?);
         watch(&to_engine, token::CHANNEL)?;
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let lookout = Lookout::new(page);
-        let (led, served) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((Link { ring, lookout, to_consumer, to_engine, led, served }, ends))
+        let (led, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
+        Ok((Link { ring, lookout, to_consumer, to_engine, led, contents, loaded }, ends))
     }
 
     /// Signals the consumer, unless it looks at the ring by itself.
@@ -109,15 +112,27 @@ impl Link {
         self.to_engine.as_fd()
     }
 
-    /// Whether the consumer has sent calls ahead of its responses that were not served yet. They come first; only the service
-    /// serves calls, and hears of them by the client's socket.
-    pub fn has_posted(&self) -> bool {
-        self.lookout.posted() != self.served.load(Ordering::Acquire)
+    /// Whether contents were handed over that nobody has taken.
+    pub fn has_loads(&self) -> bool {
+        self.contents.is_some() && self.lookout.loads() != self.loaded.load(Ordering::Relaxed)
     }
 
-    /// The calls are served that were posted when [`Lookout::posted`] was this.
-    pub fn served(&self, posted: u32) {
-        self.served.store(posted, Ordering::Release);
+    /// Takes the contents that were handed over until now, in their order, and tells the consumer what became of each. To be called
+    /// by whoever holds the engine, so by one thread at a time. A count that runs ahead of what there is room for loads nothing.
+    pub fn take_loads(&self, mut load: impl FnMut(Gfn, Box<[u8; PAGE_SIZE]>) -> Result<(), Errno>) {
+        let Some(contents) = &self.contents else { return };
+        let until = self.lookout.loads();
+        let from = self.loaded.swap(until, Ordering::Relaxed);
+        if until.wrapping_sub(from) > PLACES {
+            (0..PLACES).for_each(|number| contents.finish(number, Err(Errno::EINVAL)));
+            return;
+        }
+        let mut number = from;
+        while number != until {
+            let (gfn, content) = contents.take(number);
+            contents.finish(number, load(gfn, content));
+            number = number.wrapping_add(1);
+        }
     }
 
     /// Takes the lead, if nobody has it: the caller sleeps on the eventfd in the service's stead.

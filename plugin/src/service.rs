@@ -3,6 +3,7 @@
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
 use crate::client::Client;
+use crate::follow::Follow;
 use crate::hypervisor::Hypervisor;
 use crate::link::{self, Link, token};
 use crate::userfault::Userfault;
@@ -85,16 +86,14 @@ pub fn watch_userfault(userfault: &Userfault) -> std::io::Result<()> {
 /// A sentence.
 pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), String> {
     link::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
-    let service = Service {
-        hypervisor,
-        listener,
-        clients: Vec::new(),
-        next_client: token::CLIENT,
-        window: Window::new(hypervisor.spin()),
+    let serve = move || {
+        let window = Window::new(hypervisor.spin());
+        let follow = Follow::nobody();
+        Service { hypervisor, listener, clients: Vec::new(), next_client: token::CLIENT, window, follow }.run();
     };
     std::thread::Builder::new()
         .name("mem-event".to_owned())
-        .spawn(move || service.run())
+        .spawn(serve)
         .map_err(|error| format!("no thread: {error}"))?;
     Ok(())
 }
@@ -106,6 +105,8 @@ struct Service {
     next_client: u64,
     /// How long it looks for the answer that somebody stopped in the kernel waits for.
     window: Window,
+    /// On which core.
+    follow: Follow,
 }
 
 /// What was ready.
@@ -123,6 +124,7 @@ impl Service {
             if !self.once(IDLE) {
                 self.hypervisor.flush_trace();
                 self.hypervisor.disarm();
+                self.follow.lets_go();
             }
             self.look_for_answers();
         }
@@ -156,11 +158,14 @@ impl Service {
         }
     }
 
-    fn faults(&self) {
+    fn faults(&mut self) {
         let Some(userfault) = self.hypervisor.memory().opened_userfault() else { return };
-        while let Ok(Some(fault)) = userfault.next() {
+        // An error is one of the kernel's, of which nobody here can do anything; the next look tries again.
+        let _ = userfault.faults(|fault| {
+            let vcpu = self.hypervisor.vcpu_of_thread(fault.thread);
             self.hypervisor.fault(fault.address, fault.write, fault.thread);
-        }
+            self.follow.stopped(vcpu.map(|_| fault.thread));
+        });
     }
 
     /// While somebody waits: looks at the rings of those who are stopped in the kernel, as a parked vCPU does for itself, and for
@@ -196,7 +201,7 @@ impl Service {
     fn look(&mut self, links: &[Arc<Link>]) {
         for _ in 0..LOOKS {
             if links.iter().any(|link| link.lookout.is_pending()) {
-                return self.take(links);
+                return links.iter().filter(|link| link.lookout.is_pending()).for_each(|link| self.take(link));
             }
             std::hint::spin_loop();
         }
@@ -205,13 +210,9 @@ impl Service {
         std::thread::yield_now();
     }
 
-    fn take(&mut self, links: &[Arc<Link>]) {
-        for (_, client) in &mut self.clients {
-            if client.links().iter().any(|link| link.lookout.is_pending()) {
-                client.serve(self.hypervisor);
-            }
-        }
-        links.iter().for_each(|link| link.lookout.spare());
+    fn take(&self, link: &Link) {
+        self.hypervisor.take_responses(link);
+        link.lookout.spare();
     }
 }
 

@@ -2,14 +2,50 @@
 //! do is refused here; everything else is the engine's to judge.
 
 use crate::arguments::Gate;
+use crate::effects::Engine;
 use crate::hypervisor::Hypervisor;
 use crate::link::Link;
+use mem_event::contents::Contents;
 use mem_event::page::RingPage;
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, Ring};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
+impl Engine {
+    /// A control operation that is admitted, with the content of a page-in.
+    pub fn control(&mut self, host: &Hypervisor, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+        self.content = content;
+        let outcome = self.step(host, Input::Control(control));
+        self.content = None;
+        let failed = !self.failures.is_empty();
+        self.settle(host);
+        if failed {
+            return Outcome::Refused(
+                Errno::EFAULT,
+                "the content could not be written into the guest's memory".to_owned(),
+            );
+        }
+        outcome
+    }
+
+    /// The contents that a pager has handed over.
+    pub fn take_loads(&mut self, host: &Hypervisor, link: &Link) {
+        link.take_loads(|gfn, content| match self.control(host, Control::Prep { gfn, buffer: true }, Some(content)) {
+            Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
+            Outcome::Crashed => Err(Errno::EINVAL),
+            Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) => Ok(()),
+        });
+    }
+}
+
 impl Hypervisor {
+    /// The contents that a pager has handed over until now come before the calls that it sends from now on.
+    pub fn take_loads(&self, link: &Link) {
+        if link.has_loads() {
+            self.engine().take_loads(self, link);
+        }
+    }
+
     /// A control operation, with the content of a page-in.
     pub fn control(&self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
         if let Err((errno, sentence)) = self.admit(&control) {
@@ -19,18 +55,8 @@ impl Hypervisor {
             return self.set_access(first, count, access);
         }
         let mut engine = self.engine();
-        engine.content = content;
-        let outcome = engine.step(self, Input::Control(control));
-        engine.content = None;
-        let failed = !engine.failures.is_empty();
-        engine.settle(self);
+        let outcome = engine.control(self, control, content);
         engine.arm(self);
-        if failed {
-            return Outcome::Refused(
-                Errno::EFAULT,
-                "the content could not be written into the guest's memory".to_owned(),
-            );
-        }
         outcome
     }
 
@@ -111,10 +137,14 @@ impl Hypervisor {
     pub fn enable(&self, control: Control, ring: Ring) -> Result<(Arc<Link>, [OwnedFd; 3]), (Errno, String)> {
         self.admit(&control)?;
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
-        let (memory, page) = RingPage::create().map_err(io)?;
+        let (memory, page, contents) = match ring {
+            Ring::Paging => Contents::create().map(|(memory, page, contents)| (memory, page, Some(contents))),
+            _ => RingPage::create().map(|(memory, page)| (memory, page, None)),
+        }
+        .map_err(io)?;
         // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
         page.init();
-        let (link, [to_consumer, to_engine]) = Link::new(ring, page.clone()).map_err(io)?;
+        let (link, [to_consumer, to_engine]) = Link::new(ring, page.clone(), contents).map_err(io)?;
         let link = Arc::new(link);
         let mut engine = self.engine();
         engine.domain.supply(ring, page);

@@ -23,6 +23,8 @@ const FLAG_WRITE_PROTECT: u64 = 1 << 1;
 /// From Linux 6.4 on.
 const CONTINUE_WRITE_PROTECTED: u64 = 1 << 1;
 const PAGE: u64 = 4096;
+/// Bytes of a `struct uffd_msg`.
+const MESSAGE: usize = 32;
 
 /// `_IOWR(0xaa, number, size)`.
 const fn request(number: u64, size: usize) -> libc::c_ulong {
@@ -164,16 +166,22 @@ impl Userfault {
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
     }
 
-    /// The next fault, if there is one.
+    /// The faults that wait.
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn next(&self) -> io::Result<Option<Fault>> {
-        let mut message = [0u8; 32];
-        match rustix::io::read(&self.fd, &mut message) {
-            Ok(32) if message[0] == EVENT_PAGEFAULT => Ok(Some(parse(&message))),
-            Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(None),
-            Err(error) => Err(error.into()),
+    pub fn faults(&self, mut each: impl FnMut(Fault)) -> io::Result<()> {
+        let mut messages = [[0u8; MESSAGE]; 16];
+        loop {
+            let count = match rustix::io::read(&self.fd, messages.as_flattened_mut()) {
+                Ok(length) => length / MESSAGE,
+                Err(rustix::io::Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            messages[..count].iter().filter(|message| message[0] == EVENT_PAGEFAULT).map(parse).for_each(&mut each);
+            if count < messages.len() {
+                return Ok(());
+            }
         }
     }
 
@@ -217,7 +225,7 @@ pub fn can_map_protected() -> bool {
 }
 
 /// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.
-fn parse(message: &[u8; 32]) -> Fault {
+fn parse(message: &[u8; MESSAGE]) -> Fault {
     let u64_at = |at: usize| message[at..at + 8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     Fault {
         address: u64_at(16),

@@ -90,7 +90,7 @@ impl Vcpu {
             if !self.is_stopped() {
                 return false;
             }
-            if link.lookout.is_pending() && !link.has_posted() {
+            if link.lookout.is_pending() {
                 hypervisor.take_responses(link);
                 link.lookout.spare();
             }
@@ -100,17 +100,11 @@ impl Vcpu {
     }
 
     /// Sleeps on the ring's eventfd, and takes what comes, whoever it is for.
-    fn sleep_leading(&self, hypervisor: &Hypervisor, link: &Link, lead: Lead<'_>, until: Instant) {
+    fn sleep_leading(&self, hypervisor: &Hypervisor, link: &Link, _lead: Lead<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
         while self.is_stopped() && !left().is_zero() {
             self.event.sleep_or(link.signalled(), left());
             if link.clear() {
-                if link.has_posted() {
-                    // The service's turn, which serves what was posted first.
-                    link.call_service();
-                    drop(lead);
-                    return self.event.sleep(left());
-                }
                 hypervisor.take_responses(link);
             }
         }

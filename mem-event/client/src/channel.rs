@@ -2,10 +2,10 @@
 
 use crate::socket::Client;
 use anyhow::Context;
-use mem_event::message::Call;
+use mem_event::contents::Contents;
 use mem_event::page::RingPage;
 use mem_event::ring::Back;
-use mem_event::{Control, Layout, Request, Response, Ring};
+use mem_event::{Control, Errno, Gfn, Layout, PAGE_SIZE, Request, Response, Ring};
 use rustix::event::{PollFd, PollFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -29,6 +29,10 @@ pub struct Channel {
     settings: RingSettings,
     signalled: OwnedFd,
     signal: OwnedFd,
+    /// Memory for contents, which the paging ring has.
+    contents: Option<Contents>,
+    /// Contents handed over.
+    loads: u32,
 }
 
 impl Channel {
@@ -55,10 +59,12 @@ impl Channel {
     ) -> anyhow::Result<Channel> {
         let RingSettings { layout, slots } = settings;
         let [page, signalled, signal] = descriptors;
+        let contents = (ring == Ring::Paging).then(|| Contents::map(&page)).transpose();
+        let contents = contents.context("cannot map the paging ring's memory for contents")?;
         let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
         // The engine hands an initialised page over. To initialise it again would race with the first event.
         let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;
-        Ok(Channel { client, back, ring, settings, signalled, signal })
+        Ok(Channel { client, back, ring, settings, signalled, signal, contents, loads: 0 })
     }
 
     /// The next request. What is no request of the layout is answered with nothing and skipped, as Xen's tools do.
@@ -129,15 +135,24 @@ impl Channel {
         Ok(!self.client.has_ended())
     }
 
-    /// Sends a call that takes effect before the responses from now on, without waiting for its reply, which is taken later by
-    /// [`Client::reply`].
-    ///
-    /// # Errors
-    /// The connection ended.
-    pub fn post(&mut self, call: &Call) -> anyhow::Result<()> {
-        self.client.send(call)?;
-        self.back.posted();
-        Ok(())
+    /// Hands the content of a frame over: it comes back before the responses from now on take effect. The number of this load, for
+    /// [`Channel::loaded`]; nothing where the ring has no memory for contents, or as many are under way as it has place for:
+    /// then there is [`mem_event::message::Call::Load`].
+    pub fn load(&mut self, gfn: Gfn, content: &[u8; PAGE_SIZE]) -> Option<u32> {
+        let contents = self.contents.as_ref()?;
+        let number = self.loads;
+        // The place's last load must have been taken.
+        let _ = contents.result(number)?;
+        contents.put(number, gfn, content);
+        self.loads = number.wrapping_add(1);
+        self.back.loads(self.loads);
+        Some(number)
+    }
+
+    /// What became of a load; nothing until the engine took it. It does so before the next call on this connection is served.
+    #[must_use]
+    pub fn loaded(&self, number: u32) -> Option<Result<(), Errno>> {
+        self.contents.as_ref()?.result(number)
     }
 
     /// From now on the caller looks at the ring again and again: the engine need not signal.

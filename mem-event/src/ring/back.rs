@@ -82,12 +82,11 @@ impl Back {
         new.wrapping_sub(self.page.load(Index::RspEvent, Ordering::Relaxed)) < new.wrapping_sub(old)
     }
 
-    /// A call was sent on the control connection whose reply is not awaited: it takes effect before any response that is pushed
-    /// from now on.
-    pub fn posted(&self) {
-        let posted = self.page.load(Index::Posted, Ordering::Relaxed);
-        // Visible before the response by the release store of `rsp_prod`.
-        self.page.store(Index::Posted, posted.wrapping_add(1), Ordering::Relaxed);
+    /// So many contents were handed over ([`crate::contents::Contents`]) until now: they take effect before any response that is
+    /// pushed from now on.
+    pub fn loads(&self, count: u32) {
+        // The contents come before the count.
+        self.page.store(Index::Loads, count, Ordering::Release);
     }
 
     /// Requests taken and not answered yet.

@@ -97,10 +97,9 @@ impl Lookout {
         !(MOST_SLOTS + 1..u32::MAX / 2).contains(&ahead)
     }
 
-    /// How many calls the consumer has sent ahead of responses that rely on them.
-    #[inline]
+    /// How many contents the consumer has handed over, all of which can be read.
     #[must_use]
-    pub fn posted(&self) -> u32 {
-        self.page.load(Index::Posted, Ordering::Relaxed)
+    pub fn loads(&self) -> u32 {
+        self.page.load(Index::Loads, Ordering::Acquire)
     }
 }

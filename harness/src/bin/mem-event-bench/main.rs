@@ -32,9 +32,7 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("scenario-seconds") {
         figures.push(boots::scenario_seconds()?);
     }
-    if is_wanted("page-in-ratio") {
-        figures.push(page_in::ratio()?);
-    }
+    figures.extend(page_in::ratios(is_wanted)?);
     if is_wanted("roundtrip-spin-us") {
         figures.push(round_trip::spin()?);
     }

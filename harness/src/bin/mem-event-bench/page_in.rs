@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use harness::corpus;
 use harness::log::Observer;
 use harness::run::Job;
+use harness::settings::Store;
 use harness::symbols::Symbols;
 use harness::transcript::{Point, Record};
 use harness::verdict::Kind;
@@ -27,11 +28,20 @@ impl Observer for Checkpoints {
     }
 }
 
-/// The ratio of the medians.
-pub fn ratio() -> anyhow::Result<Figure> {
+/// The rows: where the pager keeps its pages. The bare handler has its page in memory.
+const ROWS: [(&str, Store, Option<f64>); 2] =
+    [("page-in-ratio", Store::Memory, Some(1.5)), ("page-in-ratio-file", Store::File, None)];
+
+/// The ratios of the medians.
+pub fn ratios(is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
+    let rows = ROWS.into_iter().filter(|(name, ..)| is_wanted(name));
+    rows.map(|(name, store, goal)| ratio(name, store, goal)).collect()
+}
+
+fn ratio(name: &'static str, store: Store, goal: Option<f64>) -> anyhow::Result<Figure> {
     let (mut ours, mut asleep, mut spinning) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        ours.push(touch()?);
+        ours.push(touch(store)?);
         asleep.push(bare::touch(PAGES, bare::Handler::Asleep)?);
         spinning.push(bare::touch(PAGES, bare::Handler::Spinning)?);
     }
@@ -40,13 +50,14 @@ pub fn ratio() -> anyhow::Result<Figure> {
         "{ours:.1} µs a touch; a bare userfaultfd copy handler {asleep:.1} µs asleep, {spinning:.1} µs spinning; \
          medians of {ROUNDS} rounds of {PAGES} touches"
     );
-    Ok(Figure { name: "page-in-ratio", value: ours / asleep, unit: "ratio", goal: Some(1.5), detail })
+    Ok(Figure { name, value: ours / asleep, unit: "ratio", goal, detail })
 }
 
 /// The guest's median touch in microseconds.
 #[expect(clippy::cast_precision_loss, reason = "ticks of some milliseconds")]
-fn touch() -> anyhow::Result<f64> {
-    let scenario = corpus::find("page_touch").context("no scenario page_touch")?;
+fn touch(store: Store) -> anyhow::Result<f64> {
+    let mut scenario = corpus::find("page_touch").context("no scenario page_touch")?;
+    scenario.consumers.pager.get_or_insert_default().store = store;
     let mut checkpoints = Checkpoints::default();
     let outcome = Job::new(scenario, None)?.run(&mut checkpoints, None)?;
     if outcome.verdict.kind != Kind::Success || outcome.paged.pages_in != PAGES as u64 {

@@ -1,0 +1,69 @@
+//! The service thread follows the vCPU that it serves from core to core.
+//!
+//! A vCPU that stopped in the kernel sleeps while the service and the consumer work for it. If the service sits on another core, that
+//! core may have to be woken for each touch, and the vCPU's core for each answer, which costs more than all the work between
+//! (in a virtual machine 30 µs each); on one core both are a mere switch. The scheduler sees an idle core and prefers it. So
+//! while one vCPU alone touches pages, the service stays where it is; as soon as somebody else does, or nobody, it goes where the
+//! scheduler likes.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// Touches of one vCPU in a row, after each of which its core is looked up: that costs as much as a touch.
+const ROW: u32 = 32;
+
+/// Whom the service follows.
+#[derive(Debug)]
+pub struct Follow {
+    /// Where it may run; nothing where that cannot be asked, or is one core.
+    home: Option<CpuSet>,
+    /// The core that it stays on.
+    core: Option<usize>,
+    /// The thread of the vCPU that stopped last.
+    last: Option<i32>,
+    row: u32,
+}
+
+impl Follow {
+    /// Nobody yet; to be called by the thread that is to follow.
+    pub fn nobody() -> Follow {
+        let home = sched_getaffinity(None).ok().filter(|cores| cores.count() > 1);
+        Follow { home, core: None, last: None, row: 0 }
+    }
+
+    /// A thread stopped in the kernel: a vCPU's, or nothing for any other.
+    pub fn stopped(&mut self, thread: Option<i32>) {
+        let Some(thread) = thread else { return self.lets_go() };
+        if self.last != Some(thread) {
+            self.lets_go();
+            self.last = Some(thread);
+        }
+        self.row += 1;
+        if self.row.is_multiple_of(ROW)
+            && self.home.is_some()
+            && let Some(core) = core_of(thread)
+            && self.core != Some(core)
+        {
+            let mut there = CpuSet::new();
+            there.set(core);
+            self.core = sched_setaffinity(None, &there).is_ok().then_some(core);
+        }
+    }
+
+    /// Nobody is followed any more.
+    pub fn lets_go(&mut self) {
+        if let (Some(home), Some(_)) = (&self.home, self.core.take()) {
+            // Refused only where the cores are no longer this process's: then the kernel has put the thread elsewhere already.
+            let _ = sched_setaffinity(None, home);
+        }
+        self.last = None;
+        self.row = 0;
+    }
+}
+
+/// The core on which a thread of this process runs, or ran last: the 39th field of its `stat`.
+fn core_of(thread: i32) -> Option<usize> {
+    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The second field is the thread's name in parentheses, which may hold anything.
+    let (_, rest) = text.rsplit_once(") ")?;
+    rest.split(' ').nth(36)?.parse().ok().filter(|core| *core < CpuSet::MAX_CPU)
+}
