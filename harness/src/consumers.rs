@@ -194,13 +194,11 @@ impl Consumers {
 
     /// A first touch found no frame: evicts some, then answers.
     fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<Vec<String>> {
-        if let Some(pager) = &mut self.pager {
-            pager.relieve(request.gfn)?;
-        }
+        let evicted = self.pager.as_mut().map_or(Ok(0), |pager| pager.relieve(request.gfn))?;
         let helper = self.helper.as_mut().context("no helper")?;
         helper.answer(&request.answer());
         helper.kick()?;
-        Ok(vec!["evict others".into()])
+        Ok((evicted > 0).then(|| "evict others".into()).into_iter().collect())
     }
 
     /// Takes the notices that are here: checkpoints are acted upon and released.

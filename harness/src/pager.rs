@@ -277,13 +277,15 @@ impl Pager {
         }
     }
 
-    /// A first touch found no frame within the budget: evicts some others. The frame itself counts as come in lately.
+    /// A touch found no frame within the budget: evicts some others, unless there is room by now, as after a load that this pager has
+    /// made room for itself. The frame itself counts as come in lately.
     ///
     /// # Errors
     /// As [`Pager::page_out`].
     pub fn relieve(&mut self, touched: Gfn) -> anyhow::Result<usize> {
         self.chooser.used(touched);
-        self.make_room(self.batch)
+        let info = self.channel.client.info()?;
+        if info.resident < info.budget { Ok(0) } else { self.make_room(self.batch) }
     }
 
     /// Evicts up to so many frames of the policy's choice; fewer if once around there are no more.

@@ -6,8 +6,8 @@ mod support;
 
 use harness::folder::RunFolder;
 use harness::process::Qemu;
-use harness::run::{Job, Outcome};
-use harness::scenario::{Act, Listening, Rule, Scenario, Then, Time};
+use harness::run::Job;
+use harness::scenario::{Act, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
@@ -16,8 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
-use std::time::Duration;
-use support::{command, left_over, machine, scenario, wait_for};
+use support::{command, left_over, machine, run_to_its_deadline, scenario, wait_for};
 
 /// A guest that stands at its first checkpoint, with the toolstack's connection.
 fn at_the_first_checkpoint(name: &str) -> (Qemu, RunFolder, Job, Client) {
@@ -104,27 +103,6 @@ fn the_monitor_stops_and_quits_a_machine_at_a_checkpoint() {
 /// A listener that ends all events in one way.
 fn answering(then: Then) -> Option<Listening> {
     Some(Listening { rules: vec![Rule { then, ..Rule::default() }] })
-}
-
-/// Runs a scenario that never ends by itself to its deadline. On a busy machine a guest may not have come far when a short one passes:
-/// then a longer one, which only a guest that never comes so far reaches in vain.
-fn run_to_its_deadline(mut scenario: Scenario, came_far: impl Fn(&Outcome) -> bool) -> (Outcome, Job) {
-    let mut ends = [1, 10, 120].map(Duration::from_secs).into_iter();
-    loop {
-        let deadline = ends.next().expect("the guest comes so far within two minutes");
-        scenario.deadline = Time(deadline);
-        let job = Job::new(scenario.clone(), None).unwrap();
-        let outcome = job.run(&mut harness::log::Silent, None).unwrap();
-        assert_eq!(outcome.verdict.kind, harness::verdict::Kind::Failure);
-        assert!(
-            outcome.verdict.reason.contains(&format!("the deadline of {deadline:?} passed")),
-            "{}",
-            outcome.verdict
-        );
-        if came_far(&outcome) {
-            return (outcome, job);
-        }
-    }
 }
 
 #[test]

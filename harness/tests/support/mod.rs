@@ -9,7 +9,7 @@ use harness::process::Qemu;
 use harness::qemu::Gate;
 use harness::replay::replay_file;
 use harness::run::{Job, Outcome};
-use harness::scenario::Scenario;
+use harness::scenario::{Scenario, Time};
 use harness::settings::Consumer;
 use harness::suite::{self, Settings};
 use harness::transcript;
@@ -18,6 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// Only the limit of what can be called a hang.
 pub const DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -72,6 +73,27 @@ pub fn run_under(gate: Gate, scenario: Scenario) -> (Outcome, String) {
     replays(&folder.file("trace"));
     let sequence = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
     (outcome, sequence)
+}
+
+/// Runs a scenario that never ends by itself to its deadline. On a busy machine a guest may not have come far when a short one passes:
+/// then a longer one, which only a guest that never comes so far reaches in vain.
+pub fn run_to_its_deadline(mut scenario: Scenario, came_far: impl Fn(&Outcome) -> bool) -> (Outcome, Job) {
+    let mut ends = [1, 10, 120].map(Duration::from_secs).into_iter();
+    loop {
+        let deadline = ends.next().expect("the guest comes so far within two minutes");
+        scenario.deadline = Time(deadline);
+        let job = Job::new(scenario.clone(), None).expect("a guest and a QEMU");
+        let outcome = job.run(&mut Silent, None).expect("a verdict");
+        assert_eq!(outcome.verdict.kind, Kind::Failure, "{}", outcome.verdict);
+        assert!(
+            outcome.verdict.reason.contains(&format!("the deadline of {deadline:?} passed")),
+            "{}",
+            outcome.verdict
+        );
+        if came_far(&outcome) {
+            return (outcome, job);
+        }
+    }
 }
 
 /// The trace replays without a difference; how many steps it has.
