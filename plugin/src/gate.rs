@@ -127,7 +127,8 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         return Go::Leave;
     }
     let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
-    let steps = if view.is_by_api() { recipe.steps(view).min(1) } else { recipe.steps(view) };
+    let one_by_one = view.is_by_api() || qemu::counts_instructions();
+    let steps = recipe.steps(view).min(if one_by_one { 1 } else { u64::MAX });
     let mut step = 0;
     while step < steps {
         match miss.step(step) {

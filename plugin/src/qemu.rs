@@ -14,7 +14,7 @@ mod view;
 
 pub use file::has_whole_flags;
 use internals::cpu_of;
-pub use internals::{can_flush, can_leave, flush_blocks};
+pub use internals::{can_flush, can_leave, counts_instructions, flush_blocks};
 pub use view::{PLACES, View, ViewCheck, choose, code_size, running, sample, view_of};
 
 use crate::cache::{PageCache, Part};

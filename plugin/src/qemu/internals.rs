@@ -6,6 +6,8 @@
 //! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
 //!   instrumented from the start.
 //! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
+//! - Whether instructions are counted (`-icount`). Without it every check of a repeated instruction looks at all pages that are still
+//!   ahead, once a step.
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
@@ -108,6 +110,16 @@ pub fn can_leave() -> bool {
 /// Whether blocks can be dropped here, so that others are translated.
 pub fn can_flush() -> bool {
     flushing().is_some()
+}
+
+/// Whether QEMU counts instructions (`-icount`): a repeated instruction then does one step a block, and its check is called for each.
+pub fn counts_instructions() -> bool {
+    static COUNTS: OnceLock<bool> = OnceLock::new();
+    *COUNTS.get_or_init(|| {
+        // SAFETY: the variable, or enumeration without negative values, is of an int's size in every QEMU from 1.x to 11, and
+        // is set for good before the first plugin is loaded.
+        symbol(c"use_icount").is_some_and(|address| unsafe { address.cast::<c_int>().read() } != 0)
+    })
 }
 
 /// Has all blocks dropped as soon as every vCPU is out of its own; `flushed` of `translate` is told. From any thread.
