@@ -9,6 +9,7 @@
 //! | [`guest`], [`symbols`], [`range`] | guest images, names for addresses, ranges of memory |
 //! | [`linux`], [`cpio`] | the Linux guest and its first file system |
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
+//! | [`icount`] | a machine that does the same in each run |
 //! | [`gate`] | what speaks against the host's MMU as a gate |
 //! | [`pager`], [`pagefile`], [`policy`], [`recent`], [`listener`] | the consumers |
 //! | [`settings`] | what they are told, as plain data |
@@ -40,6 +41,7 @@ pub mod faulty;
 pub mod folder;
 pub mod gate;
 pub mod guest;
+pub mod icount;
 pub mod linux;
 pub mod listener;
 pub mod log;

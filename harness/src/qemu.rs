@@ -3,6 +3,7 @@
 use crate::amount::mebibytes;
 use crate::disk;
 use crate::folder::RunFolder;
+use crate::icount::Icount;
 use crate::linux;
 use crate::process::{NotStarted, Qemu};
 use crate::refusal::Refusal;
@@ -118,6 +119,8 @@ pub struct Machine {
     pub memory: u64,
     /// vCPUs.
     pub vcpus: u32,
+    /// How its time is counted, if not by the host's clock.
+    pub icount: Option<Icount>,
     /// What it boots.
     pub boot: Boot,
     /// The firmware, where it is not QEMU's own.
@@ -213,11 +216,16 @@ fn joined(parts: &[(&str, OsString)]) -> OsString {
 }
 
 impl Machine {
+    /// QEMU counts instructions in one thread only.
+    fn threads(&self) -> &'static str {
+        if self.icount.is_some() { "tcg,thread=single" } else { "tcg,thread=multi" }
+    }
+
     fn command(&self, folder: &RunFolder) -> Command {
         let mut command = Command::new(&self.qemu);
         let memory = self.memory.to_string();
         command
-            .args(["-accel", "tcg,thread=multi", "-machine", "q35,smm=off,memory-backend=ram"])
+            .args(["-accel", self.threads(), "-machine", "q35,smm=off,memory-backend=ram"])
             .args([
                 "-object",
                 &format!("memory-backend-memfd,id=ram,size={memory},share=on"),
@@ -267,6 +275,7 @@ impl Machine {
         if let Some(plugin) = &self.plugin {
             command.arg("-plugin").arg(plugin.option(&folder.file("socket")));
         }
+        command.args(self.icount.iter().flat_map(Icount::arguments));
         command.args(&self.extra);
         command.env_remove("LD_PRELOAD").stdin(Stdio::null()).stdout(Stdio::null());
         command

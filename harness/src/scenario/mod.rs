@@ -12,6 +12,7 @@ pub use name::{Name, Named, named};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
 use crate::external::External;
+use crate::icount::Icount;
 use crate::refusal::Refusal;
 use crate::settings::{Consumer, PagerSettings};
 use crate::symbols::Symbols;
@@ -85,6 +86,9 @@ pub struct Machine {
     #[serde(default = "one", deserialize_with = "text::vcpus")]
     #[schemars(range(min = 1, max = 255))]
     pub vcpus: u32,
+    /// QEMU counts instructions, each takes 2 to this power nanoseconds of the guest's time, and neither the host's time nor chance
+    /// reaches the guest: one that is the same does the same in each run. With one vCPU only.
+    pub icount: Option<Icount>,
     /// RAM.
     #[serde(default = "Size::small")]
     pub memory: Size,
@@ -338,6 +342,7 @@ impl Scenario {
                 append: None,
                 firmware: None,
                 vcpus: one(),
+                icount: None,
                 memory: Size::small(),
                 cpu: None,
                 disk: None,
@@ -368,6 +373,7 @@ impl Scenario {
     /// # Errors
     /// The first one that cannot, shown in the file where there is one.
     pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
+        self.check_icount()?;
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         for rule in rules.clone() {
             if let Some(frames) = &rule.frames {
@@ -384,6 +390,15 @@ impl Scenario {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
         Ok(())
+    }
+
+    fn check_icount(&self) -> Result<(), Refusal> {
+        let Machine { icount: Some(icount), vcpus: 2.., .. } = &self.machine else { return Ok(()) };
+        // One thread runs all vCPUs then: one that waits would keep the others from running.
+        let what = format!("instructions are counted with one vCPU only, and the machine has {}", self.machine.vcpus);
+        let remedy = "leave `icount` or `vcpus` out";
+        let at = |source: &Arc<file::Source>| source.refusal(icount.span.clone(), what.clone(), remedy);
+        Err(self.source.as_ref().map_or_else(|| Refusal::usage(what.clone(), remedy), at))
     }
 
     /// The places where it waits for the guest's program, besides checkpoints.

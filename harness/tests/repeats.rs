@@ -1,0 +1,59 @@
+//! Linux on a machine that counts instructions does the same in each run, to the last event.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::qemu::Gate;
+use harness::refusal::Refusal;
+use harness::run::Job;
+use harness::scenario::Scenario;
+use similar::TextDiff;
+use std::path::Path;
+use support::{kernel_maps_write_protected, run_under};
+
+/// A boot without work; every frame that it touches is told of once, by the first access.
+const BOOT: &str = r#"
+version = 1
+about = "Linux, counted"
+deadline = "120s"
+start = [
+    { set-access = { frames = "0x0..0xa0", access = "n2rwx" } },
+    { set-access = { frames = "0x100..0x8000", access = "n2rwx" } },
+]
+[machine]
+guest = "linux"
+memory = "128M"
+icount = 2
+append = "mem_event.work=none"
+[[consumers.listener.rules]]
+then = "answer"
+"#;
+
+fn scenario(text: String) -> Result<Scenario, Refusal> {
+    Scenario::parse(Path::new("boot.toml"), text)
+}
+
+/// Where the kernel allows, the second boot is under the other gate: also what stops the accesses makes no difference.
+#[test]
+fn two_boots_of_linux_touch_the_same_frames_in_the_same_order_by_the_same_accesses() {
+    let boot = |gate| run_under(gate, scenario(BOOT.to_owned()).unwrap());
+    let other = if kernel_maps_write_protected() { Gate::Mmu } else { Gate::Callback };
+    let ((outcome, first), (_, second)) = std::thread::scope(|scope| {
+        let second = scope.spawn(|| boot(other));
+        (boot(Gate::Callback), second.join().unwrap())
+    });
+    assert!(outcome.counts.access > 10_000, "{} events", outcome.counts.access);
+    if first != second {
+        let differences = TextDiff::from_lines(&first, &second);
+        panic!("{}", differences.unified_diff().context_radius(1));
+    }
+}
+
+#[test]
+fn instructions_are_counted_with_one_vcpu_only() {
+    let several = scenario(BOOT.replace("icount = 2", "icount = 2\nvcpus = 2")).unwrap();
+    let refusal = Job::new(several, None).unwrap_err();
+    let due = "boot.toml:12:10: instructions are counted with one vCPU only";
+    assert!(refusal.to_string().starts_with(due), "{refusal}");
+}
