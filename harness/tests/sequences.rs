@@ -43,6 +43,19 @@ macro_rules! sequences {
 with_all_scenarios!(sequences);
 
 #[test]
+fn the_scenarios_that_show_claims_exist_and_no_claim_is_left_out() {
+    let document = include_str!("../../mem-event/ACCEPTANCE.md");
+    let table = document.split("## On a running guest").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    for claim in 9..=39 {
+        assert!(table.contains(&format!("\n| {claim} | ")), "no line for X{claim}");
+    }
+    let (_, rows) = table.split_once("|---|---|").unwrap();
+    for name in rows.split('`').skip(1).step_by(2).filter(|name| !name.contains('/')) {
+        assert!(harness::corpus::find(name).is_some(), "there is no scenario {name}");
+    }
+}
+
+#[test]
 fn a_disk_that_firmware_boots_has_its_accepted_sequence() {
     the_sequence_is_accepted_and_repeats("disk_boot");
 }
