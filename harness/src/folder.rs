@@ -4,7 +4,7 @@
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,19 @@ impl RunFolder {
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+}
+
+/// A file without a name among the temporary ones, mode 0600; it is gone with its last descriptor. `what` it is, for the error.
+///
+/// # Errors
+/// No such file can be made there.
+pub fn unnamed_file(what: &str) -> anyhow::Result<File> {
+    let place = std::env::temp_dir();
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&place, flags, Mode::RUSR | Mode::WUSR).with_context(|| {
+        format!("cannot make {what} in {} (set TMPDIR to a folder on a disk file system)", place.display())
+    })?;
+    Ok(file.into())
 }
 
 impl Drop for RunFolder {

@@ -1,9 +1,9 @@
 //! Where paged-out frames are kept: a file without a name, or memory, and which slot of it holds which frame.
 
+use crate::folder::unnamed_file;
 use crate::settings::{PagerSettings, Store};
 use anyhow::{Context, bail};
 use mem_event::{Gfn, PAGE_SIZE};
-use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -64,20 +64,11 @@ impl PageFile {
     /// No such file can be made there.
     pub fn create(settings: &PagerSettings) -> anyhow::Result<PageFile> {
         let backing = match settings.store {
-            Store::File => Backing::File(PageFile::file()?),
+            Store::File => Backing::File(unnamed_file("a page file")?),
             Store::Memory => Backing::Memory(Vec::new()),
         };
         let (capacity, failing_reads) = (settings.capacity.unwrap_or(u64::MAX), settings.failing_reads);
         Ok(PageFile { backing, capacity, failing_reads, slots: HashMap::new(), free: Vec::new(), used: 0 })
-    }
-
-    fn file() -> anyhow::Result<File> {
-        let place = std::env::temp_dir();
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&place, flags, Mode::RUSR | Mode::WUSR).with_context(|| {
-            format!("cannot make a page file in {} (set TMPDIR to a folder on a disk file system)", place.display())
-        })?;
-        Ok(file.into())
     }
 
     /// Keeps a frame's content.

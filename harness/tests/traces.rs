@@ -8,6 +8,9 @@ use harness::folder::RunFolder;
 use harness::log::Silent;
 use harness::replay::replay_file;
 use harness::run::Job;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
 use support::{command, scenario};
 
 fn recorded(name: &str) -> (RunFolder, Vec<u8>) {
@@ -121,13 +124,75 @@ fn filters_that_cannot_be_understood_are_refused_with_a_remedy() {
     }
 }
 
+/// What the command says of a trace that comes through a pipe, and its exit code.
+fn piped(folder: &RunFolder, trace: &[u8], arguments: &[&str]) -> (Option<i32>, String) {
+    let mut asked = command(folder);
+    asked.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut asked = asked.spawn().unwrap();
+    let mut input = asked.stdin.take().unwrap();
+    let output = std::thread::scope(|scope| {
+        // Who refuses what begins wrong does not read to the end.
+        scope.spawn(move || drop(input.write_all(trace)));
+        asked.wait_with_output().unwrap()
+    });
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
 #[test]
-fn a_trace_replays_from_a_pipe() {
-    let (folder, _) = recorded("read_write");
-    let file = std::fs::File::open(folder.file("trace")).unwrap();
-    let output = command(&folder).args(["replay", "-"]).stdin(file).output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("no difference"));
+fn a_trace_may_come_through_a_pipe() {
+    let (folder, trace) = recorded("read_write");
+    let file = folder.file("trace");
+    for (arguments, code, says) in [
+        (&["replay", "-"][..], 0, "no difference"),
+        (&["show", "-"], 0, "WATCHED+0x10"),
+        (&["show", "/dev/stdin", "--stats"], 0, "the listener's answer"),
+        (&["diff", "-", file.to_str().unwrap()], 0, "equal in meaning"),
+        (&["export", "-", "--to", "csv"], 0, "WATCHED+0x10"),
+        (&["minimise", "-"], 5, "replays without a difference"),
+    ] {
+        let (exit, said) = piped(&folder, &trace, arguments);
+        assert!(exit == Some(code) && said.contains(says), "{arguments:?}: {exit:?} {said}");
+    }
+    let (exit, said) = piped(&folder, b"no trace at all", &["show", "-"]);
+    assert!(exit == Some(2) && said.contains("remedy: "), "{said}");
+}
+
+/// The lines before the first that is another.
+fn is_part_of(part: &str, whole: &str) -> bool {
+    part.is_empty() || whole.starts_with(part)
+}
+
+#[test]
+fn no_command_shows_a_damaged_trace_as_right_or_panics_on_it() {
+    let (folder, whole) = recorded("rights");
+    let (trace, damaged) = (folder.file("trace"), folder.file("damaged"));
+    let run = |arguments: &[&str], trace: &Path| {
+        let output = command(&folder).arg(arguments[0]).arg(trace).args(&arguments[1..]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code().is_some_and(|code| code <= 5), "{arguments:?}: {} {said}", output.status);
+        assert!(!said.contains("panicked"), "{arguments:?}: {said}");
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let show = ["show", "--json"];
+    let csv = ["export", "--to", "csv"];
+    let diff = ["diff", trace.to_str().unwrap()];
+    let (rows, table) = (run(&show, &trace).1, run(&csv, &trace).1);
+    // Every byte by itself is tried on the reader, in the engine's tests.
+    for at in (0..whole.len()).step_by(whole.len() / 24) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x10;
+        for (how, bytes) in [("flipped", flipped.as_slice()), ("cut", &whole[..at])] {
+            std::fs::write(&damaged, bytes).unwrap();
+            let shown = run(&show, &damaged).1;
+            assert!(is_part_of(&shown, &rows), "{how} at {at}: {shown}");
+            let exported = run(&csv, &damaged).1;
+            assert!(is_part_of(&exported, &table), "{how} at {at}: {exported}");
+            let (code, said) = run(&diff, &damaged);
+            assert!(code != 0 || shown == rows, "{how} at {at}: equal, {said}");
+            assert_ne!(run(&["minimise"], &damaged).0, 0, "{how} at {at} shows a difference");
+        }
+    }
 }
 
 #[test]
@@ -144,6 +209,32 @@ fn runs_of_one_scenario_are_equal_in_meaning_and_those_of_two_are_not() {
     }
 }
 
+/// As Chrome's description of trace events wants them: fields by kind, a name for each track, flows that begin and end.
+fn are_trace_events(events: &[serde_json::Value]) {
+    let has = |event: &serde_json::Value, fields: &[&str]| fields.iter().all(|field| !event[field].is_null());
+    let track = |event: &serde_json::Value| (event["pid"].as_u64(), event["tid"].as_u64());
+    let named: Vec<_> = events.iter().filter(|it| it["name"] == "thread_name").map(track).collect();
+    let mut flows = std::collections::BTreeMap::<u64, String>::new();
+    for event in events {
+        let kind = event["ph"].as_str().unwrap();
+        let fields: &[&str] = match kind {
+            "M" => &["name", "pid", "args"],
+            "X" => &["name", "pid", "tid", "ts", "dur", "cat", "args"],
+            "C" => &["name", "pid", "ts", "args"],
+            "s" | "t" | "f" => &["name", "pid", "tid", "ts", "cat", "id"],
+            other => panic!("an event of kind {other}"),
+        };
+        assert!(has(event, fields), "{event}");
+        assert!(kind == "M" || event["ts"].as_f64().unwrap() >= 0.0, "{event}");
+        assert!(kind != "X" || event["dur"].as_f64().unwrap() >= 0.0, "{event}");
+        assert!(event["tid"].is_null() || named.contains(&track(event)), "a track without a name: {event}");
+        if let Some(id) = event["id"].as_u64() {
+            *flows.entry(id).or_default() += kind;
+        }
+    }
+    assert!(flows.values().all(|parts| parts == "stf"), "{flows:?}");
+}
+
 #[test]
 fn an_export_holds_every_wait_and_needs_nothing_else() {
     let (folder, _) = recorded("read_write");
@@ -158,6 +249,7 @@ fn an_export_holds_every_wait_and_needs_nothing_else() {
     assert_eq!((count("X", "wait"), count("X", "request")), (6, 6));
     assert_eq!((count("s", "flow"), count("t", "flow"), count("f", "flow")), (6, 6, 6));
     assert!(events.iter().any(|it| it["name"] == "free slots of access" && it["args"]["free"] == 63));
+    are_trace_events(events);
 
     let page = export("html");
     assert_eq!(page.matches("<rect class=\"answer-access\"").count(), 6);

@@ -6,15 +6,15 @@
 //! is right. The state after is needed where an effect is missing: a step that does nothing lacks it, too.
 
 use super::row::{About, kind};
-use super::{not_a_trace, open};
+use super::{not_a_trace, seekable};
 use crate::command::print;
 use crate::refusal::Refusal;
 use clap::Args;
 use mem_event::domain::Domain;
 use mem_event::taken::{self, Taken};
-use mem_event::trace::{Consumers, Engine, Failure, Header, Reader, Tape, replay};
+use mem_event::trace::{Consumers, End, Engine, Failure, Header, Reader, Tape, replay};
 use mem_event::{DomainConfig, Effect, Effects, Gfn, Input, Outcome, Ring, VcpuId};
-use std::io::{Read, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
@@ -102,8 +102,12 @@ struct Concerned {
 /// # Errors
 /// No trace, a damaged one, an output that cannot be written.
 pub fn minimise(arguments: &Minimise) -> anyhow::Result<u8> {
-    let mut tape = open(&arguments.trace)?;
-    let reader = Reader::open(&arguments.trace).map_err(|end| not_a_trace(&arguments.trace, &end))?;
+    let mut file = seekable(&arguments.trace)?;
+    let refused = |end: End| not_a_trace(&arguments.trace, &end);
+    // Each seeks before it reads.
+    let mut tape = Tape::new(BufReader::new(file.try_clone()?)).map_err(refused)?;
+    file.rewind()?;
+    let reader = Reader::new(BufReader::new(file)).map_err(refused)?;
     let config = tape.header().config.clone();
     let fresh = || Domain::new(config.clone());
     let mut engine = fresh().map_err(|why| Refusal::usage(why, "name a trace of a run"))?;

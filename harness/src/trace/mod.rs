@@ -22,19 +22,44 @@ pub mod show;
 pub mod stats;
 pub mod story;
 
+use crate::folder::unnamed_file;
 use crate::refusal::Refusal;
+use anyhow::Context;
 use mem_event::trace::{End, Header, Tape, Why};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// What to do about a file that is none.
 pub const REMEDY: &str = "name a file that `mem-event run --trace` has written";
 
-/// Opens a trace.
+/// Opens a trace; `-` is the standard input. What comes through a pipe is read to its end first.
 ///
 /// # Errors
-/// A file that is no trace of this version.
-pub fn open(path: &Path) -> Result<Tape, Refusal> {
-    Tape::open(path).map_err(|end| not_a_trace(path, &end))
+/// A file that is no trace of this version, or one that cannot be read.
+pub fn open(path: &Path) -> anyhow::Result<Tape> {
+    let file = seekable(path)?;
+    Ok(Tape::new(BufReader::with_capacity(1 << 16, file)).map_err(|end| not_a_trace(path, &end))?)
+}
+
+/// The file, or where it is none to be sought in, a copy without a name.
+pub(crate) fn seekable(path: &Path) -> anyhow::Result<File> {
+    let cannot = |error| Refusal::usage(format!("cannot read the trace {}: {error}", path.display()), REMEDY);
+    let source: &mut dyn Read = if path == Path::new("-") {
+        &mut std::io::stdin().lock()
+    } else {
+        let file = File::open(path).map_err(cannot)?;
+        let kind = file.metadata().map_err(cannot)?.file_type();
+        if !kind.is_fifo() && !kind.is_char_device() {
+            return Ok(file);
+        }
+        &mut { file }
+    };
+    let mut copy = unnamed_file("a copy of the trace")?;
+    std::io::copy(source, &mut copy).with_context(|| format!("cannot copy the trace {}", path.display()))?;
+    copy.rewind().context("cannot go to the beginning of the copied trace")?;
+    Ok(copy)
 }
 
 /// Why a file is not read as a trace.

@@ -77,18 +77,30 @@ impl Selection {
     /// The row of a step that is wanted.
     #[must_use]
     pub fn row(&self, number: u64, step: &Step, symbols: &Symbols) -> Option<Row> {
-        let concerned = Concerned::of(step);
-        let passes = self.kinds.is_empty() || self.kinds.contains(&row::kind(&step.input));
-        let passes = passes
-            && self.vcpu.is_none_or(|vcpu| concerned.vcpu(vcpu))
-            && self.ring.is_none_or(|ring| concerned.ring(ring))
-            && self.frames.is_none_or(|frames| concerned.frames(frames));
-        if !passes {
+        if !self.passes(step) {
             return None;
         }
         let row = Row::new(number, step, symbols);
-        let holds = self.condition.as_ref().is_none_or(|it| it.holds(&row, self.waits.get(&number).copied()));
-        holds.then_some(row)
+        self.holds(&row).then_some(row)
+    }
+
+    /// Whether a step is wanted. Its words are made only where a condition asks for them: there are many steps.
+    #[must_use]
+    pub fn wants(&self, number: u64, step: &Step, symbols: &Symbols) -> bool {
+        self.passes(step) && (self.condition.is_none() || self.holds(&Row::new(number, step, symbols)))
+    }
+
+    fn holds(&self, row: &Row) -> bool {
+        self.condition.as_ref().is_none_or(|it| it.holds(row, self.waits.get(&row.step).copied()))
+    }
+
+    fn passes(&self, step: &Step) -> bool {
+        let concerned = Concerned::of(step);
+        let passes = self.kinds.is_empty() || self.kinds.contains(&row::kind(&step.input));
+        passes
+            && self.vcpu.is_none_or(|vcpu| concerned.vcpu(vcpu))
+            && self.ring.is_none_or(|ring| concerned.ring(ring))
+            && self.frames.is_none_or(|frames| concerned.frames(frames))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
 use super::{about, exit_code, open, stats};
-use crate::command::print;
+use crate::command::{is_read, print};
 use crate::symbols::Symbols;
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
@@ -31,7 +31,7 @@ pub struct Show {
     pub header: bool,
 }
 
-/// Rows of one table: it appears at once however long the trace is.
+/// Rows that are written at once: the first ones appear at once however long the trace is.
 const PAGE: usize = 200;
 
 /// `show`; 0, or 4 where the trace is damaged.
@@ -69,20 +69,26 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
         };
         let Some(row) = selection.row(number, step, &symbols) else { continue };
         shown += 1;
-        if arguments.json {
-            print(&(serde_json::to_string(&row)? + "\n"))?;
-            continue;
-        }
         page.push(row);
         if page.len() == PAGE {
-            print(&table(&page))?;
+            if !is_read(&lines(&page, arguments.json)?)? {
+                return Ok(0);
+            }
             page.clear();
         }
     }
-    if !arguments.json && (!page.is_empty() || shown == 0) {
-        print(&table(&page))?;
+    if !page.is_empty() || shown == 0 {
+        print(&lines(&page, arguments.json)?)?;
     }
     Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
+}
+
+fn lines(rows: &[Row], json: bool) -> anyhow::Result<String> {
+    if !json {
+        return Ok(table(rows));
+    }
+    let lines = rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n"));
+    lines.collect()
 }
 
 /// Rows as a table, as wide as the terminal, or as it needs to be where there is none.

@@ -1,7 +1,7 @@
 //! `show --stats`: how many, how fast, who waited for whom and how long, how full the rings were.
 
 use super::exit_code;
-use super::row::duration;
+use super::row::{self, duration};
 use super::selection::Selection;
 use super::story::{Level, Story, Wait};
 use crate::command::print;
@@ -102,11 +102,13 @@ pub fn of(tape: &mut Tape, selection: &Selection, symbols: &Symbols) -> (Stats, 
                 break;
             }
         };
-        let Some(row) = selection.row(number, step, symbols) else { continue };
+        if !selection.wants(number, step, symbols) {
+            continue;
+        }
         last = step.time;
         first.get_or_insert(last);
         tally.stats.steps += 1;
-        *tally.stats.kinds.entry(row.kind).or_default() += 1;
+        *tally.stats.kinds.entry(row::kind(&step.input)).or_default() += 1;
         story.step(number, step);
         tally.level(story.level);
         tally.take(&mut story, last);

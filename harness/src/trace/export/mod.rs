@@ -110,28 +110,37 @@ fn write(
     }
 }
 
-/// Calls with each step that is selected; where reading stopped, if it did.
+/// Calls with each step that may be selected; where reading stopped, if it did.
 fn each(
     tape: &mut Tape,
     selection: &Selection,
-    symbols: &Symbols,
-    mut with: impl FnMut(u64, &Step, Row) -> anyhow::Result<()>,
+    mut with: impl FnMut(u64, &Step) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<End>> {
     for number in selection.numbers() {
-        let step = match tape.step(number) {
-            Ok(step) => step,
+        match tape.step(number) {
+            Ok(step) => with(number, step)?,
             Err(end) => return Ok(Some(end)),
-        };
-        if let Some(row) = selection.row(number, step, symbols) {
-            with(number, step, row)?;
         }
     }
     Ok(None)
 }
 
+/// Calls with the row of each step that is selected.
+fn each_row(
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: &Symbols,
+    mut with: impl FnMut(Row) -> anyhow::Result<()>,
+) -> anyhow::Result<Option<End>> {
+    each(tape, selection, |number, step| selection.row(number, step, symbols).map_or(Ok(()), &mut with))
+}
+
 fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Result<(Told, Option<End>)> {
     let (mut story, mut levels, mut steps, mut span) = (Story::default(), Vec::new(), 0, None);
-    let ended = each(tape, selection, &symbols, |number, step, _| {
+    let ended = each(tape, selection, |number, step| {
+        if !selection.wants(number, step, &symbols) {
+            return Ok(());
+        }
         story.step(number, step);
         let last: Level = levels.last().copied().unwrap_or_default();
         if (Level { time: last.time, ..story.level }) != last {
@@ -154,7 +163,7 @@ fn json(
 ) -> anyhow::Result<Option<End>> {
     write!(output, "{{\"header\":{},\n\"steps\":[", header_json(tape.header(), tape.end()))?;
     let mut separator = "\n";
-    let ended = each(tape, selection, symbols, |_, _, row| {
+    let ended = each_row(tape, selection, symbols, |row| {
         write!(output, "{separator}{}", serde_json::to_string(&row)?)?;
         separator = ",\n";
         Ok(())
@@ -170,7 +179,7 @@ fn csv(
     output: &mut dyn Write,
 ) -> anyhow::Result<Option<End>> {
     writeln!(output, "step,time_ns,kind,vcpu,ring,gfn,offset,place,rights,rip,at,code,outcome,effects")?;
-    each(tape, selection, symbols, |_, _, row| {
+    each_row(tape, selection, symbols, |row| {
         let hex = |number: u64| format!("{number:#x}");
         let cells = [
             row.step.to_string(),

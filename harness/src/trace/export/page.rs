@@ -135,7 +135,7 @@ fn picture(told: &Told) -> String {
     let mut svg = format!("<h2>The time line</h2>\n{}\n", legend(told));
     let _ = writeln!(
         svg,
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Waits of each vCPU over time\">"
+        "<div class=\"wide\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Waits of each vCPU over time\">"
     );
     svg += &axis(&scale, height);
     for (at, vcpu) in rows.iter().enumerate() {
@@ -165,7 +165,7 @@ fn picture(told: &Told) -> String {
     for (at, ring) in rings.iter().enumerate() {
         svg += &chart(told, &scale, *ring, charts + at as f64 * (CHART + GAP));
     }
-    svg += "</svg>\n";
+    svg += "</svg></div>\n";
     if left_out > 0 {
         let _ = writeln!(svg, "<p class=\"soft\">{left_out} shorter waits are not drawn; --between shows a part.</p>");
     }
@@ -234,7 +234,7 @@ fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
 fn who(told: &Told) -> String {
     let sums = sums(told);
     let most = sums.iter().map(|(_, sum)| sum.total).max().unwrap_or(1).max(1);
-    let mut text = "<h2>Who waited, for whom, how long</h2>\n<table><tr><th>who<th>for<th class=\"number\">times\
+    let mut text = "<h2>Who waited, for whom, how long</h2>\n<div class=\"wide\"><table><tr><th>who<th>for<th class=\"number\">times\
                     <th class=\"number\">in all<th class=\"number\">longest<th style=\"width:30%\"></tr>\n"
         .to_owned();
     for ((vcpu, whom), sum) in &sums {
@@ -250,13 +250,13 @@ fn who(told: &Told) -> String {
             sum.total as f64 * 100.0 / most as f64
         );
     }
-    text + "</table>\n"
+    text + "</table></div>\n"
 }
 
 fn longest(told: &Told) -> String {
     let mut waits: Vec<&Wait> = told.story.waits.iter().collect();
     waits.sort_by_key(|wait| std::cmp::Reverse(wait.length(told.span.1)));
-    let mut text = "<h2>The longest waits</h2>\n<table><tr><th class=\"number\">how long<th class=\"number\">at<th>who\
+    let mut text = "<h2>The longest waits</h2>\n<div class=\"wide\"><table><tr><th class=\"number\">how long<th class=\"number\">at<th>who\
                     <th>for<th>frame<th>instruction<th class=\"number\">steps</tr>\n"
         .to_owned();
     for wait in waits.into_iter().take(LISTED) {
@@ -274,7 +274,7 @@ fn longest(told: &Told) -> String {
             wait.step
         );
     }
-    text + "</table>\n"
+    text + "</table></div>\n"
 }
 
 fn whom(wait: &Wait) -> String {
