@@ -18,7 +18,8 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Color;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, Winsize};
 use std::io::{Cursor, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -385,7 +386,9 @@ fn echoes(terminal: &impl AsFd) -> bool {
 
 /// The command on a terminal of its own, which echoes until the command starts; what it draws, and the terminal's other end.
 fn on_a_terminal(folder: &RunFolder) -> (std::process::Child, std::fs::File, OwnedFd) {
-    let ours = rustix::pty::openpt(rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY).unwrap();
+    // Not for the command, which would be at both ends.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = rustix::pty::openpt(flags).unwrap();
     rustix::pty::grantpt(&ours).unwrap();
     rustix::pty::unlockpt(&ours).unwrap();
     let name = rustix::pty::ptsname(&ours, Vec::new()).unwrap();
@@ -426,4 +429,16 @@ fn the_terminal_is_given_back_after_a_key_and_after_a_signal() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal:?}");
         assert!(echoes(&theirs), "{signal:?}: it is as it was");
     }
+}
+
+#[test]
+fn it_ends_when_the_terminal_goes_away() {
+    let folder = RunFolder::create().unwrap();
+    std::fs::write(folder.file("trace"), trace(None)).unwrap();
+    let (mut child, mut terminal, theirs) = on_a_terminal(&folder);
+    read_until(&mut terminal, "keys");
+    let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+    drop((terminal, theirs));
+    wait_for("its end", &ended);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
