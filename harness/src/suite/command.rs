@@ -8,6 +8,7 @@ use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cmp::Reverse;
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -40,7 +41,7 @@ pub struct Test {
     /// Verdicts and summary as lines of JSON.
     #[arg(long)]
     pub json: bool,
-    /// Run them in an order drawn from this number, and not by name.
+    /// Run them in an order drawn from this number, and not by deadline and name.
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
     /// Only the Kth of N parts: every Nth scenario, from the Kth on.
@@ -114,6 +115,9 @@ fn chosen(arguments: &Test) -> Result<Vec<Case>, Refusal> {
     if let Some(seed) = arguments.seed {
         // A checksum of seed and name is as good as a draw.
         cases.sort_by_key(|case| crc32fast::hash(format!("{seed} {}", case.scenario.name).as_bytes()));
+    } else {
+        // What may take long begins first, lest it be alone in the end.
+        cases.sort_by_key(|case| Reverse(case.scenario.deadline.0));
     }
     if cases.is_empty() && arguments.partition.is_none() {
         return Err(Refusal::usage("no scenario is left to run", "see `mem-event list`, or use another --filter"));

@@ -127,7 +127,9 @@ fn run_once(scenario: &Scenario, settings: &Settings) -> Result<String, Verdict>
         Some(Refusal { blame: Blame::Machine, what, remedy, .. }) => {
             Verdict::new(Kind::Skip, format!("{what}; {remedy}"))
         }
-        Some(Refusal { shown: Some(shown), .. }) => Verdict::new(Kind::Error, shown),
+        Some(Refusal { shown: Some(shown), .. }) => {
+            Verdict::new(Kind::Error, shown.strip_prefix("error: ").unwrap_or(&shown))
+        }
         Some(refusal) => Verdict::new(Kind::Error, refusal.to_string()),
         None => Verdict::new(Kind::Error, format!("{error:#}")),
     };

@@ -6,6 +6,7 @@
 mod bare;
 mod boots;
 mod cores;
+mod corpus;
 mod engine;
 mod figure;
 mod page_in;
@@ -31,6 +32,9 @@ fn main() -> anyhow::Result<()> {
     let mut figures: Vec<Figure> = Vec::new();
     if is_wanted("scenario-seconds") {
         figures.push(boots::scenario_seconds()?);
+    }
+    if is_wanted("corpus-seconds") {
+        figures.push(corpus::seconds()?);
     }
     figures.extend(page_in::ratios(is_wanted)?);
     if is_wanted("roundtrip-spin-us") {
