@@ -75,6 +75,15 @@ impl Consumers {
 
     /// Closes the connection of a ring's consumer, and returns when the engine knows.
     fn drop_consumer(&mut self, ring: Ring) -> anyhow::Result<()> {
+        let leaving = match ring {
+            Ring::Access => self.listener.as_mut().map(Listener::channel),
+            Ring::Paging => self.pager.as_mut().map(Pager::channel),
+            Ring::Sharing => self.helper.as_mut(),
+        };
+        // Not by closing alone: other threads start other scenarios' programs, and each holds all descriptors until its exec.
+        if let Some(channel) = leaving {
+            channel.client.hang_up();
+        }
         match ring {
             Ring::Access => self.listener = None,
             Ring::Paging => self.pager = None,

@@ -5,8 +5,8 @@ use mem_event::message::{Call, Info};
 use mem_event::message::{LARGEST, Notice, Reply, VERSION};
 use mem_event::{AccessType, Control, Errno, Gfn, Rights};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags,
-    SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown, SocketAddrUnix,
+    SocketFlags, SocketType,
 };
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
@@ -70,6 +70,12 @@ impl Client {
     #[must_use]
     pub fn into_socket(self) -> OwnedFd {
         self.socket
+    }
+
+    /// Ends the connection at once, whoever else holds its descriptor: a child that another thread has forked does until its exec.
+    pub fn hang_up(&self) {
+        // It fails where the plugin was faster.
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
     }
 
     /// A call and its reply; a refusal is a reply.
@@ -320,5 +326,20 @@ fn brief(call: &Call) -> String {
         Call::WriteFrame { gfn, offset, bytes } => format!("WriteFrame of {} bytes at {gfn}+{offset:#x}", bytes.len()),
         Call::Control(control) => format!("{control:?}"),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AddressFamily, Client, RecvFlags, SocketFlags, SocketType};
+
+    #[test]
+    fn who_hangs_up_is_gone_also_where_a_child_holds_the_descriptor() {
+        let (ours, plugins) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let _child = ours.try_clone().unwrap();
+        Client::greeted(ours).hang_up();
+        let (count, _) = rustix::net::recv(&plugins, &mut [0; 8], RecvFlags::DONTWAIT).unwrap();
+        assert_eq!(count, 0, "the plugin reads the end");
     }
 }
