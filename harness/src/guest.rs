@@ -96,22 +96,26 @@ impl Guest {
         let mut bytes = Vec::new();
         let mut file = std::fs::File::open(path).map_err(unread)?;
         file.by_ref().take(START).read_to_end(&mut bytes).map_err(unread)?;
-        let kind = kind(&bytes);
-        if let Some(kind @ Kind::Disk(_)) = kind {
-            let (checksum, symbols) = (crc32fast::hash(&bytes), Symbols::default());
-            return Ok(Guest { kind, name, path: path.to_owned(), symbols, checksum });
+        if !matches!(kind(&bytes), Some(Kind::Disk(_))) {
+            file.read_to_end(&mut bytes).map_err(unread)?;
         }
-        file.read_to_end(&mut bytes).map_err(unread)?;
-        let checksum = crc32fast::hash(&bytes);
-        if let Some(kind @ (Kind::BzImage | Kind::Efi)) = kind {
-            return Ok(Guest { kind, name, path: path.to_owned(), symbols: Symbols::default(), checksum });
-        }
-        let symbols = check(&bytes).map_err(|why| {
+        let (kind, symbols) = recognise(&bytes).map_err(|why| {
             let remedy =
                 "a guest is a 64-bit x86-64 ELF, linked statically, with a PVH entry note (type 18, owner Xen); a bzImage; an EFI application; or a disk with a boot sector";
             Refusal::usage(format!("{shown} {why}"), remedy)
         })?;
-        Ok(Guest { kind: Kind::Elf, name, path: path.to_owned(), symbols, checksum })
+        Ok(Guest { kind, name, path: path.to_owned(), symbols, checksum: crc32fast::hash(&bytes) })
+    }
+}
+
+/// How QEMU boots an image with these bytes, of a disk the first MiB; and the symbols of an ELF.
+///
+/// # Errors
+/// What stands in the way, as the rest of a sentence that begins with the file's name.
+pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), String> {
+    match kind(bytes) {
+        Some(Kind::Elf) | None => check(bytes).map(|symbols| (Kind::Elf, symbols)),
+        Some(other) => Ok((other, Symbols::default())),
     }
 }
 

@@ -1,11 +1,7 @@
 //! Bytes that somebody else chooses, at every place where the crate reads such bytes: control messages, slots, ring pages
 //! together with operations, traces. Nothing may panic, invariants hold, and what was understood reads back the same.
 //!
-//! A small fuzzer that runs on stable: inputs are mutated from a corpus, and an input whose result has a new shape (the
-//! result's text without its digits) joins the corpus. A plain run does a fixed number of rounds from a fixed seed.
-//!
-//! - `MEM_EVENT_FUZZ_SECONDS=900` runs each target so long, from a seed of the clock (or `MEM_EVENT_FUZZ_SEED`).
-//! - `MEM_EVENT_FUZZ_INPUT=<hex>` runs the named input only; a failure prints it.
+//! The fuzzer, and the variables that make it run for long or on one input, are `fuzz/`'s.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
@@ -20,108 +16,10 @@ use mem_event::{
     Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage,
     VcpuId, wire,
 };
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use mem_event_fuzz::{Random, Target};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
 
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 20) as usize % end.max(1)
-    }
-}
-
-fn mutate(random: &mut Random, corpus: &[Vec<u8>], bytes: &mut Vec<u8>) {
-    const TELLING: [u64; 9] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
-    for _ in 0..1 + random.below(6) {
-        let at = random.below(bytes.len() + 1);
-        match random.below(7) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
-            1 if at < bytes.len() => bytes[at] = random.next() as u8,
-            2 => {
-                let value = TELLING[random.below(TELLING.len())].to_le_bytes();
-                let width = (1 << random.below(4)).min(bytes.len() - at);
-                bytes[at..at + width].copy_from_slice(&value[..width]);
-            }
-            3 => bytes.truncate(at),
-            4 => {
-                let other = &corpus[random.below(corpus.len())];
-                let from = random.below(other.len() + 1);
-                bytes.truncate(at);
-                bytes.extend_from_slice(&other[from..]);
-            }
-            5 => {
-                let run: Vec<u8> = (0..random.below(12)).map(|_| random.next() as u8).collect();
-                bytes.splice(at..at, run);
-            }
-            _ => {
-                let end = (at + random.below(8)).min(bytes.len());
-                bytes.drain(at..end);
-            }
-        }
-    }
-    bytes.truncate(1 << 13);
-}
-
-fn shape(text: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    text.bytes().filter(|byte| !byte.is_ascii_digit()).for_each(|byte| byte.hash(&mut hasher));
-    hasher.finish()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
-}
-
-/// Runs a target on mutations of the seeds. The target returns what it understood, as text.
-fn fuzz(target_name: &str, seeds: Vec<Vec<u8>>, rounds: u64, target: impl Fn(&[u8]) -> String) {
-    let variable = |name: &str| std::env::var(format!("MEM_EVENT_FUZZ_{name}")).ok();
-    if let Some(input) = variable("INPUT") {
-        println!("{}", target(&unhex(&input)));
-        return;
-    }
-    let seconds = variable("SECONDS").map(|text| text.parse().unwrap());
-    let clock = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos() as u64;
-    let seed = variable("SEED").map(|text| text.parse().unwrap());
-    let seed = seed.unwrap_or_else(|| if seconds.is_some() { clock() } else { 0x5eed }).max(1);
-    let (start, mut random) = (Instant::now(), Random(seed));
-    let (mut corpus, mut shapes, mut done) = (seeds.clone(), HashSet::new(), 0);
-    for bytes in &seeds {
-        shapes.insert(shape(&target(bytes)));
-    }
-    let goes_on = |done| match seconds {
-        Some(seconds) => start.elapsed() < Duration::from_secs(seconds),
-        None => done < rounds,
-    };
-    while goes_on(done) {
-        let mut bytes = corpus[random.below(corpus.len())].clone();
-        mutate(&mut random, &corpus, &mut bytes);
-        let result = catch_unwind(AssertUnwindSafe(|| target(&bytes)));
-        let text = result.unwrap_or_else(|_| panic!("{target_name} fails for MEM_EVENT_FUZZ_INPUT={}", hex(&bytes)));
-        if shapes.insert(shape(&text)) && corpus.len() < 20_000 {
-            corpus.push(bytes);
-        }
-        done += 1;
-    }
-    let (took, kept) = (start.elapsed().as_secs_f64(), corpus.len());
-    println!("{target_name}: {done} inputs in {took:.1} s, seed {seed}, {} shapes, corpus {kept}", shapes.len());
-}
 
 fn violation() -> Request {
     Request {
@@ -158,7 +56,7 @@ fn control_messages_are_understood_or_refused() {
         (0..5).for_each(|at| packet[16 + 8 * at] = 1);
         seeds.push(packet);
     }
-    fuzz("control messages", seeds, 40_000, |bytes| {
+    Target::new("control messages", seeds, 40_000).run(|bytes| {
         let call = Call::decode(bytes);
         if let Ok((sequence, operation, call)) = &call {
             assert_eq!(Call::decode(&call.encode(*sequence)), Ok((*sequence, *operation, call.clone())));
@@ -185,7 +83,7 @@ fn slots_of_every_layout_read_back_as_they_were_understood() {
             seeds.push(bytes);
         }
     }
-    fuzz("slots", seeds, 100_000, |bytes| {
+    Target::new("slots", seeds, 100_000).run(|bytes| {
         let Some((choice, slot)) = bytes.split_first() else { return String::new() };
         let (layout, ring) = (LAYOUTS[usize::from(*choice / 3 % 3)], Ring::ALL[usize::from(choice % 3)]);
         let request = wire::read_request(layout, ring, slot);
@@ -377,7 +275,7 @@ fn no_operations_and_no_page_contents_break_the_engine_or_its_replay() {
             0,
         ],
     ];
-    fuzz("operations and pages", seeds, 8_000, |bytes| {
+    Target::new("operations and pages", seeds, 8_000).run(|bytes| {
         let mut file = Vec::new();
         let writer = Writer::new(&mut file, &header()).unwrap();
         let domain = Domain::new(header().config).unwrap();
@@ -425,7 +323,7 @@ fn traces_of_any_content_are_read_and_replayed_without_a_panic() {
             file
         })
         .to_vec();
-    fuzz("traces", seeds, 20_000, |bytes| {
+    Target::new("traces", seeds, 20_000).run(|bytes| {
         let mut bytes = bytes.to_vec();
         mend(&mut bytes);
         let reader = match Reader::new(bytes.as_slice()) {
