@@ -2,6 +2,7 @@
 
 use crate::hypervisor::Hypervisor;
 use crate::link::Link;
+use crate::peer::Peer;
 use mem_event::message::{Call, LARGEST, Reply, VERSION};
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, VcpuId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,14 +10,20 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlag
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// Calls served before the others get their turn.
+/// Calls served before the others get their turn, unless it takes longer.
 const TURN: usize = 32;
+/// How long a turn may take, but for its last call: rights of a whole domain are changed in some milliseconds.
+const TURN_TIME: Duration = Duration::from_millis(1);
+/// Foreign mappings of one connection: 4 GiB of frames.
+const MOST_PINS: usize = 1 << 20;
 
 /// A connection.
 #[derive(Debug)]
 pub struct Client {
     socket: Arc<OwnedFd>,
+    peer: Peer,
     greeted: bool,
     alive: bool,
     /// The rings that this client enabled.
@@ -27,8 +34,13 @@ pub struct Client {
 
 impl Client {
     /// A new connection.
-    pub fn new(socket: OwnedFd) -> Client {
-        Client { socket: Arc::new(socket), greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
+    pub fn new(socket: OwnedFd, peer: Peer) -> Client {
+        Client { socket: Arc::new(socket), peer, greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
+    }
+
+    /// The process that made it.
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// The rings that it enabled.
@@ -48,7 +60,7 @@ impl Client {
             let _ = hypervisor.control(Control::Unpin { gfn }, None);
         }
         for link in self.rings.drain(..) {
-            hypervisor.consumer_lost(link.ring);
+            hypervisor.consumer_lost(&link);
         }
         false
     }
@@ -74,7 +86,11 @@ impl Client {
     /// Whether all that wait were served.
     fn serve_calls(&mut self, hypervisor: &Hypervisor) -> bool {
         let mut packet = vec![0; LARGEST + 1];
-        for _ in 0..TURN {
+        let begun = Instant::now();
+        for served in 0..TURN {
+            if served > 0 && begun.elapsed() > TURN_TIME {
+                return false;
+            }
             match rustix::net::recv(&*self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
                 Ok((_, 0)) => self.alive = false,
                 Ok((_, length)) => self.serve_call(hypervisor, &packet[..length.min(packet.len())]),
@@ -147,6 +163,9 @@ impl Client {
             Call::Load { gfn, content } => {
                 outcome(hypervisor.control(Control::Prep { gfn, buffer: true }, Some(content)))
             }
+            Call::Control(Control::Pin { .. }) if self.pins.len() >= MOST_PINS => {
+                refused(Errno::EBUSY, &format!("this connection has {MOST_PINS} foreign mappings; end some"))
+            }
             Call::Control(Control::Pin { gfn }) => {
                 let pinned = hypervisor.control(Control::Pin { gfn }, None);
                 self.pins.extend((pinned == Outcome::Proceed).then_some(gfn));
@@ -174,17 +193,24 @@ impl Client {
     }
 
     fn send(&mut self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() {
-            ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        if rustix::net::sendmsg(&*self.socket, &[IoSlice::new(packet)], &mut ancillary, flags).is_err() {
-            // A client that does not read its replies harms nobody else.
-            self.alive = false;
-        }
+        // A client that does not read its replies harms nobody else.
+        self.alive &= send(&self.socket, packet, descriptors).is_ok();
     }
+}
+
+/// Somebody who may not come in hears why; whether he does is his matter.
+pub fn refuse(socket: OwnedFd, errno: Errno, sentence: String) {
+    let _ = send(&socket, &Reply::Refused(errno, sentence).encode(0, 0), &[]);
+}
+
+fn send(socket: &OwnedFd, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut ancillary, flags)
 }
 
 fn refused(errno: Errno, sentence: &str) -> Reply {

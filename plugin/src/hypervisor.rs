@@ -257,6 +257,11 @@ impl Hypervisor {
         self.links[ring.index()].read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the ring is still the one that this end belongs to. For who holds the engine: under it rings begin and end.
+    fn is_current(&self, link: &Link) -> bool {
+        self.link(link.ring).is_some_and(|current| std::ptr::eq(&*current, link))
+    }
+
     /// The ring has a consumer from now on, or none any more.
     pub(crate) fn set_link(&self, ring: Ring, link: Option<Arc<Link>>) {
         let mut place = self.links[ring.index()].write().unwrap_or_else(PoisonError::into_inner);
@@ -281,6 +286,10 @@ impl Hypervisor {
         /// More rounds than a ring has slots: a consumer that moves its index without end gets its turn with the others.
         const ROUNDS: u32 = 65;
         let mut engine = self.engine();
+        if !self.is_current(link) {
+            // What stands on the page of a ring that has ended is no answer on the page of the next.
+            return;
+        }
         for round in 0..=ROUNDS {
             if !link.lookout.is_pending() {
                 break;
@@ -358,7 +367,11 @@ impl Hypervisor {
 
     /// A client hears notices from now on.
     pub fn subscribe(&self, client: Arc<OwnedFd>) {
-        self.subscribers().push(client);
+        let mut subscribers = self.subscribers();
+        // Who asks twice hears once, and the list grows with clients alone.
+        if !subscribers.iter().any(|other| Arc::ptr_eq(other, &client)) {
+            subscribers.push(client);
+        }
     }
 
     /// A client is gone. Nobody would let the vCPUs at checkpoints go on but the last one.

@@ -20,7 +20,7 @@
 //! | `stopped`, `park` | who is stopped |
 //! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
-//! | `service`, `client`, `toolstack` | the control socket, event channels, faults |
+//! | `service`, `peer`, `client`, `toolstack` | the control socket, who may call, event channels, faults |
 //! | `follow` | on which core the service runs |
 //! | `checkpoint`, `arguments`, [`choice`], `start` | the guest's "here", the plugin's arguments, which gate `auto` takes, beginning and end |
 
@@ -44,6 +44,7 @@ pub mod machine;
 pub mod memory;
 mod own;
 mod park;
+mod peer;
 mod qemu;
 pub mod quick;
 pub mod recipe;

@@ -2,10 +2,11 @@
 //!
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
-use crate::client::Client;
+use crate::client::{self, Client};
 use crate::follow::Follow;
 use crate::hypervisor::Hypervisor;
 use crate::link::{self, Link, token};
+use crate::peer::Peer;
 use crate::userfault::Userfault;
 use mem_event::spin::Window;
 use rustix::event::epoll;
@@ -23,8 +24,6 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_millis(100);
 /// Looks at the rings between two looks at everything else.
 const LOOKS: u32 = 64;
-/// More clients than any scenario has; a flood stops here.
-const MOST_CLIENTS: usize = 64;
 
 /// The listening control socket.
 #[derive(Debug)]
@@ -134,7 +133,7 @@ impl Service {
     fn once(&mut self, wait: Duration) -> bool {
         let ready = wait_for(wait);
         let Some(Ready { listener, userfault, channels, clients }) = ready else { return false };
-        if listener && self.clients.len() < MOST_CLIENTS {
+        if listener {
             self.accept();
         }
         if userfault {
@@ -152,9 +151,14 @@ impl Service {
 
     fn accept(&mut self) {
         let Some(socket) = self.listener.accept() else { return };
-        if link::watch(&socket, self.next_client).is_ok() {
-            self.clients.push((self.next_client, Client::new(socket)));
-            self.next_client += 1;
+        match Peer::admit(&socket, self.clients.iter().map(|(_, client)| client.peer())) {
+            // Accepted and let go: one that waited for room would have the listening socket ready for ever.
+            Err((errno, sentence)) => client::refuse(socket, errno, sentence),
+            Ok(peer) if link::watch(&socket, self.next_client).is_ok() => {
+                self.clients.push((self.next_client, Client::new(socket, peer)));
+                self.next_client += 1;
+            }
+            Ok(_) => {}
         }
     }
 

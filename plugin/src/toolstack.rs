@@ -163,8 +163,13 @@ impl Hypervisor {
         }
     }
 
-    /// The consumer of a ring is gone.
-    pub fn consumer_lost(&self, ring: Ring) {
+    /// The consumer who held this end of a ring is gone. The ring may be another's by now: one that broke, or that somebody disabled,
+    /// can be enabled by anybody.
+    pub fn consumer_lost(&self, link: &Arc<Link>) {
+        let ring = link.ring;
+        if self.link(ring).is_some_and(|current| !Arc::ptr_eq(&current, link)) {
+            return;
+        }
         let mut engine = self.engine();
         self.set_link(ring, None);
         let _ = engine.step(self, Input::ConsumerLost { ring });

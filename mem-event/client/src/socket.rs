@@ -53,7 +53,8 @@ impl Client {
         let address = SocketAddrUnix::new(path).with_context(|| format!("{} is no socket's path", path.display()))?;
         rustix::net::connect(&socket, &address).with_context(|| format!("nobody listens at {}", path.display()))?;
         let mut client = Client::greeted(socket);
-        let [version, ..] = client.values(&Call::Hello { version: VERSION })?;
+        let [version, ..] =
+            client.values(&Call::Hello { version: VERSION }).map_err(|error| client.why_closed(error))?;
         if version != VERSION {
             bail!("the plugin speaks version {version} of the protocol, this program version {VERSION}");
         }
@@ -64,6 +65,16 @@ impl Client {
     #[must_use]
     pub fn greeted(socket: OwnedFd) -> Client {
         Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false }
+    }
+
+    /// What the plugin said before it closed a connection that it does not want, if it said something.
+    fn why_closed(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if error.downcast_ref::<Lost>().is_none() {
+            return error;
+        }
+        let said = self.receive(RecvFlags::DONTWAIT).ok().flatten();
+        let reply = said.and_then(|packet| Reply::decode(&packet.bytes).ok());
+        reply.map_or(error, |(_, reply)| refusal(reply))
     }
 
     /// The connection's descriptor, to hand it to another process.
@@ -252,7 +263,10 @@ impl Client {
                 self.notices.push_back(Notice::decode(&packet.bytes)?);
                 continue;
             }
-            let (sequence, _) = Reply::decode(&packet.bytes)?;
+            let (sequence, reply) = Reply::decode(&packet.bytes)?;
+            if due != 0 && sequence == 0 {
+                return Err(refusal(reply));
+            }
             if sequence != due {
                 bail!("reply {sequence} where {due} is due");
             }
@@ -265,10 +279,15 @@ impl Client {
         let mut bytes = vec![0; LARGEST];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
+        let mut once = || {
             let mut slices = [IoSliceMut::new(&mut bytes)];
             rustix::net::recvmsg(&self.socket, &mut slices, &mut ancillary, flags | RecvFlags::CMSG_CLOEXEC)
-        });
+        };
+        let received = match rustix::io::retry_on_intr(&mut once) {
+            // It comes before what was said last, and once.
+            Err(rustix::io::Errno::CONNRESET) => rustix::io::retry_on_intr(once),
+            other => other,
+        };
         let length = match received {
             Ok(received) => received.bytes,
             Err(rustix::io::Errno::AGAIN) => return Ok(None),
@@ -312,6 +331,14 @@ impl std::fmt::Display for Lacking {
 }
 
 impl std::error::Error for Lacking {}
+
+/// Why a connection is not wanted: a refusal of no call in particular.
+fn refusal(reply: Reply) -> anyhow::Error {
+    match reply {
+        Reply::Refused(errno, why) => anyhow::anyhow!("the plugin refuses this connection: {errno}, {why}"),
+        _ => anyhow::anyhow!("a reply to no call"),
+    }
+}
 
 /// The plugin's sentence says what to do after a semicolon.
 fn cannot(why: &str) -> anyhow::Error {

@@ -1,0 +1,55 @@
+//! Who is at the other end of a connection, and whether there is room for him.
+//!
+//! Whoever may call may read and write the guest's memory, so only the user whom QEMU belongs to may, and root. The socket's mode says so
+//! to everybody who finds it by its path; but modes can be changed, and folders shared, so the kernel is asked as well.
+
+use mem_event::Errno;
+use rustix::fd::AsFd;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::Uid;
+
+/// More clients than any scenario has; a flood stops here.
+const MOST: usize = 64;
+/// So that one process that connects without end leaves room for others.
+const MOST_OF_PROCESS: usize = 32;
+
+/// The process that made a connection, by its number; 0 for one in a namespace that this process does not see into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(i32);
+
+impl Peer {
+    /// The one at the other end, if he may come in besides those who are here.
+    ///
+    /// # Errors
+    /// The error and the sentence that he is to hear.
+    pub fn admit(socket: impl AsFd, here: impl Iterator<Item = Peer> + Clone) -> Result<Peer, (Errno, String)> {
+        let credentials = socket_peercred(socket)
+            .map_err(|error| (Errno::EPERM, format!("the kernel does not say who this is: {error}")))?;
+        may_call(credentials.uid, rustix::process::geteuid())?;
+        let peer = Peer(credentials.pid.as_raw_nonzero().get());
+        if here.clone().count() >= MOST {
+            return Err((Errno::EBUSY, format!("{MOST} clients are connected already; wait until one has gone")));
+        }
+        if here.filter(|other| *other == peer).count() >= MOST_OF_PROCESS {
+            let Peer(process) = peer;
+            return Err((
+                Errno::EBUSY,
+                format!("process {process} has {MOST_OF_PROCESS} connections already; close one"),
+            ));
+        }
+        Ok(peer)
+    }
+}
+
+fn may_call(user: Uid, owner: Uid) -> Result<(), (Errno, String)> {
+    if user == owner || user.is_root() {
+        return Ok(());
+    }
+    let (user, owner) = (user.as_raw(), owner.as_raw());
+    Err((
+        Errno::EPERM,
+        format!(
+            "this QEMU belongs to user {owner}, and the connection comes from user {user}; connect as {owner} or as root"
+        ),
+    ))
+}
