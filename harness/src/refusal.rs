@@ -28,12 +28,14 @@ pub struct Refusal {
 impl Refusal {
     /// The command line or a file is wrong.
     pub fn usage(what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        Refusal { blame: Blame::Usage, what: what.into(), remedy: remedy.into(), shown: None }
+        let (what, remedy) = (in_one_line(what), in_one_line(remedy));
+        Refusal { blame: Blame::Usage, what, remedy, shown: None }
     }
 
     /// The machine lacks something.
     pub fn machine(what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        Refusal { blame: Blame::Machine, what: what.into(), remedy: remedy.into(), shown: None }
+        let (what, remedy) = (in_one_line(what), in_one_line(remedy));
+        Refusal { blame: Blame::Machine, what, remedy, shown: None }
     }
 
     /// The refusal that an error is, if it is one.
@@ -51,6 +53,16 @@ impl Refusal {
             Blame::Machine => 3,
         }
     }
+}
+
+/// A sentence that may quote a file, whose line breaks and terminal controls are shown and not obeyed.
+pub fn in_one_line(text: impl Into<String>) -> String {
+    let text: String = text.into();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let shown = |letter: char| if letter.is_control() { letter.escape_default().to_string() } else { letter.into() };
+    text.chars().map(shown).collect()
 }
 
 impl fmt::Display for Refusal {

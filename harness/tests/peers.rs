@@ -5,11 +5,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
 use harness::process::Qemu;
-use harness::run::Job;
-use harness::verdict::{Kind, Verdict};
-use mem_event::message::{Call, Notice, Reply};
+use mem_event::message::{Call, Reply};
 use mem_event::page::Index;
 use mem_event::{AccessType, Control, Errno, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
@@ -19,90 +16,24 @@ use rustix::thread::{Gid, Uid};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
+use support::storm::Storm;
 use support::{Random, machine, scenario, wait_for};
 
-/// A storm of eight vCPUs that begins when it is told to, with its toolstack and its listener's ring.
-struct Storm {
-    qemu: Qemu,
-    folder: RunFolder,
-    job: Job,
-    toolstack: Client,
-    listener: Channel,
-}
-
-impl Storm {
-    fn start() -> Storm {
-        let mut scenario = scenario("smp_storm");
-        // So that the gate is there; who listens is this test.
-        scenario.consumers.listener.get_or_insert_default();
-        let (mut qemu, folder, job) = machine(scenario);
-        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
-        toolstack.values(&Call::Subscribe).unwrap();
-        let settings = RingSettings { slots: 4, ..RingSettings::default() };
-        let listener = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
-        qemu.qmp.execute("cont").unwrap();
-        let mut storm = Storm { qemu, folder, job, toolstack, listener };
-        storm.checkpoint(|storm| storm.set(AccessType::N));
-        storm
+/// Serves until the other is done, and no less than so many events; then the guest must come to its end as if nobody had been there.
+fn serves_on_beside(mut storm: Storm, hostile: impl FnOnce(&Path) + Send + 'static) {
+    let socket = storm.socket();
+    let other = std::thread::spawn(move || hostile(&socket));
+    let mut served = 0;
+    while served < 2_000 || !other.is_finished() {
+        storm.answer_one();
+        served += 1;
     }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.file("socket")
+    other.join().unwrap();
+    storm.set(AccessType::Rwx);
+    while storm.listener.is_pending() {
+        storm.answer_one();
     }
-
-    fn set(&mut self, access: AccessType) {
-        let pages = self.job.symbols().find("STORM").unwrap().clone();
-        let set = Control::SetAccess { first: pages.gpa.gfn(), count: pages.size / 4096, access };
-        self.toolstack.values(&Call::Control(set)).unwrap();
-    }
-
-    /// Waits for the next checkpoint, does this, and lets the vCPU go on.
-    fn checkpoint(&mut self, then: impl FnOnce(&mut Storm)) {
-        let vcpu = loop {
-            if let Some(Notice::Checkpoint { vcpu, .. }) = self.toolstack.notice().unwrap() {
-                break vcpu;
-            }
-            wait_for("the checkpoint", &self.toolstack);
-        };
-        then(self);
-        self.toolstack.values(&Call::Release { vcpu }).unwrap();
-    }
-
-    /// Takes an event and answers it; the rights stay, so the vCPU makes the same one again.
-    fn answer_one(&mut self) {
-        while !self.listener.is_pending() {
-            wait_for("an event", &self.listener);
-            self.listener.clear_signal();
-        }
-        let request = self.listener.take().unwrap();
-        self.listener.answer(&request.answer());
-        self.listener.kick().unwrap();
-    }
-
-    /// Serves until the other is done, and no less than so many events; then the guest must come to its end as if nobody had been there.
-    fn serves_on_beside(mut self, hostile: impl FnOnce(&Path) + Send + 'static) {
-        let socket = self.socket();
-        let other = std::thread::spawn(move || hostile(&socket));
-        let mut served = 0;
-        while served < 2_000 || !other.is_finished() {
-            self.answer_one();
-            served += 1;
-        }
-        other.join().unwrap();
-        self.set(AccessType::Rwx);
-        while self.listener.is_pending() {
-            self.answer_one();
-        }
-        self.ends();
-    }
-
-    fn ends(mut self) {
-        self.checkpoint(|_| ());
-        wait_for("the guest's end", &self.qemu);
-        self.qemu.wait().unwrap();
-        let verdict = Verdict::on_console(&self.qemu.console()).expect("a verdict");
-        assert_eq!(verdict.kind, Kind::Success, "{verdict}; {}", self.qemu.errors());
-    }
+    storm.ends();
 }
 
 /// A connection that knows no protocol.
@@ -126,7 +57,7 @@ fn packet(socket: &OwnedFd) -> Option<Reply> {
 
 #[test]
 fn a_client_that_floods_calls_gets_its_turn_and_no_more() {
-    Storm::start().serves_on_beside(|socket| {
+    serves_on_beside(Storm::start(), |socket| {
         let mut client = Client::connect(socket).unwrap();
         for _ in 0..50 {
             // Frames that the guest does not use: each call unmaps or maps 32 MiB and empties all page caches.
@@ -144,7 +75,7 @@ fn a_client_that_floods_calls_gets_its_turn_and_no_more() {
 
 #[test]
 fn a_client_that_reads_no_replies_is_dropped() {
-    Storm::start().serves_on_beside(|socket| {
+    serves_on_beside(Storm::start(), |socket| {
         let client = Client::connect(socket).unwrap().into_socket();
         let call = Call::ReadFrame { gfn: Gfn(1), offset: 0, len: 4096 }.encode(1);
         let sent = (0..1_000_000).find_map(|_| rustix::net::send(&client, &call, SendFlags::NOSIGNAL).err());
@@ -154,7 +85,7 @@ fn a_client_that_reads_no_replies_is_dropped() {
 
 #[test]
 fn torn_packets_are_refused_with_a_sentence_and_end_their_connection() {
-    Storm::start().serves_on_beside(|socket| {
+    serves_on_beside(Storm::start(), |socket| {
         let mut random = Random(1);
         for length in (1..64).chain([65, 100, 4160, 4161, 8192]) {
             let mut bytes = Call::Hello { version: 1 }.encode(1);
@@ -178,7 +109,7 @@ fn torn_packets_are_refused_with_a_sentence_and_end_their_connection() {
 
 #[test]
 fn a_process_that_connects_without_end_is_refused_and_the_others_stay() {
-    Storm::start().serves_on_beside(|socket| {
+    serves_on_beside(Storm::start(), |socket| {
         let mut inside = Vec::new();
         let mut outside = 0;
         for _ in 0..100 {
@@ -220,7 +151,7 @@ fn a_ring_that_broke_and_is_anothers_by_now_has_nothing_to_do_with_its_first_con
     // What stands on the old page is no answer on the new one; nor is its consumer's end the new one's.
     (0..100).for_each(|_| storm.answer_one());
     drop(predecessor);
-    storm.serves_on_beside(|_| ());
+    serves_on_beside(storm, |_| ());
 }
 
 /// What another user gets, from a thread that is his from here on: the kernel keeps credentials by thread.

@@ -69,6 +69,10 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
             "a/b.toml:7:33: no key `stops` here; did you mean `stop`? allowed: frames, stop",
         ),
         ("x = [\n", "a/b.toml:5:"),
+        (
+            "[[consumers.listener.rules]]\nthen = \"may\\n\\u001b[1mbe\"\n",
+            r"a/b.toml:6:8: no name `may\n\u{1b}[1mbe` here; ",
+        ),
     ];
     let others = cases.iter().filter(|(more, due)| !said(more).contains(due));
     let told: Vec<String> =

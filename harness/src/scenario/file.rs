@@ -1,7 +1,7 @@
 //! Reads a scenario's file. What is wrong is shown in the file, with its line and column and what is allowed there.
 
 use super::{Scenario, Version};
-use crate::refusal::{Blame, Refusal, nearest};
+use crate::refusal::{Refusal, in_one_line, nearest};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ impl Source {
     /// What is wrong at a place of the file, and what to do.
     #[must_use]
     pub fn refusal(&self, span: Range<usize>, what: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        let (what, remedy) = (what.into(), remedy.into());
+        let (what, remedy) = (in_one_line(what), in_one_line(remedy));
         let path = self.path.display().to_string();
         let (line, column) = self.position(span.start);
         let snippet =
@@ -30,7 +30,7 @@ impl Source {
             report.push(Group::with_title(Level::HELP.secondary_title(remedy.as_str())));
         }
         let shown = Renderer::plain().render(&report);
-        Refusal { blame: Blame::Usage, what: format!("{path}:{line}:{column}: {what}"), remedy, shown: Some(shown) }
+        Refusal { shown: Some(shown), ..Refusal::usage(format!("{path}:{line}:{column}: {what}"), remedy) }
     }
 
     /// Line and column of a byte, both from 1.

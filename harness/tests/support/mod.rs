@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod storm;
+
 use harness::corpus;
 use harness::folder::RunFolder;
 use harness::log::Silent;

@@ -1,0 +1,106 @@
+//! A guest that makes events for as long as one likes, in a test's own hands.
+
+use super::{machine, scenario, wait_for};
+use harness::folder::RunFolder;
+use harness::process::Qemu;
+use harness::run::Job;
+use harness::scenario::Scenario;
+use harness::verdict::{Kind, Verdict};
+use mem_event::message::{Call, Notice};
+use mem_event::{AccessType, Control, Ring};
+use mem_event_client::{Channel, Client, RingSettings};
+use std::path::PathBuf;
+
+/// A guest whose vCPUs hit watched pages, with its toolstack and its listener's ring.
+pub struct Storm {
+    /// The machine.
+    pub qemu: Qemu,
+    folder: RunFolder,
+    job: Job,
+    pages: &'static [&'static str],
+    /// A connection that hears notices.
+    pub toolstack: Client,
+    /// The access ring, of four slots.
+    pub listener: Channel,
+}
+
+impl Storm {
+    /// Starts one of eight vCPUs, each of which makes as many events as it is answered without new rights, and ends when it has them.
+    pub fn start() -> Storm {
+        Storm::of(scenario("smp_storm"), &["STORM"])
+    }
+
+    /// Starts one of four vCPUs that go on even where they are let through now and then.
+    pub fn endless() -> Storm {
+        let mut scenario = Scenario::bare("rights_race");
+        scenario.machine.vcpus = 4;
+        Storm::of(scenario, &["COMMAND", "RACED"])
+    }
+
+    /// It stands before its first events.
+    fn of(mut scenario: Scenario, pages: &'static [&'static str]) -> Storm {
+        // So that the gate is there; who listens is this test.
+        scenario.consumers.listener.get_or_insert_default();
+        let (mut qemu, folder, job) = machine(scenario);
+        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let settings = RingSettings { slots: 4, ..RingSettings::default() };
+        let listener = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
+        qemu.qmp.execute("cont").unwrap();
+        let mut storm = Storm { qemu, folder, job, pages, toolstack, listener };
+        storm.checkpoint(|storm| storm.set(AccessType::N));
+        storm
+    }
+
+    /// The control socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.file("socket")
+    }
+
+    /// Sets the rights of all pages of the storm.
+    pub fn set(&mut self, access: AccessType) {
+        for name in self.pages {
+            let pages = self.job.symbols().find(name).unwrap().clone();
+            let set = Control::SetAccess { first: pages.gpa.gfn(), count: pages.size / 4096, access };
+            self.toolstack.values(&Call::Control(set)).unwrap();
+        }
+    }
+
+    /// Waits for the next checkpoint, does this, and lets the vCPU go on.
+    fn checkpoint(&mut self, then: impl FnOnce(&mut Storm)) {
+        let vcpu = loop {
+            if let Some(Notice::Checkpoint { vcpu, .. }) = self.toolstack.notice().unwrap() {
+                break vcpu;
+            }
+            wait_for("the checkpoint", &self.toolstack);
+        };
+        then(self);
+        self.toolstack.values(&Call::Release { vcpu }).unwrap();
+    }
+
+    /// Takes an event and answers it; the rights stay, so the vCPU makes the same one again.
+    pub fn answer_one(&mut self) {
+        while !self.listener.is_pending() {
+            wait_for("an event", &self.listener);
+            self.listener.clear_signal();
+        }
+        self.answer_pending(1);
+    }
+
+    /// Answers at most so many of the events that are there.
+    pub fn answer_pending(&mut self, most: u32) {
+        for request in (0..most).map_while(|_| self.listener.take()).collect::<Vec<_>>() {
+            self.listener.answer(&request.answer());
+            self.listener.kick().unwrap();
+        }
+    }
+
+    /// The guest comes to its end, with its sums right.
+    pub fn ends(mut self) {
+        self.checkpoint(|_| ());
+        wait_for("the guest's end", &self.qemu);
+        self.qemu.wait().unwrap();
+        let verdict = Verdict::on_console(&self.qemu.console()).expect("a verdict");
+        assert_eq!(verdict.kind, Kind::Success, "{verdict}; {}", self.qemu.errors());
+    }
+}
