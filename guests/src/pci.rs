@@ -16,12 +16,17 @@ pub struct Device(u32);
 
 /// The first function of the first bus with this identity (vendor in the low half, device in the high).
 pub fn by_identity(identity: u32) -> Option<Device> {
-    all().find(|device| device.read(0) == identity)
+    all().find(|device| device.word(0) == identity)
 }
 
 /// The first function of the first bus of this class, with subclass and programming interface: `0xCCSSPP`.
 pub fn by_class(class: u32) -> Option<Device> {
-    all().find(|device| device.read(0) != u32::MAX && device.read(CLASS) >> 8 == class)
+    devices().find(|device| device.word(CLASS) >> 8 == class)
+}
+
+/// All functions of the first bus that are there.
+pub fn devices() -> impl Iterator<Item = Device> {
+    all().filter(|device| device.word(0) != u32::MAX)
 }
 
 fn all() -> impl Iterator<Item = Device> {
@@ -29,21 +34,26 @@ fn all() -> impl Iterator<Item = Device> {
 }
 
 impl Device {
-    fn read(self, register: u32) -> u32 {
+    /// A register of its configuration.
+    pub fn word(self, register: u32) -> u32 {
         port::write_u32(ADDRESS, ENABLE | self.0 | register);
         port::read_u32(DATA)
     }
 
+    /// Writes a register of its configuration.
+    pub fn set_word(self, register: u32, value: u32) {
+        port::write_u32(ADDRESS, ENABLE | self.0 | register);
+        port::write_u32(DATA, value);
+    }
+
     /// Lets it answer and use memory.
     pub fn switch_on(self) {
-        let command = self.read(COMMAND);
-        port::write_u32(ADDRESS, ENABLE | self.0 | COMMAND);
-        port::write_u32(DATA, command & 0xffff | ALL_ON);
+        self.set_word(COMMAND, self.word(COMMAND) & 0xffff | ALL_ON);
     }
 
     /// Base address register `number`, as the firmware set it, without its flags.
     pub fn base(self, number: u32) -> u32 {
-        let base = self.read(0x10 + number * 4);
+        let base = self.word(0x10 + number * 4);
         if base & 1 != 0 { base & !3 } else { base & !0xf }
     }
 }
