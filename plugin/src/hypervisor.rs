@@ -258,7 +258,7 @@ impl Hypervisor {
     }
 
     /// Whether the ring is still the one that this end belongs to. For who holds the engine: under it rings begin and end.
-    fn is_current(&self, link: &Link) -> bool {
+    pub(crate) fn is_current(&self, link: &Link) -> bool {
         self.link(link.ring).is_some_and(|current| std::ptr::eq(&*current, link))
     }
 

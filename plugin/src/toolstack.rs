@@ -41,8 +41,13 @@ impl Engine {
 impl Hypervisor {
     /// The contents that a pager has handed over until now come before the calls that it sends from now on.
     pub fn take_loads(&self, link: &Link) {
-        if link.has_loads() {
-            self.engine().take_loads(self, link);
+        if !link.has_loads() {
+            return;
+        }
+        let mut engine = self.engine();
+        // As with responses: who lost his ring loads nothing any more.
+        if self.is_current(link) {
+            engine.take_loads(self, link);
         }
     }
 
