@@ -14,11 +14,11 @@ use crate::recipes;
 use crate::registers::CodeSize;
 use crate::verify::{self, Subject};
 use crate::walk::Judged;
-use mem_event::Gpa;
+use mem_event::{Gfn, Gpa};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One block in this many is a sample of the memory map's proof.
 const SAMPLE: u32 = 64;
@@ -75,10 +75,15 @@ pub fn translated(block: &Block) {
 }
 
 /// Now and then: where QEMU reads the code in this process, and where the guest's tables and the machine's memory map say that
-/// it is, must be the same byte of the memory file.
+/// it is, must be the same byte of the memory file. A map that is wrong differs from the first look on; once it has agreed, below or
+/// above 4 GiB, what differs there is the guest's: it has changed its tables, and QEMU goes by what it kept of the old ones, as a
+/// processor may.
 fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     static BLOCKS: AtomicU32 = AtomicU32::new(0);
-    if !BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || ViewCheck::now() == ViewCheck::Unproven {
+    static AGREED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    let agreed = |gfn: Gfn| &AGREED[usize::from(gfn.0 >> 20 != 0)];
+    let is_due = BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || !AGREED[0].load(Ordering::Relaxed);
+    if !is_due || ViewCheck::now() == ViewCheck::Unproven {
         return;
     }
     let (Some(first), Some(view)) = (block.instructions().next(), qemu::running(VCPU.get())) else { return };
@@ -88,11 +93,13 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
     let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
     let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
-    if let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT)
-        && gpa.gfn() != by_qemu
-    {
+    let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT) else { return };
+    let by_map = gpa.gfn();
+    if by_map == by_qemu {
+        agreed(by_map).store(true, Ordering::Relaxed);
+    } else if ![by_map, by_qemu].map(agreed).iter().all(|agreed| agreed.load(Ordering::Relaxed)) {
         let sentence =
-            format!("code at {gla:#x} is in frame {by_qemu} for QEMU, and in {} by tables and memory map", gpa.gfn());
+            format!("code at {gla:#x} is in frame {by_qemu} for QEMU, and in {by_map} by tables and memory map");
         eprintln!("mem-event: {sentence}");
         hypervisor.crash(&sentence);
     }
