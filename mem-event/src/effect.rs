@@ -68,7 +68,7 @@ pub enum Effect {
     Unmap(Gfn),
     /// The frame is ordinary memory again: map it and let those stopped on it go on.
     Map(Gfn),
-    /// Give the frame's memory back to the host.
+    /// Give the frame's memory back to the host. Where others show it they keep it, and this frame shows it no longer.
     Punch(Gfn),
     /// Write the content that came with `Prep` into the frame, unmapped. If that fails, report `FillFailed` at once and leave
     /// the rest of this step's effects undone.

@@ -126,10 +126,9 @@ impl Domain {
 
     /// A frame goes for good: its memory too, unless others show it.
     pub(crate) fn give_frame_back(&mut self, gfn: Gfn, kind: P2mType, effects: &mut Effects) {
-        if kind == P2mType::RamShared && self.shares.leave(gfn) {
-            return;
+        if kind != P2mType::RamShared || !self.shares.leave(gfn) {
+            self.frames.resident -= 1;
         }
-        self.frames.resident -= 1;
         effects.list.push(Effect::Punch(gfn));
     }
 

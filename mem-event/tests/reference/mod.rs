@@ -575,7 +575,7 @@ impl Reference {
         if matches!(was.kind, P2mType::RamRw | P2mType::RamShared) {
             self.effects.push(Effect::Unmap(gfn));
         }
-        if was.held && (was.group == 0 || self.company(was.group) == 0) {
+        if was.held {
             self.effects.push(Effect::Punch(gfn));
         }
         if tells {
