@@ -238,36 +238,24 @@ fn release(hypervisor: &Hypervisor, vcpu: VcpuId) -> Reply {
     }
 }
 
-fn checked(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, len: usize) -> Result<(), Reply> {
+fn within(offset: u16, len: usize) -> Result<(), (Errno, String)> {
     if len == 0 || usize::from(offset) + len > PAGE_SIZE {
-        return Err(refused(Errno::EINVAL, &format!("{len} bytes at offset {offset} are not within a frame")));
+        return Err((Errno::EINVAL, format!("{len} bytes at offset {offset} are not within a frame")));
     }
-    hypervisor.has_content(gfn).map_err(|(errno, sentence)| Reply::Refused(errno, sentence))
+    Ok(())
 }
 
 fn read_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, len: u16) -> Reply {
     let mut bytes = vec![0; usize::from(len)];
-    let read = checked(hypervisor, gfn, offset, bytes.len()).and_then(|()| {
-        hypervisor
-            .memory()
-            .read(gfn, offset, &mut bytes)
-            .map_err(|error| refused(Errno::EFAULT, &format!("frame {gfn}: {error}")))
-    });
-    match read {
+    match within(offset, bytes.len()).and_then(|()| hypervisor.read(gfn, offset, &mut bytes)) {
         Ok(()) => Reply::Bytes(bytes),
-        Err(reply) => reply,
+        Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }
 }
 
 fn write_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
-    let written = checked(hypervisor, gfn, offset, bytes.len()).and_then(|()| {
-        hypervisor
-            .memory()
-            .write(gfn, offset, bytes)
-            .map_err(|error| refused(Errno::EFAULT, &format!("frame {gfn}: {error}")))
-    });
-    match written {
+    match within(offset, bytes.len()).and_then(|()| hypervisor.write(gfn, offset, bytes)) {
         Ok(()) => Reply::Done([0; 5]),
-        Err(reply) => reply,
+        Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }
 }

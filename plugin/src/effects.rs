@@ -5,6 +5,7 @@ use crate::arming;
 use crate::hypervisor::Hypervisor;
 use crate::spool::{self, Spool};
 use crate::stopped::{Look, Stopped, Toucher};
+use crate::userfault;
 use mem_event::message::Notice;
 use mem_event::trace::{Context, Writer};
 use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights};
@@ -22,6 +23,8 @@ pub(crate) struct Engine {
     pub content: Option<Box<[u8]>>,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
+    /// Faults that were read while frames were remapped, and are not looked at yet.
+    pub met: Vec<userfault::Fault>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -102,6 +105,9 @@ impl Engine {
         loop {
             if let Some(failure) = self.failures.pop() {
                 let _ = self.step(host, failure);
+            } else if let Some(fault) = self.met.pop() {
+                // The newest first, as good as any order: each thread is stopped by one.
+                host.look(fault).into_iter().for_each(|look| self.stopped.add(look));
             } else if let Some(look) = self.stopped.next_to_look() {
                 self.look_again(host, look);
             } else {
@@ -174,21 +180,25 @@ impl Engine {
                 }
                 self.unmap(host, *first, *count);
             }
-            Effect::Map(gfn) => {
-                // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
-                if !self.stopped.is_touched(*gfn) {
-                    report("map", *gfn, host.memory.restore(*gfn, host.maps_writable(*gfn)));
-                }
+            Effect::Map(gfn) => self.map(host, *gfn),
+            Effect::Punch(gfn) => {
+                self.part(host, *gfn);
+                report("punch", *gfn, host.memory.punch(*gfn));
             }
-            Effect::Punch(gfn) => report("punch", *gfn, host.memory.punch(*gfn)),
             Effect::Zero(gfn) => {
                 if !self.stopped.is_touched(*gfn) {
                     report("zero", *gfn, host.memory.zero(*gfn));
                 }
             }
             Effect::Fill(gfn) => self.fill(host, *gfn)?,
-            // Refused in `admit`, so the engine never shares a frame.
-            Effect::Share { .. } | Effect::Unshare { .. } => {}
+            Effect::Share { source, client } => {
+                // Where it fails the client goes on with a page of its own, which is as right.
+                report("share", *client, host.memory.share(*source, *client, &mut self.met));
+            }
+            Effect::Unshare { gfn, .. } => {
+                self.part(host, *gfn);
+                self.map(host, *gfn);
+            }
             Effect::Closed(ring) => host.set_link(*ring, None),
             Effect::Broken(ring, why) => {
                 eprintln!("mem-event: the {ring} ring is broken: {why}");
@@ -200,6 +210,23 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// The frame goes back to the guest.
+    fn map(&mut self, host: &Hypervisor, gfn: Gfn) {
+        // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
+        if !self.stopped.is_touched(gfn) {
+            report("map", gfn, host.memory.restore(gfn, host.maps_writable(gfn)));
+        }
+    }
+
+    /// The frame shares its page with nobody from now on. If that fails, it still shows what is others' as well, which nobody may
+    /// write to: the run cannot go on.
+    fn part(&mut self, host: &Hypervisor, gfn: Gfn) {
+        if let Err(error) = host.memory.part(gfn, &mut self.met) {
+            let _ = self.trace.take().map(Writer::finish);
+            crate::start::fail_closed(&format!("frame {gfn} cannot have memory of its own: {error}"));
+        }
     }
 
     /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.

@@ -9,13 +9,13 @@ use crate::memory::Memory;
 use crate::park::Vcpu;
 use crate::qemu::View;
 use crate::spool::Spool;
-use crate::stopped::{Fault, Stopped, Toucher};
-use crate::{explain, facts};
+use crate::stopped::{Fault, Look, Stopped, Toucher};
+use crate::{explain, facts, userfault};
 use mem_event::message::{Info, Notice, Standing};
 use mem_event::spin::Spin;
 use mem_event::trace::Writer;
 use mem_event::{
-    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno, Gfn, Gpa, Input, MonitorMode, Outcome,
+    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Gfn, Gpa, Input, MonitorMode, Outcome,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
@@ -98,6 +98,7 @@ impl Hypervisor {
                 stopped: Stopped::default(),
                 content: None,
                 failures: Vec::new(),
+                met: Vec::new(),
             }),
             links: Default::default(),
             // As few as the affinity and the control group of this process allow.
@@ -237,8 +238,17 @@ impl Hypervisor {
     }
 
     /// A thread stopped in the kernel on a page of guest memory.
-    pub fn fault(&self, address: u64, write: bool, thread: i32) {
-        let Some(gfn) = self.memory.frame_at(address) else { return };
+    pub fn fault(&self, fault: userfault::Fault) {
+        let Some(look) = self.look(fault) else { return };
+        let mut engine = self.engine();
+        engine.stopped.add(look);
+        engine.settle(self);
+    }
+
+    /// What who stopped is to ask the engine; `None` where it is no guest memory.
+    pub(crate) fn look(&self, fault: userfault::Fault) -> Option<Look> {
+        let userfault::Fault { address, write, thread } = fault;
+        let gfn = self.memory.frame_at(address)?;
         let toucher = self.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
         let fault = Fault { gfn, offset: (address & 0xfff) as u16, write };
         let look = explain::look(self, toucher, fault);
@@ -247,9 +257,7 @@ impl Hypervisor {
         {
             vcpu.set_busy(false);
         }
-        let mut engine = self.engine();
-        engine.stopped.add(look);
-        engine.settle(self);
+        Some(look)
     }
 
     /// The engine's end of a ring's event channel, while there is a consumer.
@@ -336,18 +344,6 @@ impl Hypervisor {
                 Some(WaitReason::Frame) => Standing::Frame,
             })
             .collect()
-    }
-
-    /// Whether a frame's bytes can be copied now.
-    pub fn has_content(&self, gfn: Gfn) -> Result<(), (Errno, String)> {
-        if self.memory.offset(gfn).is_none() {
-            return Err((Errno::EINVAL, format!("frame {gfn} is no RAM")));
-        }
-        if self.engine().domain.is_held(gfn) {
-            Ok(())
-        } else {
-            Err((Errno::ENOENT, format!("frame {gfn} has no content here: it is paged out")))
-        }
     }
 
     /// Whether somebody waits for an answer.

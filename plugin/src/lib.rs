@@ -21,6 +21,7 @@
 //! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |
 //! | `memory`, `userfault`, `machine` | guest memory (unsafe): where it is, taking pages out and putting them back |
 //! | `service`, `peer`, `client`, `toolstack` | the control socket, who may call, event channels, faults |
+//! | `sharing`, [`shares`], `remap` | frames that show one page (`remap` unsafe) |
 //! | `follow` | on which core the service runs |
 //! | `checkpoint`, `arguments`, [`choice`], `start` | the guest's "here", the plugin's arguments, which gate `auto` takes, beginning and end |
 
@@ -50,7 +51,10 @@ pub mod quick;
 pub mod recipe;
 mod recipes;
 pub mod registers;
+mod remap;
 mod service;
+pub mod shares;
+mod sharing;
 pub mod spool;
 mod start;
 pub mod stopped;

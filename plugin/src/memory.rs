@@ -6,14 +6,16 @@
 )]
 
 use crate::machine::MemoryMap;
+use crate::remap::Remapper;
+use crate::shares::Shares;
 use crate::userfault::Userfault;
 use crate::walk::Tables;
 use mem_event::{Gfn, Gpa, PAGE_SIZE};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes in a page, as the kernel counts.
 const PAGE: u64 = PAGE_SIZE as u64;
@@ -22,16 +24,22 @@ const PAGE: u64 = PAGE_SIZE as u64;
 #[derive(Debug)]
 pub struct Memory {
     file: File,
-    base: u64,
-    size: u64,
+    pub(crate) base: u64,
+    pub(crate) size: u64,
     map: MemoryMap,
     userfault: OnceLock<Userfault>,
+    /// With how many mappings the process had before.
+    pub(crate) remapper: OnceLock<(Remapper, u64)>,
+    /// Whoever reads the file by frames holds it while he reads, so that what he reads is the frame's; nobody waits for anything
+    /// else while he holds it.
+    shares: RwLock<Shares>,
 }
 
 impl Memory {
     /// The memory whose file is mapped at `base` for `size` bytes.
     pub fn new(file: File, base: u64, size: u64, map: MemoryMap) -> Memory {
-        Memory { file, base, size, map, userfault: OnceLock::new() }
+        let (userfault, remapper) = (OnceLock::new(), OnceLock::new());
+        Memory { file, base, size, map, userfault, remapper, shares: RwLock::default() }
     }
 
     /// How the machine lays it out.
@@ -67,8 +75,22 @@ impl Memory {
         let userfault = self.userfault.get().ok_or("no userfaultfd")?;
         userfault
             .register(self.base, self.size, missing)
+            .and_then(|()| match self.remapper.get() {
+                // Its registration is what a frame gets that shows another page.
+                Some((remapper, _)) => userfault.register(remapper.shadow(), self.size, missing),
+                None => Ok(()),
+            })
             .map_err(|error| format!("the guest's memory cannot be registered with userfaultfd: {error}"))?;
         Ok(userfault)
+    }
+
+    /// Who shows whose page.
+    pub fn shares(&self) -> RwLockReadGuard<'_, Shares> {
+        self.shares.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn shares_mut(&self) -> RwLockWriteGuard<'_, Shares> {
+        self.shares.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The userfaultfd, once there is one.
@@ -98,14 +120,16 @@ impl Memory {
     /// # Errors
     /// The kernel's error: no memory.
     pub fn populate(&self, first: Gfn, count: u64) -> io::Result<()> {
-        for (gfn, run) in self.map.runs_of(first, count) {
-            let offset = self.address(gfn)? - self.base;
-            rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, run * PAGE)?;
+        for (first, count) in self.shares().unborrowed(first, count) {
+            for (gfn, run) in self.map.runs_of(first, count) {
+                let offset = self.address(gfn)? - self.base;
+                rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), offset, run * PAGE)?;
+            }
         }
         Ok(())
     }
 
-    /// Gives a frame's memory back to the host.
+    /// Gives the memory at a frame's own place back to the host.
     ///
     /// # Errors
     /// The kernel's error.
@@ -144,20 +168,31 @@ impl Memory {
     /// # Errors
     /// The kernel's error.
     pub fn read(&self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> io::Result<()> {
-        let at = self.address(gfn)? - self.base + u64::from(offset);
+        let shares = self.shares();
+        let at = self.address(shares.keeper(gfn))? - self.base + u64::from(offset);
         self.file.read_exact_at(bytes, at)
     }
 
     /// Overwrites bytes of a frame, through the file: QEMU's mapping need not be there.
     ///
     /// # Errors
-    /// The kernel's error.
+    /// The kernel's error, or a frame that shares its page.
     pub fn write(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> io::Result<()> {
+        let shares = self.shares();
+        if shares.borrows(gfn) || shares.keeps(gfn) {
+            return Err(io::Error::other(format!("frame {gfn} shares its page")));
+        }
+        drop(shares);
+        self.write_own(gfn, offset, bytes)
+    }
+
+    /// The same for a frame's own place in the file, whatever it shows.
+    pub(crate) fn write_own(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> io::Result<()> {
         let at = self.address(gfn)? - self.base + u64::from(offset);
         self.file.write_all_at(bytes, at)
     }
 
-    /// The frames that have no memory yet, as runs of (first, count).
+    /// The frames that have no memory yet, as runs of (first, count). One that shows another's page has that.
     ///
     /// # Errors
     /// The kernel's error.
@@ -176,7 +211,8 @@ impl Memory {
             }
             at = rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(data))?;
         }
-        Ok(holes)
+        let shares = self.shares();
+        Ok(holes.into_iter().flat_map(|(first, count)| shares.unborrowed(first, count)).collect())
     }
 }
 

@@ -167,7 +167,7 @@ impl Service {
         // An error is one of the kernel's, of which nobody here can do anything; the next look tries again.
         let _ = userfault.faults(|fault| {
             let vcpu = self.hypervisor.vcpu_of_thread(fault.thread);
-            self.hypervisor.fault(fault.address, fault.write, fault.thread);
+            self.hypervisor.fault(fault);
             self.follow.stopped(vcpu.map(|_| fault.thread));
         });
     }

@@ -87,10 +87,17 @@ pub fn vcpu_is_busy(index: u32, busy: bool) {
 
 /// The run cannot go on. Whoever listens hears why, and QEMU ends at once.
 pub fn fail(sentence: &str) {
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.end();
+    }
+    fail_closed(sentence);
+}
+
+/// The same for one who holds the engine, and has closed its trace.
+pub fn fail_closed(sentence: &str) {
     eprintln!("mem-event: {sentence}");
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.crash(sentence);
-        hypervisor.end();
     }
     if let Some(prepared) = PREPARED.get() {
         let _ = std::fs::remove_file(&prepared.arguments.socket);

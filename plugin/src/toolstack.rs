@@ -7,7 +7,7 @@ use crate::hypervisor::Hypervisor;
 use crate::link::Link;
 use mem_event::contents::Contents;
 use mem_event::page::RingPage;
-use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, Ring};
+use mem_event::{Access, AccessSource, AccessType, Control, Errno, Gfn, Input, Outcome, P2mType, Rights, Ring};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -60,6 +60,11 @@ impl Hypervisor {
             return self.set_access(first, count, access);
         }
         let mut engine = self.engine();
+        if let Control::Share { source, client, .. } = control
+            && let Err((errno, sentence)) = self.can_share(&engine, source, client)
+        {
+            return Outcome::Refused(errno, sentence);
+        }
         let outcome = engine.control(self, control, content);
         engine.arm(self);
         outcome
@@ -108,10 +113,15 @@ impl Hypervisor {
             Control::Monitor { .. } | Control::SingleStep { .. } if self.gate() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
-            Control::NominateShare { .. } | Control::Share { .. } => {
-                unsupported("frames are not shared by this plugin yet")
+            Control::NominateShare { .. } | Control::Share { .. } if !crate::userfault::can_map_protected() => {
+                let lack = crate::userfault::probe().err().unwrap_or_default();
+                unsupported(&format!("frames cannot be shared: {lack}"))
             }
-            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } => self.prepare(true),
+            Control::NominateShare { .. } => self.prepare(false).and_then(|()| self.prepare_sharing()),
+            // A frame that goes has no memory when it is touched again.
+            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } | Control::Drop { .. } => {
+                self.prepare(true)
+            }
             _ => Ok(()),
         }
     }
@@ -136,6 +146,70 @@ impl Hypervisor {
             }
         }
         Ok(())
+    }
+
+    fn prepare_sharing(&self) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        let prepared = self.memory.prepare_sharing(&mut engine.met);
+        engine.settle(self);
+        prepared.map_err(|sentence| (Errno::EOPNOTSUPP, sentence))
+    }
+
+    /// What the engine cannot know, since it sees no contents and no host: both frames, which nobody can write to by now, are equal,
+    /// and the host has room for one that shows another's page. Of frames that are not nominated the engine says so.
+    fn can_share(&self, engine: &Engine, source: Gfn, client: Gfn) -> Result<(), (Errno, String)> {
+        if [source, client].iter().any(|gfn| engine.domain.p2m_type(*gfn) != P2mType::RamShared) {
+            return Ok(());
+        }
+        match self.memory.difference(source, client) {
+            Ok(None) => self.memory.has_room_to_share().map_err(|sentence| (Errno::ENOMEM, sentence)),
+            Ok(Some(at)) => Err((
+                Errno::EINVAL,
+                format!("frames {source} and {client} differ at offset {at:#x}; only equal frames can be shared"),
+            )),
+            Err(error) => Err((Errno::EFAULT, format!("frames {source} and {client} cannot be compared: {error}"))),
+        }
+    }
+
+    /// Overwrites bytes of a frame that holds some, for one who maps it: a shared frame is unshared first.
+    pub fn write(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        self.has_content(&engine, gfn)?;
+        if engine.domain.p2m_type(gfn) == P2mType::RamShared {
+            let (rights, source) = (Rights::W, AccessSource::Instruction);
+            let access = Access { gfn, offset, gla: None, rights, source, rip: 0 };
+            let outcome = engine.step(self, Input::Foreign { access });
+            engine.settle(self);
+            match outcome {
+                Outcome::Proceed => {}
+                Outcome::Retry(Errno::ENOMEM) => {
+                    return Err((
+                        Errno::ENOMEM,
+                        format!("frame {gfn} is shared, and the budget has no frame for a copy; raise it"),
+                    ));
+                }
+                Outcome::Retry(errno) => return Err((errno, format!("frame {gfn} is shared and watched; try again"))),
+                Outcome::Refused(errno, sentence) => return Err((errno, sentence)),
+                _ => return Err((Errno::EINVAL, "the domain has crashed".to_owned())),
+            }
+        }
+        self.memory.write(gfn, offset, bytes).map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+    }
+
+    /// Copies bytes of a frame that holds some.
+    pub fn read(&self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> Result<(), (Errno, String)> {
+        self.has_content(&self.engine(), gfn)?;
+        self.memory.read(gfn, offset, bytes).map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+    }
+
+    fn has_content(&self, engine: &Engine, gfn: Gfn) -> Result<(), (Errno, String)> {
+        if self.memory.offset(gfn).is_none() {
+            Err((Errno::EINVAL, format!("frame {gfn} is no RAM")))
+        } else if !engine.domain.is_held(gfn) {
+            Err((Errno::ENOENT, format!("frame {gfn} has no content here: it is paged out")))
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.

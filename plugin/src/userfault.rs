@@ -7,13 +7,18 @@ use std::io;
 use std::sync::OnceLock;
 
 const API: u64 = 0xaa;
+const FEATURE_EVENT_REMAP: u64 = 1 << 2;
 const FEATURE_MISSING_SHMEM: u64 = 1 << 5;
 const FEATURE_THREAD_ID: u64 = 1 << 8;
 const FEATURE_MINOR_SHMEM: u64 = 1 << 10;
 const FEATURE_EXACT_ADDRESS: u64 = 1 << 11;
 const FEATURE_WP_SHMEM: u64 = 1 << 12;
-const FEATURES: u64 =
-    FEATURE_MISSING_SHMEM | FEATURE_THREAD_ID | FEATURE_MINOR_SHMEM | FEATURE_EXACT_ADDRESS | FEATURE_WP_SHMEM;
+const FEATURES: u64 = FEATURE_EVENT_REMAP
+    | FEATURE_MISSING_SHMEM
+    | FEATURE_THREAD_ID
+    | FEATURE_MINOR_SHMEM
+    | FEATURE_EXACT_ADDRESS
+    | FEATURE_WP_SHMEM;
 const MODE_MISSING: u64 = 1;
 const MODE_WRITE_PROTECT: u64 = 1 << 1;
 const MODE_MINOR: u64 = 1 << 2;
@@ -166,7 +171,8 @@ impl Userfault {
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
     }
 
-    /// The faults that wait.
+    /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): who moved it goes on now that it is
+    /// read.
     ///
     /// # Errors
     /// The kernel's error.
