@@ -2,14 +2,15 @@
 //! memory, and an arm of [`carry_out`].
 
 use crate::amount::mebibytes;
-use crate::consumers::toolstack::operate;
+use crate::consumers::toolstack::{judge, operate};
 use crate::pager::Pager;
 use crate::range::Frames;
 use crate::refusal::Refusal;
 use crate::scenario::{Name, Number, Place, Role, Size, Stop};
+use crate::share;
 use crate::symbols::Symbols;
 use anyhow::{Context, bail};
-use mem_event::message::{Call, Standing};
+use mem_event::message::{Call, Reply, Standing};
 use mem_event::{AccessType, Control, CpuEventKind, Errno, Gfn, Gpa, MonitorMode, NoConsumer, PAGE_SIZE, Ring, VcpuId};
 use mem_event_client::socket::Client;
 use schemars::JsonSchema;
@@ -81,10 +82,21 @@ pub enum Act {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
-    /// How much memory the guest may hold from now on, without anybody evicting any.
+    /// Let frames show one and the same memory, write-protected, until somebody writes. They must be equal.
+    Share {
+        /// Whose memory stays: one frame for all, or as many as the others.
+        frames: Place,
+        /// Who shows it too, and gives his own back.
+        with: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// How much memory the guest may hold from now on, without anybody evicting any; without either there is no limit.
     Budget {
-        /// As much; without it there is no limit.
+        /// As much.
         size: Option<Size>,
+        /// So many frames more than it holds now.
+        spare: Option<u64>,
     },
     /// The rights of frames that come into being from now on.
     DefaultAccess {
@@ -153,6 +165,8 @@ pub enum Act {
         at: Place,
         /// What.
         value: Number,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
     },
     /// Eight bytes must hold this value, or the scenario fails.
     Expect {
@@ -206,6 +220,7 @@ impl Act {
             | Act::Evict { frames, .. }
             | Act::Prep { frames, .. }
             | Act::Balloon { frames, .. } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
+            Act::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(|_| ()),
             Act::Write { at, .. } | Act::Expect { at, .. } => {
                 at.address(symbols).map(|_| ()).map_err(|refusal| (refusal, at))
             }
@@ -258,11 +273,11 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
         Act::Balloon { frames, refused } => {
             of_each(client, frames, *refused, "balloon", symbols, |gfn| Control::Drop { gfn })
         }
-        Act::Budget { size } => {
-            let frames = size.map_or(u64::MAX, |size| size.0 / PAGE_SIZE as u64);
-            let text = size.map_or("no budget".into(), |_| format!("budget of {frames} frames"));
-            operate(client, Control::SetBudget { frames }, None, &text)
+        Act::Share { frames, with, refused } => {
+            let pairs = share::pairs(frames, with, symbols).map_err(|(refusal, _)| refusal)?;
+            share::share(client, &pairs, refused.map(|errno| errno.0), &format!("share {frames} with {with}"))
         }
+        Act::Budget { size, spare } => set_budget(client, *size, *spare),
         Act::DefaultAccess { access } => {
             let control = Control::SetDefaultAccess { access: access.0 };
             operate(client, control, None, &format!("set new frames {}", access.0))
@@ -280,11 +295,12 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
             done(format!("unmap {frames}"))
         }
-        Act::Write { at, value } => {
+        Act::Write { at, value, refused } => {
             let gpa = at.address(symbols)?;
             let bytes = value.0.to_le_bytes().to_vec();
-            client.values(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
-            done(format!("write {:#x} at {at}", value.0))
+            let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
+            let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
+            Ok(judge(answer, refused.map(|errno| errno.0), &format!("write {:#x} at {at}", value.0)))
         }
         Act::Expect { at, value } => {
             let found = word(client, at.address(symbols)?)?;
@@ -301,6 +317,24 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             client.values(&Call::Control(Control::SingleStep { vcpu: VcpuId(*vcpu), on: *on }))?;
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }
+    }
+}
+
+fn set_budget(client: &mut Client, size: Option<Size>, spare: Option<u64>) -> anyhow::Result<Done> {
+    let mut set = |frames, text: &str| operate(client, Control::SetBudget { frames }, None, text);
+    match (size, spare) {
+        (None, None) => set(u64::MAX, "no budget"),
+        (Some(size), None) => {
+            let frames = size.0 / PAGE_SIZE as u64;
+            set(frames, &format!("budget of {frames} frames"))
+        }
+        (None, Some(spare)) => {
+            // What has never been touched counts only until there is a budget.
+            set(u64::MAX, "no budget")?;
+            let frames = client.info()?.resident.saturating_add(spare);
+            operate(client, Control::SetBudget { frames }, None, &format!("budget with {spare} frames to spare"))
+        }
+        (Some(_), Some(_)) => bail!("a budget has a size or frames to spare, not both"),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod toolstack;
 
 use crate::act;
 use crate::external::{Running, program};
+use crate::helper;
 use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
@@ -86,7 +87,7 @@ impl Consumers {
         let wanted = [
             (Role::Listener, listener.is_some()),
             (Role::Pager, pager.is_some()),
-            (Role::Helper, scenario.target().is_some()),
+            (Role::Helper, scenario.target().is_some() || scenario.consumers.helper.is_some()),
         ];
         for (role, wanted) in wanted {
             if wanted && !scenario.is_external(role.ring()) {
@@ -192,13 +193,23 @@ impl Consumers {
         Ok(busy)
     }
 
-    /// A first touch found no frame: evicts some, then answers.
+    /// No frame was found: the helper raises the budget, or the pager evicts others; then it is answered.
     fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<Vec<String>> {
-        let evicted = self.pager.as_mut().map_or(Ok(0), |pager| pager.relieve(request.gfn))?;
         let helper = self.helper.as_mut().context("no helper")?;
+        let done = match (&self.scenario.consumers.helper, &mut self.pager) {
+            (Some(settings), _) => {
+                helper::raise(&mut helper.client, settings)?;
+                vec![format!("raise the budget by {} frames", settings.frames)]
+            }
+            (None, Some(pager)) => {
+                let evicted = pager.relieve(request.gfn)?;
+                (evicted > 0).then(|| "evict others".into()).into_iter().collect()
+            }
+            (None, None) => Vec::new(),
+        };
         helper.answer(&request.answer());
         helper.kick()?;
-        Ok((evicted > 0).then(|| "evict others".into()).into_iter().collect())
+        Ok(done)
     }
 
     /// Takes the notices that are here: checkpoints are acted upon and released.

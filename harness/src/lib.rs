@@ -11,11 +11,11 @@
 //! | [`qemu`], [`process`], [`spawn`], [`qmp`], [`folder`] | the machine, QEMU as a process, its monitor, its files |
 //! | [`icount`] | a machine that does the same in each run |
 //! | [`gate`] | what speaks against the host's MMU as a gate |
-//! | [`pager`], [`pagefile`], [`policy`], [`recent`], [`listener`] | the consumers |
+//! | [`pager`], [`pagefile`], [`policy`], [`recent`], [`listener`], [`helper`] | the consumers |
 //! | [`settings`] | what they are told, as plain data |
 //! | [`external`], [`solo`] | a consumer that is a process of its own; a built-in one |
 //! | [`watcher`], [`faulty`] | a listener with one treatment for all; consumers that misbehave |
-//! | [`scenario`], [`corpus`], [`act`] | what is to be done when, as a file says it; the built-in ones; what can be done and how |
+//! | [`scenario`], [`corpus`], [`act`], [`share`] | what is to be done when, as a file says it; the built-in ones; what can be done and how |
 //! | [`consumers`], [`watch`], [`log`], [`run`], [`attach`] | serving a domain from its start, or its being joined, to its end |
 //! | [`transcript`], [`report`], [`resident`], [`verdict`] | what is shown: the sequence, the summary, the memory held, the verdict |
 //! | [`suite`], [`new`] | scenarios against their snapshots; what a new one begins with |
@@ -41,6 +41,7 @@ pub mod faulty;
 pub mod folder;
 pub mod gate;
 pub mod guest;
+pub mod helper;
 pub mod icount;
 pub mod linux;
 pub mod listener;
@@ -61,6 +62,7 @@ pub mod resident;
 pub mod run;
 pub mod scenario;
 pub mod settings;
+pub mod share;
 pub mod signals;
 pub mod solo;
 pub mod spawn;

@@ -72,7 +72,7 @@ impl Frames {
     }
 
     /// Each frame, in order.
-    pub fn iter(self) -> impl Iterator<Item = Gfn> {
+    pub fn iter(self) -> impl Iterator<Item = Gfn> + Clone {
         (self.first.0..self.first.0 + self.count).map(Gfn)
     }
 

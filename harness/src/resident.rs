@@ -31,12 +31,7 @@ impl Sampler {
     /// # Errors
     /// The process has no memory file, or may not be looked at.
     pub fn start(pid: u32) -> Result<Sampler, Refusal> {
-        let file = memory_file(pid).ok_or_else(|| {
-            Refusal::machine(
-                format!("process {pid} has no memory file that can be seen"),
-                "run as the user who started it",
-            )
-        })?;
+        let file = memory_file(pid)?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -63,8 +58,7 @@ impl Sampler {
 
 impl Shared {
     fn sample(&self, file: &OwnedFd) {
-        if let Ok(status) = rustix::fs::fstat(file) {
-            let bytes = u64::try_from(status.st_blocks).unwrap_or(0) * 512;
+        if let Ok(bytes) = bytes(file) {
             self.largest.fetch_max(bytes, Ordering::Relaxed);
             self.samples.fetch_add(1, Ordering::Relaxed);
         }
@@ -80,8 +74,28 @@ impl Drop for Sampler {
     }
 }
 
+/// How much memory a QEMU's guest holds now, in bytes.
+///
+/// # Errors
+/// As [`Sampler::start`].
+pub fn held(pid: u32) -> Result<u64, Refusal> {
+    bytes(&memory_file(pid)?)
+        .map_err(|error| Refusal::machine(format!("the memory file of process {pid}: {error}"), ""))
+}
+
+fn bytes(file: &OwnedFd) -> rustix::io::Result<u64> {
+    Ok(u64::try_from(rustix::fs::fstat(file)?.st_blocks).unwrap_or(0) * 512)
+}
+
 /// A handle that can be asked for the file's size and nothing else.
-fn memory_file(pid: u32) -> Option<OwnedFd> {
+fn memory_file(pid: u32) -> Result<OwnedFd, Refusal> {
+    find_memory_file(pid).ok_or_else(|| {
+        let problem = format!("process {pid} has no memory file that can be seen");
+        Refusal::machine(problem, "run as the user who started it")
+    })
+}
+
+fn find_memory_file(pid: u32) -> Option<OwnedFd> {
     let folder = format!("/proc/{pid}/fd");
     let is_memory = |target: &std::path::Path| target.to_string_lossy().starts_with("/memfd:memory-backend");
     let link = std::fs::read_dir(folder)

@@ -2,13 +2,13 @@
 //! at its socket.
 
 use crate::faulty::Faulty;
+use crate::helper;
 use crate::pager::Pager;
 use crate::refusal::Refusal;
 use crate::settings::{Consumer, HelperSettings, PagerSettings};
 use crate::watcher::Watcher;
 use anyhow::Context;
-use mem_event::message::Call;
-use mem_event::{Control, PAGE_SIZE, Ring};
+use mem_event::{PAGE_SIZE, Ring};
 use mem_event_client::handed::{Ready, SOCKET_FD};
 use mem_event_client::{Channel, Handed, Lost, RingSettings};
 use rustix::event::{PollFd, PollFlags};
@@ -85,9 +85,7 @@ fn serve(
 fn raise(channel: &mut Channel, settings: &HelperSettings) -> anyhow::Result<()> {
     while channel.wait()? {
         while let Some(request) = channel.take() {
-            let budget = channel.client.info()?.budget;
-            let frames = budget.saturating_add(settings.frames);
-            channel.client.values(&Call::Control(Control::SetBudget { frames }))?;
+            let (budget, frames) = helper::raise(&mut channel.client, settings)?;
             println!("{budget} frames are used up: {frames} from now on");
             channel.answer(&request.answer());
             channel.kick()?;

@@ -148,12 +148,17 @@ impl Consumers {
 /// A control operation that must be done, or be refused with this error.
 pub(crate) fn operate(client: &mut Client, control: Control, due: Option<Errno>, what: &str) -> anyhow::Result<Done> {
     let answer = client.control(control).with_context(|| what.to_owned())?;
-    Ok(match (answer, due) {
-        (Ok(_), None) => Done { text: what.into(), failure: None },
-        (Ok(_), Some(due)) => Done { text: what.into(), failure: Some(format!("{what} was done where {due} is due")) },
+    Ok(judge(answer.map(drop), due, what))
+}
+
+/// Whether an operation was done, or refused, as it must be.
+pub(crate) fn judge(answer: Result<(), (Errno, String)>, due: Option<Errno>, what: &str) -> Done {
+    match (answer, due) {
+        (Ok(()), None) => Done { text: what.into(), failure: None },
+        (Ok(()), Some(due)) => Done { text: what.into(), failure: Some(format!("{what} was done where {due} is due")) },
         (Err((errno, _)), Some(due)) if errno == due => Done { text: format!("{what}: {errno}"), failure: None },
         (Err((errno, why)), _) => {
             Done { text: format!("{what}: {errno}"), failure: Some(format!("{what} was refused: {errno}, {why}")) }
         }
-    })
+    }
 }

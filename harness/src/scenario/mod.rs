@@ -14,7 +14,7 @@ pub use text::{At, Number, Place, Size, Stop, Time, Version};
 use crate::external::External;
 use crate::icount::Icount;
 use crate::refusal::Refusal;
-use crate::settings::{Consumer, PagerSettings};
+use crate::settings::{Consumer, HelperSettings, PagerSettings};
 use crate::symbols::Symbols;
 use crate::verdict::Kind;
 use file::Source;
@@ -155,6 +155,8 @@ pub struct Roles {
     pub listener: Option<Listening>,
     /// Pages frames out and in, on the paging ring.
     pub pager: Option<PagerSettings>,
+    /// Raises the budget when the domain has used it up, on the sharing ring. Without one a pager with a target evicts others.
+    pub helper: Option<HelperSettings>,
     /// Built-in consumers as processes of their own. A ring that one of them holds is not served by this program.
     pub process: Vec<Consumer>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
