@@ -12,7 +12,6 @@
 #![no_std]
 #![no_main]
 
-use guest::page::PAGE_SIZE;
 use guest::{access, checkpoint, port, println, verdict};
 
 guest::pages!(
@@ -30,7 +29,7 @@ const RESET: u64 = 2;
 guest::main!(main);
 
 fn main() {
-    (0..PAGES.bytes()).step_by(PAGE_SIZE as usize).for_each(|offset| access::write(PAGES.address() + offset, 0));
+    (0..PAGES.bytes()).step_by(4096).for_each(|offset| access::write(PAGES.address() + offset, 0));
     access::write(ORDERS.address(), 0);
     let mut rounds = 0;
     loop {
