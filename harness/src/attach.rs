@@ -61,7 +61,7 @@ pub fn attach(
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Deadline => {
             if ended == Ended::Deadline {
-                sleepers = consumers.sleepers()?;
+                sleepers = consumers.sleepers(symbols)?;
             }
             consumers.leave(scenario, &mut log)?;
             Verdict::new(Kind::Success, "left the domain")

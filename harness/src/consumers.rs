@@ -10,11 +10,12 @@ use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::{Figures, Pager};
 use crate::scenario::{Act, At, Name, Role, Roles, Scenario};
+use crate::symbols::Symbols;
 use crate::transcript::{Point, Record};
 use anyhow::Context;
-use mem_event::message::{Call, Notice, Reply, Standing};
+use mem_event::message::{Call, Notice, Standing, VcpuReport};
 use mem_event::spin::Spin;
-use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
+use mem_event::{AccessType, Control, Gpa, NoConsumer, Ring, VcpuId};
 use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -328,27 +329,53 @@ impl Consumers {
         self.pager.as_ref().map(|pager| pager.figures).unwrap_or_default()
     }
 
-    /// Who waits for what, in words; empty when all vCPUs run.
+    /// Who waits for what, for whom, and for how long, in words; empty when all vCPUs run.
     ///
     /// # Errors
     /// The plugin does not tell.
-    pub fn sleepers(&mut self) -> anyhow::Result<Vec<String>> {
-        let bytes = match self.toolstack.call(&Call::Vcpus)? {
-            Reply::Bytes(bytes) => bytes,
-            Reply::Done(_) | Reply::Refused(..) => return Ok(Vec::new()),
+    pub fn sleepers(&mut self, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
+        let reports = self.toolstack.vcpus()?;
+        let numbered = reports.into_iter().enumerate();
+        Ok(numbered
+            .filter_map(|(vcpu, report)| Some(format!("vCPU {vcpu} {}", self.waits(&report, symbols)?)))
+            .collect())
+    }
+
+    fn waits(&self, report: &VcpuReport, symbols: &Symbols) -> Option<String> {
+        let what = match report.standing {
+            Standing::Running => return None,
+            Standing::Answer => "an answer",
+            Standing::Slot => "a slot",
+            Standing::Consumer => "a consumer",
+            Standing::Frame => "a frame within the budget",
+            Standing::Checkpoint => "its release from a checkpoint",
         };
-        let waits = |(vcpu, standing): (usize, &u8)| {
-            let what = match *standing {
-                standing if standing == Standing::Answer as u8 => "an answer",
-                standing if standing == Standing::Slot as u8 => "a slot",
-                standing if standing == Standing::Consumer as u8 => "a consumer",
-                standing if standing == Standing::Frame as u8 => "a frame within the budget",
-                standing if standing == Standing::Checkpoint as u8 => "its release from a checkpoint",
-                _ => return None,
-            };
-            Some(format!("vCPU {vcpu} waits for {what}"))
+        let mut text = format!("waits {:.1} s for {what}", f64::from(report.waited) / 1000.0);
+        if let Some(ring) = report.ring {
+            text += &format!(" on the {ring} ring");
+            if let Some(gfn) = report.frame {
+                let name = symbols.name(Gpa(gfn.0 << 12)).map(|name| format!(" ({name})")).unwrap_or_default();
+                text += &format!(" about frame {gfn}{name}");
+            }
+            text += &format!(", from {}", self.whose(ring));
+        }
+        Some(text)
+    }
+
+    /// Who serves a ring, in words.
+    fn whose(&self, ring: Ring) -> String {
+        let own = match ring {
+            Ring::Paging => self.pager.is_some(),
+            Ring::Access => self.listener.is_some(),
+            Ring::Sharing => self.helper.is_some(),
         };
-        Ok(bytes.iter().enumerate().filter_map(waits).collect())
+        let name = Role::of(ring);
+        match self.external.iter().find(|one| one.has(ring)) {
+            _ if own && self.held.contains(&ring) => format!("this program's {name}, which is held"),
+            _ if own => format!("this program's {name}"),
+            Some(process) => process.to_string(),
+            None => "nobody that this program knows".into(),
+        }
     }
 
     /// Leaves a domain that goes on: watched pages get all rights, paged-out ones come back, the rings end.

@@ -124,6 +124,7 @@ pub struct Running {
     /// Readable when the process has ended.
     ended: OwnedFd,
     command: String,
+    rings: Vec<Ring>,
     ready: OwnedFd,
     /// It ended, or was told to, and that is in order.
     done: bool,
@@ -171,7 +172,8 @@ impl Running {
         let child = spawn_bound(command, handed)
             .with_context(|| format!("the consumer `{}` cannot be started", external.command))?;
         let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
-        Ok(Running { child, ended, command: external.command.clone(), ready, done: false })
+        let rings = external.rings.iter().map(|handed| handed.ring).collect();
+        Ok(Running { child, ended, command: external.command.clone(), rings, ready, done: false })
     }
 
     /// Waits until it says that it is ready.
@@ -196,6 +198,12 @@ impl Running {
             bail!("the consumer `{}` never was ready: {how}", self.command);
         }
         Ok(())
+    }
+
+    /// Whether a ring was handed over to it.
+    #[must_use]
+    pub fn has(&self, ring: Ring) -> bool {
+        self.rings.contains(&ring)
     }
 
     /// The process.
@@ -248,6 +256,12 @@ impl Running {
 
     fn judge(&self, status: ExitStatus) -> Option<String> {
         (!status.success()).then(|| format!("the consumer `{}` ended with {status}", self.command))
+    }
+}
+
+impl std::fmt::Display for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {}, `{}`", self.child.id(), self.command)
     }
 }
 

@@ -70,9 +70,14 @@ impl Faulty {
             }
             Fault::OutOfOrder => self.answer(&right),
             Fault::Silent => Ok(()),
-            Fault::Dying => {
-                kill_process(getpid(), Signal::KILL)?;
-                Ok(())
+            Fault::Dying => die(),
+            Fault::DyingMapped => {
+                while !self.channel.client.pin(request.gfn)? {}
+                die()
+            }
+            Fault::DyingAnswered => {
+                self.channel.answer(&right);
+                die()
             }
             Fault::Duplicate => {
                 let bytes = response_bytes(settings.layout, ring, &right);
@@ -87,4 +92,8 @@ impl Faulty {
             Fault::WrongVcpu => self.answer(&Response { vcpu: right.vcpu + 1, ..right }),
         }
     }
+}
+
+fn die() -> anyhow::Result<()> {
+    Ok(kill_process(getpid(), Signal::KILL)?)
 }

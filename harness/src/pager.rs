@@ -5,11 +5,13 @@
 
 use crate::pagefile::PageFile;
 use crate::policy::{Chooser, Ram};
-use crate::settings::PagerSettings;
+use crate::settings::{PagerSettings, PagerStep};
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
 use mem_event::{Control, Errno, Flags, Gfn, PAGE_SIZE, Request, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
+use rustix::process::{Signal, getpid, kill_process};
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -61,6 +63,15 @@ pub struct Pager {
     pub notes: Vec<String>,
     /// What it did so far.
     pub figures: Figures,
+    /// When it is to die.
+    end: Option<Countdown>,
+}
+
+/// How often a step is still to be reached before the pager dies there.
+#[derive(Clone, Copy, Debug)]
+struct Countdown {
+    at: PagerStep,
+    left: u64,
 }
 
 impl Pager {
@@ -72,14 +83,16 @@ impl Pager {
         Pager::on(Channel::enable(socket, Ring::Paging, ring)?, settings, memory)
     }
 
-    /// A pager on a paging ring that is enabled.
+    /// A pager on a paging ring that is enabled. What a pager before it has evicted is its own; what that one nominated and did not
+    /// come to evict goes now, since nobody else can nominate it again.
     ///
     /// # Errors
     /// No page file can be made.
-    pub fn on(channel: Channel, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
-        Ok(Pager {
+    pub fn on(mut channel: Channel, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
+        let (file, nominated) = PageFile::take_over(&mut channel.client, settings)?;
+        let mut pager = Pager {
             channel,
-            file: PageFile::create(settings)?,
+            file,
             chooser: Chooser::new(settings.policy, settings.seed, Ram::of(memory)),
             batch: BATCH,
             prefetch: settings.prefetch,
@@ -89,7 +102,12 @@ impl Pager {
             faults: Vec::new(),
             notes: Vec::new(),
             figures: Figures::default(),
-        })
+            end: settings.dies.map(|at| Countdown { at, left: settings.dies_after }),
+        };
+        for batch in nominated.chunks(BATCH) {
+            pager.evict(batch)?;
+        }
+        Ok(pager)
     }
 
     /// Holds the guest to so many bytes from now on: sets the budget, then evicts what is above it. A target may be changed at
@@ -145,6 +163,7 @@ impl Pager {
     /// The connection ended.
     pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
         let gfn = request.gfn;
+        self.reached(PagerStep::Taken)?;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
             return self.answered(request, &["forget"]);
@@ -172,6 +191,7 @@ impl Pager {
             self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
             self.chooser.used(gfn);
+            self.reached(PagerStep::Loaded)?;
             // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
             let fetched = self.prefetch(gfn)?;
             self.answer(request)?;
@@ -179,6 +199,7 @@ impl Pager {
         } else {
             // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
             // after the next one's answer.
+            self.reached(PagerStep::Loaded)?;
             self.answer(request)?;
             self.conclude(earlier)?;
             0
@@ -263,7 +284,19 @@ impl Pager {
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
         self.channel.answer(&request.answer());
+        self.reached(PagerStep::Answered)?;
         self.channel.kick()
+    }
+
+    /// A step of the protocol is done; the one at which this pager is to die is its last.
+    fn reached(&mut self, step: PagerStep) -> anyhow::Result<()> {
+        let Some(end) = self.end.as_mut().filter(|end| end.at == step) else { return Ok(()) };
+        end.left = end.left.saturating_sub(1);
+        if end.left == 0 {
+            println!("pager: dies when {step:?}");
+            kill_process(getpid(), Signal::KILL)?;
+        }
+        Ok(())
     }
 
     fn load(&mut self, load: &Call) -> anyhow::Result<()> {
@@ -275,6 +308,19 @@ impl Pager {
                 Reply::Refused(errno, why) => bail!("a frame cannot be loaded: {errno}, {why}"),
             }
         }
+    }
+
+    /// Evicts those of the next so many frames of the policy's choice that can be, whatever the guest holds. How many went.
+    ///
+    /// # Errors
+    /// As [`Pager::page_out`].
+    pub fn churn(&mut self, frames: usize) -> anyhow::Result<usize> {
+        if self.full {
+            return Ok(0);
+        }
+        let chosen = (0..frames).filter_map(|_| self.chooser.next(true));
+        let chosen: Vec<Gfn> = chosen.filter(|gfn| !self.file.holds(*gfn)).collect();
+        self.page_out(&chosen)
     }
 
     /// A touch found no frame within the budget: evicts some others, unless there is room by now, as after a load that this pager has
@@ -324,33 +370,43 @@ impl Pager {
         let mut evicted = 0;
         for batch in frames.chunks(BATCH) {
             let nominated = self.all(batch, |gfn| Call::Control(Control::Nominate { gfn }))?;
-            let length = u16::try_from(PAGE_SIZE).unwrap_or(0);
             let nominated: Vec<Gfn> = nominated.into_iter().map(|(gfn, _)| gfn).collect();
-            let mut kept = Vec::with_capacity(nominated.len());
-            for (gfn, reply) in self.all(&nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })? {
-                let Reply::Bytes(content) = reply else { continue };
-                match self.file.keep(gfn, &content) {
-                    Ok(()) => kept.push(gfn),
-                    // It stays nominated: the next touch says EVICT_FAIL, and the answer makes it ordinary again.
-                    Err(error) if !self.full => {
-                        self.full = true;
-                        self.notes.push(format!("nothing more is evicted: {error:#}"));
-                    }
-                    Err(_) => {}
-                }
-            }
-            let gone = self.all(&kept, |gfn| Call::Control(Control::Evict { gfn }))?;
-            evicted += gone.len();
-            let gone: std::collections::HashSet<Gfn> = gone.into_iter().map(|(gfn, _)| gfn).collect();
-            for gfn in kept.into_iter().filter(|gfn| !gone.contains(gfn)) {
-                self.file.forget(gfn);
+            if !nominated.is_empty() {
+                self.reached(PagerStep::Nominated)?;
+                evicted += self.evict(&nominated)?;
             }
             if self.full {
                 break;
             }
         }
-        self.figures.pages_out += evicted as u64;
         Ok(evicted)
+    }
+
+    /// Copies the content of nominated frames and evicts them; those that cannot be, or cannot be kept, are left. How many went.
+    fn evict(&mut self, nominated: &[Gfn]) -> anyhow::Result<usize> {
+        let length = u16::try_from(PAGE_SIZE).unwrap_or(0);
+        let mut kept = Vec::with_capacity(nominated.len());
+        for (gfn, reply) in self.all(nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })? {
+            let Reply::Bytes(content) = reply else { continue };
+            match self.file.keep(gfn, &content) {
+                Ok(()) => kept.push(gfn),
+                // It stays nominated: the next touch says EVICT_FAIL, and the answer makes it ordinary again.
+                Err(error) if !self.full => {
+                    self.full = true;
+                    self.notes.push(format!("nothing more is evicted: {error:#}"));
+                }
+                Err(_) => {}
+            }
+        }
+        self.reached(PagerStep::Kept)?;
+        let gone = self.all(&kept, |gfn| Call::Control(Control::Evict { gfn }))?;
+        let gone: HashSet<Gfn> = gone.into_iter().map(|(gfn, _)| gfn).collect();
+        for gfn in kept.into_iter().filter(|gfn| !gone.contains(gfn)) {
+            self.file.forget(gfn);
+        }
+        self.figures.pages_out += gone.len() as u64;
+        self.reached(PagerStep::Evicted)?;
+        Ok(gone.len())
     }
 
     /// The same call for several frames, sent ahead of the replies; those that were not refused.

@@ -5,12 +5,13 @@ use crate::qmp::Qmp;
 use crate::spawn::spawn_bound;
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::PidfdFlags;
+use rustix::process::{PidfdFlags, Signal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 /// How long QEMU may take to set its machine up.
 const START: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -128,6 +129,16 @@ impl Qemu {
     /// The kernel does not tell.
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
         self.child.wait().context("cannot wait for QEMU")
+    }
+
+    /// Ends the process in order, so that its trace has its end too; at once where it does not come to it within `grace`: a vCPU that
+    /// stands in the kernel keeps it from that.
+    pub fn end(&mut self, grace: Duration) {
+        let asked = rustix::process::pidfd_send_signal(&self.ended, Signal::TERM).is_ok();
+        if asked {
+            let _ = crate::watch::readable(&self.ended, Instant::now() + grace);
+        }
+        self.kill();
     }
 
     /// Ends the process at once.

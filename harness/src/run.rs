@@ -27,6 +27,12 @@ use std::time::{Duration, Instant};
 /// How long a QEMU may take from closing its descriptors to its end.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How long a QEMU that is told to end may take before it is killed.
+const IN_ORDER: Duration = Duration::from_secs(2);
+
+/// How long after its descriptors a QEMU that died ends.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// What is to be run.
 #[derive(Clone, Debug)]
 pub struct Job {
@@ -289,14 +295,18 @@ impl Attended<'_> {
         let verdict = match ended? {
             Ended::Gone => self.of_the_guest(qemu)?,
             Ended::Fault(why) => {
-                self.sleepers = consumers.sleepers().unwrap_or_default();
+                self.sleepers = consumers.sleepers(&self.job.symbols()).unwrap_or_default();
                 Verdict::new(Kind::Failure, why)
             }
             Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
-            Ended::Signal => Verdict::new(Kind::Error, "interrupted by a signal"),
+            Ended::Signal => {
+                // What is on the rings is answered yet.
+                consumers.serve(log)?;
+                Verdict::new(Kind::Error, "interrupted by a signal")
+            }
             Ended::Deadline => self.of_the_deadline(&mut consumers),
         };
-        qemu.kill();
+        qemu.end(IN_ORDER);
         log.failures.extend(consumers.finish()?);
         let missed = consumers.not_reached(scenario);
         Ok(match missed.first() {
@@ -307,8 +317,9 @@ impl Attended<'_> {
 
     fn of_the_deadline(&mut self, consumers: &mut Consumers) -> Verdict {
         let limit = self.job.scenario.deadline.0;
-        self.sleepers =
-            consumers.sleepers().unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
+        self.sleepers = consumers
+            .sleepers(&self.job.symbols())
+            .unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
         let who = if self.sleepers.is_empty() { "no vCPU sleeps".into() } else { self.sleepers.join("; ") };
         Verdict::new(Kind::Failure, format!("the deadline of {limit:?} passed; {who}"))
     }
@@ -382,13 +393,11 @@ fn firmware(name: &Path) -> Result<PathBuf, Refusal> {
     path.is_file().then(|| path.to_owned()).ok_or_else(what)
 }
 
-/// Whether the error is that QEMU has ended, which a connection notices first. Waits for the end.
+/// Whether the error is that QEMU has ended, which a connection notices first, or a consumer that says no more than that it cannot go
+/// on. Waits for the end.
 fn is_the_end(error: &anyhow::Error, qemu: &Qemu) -> anyhow::Result<bool> {
-    if error.downcast_ref::<Lost>().is_none() {
-        return Ok(false);
-    }
-    let gone = qemu.as_fd().try_clone_to_owned()?;
-    Ok(watch::wait_for_end(Some(gone.as_fd()), Instant::now() + GRACE)? == Ended::Gone)
+    let grace = if error.is::<Lost>() { GRACE } else { MOMENT };
+    watch::readable(qemu, Instant::now() + grace)
 }
 
 /// The trace's file: made before anything starts, so that an unwritable path is refused; removed if nothing started.

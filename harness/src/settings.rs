@@ -105,6 +105,24 @@ pub enum Store {
     Memory,
 }
 
+/// What a pager has just done when it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PagerStep {
+    /// It has taken a request.
+    Taken,
+    /// It has sent a frame's content.
+    Loaded,
+    /// It has answered, and signalled nobody.
+    Answered,
+    /// It has nominated frames.
+    Nominated,
+    /// It has copied their content.
+    Kept,
+    /// It has evicted them.
+    Evicted,
+}
+
 /// A pager's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Args)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -127,6 +145,16 @@ pub struct PagerSettings {
     /// How many reads of the store fail before one succeeds: a bad disk, for tests.
     #[arg(long, value_name = "N", default_value_t)]
     pub failing_reads: u32,
+    /// Evict a frame of the policy's choice every so many microseconds, or as often as that can be, whatever the guest holds. Only
+    /// a pager that is a process of its own does.
+    #[arg(long, value_name = "US")]
+    pub evict_every: Option<u64>,
+    /// Die at a step of the protocol: for tests.
+    #[arg(long, value_enum)]
+    pub dies: Option<PagerStep>,
+    /// The how-manyeth time that it comes to this step, the first being 1.
+    #[arg(long, value_name = "N", default_value_t)]
+    pub dies_after: u64,
     /// How much memory the guest may hold at a time. Brings the out-of-memory helper on the sharing ring with it.
     #[arg(skip)]
     pub target: Option<Size>,
@@ -199,6 +227,10 @@ pub enum Fault {
     Malformed,
     /// It answers for another vCPU.
     WrongVcpu,
+    /// It maps the event's frame, and kills itself.
+    DyingMapped,
+    /// It answers, and kills itself before it signals.
+    DyingAnswered,
 }
 
 /// A misbehaving consumer's settings.

@@ -11,10 +11,11 @@ use anyhow::Context;
 use mem_event::{PAGE_SIZE, Ring};
 use mem_event_client::handed::{Ready, SOCKET_FD};
 use mem_event_client::{Channel, Handed, Lost, RingSettings};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Runs a consumer until its domain ends. `target_file` holds the pager's target, read again at SIGHUP.
 ///
@@ -99,6 +100,39 @@ struct LonePager {
     pager: Pager,
     helper: Option<Channel>,
     target_file: Option<(PathBuf, UnixStream)>,
+    churn: Option<Churn>,
+}
+
+/// Evictions by the clock.
+struct Churn {
+    every: Duration,
+    next: Instant,
+}
+
+impl Churn {
+    /// Most frames at a time: what is asked for meanwhile waits.
+    const MOST: u32 = 8;
+
+    fn new(every: Duration) -> Churn {
+        Churn { every, next: Instant::now() + every }
+    }
+
+    /// How long nothing is due.
+    fn rest(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// How many evictions are due now. Those that there was no time for are left out.
+    fn due(&mut self) -> usize {
+        let now = Instant::now();
+        let mut due = 0;
+        while self.next <= now && due < Churn::MOST {
+            self.next += self.every;
+            due += 1;
+        }
+        self.next = self.next.max(now);
+        due as usize
+    }
 }
 
 impl LonePager {
@@ -114,7 +148,8 @@ impl LonePager {
             pager.hold_to(target.0)?;
         }
         let target_file = target_file.map(|path| anyhow::Ok((path.to_owned(), hang_ups()?))).transpose()?;
-        let mut lone = LonePager { pager, helper, target_file };
+        let churn = settings.evict_every.map(|every| Churn::new(Duration::from_micros(every.max(1))));
+        let mut lone = LonePager { pager, helper, target_file, churn };
         lone.read_target()?;
         Ok(lone)
     }
@@ -126,7 +161,9 @@ impl LonePager {
             waited.extend(self.target_file.iter().map(|(_, hang_ups)| PollFd::new(hang_ups, PollFlags::IN)));
             let helper_at = waited.len();
             waited.extend(self.helper.iter().map(|helper| PollFd::from_borrowed_fd(helper.as_fd(), PollFlags::IN)));
-            rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, None))?;
+            let rest = self.churn.as_ref().map(Churn::rest);
+            let rest = rest.map(Timespec::try_from).transpose().context("no such time")?;
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, rest.as_ref()))?;
             let ready: Vec<bool> = waited.iter().map(|one| !one.revents().is_empty()).collect();
             if ready[1] {
                 // Nobody calls now: what can be read is the end.
@@ -139,6 +176,9 @@ impl LonePager {
                 self.read_target()?;
             }
             self.requests()?;
+            if let Some(due) = self.churn.as_mut().map(Churn::due).filter(|due| *due > 0) {
+                self.pager.churn(due)?;
+            }
         }
     }
 

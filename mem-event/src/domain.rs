@@ -174,6 +174,12 @@ impl Domain {
         self.p2m.get(gfn).kind
     }
 
+    /// What up to so many frames are, from this one on, and whether memory is behind each; none above the last frame.
+    pub fn types(&self, first: Gfn, count: u64) -> impl Iterator<Item = (P2mType, bool)> {
+        let end = first.0.saturating_add(count).min(self.p2m.end());
+        (first.0..end).map(|gfn| self.p2m.get(Gfn(gfn))).map(|entry| (entry.kind, entry.held))
+    }
+
     /// Whether memory is behind a frame now, so that its content can be copied.
     #[must_use]
     pub fn is_held(&self, gfn: Gfn) -> bool {

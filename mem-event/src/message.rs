@@ -8,11 +8,13 @@
 //! ```
 //! All numbers are little endian. A reply carries its call's operation and sequence number. Where a reply has an error, its
 //! payload is a sentence in UTF-8. The reply to `Enable` carries three descriptors (`SCM_RIGHTS`): the ring page's memory
-//! file, the eventfd that the engine signals, the eventfd that the consumer signals.
+//! file, the eventfd that the engine signals, the eventfd that the consumer signals. `SetPageFile` carries one, the reply to
+//! `PageFile` carries it on.
 
 use crate::control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 use crate::errno::Errno;
 use crate::number::{Gfn, Gpa, PAGE_SIZE, VcpuId};
+use crate::p2m::P2mType;
 use crate::rights::AccessType;
 use std::fmt;
 
@@ -21,7 +23,7 @@ pub const HEADER: usize = 64;
 /// Bytes in the largest packet.
 pub const LARGEST: usize = HEADER + PAGE_SIZE;
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"MEV1");
 const CALL: u16 = 1;
@@ -72,8 +74,24 @@ pub enum Call {
         /// 4096 bytes.
         content: Box<[u8]>,
     },
-    /// What each vCPU does: one byte-triple a vCPU in the reply's payload, see [`Standing`].
-    Vcpus,
+    /// What each vCPU does, from this one on: [`VcpuReport::BYTES`] bytes a vCPU in the reply's payload, see [`VcpuReport`]; at most
+    /// [`VcpuReport::MOST`] of them.
+    Vcpus {
+        /// The first vCPU.
+        first: VcpuId,
+    },
+    /// What frames are, from this one on: one byte a frame in the reply's payload, see [`frame_byte`]; at most 4096 of them, and none
+    /// above the last frame.
+    Types {
+        /// The first frame.
+        first: Gfn,
+    },
+    /// Hands the pager's page file over, as a descriptor that comes with the packet. The plugin keeps it for the pager's successor; it
+    /// never looks into it. Only for whom the paging ring was enabled.
+    SetPageFile,
+    /// The page file that a pager handed over: the reply's argument 0 is 1 and the descriptor comes with it, or 0. Only for whom
+    /// the paging ring was enabled.
+    PageFile,
 }
 
 /// What a call is answered with.
@@ -143,6 +161,92 @@ pub enum Standing {
     Frame = 4,
     /// It stands at a checkpoint.
     Checkpoint = 5,
+}
+
+/// What a vCPU waits for: [`Call::Vcpus`].
+///
+/// ```text
+///  0  u8 standing    1  u8 ring, 0 for none    2  u16 zero    4  u32 milliseconds    8  u64 frame, all ones for none
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuReport {
+    /// Where it stands.
+    pub standing: Standing,
+    /// The ring whose answer, slot or consumer it waits for.
+    pub ring: Option<Ring>,
+    /// The frame of the request whose answer it waits for; for CPU events the new value of the register.
+    pub frame: Option<Gfn>,
+    /// For how many milliseconds it has waited.
+    pub waited: u32,
+}
+
+impl VcpuReport {
+    /// Bytes of one.
+    pub const BYTES: usize = 16;
+    /// How many come with one reply.
+    pub const MOST: usize = PAGE_SIZE / VcpuReport::BYTES;
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; VcpuReport::BYTES] {
+        let mut bytes = [0; VcpuReport::BYTES];
+        bytes[0] = self.standing as u8;
+        bytes[1] = self.ring.map_or(0, |ring| ring as u8);
+        bytes[4..8].copy_from_slice(&self.waited.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.frame.map_or(u64::MAX, |gfn| gfn.0).to_le_bytes());
+        bytes
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<VcpuReport>, Malformed> {
+        let (reports, rest) = payload.as_chunks::<{ VcpuReport::BYTES }>();
+        if !rest.is_empty() {
+            return Err(Malformed(format!("{} bytes where each vCPU has {}", payload.len(), VcpuReport::BYTES)));
+        }
+        reports.iter().map(|bytes| VcpuReport::decode(*bytes)).collect()
+    }
+
+    fn decode(bytes: [u8; VcpuReport::BYTES]) -> Result<VcpuReport, Malformed> {
+        let [standing, ring, _, _, w0, w1, w2, w3, frame @ ..] = bytes;
+        let frame = u64::from_le_bytes(frame);
+        Ok(VcpuReport {
+            standing: Standing::from_number(standing).ok_or_else(|| Malformed(format!("no standing {standing}")))?,
+            ring: Ring::from_number(ring),
+            frame: (frame != u64::MAX).then_some(Gfn(frame)),
+            waited: u32::from_le_bytes([w0, w1, w2, w3]),
+        })
+    }
+}
+
+impl Standing {
+    /// All, in the order of their numbers.
+    pub const ALL: [Standing; 6] = [
+        Standing::Running,
+        Standing::Answer,
+        Standing::Slot,
+        Standing::Consumer,
+        Standing::Frame,
+        Standing::Checkpoint,
+    ];
+
+    fn from_number(number: u8) -> Option<Standing> {
+        Standing::ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// What a frame is, as [`Call::Types`] tells it: the type's number in the low seven bits, and in bit 7 whether memory is behind it.
+#[must_use]
+pub fn frame_byte(kind: P2mType, held: bool) -> u8 {
+    kind as u8 | u8::from(held) << 7
+}
+
+/// The type of a frame and whether memory is behind it; `None` for a number that is no type's.
+#[must_use]
+pub fn frame_of_byte(byte: u8) -> Option<(P2mType, bool)> {
+    Some((*P2mType::ALL.get(usize::from(byte & 0x7f))?, byte & 0x80 != 0))
 }
 
 /// A packet that is none of ours, and why.
@@ -274,7 +378,10 @@ fn call_parts(call: &Call) -> Parts<'_> {
         Call::ReadFrame { gfn, offset, len } => (5, [gfn.0, u64::from(*offset), u64::from(*len), 0, 0], &[]),
         Call::WriteFrame { gfn, offset, bytes } => (6, [gfn.0, u64::from(*offset), 0, 0, 0], bytes),
         Call::Load { gfn, content } => (7, [gfn.0, 0, 0, 0, 0], content),
-        Call::Vcpus => (8, [0; 5], &[]),
+        Call::Vcpus { first } => (8, [u64::from(first.0), 0, 0, 0, 0], &[]),
+        Call::Types { first } => (9, [first.0, 0, 0, 0, 0], &[]),
+        Call::SetPageFile => (10, [0; 5], &[]),
+        Call::PageFile => (11, [0; 5], &[]),
         Call::Control(control) => {
             let (operation, arguments) = control_parts(control);
             (operation, arguments, &[])
@@ -381,7 +488,10 @@ impl Call {
             6 => Call::WriteFrame { gfn: packet.gfn(), offset: packet.u16(1)?, bytes: packet.payload.to_vec() },
             7 if packet.payload.len() == PAGE_SIZE => Call::Load { gfn: packet.gfn(), content: packet.payload.into() },
             7 => return Err(Malformed(format!("a load of {} bytes where a frame has 4096", packet.payload.len()))),
-            8 => Call::Vcpus,
+            8 => Call::Vcpus { first: VcpuId(packet.u32(0)?) },
+            9 => Call::Types { first: packet.gfn() },
+            10 => Call::SetPageFile,
+            11 => Call::PageFile,
             _ => Call::Control(parse_control(&packet)?),
         };
         Ok((packet.sequence, packet.operation, call))

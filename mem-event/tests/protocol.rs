@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
-use mem_event::message::{Call, HEADER, LARGEST, Notice, Reply, Standing, VERSION};
+use mem_event::message::{
+    Call, HEADER, LARGEST, Notice, Reply, Standing, VERSION, VcpuReport, frame_byte, frame_of_byte,
+};
 use mem_event::{
     AccessType, CpuEventKind, Errno, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Reason, Request,
     Rights, Ring, VcpuId, wire,
@@ -117,6 +119,37 @@ fn the_packets_fields_stand_where_the_page_says() {
 }
 
 #[test]
+fn a_vcpus_fields_stand_where_the_page_says() {
+    let plain = VcpuReport { standing: Standing::Running, ring: None, frame: Some(Gfn(0)), waited: 0 };
+    let rows = table("| offset | size | of a vCPU's", false);
+    let changed = [
+        VcpuReport { standing: Standing::Checkpoint, ..plain },
+        VcpuReport { ring: Some(Ring::Sharing), ..plain },
+        VcpuReport { waited: u32::MAX, ..plain },
+        VcpuReport { frame: None, ..plain },
+    ];
+    assert_eq!(rows.len(), changed.len());
+    for (row, report) in rows.iter().zip(changed) {
+        let (bytes, unchanged) = (report.encode(), plain.encode());
+        let differing: Vec<usize> = (0..VcpuReport::BYTES).filter(|at| bytes[*at] != unchanged[*at]).collect();
+        let (at, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
+        assert_eq!(differing, (at..at + size).collect::<Vec<_>>(), "{row:?}");
+        assert_eq!(VcpuReport::decode_all(&[unchanged, bytes].concat()), Ok(vec![plain, report]));
+    }
+    assert!(VcpuReport::decode_all(&[0; 15]).is_err() && VcpuReport::decode_all(&[6; 16]).is_err());
+}
+
+#[test]
+fn a_frames_byte_holds_every_type() {
+    for kind in P2mType::ALL {
+        for held in [false, true] {
+            assert_eq!(frame_of_byte(frame_byte(kind, held)), Some((kind, held)));
+        }
+    }
+    assert_eq!(frame_of_byte(14), None);
+}
+
+#[test]
 fn every_number_is_listed() {
     assert_eq!(numbers("| ring | number |"), named(Ring::ALL.map(|one| (one, one as u64))));
     assert_eq!(numbers("| access type | number |"), named(AccessType::ALL.map(|one| (one, one as u64))));
@@ -125,15 +158,7 @@ fn every_number_is_listed() {
     assert_eq!(numbers("| no consumer | number |"), named(policies.map(|one| (one, one as u64))));
     let modes = [MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync];
     assert_eq!(numbers("| monitor mode | number |"), named(modes.map(|one| (one, one as u64))));
-    let standings = [
-        Standing::Running,
-        Standing::Answer,
-        Standing::Slot,
-        Standing::Consumer,
-        Standing::Frame,
-        Standing::Checkpoint,
-    ];
-    assert_eq!(numbers("| standing | number |"), named(standings.map(|one| (one, one as u64))));
+    assert_eq!(numbers("| standing | number |"), named(Standing::ALL.map(|one| (one, one as u64))));
     let errors = (0..=u8::MAX).filter_map(|number| Some((Errno::from_number(number)?, u64::from(number))));
     assert_eq!(numbers("| error | number |"), named(errors));
     assert!(PAGE.contains(&format!("The protocol's version is {VERSION},")));

@@ -58,7 +58,10 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::ReadFrame { gfn, offset: 4095, len: 1 },
         Call::WriteFrame { gfn, offset: 0, bytes: vec![1, 2, 3] },
         Call::Load { gfn, content: vec![7; 4096].into() },
-        Call::Vcpus,
+        Call::Vcpus { first: VcpuId(0) },
+        Call::Types { first: Gfn(0x100) },
+        Call::SetPageFile,
+        Call::PageFile,
     ];
     calls.extend(controls().into_iter().map(Call::Control));
     for (sequence, call) in (0..).zip(calls) {

@@ -3,11 +3,13 @@
 use crate::hypervisor::Hypervisor;
 use crate::link::Link;
 use crate::peer::Peer;
-use mem_event::message::{Call, LARGEST, Reply, VERSION};
-use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, VcpuId};
+use mem_event::message::{Call, LARGEST, Reply, VERSION, VcpuReport};
+use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use std::io::IoSlice;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -91,10 +93,12 @@ impl Client {
             if served > 0 && begun.elapsed() > TURN_TIME {
                 return false;
             }
-            match rustix::net::recv(&*self.socket, &mut packet[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => self.alive = false,
-                Ok((_, length)) => self.serve_call(hypervisor, &packet[..length.min(packet.len())]),
+            match receive(&self.socket, &mut packet) {
+                Ok((0, _)) => self.alive = false,
+                Ok((length, file)) => self.serve_call(hypervisor, &packet[..length.min(packet.len())], file),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
+                // It ended with replies unread. What it asked for before is still there, and counts.
+                Err(rustix::io::Errno::CONNRESET) => {}
                 Err(_) => self.alive = false,
             }
             if !self.alive {
@@ -104,8 +108,11 @@ impl Client {
         false
     }
 
-    fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8]) {
+    fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8], file: Option<OwnedFd>) {
         match Call::decode(packet) {
+            Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
+                self.answer_about_file(hypervisor, (sequence, operation), call == Call::PageFile, file);
+            }
             Ok((sequence, operation, call)) => self.answer(hypervisor, sequence, operation, call),
             Err(malformed) => {
                 // Nothing in such a packet can be trusted to say what it answers.
@@ -138,6 +145,31 @@ impl Client {
         }
     }
 
+    /// The pager hands its page file over, or its successor asks for it.
+    fn answer_about_file(
+        &mut self,
+        hypervisor: &Hypervisor,
+        (sequence, operation): (u32, u16),
+        asks: bool,
+        given: Option<OwnedFd>,
+    ) {
+        if !self.rings.iter().any(|link| link.ring == Ring::Paging) {
+            let reply = refused(Errno::EPERM, "the page file is for whom the paging ring was enabled");
+            return self.send(&reply.encode(sequence, operation), &[]);
+        }
+        if asks {
+            let kept = hypervisor.page_file();
+            let reply = Reply::Done([u64::from(kept.is_some()), 0, 0, 0, 0]).encode(sequence, operation);
+            return self.send(&reply, kept.as_ref().map(AsFd::as_fd).as_slice());
+        }
+        let reply = match given.map(|file| hypervisor.keep_page_file(file)) {
+            Some(Ok(())) => Reply::Done([0; 5]),
+            Some(Err(sentence)) => refused(Errno::EINVAL, &sentence),
+            None => refused(Errno::EINVAL, "no descriptor came with the call"),
+        };
+        self.send(&reply.encode(sequence, operation), &[]);
+    }
+
     fn hello(&mut self, version: u64) -> Reply {
         if version != VERSION {
             return refused(
@@ -152,7 +184,10 @@ impl Client {
     fn plain(&mut self, hypervisor: &Hypervisor, call: Call) -> Reply {
         match call {
             Call::Info => Reply::Done(hypervisor.info().values()),
-            Call::Vcpus => Reply::Bytes(hypervisor.standings().into_iter().map(|standing| standing as u8).collect()),
+            Call::Vcpus { first } => {
+                Reply::Bytes(hypervisor.reports(first).into_iter().flat_map(VcpuReport::encode).collect())
+            }
+            Call::Types { first } => Reply::Bytes(hypervisor.types(first)),
             Call::Subscribe => {
                 hypervisor.subscribe(Arc::clone(&self.socket));
                 Reply::Done([0; 5])
@@ -189,6 +224,8 @@ impl Client {
                 outcome(hypervisor.control(control, None))
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
+            // They are answered where their descriptors are.
+            Call::SetPageFile | Call::PageFile => refused(Errno::EINVAL, "the first call is Hello"),
         }
     }
 
@@ -196,6 +233,19 @@ impl Client {
         // A client that does not read its replies harms nobody else.
         self.alive &= send(&self.socket, packet, descriptors).is_ok();
     }
+}
+
+/// One packet: its length, and the first descriptor that came with it.
+fn receive(socket: &OwnedFd, packet: &mut [u8]) -> rustix::io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(packet)], &mut ancillary, flags)?;
+    let files = ancillary.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
+        _ => None,
+    });
+    Ok((received.bytes, files.last()))
 }
 
 /// Somebody who may not come in hears why; whether he does is his matter.

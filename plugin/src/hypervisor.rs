@@ -11,11 +11,11 @@ use crate::qemu::View;
 use crate::spool::Spool;
 use crate::stopped::{Fault, Look, Stopped, Toucher};
 use crate::{explain, facts, userfault};
-use mem_event::message::{Info, Notice, Standing};
+use mem_event::message::{self, Info, Notice, Standing, VcpuReport};
 use mem_event::spin::Spin;
 use mem_event::trace::Writer;
 use mem_event::{
-    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Gfn, Gpa, Input, MonitorMode, Outcome,
+    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Gfn, Gpa, Input, MonitorMode, Outcome, PAGE_SIZE,
     PublishedRights, Rights, Ring, VcpuId, WaitReason,
 };
 use rustix::fd::OwnedFd;
@@ -46,6 +46,8 @@ pub struct Hypervisor {
     spin: Spin,
     is_stopping: AtomicBool,
     subscribers: Mutex<Vec<Arc<OwnedFd>>>,
+    /// The pager's page file, for its successor.
+    page_file: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 static HYPERVISOR: OnceLock<Hypervisor> = OnceLock::new();
@@ -106,6 +108,7 @@ impl Hypervisor {
             spin: arguments.spin,
             is_stopping: AtomicBool::new(false),
             subscribers: Mutex::default(),
+            page_file: Mutex::default(),
         };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
         HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())
@@ -256,6 +259,7 @@ impl Hypervisor {
             && let Some(vcpu) = self.vcpu(vcpu.0)
         {
             vcpu.set_busy(false);
+            vcpu.rests_anew();
         }
         Some(look)
     }
@@ -330,20 +334,49 @@ impl Hypervisor {
         self.recorded
     }
 
-    /// Where each vCPU stands.
-    pub fn standings(&self) -> Vec<Standing> {
+    /// Where each vCPU stands, from this one on, as far as one reply has room.
+    pub fn reports(&self, first: VcpuId) -> Vec<VcpuReport> {
         let engine = self.engine();
-        self.vcpus
-            .iter()
-            .map(|vcpu| match engine.domain.waiting(vcpu.id) {
-                _ if vcpu.at_checkpoint() => Standing::Checkpoint,
-                None => Standing::Running,
-                Some(WaitReason::Answer(_)) => Standing::Answer,
-                Some(WaitReason::Slot(_)) => Standing::Slot,
-                Some(WaitReason::Consumer(_)) => Standing::Consumer,
-                Some(WaitReason::Frame) => Standing::Frame,
-            })
-            .collect()
+        let report = |vcpu: &Vcpu| {
+            let view = engine.domain.vcpu_view(vcpu.id);
+            let (standing, ring) = match view.and_then(|view| view.wait) {
+                _ if vcpu.at_checkpoint() => (Standing::Checkpoint, None),
+                None => (Standing::Running, None),
+                Some(WaitReason::Answer(ring)) => (Standing::Answer, Some(ring)),
+                Some(WaitReason::Slot(ring)) => (Standing::Slot, Some(ring)),
+                Some(WaitReason::Consumer(ring)) => (Standing::Consumer, Some(ring)),
+                Some(WaitReason::Frame) => (Standing::Frame, None),
+            };
+            let waited = if standing == Standing::Running { 0 } else { vcpu.rested() };
+            VcpuReport { standing, ring, frame: view.and_then(|view| view.stopped_on), waited }
+        };
+        self.vcpus.iter().skip(first.0 as usize).take(VcpuReport::MOST).map(report).collect()
+    }
+
+    /// What frames are, from this one on, as bytes.
+    pub fn types(&self, first: Gfn) -> Vec<u8> {
+        let types = |domain: &Domain| {
+            domain.types(first, PAGE_SIZE as u64).map(|(kind, held)| message::frame_byte(kind, held)).collect()
+        };
+        types(&self.engine().domain)
+    }
+
+    /// Keeps the pager's page file for its successor, in place of an older one.
+    ///
+    /// # Errors
+    /// A sentence: it is no file.
+    pub fn keep_page_file(&self, file: OwnedFd) -> Result<(), String> {
+        let status = rustix::fs::fstat(&file).map_err(|error| format!("the page file: {error}"))?;
+        if !rustix::fs::FileType::from_raw_mode(status.st_mode).is_file() {
+            return Err("the descriptor is no file's".to_owned());
+        }
+        *self.page_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(file));
+        Ok(())
+    }
+
+    /// The page file that a pager handed over.
+    pub fn page_file(&self) -> Option<Arc<OwnedFd>> {
+        self.page_file.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether somebody waits for an answer.

@@ -7,7 +7,8 @@ use crate::word::Word;
 use mem_event::spin::{Spin, Window};
 use mem_event::{Gfn, Ring, VcpuId};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What a vCPU does after a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +57,12 @@ pub struct Vcpu {
     mode: Mutex<PagingMode>,
     /// Whether it has reached a checkpoint and not gone on yet; it may leave its block in between.
     arrived: AtomicBool,
+    /// When it began to wait, in milliseconds since the first that waited, and 1; 0 where it has not waited long enough to sleep.
+    rests: AtomicU64,
 }
+
+/// Since when times are counted.
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Vcpu {
     /// A vCPU that has not started; `None` for one beyond those that have a page cache.
@@ -80,7 +86,27 @@ impl Vcpu {
             begins: AtomicU64::new(0),
             mode: Mutex::default(),
             arrived: AtomicBool::new(false),
+            rests: AtomicU64::new(0),
         })
+    }
+
+    /// It goes to sleep: unless it has before, its wait is counted from now. Spinning is not worth a look at the clock.
+    pub fn rests(&self) {
+        if self.rests.load(Ordering::Relaxed) == 0 {
+            self.rests_anew();
+        }
+    }
+
+    /// Its wait is counted from now.
+    pub fn rests_anew(&self) {
+        self.rests.store(millis(BEGUN.elapsed()) + 1, Ordering::Relaxed);
+    }
+
+    /// For how many milliseconds it has waited.
+    pub fn rested(&self) -> u32 {
+        let since = self.rests.load(Ordering::Relaxed);
+        let waited = if since == 0 { 0 } else { (millis(BEGUN.elapsed()) + 1).saturating_sub(since) };
+        u32::try_from(waited).unwrap_or(u32::MAX)
     }
 
     /// What it has to report before it goes on.
@@ -155,11 +181,15 @@ impl Vcpu {
 
     /// It reached a checkpoint, or goes on from one.
     pub fn arrive(&self, arrived: bool) {
+        if arrived {
+            self.rests_anew();
+        }
         self.arrived.store(arrived, Ordering::Relaxed);
     }
 
     /// The engine told this vCPU to wait. Under the engine's lock, so that a wake cannot come before.
     pub fn stop(&self) {
+        self.rests.store(0, Ordering::Relaxed);
         self.event.stop();
     }
 
@@ -213,4 +243,8 @@ impl Vcpu {
     pub fn set_busy(&self, busy: bool) {
         self.busy.store(busy, Ordering::Relaxed);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX - 1)
 }

@@ -23,7 +23,10 @@ impl Vcpu {
             // Looked up anew each time: the ring may have got a new consumer meanwhile.
             match self.awaited().and_then(|ring| hypervisor.link(ring)) {
                 Some(link) => self.sleep_on(hypervisor, &link, limit),
-                None => self.event.sleep(limit),
+                None => {
+                    self.rests();
+                    self.event.sleep(limit);
+                }
             }
         })
     }
@@ -54,6 +57,7 @@ impl Vcpu {
         let begun = Instant::now();
         self.spin(hypervisor, link, begun);
         if self.is_stopped() {
+            self.rests();
             self.set_busy(false);
             match link.lead() {
                 Some(lead) => self.sleep_leading(hypervisor, link, lead, begun + limit),

@@ -6,8 +6,8 @@ use crate::listener::Listener;
 use crate::log::Log;
 use crate::pager::Pager;
 use crate::scenario::{Place, Role};
-use anyhow::{Context, bail, ensure};
-use mem_event::message::{Call, Reply, Standing};
+use anyhow::{Context, ensure};
+use mem_event::message::Standing;
 use mem_event::{Control, Errno, Ring};
 use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
@@ -115,8 +115,7 @@ impl Consumers {
     fn wait_until(&mut self, vcpus: usize, wanted: Standing) -> anyhow::Result<Option<String>> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let Reply::Bytes(bytes) = self.toolstack.call(&Call::Vcpus)? else { bail!("the plugin does not tell") };
-            let waiting = bytes.iter().filter(|standing| **standing == wanted as u8).count();
+            let waiting = self.toolstack.vcpus()?.iter().filter(|report| report.standing == wanted).count();
             if waiting >= vcpus {
                 return Ok(None);
             }

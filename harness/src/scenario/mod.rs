@@ -185,6 +185,16 @@ impl Role {
             Role::Helper => Ring::Sharing,
         }
     }
+
+    /// Who serves this ring.
+    #[must_use]
+    pub fn of(ring: Ring) -> Role {
+        match ring {
+            Ring::Access => Role::Listener,
+            Ring::Paging => Role::Pager,
+            Ring::Sharing => Role::Helper,
+        }
+    }
 }
 
 impl fmt::Display for Role {

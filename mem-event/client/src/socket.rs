@@ -2,14 +2,14 @@
 
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Info};
-use mem_event::message::{LARGEST, Notice, Reply, VERSION};
-use mem_event::{AccessType, Control, Errno, Gfn, Rights};
+use mem_event::message::{LARGEST, Notice, Reply, VERSION, VcpuReport, frame_of_byte};
+use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, Shutdown, SocketAddrUnix,
-    SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::collections::VecDeque;
-use std::io::IoSliceMut;
+use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -123,15 +123,23 @@ impl Client {
         })
     }
 
+    /// A call that gives bytes, perhaps none.
+    fn some_bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
+        match self.call(call)? {
+            Reply::Bytes(bytes) => Ok(bytes),
+            Reply::Done(_) => Ok(Vec::new()),
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+        }
+    }
+
     /// A call that must give bytes.
     ///
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
-        match self.call(call)? {
-            Reply::Bytes(bytes) => Ok(bytes),
-            Reply::Done(_) => bail!("no bytes in reply to {}", brief(call)),
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+        match self.some_bytes(call)? {
+            none if none.is_empty() => bail!("no bytes in reply to {}", brief(call)),
+            bytes => Ok(bytes),
         }
     }
 
@@ -141,6 +149,71 @@ impl Client {
     /// As [`Client::call`].
     pub fn info(&mut self) -> anyhow::Result<Info> {
         self.values(&Call::Info).map(Info::from_values)
+    }
+
+    /// Where each vCPU stands.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn vcpus(&mut self) -> anyhow::Result<Vec<VcpuReport>> {
+        let mut reports = Vec::new();
+        loop {
+            let first = VcpuId(u32::try_from(reports.len())?);
+            let more = VcpuReport::decode_all(&self.some_bytes(&Call::Vcpus { first })?)?;
+            reports.extend(&more);
+            if more.len() < VcpuReport::MOST {
+                return Ok(reports);
+            }
+        }
+    }
+
+    /// What each of so many frames is, from frame 0 on, and whether memory is behind it. All are told one after the other, while the
+    /// guest goes on.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn types(&mut self) -> anyhow::Result<Vec<(P2mType, bool)>> {
+        let mut types = Vec::new();
+        loop {
+            let first = Gfn(types.len() as u64);
+            let more = self.some_bytes(&Call::Types { first })?;
+            if more.is_empty() {
+                return Ok(types);
+            }
+            let one = |byte: &u8| frame_of_byte(*byte).with_context(|| format!("no type of a frame is {byte:#x}"));
+            types.extend(more.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?);
+        }
+    }
+
+    /// Hands the pager's page file over to the plugin, which keeps it for a successor. The connection must hold the paging ring.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn set_page_file(&mut self, file: impl AsFd) -> anyhow::Result<()> {
+        let call = Call::SetPageFile;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        self.send_with(&call, &mut ancillary)?;
+        match self.reply()? {
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            Reply::Done(_) | Reply::Bytes(_) => Ok(()),
+        }
+    }
+
+    /// The page file that a pager before this one handed over. The connection must hold the paging ring.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn page_file(&mut self) -> anyhow::Result<Option<OwnedFd>> {
+        let call = Call::PageFile;
+        self.send(&call)?;
+        let mut packet = self.packet_of_reply()?;
+        match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            _ => Ok(packet.descriptors.pop()),
+        }
     }
 
     /// Some bytes of a frame.
@@ -214,14 +287,17 @@ impl Client {
     /// # Errors
     /// The connection ended.
     pub fn send(&mut self, call: &Call) -> anyhow::Result<()> {
+        self.send_with(call, &mut SendAncillaryBuffer::default())
+    }
+
+    fn send_with(&mut self, call: &Call, ancillary: &mut SendAncillaryBuffer<'_, '_, '_>) -> anyhow::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = call.encode(self.sequence);
-        rustix::io::retry_on_intr(|| rustix::net::send(&self.socket, &bytes, SendFlags::NOSIGNAL)).map_err(
-            |error| match error {
-                rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Lost.into(),
-                other => anyhow::Error::new(other).context(format!("the plugin takes no {}", brief(call))),
-            },
-        )?;
+        let mut send = || rustix::net::sendmsg(&self.socket, &[IoSlice::new(&bytes)], ancillary, SendFlags::NOSIGNAL);
+        rustix::io::retry_on_intr(&mut send).map_err(|error| match error {
+            rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Lost.into(),
+            other => anyhow::Error::new(other).context(format!("the plugin takes no {}", brief(call))),
+        })?;
         self.due.push_back(self.sequence);
         Ok(())
     }
