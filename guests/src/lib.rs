@@ -37,6 +37,8 @@ pub mod serial;
 pub mod smp;
 pub mod tables;
 pub mod verdict;
+pub mod virtio;
+pub mod virtio_disk;
 
 pub use checkpoint::checkpoint;
 
