@@ -109,10 +109,16 @@ fn answering(then: Then) -> Option<Listening> {
 fn a_deadline_ends_a_run_with_the_list_of_sleepers() {
     let mut silent = scenario("smp_storm");
     silent.consumers.listener = answering(Then::Silence);
-    let (outcome, _) = run_to_its_deadline(silent, |outcome| outcome.sleepers.len() == 8);
-    let waiting = |what: &str| outcome.sleepers.iter().filter(|sleeper| sleeper.ends_with(what)).count();
-    assert_eq!(waiting("waits for an answer"), 4, "{:?}", outcome.sleepers);
-    assert_eq!(waiting("waits for a slot"), 4, "{:?}", outcome.sleepers);
+    // Also long enough that the time which they wait can be seen.
+    let enough = |outcome: &Outcome| {
+        outcome.sleepers.len() == 8 && outcome.sleepers.iter().all(|sleeper| !sleeper.contains("waits 0.0 s"))
+    };
+    let (outcome, _) = run_to_its_deadline(silent, enough);
+    let waiting = |what: &str| outcome.sleepers.iter().filter(|sleeper| sleeper.contains(what)).count();
+    let answers = " s for an answer on the access ring about frame 0x";
+    assert_eq!(waiting(answers), 4, "{:?}", outcome.sleepers);
+    assert_eq!(waiting(" s for a slot on the access ring, from this program's listener"), 4, "{:?}", outcome.sleepers);
+    assert!(outcome.sleepers.iter().any(|sleeper| sleeper.contains("STORM")), "{:?}", outcome.sleepers);
 }
 
 #[test]
@@ -188,7 +194,9 @@ fn a_killed_qemu_is_a_crash_and_its_trace_reads_to_the_last_step() {
 fn sigterm_and_sigint_end_a_run_in_good_order() {
     for signal in [Signal::TERM, Signal::INT] {
         let folder = RunFolder::create().unwrap();
-        let (mut child, mut output, qemu) = standing_run(&folder);
+        let elsewhere = RunFolder::create().unwrap();
+        let trace = elsewhere.file("trace");
+        let (mut child, mut output, qemu) = standing_run_with(&folder, &["--trace", trace.to_str().unwrap()]);
         rustix::process::kill_process(pid(child.id()), signal).unwrap();
         let mut rest = String::new();
         output.read_to_string(&mut rest).unwrap();
@@ -196,17 +204,38 @@ fn sigterm_and_sigint_end_a_run_in_good_order() {
         assert!(rest.contains("interrupted by a signal"), "{rest}");
         wait_for("QEMU's end", &qemu);
         assert_eq!(left_over(&folder), [""; 0]);
+        let replayed = harness::replay::replay_file(&trace, false).unwrap();
+        assert!(replayed.report().contains("ended in order"), "{}", replayed.report());
     }
 }
 
+#[test]
+fn the_second_sigint_ends_a_run_at_once() {
+    let folder = RunFolder::create().unwrap();
+    let (mut child, _output, qemu) = standing_run(&folder);
+    // Nobody reads its output, so at the first it cannot come to its end.
+    while child.try_wait().unwrap().is_none() {
+        rustix::process::kill_process(pid(child.id()), Signal::INT).unwrap();
+        std::thread::yield_now();
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    wait_for("QEMU's end", &qemu);
+}
+
 /// A machine of somebody else's, and the command attached to it; the first line of its output has come.
-fn attached(name: &str, wanted: &[&str]) -> (Qemu, RunFolder, Child, BufReader<impl Read>) {
+fn attached(name: &str, wanted: &[&str]) -> (Qemu, RunFolder, Child, BufReader<impl Read + use<>>) {
     let mut owned = scenario(name);
     owned.consumers.listener.get_or_insert_default();
     owned.consumers.pager.get_or_insert_default();
     let (qemu, folder, job) = machine(owned);
-    let guest = job.guest.unwrap().path;
-    let mut child = command(&folder)
+    let (child, output) = attach(&folder, &job, wanted);
+    (qemu, folder, child, output)
+}
+
+/// The command attached to a machine; the first line of its output has come.
+fn attach(folder: &RunFolder, job: &Job, wanted: &[&str]) -> (Child, BufReader<impl Read + use<>>) {
+    let guest = job.guest.as_ref().unwrap().path.as_os_str();
+    let mut child = command(folder)
         .arg("attach")
         .arg(folder.file("socket"))
         .arg("--guest")
@@ -220,7 +249,27 @@ fn attached(name: &str, wanted: &[&str]) -> (Qemu, RunFolder, Child, BufReader<i
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert!(line.contains("attached"), "{line}");
-    (qemu, folder, child, output)
+    (child, output)
+}
+
+#[test]
+fn a_machine_outlives_the_command_that_was_attached_to_it() {
+    let mut owned = scenario("page_in");
+    owned.consumers.listener.get_or_insert_default();
+    let (mut qemu, folder, job) = machine(owned);
+    let (mut killed, _output) = attach(&folder, &job, &["--watch", "PAGES=rw", "--page-out", "gpa:0x100000-0x103fff"]);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    assert_eq!(status(&mut qemu), "running");
+    // What was out is the successor's to bring back, and what is watched stays so.
+    let (mut successor, mut output) = attach(&folder, &job, &["--watch", "0x3000=w", "--page-out", "0x3001"]);
+    let mut events = String::new();
+    output.read_to_string(&mut events).unwrap();
+    assert_eq!(successor.wait().unwrap().code(), Some(0), "{events}");
+    assert!(events.contains("\"symbol\":\"PAGES") && events.contains("load"), "{events}");
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
 }
 
 #[test]

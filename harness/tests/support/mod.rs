@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub mod domain;
 pub mod storm;
 
 use harness::corpus;
@@ -139,6 +140,13 @@ pub fn sequence_of(trace: &Path) -> String {
     let sequence = replay_file(trace, true).expect("a trace").sequence;
     let without_step = |line: &str| line.split_once("  ").map_or_else(String::new, |(_, rest)| format!("{rest}\n"));
     sequence.lines().map(without_step).collect()
+}
+
+/// The memory of a process that is its own, in bytes: without the guest's, which is a file.
+pub fn own_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its own memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
 
 /// The same numbers in every run (splitmix64); the state is the seed.
