@@ -77,6 +77,36 @@ fn the_monitor_stops_a_machine_of_eight_parked_vcpus() {
 }
 
 #[test]
+fn flags_outlive_a_long_wait_before_a_repeated_instruction() {
+    let mut guest = Scenario::bare("repeat_flags");
+    guest.consumers.listener.get_or_insert_default();
+    let (mut qemu, folder, job) = machine(guest);
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    let settings = RingSettings::default();
+    let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the first checkpoint", &toolstack);
+    toolstack.set_access(job.symbols().find("WATCHED").unwrap().gpa.gfn(), AccessType::N).unwrap();
+    toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    let request = loop {
+        match channel.take() {
+            Some(request) => break request,
+            None => wait_for("the event", &channel),
+        }
+        channel.clear_signal();
+    };
+    // Longer than a vCPU stays in its block where it may leave.
+    harness::watch::readable(&qemu, std::time::Instant::now() + Duration::from_millis(50)).unwrap();
+    toolstack.set_access(request.gfn, AccessType::Rwx).unwrap();
+    channel.answer(&request.answer());
+    channel.kick().unwrap();
+    drop(toolstack);
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+#[test]
 fn the_monitor_resets_a_machine_whose_vcpu_is_parked() {
     let (mut qemu, _folder, _channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
     // With -no-reboot a reset is the end.

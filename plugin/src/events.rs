@@ -83,7 +83,7 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
 /// Whether the vCPU leaves its block once before it asks: the request carries its registers, and only at the beginning of a block
 /// are all flags there.
 pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu, rip: u64) -> bool {
-    hypervisor.wants_whole_flags() && !vcpu.begins_block_at(rip)
+    !vcpu.must_stay() && hypervisor.wants_whole_flags() && !vcpu.begins_block_at(rip)
 }
 
 /// A breakpoint is about to be delivered, or an instruction follows a step.

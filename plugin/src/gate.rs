@@ -45,7 +45,10 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
             return Go::Run;
         }
     }
-    vcpu.goes(slowly(hypervisor, vcpu, recipe, view), recipe.rip(view))
+    vcpu.stays(recipe.repeat.is_some() && !recipe.begins_block(view));
+    let go = slowly(hypervisor, vcpu, recipe, view);
+    vcpu.stays(false);
+    vcpu.goes(go, recipe.rip(view))
 }
 
 #[inline]

@@ -59,6 +59,8 @@ pub struct Vcpu {
     arrived: AtomicBool,
     /// When it began to wait, in milliseconds since the first that waited, and 1; 0 where it has not waited long enough to sleep.
     rests: AtomicU64,
+    /// Whether it must not leave its block at the instruction that it is at.
+    stays: AtomicBool,
 }
 
 /// Since when times are counted.
@@ -87,7 +89,18 @@ impl Vcpu {
             mode: Mutex::default(),
             arrived: AtomicBool::new(false),
             rests: AtomicU64::new(0),
+            stays: AtomicBool::new(false),
         })
+    }
+
+    /// Whether it must not leave its block at the instruction that it is at.
+    pub fn must_stay(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
+    }
+
+    /// It must not leave its block at the instruction that it is at, or may. In its own thread.
+    pub fn stays(&self, must: bool) {
+        self.stays.store(must, Ordering::Relaxed);
     }
 
     /// It goes to sleep: unless it has before, its wait is counted from now. Spinning is not worth a look at the clock.

@@ -219,6 +219,13 @@ impl Recipe {
         registers.instruction_pointer() & !0xfff | u64::from(self.page_offset)
     }
 
+    /// Whether its block begins with it. Within one, a repeated instruction is no place to leave from: QEMU says of it that the flags'
+    /// kind is stored already, and stores it in the instruction's first operations, which come after the callback. RFLAGS would be
+    /// computed from the operands of one kind as if they were another's.
+    pub fn begins_block(&self, registers: &impl Registers) -> bool {
+        registers.instruction_pointer() & 0xfff == u64::from(self.page_offset)
+    }
+
     /// Whether vector registers say what it touches.
     pub fn needs_vectors(&self) -> bool {
         self.operands.first().is_some_and(|operand| matches!(operand.extra, Extra::Element(_)))

@@ -45,7 +45,11 @@ impl Vcpu {
             if !word.is_stopped() && !arming::is_flushing() {
                 return Go::Run;
             }
-            if crate::qemu::can_leave() {
+            if self.must_stay() {
+                if !word.is_stopped() {
+                    return Go::Run;
+                }
+            } else if crate::qemu::can_leave() {
                 // Whatever it runs before it is back (an interrupt's handler) must look too.
                 self.cache.empty();
                 return Go::Leave;
