@@ -109,6 +109,8 @@ impl Client {
     }
 
     fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8], file: Option<OwnedFd>) {
+        // Also what was handed over while those before it were served.
+        self.rings.iter().for_each(|link| hypervisor.take_loads(link));
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
                 self.answer_about_file(hypervisor, (sequence, operation), call == Call::PageFile, file);
