@@ -134,11 +134,15 @@ impl Qemu {
     /// Ends the process in order, so that its trace has its end too; at once where it does not come to it within `grace`: a vCPU that
     /// stands in the kernel keeps it from that.
     pub fn end(&mut self, grace: Duration) {
-        let asked = rustix::process::pidfd_send_signal(&self.ended, Signal::TERM).is_ok();
-        if asked {
+        if self.terminate() {
             let _ = crate::watch::readable(&self.ended, Instant::now() + grace);
         }
         self.kill();
+    }
+
+    /// Tells the process to end in order; whether it was still there.
+    pub fn terminate(&self) -> bool {
+        rustix::process::pidfd_send_signal(&self.ended, Signal::TERM).is_ok()
     }
 
     /// Ends the process at once.

@@ -300,8 +300,10 @@ impl Attended<'_> {
             }
             Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
             Ended::Signal => {
-                // What is on the rings is answered yet.
-                consumers.serve(log)?;
+                // Who waits is answered until QEMU has ended: a vCPU that stands in the kernel would keep it from that.
+                qemu.terminate();
+                let until = Instant::now() + IN_ORDER;
+                let _ = watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), None, until);
                 Verdict::new(Kind::Error, "interrupted by a signal")
             }
             Ended::Deadline => self.of_the_deadline(&mut consumers),
