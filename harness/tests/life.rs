@@ -6,7 +6,7 @@ mod support;
 
 use harness::folder::RunFolder;
 use harness::process::Qemu;
-use harness::run::Job;
+use harness::run::{Job, Outcome};
 use harness::scenario::{Act, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};
@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 use support::{command, left_over, machine, run_to_its_deadline, scenario, wait_for};
 
 /// A guest that stands at its first checkpoint, with the toolstack's connection.

@@ -69,11 +69,10 @@ impl Client {
 
     /// Serves the calls that wait, then its rings that were signalled.
     pub fn serve(&mut self, hypervisor: &Hypervisor) {
-        // Before the calls: a call that was sent before a signal is among those that are served then, and contents that were handed
-        // over come before the calls that were sent after them. A call may end a ring, or begin one.
+        // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
+        // one.
         let look = |link: &Arc<Link>| (Arc::clone(link), link.clear());
         let rings: Vec<_> = self.rings.iter().map(look).collect();
-        rings.iter().for_each(|(link, _)| hypervisor.take_loads(link));
         let all = self.serve_calls(hypervisor);
         for (link, signalled) in rings {
             if all && (signalled || link.lookout.is_pending()) {
@@ -109,7 +108,7 @@ impl Client {
     }
 
     fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8], file: Option<OwnedFd>) {
-        // Also what was handed over while those before it were served.
+        // Contents that were handed over come before the calls that were sent after them.
         self.rings.iter().for_each(|link| hypervisor.take_loads(link));
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
