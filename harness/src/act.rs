@@ -115,6 +115,13 @@ pub enum Act {
         /// What happens.
         policy: Name<NoConsumer>,
     },
+    /// Enable a ring, as the toolstack does: it is there, and nobody serves it until it is disabled and a consumer joins.
+    Enable {
+        /// The ring.
+        ring: Name<Ring>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
     /// End a ring, as the toolstack does. Its consumer here is gone with it, but for one that drains.
     Disable {
         /// The ring.
@@ -193,6 +200,14 @@ pub enum Act {
         /// On or off.
         on: bool,
     },
+    /// Inject a trap into a vCPU, as HVMOP_inject_trap does. It takes QEMU's plugin API 6, so a scenario that does this is skipped.
+    Inject {
+        /// The vCPU.
+        #[serde(default)]
+        vcpu: u32,
+        /// The trap's vector.
+        vector: u8,
+    },
 }
 
 /// What came of an act.
@@ -249,7 +264,13 @@ pub fn carry_out(act: &Act, client: &mut Client, pager: Option<&mut Pager>, symb
             pager.hold_to(memory.0)?;
             done(format!("hold to {}", mebibytes(memory.0)))
         }
+        Act::Inject { vcpu, vector } => {
+            let what = format!("trap {vector} cannot be injected into vCPU {vcpu}");
+            let remedy = "that needs QEMU's plugin API 6, and this plugin speaks API 4; leave `inject` out";
+            Err(Refusal::machine(what, remedy).into())
+        }
         Act::Map { .. }
+        | Act::Enable { .. }
         | Act::Disable { .. }
         | Act::Kill { .. }
         | Act::Join { .. }

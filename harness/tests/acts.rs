@@ -86,3 +86,13 @@ fn a_place_stops_vcpus_also_where_no_access_is_watched() {
     assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
     assert_eq!(outcome.records[0].line(&Symbols::default()), "place 0x100000  vcpu 0  -> nothing");
 }
+
+#[test]
+fn a_scenario_that_injects_a_trap_is_skipped_with_the_reason() {
+    let text = "version = 1\nabout = \"inject\"\n[machine]\nguest = \"page_in\"\n[[steps]]\nat = 1\n\
+                do = [{ inject = { vector = 14 } }]\n";
+    let job = Job::new(Scenario::parse(Path::new("inject.toml"), text.into()).unwrap(), None).unwrap();
+    let refusal = Refusal::of(&job.run(&mut Silent, None).unwrap_err()).unwrap();
+    assert_eq!(refusal.exit_code(), 3);
+    assert!(refusal.what.contains("trap 14") && refusal.remedy.contains("plugin API 6"), "{refusal:?}");
+}

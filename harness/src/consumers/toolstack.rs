@@ -9,7 +9,7 @@ use crate::scenario::{Place, Role};
 use anyhow::{Context, ensure};
 use mem_event::message::Standing;
 use mem_event::{Control, Errno, Ring};
-use mem_event_client::channel::Channel;
+use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,13 @@ impl Consumers {
             Act::Map { frames } => {
                 self.map(frames, log)?;
                 format!("map {frames}")
+            }
+            Act::Enable { ring, refused } => {
+                let ring = ring.0;
+                let RingSettings { layout, slots } = self.scenario.rings.of(ring).settings();
+                let enable = Control::Enable { ring, layout, slots };
+                let due = refused.map(|errno| errno.0);
+                return operate(&mut self.toolstack, enable, due, &format!("enable {ring}")).map(Some);
             }
             Act::Disable { ring, drain, refused } => {
                 let ring = ring.0;

@@ -7,7 +7,7 @@ macro_rules! with_all_scenarios {
             [
                 access_n2rwx access_rx2rw balloon_nominated balloon_on_full_ring balloon_paged control_registers_sync
                 cpu_events cr3_changes cr3_sync crash_with_sleepers default_access disable_busy disable_drains
-                disable_twice disk_ahci disk_virtio dma enomem_first_touch evict_fail evict_unasked example
+                disable_twice disk_ahci disk_virtio dma enable_busy enomem_first_touch evict_fail evict_unasked example
                 foreign_comes_back foreign_storm grant_by_steps int3_sync int3_without_ring interrupts
                 interrupts_paged layout_flags16 layout_flags32 layout_vm_event7 listener_back listener_lost_unanswered
                 map_paged mapped_stays modes msr_async n2rwx_crowd n2rwx_sweep n2rwx_sweep_slow no_listener_crashes
