@@ -51,7 +51,7 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// The same, for what goes on for long: whether somebody still reads.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn is_read(text: &str) -> anyhow::Result<bool> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
