@@ -103,10 +103,12 @@ pub fn register_lifecycle() {
     }
 }
 
-/// Registers the translation callback: from now on every block that is translated passes through `translate`.
-pub fn register_translation() {
-    // SAFETY: as in `register_lifecycle`.
-    unsafe { sys::qemu_plugin_register_vcpu_tb_trans_cb(PLUGIN.load(Ordering::Relaxed), Some(on_translation)) }
+/// Whether every block that is translated passes through `translate` from now on. May be called from any thread: QEMU takes its
+/// plugins' lock, which nobody holds while he waits, and tells each vCPU by work that it does before its next block.
+pub fn look_at_translations(on: bool) {
+    let callback = on.then_some(on_translation as _);
+    // SAFETY: as in `register_lifecycle`; without a function the callback is taken back.
+    unsafe { sys::qemu_plugin_register_vcpu_tb_trans_cb(PLUGIN.load(Ordering::Relaxed), callback) }
 }
 
 unsafe extern "C" fn on_vcpu_init(_: sys::qemu_plugin_id_t, index: c_uint) {

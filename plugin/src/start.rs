@@ -40,18 +40,18 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
         eprintln!("mem-event: {}", crate::gate::BY_API);
     }
     let listener = Listener::bind(&arguments.socket)?;
-    if arguments.gate != Gate::None {
-        let verify = if arguments.verify { arming::VERIFY } else { 0 };
-        let gate = if arguments.gate == Gate::Callback { arming::ACCESS } else { arming::NOTE };
-        arming::begin(verify, gate | arming::STEP | arming::EXECUTE | arming::SPECIAL);
-    }
-    let translates = arguments.gate != Gate::None || arguments.checkpoints || !arguments.places.is_empty();
+    let looks = arguments.checkpoints || !arguments.places.is_empty();
+    let verify = if arguments.verify { arming::VERIFY } else { 0 };
+    let possible = match arguments.gate {
+        Gate::None => 0,
+        Gate::Callback => arming::ACCESS | arming::STEP | arming::EXECUTE | arming::SPECIAL,
+        _ => arming::NOTE | arming::STEP | arming::EXECUTE | arming::SPECIAL,
+    };
+    let always = if arguments.gate == Gate::None { 0 } else { verify };
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
     qemu::register_lifecycle();
-    if translates {
-        qemu::register_translation();
-    }
+    arming::begin(always, possible, looks);
     Ok(())
 }
 
