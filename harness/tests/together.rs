@@ -26,7 +26,6 @@ fn some_frames(random: &mut Random, memory: u64) -> Vec<Gfn> {
 }
 
 #[test]
-#[ignore = "takes minutes, and has no figure yet: docs/reliability.md, Open"]
 fn linux_works_under_evictions_watches_and_kills_with_a_trace() {
     let seed = how_often("MEM_EVENT_SEED", 1);
     let long = std::env::var_os("MEM_EVENT_TOGETHER").is_some();
