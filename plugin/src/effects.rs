@@ -2,7 +2,9 @@
 
 use crate::arguments::Gate;
 use crate::arming;
+use crate::held::Call;
 use crate::hypervisor::Hypervisor;
+use crate::park::Vcpu;
 use crate::spool::{self, Spool};
 use crate::stopped::{Look, Stopped, Toucher};
 use crate::userfault;
@@ -25,6 +27,8 @@ pub(crate) struct Engine {
     pub failures: Vec<Input>,
     /// Faults that were read while frames were remapped, and are not looked at yet.
     pub met: Vec<userfault::Fault>,
+    /// Who is to be called when nobody holds the engine.
+    pub calls: Vec<Call>,
 }
 
 impl std::fmt::Debug for Engine {
@@ -160,15 +164,18 @@ impl Engine {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
             Effect::Notify(ring) => {
-                if let Some(link) = host.link(*ring) {
-                    link.notify();
+                // One that looks at the ring by itself needs no signal.
+                if let Some(link) = host.link(*ring)
+                    && link.lookout.must_signal()
+                {
+                    self.calls.push(Call::Consumer(link));
                 }
             }
             Effect::Wake(vcpu) => {
                 // Both: one that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
                 let _ = self.stopped.wake(*vcpu);
-                if let Some(vcpu) = host.vcpu(vcpu.0) {
-                    vcpu.wake();
+                if let Some(asleep) = host.vcpu(vcpu.0).and_then(Vcpu::wake) {
+                    self.calls.push(Call::Vcpu(*vcpu, asleep));
                 }
             }
             Effect::RetryForeign => self.stopped.wake_foreign(),

@@ -5,7 +5,7 @@
 
 use crate::cache::Part;
 use crate::hypervisor::Hypervisor;
-use crate::park::{Go, Vcpu};
+use crate::park::{Go, Owed, Vcpu};
 use crate::qemu::{self, Register, View};
 use crate::quick::Quick;
 use crate::recipe::{Recipe, Special, Touch};
@@ -223,9 +223,12 @@ impl Miss<'_> {
         }
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
-        if self.hypervisor.allows(gpa, rights) && !self.vcpu.owes_look() {
-            // The write part stands for both rights: the walk above judged a write, and the p2m must allow the read too.
-            if !rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW) {
+        let owed = self.vcpu.owed();
+        let is_due = |owed: Owed| owed.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
+        if self.hypervisor.allows(gpa, rights) && !owed.is_some_and(is_due) {
+            // Nothing is passed over while a look is owed. The write part stands for both rights: the walk above judged a write,
+            // and the p2m must allow the read too.
+            if owed.is_none() && (!rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW)) {
                 self.vcpu.cache.allow(gla, Part::of(rights));
             }
             return Check::Pass;

@@ -4,9 +4,10 @@
 use crate::arguments::{Arguments, Gate};
 use crate::arming;
 use crate::effects::{Engine, report};
+use crate::held::Held;
 use crate::link::Link;
 use crate::memory::Memory;
-use crate::park::Vcpu;
+use crate::park::{Owed, Vcpu};
 use crate::qemu::View;
 use crate::spool::Spool;
 use crate::stopped::{Fault, Look, Stopped, Toucher};
@@ -39,6 +40,8 @@ pub struct Hypervisor {
     /// There is a trace, or was one.
     recorded: bool,
     engine: Mutex<Engine>,
+    /// What is reported carries registers.
+    carries_registers: AtomicBool,
     /// The engine's end of each ring's event channel.
     links: [RwLock<Option<Arc<Link>>>; 3],
     /// How many threads may run at once.
@@ -101,7 +104,9 @@ impl Hypervisor {
                 content: None,
                 failures: Vec::new(),
                 met: Vec::new(),
+                calls: Vec::new(),
             }),
+            carries_registers: AtomicBool::new(false),
             links: Default::default(),
             // As few as the affinity and the control group of this process allow.
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -195,13 +200,18 @@ impl Hypervisor {
         self.memory.offset(gfn).is_none() || self.rights.allowed(gfn).contains(rights)
     }
 
-    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn engine(&self) -> Held<'_> {
+        Held::new(self, self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether what is reported carries registers, after steps.
+    pub(crate) fn set_carrying_registers(&self, is: bool) {
+        self.carries_registers.store(is, Ordering::Relaxed);
     }
 
     /// Whether what a vCPU reports here carries its registers, with all flags: then it asks from the beginning of a block.
     pub fn wants_whole_flags(&self) -> bool {
-        self.engine().domain.carries_registers() && crate::qemu::has_whole_flags()
+        self.carries_registers.load(Ordering::Relaxed) && crate::qemu::has_whole_flags()
     }
 
     /// A vCPU asks, in its callback, whether it may; the code at its instruction pointer is for the trace.
@@ -215,6 +225,7 @@ impl Hypervisor {
     }
 
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
+        let access = if let Input::Access { access, .. } = &input { Some((access.gfn, access.rights)) } else { None };
         let mut engine = self.engine();
         if engine.domain.carries_registers() {
             engine.domain.supply_registers(Some(Box::new(view.register_file(rip, true))));
@@ -223,7 +234,7 @@ impl Hypervisor {
         vcpu.stop();
         let outcome = engine.step_at(self, input, code);
         engine.domain.supply_registers(None);
-        vcpu.looked(matches!(outcome, Outcome::Wait(_)));
+        vcpu.looked(matches!(outcome, Outcome::Wait(_)).then_some(Owed { rip, access }));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
                 vcpu.awaits(Some(ring));

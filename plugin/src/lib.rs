@@ -39,6 +39,7 @@ mod explain;
 pub mod facts;
 mod follow;
 mod gate;
+mod held;
 mod hypervisor;
 mod link;
 pub mod machine;

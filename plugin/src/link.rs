@@ -84,13 +84,6 @@ impl Link {
         Ok((Link { ring, lookout, to_consumer, to_engine, led, contents, loaded }, ends))
     }
 
-    /// Signals the consumer, unless it looks at the ring by itself.
-    pub fn notify(&self) {
-        if self.lookout.must_signal() {
-            self.signal();
-        }
-    }
-
     /// Signals the consumer.
     pub fn signal(&self) {
         // The counter is at its end only if the consumer has not looked for 2^64 signals.

@@ -3,9 +3,9 @@
 use crate::cache::PageCache;
 use crate::events::Due;
 use crate::walk::PagingMode;
-use crate::word::Word;
+use crate::word::{Asleep, Word};
 use mem_event::spin::{Spin, Window};
-use mem_event::{Gfn, Ring, VcpuId};
+use mem_event::{Gfn, Rights, Ring, VcpuId};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,23 @@ pub enum Go {
     Run,
     /// Leave the block, let QEMU do what it needs, come back to the same instruction.
     Leave,
+}
+
+/// What a vCPU asked the engine when it was told to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    /// The instruction at which it asked.
+    pub rip: u64,
+    /// The access; none for a CPU event.
+    pub access: Option<(Gfn, Rights)>,
+}
+
+impl Owed {
+    /// Whether an access at this instruction is the look, or comes instead of it. The instruction's other accesses are neither:
+    /// what was set aside for the one that waits would go back before that one looks.
+    pub fn is_due(&self, rip: u64, access: (Gfn, Rights)) -> bool {
+        rip != self.rip || self.access == Some(access)
+    }
 }
 
 /// No ring.
@@ -35,8 +52,8 @@ pub struct Vcpu {
     pub(crate) event: Word,
     /// The ring whose answer or slot it waits for; `NONE` for none.
     awaits: AtomicU8,
-    /// Whether the engine told it to wait and it has not been let go on since.
-    owes_look: AtomicBool,
+    /// What it asked when the engine told it to wait; none since it was let go on.
+    owed: Mutex<Option<Owed>>,
     /// How long it spins.
     window: Mutex<Window>,
     /// Whether it wants a core: it runs the guest, or spins.
@@ -77,7 +94,7 @@ impl Vcpu {
             thread: AtomicI32::new(0),
             event: Word::default(),
             awaits: AtomicU8::new(NONE),
-            owes_look: AtomicBool::new(false),
+            owed: Mutex::default(),
             window: Mutex::new(Window::new(spin)),
             busy: AtomicBool::new(false),
             checkpoint: Word::default(),
@@ -211,9 +228,15 @@ impl Vcpu {
         self.event.go();
     }
 
-    /// The engine woke this vCPU.
-    pub fn wake(&self) {
-        self.event.release();
+    /// The engine woke this vCPU; if it sleeps, it is still to be called.
+    #[must_use = "a sleeper does not see that it may go on"]
+    pub fn wake(&self) -> Option<Asleep> {
+        self.event.let_go()
+    }
+
+    /// It was woken while it slept so.
+    pub fn call(&self, asleep: Asleep) {
+        self.event.call(asleep);
     }
 
     /// Whether the engine stopped this vCPU and has not woken it.
@@ -221,15 +244,16 @@ impl Vcpu {
         self.event.is_stopped()
     }
 
-    /// Whether the engine told it to wait and it has not been let go on since. A wake may have come with a slot or a frame, which
-    /// only another look uses or gives back, also where what it wants is allowed by now: else it is kept from all others for ever.
-    pub fn owes_look(&self) -> bool {
-        self.owes_look.load(Ordering::Relaxed)
+    /// What it asked when the engine told it to wait, unless it has been let go on since. A wake may have come with a slot or a
+    /// frame, which only another look uses or gives back, also where what it wants is allowed by now: else it is kept from all
+    /// others for ever.
+    pub fn owed(&self) -> Option<Owed> {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the engine said to it: to wait, or not. In its own thread.
-    pub fn looked(&self, waits: bool) {
-        self.owes_look.store(waits, Ordering::Relaxed);
+    /// What the engine said to it: to wait, having asked this, or not. In its own thread.
+    pub fn looked(&self, owed: Option<Owed>) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = owed;
     }
 
     /// The ring that it waits for from now on, if any.

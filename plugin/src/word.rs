@@ -17,6 +17,15 @@ const ASLEEP: u32 = 2;
 /// Stopped, and asleep on descriptors, the bell among them.
 const AT_BELL: u32 = 3;
 
+/// How one sleeps who was let go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asleep {
+    /// On the word.
+    OnWord,
+    /// On descriptors, the bell among them.
+    AtBell,
+}
+
 /// What one vCPU waits on. Only its own thread sleeps here; anybody may release it.
 ///
 /// No release is lost: the sleeper turns the word from `STOPPED` to the way it sleeps in one step, which fails if it was released
@@ -40,14 +49,30 @@ impl Word {
 
     /// Ends the wait.
     pub fn release(&self) {
+        if let Some(asleep) = self.let_go() {
+            self.call(asleep);
+        }
+    }
+
+    /// Ends the wait of one who looks. One who sleeps is still to be called; a call that comes late only ends a later sleep early.
+    #[must_use = "a sleeper does not see that he may go on"]
+    pub fn let_go(&self) -> Option<Asleep> {
         match self.state.swap(GO, Ordering::AcqRel) {
-            ASLEEP => {
+            ASLEEP => Some(Asleep::OnWord),
+            AT_BELL => Some(Asleep::AtBell),
+            _ => None,
+        }
+    }
+
+    /// Wakes the one who was let go on.
+    pub fn call(&self, asleep: Asleep) {
+        match asleep {
+            Asleep::OnWord => {
                 let _ = futex::wake(&self.state, futex::Flags::PRIVATE, u32::MAX >> 1);
             }
-            AT_BELL => {
+            Asleep::AtBell => {
                 let _ = self.bell.get().map(|bell| rustix::io::write(bell, &1u64.to_ne_bytes()));
             }
-            _ => {}
         }
     }
 
