@@ -109,8 +109,18 @@ pub fn replays(trace: &Path) -> u64 {
 
 /// A guest whose QEMU stands before its first instruction; the plugin's socket is `socket` in the folder.
 pub fn machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    let job = Job::new(scenario, None).expect("a guest and a QEMU");
+    start(scenario, None)
+}
+
+/// The same; its trace is `trace` in the folder.
+pub fn traced_machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
+    start(scenario, Some("trace"))
+}
+
+fn start(scenario: Scenario, trace: Option<&str>) -> (Qemu, RunFolder, Job) {
+    let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
     let folder = RunFolder::create().expect("a folder");
+    job.trace = trace.map(|name| folder.file(name));
     let qemu = job.machine().expect("the plugin").start(&folder).expect("a QEMU");
     (qemu, folder, job)
 }

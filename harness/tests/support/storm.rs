@@ -1,6 +1,6 @@
 //! A guest that makes events for as long as one likes, in a test's own hands.
 
-use super::{machine, scenario, wait_for};
+use super::{machine, scenario, traced_machine, wait_for};
 use harness::folder::RunFolder;
 use harness::process::Qemu;
 use harness::run::Job;
@@ -27,18 +27,27 @@ pub struct Storm {
 impl Storm {
     /// Starts one of eight vCPUs, each of which makes as many events as it is answered without new rights, and ends when it has them.
     pub fn start() -> Storm {
-        Storm::of(scenario("smp_storm"), &["STORM"])
+        Storm::of(scenario("smp_storm"), &["STORM"], machine)
+    }
+
+    /// The same with a trace.
+    pub fn traced() -> Storm {
+        Storm::of(scenario("smp_storm"), &["STORM"], traced_machine)
     }
 
     /// Starts one of four vCPUs that go on even where they are let through now and then.
     pub fn endless() -> Storm {
         let mut scenario = Scenario::bare("rights_race");
         scenario.machine.vcpus = 4;
-        Storm::of(scenario, &["COMMAND", "RACED"])
+        Storm::of(scenario, &["COMMAND", "RACED"], machine)
     }
 
     /// It stands before its first events.
-    fn of(mut scenario: Scenario, pages: &'static [&'static str]) -> Storm {
+    fn of(
+        mut scenario: Scenario,
+        pages: &'static [&'static str],
+        machine: fn(Scenario) -> (Qemu, RunFolder, Job),
+    ) -> Storm {
         // So that the gate is there; who listens is this test.
         scenario.consumers.listener.get_or_insert_default();
         let (mut qemu, folder, job) = machine(scenario);
@@ -95,12 +104,13 @@ impl Storm {
         }
     }
 
-    /// The guest comes to its end, with its sums right.
-    pub fn ends(mut self) {
+    /// The guest comes to its end, with its sums right; its folder, where its trace is.
+    pub fn ends(mut self) -> RunFolder {
         self.checkpoint(|_| ());
         wait_for("the guest's end", &self.qemu);
         self.qemu.wait().unwrap();
         let verdict = Verdict::on_console(&self.qemu.console()).expect("a verdict");
         assert_eq!(verdict.kind, Kind::Success, "{verdict}; {}", self.qemu.errors());
+        self.folder
     }
 }
