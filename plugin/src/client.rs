@@ -2,6 +2,7 @@
 
 use crate::hypervisor::Hypervisor;
 use crate::link::Link;
+use crate::park::Vcpu;
 use crate::peer::Peer;
 use mem_event::message::{Call, LARGEST, Reply, VERSION, VcpuReport};
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
@@ -133,6 +134,14 @@ impl Client {
                     Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
                 }
             }
+            Call::Release { vcpu } => match at_checkpoint(hypervisor, vcpu) {
+                Ok(vcpu) => {
+                    // The reply first: what the vCPU does next may end this process.
+                    self.send(&Reply::Done([0; 5]).encode(sequence, operation), &[]);
+                    return vcpu.checkpoint.release();
+                }
+                Err(reply) => (reply, None),
+            },
             other => (self.plain(hypervisor, other), None),
         };
         let packet = reply.encode(sequence, operation);
@@ -193,7 +202,6 @@ impl Client {
                 hypervisor.subscribe(Arc::clone(&self.socket));
                 Reply::Done([0; 5])
             }
-            Call::Release { vcpu } => release(hypervisor, vcpu),
             Call::ReadFrame { gfn, offset, len } => read_frame(hypervisor, gfn, offset, len),
             Call::WriteFrame { gfn, offset, bytes } => write_frame(hypervisor, gfn, offset, &bytes),
             Call::Load { gfn, content } => {
@@ -225,8 +233,10 @@ impl Client {
                 outcome(hypervisor.control(control, None))
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
-            // They are answered where their descriptors are.
-            Call::SetPageFile | Call::PageFile => refused(Errno::EINVAL, "the first call is Hello"),
+            // They are answered where their descriptors are, or what follows their reply.
+            Call::SetPageFile | Call::PageFile | Call::Release { .. } => {
+                refused(Errno::EINVAL, "the first call is Hello")
+            }
         }
     }
 
@@ -282,14 +292,11 @@ fn outcome(outcome: Outcome) -> Reply {
     }
 }
 
-fn release(hypervisor: &Hypervisor, vcpu: VcpuId) -> Reply {
+fn at_checkpoint(hypervisor: &Hypervisor, vcpu: VcpuId) -> Result<&Vcpu, Reply> {
     match hypervisor.vcpu(vcpu.0) {
-        Some(vcpu) if vcpu.at_checkpoint() => {
-            vcpu.checkpoint.release();
-            Reply::Done([0; 5])
-        }
-        Some(_) => refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint")),
-        None => refused(Errno::ESRCH, &format!("no vCPU {vcpu}")),
+        Some(vcpu) if vcpu.at_checkpoint() => Ok(vcpu),
+        Some(_) => Err(refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint"))),
+        None => Err(refused(Errno::ESRCH, &format!("no vCPU {vcpu}"))),
     }
 }
 
