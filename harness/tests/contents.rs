@@ -10,16 +10,18 @@ use harness::process::Qemu;
 use harness::verdict::{Kind, Verdict};
 use mem_event::contents::PLACES;
 use mem_event::message::{Call, Notice};
-use mem_event::{Control, Errno, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
+use mem_event::page::Index;
+use mem_event::{Control, Errno, Gfn, P2mType, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use support::{machine, scenario, wait_for};
 
 /// A guest whose pages are filled and gone, and their contents.
 struct PagedOut {
     qemu: Qemu,
-    _folder: RunFolder,
+    folder: RunFolder,
     channel: Channel,
     toolstack: Client,
     contents: HashMap<Gfn, [u8; PAGE_SIZE]>,
@@ -43,7 +45,7 @@ fn paged_out() -> PagedOut {
         channel.client.control(Control::Evict { gfn }).unwrap().unwrap();
     }
     toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
-    PagedOut { qemu, _folder: folder, channel, toolstack, contents }
+    PagedOut { qemu, folder, channel, toolstack, contents }
 }
 
 impl PagedOut {
@@ -137,5 +139,48 @@ fn a_count_that_runs_ahead_loads_nothing_and_the_pager_can_go_on() {
     // It goes by calls from then on.
     guest.serve(|channel, request, content| {
         channel.client.values(&Call::Load { gfn: request.gfn, content: content.as_slice().into() }).unwrap();
+    });
+}
+
+/// They were taken before the calls that the service found waiting, all at once: a call that was sent after a load, while those before it
+/// were served, was answered first, and its pager took the content for lost.
+#[test]
+fn contents_come_before_a_call_that_is_sent_after_them_while_others_are_served() {
+    /// Calls that take a while to serve.
+    const BEFORE: usize = 4;
+    let mut guest = paged_out();
+    let client = &mut guest.channel;
+    for _ in 0..500 {
+        (0..BEFORE).for_each(|_| client.client.send(&Call::Types { first: Gfn(0) }).unwrap());
+        let number = client.load(Gfn(0), &[0; PAGE_SIZE]).expect("a place");
+        client.client.send(&Call::Info).unwrap();
+        (0..=BEFORE).for_each(|_| drop(client.client.reply().unwrap()));
+        assert!(client.loaded(number).is_some(), "the call that was sent after load {number} was answered before it");
+    }
+    guest.serve(|channel, request, content| {
+        channel.load(request.gfn, content).unwrap();
+    });
+}
+
+/// What was handed over behind an old ring's page was loaded, and its content came from one who is not the pager any more.
+#[test]
+fn a_pager_whose_ring_broke_and_is_anothers_by_now_loads_nothing() {
+    let mut guest = paged_out();
+    let page = guest.channel.back().page();
+    page.store(Index::RspProd, page.load(Index::RspProd, Ordering::Acquire).wrapping_add(1000), Ordering::Release);
+    guest.toolstack.values(&Call::Control(Control::Resume { ring: Ring::Paging })).unwrap();
+    guest.toolstack.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: false })).unwrap();
+    let socket = guest.folder.file("socket");
+    let successor = Channel::enable(&socket, Ring::Paging, RingSettings::default()).unwrap();
+    let mut predecessor = std::mem::replace(&mut guest.channel, successor);
+    // The last that the guest will touch.
+    let gfn = *guest.contents.keys().max().unwrap();
+    let number = predecessor.load(gfn, &[0xee; PAGE_SIZE]).unwrap();
+    predecessor.client.info().unwrap();
+    assert_eq!(predecessor.loaded(number), None);
+    let types = guest.toolstack.types().unwrap();
+    assert_eq!(types[usize::try_from(gfn.0).unwrap()].0, P2mType::RamPaged);
+    guest.serve(|channel, request, content| {
+        channel.load(request.gfn, content).unwrap();
     });
 }
