@@ -7,7 +7,7 @@ use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Ring};
+use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::PathBuf;
 
@@ -68,11 +68,19 @@ impl Storm {
 
     /// Sets the rights of all pages of the storm.
     pub fn set(&mut self, access: AccessType) {
-        for name in self.pages {
-            let pages = self.job.symbols().find(name).unwrap().clone();
-            let set = Control::SetAccess { first: pages.gpa.gfn(), count: pages.size / 4096, access };
-            self.toolstack.values(&Call::Control(set)).unwrap();
-        }
+        self.pages.iter().for_each(|name| self.set_of(name, access));
+    }
+
+    /// Sets the rights of the pages with this name.
+    pub fn set_of(&mut self, name: &str, access: AccessType) {
+        let count = self.job.symbols().find(name).unwrap().size / PAGE_SIZE as u64;
+        let set = Control::SetAccess { first: self.frame(name), count, access };
+        self.toolstack.values(&Call::Control(set)).unwrap();
+    }
+
+    /// The first frame of the pages with this name.
+    pub fn frame(&self, name: &str) -> Gfn {
+        self.job.symbols().find(name).unwrap().gpa.gfn()
     }
 
     /// Waits for the next checkpoint, does this, and lets the vCPU go on.
