@@ -56,7 +56,8 @@ pub fn attach(
     let resident = sampler.map(|sampler| sampler.largest());
     let mut sleepers = Vec::new();
     let verdict = match ended {
-        Ended::Gone => Verdict::new(Kind::Success, "the domain ended"),
+        // Only a QEMU of one's own is seen to be held.
+        Ended::Gone | Ended::Held => Verdict::new(Kind::Success, "the domain ended"),
         Ended::Fault(why) => Verdict::new(Kind::Failure, why),
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Deadline => {

@@ -341,6 +341,12 @@ impl Consumers {
             .collect())
     }
 
+    /// Whether a vCPU waits for anything, as far as the plugin tells.
+    pub fn anybody_waits(&mut self) -> bool {
+        let reports = self.toolstack.vcpus();
+        reports.is_ok_and(|reports| reports.iter().any(|report| report.standing != Standing::Running))
+    }
+
     fn waits(&self, report: &VcpuReport, symbols: &Symbols) -> Option<String> {
         let what = match report.standing {
             Standing::Running => return None,

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -16,7 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Qmp {
     stream: UnixStream,
     unread: Vec<u8>,
-    events: VecDeque<Value>,
+    /// Nothing more will come.
+    ended: bool,
+    shutdown: Option<String>,
+    asleep: bool,
 }
 
 impl Qmp {
@@ -26,7 +28,7 @@ impl Qmp {
     /// QEMU ends, stays silent, or speaks something else.
     pub fn handshake(stream: UnixStream) -> anyhow::Result<Qmp> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut qmp = Qmp { stream, unread: Vec::new(), events: VecDeque::new() };
+        let mut qmp = Qmp { stream, unread: Vec::new(), ended: false, shutdown: None, asleep: false };
         let greeting = qmp.line()?.context("QEMU ended before its monitor spoke")?;
         if greeting.get("QMP").is_none() {
             bail!("the monitor greets with {greeting}");
@@ -35,7 +37,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Runs a command without arguments and returns what it returns; events that come meanwhile are kept.
+    /// Runs a command without arguments and returns what it returns; events that come meanwhile count.
     ///
     /// # Errors
     /// QEMU refuses, ends or stays silent.
@@ -45,7 +47,7 @@ impl Qmp {
         loop {
             let mut answer = self.line()?.with_context(|| format!("QEMU ended without an answer to {command}"))?;
             if answer.get("event").is_some() {
-                self.events.push_back(answer);
+                self.note(&answer);
             } else if let Some(error) = answer.get("error") {
                 bail!("QEMU refuses {command}: {}", error["desc"].as_str().unwrap_or("no reason given"));
             } else {
@@ -54,18 +56,43 @@ impl Qmp {
         }
     }
 
-    /// The next event that is here already; call it when the descriptor can be read. `Ok(None)`: none yet, or QEMU ended.
+    /// Takes what QEMU has told until now; call it when the descriptor can be read.
     ///
     /// # Errors
     /// What comes is not the monitor's language.
-    pub fn event(&mut self) -> anyhow::Result<Option<Value>> {
-        if let Some(event) = self.events.pop_front() {
-            return Ok(Some(event));
-        }
+    pub fn hear(&mut self) -> anyhow::Result<()> {
         self.stream.set_nonblocking(true)?;
-        let line = self.line();
+        let heard = std::iter::from_fn(|| self.line().transpose()).collect::<anyhow::Result<Vec<_>>>();
         self.stream.set_nonblocking(false)?;
-        Ok(line?.filter(|line| line.get("event").is_some()))
+        heard?.iter().for_each(|line| self.note(line));
+        Ok(())
+    }
+
+    fn note(&mut self, told: &Value) {
+        match told["event"].as_str() {
+            Some("SHUTDOWN") => self.shutdown = told["data"]["reason"].as_str().map(str::to_owned),
+            Some("SUSPEND") => self.asleep = true,
+            Some("WAKEUP") => self.asleep = false,
+            _ => {}
+        }
+    }
+
+    /// Why QEMU is about to end, where it has told: `guest-reset`, `guest-shutdown`, `host-signal` and others (`ShutdownCause`).
+    #[must_use]
+    pub fn shutdown(&self) -> Option<&str> {
+        self.shutdown.as_deref()
+    }
+
+    /// Whether the guest sleeps (S3), as far as QEMU has told.
+    #[must_use]
+    pub fn is_asleep(&self) -> bool {
+        self.asleep
+    }
+
+    /// Whether QEMU has closed the monitor.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// One object; `None` at the end of the stream, or when nothing is here and the stream does not block.
@@ -78,14 +105,19 @@ impl Qmp {
                 return value.map(Some).with_context(|| format!("no JSON: {}", String::from_utf8_lossy(&line).trim()));
             }
             match self.stream.read(&mut chunk) {
-                Ok(0) => return Ok(None),
+                Ok(0) => return Ok(self.end()),
                 Ok(count) => self.unread.extend(&chunk[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(None),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(self.end()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return self.silence(),
                 Err(error) => return Err(error).context("the monitor cannot be read"),
             }
         }
+    }
+
+    fn end(&mut self) -> Option<Value> {
+        self.ended = true;
+        None
     }
 
     /// Nothing was there to read: fine if the stream is not to block, a hang if QEMU had all its time.
@@ -111,7 +143,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn events_between_a_command_and_its_answer_are_kept() {
+    fn what_is_told_between_a_command_and_its_answer_counts() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let qemu = std::thread::spawn(move || {
             let mut writer = theirs.try_clone().unwrap();
@@ -120,12 +152,18 @@ mod tests {
             reader.next();
             writer.write_all(b"{\"return\": {}}\r\n").unwrap();
             reader.next();
-            writer.write_all(b"{\"event\": \"RESUME\"}\n{\"return\": 7}\n").unwrap();
+            writer.write_all(b"{\"event\": \"SUSPEND\"}\n{\"return\": 7}\n").unwrap();
+            reader.next();
+            writer.write_all(b"{\"return\": 8}\n{\"event\": \"WAKEUP\"}\n").unwrap();
+            writer.write_all(b"{\"event\": \"SHUTDOWN\", \"data\": {\"reason\": \"guest-reset\"}}\n").unwrap();
         });
         let mut qmp = Qmp::handshake(ours).unwrap();
         assert_eq!(qmp.execute("cont").unwrap(), 7);
-        assert_eq!(qmp.event().unwrap().unwrap()["event"], "RESUME");
+        assert!(qmp.is_asleep() && qmp.shutdown().is_none());
+        assert_eq!(qmp.execute("stop").unwrap(), 8);
         qemu.join().unwrap();
-        assert_eq!(qmp.event().unwrap(), None);
+        qmp.hear().unwrap();
+        assert!(!qmp.is_asleep() && qmp.has_ended());
+        assert_eq!(qmp.shutdown(), Some("guest-reset"));
     }
 }

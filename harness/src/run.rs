@@ -15,20 +15,16 @@ use crate::signals::Signals;
 use crate::symbols::Symbols;
 use crate::transcript::Record;
 use crate::verdict::{Kind, Verdict};
-use crate::watch::{self, Ended};
+use crate::watch::{self, Ended, IN_ORDER};
 use anyhow::Context;
 use mem_event::spin::Spin;
 use mem_event_client::socket::Lost;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a QEMU may take from closing its descriptors to its end.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How long a QEMU that is told to end may take before it is killed.
-const IN_ORDER: Duration = Duration::from_secs(2);
 
 /// How long after its descriptors a QEMU that died ends.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -275,12 +271,11 @@ impl Attended<'_> {
         if let Some(sampler) = &sampler {
             sampler.restart();
         }
-        let gone = qemu.as_fd().try_clone_to_owned()?;
         let deadline = begun + scenario.deadline.0;
         let served = qemu
             .qmp
             .execute("cont")
-            .and_then(|_| watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), signals, deadline));
+            .and_then(|_| watch::serve(&mut consumers, scenario, log, Some(&mut *qemu), signals, deadline));
         if served.is_err() {
             // A domain that crashed and took QEMU with it said why before.
             let _ = consumers.hear(scenario, log);
@@ -303,10 +298,15 @@ impl Attended<'_> {
                 // Who waits is answered until QEMU has ended: a vCPU that stands in the kernel would keep it from that.
                 qemu.terminate();
                 let until = Instant::now() + IN_ORDER;
-                let _ = watch::serve(&mut consumers, scenario, log, Some(gone.as_fd()), None, until);
+                let _ = watch::serve(&mut consumers, scenario, log, Some(&mut *qemu), None, until);
                 Verdict::new(Kind::Error, "interrupted by a signal")
             }
-            Ended::Deadline => self.of_the_deadline(&mut consumers),
+            Ended::Held => {
+                self.sleepers = consumers.sleepers(&self.job.symbols()).unwrap_or_default();
+                qemu.kill();
+                self.of_its_end(qemu, None)?
+            }
+            Ended::Deadline => self.of_the_deadline(&mut consumers, qemu),
         };
         qemu.end(IN_ORDER);
         log.failures.extend(consumers.finish()?);
@@ -317,12 +317,16 @@ impl Attended<'_> {
         })
     }
 
-    fn of_the_deadline(&mut self, consumers: &mut Consumers) -> Verdict {
+    fn of_the_deadline(&mut self, consumers: &mut Consumers, qemu: &mut Qemu) -> Verdict {
         let limit = self.job.scenario.deadline.0;
         self.sleepers = consumers
             .sleepers(&self.job.symbols())
             .unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
-        let who = if self.sleepers.is_empty() { "no vCPU sleeps".into() } else { self.sleepers.join("; ") };
+        let who = match self.sleepers.as_slice() {
+            [] if qemu.qmp.hear().is_ok() && qemu.qmp.is_asleep() => "the guest sleeps (S3)".into(),
+            [] => "no vCPU sleeps".into(),
+            sleepers => sleepers.join("; "),
+        };
         Verdict::new(Kind::Failure, format!("the deadline of {limit:?} passed; {who}"))
     }
 
@@ -331,30 +335,36 @@ impl Attended<'_> {
         if let Some(signal) = ended_by_signal(status) {
             return Ok(Verdict::new(Kind::Crash, format!("QEMU died of {signal}{}", last_words(qemu))));
         }
+        self.of_its_end(qemu, Some(status.code().unwrap_or(-1)))
+    }
+
+    /// With QEMU's exit status; with none for one that had to be killed on its way to its end.
+    fn of_its_end(&self, qemu: &mut Qemu, status: Option<i32>) -> anyhow::Result<Verdict> {
         let console = qemu.console();
         if let Some(panic) = console.lines().find(|line| line.contains("Kernel panic")) {
             return Ok(Verdict::new(Kind::Crash, panic.trim()));
         }
         let said = Verdict::on_console(&console);
-        let shutdown = if said.is_none() { why_it_shut_down(qemu)? } else { None };
-        if shutdown.as_deref() == Some("guest-reset") {
+        qemu.qmp.hear()?;
+        let shutdown = qemu.qmp.shutdown().filter(|_| said.is_none());
+        if shutdown == Some("guest-reset") {
             return Ok(Verdict::new(Kind::Crash, "the guest reset itself (a triple fault?)"));
         }
-        if self.job.guest.is_some() && !self.job.is_ours() && shutdown.as_deref() == Some("guest-shutdown") {
+        if self.job.guest.is_some() && !self.job.is_ours() && shutdown == Some("guest-shutdown") {
             // It has never heard of verdicts: that it came to its own end is what it can say.
             return Ok(Verdict::new(Kind::Success, "the guest powered off"));
         }
-        let code = status.code().unwrap_or(-1);
+        let how = status.map_or_else(
+            || "QEMU could not end: a vCPU waits".to_owned(),
+            |status| format!("QEMU's exit status is {status}"),
+        );
+        let last = last_words(qemu);
         Ok(match said {
-            Some(said) if self.job.is_ours() && code != exit_status(said.kind) => {
-                let why = format!("the guest says {said}, but QEMU's exit status is {code}{}", last_words(qemu));
-                Verdict::new(Kind::Error, why)
+            Some(said) if self.job.is_ours() && status != Some(exit_status(said.kind)) => {
+                Verdict::new(Kind::Error, format!("the guest says {said}, but {how}{last}"))
             }
             Some(said) => said,
-            None => Verdict::new(
-                Kind::Error,
-                format!("no verdict from the guest (QEMU's exit status {code}){}", last_words(qemu)),
-            ),
+            None => Verdict::new(Kind::Error, format!("no verdict from the guest ({how}){last}")),
         })
     }
 }
@@ -372,16 +382,6 @@ fn last_words(qemu: &Qemu) -> String {
         .find(|line| !line.trim().is_empty())
         .map(|line| format!(": {}", line.trim()))
         .unwrap_or_default()
-}
-
-/// QEMU's reason for its end, where it told one.
-fn why_it_shut_down(qemu: &mut Qemu) -> anyhow::Result<Option<String>> {
-    while let Some(event) = qemu.qmp.event()? {
-        if event["event"] == "SHUTDOWN" {
-            return Ok(event["data"]["reason"].as_str().map(str::to_owned));
-        }
-    }
-    Ok(None)
 }
 
 /// The firmware's file. `ovmf` is where Debian's package puts it.
@@ -443,8 +443,7 @@ pub fn run_machine(machine: &Machine, deadline: Duration) -> anyhow::Result<(Dur
     let folder = RunFolder::create()?;
     let mut qemu = machine.start(&folder)?;
     qemu.qmp.execute("cont")?;
-    let gone = qemu.as_fd().try_clone_to_owned()?;
-    if watch::wait_for_end(Some(gone.as_fd()), begun + deadline)? != Ended::Gone {
+    if watch::wait_for_end(Some(&qemu), begun + deadline)? != Ended::Gone {
         anyhow::bail!("the guest did not end within {deadline:?}");
     }
     qemu.wait().context("cannot wait for QEMU")?;

@@ -2,12 +2,13 @@
 
 use crate::consumers::Consumers;
 use crate::log::Log;
+use crate::process::Qemu;
 use crate::scenario::Scenario;
 use crate::signals::Signals;
 use mem_event::spin::Window;
 use mem_event_client::look::look;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Why serving ended.
@@ -19,13 +20,18 @@ pub enum Ended {
     Crashed,
     /// The deadline passed.
     Deadline,
+    /// QEMU is told by its guest to end, and a vCPU that waits keeps it from that.
+    Held,
     /// A signal came.
     Signal,
     /// A consumer that is a process of its own has failed, and how.
     Fault(String),
 }
 
-/// Serves the consumers until something ends it. `gone` becomes readable when QEMU has ended.
+/// How long a QEMU that is told to end may take.
+pub const IN_ORDER: Duration = Duration::from_secs(2);
+
+/// Serves the consumers until something ends it. A QEMU that is somebody else's is gone with the connections to it.
 ///
 /// # Errors
 /// A connection ended unexpectedly, or a consumer cannot do its part.
@@ -33,10 +39,11 @@ pub fn serve(
     consumers: &mut Consumers,
     scenario: &Scenario,
     log: &mut Log<'_>,
-    gone: Option<BorrowedFd<'_>>,
+    mut qemu: Option<&mut Qemu>,
     signals: Option<&Signals>,
     deadline: Instant,
 ) -> anyhow::Result<Ended> {
+    let mut in_order = None;
     let mut window = Window::new(consumers.spin);
     let mut served = Instant::now();
     loop {
@@ -58,10 +65,21 @@ pub fn serve(
                 continue;
             }
         }
-        let ready = wait(consumers, gone, signals, deadline - now)?;
+        if in_order.is_some_and(|until| now >= until) {
+            if consumers.anybody_waits() {
+                return Ok(Ended::Held);
+            }
+            // It is on its way, and slow.
+            in_order = Some(now + IN_ORDER);
+        }
+        let ready = wait(consumers, qemu.as_deref(), signals, in_order.unwrap_or(deadline).min(deadline) - now)?;
         consumers.clear_signals(&ready.consumers);
         if ready.consumers.last() == Some(&true) {
             consumers.hear(scenario, log)?;
+        }
+        if let Some(qemu) = qemu.as_deref_mut().filter(|_| ready.told) {
+            qemu.qmp.hear()?;
+            in_order = in_order.or(qemu.qmp.shutdown().map(|_| Instant::now() + IN_ORDER));
         }
         if log.crash.is_some() {
             return Ok(Ended::Crashed);
@@ -72,12 +90,12 @@ pub fn serve(
         {
             return Ok(Ended::Fault(why));
         }
-        if ready.gone || (gone.is_none() && consumers.have_lost_the_domain()) {
+        if ready.gone || (qemu.is_none() && consumers.have_lost_the_domain()) {
             return Ok(Ended::Gone);
         }
         if consumers.have_lost_the_domain() {
             // QEMU closes its descriptors a moment before it has ended.
-            return wait_for_end(gone, deadline);
+            return wait_for_end(qemu.as_deref(), deadline);
         }
     }
 }
@@ -87,22 +105,27 @@ struct Ready {
     /// In the order of [`Consumers::wait_for`]; the last is the toolstack.
     consumers: Vec<bool>,
     gone: bool,
+    /// QEMU has told something.
+    told: bool,
 }
 
 fn wait(
     consumers: &Consumers,
-    gone: Option<BorrowedFd<'_>>,
+    qemu: Option<&Qemu>,
     signals: Option<&Signals>,
     limit: Duration,
 ) -> anyhow::Result<Ready> {
     let mut waited: Vec<PollFd<'_>> =
         consumers.wait_for().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     let own = waited.len();
-    waited.extend(gone.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    waited.extend(qemu.map(|qemu| PollFd::new(qemu, PollFlags::IN)));
+    let monitor = qemu.filter(|qemu| !qemu.qmp.has_ended());
+    waited.extend(monitor.map(|qemu| PollFd::new(&qemu.qmp, PollFlags::IN)));
     waited.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
     poll(&mut waited, limit)?;
     let readable: Vec<bool> = waited.iter().map(|one| !one.revents().is_empty()).collect();
-    Ok(Ready { consumers: readable[..own].to_vec(), gone: gone.is_some() && readable[own] })
+    let gone = qemu.is_some() && readable[own];
+    Ok(Ready { consumers: readable[..own].to_vec(), gone, told: monitor.is_some() && readable[own + 1] })
 }
 
 fn poll(waited: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<usize> {
@@ -118,9 +141,9 @@ fn poll(waited: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// The kernel refuses to wait.
-pub fn wait_for_end(gone: Option<BorrowedFd<'_>>, deadline: Instant) -> anyhow::Result<Ended> {
-    let Some(gone) = gone else { return Ok(Ended::Gone) };
-    Ok(if readable(gone, deadline)? { Ended::Gone } else { Ended::Deadline })
+pub fn wait_for_end(qemu: Option<&Qemu>, deadline: Instant) -> anyhow::Result<Ended> {
+    let Some(qemu) = qemu else { return Ok(Ended::Gone) };
+    Ok(if readable(qemu, deadline)? { Ended::Gone } else { Ended::Deadline })
 }
 
 /// Waits until this can be read; false where the deadline comes first.
