@@ -79,7 +79,7 @@ pub fn transfers(disk: &mut impl Disk, Targets { watched, paged, plain, requests
 }
 
 /// Fails where memory does not hold this sector.
-fn expect(address: u64, sector: u64) {
+pub fn expect(address: u64, sector: u64) {
     for at in 0..SECTOR / 8 {
         let (found, due) = (access::read(address + at * 8), word(sector * SECTOR / 8 + at));
         if found != due {

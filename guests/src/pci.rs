@@ -1,4 +1,4 @@
-//! PCI configuration space by the two ports that every PC has; devices of the first bus only.
+//! PCI configuration space by the two ports that every PC has: the first bus, and some behind its bridges, as the firmware numbered them.
 
 use crate::port;
 
@@ -10,13 +10,18 @@ const COMMAND: u32 = 4;
 /// Answers at ports and in memory, and uses memory by itself.
 const ALL_ON: u32 = 7;
 
+/// Functions of one bus.
+const BUS: u32 = 256;
+/// The first bus, and those behind bridges that are looked at.
+const BUSES: u32 = 4;
+
 /// A device's function.
 #[derive(Debug, Clone, Copy)]
 pub struct Device(u32);
 
-/// The first function of the first bus with this identity (vendor in the low half, device in the high).
+/// The first function with this identity (vendor in the low half, device in the high).
 pub fn by_identity(identity: u32) -> Option<Device> {
-    all().find(|device| device.word(0) == identity)
+    functions(BUSES).find(|device| device.word(0) == identity)
 }
 
 /// The first function of the first bus of this class, with subclass and programming interface: `0xCCSSPP`.
@@ -26,11 +31,11 @@ pub fn by_class(class: u32) -> Option<Device> {
 
 /// All functions of the first bus that are there.
 pub fn devices() -> impl Iterator<Item = Device> {
-    all().filter(|device| device.word(0) != u32::MAX)
+    functions(1).filter(|device| device.word(0) != u32::MAX)
 }
 
-fn all() -> impl Iterator<Item = Device> {
-    (0..256).map(|function| Device(function << 8))
+fn functions(buses: u32) -> impl Iterator<Item = Device> {
+    (0..buses * BUS).map(|function| Device(function << 8))
 }
 
 impl Device {

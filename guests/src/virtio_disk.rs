@@ -26,6 +26,11 @@ impl VirtioDisk {
         device.start();
         Some(VirtioDisk { queue, request })
     }
+
+    /// Tells the device, and does not wait for it.
+    pub fn begin(&self) {
+        self.queue.tell();
+    }
 }
 
 impl Disk for VirtioDisk {
@@ -48,7 +53,7 @@ impl Disk for VirtioDisk {
     }
 
     fn tell(&mut self) {
-        self.queue.tell();
+        self.begin();
         self.queue.wait();
         let result = access::read(self.request + RESULT) & 0xff;
         if result != 0 {

@@ -269,6 +269,8 @@ impl Machine {
         if let Some(firmware) = &self.firmware {
             command.arg("-bios").arg(firmware);
         }
+        // Before the disk, which may lie behind a port of theirs.
+        command.args(&self.extra);
         if let Some(device) = &self.disk {
             command.args(disk::arguments(device, value(folder.file("disk"))));
         }
@@ -276,7 +278,6 @@ impl Machine {
             command.arg("-plugin").arg(plugin.option(&folder.file("socket")));
         }
         command.args(self.icount.iter().flat_map(Icount::arguments));
-        command.args(&self.extra);
         command.env_remove("LD_PRELOAD").stdin(Stdio::null()).stdout(Stdio::null());
         command
     }

@@ -15,7 +15,7 @@ macro_rules! with_all_scenarios {
                 page_in paged_and_watched pager_awaited pager_back pager_lost_with_pages_out places prep_unasked privilege queue_of_six_on_one
                 read_write rights ring_full_65_on_64 ring_full_9_on_8 rings_apart self_modify share_all share_balloon
                 share_differs share_enomem share_enomem_foreign share_paged share_watched share_write smp_storm
-                translations watch_again
+                translations unplug watch_again
             ]
             [page_touch]
         }
