@@ -13,9 +13,9 @@ use crate::scenario::{Act, At, Name, Role, Roles, Scenario};
 use crate::symbols::Symbols;
 use crate::transcript::{Point, Record};
 use anyhow::Context;
-use mem_event::message::{Call, Notice, Standing, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Notice, Standing, VcpuReport};
 use mem_event::spin::Spin;
-use mem_event::{AccessType, Control, Gpa, NoConsumer, Ring, VcpuId};
+use mem_event::{AccessType, Control, Gfn, Gpa, NoConsumer, Ring, VcpuId};
 use mem_event_client::channel::Channel;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -329,22 +329,26 @@ impl Consumers {
         self.pager.as_ref().map(|pager| pager.figures).unwrap_or_default()
     }
 
-    /// Who waits for what, for whom, and for how long, in words; empty when all vCPUs run.
+    /// Who waits for what, for whom, and for how long, in words; empty when all vCPUs and devices go on.
     ///
     /// # Errors
     /// The plugin does not tell.
     pub fn sleepers(&mut self, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
-        let reports = self.toolstack.vcpus()?;
-        let numbered = reports.into_iter().enumerate();
-        Ok(numbered
-            .filter_map(|(vcpu, report)| Some(format!("vCPU {vcpu} {}", self.waits(&report, symbols)?)))
-            .collect())
+        let vcpus = self.toolstack.vcpus()?;
+        let devices = self.toolstack.devices()?;
+        let vcpus = vcpus.iter().enumerate();
+        let vcpus = vcpus.filter_map(|(vcpu, report)| Some(format!("vCPU {vcpu} {}", self.waits(report, symbols)?)));
+        let devices = devices.iter().map(|DeviceReport { gfn, waited }| {
+            format!("a device waits {:.1} s for frame {}", f64::from(*waited) / 1000.0, named(*gfn, symbols))
+        });
+        Ok(vcpus.chain(devices).collect())
     }
 
-    /// Whether a vCPU waits for anything, as far as the plugin tells.
+    /// Whether a vCPU or a device waits for anything, as far as the plugin tells.
     pub fn anybody_waits(&mut self) -> bool {
-        let reports = self.toolstack.vcpus();
-        reports.is_ok_and(|reports| reports.iter().any(|report| report.standing != Standing::Running))
+        let vcpus = self.toolstack.vcpus();
+        vcpus.is_ok_and(|vcpus| vcpus.iter().any(|vcpu| vcpu.standing != Standing::Running))
+            || self.toolstack.devices().is_ok_and(|devices| !devices.is_empty())
     }
 
     fn waits(&self, report: &VcpuReport, symbols: &Symbols) -> Option<String> {
@@ -360,8 +364,7 @@ impl Consumers {
         if let Some(ring) = report.ring {
             text += &format!(" on the {ring} ring");
             if let Some(gfn) = report.frame {
-                let name = symbols.name(Gpa(gfn.0 << 12)).map(|name| format!(" ({name})")).unwrap_or_default();
-                text += &format!(" about frame {gfn}{name}");
+                text += &format!(" about frame {}", named(gfn, symbols));
             }
             text += &format!(", from {}", self.whose(ring));
         }
@@ -403,4 +406,10 @@ impl Consumers {
         }
         Ok(())
     }
+}
+
+/// A frame, with the name of what lies there.
+fn named(gfn: Gfn, symbols: &Symbols) -> String {
+    let name = symbols.name(Gpa(gfn.0 << 12)).map(|name| format!(" ({name})")).unwrap_or_default();
+    format!("{gfn}{name}")
 }

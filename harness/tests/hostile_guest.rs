@@ -121,6 +121,23 @@ fn registers_of_devices_that_are_all_ones_end_by_the_deadline() {
     is(&run(Gate::Callback, &text), Kind::Failure, "the deadline of 3s passed");
 }
 
+/// Nobody brings the page back that the disk's request waits for, and the guest waits with the disk that it has ejected.
+#[test]
+fn a_disk_that_cannot_go_ends_by_the_deadline_which_names_its_frame() {
+    let text = r#"
+        deadline = "3s"
+        [machine]
+        guest = "unplug"
+        args = ["-device", "pcie-root-port,id=behind,slot=1"]
+        disk = "virtio-blk-pci,bus=behind,disable-legacy=off,disable-modern=on,ioeventfd=off"
+        [consumers.pager]
+        [[steps]]
+        at = 1
+        do = [{ page-out = { frames = "DATA" } }, { kill = { consumer = "pager" } }]
+        "#;
+    is(&run(Gate::Callback, text), Kind::Failure, "for frame");
+}
+
 /// So many seeds, or those of the long run.
 fn seeds(few: u32) -> std::ops::RangeInclusive<u32> {
     let many = std::env::var("MEM_EVENT_HOSTILE_SEEDS").ok().map(|text| text.parse().unwrap());

@@ -152,9 +152,9 @@ impl Waiting {
         pager.kick().unwrap();
     }
 
-    /// The guest goes on to its end.
-    fn goes_on(mut self) {
-        let vcpu = checkpoint(&mut self.toolstack, 6);
+    /// The guest goes on to its last checkpoint, and to its end.
+    fn goes_on(mut self, last: u64) {
+        let vcpu = checkpoint(&mut self.toolstack, last);
         self.toolstack.send(&Call::Release { vcpu }).unwrap();
         wait_for("the guest's end", &self.qemu);
         assert!(self.qemu.console().contains("verdict: success"), "{}", self.qemu.console());
@@ -168,16 +168,17 @@ fn the_monitor_answers_while_a_worker_of_a_disk_waits_for_a_frame() {
     assert_eq!(status(&mut waiting.qemu), "running");
     println!("query-status while a worker's system call waits for a frame: {:.1?}", begun.elapsed());
     Waiting::load(&mut waiting.pager, &waiting.request, &waiting.content);
-    waiting.goes_on();
+    waiting.goes_on(6);
 }
 
-#[test]
-fn the_monitor_answers_when_the_frame_is_back_that_the_main_loop_waits_for() {
-    const HELD: Duration = Duration::from_millis(300);
-    let mut waiting = with_a_device_that_waits("disk_ahci", "COMMANDS", 5);
-    let Waiting { qemu, pager, request, content, .. } = &mut waiting;
+/// For how long a frame is held back.
+const HELD: Duration = Duration::from_millis(300);
+
+/// How long `query-status` takes while the frame is held back, and after.
+fn asked_while_the_frame_is_held(waiting: &mut Waiting) -> Duration {
+    let Waiting { qemu, pager, request, content, .. } = waiting;
     let begun = Instant::now();
-    let took = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let answered = scope.spawn(|| {
             assert_eq!(status(qemu), "running");
             begun.elapsed()
@@ -186,11 +187,32 @@ fn the_monitor_answers_when_the_frame_is_back_that_the_main_loop_waits_for() {
         harness::watch::readable(&pager.client, begun + HELD).unwrap();
         Waiting::load(pager, request, content);
         answered.join().unwrap()
-    });
+    })
+}
+
+#[test]
+fn the_monitor_answers_when_the_frame_is_back_that_the_main_loop_waits_for() {
+    let mut waiting = with_a_device_that_waits("disk_ahci", "COMMANDS", 5);
+    let took = asked_while_the_frame_is_held(&mut waiting);
     println!("query-status while QEMU's big lock waits {HELD:?} for a frame: {took:.1?}");
     assert!(
         took >= HELD,
         "it answered after {took:?}, before the frame was back: the page that says otherwise is wrong"
     );
-    waiting.goes_on();
+    waiting.goes_on(6);
+}
+
+/// QEMU ends a device's requests before it takes it away, and holds its big lock meanwhile.
+#[test]
+fn a_disk_that_is_unplugged_while_its_request_waits_goes_when_the_frame_is_back() {
+    let mut waiting = with_a_device_that_waits("unplug", "DATA", 1);
+    let until = Instant::now() + Duration::from_secs(60);
+    while !waiting.qemu.console().contains("the disk goes") {
+        assert!(Instant::now() < until, "{}", waiting.qemu.console());
+        std::thread::yield_now();
+    }
+    let took = asked_while_the_frame_is_held(&mut waiting);
+    println!("query-status while a disk is unplugged whose request waits {HELD:?} for a frame: {took:.1?}");
+    assert!(!waiting.qemu.console().contains("its request was done"));
+    waiting.goes_on(2);
 }

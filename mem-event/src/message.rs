@@ -92,6 +92,9 @@ pub enum Call {
     /// The page file that a pager handed over: the reply's argument 0 is 1 and the descriptor comes with it, or 0. Only for whom
     /// the paging ring was enabled.
     PageFile,
+    /// The accesses of devices that wait in the kernel: [`DeviceReport::BYTES`] bytes each in the reply's payload, see [`DeviceReport`];
+    /// at most [`DeviceReport::MOST`] of them.
+    Devices,
 }
 
 /// What a call is answered with.
@@ -218,6 +221,48 @@ impl VcpuReport {
             frame: (frame != u64::MAX).then_some(Gfn(frame)),
             waited: u32::from_le_bytes([w0, w1, w2, w3]),
         })
+    }
+}
+
+/// A device's access that waits for its frame: [`Call::Devices`].
+///
+/// ```text
+///  0  u64 frame    8  u32 milliseconds    12  u32 zero
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// The frame.
+    pub gfn: Gfn,
+    /// For how many milliseconds it has waited.
+    pub waited: u32,
+}
+
+impl DeviceReport {
+    /// Bytes of one.
+    pub const BYTES: usize = 16;
+    /// How many come with one reply.
+    pub const MOST: usize = PAGE_SIZE / DeviceReport::BYTES;
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; DeviceReport::BYTES] {
+        (u128::from(self.gfn.0) | u128::from(self.waited) << 64).to_le_bytes()
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<DeviceReport>, Malformed> {
+        let (reports, rest) = payload.as_chunks::<{ DeviceReport::BYTES }>();
+        if !rest.is_empty() {
+            return Err(Malformed(format!("{} bytes where each access has {}", payload.len(), DeviceReport::BYTES)));
+        }
+        let decode = |[g0, g1, g2, g3, g4, g5, g6, g7, w0, w1, w2, w3, ..]: [u8; DeviceReport::BYTES]| DeviceReport {
+            gfn: Gfn(u64::from_le_bytes([g0, g1, g2, g3, g4, g5, g6, g7])),
+            waited: u32::from_le_bytes([w0, w1, w2, w3]),
+        };
+        Ok(reports.iter().copied().map(decode).collect())
     }
 }
 
@@ -382,6 +427,7 @@ fn call_parts(call: &Call) -> Parts<'_> {
         Call::Types { first } => (9, [first.0, 0, 0, 0, 0], &[]),
         Call::SetPageFile => (10, [0; 5], &[]),
         Call::PageFile => (11, [0; 5], &[]),
+        Call::Devices => (12, [0; 5], &[]),
         Call::Control(control) => {
             let (operation, arguments) = control_parts(control);
             (operation, arguments, &[])
@@ -492,6 +538,7 @@ impl Call {
             9 => Call::Types { first: packet.gfn() },
             10 => Call::SetPageFile,
             11 => Call::PageFile,
+            12 => Call::Devices,
             _ => Call::Control(parse_control(&packet)?),
         };
         Ok((packet.sequence, packet.operation, call))

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 use mem_event::message::{
-    Call, HEADER, LARGEST, Notice, Reply, Standing, VERSION, VcpuReport, frame_byte, frame_of_byte,
+    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Standing, VERSION, VcpuReport, frame_byte, frame_of_byte,
 };
 use mem_event::{
     AccessType, CpuEventKind, Errno, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Reason, Request,
@@ -137,6 +137,15 @@ fn a_vcpus_fields_stand_where_the_page_says() {
         assert_eq!(VcpuReport::decode_all(&[unchanged, bytes].concat()), Ok(vec![plain, report]));
     }
     assert!(VcpuReport::decode_all(&[0; 15]).is_err() && VcpuReport::decode_all(&[6; 16]).is_err());
+}
+
+#[test]
+fn the_access_of_a_device_that_waits_is_16_bytes_as_documented() {
+    let report = DeviceReport { gfn: Gfn(0x0123_4567_89ab_cdef), waited: 0x8765_4321 };
+    let bytes = report.encode();
+    assert_eq!(bytes, [0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 1, 0x21, 0x43, 0x65, 0x87, 0, 0, 0, 0]);
+    assert_eq!(DeviceReport::decode_all(&[bytes, [0; 16]].concat()).map(|all| (all[0], all.len())), Ok((report, 2)));
+    assert!(DeviceReport::decode_all(&bytes[1..]).is_err());
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::Types { first: Gfn(0x100) },
         Call::SetPageFile,
         Call::PageFile,
+        Call::Devices,
     ];
     calls.extend(controls().into_iter().map(Call::Control));
     for (sequence, call) in (0..).zip(calls) {

@@ -4,7 +4,7 @@ use crate::hypervisor::Hypervisor;
 use crate::link::Link;
 use crate::park::Vcpu;
 use crate::peer::Peer;
-use mem_event::message::{Call, LARGEST, Reply, VERSION, VcpuReport};
+use mem_event::message::{Call, DeviceReport, LARGEST, Reply, VERSION, VcpuReport};
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
@@ -198,6 +198,7 @@ impl Client {
                 Reply::Bytes(hypervisor.reports(first).into_iter().flat_map(VcpuReport::encode).collect())
             }
             Call::Types { first } => Reply::Bytes(hypervisor.types(first)),
+            Call::Devices => Reply::Bytes(hypervisor.devices().into_iter().flat_map(DeviceReport::encode).collect()),
             Call::Subscribe => {
                 hypervisor.subscribe(Arc::clone(&self.socket));
                 Reply::Done([0; 5])

@@ -12,7 +12,7 @@ use crate::qemu::View;
 use crate::spool::Spool;
 use crate::stopped::{Fault, Look, Stopped, Toucher};
 use crate::{explain, facts, userfault};
-use mem_event::message::{self, Info, Notice, Standing, VcpuReport};
+use mem_event::message::{self, DeviceReport, Info, Notice, Standing, VcpuReport};
 use mem_event::spin::Spin;
 use mem_event::trace::Writer;
 use mem_event::{
@@ -22,6 +22,7 @@ use mem_event::{
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 /// The one domain of this process.
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl Hypervisor {
                 domain,
                 effects: Effects::default(),
                 trace,
-                begun: std::time::Instant::now(),
+                begun: Instant::now(),
                 stopped: Stopped::default(),
                 content: None,
                 failures: Vec::new(),
@@ -362,6 +363,13 @@ impl Hypervisor {
             VcpuReport { standing, ring, frame: view.and_then(|view| view.stopped_on), waited }
         };
         self.vcpus.iter().skip(first.0 as usize).take(VcpuReport::MOST).map(report).collect()
+    }
+
+    /// The accesses of devices that wait, as far as one reply has room.
+    pub fn devices(&self) -> Vec<DeviceReport> {
+        let millis = |since: Instant| u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX);
+        let report = |(gfn, since)| DeviceReport { gfn, waited: millis(since) };
+        self.engine().stopped.foreign().take(DeviceReport::MOST).map(report).collect()
     }
 
     /// What frames are, from this one on, as bytes.

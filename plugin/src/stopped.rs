@@ -5,6 +5,7 @@
 
 use mem_event::{Access, Gfn, VcpuId};
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 /// Who touched a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +42,8 @@ pub struct Look {
 #[derive(Debug, Default)]
 pub struct Stopped {
     vcpus: BTreeMap<VcpuId, Look>,
-    foreign: Vec<Look>,
+    /// With the moment since when.
+    foreign: Vec<(Look, Instant)>,
     looking: VecDeque<Look>,
     minor: bool,
     missing: bool,
@@ -65,7 +67,7 @@ impl Stopped {
             Toucher::Vcpu(vcpu) => {
                 self.vcpus.insert(vcpu, look);
             }
-            Toucher::Foreign => self.foreign.push(look),
+            Toucher::Foreign => self.foreign.push((look, Instant::now())),
         }
         self.looking.push_back(look);
     }
@@ -79,7 +81,7 @@ impl Stopped {
 
     /// Foreign touchers that were told to retry look again.
     pub fn wake_foreign(&mut self) {
-        for look in &self.foreign {
+        for (look, _) in &self.foreign {
             if !self.looking.contains(look) {
                 self.looking.push_back(*look);
             }
@@ -97,9 +99,14 @@ impl Stopped {
             Toucher::Vcpu(vcpu) => {
                 self.vcpus.remove(&vcpu);
             }
-            Toucher::Foreign => self.foreign.retain(|other| other.fault != fault),
+            Toucher::Foreign => self.foreign.retain(|(other, _)| other.fault != fault),
         }
         !self.is_touched(fault.gfn)
+    }
+
+    /// The frames that devices wait for, and since when.
+    pub fn foreign(&self) -> impl Iterator<Item = (Gfn, Instant)> {
+        self.foreign.iter().map(|(look, since)| (look.fault.gfn, *since))
     }
 
     /// Whether nobody is stopped.
@@ -109,6 +116,6 @@ impl Stopped {
 
     /// Whether anybody is stopped on the frame.
     pub fn is_touched(&self, gfn: Gfn) -> bool {
-        self.vcpus.values().chain(&self.foreign).any(|look| look.fault.gfn == gfn)
+        self.vcpus.values().chain(self.foreign.iter().map(|(look, _)| look)).any(|look| look.fault.gfn == gfn)
     }
 }

@@ -1,7 +1,7 @@
 //! The plugin's control socket: calls with their replies, descriptors, notices.
 
 use anyhow::{Context, bail};
-use mem_event::message::{Call, Info};
+use mem_event::message::{Call, DeviceReport, Info};
 use mem_event::message::{LARGEST, Notice, Reply, VERSION, VcpuReport, frame_of_byte};
 use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
 use rustix::net::{
@@ -165,6 +165,14 @@ impl Client {
                 return Ok(reports);
             }
         }
+    }
+
+    /// The accesses of devices that wait.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn devices(&mut self) -> anyhow::Result<Vec<DeviceReport>> {
+        Ok(DeviceReport::decode_all(&self.some_bytes(&Call::Devices)?)?)
     }
 
     /// What each of so many frames is, from frame 0 on, and whether memory is behind it. All are told one after the other, while the
