@@ -344,6 +344,12 @@ impl Consumers {
         Ok(vcpus.chain(devices).collect())
     }
 
+    /// The trace ends in order, whatever becomes of QEMU.
+    pub fn end_trace(&mut self) {
+        // A plugin that does not answer has none to end.
+        let _ = self.toolstack.values(&Call::EndTrace);
+    }
+
     /// Whether a vCPU or a device waits for anything, as far as the plugin tells.
     pub fn anybody_waits(&mut self) -> bool {
         let vcpus = self.toolstack.vcpus();

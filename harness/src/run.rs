@@ -303,6 +303,7 @@ impl Attended<'_> {
             }
             Ended::Held => {
                 self.sleepers = consumers.sleepers(&self.job.symbols()).unwrap_or_default();
+                consumers.end_trace();
                 qemu.kill();
                 self.of_its_end(qemu, None)?
             }
@@ -322,6 +323,8 @@ impl Attended<'_> {
         self.sleepers = consumers
             .sleepers(&self.job.symbols())
             .unwrap_or_else(|error| vec![format!("the plugin does not tell: {error:#}")]);
+        // Who waits in the kernel keeps QEMU from its own end.
+        consumers.end_trace();
         let who = match self.sleepers.as_slice() {
             [] if qemu.qmp.hear().is_ok() && qemu.qmp.is_asleep() => "the guest sleeps (S3)".into(),
             [] => "no vCPU sleeps".into(),

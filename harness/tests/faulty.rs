@@ -16,7 +16,7 @@ use mem_event::{AccessType, Control, Ring};
 use mem_event_client::Client;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{file_holds, scenario, sequence_of, served_by, wait_for};
+use support::{file_holds, scenario, sequence_of, served_by, unless_busy, wait_for};
 
 fn settings(fault: Fault, at: u64) -> Consumer {
     Consumer::Faulty(FaultySettings { fault, at, delay: 5 })
@@ -62,13 +62,7 @@ fn served_to_its_end_after(fault: Fault, at: u64) -> (String, String) {
         rings: vec![good],
         ..process(&Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, verbose: false }))
     };
-    let mut good = loop {
-        // The plugin sees the end of the one before when its turn comes.
-        match Running::start(&socket, &good, &scenario("page_fault"), None) {
-            Err(error) if format!("{error:#}").contains("EBUSY") => std::thread::yield_now(),
-            other => break other.unwrap(),
-        }
-    };
+    let mut good = unless_busy(|| Running::start(&socket, &good, &scenario("page_fault"), None)).unwrap();
     good.wait_until_ready(Instant::now() + Duration::from_secs(60)).unwrap();
     wait_for("the second checkpoint", &toolstack);
     toolstack.notice().unwrap().unwrap();

@@ -1,5 +1,5 @@
 //! Guests that do what no guest should. Whatever they do, the run ends with a verdict that says what became of them, within its
-//! deadline; QEMU dies of nothing but what the guest asked of it, and the trace replays.
+//! deadline; QEMU dies of nothing but what the guest asked of it, and the trace ends in order and replays.
 //!
 //! `MEM_EVENT_HOSTILE_SEEDS` says how many seeds of random code (`ci/soak`: a thousand); without it a few, always the same.
 
@@ -13,6 +13,7 @@ use harness::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
 use harness::verdict::Kind;
+use mem_event::trace::{Tape, Why};
 use std::path::Path;
 use support::{kernel_maps_write_protected, replays};
 
@@ -29,6 +30,8 @@ fn run(gate: Gate, text: &str) -> Outcome {
     assert!(!outcome.verdict.reason.contains("QEMU died"), "{told}");
     assert!(!outcome.said.contains("panicked"), "{told}");
     replays(&folder.file("trace"));
+    let end = Tape::open(folder.file("trace")).unwrap().end().clone();
+    assert_eq!(end.why, Why::Finished, "{end}\n{told}");
     outcome
 }
 

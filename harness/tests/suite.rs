@@ -50,6 +50,10 @@ fn a_new_scenario_is_built_run_accepted_broken_and_mended_outside_of_the_reposit
     let (code, said) = mem_event(&folder, &["test", scenarios, "--junit", junit.to_str().unwrap()]);
     assert!(code == Some(5) && said.contains("the sequence has changed"), "{said}");
     assert!(said.contains("\n  - access") && at("scenarios/mine.snap.new").exists(), "{said}");
+    let changed = said.matches("\n  - access").count();
+    let (code, said) = mem_event(&folder, &["test", scenarios, "--review"]);
+    assert!(code == Some(5) && said.contains("accept? [y/N] "), "{said}");
+    assert_eq!(said.matches("\n  - access").count(), changed, "each change is shown once:\n{said}");
     let report = std::fs::read_to_string(junit).unwrap();
     assert!(report.contains("tests=\"1\" failures=\"1\"") && report.contains("<failure message="), "{report}");
     replace(&at("scenarios/mine.toml"), "stop = \"w\"", "stop = \"rwx\"");

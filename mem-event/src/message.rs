@@ -95,6 +95,9 @@ pub enum Call {
     /// The accesses of devices that wait in the kernel: [`DeviceReport::BYTES`] bytes each in the reply's payload, see [`DeviceReport`];
     /// at most [`DeviceReport::MOST`] of them.
     Devices,
+    /// The trace, if there is one, ends here in order; the domain goes on without. For who is about to end a QEMU that may not come to
+    /// its own end.
+    EndTrace,
 }
 
 /// What a call is answered with.
@@ -428,6 +431,7 @@ fn call_parts(call: &Call) -> Parts<'_> {
         Call::SetPageFile => (10, [0; 5], &[]),
         Call::PageFile => (11, [0; 5], &[]),
         Call::Devices => (12, [0; 5], &[]),
+        Call::EndTrace => (13, [0; 5], &[]),
         Call::Control(control) => {
             let (operation, arguments) = control_parts(control);
             (operation, arguments, &[])
@@ -539,6 +543,7 @@ impl Call {
             10 => Call::SetPageFile,
             11 => Call::PageFile,
             12 => Call::Devices,
+            13 => Call::EndTrace,
             _ => Call::Control(parse_control(&packet)?),
         };
         Ok((packet.sequence, packet.operation, call))

@@ -63,6 +63,7 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::SetPageFile,
         Call::PageFile,
         Call::Devices,
+        Call::EndTrace,
     ];
     calls.extend(controls().into_iter().map(Call::Control));
     for (sequence, call) in (0..).zip(calls) {

@@ -198,6 +198,10 @@ impl Client {
                 Reply::Bytes(hypervisor.reports(first).into_iter().flat_map(VcpuReport::encode).collect())
             }
             Call::Types { first } => Reply::Bytes(hypervisor.types(first)),
+            Call::EndTrace => {
+                hypervisor.end();
+                Reply::Done([0; 5])
+            }
             Call::Devices => Reply::Bytes(hypervisor.devices().into_iter().flat_map(DeviceReport::encode).collect()),
             Call::Subscribe => {
                 hypervisor.subscribe(Arc::clone(&self.socket));

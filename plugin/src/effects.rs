@@ -221,8 +221,9 @@ impl Engine {
 
     /// The frame goes back to the guest.
     fn map(&mut self, host: &Hypervisor, gfn: Gfn) {
-        // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes.
-        if !self.stopped.is_touched(gfn) {
+        // The kernel wakes by page, not by thread: as long as somebody on the page has no answer, nobody goes. And whoever may not
+        // read it is to stop at it.
+        if !self.stopped.is_touched(gfn) && host.rights.allowed(gfn).contains(Rights::R) {
             report("map", gfn, host.memory.restore(gfn, host.maps_writable(gfn)));
         }
     }

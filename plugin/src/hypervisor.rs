@@ -468,9 +468,13 @@ impl Hypervisor {
         }
     }
 
-    /// QEMU ends: so does the trace, in order.
+    /// QEMU ends, or is about to: so does the trace, in order.
     pub fn end(&self) {
-        // What went wrong with it has been said where it did.
-        let _ = self.engine().trace.take().map(Writer::finish);
+        let mut engine = self.engine();
+        if let Some(trace) = engine.trace.take() {
+            // What went wrong with it has been said where it did.
+            let _ = trace.finish();
+            engine.domain.keep_record(false);
+        }
     }
 }

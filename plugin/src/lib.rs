@@ -15,7 +15,7 @@
 //! | `events` | control and model-specific registers, breakpoints, steps |
 //! | `verify` | predictions compared with QEMU's own reports |
 //! | `explain`, `own` | what a vCPU was doing that the host's MMU stopped, what a processor touches by itself, what is a device's |
-//! | `hypervisor`, `effects` | what the guest does goes to the engine, what the engine wants is carried out |
+//! | `hypervisor`, `effects`, `held` | what the guest does goes to the engine, what the engine wants is carried out; who is called when it is free |
 //! | [`facts`], [`spool`] | the trace's header; the trace's bytes to their file |
 //! | `stopped`, `park` | who is stopped |
 //! | `wait`, `word`, `link` | how a vCPU waits: spinning, asleep; a ring's event channel |

@@ -33,7 +33,7 @@ pub struct Test {
     #[arg(long, conflicts_with = "review")]
     pub accept: bool,
     /// Ask about every sequence that has changed.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub review: bool,
     /// Write a JUnit report.
     #[arg(long, value_name = "FILE")]
@@ -90,7 +90,7 @@ pub fn test(arguments: &Test) -> anyhow::Result<u8> {
     let settings = Settings { qemu: arguments.qemu.clone(), gate: arguments.gate, repeat };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or(cores, usize::from);
-    let mut all = run(cases, &settings, jobs, arguments.json)?;
+    let mut all = run(cases, &settings, jobs, arguments)?;
     for (case, judged) in all.iter_mut().filter(|(_, judged)| judged.acceptable) {
         settle(case, judged, arguments)?;
     }
@@ -126,8 +126,8 @@ fn chosen(arguments: &Test) -> Result<Vec<Case>, Refusal> {
 }
 
 /// Runs all, some at a time; each verdict is shown when it is there. In the order of the cases.
-fn run(cases: Vec<Case>, settings: &Settings, jobs: usize, json: bool) -> anyhow::Result<Vec<(Case, Judged)>> {
-    let bar = if json { ProgressBar::hidden() } else { ProgressBar::new(cases.len() as u64) };
+fn run(cases: Vec<Case>, settings: &Settings, jobs: usize, arguments: &Test) -> anyhow::Result<Vec<(Case, Judged)>> {
+    let bar = if arguments.json { ProgressBar::hidden() } else { ProgressBar::new(cases.len() as u64) };
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
@@ -144,10 +144,11 @@ fn run(cases: Vec<Case>, settings: &Settings, jobs: usize, json: bool) -> anyhow
                 } {
                     bar.set_message(case.scenario.name.clone());
                     let judged = judge(case, settings);
-                    let shown = if json {
-                        report::json(case, &judged) + "\n"
-                    } else {
-                        report::line(case, &judged) + "\n" + &report::difference(&judged, colours)
+                    // What one is asked about is shown with the question.
+                    let shown = match (arguments.json, arguments.review && judged.acceptable) {
+                        (true, _) => report::json(case, &judged) + "\n",
+                        (false, true) => report::line(case, &judged) + "\n",
+                        (false, false) => report::line(case, &judged) + "\n" + &report::difference(&judged, colours),
                     };
                     let Ok(mut done) = done.lock() else { return };
                     if let (Err(error), Ok(mut failed)) = (bar.suspend(|| print(&shown)), failed.lock()) {

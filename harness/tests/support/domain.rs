@@ -1,6 +1,6 @@
 //! A guest whose consumers are processes, which are killed and succeeded while it runs.
 
-use super::{replays, scenario};
+use super::{replays, scenario, unless_busy};
 use harness::corpus;
 use harness::external::{External, Running};
 use harness::folder::RunFolder;
@@ -71,23 +71,12 @@ impl Domain {
     /// The same for a consumer with what is handed over.
     pub fn join_as(&mut self, external: &External) -> Option<Running> {
         let socket = self.folder.file("socket");
-        loop {
-            let started = Running::start(&socket, external, &Scenario::bare("succeeded"), None);
-            let ready = started.and_then(|mut running| {
-                running.wait_until_ready(Instant::now() + HANG)?;
-                Ok(running)
-            });
-            match ready {
-                Ok(running) => return Some(running),
-                // The plugin sees the end of the one before when its turn comes.
-                Err(error) if format!("{error:#}").contains("EBUSY") => std::thread::yield_now(),
-                Err(error) => {
-                    assert!(self.ends_soon(), "a consumer cannot join: {error:#}");
-                    return None;
-                }
-            }
-            self.is_no_hang();
-        }
+        let ready = unless_busy(|| {
+            let mut running = Running::start(&socket, external, &Scenario::bare("succeeded"), None)?;
+            running.wait_until_ready(Instant::now() + HANG)?;
+            Ok(running)
+        });
+        ready.inspect_err(|error| assert!(self.ends_soon(), "a consumer cannot join: {error:#}")).ok()
     }
 
     /// Whether QEMU is about to end: what a connection notices first.
@@ -151,12 +140,8 @@ impl Domain {
     /// A frame comes back with its content, by whoever has it; the paging ring is its holder's as long as that is kept.
     pub fn load_by_hand(&mut self, gfn: Gfn, content: Vec<u8>) -> Channel {
         let socket = self.folder.file("socket");
-        let mut channel = loop {
-            match Channel::enable(&socket, Ring::Paging, RingSettings::default()) {
-                Err(error) if format!("{error:#}").contains("EBUSY") => std::thread::yield_now(),
-                other => break other.unwrap(),
-            }
-        };
+        let enable = || Channel::enable(&socket, Ring::Paging, RingSettings::default());
+        let mut channel = unless_busy(enable).unwrap();
         channel.client.values(&Call::Load { gfn, content: content.into() }).unwrap();
         while let Some(request) = channel.take() {
             channel.answer(&request.answer());

@@ -183,6 +183,19 @@ pub fn served_by(mut scenario: Scenario, consumers: &[Consumer]) -> (Outcome, St
     (outcome, sequence_of(&folder.file("trace")))
 }
 
+/// Does what is refused with EBUSY until the plugin has seen the end of the consumer before; a hang is the only failure.
+pub fn unless_busy<T>(mut attempt: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match attempt() {
+            Err(error) if format!("{error:#}").contains("EBUSY") && std::time::Instant::now() < until => {
+                std::thread::yield_now();
+            }
+            other => return other,
+        }
+    }
+}
+
 /// Waits until a file that another process writes holds this line; a hang is the only failure.
 pub fn file_holds(path: &Path, line: &str) {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);

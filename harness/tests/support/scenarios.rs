@@ -10,7 +10,7 @@ macro_rules! with_all_scenarios {
                 disable_twice disk_ahci disk_virtio dma enable_busy enomem_first_touch evict_fail evict_unasked example
                 foreign_comes_back foreign_storm grant_by_steps int3_sync int3_without_ring interrupts
                 interrupts_paged layout_flags16 layout_flags32 layout_vm_event7 listener_back listener_lost_unanswered
-                map_paged mapped_stays modes msr_async n2rwx_crowd n2rwx_sweep n2rwx_sweep_slow no_listener_crashes
+                map_paged map_paged_and_watched mapped_stays modes msr_async n2rwx_crowd n2rwx_sweep n2rwx_sweep_slow no_listener_crashes
                 no_listener_relaxes no_pager_crashes one_page_for_all operands out_every_round page_cross page_fault
                 page_in paged_and_watched pager_awaited pager_back pager_lost_with_pages_out places prep_unasked privilege queue_of_six_on_one
                 read_write rights ring_full_65_on_64 ring_full_9_on_8 rings_apart self_modify share_all share_balloon
