@@ -1,7 +1,7 @@
 //! The command, or the QEMU that it started, killed at random moments: nothing is left of the run, and its trace replays to the last
 //! step that was written.
 //!
-//! `MEM_EVENT_ENDS` says how often (`ci/soak`: 200), `MEM_EVENT_SEED` from which seed on.
+//! `MEM_EVENT_ENDS` says how many are killed (`ci/soak`: 200), `MEM_EVENT_SEED` from which seed on.
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::domain::how_often;
 use support::{Random, command, left_over, wait_for};
 
-/// Up to so long after its begin, or after the trace's, somebody is killed.
+/// Somebody is killed at most so long after the run's begin, or after its trace's.
 const MOST: Duration = Duration::from_millis(400);
 
 /// Who dies.
@@ -79,15 +79,22 @@ fn nobody_is_left(folder: &RunFolder) {
     assert!(left.is_empty(), "processes that began after their parent's death: {left:?}");
 }
 
-/// Runs a guest, kills `victim` after a random time, and looks at what is left.
-fn end(guest: &[&str], victim: Victim, random: &mut Random, tally: &mut Tally) {
+/// A guest's run, and within which time somebody is killed: a guest that ended before gets less of it, so that most kills meet a run.
+struct Guest<'a> {
+    arguments: &'a [&'a str],
+    window: Duration,
+}
+
+/// Runs a guest, kills `victim` after a random time, and looks at what is left. Whether the run was still there.
+fn end(guest: &mut Guest<'_>, victim: Victim, random: &mut Random, tally: &mut Tally) -> bool {
+    let Guest { arguments: guest, window } = guest;
     let (folder, elsewhere) = (RunFolder::create().unwrap(), RunFolder::create().unwrap());
     let trace = elsewhere.file("trace");
     let said = elsewhere.file("said");
     let early = random.below(4);
     let mut child = command(&folder)
         .arg("run")
-        .args(guest)
+        .args(*guest)
         .arg("--trace")
         .arg(&trace)
         .stdout(fs::File::create(&said).unwrap())
@@ -99,9 +106,10 @@ fn end(guest: &[&str], victim: Victim, random: &mut Random, tally: &mut Tally) {
     while early != 0 && !is_begun(&trace) && child.try_wait().unwrap().is_none() {
         std::thread::yield_now();
     }
-    let moment = Duration::from_micros(random.below(u64::try_from(MOST.as_micros()).unwrap()));
+    let moment = Duration::from_micros(random.below(u64::try_from(window.as_micros()).unwrap()));
     harness::watch::readable(&handle, Instant::now() + moment).unwrap();
     let killed = kill(victim, &folder, &mut child);
+    *window = if killed { (*window * 5 / 4).min(MOST) } else { *window / 2 };
     wait_for("the command's end", &handle);
     let code = child.wait().unwrap().code();
     nobody_is_left(&folder);
@@ -126,6 +134,7 @@ fn end(guest: &[&str], victim: Victim, random: &mut Random, tally: &mut Tally) {
         tally.untraced += 1;
         0
     });
+    killed
 }
 
 /// Whether something is in the trace.
@@ -145,7 +154,7 @@ fn steps_of(trace: &Path) -> Option<u64> {
 
 #[test]
 fn whoever_is_killed_nothing_is_left_and_the_trace_replays() {
-    let (runs, seed) = (how_often("MEM_EVENT_ENDS", 12), how_often("MEM_EVENT_SEED", 1));
+    let (kills, seed) = (how_often("MEM_EVENT_ENDS", 12), how_often("MEM_EVENT_SEED", 1));
     let listener = format!("access={} consumer listener", env!("CARGO_BIN_EXE_mem-event"));
     let guests: [&[&str]; 5] = [
         &["n2rwx_sweep"],
@@ -154,11 +163,14 @@ fn whoever_is_killed_nothing_is_left_and_the_trace_replays() {
         &["page_fault", "--consumer", &listener],
         &["linux", "--memory", "96M", "--paging-target", "40M"],
     ];
+    let mut guests = guests.map(|arguments| Guest { arguments, window: MOST / 2 });
     let (mut random, mut tally, begun) = (Random(seed), Tally::default(), Instant::now());
-    for number in 0..runs {
-        let victim = if number % 2 == 0 { Victim::Command } else { Victim::Qemu };
-        let guest = guests[usize::try_from(number / 2).unwrap() % guests.len()];
-        end(guest, victim, &mut random, &mut tally);
+    let (mut killed, mut runs) = (0, 0);
+    while killed < kills {
+        let victim = if runs % 2 == 0 { Victim::Command } else { Victim::Qemu };
+        let guest = &mut guests[runs / 2 % 5];
+        killed += u64::from(end(guest, victim, &mut random, &mut tally));
+        runs += 1;
     }
-    println!("{runs} runs, seed {seed}, {:.0?}: {tally:?}", begun.elapsed());
+    println!("{killed} kills in {runs} runs, seed {seed}, {:.0?}: {tally:?}", begun.elapsed());
 }
