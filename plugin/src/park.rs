@@ -54,6 +54,8 @@ pub struct Vcpu {
     awaits: AtomicU8,
     /// What it asked when the engine told it to wait; none since it was let go on.
     owed: Mutex<Option<Owed>>,
+    /// Whether it owes a look: every miss of its page cache asks.
+    owes: AtomicBool,
     /// How long it spins.
     window: Mutex<Window>,
     /// Whether it wants a core: it runs the guest, or spins.
@@ -95,6 +97,7 @@ impl Vcpu {
             event: Word::default(),
             awaits: AtomicU8::new(NONE),
             owed: Mutex::default(),
+            owes: AtomicBool::new(false),
             window: Mutex::new(Window::new(spin)),
             busy: AtomicBool::new(false),
             checkpoint: Word::default(),
@@ -248,11 +251,15 @@ impl Vcpu {
     /// frame, which only another look uses or gives back, also where what it wants is allowed by now: else it is kept from all
     /// others for ever.
     pub fn owed(&self) -> Option<Owed> {
+        if !self.owes.load(Ordering::Relaxed) {
+            return None;
+        }
         *self.owed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the engine said to it: to wait, having asked this, or not. In its own thread.
     pub fn looked(&self, owed: Option<Owed>) {
+        self.owes.store(owed.is_some(), Ordering::Relaxed);
         *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = owed;
     }
 
