@@ -12,16 +12,21 @@ const ALL_ON: u32 = 7;
 
 /// Functions of one bus.
 const BUS: u32 = 256;
-/// The first bus, and those behind bridges that are looked at.
-const BUSES: u32 = 4;
+/// The buses behind bridges that are looked at.
+const BEHIND: core::ops::Range<u32> = 1..4;
 
 /// A device's function.
 #[derive(Debug, Clone, Copy)]
 pub struct Device(u32);
 
-/// The first function with this identity (vendor in the low half, device in the high).
+/// The first function of the first bus with this identity (vendor in the low half, device in the high).
 pub fn by_identity(identity: u32) -> Option<Device> {
-    functions(BUSES).find(|device| device.word(0) == identity)
+    functions(0..1).find(|device| device.word(0) == identity)
+}
+
+/// The first function behind a bridge with this identity.
+pub fn behind_a_bridge(identity: u32) -> Option<Device> {
+    functions(BEHIND).find(|device| device.word(0) == identity)
 }
 
 /// The first function of the first bus of this class, with subclass and programming interface: `0xCCSSPP`.
@@ -31,11 +36,11 @@ pub fn by_class(class: u32) -> Option<Device> {
 
 /// All functions of the first bus that are there.
 pub fn devices() -> impl Iterator<Item = Device> {
-    functions(1).filter(|device| device.word(0) != u32::MAX)
+    functions(0..1).filter(|device| device.word(0) != u32::MAX)
 }
 
-fn functions(buses: u32) -> impl Iterator<Item = Device> {
-    (0..buses * BUS).map(|function| Device(function << 8))
+fn functions(buses: core::ops::Range<u32>) -> impl Iterator<Item = Device> {
+    (buses.start * BUS..buses.end * BUS).map(|function| Device(function << 8))
 }
 
 impl Device {

@@ -44,7 +44,15 @@ pub struct Queue {
 impl Device {
     /// The device with this identity (vendor in the low half), reset.
     pub fn find(identity: u32) -> Option<Device> {
-        let device = pci::by_identity(identity)?;
+        Device::reset(pci::by_identity(identity)?)
+    }
+
+    /// The same behind a bridge.
+    pub fn behind_a_bridge(identity: u32) -> Option<Device> {
+        Device::reset(pci::behind_a_bridge(identity)?)
+    }
+
+    fn reset(device: pci::Device) -> Option<Device> {
         device.switch_on();
         let base = u16::try_from(device.base(0)).ok()?;
         port::write_u8(base + offset::STATUS, 0);

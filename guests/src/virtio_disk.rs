@@ -21,10 +21,18 @@ pub struct VirtioDisk {
 impl VirtioDisk {
     /// The disk, if there is one, with its queue and its request in these pages.
     pub fn find(queue: u64, request: u64) -> Option<VirtioDisk> {
-        let device = Device::find(IDENTITY)?;
+        Device::find(IDENTITY).map(|device| VirtioDisk::start(device, queue, request))
+    }
+
+    /// The same behind a bridge.
+    pub fn behind_a_bridge(queue: u64, request: u64) -> Option<VirtioDisk> {
+        Device::behind_a_bridge(IDENTITY).map(|device| VirtioDisk::start(device, queue, request))
+    }
+
+    fn start(device: Device, queue: u64, request: u64) -> VirtioDisk {
         let queue = device.queue(0, queue);
         device.start();
-        Some(VirtioDisk { queue, request })
+        VirtioDisk { queue, request }
     }
 
     /// Tells the device, and does not wait for it.

@@ -40,8 +40,8 @@ const EJECT: u16 = 0xcc8;
 guest::main!(main);
 
 fn main() {
-    let find = || VirtioDisk::find(QUEUE.address(), REQUEST.address());
-    let Some(mut disk) = find() else { skip!("no disk by virtio that speaks the older protocol") };
+    let find = || VirtioDisk::behind_a_bridge(QUEUE.address(), REQUEST.address());
+    let Some(mut disk) = find() else { skip!("no disk by virtio behind a port that speaks the older protocol") };
     // So that there is something to page out.
     access::write(DATA.address(), 0);
     disk.prepare(Transfer::Read, SECTOR, DATA.address());
