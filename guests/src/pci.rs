@@ -1,6 +1,7 @@
 //! PCI configuration space by the two ports that every PC has: the first bus, and some behind its bridges, as the firmware numbered them.
 
 use crate::port;
+use core::ops::Range;
 
 const ADDRESS: u16 = 0xcf8;
 const DATA: u16 = 0xcfc;
@@ -12,21 +13,18 @@ const ALL_ON: u32 = 7;
 
 /// Functions of one bus.
 const BUS: u32 = 256;
+/// The first bus.
+pub const FIRST: Range<u32> = 0..1;
 /// The buses behind bridges that are looked at.
-const BEHIND: core::ops::Range<u32> = 1..4;
+pub const BEHIND: Range<u32> = 1..4;
 
 /// A device's function.
 #[derive(Debug, Clone, Copy)]
 pub struct Device(u32);
 
-/// The first function of the first bus with this identity (vendor in the low half, device in the high).
-pub fn by_identity(identity: u32) -> Option<Device> {
-    functions(0..1).find(|device| device.word(0) == identity)
-}
-
-/// The first function behind a bridge with this identity.
-pub fn behind_a_bridge(identity: u32) -> Option<Device> {
-    functions(BEHIND).find(|device| device.word(0) == identity)
+/// The first function of these buses with this identity (vendor in the low half, device in the high).
+pub fn by_identity(buses: Range<u32>, identity: u32) -> Option<Device> {
+    functions(buses).find(|device| device.word(0) == identity)
 }
 
 /// The first function of the first bus of this class, with subclass and programming interface: `0xCCSSPP`.
@@ -36,10 +34,10 @@ pub fn by_class(class: u32) -> Option<Device> {
 
 /// All functions of the first bus that are there.
 pub fn devices() -> impl Iterator<Item = Device> {
-    functions(0..1).filter(|device| device.word(0) != u32::MAX)
+    functions(FIRST).filter(|device| device.word(0) != u32::MAX)
 }
 
-fn functions(buses: core::ops::Range<u32>) -> impl Iterator<Item = Device> {
+fn functions(buses: Range<u32>) -> impl Iterator<Item = Device> {
     (buses.start * BUS..buses.end * BUS).map(|function| Device(function << 8))
 }
 

@@ -8,6 +8,7 @@
 //! What is offered always begins with descriptor 0, so that one request is under way at a time.
 
 use crate::{access, pci, port, skip};
+use core::ops::Range;
 
 /// Ports from the device's first on.
 mod offset {
@@ -42,17 +43,9 @@ pub struct Queue {
 }
 
 impl Device {
-    /// The device with this identity (vendor in the low half), reset.
-    pub fn find(identity: u32) -> Option<Device> {
-        Device::reset(pci::by_identity(identity)?)
-    }
-
-    /// The same behind a bridge.
-    pub fn behind_a_bridge(identity: u32) -> Option<Device> {
-        Device::reset(pci::behind_a_bridge(identity)?)
-    }
-
-    fn reset(device: pci::Device) -> Option<Device> {
+    /// The device of these buses with this identity (vendor in the low half), reset.
+    pub fn find(buses: Range<u32>, identity: u32) -> Option<Device> {
+        let device = pci::by_identity(buses, identity)?;
         device.switch_on();
         let base = u16::try_from(device.base(0)).ok()?;
         port::write_u8(base + offset::STATUS, 0);

@@ -3,6 +3,7 @@
 use crate::disk::{Disk, SECTOR, Transfer};
 use crate::virtio::{DEVICE_WRITES, Device, NEXT, Queue};
 use crate::{access, failure};
+use core::ops::Range;
 
 /// The disk that also speaks the older protocol.
 const IDENTITY: u32 = 0x1001_1af4;
@@ -19,20 +20,12 @@ pub struct VirtioDisk {
 }
 
 impl VirtioDisk {
-    /// The disk, if there is one, with its queue and its request in these pages.
-    pub fn find(queue: u64, request: u64) -> Option<VirtioDisk> {
-        Device::find(IDENTITY).map(|device| VirtioDisk::start(device, queue, request))
-    }
-
-    /// The same behind a bridge.
-    pub fn behind_a_bridge(queue: u64, request: u64) -> Option<VirtioDisk> {
-        Device::behind_a_bridge(IDENTITY).map(|device| VirtioDisk::start(device, queue, request))
-    }
-
-    fn start(device: Device, queue: u64, request: u64) -> VirtioDisk {
+    /// The disk of these buses, if there is one, with its queue and its request in these pages.
+    pub fn find(buses: Range<u32>, queue: u64, request: u64) -> Option<VirtioDisk> {
+        let device = Device::find(buses, IDENTITY)?;
         let queue = device.queue(0, queue);
         device.start();
-        VirtioDisk { queue, request }
+        Some(VirtioDisk { queue, request })
     }
 
     /// Tells the device, and does not wait for it.

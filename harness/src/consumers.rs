@@ -352,9 +352,7 @@ impl Consumers {
 
     /// Whether a vCPU or a device waits for anything, as far as the plugin tells.
     pub fn anybody_waits(&mut self) -> bool {
-        let vcpus = self.toolstack.vcpus();
-        vcpus.is_ok_and(|vcpus| vcpus.iter().any(|vcpu| vcpu.standing != Standing::Running))
-            || self.toolstack.devices().is_ok_and(|devices| !devices.is_empty())
+        self.sleepers(&Symbols::default()).is_ok_and(|sleepers| !sleepers.is_empty())
     }
 
     fn waits(&self, report: &VcpuReport, symbols: &Symbols) -> Option<String> {

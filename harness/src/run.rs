@@ -358,7 +358,7 @@ impl Attended<'_> {
             return Ok(Verdict::new(Kind::Success, "the guest powered off"));
         }
         let how = status.map_or_else(
-            || "QEMU could not end: a vCPU waits".to_owned(),
+            || "QEMU could not end: a vCPU or a device waits".to_owned(),
             |status| format!("QEMU's exit status is {status}"),
         );
         let last = last_words(qemu);
@@ -446,7 +446,7 @@ pub fn run_machine(machine: &Machine, deadline: Duration) -> anyhow::Result<(Dur
     let folder = RunFolder::create()?;
     let mut qemu = machine.start(&folder)?;
     qemu.qmp.execute("cont")?;
-    if watch::wait_for_end(Some(&qemu), begun + deadline)? != Ended::Gone {
+    if watch::wait_for_end(&qemu, begun + deadline)? != Ended::Gone {
         anyhow::bail!("the guest did not end within {deadline:?}");
     }
     qemu.wait().context("cannot wait for QEMU")?;

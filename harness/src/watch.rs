@@ -20,7 +20,7 @@ pub enum Ended {
     Crashed,
     /// The deadline passed.
     Deadline,
-    /// QEMU is told by its guest to end, and a vCPU that waits keeps it from that.
+    /// QEMU is told by its guest to end, and a vCPU or a device that waits keeps it from that.
     Held,
     /// A signal came.
     Signal,
@@ -90,12 +90,12 @@ pub fn serve(
         {
             return Ok(Ended::Fault(why));
         }
-        if ready.gone || (qemu.is_none() && consumers.have_lost_the_domain()) {
+        if ready.gone {
             return Ok(Ended::Gone);
         }
         if consumers.have_lost_the_domain() {
             // QEMU closes its descriptors a moment before it has ended.
-            return wait_for_end(qemu.as_deref(), deadline);
+            return qemu.map_or(Ok(Ended::Gone), |qemu| wait_for_end(qemu, deadline));
         }
     }
 }
@@ -141,8 +141,7 @@ fn poll(waited: &mut [PollFd<'_>], limit: Duration) -> anyhow::Result<usize> {
 ///
 /// # Errors
 /// The kernel refuses to wait.
-pub fn wait_for_end(qemu: Option<&Qemu>, deadline: Instant) -> anyhow::Result<Ended> {
-    let Some(qemu) = qemu else { return Ok(Ended::Gone) };
+pub fn wait_for_end(qemu: &Qemu, deadline: Instant) -> anyhow::Result<Ended> {
     Ok(if readable(qemu, deadline)? { Ended::Gone } else { Ended::Deadline })
 }
 

@@ -10,13 +10,11 @@ use harness::process::Qemu;
 use harness::verdict::{Kind, Verdict};
 use mem_event::contents::PLACES;
 use mem_event::message::{Call, Notice};
-use mem_event::page::Index;
 use mem_event::{Control, Errno, Gfn, P2mType, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
-use support::{machine, scenario, wait_for};
+use support::{break_and_disable, machine, scenario, wait_for};
 
 /// A guest whose pages are filled and gone, and their contents.
 struct PagedOut {
@@ -166,10 +164,7 @@ fn contents_come_before_a_call_that_is_sent_after_them_while_others_are_served()
 #[test]
 fn a_pager_whose_ring_broke_and_is_anothers_by_now_loads_nothing() {
     let mut guest = paged_out();
-    let page = guest.channel.back().page();
-    page.store(Index::RspProd, page.load(Index::RspProd, Ordering::Acquire).wrapping_add(1000), Ordering::Release);
-    guest.toolstack.values(&Call::Control(Control::Resume { ring: Ring::Paging })).unwrap();
-    guest.toolstack.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: false })).unwrap();
+    break_and_disable(&mut guest.channel, &mut guest.toolstack);
     let socket = guest.folder.file("socket");
     let successor = Channel::enable(&socket, Ring::Paging, RingSettings::default()).unwrap();
     let mut predecessor = std::mem::replace(&mut guest.channel, successor);

@@ -11,16 +11,21 @@ use harness::folder::RunFolder;
 use harness::log::Silent;
 use harness::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::scenario::Scenario;
+use harness::scenario::{Act, Role, Scenario, Time};
 use harness::verdict::Kind;
 use mem_event::trace::{Tape, Why};
 use std::path::Path;
-use support::{kernel_maps_write_protected, replays};
+use std::time::Duration;
+use support::{kernel_maps_write_protected, replays, scenario};
 
 /// Runs a scenario of this text. Its verdict is for the caller; that it is one about the guest is seen here.
 fn run(gate: Gate, text: &str) -> Outcome {
-    let scenario =
-        Scenario::parse(Path::new("hostile.toml"), format!("version = 1\nabout = \"hostile\"\n{text}")).unwrap();
+    let text = format!("version = 1\nabout = \"hostile\"\n{text}");
+    run_scenario(gate, Scenario::parse(Path::new("hostile.toml"), text).unwrap())
+}
+
+/// The same for a scenario that is there.
+fn run_scenario(gate: Gate, scenario: Scenario) -> Outcome {
     let folder = RunFolder::create().unwrap();
     let mut job = Job::new(scenario, None).unwrap();
     job.gate = gate;
@@ -127,18 +132,10 @@ fn registers_of_devices_that_are_all_ones_end_by_the_deadline() {
 /// Nobody brings the page back that the disk's request waits for, and the guest waits with the disk that it has ejected.
 #[test]
 fn a_disk_that_cannot_go_ends_by_the_deadline_which_names_its_frame() {
-    let text = r#"
-        deadline = "3s"
-        [machine]
-        guest = "unplug"
-        args = ["-device", "pcie-root-port,id=behind,slot=1"]
-        disk = "virtio-blk-pci,bus=behind,disable-legacy=off,disable-modern=on,ioeventfd=off"
-        [consumers.pager]
-        [[steps]]
-        at = 1
-        do = [{ page-out = { frames = "DATA" } }, { kill = { consumer = "pager" } }]
-        "#;
-    is(&run(Gate::Callback, text), Kind::Failure, "for frame");
+    let mut unplug = scenario("unplug");
+    unplug.deadline = Time(Duration::from_secs(3));
+    unplug.steps[0].acts.push(Act::Kill { consumer: Role::Pager });
+    is(&run_scenario(Gate::Callback, unplug), Kind::Failure, "for frame");
 }
 
 /// So many seeds, or those of the long run.

@@ -7,7 +7,6 @@ mod support;
 
 use harness::process::Qemu;
 use mem_event::message::{Call, Reply};
-use mem_event::page::Index;
 use mem_event::{AccessType, Control, Errno, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::fd::OwnedFd;
@@ -15,9 +14,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use rustix::thread::{Gid, Uid};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use support::storm::Storm;
-use support::{Random, machine, scenario, wait_for};
+use support::{Random, break_and_disable, machine, scenario, wait_for};
 
 /// Serves until the other is done, and no less than so many events; then the guest must come to its end as if nobody had been there.
 fn serves_on_beside(mut storm: Storm, hostile: impl FnOnce(&Path) + Send + 'static) {
@@ -133,16 +131,7 @@ fn a_ring_that_broke_and_is_anothers_by_now_has_nothing_to_do_with_its_first_con
     storm.answer_one();
     // Without a ring nobody would stop the guest, so QEMU does.
     storm.qemu.qmp.execute("stop").unwrap();
-    let page = storm.listener.back().page();
-    page.store(Index::RspProd, page.load(Index::RspProd, Ordering::Acquire).wrapping_add(1000), Ordering::Release);
-    storm.toolstack.values(&Call::Control(Control::Resume { ring: Ring::Access })).unwrap();
-    // Before the damage is seen it is refused: vCPUs wait for the ring's slots.
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let disable = Control::Disable { ring: Ring::Access, drain: false };
-    while let Err((errno, why)) = storm.toolstack.control(disable.clone()).unwrap() {
-        assert!(errno == Errno::EBUSY && std::time::Instant::now() < until, "{errno}, {why}");
-        std::thread::yield_now();
-    }
+    break_and_disable(&mut storm.listener, &mut storm.toolstack);
     let settings = RingSettings { slots: 4, ..RingSettings::default() };
     let successor = Channel::enable(&storm.socket(), Ring::Access, settings).unwrap();
     let predecessor = std::mem::replace(&mut storm.listener, successor);

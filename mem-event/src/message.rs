@@ -208,11 +208,7 @@ impl VcpuReport {
     /// # Errors
     /// A payload that is none of this version.
     pub fn decode_all(payload: &[u8]) -> Result<Vec<VcpuReport>, Malformed> {
-        let (reports, rest) = payload.as_chunks::<{ VcpuReport::BYTES }>();
-        if !rest.is_empty() {
-            return Err(Malformed(format!("{} bytes where each vCPU has {}", payload.len(), VcpuReport::BYTES)));
-        }
-        reports.iter().map(|bytes| VcpuReport::decode(*bytes)).collect()
+        reports::<{ VcpuReport::BYTES }>(payload, "vCPU")?.iter().map(|bytes| VcpuReport::decode(*bytes)).collect()
     }
 
     fn decode(bytes: [u8; VcpuReport::BYTES]) -> Result<VcpuReport, Malformed> {
@@ -257,15 +253,19 @@ impl DeviceReport {
     /// # Errors
     /// A payload that is none of this version.
     pub fn decode_all(payload: &[u8]) -> Result<Vec<DeviceReport>, Malformed> {
-        let (reports, rest) = payload.as_chunks::<{ DeviceReport::BYTES }>();
-        if !rest.is_empty() {
-            return Err(Malformed(format!("{} bytes where each access has {}", payload.len(), DeviceReport::BYTES)));
-        }
-        let decode = |[g0, g1, g2, g3, g4, g5, g6, g7, w0, w1, w2, w3, ..]: [u8; DeviceReport::BYTES]| DeviceReport {
-            gfn: Gfn(u64::from_le_bytes([g0, g1, g2, g3, g4, g5, g6, g7])),
+        let decode = |[gfn @ .., w0, w1, w2, w3, _, _, _, _]: [u8; DeviceReport::BYTES]| DeviceReport {
+            gfn: Gfn(u64::from_le_bytes(gfn)),
             waited: u32::from_le_bytes([w0, w1, w2, w3]),
         };
-        Ok(reports.iter().copied().map(decode).collect())
+        Ok(reports(payload, "access")?.iter().copied().map(decode).collect())
+    }
+}
+
+/// The reports of a payload, each of so many bytes.
+fn reports<'a, const BYTES: usize>(payload: &'a [u8], of: &str) -> Result<&'a [[u8; BYTES]], Malformed> {
+    match payload.as_chunks() {
+        (reports, []) => Ok(reports),
+        _ => Err(Malformed(format!("{} bytes where each {of} has {BYTES}", payload.len()))),
     }
 }
 

@@ -59,6 +59,15 @@ impl Engine {
         outcome
     }
 
+    /// The trace ends here, in order.
+    pub fn end_trace(&mut self) {
+        if let Some(trace) = self.trace.take() {
+            // What went wrong with it has been said where it did.
+            let _ = trace.finish();
+            self.domain.keep_record(false);
+        }
+    }
+
     #[inline]
     fn record(&mut self, code: &[u8], input: &Input, outcome: &Outcome) {
         let Some(trace) = &mut self.trace else { return };
@@ -232,7 +241,7 @@ impl Engine {
     /// write to: the run cannot go on.
     fn part(&mut self, host: &Hypervisor, gfn: Gfn) {
         if let Err(error) = host.memory.part(gfn, &mut self.met) {
-            let _ = self.trace.take().map(Writer::finish);
+            self.end_trace();
             crate::start::fail_closed(&format!("frame {gfn} cannot have memory of its own: {error}"));
         }
     }

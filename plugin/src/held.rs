@@ -55,7 +55,7 @@ impl DerefMut for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.calls.host.set_carrying_registers(self.engine.domain.carries_registers());
-        std::mem::swap(&mut self.engine.calls, &mut self.calls.list);
+        self.calls.list = std::mem::take(&mut self.engine.calls);
     }
 }
 

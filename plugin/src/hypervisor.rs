@@ -470,11 +470,6 @@ impl Hypervisor {
 
     /// QEMU ends, or is about to: so does the trace, in order.
     pub fn end(&self) {
-        let mut engine = self.engine();
-        if let Some(trace) = engine.trace.take() {
-            // What went wrong with it has been said where it did.
-            let _ = trace.finish();
-            engine.domain.keep_record(false);
-        }
+        self.engine().end_trace();
     }
 }

@@ -23,7 +23,7 @@
 #![no_main]
 
 use guest::virtio_disk::VirtioDisk;
-use guest::{disk, println, skip, verdict};
+use guest::{disk, pci, println, skip, verdict};
 
 guest::pages!(
     /// What is paged out.
@@ -49,7 +49,7 @@ guest::pages!(
 guest::main!(main);
 
 fn main() {
-    let Some(mut disk) = VirtioDisk::find(QUEUE.address(), REQUEST.address()) else {
+    let Some(mut disk) = VirtioDisk::find(pci::FIRST, QUEUE.address(), REQUEST.address()) else {
         skip!("no disk by virtio that speaks the older protocol")
     };
     let (watched, paged, plain) = (WATCHED.address(), PAGED.address(), PLAIN.address());

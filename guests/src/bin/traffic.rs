@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use guest::disk::{Disk, Transfer};
 use guest::virtio::{DEVICE_WRITES, Device, Queue};
 use guest::virtio_disk::VirtioDisk;
-use guest::{access, checkpoint, failure, println, skip, smp, verdict};
+use guest::{access, checkpoint, failure, pci, println, skip, smp, verdict};
 
 guest::pages!(
     /// What vCPU 1 reads.
@@ -84,7 +84,9 @@ fn main() {
     if smp::vcpus() < 2 {
         skip!("one vCPU; one is to stand still while another goes on");
     }
-    let Some(mut disk) = VirtioDisk::find(DISK_QUEUE.address(), REQUEST.address()) else { skip!("no disk by virtio") };
+    let Some(mut disk) = VirtioDisk::find(pci::FIRST, DISK_QUEUE.address(), REQUEST.address()) else {
+        skip!("no disk by virtio")
+    };
     let Some(mut network) = Network::find() else { skip!("no network by virtio") };
     access::write(WATCHED.address(), 1);
     access::write(COUNTS.address(), 0);
@@ -122,7 +124,7 @@ struct Network {
 
 impl Network {
     fn find() -> Option<Network> {
-        let device = Device::find(NETWORK)?;
+        let device = Device::find(pci::FIRST, NETWORK)?;
         let (receive, send) = (device.queue(0, RECEIVE_QUEUE.address()), device.queue(1, SEND_QUEUE.address()));
         device.start();
         receive.describe(0, RECEIVED.address(), 4096, DEVICE_WRITES);

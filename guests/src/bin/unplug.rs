@@ -17,7 +17,7 @@
 
 use guest::disk::{self, Disk, Transfer};
 use guest::virtio_disk::VirtioDisk;
-use guest::{access, checkpoint, failure, port, println, skip, verdict};
+use guest::{access, checkpoint, failure, pci, port, println, skip, verdict};
 
 guest::pages!(
     /// What the disk fills.
@@ -40,7 +40,7 @@ const EJECT: u16 = 0xcc8;
 guest::main!(main);
 
 fn main() {
-    let find = || VirtioDisk::behind_a_bridge(QUEUE.address(), REQUEST.address());
+    let find = || VirtioDisk::find(pci::BEHIND, QUEUE.address(), REQUEST.address());
     let Some(mut disk) = find() else { skip!("no disk by virtio behind a port that speaks the older protocol") };
     // So that there is something to page out.
     access::write(DATA.address(), 0);

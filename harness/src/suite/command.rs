@@ -144,11 +144,13 @@ fn run(cases: Vec<Case>, settings: &Settings, jobs: usize, arguments: &Test) -> 
                 } {
                     bar.set_message(case.scenario.name.clone());
                     let judged = judge(case, settings);
-                    // What one is asked about is shown with the question.
-                    let shown = match (arguments.json, arguments.review && judged.acceptable) {
-                        (true, _) => report::json(case, &judged) + "\n",
-                        (false, true) => report::line(case, &judged) + "\n",
-                        (false, false) => report::line(case, &judged) + "\n" + &report::difference(&judged, colours),
+                    let shown = if arguments.json {
+                        report::json(case, &judged) + "\n"
+                    } else {
+                        // What one is asked about is shown with the question.
+                        let is_asked = arguments.review && judged.acceptable;
+                        let difference = if is_asked { String::new() } else { report::difference(&judged, colours) };
+                        report::line(case, &judged) + "\n" + &difference
                     };
                     let Ok(mut done) = done.lock() else { return };
                     if let (Err(error), Ok(mut failed)) = (bar.suspend(|| print(&shown)), failed.lock()) {

@@ -34,7 +34,7 @@ fn give_back(pager: &mut Client, gfn: Gfn) -> bool {
     load.is_ok() && pager.control(Control::Disable { ring: Ring::Paging, drain: false }).is_ok()
 }
 
-/// What became of the contents in words: what each place says, without what is in most of them.
+/// What became of the contents in words: all that any place says.
 fn results(page: &OwnedFd) -> String {
     let contents = Contents::map(page).unwrap();
     let results: BTreeSet<String> = (0..PLACES).map(|number| format!("{:?}", contents.result(number))).collect();

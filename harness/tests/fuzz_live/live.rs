@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 
 /// Inputs that one guest sees.
 const LIFE: u32 = 2_000;
+
 /// A live guest; the next one where it has ended.
 pub struct Live {
     storm: Option<Storm>,

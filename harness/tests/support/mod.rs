@@ -17,10 +17,15 @@ use harness::settings::Consumer;
 use harness::suite::{self, Settings};
 use harness::transcript;
 use harness::verdict::Kind;
+use mem_event::Control;
+use mem_event::message::Call;
+use mem_event::page::Index;
+use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Only the limit of what can be called a hang.
@@ -109,18 +114,18 @@ pub fn replays(trace: &Path) -> u64 {
 
 /// A guest whose QEMU stands before its first instruction; the plugin's socket is `socket` in the folder.
 pub fn machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(scenario, None)
+    start(scenario, false)
 }
 
 /// The same; its trace is `trace` in the folder.
 pub fn traced_machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(scenario, Some("trace"))
+    start(scenario, true)
 }
 
-fn start(scenario: Scenario, trace: Option<&str>) -> (Qemu, RunFolder, Job) {
+fn start(scenario: Scenario, traced: bool) -> (Qemu, RunFolder, Job) {
     let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
     let folder = RunFolder::create().expect("a folder");
-    job.trace = trace.map(|name| folder.file(name));
+    job.trace = traced.then(|| folder.file("trace"));
     let qemu = job.machine().expect("the plugin").start(&folder).expect("a QEMU");
     (qemu, folder, job)
 }
@@ -194,6 +199,17 @@ pub fn unless_busy<T>(mut attempt: impl FnMut() -> anyhow::Result<T>) -> anyhow:
             other => return other,
         }
     }
+}
+
+/// Writes nonsense on a ring's page and ends the ring; who was its consumer still holds page and connection.
+pub fn break_and_disable(consumer: &mut Channel, toolstack: &mut Client) {
+    let (ring, _) = consumer.shape();
+    let page = consumer.back().page();
+    page.store(Index::RspProd, page.load(Index::RspProd, Ordering::Acquire).wrapping_add(1000), Ordering::Release);
+    toolstack.values(&Call::Control(Control::Resume { ring })).expect("the ring is looked at");
+    // Before the damage is seen it is refused: vCPUs wait for the ring's slots.
+    let disable = Call::Control(Control::Disable { ring, drain: false });
+    unless_busy(|| toolstack.values(&disable)).expect("the ring ends");
 }
 
 /// Waits until a file that another process writes holds this line; a hang is the only failure.
