@@ -12,7 +12,7 @@ pub enum Gate {
     Callback,
     /// The host's MMU: a watched page is not mapped, and the instruction that runs explains the touch.
     Mmu,
-    /// One of the two, as [`crate::choice`] decides at the start; nothing but the arguments ever says this.
+    /// One of the two, as [`crate::entry::choice`] decides at the start; nothing but the arguments ever says this.
     Auto,
     /// Not at all: paging works, setting access rights is refused, and the guest runs at full speed.
     None,
@@ -85,7 +85,7 @@ pub struct Arguments {
     pub qemu: String,
     /// The scenario's text, for the trace.
     pub scenario: String,
-    /// A file with more for the trace's header; see [`crate::facts`].
+    /// A file with more for the trace's header; see [`crate::engine::facts`].
     pub facts: Option<PathBuf>,
 }
 

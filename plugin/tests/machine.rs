@@ -2,13 +2,13 @@
 
 use mem_event::{Access, AccessSource, Gfn, Gpa, Rights, VcpuId};
 use mem_event_plugin::arguments::{Arguments, Gate, Source};
-use mem_event_plugin::cache::{
+use mem_event_plugin::engine::stopped::{Fault, Look, Stopped, Toucher};
+use mem_event_plugin::entry::choice::choose;
+use mem_event_plugin::insn::cache::{
     self,
     Part::{Read, Write},
 };
-use mem_event_plugin::choice::choose;
-use mem_event_plugin::machine::MemoryMap;
-use mem_event_plugin::stopped::{Fault, Look, Stopped, Toucher};
+use mem_event_plugin::memory::machine::MemoryMap;
 
 const GIB: u64 = 1 << 30;
 

@@ -1,9 +1,9 @@
 //! What an instruction will touch, from its bytes and plain register values.
 
 use mem_event::Rights;
-use mem_event_plugin::decode::{Decoded, InstructionReader, is_checkpoint};
-use mem_event_plugin::recipe::{Recipe, Special, Touch};
-use mem_event_plugin::registers::{CodeSize, Registers, segment};
+use mem_event_plugin::insn::decode::{Decoded, InstructionReader, is_checkpoint};
+use mem_event_plugin::insn::recipe::{Recipe, Special, Touch};
+use mem_event_plugin::insn::registers::{CodeSize, Registers, segment};
 
 struct Plain {
     general: [u64; 16],

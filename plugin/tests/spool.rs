@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
-use mem_event_plugin::spool::{ENDED, Spool};
+use mem_event_plugin::engine::spool::{ENDED, Spool};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::fs::File;

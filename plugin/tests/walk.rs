@@ -1,7 +1,7 @@
 //! The walk of page tables, against tables laid out by hand in a plain map.
 
 use mem_event::{Gpa, Rights};
-use mem_event_plugin::walk::{GuestFault, Judged, PagingMode, Tables};
+use mem_event_plugin::insn::walk::{GuestFault, Judged, PagingMode, Tables};
 use std::collections::HashMap;
 
 #[derive(Default)]

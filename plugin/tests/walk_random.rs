@@ -4,7 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "what is cast was cut to fit")]
 
 use mem_event::{Gpa, Rights};
-use mem_event_plugin::walk::{GuestFault, Judged, PagingMode, Tables};
+use mem_event_plugin::insn::walk::{GuestFault, Judged, PagingMode, Tables};
 use std::collections::HashMap;
 
 const ROUNDS: u64 = 100_000;

@@ -6,12 +6,12 @@
 
 use super::internals;
 use super::view::View;
-use crate::cache::{self, PageCache, Part};
-use crate::checkpoint::Stop;
-use crate::gate::QuickRecipe;
-use crate::quick::{Quick, Shape};
-use crate::recipe::Recipe;
-use crate::verify::Subject;
+use crate::insn::cache::{self, PageCache, Part};
+use crate::insn::quick::{Quick, Shape};
+use crate::insn::recipe::Recipe;
+use crate::trap::checkpoint::Stop;
+use crate::trap::gate::QuickRecipe;
+use crate::trap::verify::Subject;
 use std::arch::naked_asm;
 use std::ffi::{c_uint, c_void};
 use std::mem::offset_of;
@@ -228,31 +228,31 @@ extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mu
     // SAFETY: the recipe was registered with this callback and lives until QEMU flushes its blocks, which it does only while no
     // vCPU runs one.
     let recipe = unsafe { &*recipe };
-    verdict(vcpu, crate::gate::before(vcpu, recipe, &View::new(state)))
+    verdict(vcpu, crate::trap::gate::before(vcpu, recipe, &View::new(state)))
 }
 
 /// The quick check did not say yes.
 extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let quick = unsafe { &*recipe };
-    verdict(vcpu, crate::gate::before(vcpu, &quick.recipe, &View::new(state)))
+    verdict(vcpu, crate::trap::gate::before(vcpu, &quick.recipe, &View::new(state)))
 }
 
 extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const Stop, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let stop = unsafe { &*stop };
-    verdict(vcpu, crate::checkpoint::reached(vcpu, stop, &View::new(state)))
+    verdict(vcpu, crate::trap::checkpoint::reached(vcpu, stop, &View::new(state)))
 }
 
 extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let fetch = unsafe { &*fetch };
-    verdict(vcpu, crate::gate::step(vcpu, fetch, &View::new(state)))
+    verdict(vcpu, crate::trap::gate::step(vcpu, fetch, &View::new(state)))
 }
 
 extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
-    crate::verify::predict(unsafe { &*subject }, &View::new(state));
+    crate::trap::verify::predict(unsafe { &*subject }, &View::new(state));
     std::ptr::null_mut()
 }
 
@@ -262,10 +262,10 @@ extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> V
 }
 
 #[inline(always)]
-fn verdict(vcpu: c_uint, go: crate::park::Go) -> Verdict {
+fn verdict(vcpu: c_uint, go: crate::host::vcpu::Go) -> Verdict {
     match go {
-        crate::park::Go::Run => std::ptr::null_mut(),
-        crate::park::Go::Leave => cpu_to_leave(vcpu),
+        crate::host::vcpu::Go::Run => std::ptr::null_mut(),
+        crate::host::vcpu::Go::Leave => cpu_to_leave(vcpu),
     }
 }
 

@@ -4,8 +4,8 @@
 //! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where they cannot be
 //! found, or differ, gathers and masked moves are left to the host's MMU.
 
+use super::api::{HANDLES, VALUE, g_byte_array_new, g_byte_array_set_size};
 use super::view::View;
-use super::{HANDLES, VALUE, g_byte_array_new, g_byte_array_set_size};
 use qemu_plugin_sys as sys;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -6,11 +6,12 @@
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
-use super::{Register, cpu_of, internals, read_register};
+use super::api::{Register, read_register};
+use super::internals::{self, cpu_of};
 use crate::arguments::{Falsify, Source};
-use crate::quick::Places;
-use crate::registers::{CodeSize, Registers, segment};
-use crate::walk::PagingMode;
+use crate::insn::quick::Places;
+use crate::insn::registers::{CodeSize, Registers, segment};
+use crate::insn::walk::PagingMode;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
@@ -360,10 +361,10 @@ fn becomes(standing: ViewCheck) -> bool {
 
 fn differs(view: &View, what: &str) {
     if wanted().0 == Source::Auto && becomes(ViewCheck::Api) {
-        crate::gate::reads_by_api(what);
+        crate::trap::gate::reads_by_api(what);
     } else if ViewCheck::now() != ViewCheck::Api {
         let rip = view.instruction_pointer();
-        crate::gate::view_is_wrong(&format!("{what}, rip {rip:#x}"), ViewCheck::now() == ViewCheck::Proven);
+        crate::trap::gate::view_is_wrong(&format!("{what}, rip {rip:#x}"), ViewCheck::now() == ViewCheck::Proven);
     }
 }
 

@@ -1,0 +1,139 @@
+//! Beginning and end: installation, the first vCPU, QEMU's exit.
+
+use crate::arguments::{Arguments, Gate, Source};
+use crate::engine::hypervisor::Hypervisor;
+use crate::entry::choice;
+use crate::host::instrumentation;
+use crate::memory::machine;
+use crate::memory::userfault;
+use crate::qemu::api;
+use crate::qemu::api::Facts;
+use crate::qemu::view;
+use crate::service::thread::{self, Listener};
+use crate::trap::translate;
+use crate::trap::verify;
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// What installation leaves for the first vCPU: by then guest memory exists.
+struct Prepared {
+    arguments: Arguments,
+    vcpus: u32,
+    listener: Mutex<Option<Listener>>,
+}
+
+static PREPARED: OnceLock<Prepared> = OnceLock::new();
+
+/// Takes the arguments, makes the socket, registers callbacks.
+///
+/// # Errors
+/// A sentence; QEMU then refuses to start.
+pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
+    if !facts.system || facts.target != "x86_64" {
+        return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
+    }
+    // `mem-event doctor` asks; a plugin that only answers is not loaded.
+    if words == ["probe=gate-mmu"] {
+        return Err(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned()));
+    }
+    let mut arguments = Arguments::parse(words)?;
+    if arguments.gate == Gate::Auto {
+        let (gate, why) = choice::choose(arguments.registers, userfault::probe);
+        eprintln!("mem-event: gate=auto takes gate={}: {why}", gate.name());
+        arguments.gives_way = gate == Gate::Mmu;
+        arguments.gate = gate;
+    }
+    view::choose(arguments.registers, arguments.falsify);
+    if arguments.registers == Source::Api && arguments.gate != Gate::None {
+        eprintln!("mem-event: {}", crate::trap::gate::BY_API);
+    }
+    let listener = Listener::bind(&arguments.socket)?;
+    let looks = arguments.checkpoints || !arguments.places.is_empty();
+    let verify = if arguments.verify { instrumentation::VERIFY } else { 0 };
+    let possible = match arguments.gate {
+        Gate::None => 0,
+        Gate::Callback => {
+            instrumentation::ACCESS | instrumentation::STEP | instrumentation::EXECUTE | instrumentation::SPECIAL
+        }
+        _ => instrumentation::NOTE | instrumentation::STEP | instrumentation::EXECUTE | instrumentation::SPECIAL,
+    };
+    let always = if arguments.gate == Gate::None { 0 } else { verify };
+    let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
+    PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
+    api::register_lifecycle();
+    instrumentation::begin(always, possible, looks);
+    Ok(())
+}
+
+/// A vCPU's thread begins. The first one finds guest memory and starts the domain.
+pub fn vcpu_started(index: u32) {
+    translate::thread_runs(index);
+    let Some(prepared) = PREPARED.get() else { return };
+    let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(listener) = listener {
+        let started = machine::find_memory()
+            .and_then(|memory| Hypervisor::start(&prepared.arguments, prepared.vcpus, memory))
+            .and_then(|hypervisor| thread::start(hypervisor, listener));
+        if let Err(sentence) = started {
+            eprintln!("mem-event: {sentence}");
+            // Not `exit`: QEMU's exit handlers wait for the thread that this is.
+            let _ = std::fs::remove_file(&prepared.arguments.socket);
+            api::end_process(1);
+        }
+    }
+    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
+        let thread = rustix::thread::gettid().as_raw_nonzero().get();
+        vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
+        vcpu.set_busy(true);
+    }
+}
+
+/// A vCPU halts, or goes on.
+pub fn vcpu_is_busy(index: u32, busy: bool) {
+    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
+        vcpu.set_busy(busy);
+    }
+}
+
+/// The run cannot go on. Whoever listens hears why, and QEMU ends at once.
+pub fn fail(sentence: &str) {
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.end();
+    }
+    fail_closed(sentence);
+}
+
+/// The same for one who holds the engine, and has closed its trace.
+pub fn fail_closed(sentence: &str) {
+    eprintln!("mem-event: {sentence}");
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.crash(sentence);
+    }
+    if let Some(prepared) = PREPARED.get() {
+        let _ = std::fs::remove_file(&prepared.arguments.socket);
+    }
+    api::end_process(1);
+}
+
+/// QEMU ends.
+pub fn ended() {
+    match translate::unchecked() {
+        0 => {}
+        blocks => eprintln!(
+            "mem-event: {blocks} translated blocks were not checked: the API does not show that they are 64-bit code"
+        ),
+    }
+    for (name, count) in translate::unforeseen() {
+        eprintln!(
+            "mem-event: {count} translated {name} instructions touch memory that was not checked (vector indices)"
+        );
+    }
+    if PREPARED.get().is_some_and(|prepared| prepared.arguments.verify) {
+        eprint!("mem-event: {}", verify::report());
+    }
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.end();
+    }
+    if let Some(prepared) = PREPARED.get() {
+        let _ = std::fs::remove_file(&prepared.arguments.socket);
+    }
+}

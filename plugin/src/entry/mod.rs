@@ -1,0 +1,4 @@
+//! Beginning and end.
+
+pub mod choice;
+pub mod install;

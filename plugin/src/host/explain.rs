@@ -1,0 +1,162 @@
+//! What a vCPU was doing when the host's MMU stopped it on a page.
+//!
+//! The memory instruction whose check ran last, with the registers as they stand (QEMU writes them back before every access to
+//! guest memory), explains most touches to the byte: its operand's linear address, walked through the guest's tables, gives
+//! the touched address. Else the page may be the one that the vCPU fetches code from, which QEMU reads when it translates.
+//! What neither explains is the processor's own doing: the walk of page tables, accessed and dirty bits, an interrupt's frame,
+//! a descriptor. It is reported without a linear address.
+//!
+//! Or it is a device's: some do their DMA in the thread of the vCPU that wrote to their register. While the instruction does
+//! I/O, what is at none of the places that the processor uses by itself ([`crate::host::implicit_access`]) is foreign.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::stopped::{Fault, Look, Toucher};
+use crate::host::implicit_access;
+use crate::host::vcpu::Vcpu;
+use crate::insn::recipe::{Recipe, Special, Touch};
+use crate::insn::walk::{Judged, PagingMode, Tables};
+use crate::qemu::api;
+use crate::qemu::view;
+use crate::qemu::view::View;
+use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
+
+/// Who touched the page, given whose thread it was, and what to ask the engine.
+pub fn look(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Look {
+    let unexplained = Access {
+        gfn: fault.gfn,
+        offset: fault.offset,
+        gla: None,
+        rights: if fault.write { Rights::W } else { Rights::R },
+        source: AccessSource::PageWalk,
+        rip: 0,
+    };
+    let plain = Look { toucher, fault, access: unexplained };
+    let Toucher::Vcpu(id) = toucher else { return plain };
+    if !hypervisor.has_gate() {
+        return plain;
+    }
+    let Some((vcpu, view)) = hypervisor.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
+    let explainer = Explainer { hypervisor, mode: paging_mode(hypervisor, vcpu, &view), view, fault };
+    let recipe = explainer.current(vcpu);
+    if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
+        return Look { access, ..plain };
+    }
+    let by_device = recipe.is_some_and(|recipe| explainer.is_foreign(recipe));
+    if by_device { Look { toucher: Toucher::Foreign, ..plain } } else { plain }
+}
+
+/// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
+fn paging_mode(hypervisor: &Hypervisor, vcpu: &Vcpu, view: &View) -> PagingMode {
+    if hypervisor.has_callback_gate() { vcpu.paging_mode() } else { view.paging_mode() }
+}
+
+struct Explainer<'a> {
+    hypervisor: &'a Hypervisor,
+    mode: PagingMode,
+    view: View,
+    fault: Fault,
+}
+
+impl Explainer<'_> {
+    /// The instruction whose check or note came last.
+    fn current(&self, vcpu: &Vcpu) -> Option<&Recipe> {
+        match self.hypervisor.has_callback_gate() {
+            true => api::current_recipe(vcpu.cache),
+            false => api::noted_recipe(vcpu.id.0),
+        }
+    }
+
+    /// The instruction does I/O, and the processor itself has no business with the touched byte.
+    fn is_foreign(&self, recipe: &Recipe) -> bool {
+        self.does_io(recipe) && !self.is_own(recipe)
+    }
+
+    /// It uses a port, or what it touches is no memory.
+    fn does_io(&self, recipe: &Recipe) -> bool {
+        let is_memory =
+            |gla| self.translate(gla).is_none_or(|gpa| self.hypervisor.memory().offset(gpa.gfn()).is_some());
+        recipe.special == Special::PortIo || self.operands(recipe).any(|touch| touch.size > 0 && !is_memory(touch.gla))
+    }
+
+    fn is_own(&self, recipe: &Recipe) -> bool {
+        let rip = self.view.linear_instruction_pointer();
+        let used = self.operands(recipe).map(|touch| touch.gla).chain([rip, (rip | 0xfff).wrapping_add(1)]);
+        let own =
+            implicit_access::Own { hypervisor: self.hypervisor, mode: self.mode, view: self.view, fault: self.fault };
+        own.is_stack() || own.is_in_a_table() || own.is_walked(used)
+    }
+
+    /// Of a repetition QEMU has written back the registers of the step that it is at.
+    fn operands<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = Touch> + 'r {
+        (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0))
+    }
+
+    /// An operand of the instruction that is about to run covers the touched byte.
+    fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
+        let fault = self.fault;
+        self.operands(recipe).find_map(|touch| {
+            let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
+            let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());
+            let gla = touch.gla.wrapping_add(into(touch.gla));
+            let reaches = covers && self.reaches(gla);
+            reaches.then(|| self.on_page(recipe, touch, gla))
+        })
+    }
+
+    /// The event as the check before the instruction would have made it: where the operand begins on this page.
+    fn on_page(&self, recipe: &Recipe, touch: Touch, gla: u64) -> Access {
+        let begins = if touch.gla >> 12 == gla >> 12 { touch.gla } else { gla & !0xfff };
+        Access {
+            gfn: self.fault.gfn,
+            offset: (begins & 0xfff) as u16,
+            gla: Some(Gla(begins)),
+            rights: touch.rights,
+            source: AccessSource::Instruction,
+            rip: recipe.rip(&self.view),
+        }
+    }
+
+    /// QEMU reads the code that the vCPU goes on with.
+    fn by_fetch(&self) -> Option<Access> {
+        if self.fault.write {
+            return None;
+        }
+        let rip = self.view.linear_instruction_pointer();
+        let next = (rip & !0xfff).wrapping_add(0x1000);
+        let gla = [rip, next].into_iter().find(|gla| self.reaches(*gla))?;
+        Some(Access {
+            gfn: self.fault.gfn,
+            offset: (gla & 0xfff) as u16,
+            gla: Some(Gla(gla)),
+            rights: Rights::X,
+            source: AccessSource::Instruction,
+            rip,
+        })
+    }
+
+    fn wanted(&self) -> Rights {
+        if self.fault.write { Rights::W } else { Rights::R }
+    }
+
+    /// Whether the guest's tables lead this address to the touched frame. What the tables allow was judged before, or will be.
+    fn reaches(&self, gla: u64) -> bool {
+        self.translate(gla).is_some_and(|gpa| gpa.gfn() == self.fault.gfn)
+    }
+
+    fn translate(&self, gla: u64) -> Option<Gpa> {
+        self.mode.translate(&FileTables(self.hypervisor), gla, Judged::NOT).ok()
+    }
+}
+
+/// Page tables read through the memory file, for those who must not stop on QEMU's mapping: the service thread, which would
+/// stop itself, and a translation, which holds QEMU's locks.
+pub struct FileTables<'a>(pub &'a Hypervisor);
+
+impl Tables for FileTables<'_> {
+    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let part = bytes.get_mut(..usize::from(size))?;
+        self.0.memory().read(address.gfn(), address.offset(), part).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+}

@@ -1,0 +1,101 @@
+//! What a processor touches by itself, beside its instructions' operands: the entries of page tables, its descriptor tables and
+//! task state, and the stacks that it pushes an interrupt's frame onto.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::stopped::Fault;
+use crate::host::explain::FileTables;
+use crate::insn::walk::{Judged, PagingMode, Tables};
+use crate::qemu::view::View;
+use mem_event::Gpa;
+use std::cell::Cell;
+
+/// An interrupt pushes at most six words of eight bytes, from the next multiple of 16 down.
+const FRAME: u64 = 64;
+/// In `View::system_tables`.
+const TASK: usize = 1;
+/// In a 64-bit task state: three stacks by privilege level, a reserved word, seven more that gates name. In a 32-bit one the first
+/// is a stack's offset, and of its segment's base it is supposed that it is 0.
+const FIRST_STACK: u64 = 4;
+const STACKS: u64 = 11;
+
+/// A byte that was touched, and the processor in whose thread.
+#[derive(Debug)]
+pub struct Own<'a> {
+    /// The domain.
+    pub hypervisor: &'a Hypervisor,
+    /// How the processor walks page tables.
+    pub mode: PagingMode,
+    /// Its state.
+    pub view: View,
+    /// What was touched.
+    pub fault: Fault,
+}
+
+impl Own<'_> {
+    /// Whether it is in an entry that the walk of one of these linear addresses reads, or of one of the processor's tables.
+    pub fn is_walked(&self, used: impl Iterator<Item = u64>) -> bool {
+        let tables = self.view.system_tables().map(|table| *table.start());
+        let mut all = used.chain(tables).chain(self.stacks());
+        all.any(|gla| {
+            let watched = Watched { inner: FileTables(self.hypervisor), fault: self.fault, met: Cell::new(false) };
+            let _ = self.mode.translate(&watched, gla, Judged::NOT);
+            watched.met.get()
+        })
+    }
+
+    /// Whether it is in a descriptor table or the task state.
+    pub fn is_in_a_table(&self) -> bool {
+        self.view
+            .system_tables()
+            .into_iter()
+            .any(|table| self.is_within(*table.start(), table.end().wrapping_sub(*table.start())))
+    }
+
+    /// Whether it is where an interrupt's frame goes.
+    pub fn is_stack(&self) -> bool {
+        self.fault.write && self.stacks().any(|top| self.is_within((top & !0xf).wrapping_sub(FRAME), FRAME - 1))
+    }
+
+    /// Whether it is one of the bytes from `first` to `first + last`, of which there are at most some pages.
+    fn is_within(&self, first: u64, last: u64) -> bool {
+        let into_page = u64::from(self.fault.offset).wrapping_sub(first) & 0xfff;
+        (into_page..=last.min(0xffff)).step_by(0x1000).any(|at| {
+            let gpa = self.mode.translate(&FileTables(self.hypervisor), first.wrapping_add(at), Judged::NOT);
+            gpa.is_ok_and(|gpa| gpa.gfn() == self.fault.gfn)
+        })
+    }
+
+    /// The tops of the stacks that an interrupt may use.
+    fn stacks(&self) -> impl Iterator<Item = u64> {
+        let task = *self.view.system_tables()[TASK].start();
+        let named = (0..STACKS).filter_map(move |number| self.word(task + FIRST_STACK + number * 8));
+        named.filter(|top| *top != 0).chain([self.view.stack()])
+    }
+
+    fn word(&self, gla: u64) -> Option<u64> {
+        let tables = FileTables(self.hypervisor);
+        let half = |gla| {
+            let gpa = self.mode.translate(&tables, gla, Judged::NOT).ok()?;
+            tables.entry(gpa, 4)
+        };
+        let (low, high) = (half(gla)?, half(gla.wrapping_add(4))?);
+        Some(if self.mode.is_long() { high << 32 | low } else { low })
+    }
+}
+
+/// Page tables that notice when the touched entry is read.
+struct Watched<'a> {
+    inner: FileTables<'a>,
+    fault: Fault,
+    met: Cell<bool>,
+}
+
+impl Tables for Watched<'_> {
+    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
+        let entry = address.offset()..address.offset() + u16::from(size);
+        if address.gfn() == self.fault.gfn && entry.contains(&self.fault.offset) {
+            self.met.set(true);
+        }
+        self.inner.entry(address, size)
+    }
+}

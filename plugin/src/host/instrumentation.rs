@@ -1,0 +1,106 @@
+//! What new blocks are instrumented with: nothing while there is nothing to trap, so that the guest runs at full speed.
+//!
+//! With nothing to trap there is not even a translation callback: an empty one makes a boot of Linux 6 % longer.
+//!
+//! Switching drops all blocks, which QEMU does when every vCPU is out of its own. Until then a vCPU may run an old block, so one
+//! that was told to go on waits for the drop, out of its block. What an old block touches on a watched page meets the host's
+//! MMU instead, since that page is not mapped.
+
+use crate::qemu::{api, internals};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Memory instructions are checked.
+pub const ACCESS: u8 = 1;
+/// Every instruction is a step.
+pub const STEP: u8 = 2;
+
+/// Each predicted access is compared with QEMU's report; from the start, not switched.
+pub const VERIFY: u8 = 4;
+
+/// The memory instruction that is about to run is noted, for touches that the host's MMU stops.
+pub const NOTE: u8 = 8;
+/// Fetches are checked.
+pub const EXECUTE: u8 = 16;
+/// Instructions that make CPU events are checked.
+pub const SPECIAL: u8 = 32;
+
+static WANTED: AtomicU8 = AtomicU8::new(0);
+/// Memory instructions are checked where they were to be noted.
+static CHECKED: AtomicBool = AtomicBool::new(false);
+static FLUSHING: AtomicBool = AtomicBool::new(false);
+/// Blocks are looked at whatever is wanted: for checkpoints.
+static ALWAYS: AtomicBool = AtomicBool::new(false);
+/// Whether they are looked at; changed together with what is wanted.
+static LOOKING: Mutex<bool> = Mutex::new(false);
+
+/// What a block that is translated now is instrumented with.
+pub fn wanted() -> u8 {
+    let wanted = WANTED.load(Ordering::Acquire);
+    // Here, so that no switch that is under way can bring a note back.
+    if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
+}
+
+/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped. `looks`: whether
+/// blocks are looked at in any case.
+pub fn begin(always: u8, possible: u8, looks: bool) {
+    let wanted = if internals::can_flush() { always } else { always | possible };
+    WANTED.store(wanted, Ordering::Release);
+    ALWAYS.store(looks, Ordering::Release);
+    if looks || wanted != 0 {
+        *LOOKING.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        api::look_at_translations(true);
+    }
+}
+
+/// From now on this is wanted.
+pub fn want(what: u8) {
+    let before = WANTED.load(Ordering::Acquire);
+    let what = what | before & VERIFY;
+    if before != what && internals::can_flush() {
+        FLUSHING.store(true, Ordering::Release);
+        {
+            let mut looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+            WANTED.store(what, Ordering::Release);
+            if what != 0 && !std::mem::replace(&mut *looking, true) {
+                // Each vCPU hears of it before it runs another block, and so before it translates one after the drop.
+                api::look_at_translations(true);
+            }
+        }
+        internals::flush_blocks();
+    }
+}
+
+/// Memory instructions that were to be noted are to be checked, in the blocks that are translated from here on.
+pub fn notes_become_checks() {
+    CHECKED.store(true, Ordering::Release);
+}
+
+/// The same is wanted, in blocks translated anew.
+pub fn renew() {
+    FLUSHING.store(true, Ordering::Release);
+    internals::flush_blocks();
+}
+
+/// All blocks are gone, and every vCPU is out of its own. Only here may the translation callback be taken back: QEMU frees it at once,
+/// and elsewhere a vCPU might be about to call it.
+pub fn flushed() {
+    FLUSHING.store(false, Ordering::Release);
+    let mut looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if WANTED.load(Ordering::Acquire) == 0 && !ALWAYS.load(Ordering::Acquire) && std::mem::replace(&mut *looking, false)
+    {
+        api::look_at_translations(false);
+    }
+}
+
+/// Whether old blocks may still run.
+pub fn is_flushing() -> bool {
+    FLUSHING.load(Ordering::Acquire)
+}
+
+/// Asks once more for a drop that is due: a vCPU that was going to sleep may have missed it.
+pub fn remind() {
+    if is_flushing() {
+        internals::flush_blocks();
+    }
+}

@@ -1,0 +1,254 @@
+//! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
+
+use crate::insn::elements::Elements;
+use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
+use crate::insn::registers::{CodeSize, segment};
+use iced_x86::{
+    Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
+    OpKind, Register, UsedMemory,
+};
+use mem_event::Rights;
+
+/// The displacement that marks a checkpoint: `nopl 0x454d454d(%rax)`.
+pub const CHECKPOINT: u32 = 0x454d_454d;
+
+/// The bytes of a checkpoint in 64-bit code.
+const CHECKPOINT_BYTES: [u8; 7] = [0x0f, 0x1f, 0x80, 0x4d, 0x45, 0x4d, 0x45];
+
+/// How many there are.
+pub const CHECKPOINT_LENGTH: usize = CHECKPOINT_BYTES.len();
+
+/// Whether these bytes are a guest's checkpoint.
+pub fn is_checkpoint(bytes: &[u8]) -> bool {
+    bytes == CHECKPOINT_BYTES
+}
+
+/// What decoding an instruction found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// It touches no memory that can be foreseen and changes no translation.
+    Nothing,
+    /// It touches this.
+    Touches(Recipe),
+    /// It touches memory that cannot be foreseen from the general registers (a gather or scatter), and its name.
+    Unforeseen(String),
+}
+
+/// Decodes instructions; keeps iced-x86's tables.
+pub struct InstructionReader {
+    factory: InstructionInfoFactory,
+}
+
+impl Default for InstructionReader {
+    fn default() -> InstructionReader {
+        InstructionReader { factory: InstructionInfoFactory::new() }
+    }
+}
+
+impl std::fmt::Debug for InstructionReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InstructionReader")
+    }
+}
+
+impl InstructionReader {
+    /// Decodes one instruction at an address of which only the low 12 bits are used.
+    pub fn read(&mut self, bytes: &[u8], address: u64, code: CodeSize) -> Decoded {
+        let bits = match code {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        };
+        let page_offset = (address & 0xfff) as u16;
+        let mut decoder = Decoder::with_ip(bits, bytes, u64::from(page_offset), DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return Decoded::Nothing;
+        }
+        let used: Vec<UsedMemory> = self.factory.info(&instruction).used_memory().to_vec();
+        let mut operands = Vec::with_capacity(used.len());
+        for memory in &used {
+            let Some(rights) = rights_of(memory.access()) else { continue };
+            match (Elements::of(&instruction, memory), operand(&instruction, memory, rights, code)) {
+                (None, Some(operand)) => operands.push(operand),
+                (Some(Some(elements)), Some(operand)) => operands.extend(elements.operands(operand)),
+                _ => return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase()),
+            }
+        }
+        let special = special(&instruction);
+        if operands.is_empty() && special == Special::Nothing {
+            return Decoded::Nothing;
+        }
+        in_order_of_touch(&instruction, &mut operands);
+        Decoded::Touches(Recipe {
+            page_offset,
+            code,
+            length: u8::try_from(instruction.len()).unwrap_or(15),
+            special,
+            repeat: repeat(&instruction, &used),
+            operands: operands.into(),
+        })
+    }
+}
+
+fn rights_of(access: OpAccess) -> Option<Rights> {
+    match access {
+        OpAccess::None | OpAccess::NoMemAccess => None,
+        OpAccess::Read | OpAccess::CondRead => Some(Rights::R),
+        OpAccess::Write | OpAccess::CondWrite => Some(Rights::W),
+        OpAccess::ReadWrite | OpAccess::ReadCondWrite => Some(Rights::RW),
+    }
+}
+
+/// Reads come before writes where an instruction has both (a `push` from memory, a `movs`).
+fn in_order_of_touch(instruction: &Instruction, operands: &mut [Operand]) {
+    if !matches!(instruction.mnemonic(), Mnemonic::Enter) {
+        operands.sort_by_key(|operand| operand.rights == Rights::W);
+    }
+}
+
+fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code: CodeSize) -> Option<Operand> {
+    let (extra, index) = match memory.index() {
+        Register::AL => (Extra::AddAl, NONE),
+        // Left to the elements.
+        register if register.is_vector_register() => (Extra::Plain, NONE),
+        Register::None if code != CodeSize::Bits64 && is_stack(instruction, memory) => (Extra::Stack, NONE),
+        register => (bit_offset(instruction, memory), number(register)?),
+    };
+    let base = if is_page_relative(instruction, memory) { PAGE } else { number(memory.base())? };
+    Some(Operand {
+        displacement: if extra == Extra::Stack { signed(memory) } else { memory.displacement() },
+        size: size(instruction, memory),
+        base,
+        index,
+        scale: log2(memory.scale() as usize),
+        segment: segment_number(memory.segment(), code),
+        extra,
+        offset_mask: mask(memory.address_size()),
+        linear_mask: linear_mask(code),
+        rights,
+    })
+}
+
+/// A displacement is cut to the address size; the stack's may be wider, so that it matters that a push goes down.
+fn signed(memory: &UsedMemory) -> u64 {
+    let unused = mask(memory.address_size()).leading_zeros();
+    (memory.displacement() << unused).cast_signed().wrapping_shr(unused).cast_unsigned()
+}
+
+/// Of a power of two up to 64.
+fn log2(power: usize) -> u8 {
+    u8::try_from(power.trailing_zeros()).unwrap_or(0)
+}
+
+/// A general register's number, [`NONE`] for no register, nothing for a vector register.
+fn number(register: Register) -> Option<u8> {
+    if register == Register::None {
+        return Some(NONE);
+    }
+    let full = register.full_register();
+    if full.is_gpr64() { u8::try_from(full.number()).ok() } else { None }
+}
+
+/// Only the explicit operand can be relative to the instruction pointer.
+fn is_page_relative(instruction: &Instruction, memory: &UsedMemory) -> bool {
+    instruction.is_ip_rel_memory_operand()
+        && memory.index() == Register::None
+        && (memory.base() == Register::RIP
+            || memory.base() == Register::EIP
+            || memory.base() == Register::None && memory.displacement() == instruction.ip_rel_memory_address())
+}
+
+/// Whether it is what an instruction does on the stack by itself, and not its explicit operand.
+fn is_stack(instruction: &Instruction, memory: &UsedMemory) -> bool {
+    // Beside an explicit operand, which may be by the stack pointer too, `pop` reads the stack, `push` and `call` write it.
+    let has_explicit = (0..instruction.op_count()).any(|number| instruction.op_kind(number) == OpKind::Memory);
+    let own = if instruction.mnemonic() == Mnemonic::Pop { OpAccess::Read } else { OpAccess::Write };
+    let by_stack = matches!(memory.base().full_register(), Register::RSP | Register::RBP);
+    instruction.is_stack_instruction() && by_stack && (!has_explicit || memory.access() == own)
+}
+
+fn segment_number(register: Register, code: CodeSize) -> u8 {
+    match register {
+        Register::FS => segment::FS,
+        Register::GS => segment::GS,
+        _ if code == CodeSize::Bits64 => NONE,
+        Register::ES => segment::ES,
+        Register::CS => segment::CS,
+        Register::SS => segment::SS,
+        Register::DS => segment::DS,
+        _ => NONE,
+    }
+}
+
+fn mask(size: AddressSize) -> u64 {
+    match size {
+        AddressSize::Code16 => 0xffff,
+        AddressSize::Code32 => u64::from(u32::MAX),
+        AddressSize::Code64 | AddressSize::Unknown => u64::MAX,
+    }
+}
+
+/// How many bytes an operand has; the save areas whose size iced-x86 leaves open count with their fixed part.
+fn size(instruction: &Instruction, memory: &UsedMemory) -> u16 {
+    // Of a repeated instruction iced-x86 leaves the size open, since it depends on the count; the element's is meant here.
+    let size = match memory.memory_size().size() {
+        0 if instruction.is_string_instruction() => instruction.memory_size().size(),
+        size => size,
+    };
+    match instruction.mnemonic() {
+        Mnemonic::Xsave | Mnemonic::Xsave64 | Mnemonic::Xsaveopt | Mnemonic::Xsaveopt64 => 576,
+        Mnemonic::Xrstor | Mnemonic::Xrstor64 | Mnemonic::Xsavec | Mnemonic::Xsavec64 => 576,
+        _ => u16::try_from(size).unwrap_or(4096).clamp(1, 4096),
+    }
+}
+
+/// `bt m, r` and its kin reach beyond their operand by the bit number in the register.
+fn bit_offset(instruction: &Instruction, memory: &UsedMemory) -> Extra {
+    let moves = matches!(instruction.mnemonic(), Mnemonic::Bt | Mnemonic::Bts | Mnemonic::Btr | Mnemonic::Btc)
+        && instruction.op0_kind() == OpKind::Memory
+        && instruction.op1_kind() == OpKind::Register;
+    match (moves, number(instruction.op1_register())) {
+        (true, Some(register)) if register != NONE => {
+            Extra::BitOffset { register, shift: 3 + log2(memory.memory_size().size()) }
+        }
+        _ => Extra::Plain,
+    }
+}
+
+fn repeat(instruction: &Instruction, used: &[UsedMemory]) -> Option<Repeat> {
+    if !instruction.is_string_instruction() || !(instruction.has_rep_prefix() || instruction.has_repne_prefix()) {
+        return None;
+    }
+    let memory = used.first()?;
+    Some(Repeat {
+        element: size(instruction, memory),
+        count_mask: mask(memory.address_size()),
+        conditional: matches!(
+            instruction.mnemonic(),
+            Mnemonic::Cmpsb
+                | Mnemonic::Cmpsw
+                | Mnemonic::Cmpsd
+                | Mnemonic::Cmpsq
+                | Mnemonic::Scasb
+                | Mnemonic::Scasw
+                | Mnemonic::Scasd
+                | Mnemonic::Scasq
+        ),
+    })
+}
+
+fn special(instruction: &Instruction) -> Special {
+    match instruction.mnemonic() {
+        Mnemonic::Invlpg | Mnemonic::Invpcid => Special::Translation,
+        Mnemonic::Lmsw | Mnemonic::Clts => Special::WriteControl(0),
+        Mnemonic::Wrmsr => Special::WriteMsr,
+        Mnemonic::Int3 => Special::Breakpoint,
+        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::PortIo,
+        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::PortIo,
+        Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
+            Special::WriteControl(u8::try_from(instruction.op0_register().number()).unwrap_or(0))
+        }
+        _ => Special::Nothing,
+    }
+}

@@ -1,0 +1,10 @@
+//! Which memory an instruction will touch, and where the guest's page tables lead: nothing here knows QEMU.
+
+pub mod cache;
+pub mod decode;
+pub mod elements;
+pub mod quick;
+pub mod recipe;
+pub mod recipes;
+pub mod registers;
+pub mod walk;

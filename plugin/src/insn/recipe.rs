@@ -1,0 +1,274 @@
+//! The recipe of an instruction: which memory it will touch, as arithmetic on registers.
+//!
+//! A recipe is made once, when QEMU translates the instruction, and evaluated each time before the instruction runs. Nothing
+//! in it names the instruction's page: QEMU's x86 blocks are position independent, one translation serves every linear
+//! address of a physical page, so the page comes from the instruction pointer at run time.
+
+use crate::insn::registers::{CodeSize, Registers};
+use mem_event::Rights;
+
+/// In place of a register's number: there is none.
+pub const NONE: u8 = 0xff;
+/// In place of a base register's number: the start of the page that the code runs on.
+pub const PAGE: u8 = 0xfe;
+
+/// How a memory operand's offset is found besides base, index and displacement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    /// Nothing more.
+    Plain,
+    /// AL is added (`xlat`).
+    AddAl,
+    /// It is the stack's own access: outside of 64-bit code the stack segment says how wide its pointer is, whatever the code.
+    Stack,
+    /// A bit number in a register moves the operand: `(signed(register) >> shift) << (shift - 3)` is added (`bt m, r`), with
+    /// the register's width in bits as 1 << shift.
+    BitOffset {
+        /// The register.
+        register: u8,
+        /// log2 of the operand's width in bits: 4, 5 or 6.
+        shift: u8,
+    },
+    /// It is one element of several, by vector registers.
+    Element(Element),
+}
+
+/// One of the elements that a gather or a masked move touches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Element {
+    /// Which one, from 0.
+    pub number: u8,
+    /// Its bytes: 1, 4 or 8.
+    pub bytes: u8,
+    /// The vector register whose element's sign bit says whether it is touched.
+    pub mask: u8,
+    /// The vector register that holds a gather's indices, and bytes an index: 4 or 8.
+    pub index: Option<(u8, u8)>,
+}
+
+/// One memory operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Operand {
+    /// Added to the registers.
+    pub displacement: u64,
+    /// Bytes touched, 1 to 4096.
+    pub size: u16,
+    /// Base register, [`PAGE`] or [`NONE`].
+    pub base: u8,
+    /// Index register or [`NONE`].
+    pub index: u8,
+    /// log2 of the index's factor.
+    pub scale: u8,
+    /// Segment whose base is added, or [`NONE`].
+    pub segment: u8,
+    /// What more there is.
+    pub extra: Extra,
+    /// The offset is cut to these bits: the address size.
+    pub offset_mask: u64,
+    /// The linear address is cut to these bits: 32 outside of long mode.
+    pub linear_mask: u64,
+    /// What the access wants.
+    pub rights: Rights,
+}
+
+/// How a string instruction repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    /// Bytes a step.
+    pub element: u16,
+    /// Bits of RCX that count.
+    pub count_mask: u64,
+    /// Whether the data can end it early (`repe cmps`, `repne scas`): then only its first step is foreseen.
+    pub conditional: bool,
+}
+
+/// What an instruction does besides touching memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// Nothing of interest.
+    Nothing,
+    /// Linear addresses may mean other frames after it (`invlpg`).
+    Translation,
+    /// It writes this control register.
+    WriteControl(u8),
+    /// It writes the model-specific register in ECX.
+    WriteMsr,
+    /// It is a breakpoint.
+    Breakpoint,
+    /// It reads or writes a port: a device may use guest memory meanwhile.
+    PortIo,
+}
+
+impl Special {
+    /// Whether linear addresses may mean other frames after it.
+    pub fn changes_translation(self) -> bool {
+        !matches!(self, Special::Nothing | Special::Breakpoint | Special::PortIo)
+    }
+}
+
+/// What an instruction will touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipe {
+    /// The instruction's address within its page.
+    pub page_offset: u16,
+    /// How the code decodes.
+    pub code: CodeSize,
+    /// The instruction's bytes.
+    pub length: u8,
+    /// What else it does.
+    pub special: Special,
+    /// Repetition.
+    pub repeat: Option<Repeat>,
+    /// Operands in the order in which the instruction touches them.
+    pub operands: Box<[Operand]>,
+}
+
+impl Recipe {
+    /// The fetch of an instruction's byte at offset `first` of the page that runs.
+    pub fn fetch(page_offset: u16, first: u16, length: u8, code: CodeSize) -> Recipe {
+        let operand = Operand {
+            displacement: u64::from(first),
+            size: 1,
+            base: PAGE,
+            index: NONE,
+            scale: 0,
+            segment: NONE,
+            extra: Extra::Plain,
+            offset_mask: u64::MAX,
+            linear_mask: linear_mask(code),
+            rights: Rights::X,
+        };
+        Recipe { page_offset, code, length, special: Special::Nothing, repeat: None, operands: [operand].into() }
+    }
+}
+
+/// Linear addresses have 32 bits outside of long mode.
+pub fn linear_mask(code: CodeSize) -> u64 {
+    if code == CodeSize::Bits64 { u64::MAX } else { u64::from(u32::MAX) }
+}
+
+/// What one operand will touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Touch {
+    /// The linear address of the first byte.
+    pub gla: u64,
+    /// Bytes; 0 where nothing is touched.
+    pub size: u16,
+    /// What is wanted.
+    pub rights: Rights,
+}
+
+impl Operand {
+    /// The linear address of the operand's first byte.
+    #[inline]
+    pub fn address(&self, registers: &impl Registers) -> u64 {
+        let mut offset = self.displacement;
+        offset = offset.wrapping_add(match self.base {
+            NONE => 0,
+            PAGE => registers.instruction_pointer() & !0xfff,
+            base => registers.general(base),
+        });
+        if self.index != NONE {
+            offset = offset.wrapping_add(registers.general(self.index) << self.scale);
+        }
+        offset = offset.wrapping_add(self.extra_offset(registers));
+        let mut linear = offset & self.offset_mask(registers);
+        if self.segment != NONE {
+            linear = linear.wrapping_add(registers.segment_base(self.segment));
+        }
+        linear & self.linear_mask
+    }
+
+    /// What it touches, where nothing repeats.
+    #[inline]
+    pub fn touch(&self, registers: &impl Registers) -> Touch {
+        let size = match self.extra {
+            Extra::Element(element) if !element.is_touched(registers) => 0,
+            _ => self.size,
+        };
+        Touch { gla: self.address(registers), size, rights: self.rights }
+    }
+
+    #[inline]
+    fn offset_mask(&self, registers: &impl Registers) -> u64 {
+        if self.extra == Extra::Stack { registers.stack_mask() } else { self.offset_mask }
+    }
+
+    #[inline]
+    fn extra_offset(&self, registers: &impl Registers) -> u64 {
+        match self.extra {
+            Extra::Plain | Extra::Stack => 0,
+            Extra::AddAl => registers.general(0) & 0xff,
+            Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
+            Extra::Element(element) => element.index(registers) << self.scale,
+        }
+    }
+}
+
+/// The byte offset that a signed bit number of 1 << `shift` bits moves the operand by.
+fn bit_offset(register: u64, shift: u8) -> u64 {
+    let unused = 64 - (1u32 << shift);
+    let bit = (register << unused).cast_signed() >> unused;
+    ((bit >> shift) << (shift - 3)).cast_unsigned()
+}
+
+impl Recipe {
+    /// The linear address of the instruction.
+    #[inline]
+    pub fn rip(&self, registers: &impl Registers) -> u64 {
+        registers.instruction_pointer() & !0xfff | u64::from(self.page_offset)
+    }
+
+    /// Whether its block begins with it. Within one, a repeated instruction is no place to leave from: QEMU says of it that the flags'
+    /// kind is stored already, and stores it in the instruction's first operations, which come after the callback. RFLAGS would be
+    /// computed from the operands of one kind as if they were another's.
+    pub fn begins_block(&self, registers: &impl Registers) -> bool {
+        registers.instruction_pointer() & 0xfff == u64::from(self.page_offset)
+    }
+
+    /// Whether vector registers say what it touches.
+    pub fn needs_vectors(&self) -> bool {
+        self.operands.first().is_some_and(|operand| matches!(operand.extra, Extra::Element(_)))
+    }
+
+    /// How often the operands are stepped through: 1, or what RCX says.
+    pub fn steps(&self, registers: &impl Registers) -> u64 {
+        let count = self.count(registers);
+        if self.repeat.is_some_and(|repeat| repeat.conditional) { count.min(1) } else { count }
+    }
+
+    /// How many steps there are by RCX alone, whatever the data says.
+    pub fn count(&self, registers: &impl Registers) -> u64 {
+        self.repeat.map_or(1, |repeat| registers.general(1) & repeat.count_mask)
+    }
+
+    /// What operand `number` touches in its step `step`.
+    pub fn touch(&self, registers: &impl Registers, number: usize, step: u64) -> Touch {
+        let operand = &self.operands[number];
+        let first = operand.touch(registers);
+        let moved = match self.repeat {
+            None => return first,
+            Some(repeat) => first.gla.wrapping_add(
+                (step.wrapping_mul(u64::from(repeat.element))).wrapping_mul(registers.direction().cast_unsigned()),
+            ),
+        };
+        Touch { gla: moved & operand.linear_mask, ..first }
+    }
+
+    /// The next step after `step` in which some operand meets a page that it did not touch in `step`.
+    pub fn next_page(&self, registers: &impl Registers, step: u64) -> u64 {
+        let Some(repeat) = self.repeat else { return step + 1 };
+        let element = u64::from(repeat.element.max(1));
+        let down = registers.direction() < 0;
+        (0..self.operands.len())
+            .map(|number| {
+                let touch = self.touch(registers, number, step);
+                let last = touch.gla.wrapping_add(u64::from(touch.size) - 1);
+                // Bytes that are left on the page in the direction of travel, beyond this element.
+                let room = if down { touch.gla & 0xfff } else { 0xfff - (last & 0xfff) };
+                step + 1 + room / element
+            })
+            .min()
+            .unwrap_or(step + 1)
+    }
+}

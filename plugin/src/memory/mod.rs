@@ -1,0 +1,8 @@
+//! Guest memory: where it is, taking pages out of QEMU's mapping and putting them back, frames that show one page.
+
+pub mod machine;
+pub mod mapping;
+pub mod remap;
+pub mod shares;
+pub mod sharing;
+pub mod userfault;

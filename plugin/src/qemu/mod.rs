@@ -1,0 +1,11 @@
+//! Everything that touches QEMU: the plugin API's functions, the direct view of the CPU state and the way out of a translation
+//! block. A second generation of the API is one more file here.
+
+#![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
+
+pub mod api;
+pub mod file;
+pub mod internals;
+mod shim;
+mod vector;
+pub mod view;

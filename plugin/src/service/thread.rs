@@ -1,0 +1,239 @@
+//! The one thread that serves the outside: control calls, event channels, faults of userfaultfd.
+//!
+//! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::event_channel::{self, Link, token};
+use crate::memory::userfault::Userfault;
+use crate::service::client::{self, Client};
+use crate::service::follow::Follow;
+use crate::service::peer::Peer;
+use mem_event::spin::Window;
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::time::Timespec;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Without anything to do, the thread wakes this often to write out the trace.
+const IDLE: Duration = Duration::from_millis(100);
+/// Looks at the rings between two looks at everything else.
+const LOOKS: u32 = 64;
+
+/// The listening control socket.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
+
+impl Listener {
+    /// Makes the socket, for its owner alone. A socket that a dead process left there is replaced.
+    ///
+    /// # Errors
+    /// A sentence with the path.
+    pub fn bind(path: &Path) -> Result<Listener, String> {
+        let fail = |what: &str, error: Errno| format!("control socket {}: {what}: {error}", path.display());
+        let address =
+            SocketAddrUnix::new(path).map_err(|error| fail("the path is longer than a socket's may be", error))?;
+        let make = || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        };
+        let socket = make().map_err(|error| fail("socket", error))?;
+        if path.exists() {
+            let probe = make().map_err(|error| fail("socket", error))?;
+            match rustix::net::connect(&probe, &address) {
+                Err(Errno::CONNREFUSED) => {
+                    std::fs::remove_file(path)
+                        .map_err(|error| format!("control socket {}: {error}", path.display()))?;
+                }
+                Ok(()) => return Err(fail("another QEMU serves it", Errno::ADDRINUSE)),
+                Err(error) => return Err(fail("something else is there; remove it or name another path", error)),
+            }
+        }
+        rustix::net::bind(&socket, &address).map_err(|error| fail("bind", error))?;
+        // Before `listen`, so that nobody can connect in between.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .map_err(|error| format!("control socket {}: {error}", path.display()))?;
+        rustix::net::listen(&socket, 16).map_err(|error| fail("listen", error))?;
+        Ok(Listener(socket))
+    }
+
+    fn accept(&self) -> Option<OwnedFd> {
+        rustix::net::accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
+    }
+}
+
+/// From now on the thread watches the domain's userfaultfd.
+///
+/// # Errors
+/// The kernel's error.
+pub fn watch_userfault(userfault: &Userfault) -> std::io::Result<()> {
+    match event_channel::watch(userfault, token::USERFAULT) {
+        // It is opened for watching, and registered once more for paging.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Starts the thread.
+///
+/// # Errors
+/// A sentence.
+pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), String> {
+    event_channel::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
+    let serve = move || {
+        let window = Window::new(hypervisor.spin());
+        let follow = Follow::nobody();
+        Service { hypervisor, listener, clients: Vec::new(), next_client: token::CLIENT, window, follow }.run();
+    };
+    std::thread::Builder::new()
+        .name("mem-event".to_owned())
+        .spawn(serve)
+        .map_err(|error| format!("no thread: {error}"))?;
+    Ok(())
+}
+
+struct Service {
+    hypervisor: &'static Hypervisor,
+    listener: Listener,
+    clients: Vec<(u64, Client)>,
+    next_client: u64,
+    /// How long it looks for the answer that somebody stopped in the kernel waits for.
+    window: Window,
+    /// On which core.
+    follow: Follow,
+}
+
+/// What was ready.
+#[derive(Default)]
+struct Ready {
+    listener: bool,
+    userfault: bool,
+    channels: bool,
+    clients: Vec<u64>,
+}
+
+impl Service {
+    fn run(mut self) {
+        loop {
+            if !self.once(IDLE) {
+                self.hypervisor.flush_trace();
+                self.hypervisor.disarm();
+                self.follow.lets_go();
+            }
+            self.look_for_answers();
+        }
+    }
+
+    /// Looks once; says whether there was anything.
+    fn once(&mut self, wait: Duration) -> bool {
+        let ready = wait_for(wait);
+        let Some(Ready { listener, userfault, channels, clients }) = ready else { return false };
+        if listener {
+            self.accept();
+        }
+        if userfault {
+            self.faults();
+        }
+        for (number, client) in &mut self.clients {
+            // Calls before signals, and so also those of a client whose ring was signalled.
+            if clients.contains(number) || channels && !client.links().is_empty() {
+                client.serve(self.hypervisor);
+            }
+        }
+        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(self.hypervisor));
+        true
+    }
+
+    fn accept(&mut self) {
+        let Some(socket) = self.listener.accept() else { return };
+        match Peer::admit(&socket, self.clients.iter().map(|(_, client)| client.peer())) {
+            // Accepted and let go: one that waited for room would have the listening socket ready for ever.
+            Err((errno, sentence)) => client::refuse(socket, errno, sentence),
+            Ok(peer) if event_channel::watch(&socket, self.next_client).is_ok() => {
+                self.clients.push((self.next_client, Client::new(socket, peer)));
+                self.next_client += 1;
+            }
+            Ok(_) => {}
+        }
+    }
+
+    fn faults(&mut self) {
+        let Some(userfault) = self.hypervisor.memory().opened_userfault() else { return };
+        // An error is one of the kernel's, of which nobody here can do anything; the next look tries again.
+        let _ = userfault.faults(|fault| {
+            let vcpu = self.hypervisor.vcpu_of_thread(fault.thread);
+            self.hypervisor.fault(fault);
+            self.follow.stopped(vcpu.map(|_| fault.thread));
+        });
+    }
+
+    /// While somebody waits: looks at the rings of those who are stopped in the kernel, as a parked vCPU does for itself, and for
+    /// the calls that a consumer makes before it answers.
+    fn look_for_answers(&mut self) {
+        let length = self.window.length();
+        if length.is_zero() || !self.hypervisor.anybody_waits() {
+            return;
+        }
+        let begun = Instant::now();
+        let links: Vec<Arc<Link>> =
+            self.clients.iter().flat_map(|(_, client)| client.links().iter().cloned()).collect();
+        let links = if self.hypervisor.anybody_is_stopped() { &links[..] } else { &[] };
+        links.iter().for_each(|link| link.lookout.begin());
+        let mut looked = begun;
+        while self.hypervisor.anybody_waits() && looked - begun < length && self.hypervisor.has_cores(0) {
+            self.look(links);
+            let now = Instant::now();
+            if !self.window.looked_after(now - looked) {
+                break;
+            }
+            looked = now;
+        }
+        for link in links {
+            if link.lookout.end() {
+                // It is signalled to itself, and comes after the calls.
+                link.call_service();
+            }
+        }
+        self.window.waited(begun.elapsed());
+    }
+
+    fn look(&mut self, links: &[Arc<Link>]) {
+        for _ in 0..LOOKS {
+            if links.iter().any(|link| link.lookout.is_pending()) {
+                return links.iter().filter(|link| link.lookout.is_pending()).for_each(|link| self.take(link));
+            }
+            std::hint::spin_loop();
+        }
+        self.once(Duration::ZERO);
+        // The consumer may wait for this very core.
+        std::thread::yield_now();
+    }
+
+    fn take(&self, link: &Link) {
+        self.hypervisor.take_responses(link);
+        link.lookout.spare();
+    }
+}
+
+/// What is ready, at the latest after so long; `None` for nothing.
+fn wait_for(wait: Duration) -> Option<Ready> {
+    let set = event_channel::set().ok()?;
+    let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 16];
+    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
+    let (events, _) = epoll::wait(set, &mut events, Some(&timeout)).ok()?;
+    let mut ready = Ready::default();
+    for event in &*events {
+        match event.data.u64() {
+            token::LISTENER => ready.listener = true,
+            token::USERFAULT => ready.userfault = true,
+            token::CHANNEL => ready.channels = true,
+            client => ready.clients.push(client),
+        }
+    }
+    (!events.is_empty()).then_some(ready)
+}

@@ -1,0 +1,140 @@
+//! CPU events: writes to control and model-specific registers, breakpoints, single steps.
+//!
+//! A register's write is reported after it took effect. The check before the instruction notes the old value and empties the
+//! page cache, so the next block's fetch is looked at the long way, and there the new value is read. A breakpoint is reported
+//! before it is delivered, a step before the instruction that follows it.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::vcpu::{Go, Vcpu};
+use crate::insn::recipe::{Recipe, Special};
+use crate::insn::registers::Registers;
+use crate::qemu::api;
+use crate::qemu::api::Register;
+use crate::qemu::view::View;
+use mem_event::{CpuEvent, CpuEventKind, Gfn, Gla, Outcome};
+
+const RAX: u8 = 0;
+const RCX: u8 = 1;
+const RDX: u8 = 2;
+
+/// What a vCPU has to report before it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// A register was about to be written when it was this, by the instruction that ends at this address.
+    Write {
+        /// The event, with the new value as far as it is known.
+        event: CpuEvent,
+        /// Where the guest goes on if the write took effect.
+        next: u64,
+    },
+    /// This.
+    Event(CpuEvent),
+}
+
+impl Due {
+    /// Whether it is the breakpoint at this address.
+    pub fn is_breakpoint_at(&self, rip: u64) -> bool {
+        matches!(self, Due::Event(event) if event.kind == CpuEventKind::Int3 && event.rip.0 == rip)
+    }
+}
+
+/// Notes what an instruction is about to write.
+pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) {
+    let rip = recipe.rip(view);
+    let write = |kind: CpuEventKind, value: u64, old: u64, msr: u32| Due::Write {
+        event: CpuEvent { kind, value, old, msr, rip: Gla(rip), gfn: Gfn(0) },
+        next: rip.wrapping_add(u64::from(recipe.length)),
+    };
+    let due = match recipe.special {
+        Special::WriteControl(number) => {
+            let Some((kind, register)) = control_register(number) else { return };
+            write(kind, 0, api::read_register(register).unwrap_or(0), 0)
+        }
+        Special::WriteMsr => {
+            let low = |register| view.general(register) & 0xffff_ffff;
+            let msr = u32::try_from(low(RCX)).unwrap_or(0);
+            write(CpuEventKind::Msr, low(RDX) << 32 | low(RAX), 0, msr)
+        }
+        _ => return,
+    };
+    if let Due::Write { event, .. } = due
+        && hypervisor.is_monitored(event.kind)
+    {
+        vcpu.owes(Some(due));
+    }
+}
+
+/// Reports what is due. `Run`: nothing is, or its time is over.
+pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
+    let event = match vcpu.due() {
+        None => return Go::Run,
+        // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
+        Some(due) if due.is_breakpoint_at(recipe.rip(view)) && recipe.special != Special::Breakpoint => return Go::Run,
+        Some(Due::Event(event)) => event,
+        Some(Due::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
+            None => {
+                vcpu.owes(None);
+                return Go::Run;
+            }
+            Some(event) => event,
+        },
+    };
+    report(hypervisor, vcpu, event, view, recipe.rip(view))
+}
+
+/// Whether the vCPU leaves its block once before it asks: the request carries its registers, and only at the beginning of a block
+/// are all flags there.
+pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu, rip: u64) -> bool {
+    !vcpu.must_stay() && hypervisor.wants_whole_flags() && !vcpu.begins_block_at(rip)
+}
+
+/// A breakpoint is about to be delivered, or an instruction follows a step.
+pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &View, rip: u64, gfn: Gfn) -> Go {
+    if !hypervisor.is_monitored(kind) {
+        return Go::Run;
+    }
+    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(rip), gfn }, view, rip)
+}
+
+/// Reports one event and waits for what the engine wants to wait for.
+fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
+    vcpu.owes(Some(Due::Event(event)));
+    if leaves_for_flags(hypervisor, vcpu, rip) {
+        return Go::Leave;
+    }
+    loop {
+        match hypervisor.cpu_event(vcpu, event, view, rip) {
+            Outcome::Wait(_) | Outcome::Crashed => {
+                if vcpu.park(hypervisor) == Go::Leave {
+                    return Go::Leave;
+                }
+            }
+            _ => {
+                vcpu.owes(None);
+                return Go::Run;
+            }
+        }
+    }
+}
+
+fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {
+    match number {
+        0 => Some((CpuEventKind::Cr0, Register::CR0)),
+        3 => Some((CpuEventKind::Cr3, Register::CR3)),
+        4 => Some((CpuEventKind::Cr4, Register::CR4)),
+        _ => None,
+    }
+}
+
+/// The event with its new value; nothing where the instruction faulted instead. An interrupt may come first, so going on
+/// elsewhere with another value counts as well.
+fn taken_effect(event: CpuEvent, next: u64, rip: u64) -> Option<CpuEvent> {
+    let value = match event.kind {
+        CpuEventKind::Cr0 => api::read_register(Register::CR0)?,
+        CpuEventKind::Cr3 => api::read_register(Register::CR3)?,
+        CpuEventKind::Cr4 => api::read_register(Register::CR4)?,
+        _ => event.value,
+    };
+    let written = rip == next || event.kind != CpuEventKind::Msr && value != event.old;
+    written.then_some(CpuEvent { value, ..event })
+}

@@ -1,0 +1,328 @@
+//! The `callback` gate: before each memory instruction, every page that it will touch is checked.
+//!
+//! The common case is a look-up in the vCPU's page cache. A miss walks the guest's page tables and asks the published rights;
+//! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::entry::install;
+use crate::host::instrumentation;
+use crate::host::vcpu::{Go, Owed, Vcpu};
+use crate::insn::cache::Part;
+use crate::insn::quick::Quick;
+use crate::insn::recipe::{Recipe, Special, Touch};
+use crate::insn::registers::{CodeSize, Registers};
+use crate::insn::walk::{GuestFault, Judged, PagingMode};
+use crate::qemu::api;
+use crate::qemu::api::Register;
+use crate::qemu::internals;
+use crate::qemu::view;
+use crate::qemu::view::View;
+use crate::trap::events;
+use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The code's size in bits, and as many bytes as the longest instruction has.
+const CODE: usize = 16;
+/// One in this many misses of the page cache is a sample that compares the direct view with the API.
+const SAMPLE: u32 = 4096;
+
+/// Checks an instruction before it runs. Called by the shim.
+#[cold]
+#[inline(never)]
+pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
+    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
+    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    vcpu.cache.is_checking(recipe);
+    if view.is_by_api() && recipe.code != CodeSize::Bits64 {
+        // Translated before it was found out that the API is all there is.
+        return Go::Run;
+    }
+    if recipe.needs_vectors() {
+        view.prove_vectors();
+    }
+    if recipe.repeat.is_none() && matches!(recipe.special, Special::Nothing | Special::PortIo) {
+        let all_allowed = recipe.operands.iter().all(|operand| {
+            let Touch { gla: first, size, rights } = operand.touch(view);
+            let last = first.wrapping_add(u64::from(size).saturating_sub(1));
+            size == 0
+                || is_allowed(vcpu, first, rights) && (last >> 12 == first >> 12 || is_allowed(vcpu, last, rights))
+        });
+        if all_allowed {
+            return Go::Run;
+        }
+    }
+    vcpu.stays(recipe.repeat.is_some() && !recipe.begins_block(view));
+    let go = slowly(hypervisor, vcpu, recipe, view);
+    vcpu.stays(false);
+    vcpu.goes(go, recipe.rip(view))
+}
+
+#[inline]
+fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
+    vcpu.cache.allows(gla, Part::of(rights))
+}
+
+/// What is not checked where registers are read through the API.
+pub const BY_API: &str = "registers are read through the plugin API: only flat 64-bit code is checked before it runs, of a repeated \
+                          instruction only the first step; what else touches a watched page meets the host's MMU and is \
+                          reported without a linear address, and its fetches are not checked";
+
+/// The view of the registers in place did not prove itself: from now on they are read through the API.
+pub fn reads_by_api(what: &str) {
+    let Some(hypervisor) = Hypervisor::get() else { return };
+    let can_flush = internals::can_flush();
+    let is_callback = hypervisor.has_callback_gate();
+    let goes_on = is_callback || can_flush && hypervisor.gives_way();
+    if !goes_on {
+        return install::fail(&format!(
+            "QEMU's registers cannot be read in place here ({what}), which gate=mmu needs; take gate=callback"
+        ));
+    }
+    if !can_flush {
+        return install::fail(&format!("QEMU's registers cannot be read in place here ({what}); take registers=api"));
+    }
+    eprintln!("mem-event: QEMU's registers cannot be read in place here ({what}); {BY_API}");
+    if !is_callback {
+        eprintln!("mem-event: gate=auto takes gate=callback from here on: gate=mmu reads registers in place");
+        instrumentation::notes_become_checks();
+    }
+    // What was translated so far has checks that read in place.
+    instrumentation::renew();
+}
+
+/// What is read in place is not what the API says, and nothing else is allowed, or accesses were judged by it already.
+pub fn view_is_wrong(what: &str, was_proven: bool) {
+    install::fail(&if was_proven {
+        format!(
+            "QEMU's registers in place have become wrong ({what}): what was checked lately may be wrong; the run ends"
+        )
+    } else {
+        format!(
+            "registers=direct: QEMU's registers cannot be read in place here ({what}); take registers=auto or registers=api"
+        )
+    });
+}
+
+/// A recipe with its quick form first; 32 bytes, so that two share a cache line.
+#[derive(Debug)]
+#[repr(C, align(32))]
+pub struct QuickRecipe {
+    /// The quick form.
+    pub quick: Quick,
+    /// The whole, for when the quick form does not say yes.
+    pub recipe: Box<Recipe>,
+}
+
+/// What stands in the way of an instruction.
+enum Check {
+    /// Nothing.
+    Pass,
+    /// The guest's own page fault: the instruction will not get further than this.
+    Fault,
+    /// The vCPU waited; rights may have changed.
+    Again,
+    /// The vCPU leaves its block.
+    Leave,
+}
+
+#[cold]
+#[inline(never)]
+fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
+    sample(view);
+    let was_due = vcpu.due();
+    if vcpu.is_stopped() && vcpu.park(hypervisor) == Go::Leave
+        || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave
+    {
+        return Go::Leave;
+    }
+    let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
+    let one_by_one = view.is_by_api() || internals::counts_instructions();
+    let steps = recipe.steps(view).min(if one_by_one { 1 } else { u64::MAX });
+    let mut step = 0;
+    while step < steps {
+        match miss.step(step) {
+            Check::Pass => step = recipe.next_page(view, step),
+            Check::Again => {
+                if matches!(miss.fetch_again(), Check::Leave) {
+                    return Go::Leave;
+                }
+            }
+            Check::Fault => break,
+            Check::Leave => return Go::Leave,
+        }
+    }
+    if recipe.special == Special::Breakpoint {
+        // It left its block before this breakpoint, and is back with the answer.
+        if was_due.is_some_and(|due| due.is_breakpoint_at(recipe.rip(view))) {
+            return Go::Run;
+        }
+        return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
+    }
+    if recipe.special.changes_translation() {
+        events::note(hypervisor, vcpu, recipe, view);
+        vcpu.cache.empty();
+    }
+    Go::Run
+}
+
+/// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
+pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
+    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
+    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let rip = fetch.rip(view);
+    if vcpu.due().is_some() {
+        return vcpu.goes(events::settle(hypervisor, vcpu, fetch, view), rip);
+    }
+    if !vcpu.is_stepped() || vcpu.comes_back_to(rip) {
+        return Go::Run;
+    }
+    let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, mode: None }.gfn_of_code();
+    vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn), rip)
+}
+
+fn sample(view: &View) {
+    static MISSES: AtomicU32 = AtomicU32::new(0);
+    if MISSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
+        view::sample(view);
+    }
+}
+
+/// An instruction whose pages are looked at one by one.
+struct Miss<'a> {
+    hypervisor: &'a Hypervisor,
+    vcpu: &'a Vcpu,
+    recipe: &'a Recipe,
+    view: &'a View,
+    mode: Option<PagingMode>,
+}
+
+impl Miss<'_> {
+    /// All operands of one step, in the order in which the instruction touches them. After a wait the step begins anew, as the
+    /// hardware would begin the instruction anew: all its pages must be allowed at once.
+    fn step(&mut self, step: u64) -> Check {
+        for number in 0..self.recipe.operands.len() {
+            let touch = self.recipe.touch(self.view, number, step);
+            match self.touch(touch) {
+                Check::Pass => {}
+                other => return other,
+            }
+        }
+        Check::Pass
+    }
+
+    fn touch(&mut self, touch: Touch) -> Check {
+        if touch.size == 0 {
+            return Check::Pass;
+        }
+        let on_first = 0x1000 - (touch.gla & 0xfff);
+        match self.page(touch.gla, touch.rights) {
+            Check::Pass if u64::from(touch.size) > on_first => {
+                self.page(touch.gla.wrapping_add(on_first), touch.rights)
+            }
+            other => other,
+        }
+    }
+
+    fn page(&mut self, gla: u64, rights: Rights) -> Check {
+        if is_allowed(self.vcpu, gla, rights) {
+            return Check::Pass;
+        }
+        self.vcpu.cache.revalidate();
+        let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
+        let owed = self.vcpu.owed();
+        let is_due = |owed: Owed| owed.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
+        if self.hypervisor.allows(gpa, rights) && !owed.is_some_and(is_due) {
+            // Nothing is passed over while a look is owed. The write part stands for both rights: the walk above judged a write,
+            // and the p2m must allow the read too.
+            if owed.is_none() && (!rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW)) {
+                self.vcpu.cache.allow(gla, Part::of(rights));
+            }
+            return Check::Pass;
+        }
+        self.ask(gla, gpa, rights)
+    }
+
+    /// After a wait within a block: fetches are checked where blocks begin, and whoever answered may have taken the right to run.
+    fn fetch_again(&mut self) -> Check {
+        let rip = self.recipe.rip(self.view);
+        loop {
+            let check = match instrumentation::wanted() & instrumentation::EXECUTE {
+                0 => Check::Pass,
+                _ => self.page(rip, Rights::X),
+            };
+            if !matches!(check, Check::Again) {
+                return check;
+            }
+        }
+    }
+
+    /// The frame that the instruction is fetched from; 0 where the guest's tables lead nowhere.
+    fn gfn_of_code(&mut self) -> Gfn {
+        self.translate(self.recipe.rip(self.view), Rights::X).map_or(Gfn(0), Gpa::gfn)
+    }
+
+    /// The bytes at the instruction pointer as far as they lie in one frame, for the trace, after the size of the code; none where
+    /// nobody wants them.
+    fn code<'b>(&mut self, bytes: &'b mut [u8; CODE]) -> &'b [u8] {
+        if !self.hypervisor.is_recorded() {
+            return &[];
+        }
+        let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
+        let code = &mut bytes[..CODE.min(0x1001 - usize::from(gpa.offset()))];
+        code[0] = match self.recipe.code {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        };
+        match self.hypervisor.memory().read(gpa.gfn(), gpa.offset(), &mut code[1..]) {
+            Ok(()) => code,
+            Err(_) => &[],
+        }
+    }
+
+    fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
+        let mode = *self.mode.get_or_insert_with(|| {
+            let mode = paging_mode();
+            self.vcpu.walks(mode);
+            mode
+        });
+        let access = Judged {
+            rights,
+            user: self.view.privilege() == 3,
+            alignment_check: self.view.alignment_check(),
+            protection_keys: if mode.has_protection_keys() { self.view.protection_keys() } else { 0 },
+        };
+        mode.translate(self.hypervisor.memory(), gla, access)
+    }
+
+    fn ask(&mut self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
+        let access = Access {
+            gfn: gpa.gfn(),
+            offset: gpa.offset(),
+            gla: Some(Gla(gla)),
+            rights,
+            source: AccessSource::Instruction,
+            rip: self.recipe.rip(self.view),
+        };
+        if events::leaves_for_flags(self.hypervisor, self.vcpu, access.rip) {
+            return Check::Leave;
+        }
+        match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {
+            Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park(self.hypervisor) {
+                Go::Run => Check::Again,
+                Go::Leave => Check::Leave,
+            },
+            _ => Check::Pass,
+        }
+    }
+}
+
+fn paging_mode() -> PagingMode {
+    let read = |register| api::read_register(register).unwrap_or(0);
+    PagingMode {
+        cr0: read(Register::CR0),
+        cr3: read(Register::CR3),
+        cr4: read(Register::CR4),
+        efer: read(Register::EFER),
+    }
+}

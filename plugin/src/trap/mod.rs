@@ -1,0 +1,8 @@
+//! What stops a vCPU before its instruction, and how it waits.
+
+pub mod checkpoint;
+pub mod events;
+pub mod gate;
+pub mod translate;
+pub mod verify;
+mod wait;

@@ -1,0 +1,221 @@
+//! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::explain::FileTables;
+use crate::host::instrumentation;
+use crate::host::vcpu::Vcpu;
+use crate::insn::decode::{self, Decoded, InstructionReader};
+use crate::insn::quick::Quick;
+use crate::insn::recipe::{Recipe, Special};
+use crate::insn::recipes;
+use crate::insn::registers::CodeSize;
+use crate::insn::walk::Judged;
+use crate::qemu::api::{Block, Instruction};
+use crate::qemu::view;
+use crate::qemu::view::{PLACES, ViewCheck};
+use crate::trap::checkpoint::Stop;
+use crate::trap::gate::QuickRecipe;
+use crate::trap::verify::{self, Subject};
+use mem_event::{Gfn, Gpa};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// One block in this many is a sample of the memory map's proof.
+const SAMPLE: u32 = 64;
+
+thread_local! {
+    static READER: RefCell<InstructionReader> = RefCell::new(InstructionReader::default());
+    /// The vCPU of this thread: the translation callback of API 4 does not say.
+    static VCPU: Cell<u32> = const { Cell::new(0) };
+}
+
+/// This thread runs that vCPU.
+pub fn thread_runs(vcpu: u32) {
+    VCPU.set(vcpu);
+}
+
+/// A block is being translated.
+pub fn translated(block: &Block) {
+    let Some(hypervisor) = Hypervisor::get() else { return };
+    if let Some(gfn) = hypervisor.vcpu(VCPU.get()).and_then(Vcpu::has_been_read) {
+        hypervisor.hide(gfn);
+    }
+    let wanted = instrumentation::wanted();
+    if hypervisor.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
+        block.check_view_at_start();
+    }
+    if wanted == 0 && !hypervisor.has_checkpoints() && !hypervisor.has_places() {
+        return;
+    }
+    let code = view::code_size(VCPU.get());
+    if wanted != 0 && code.is_none() {
+        UNCHECKED.fetch_add(1, Ordering::Relaxed);
+    }
+    if wanted != 0 {
+        prove_memory_map(hypervisor, block);
+    }
+    for (number, instruction) in block.instructions().enumerate() {
+        if let Some(code) = code.filter(|_| wanted != 0) {
+            instrument(&instruction, wanted, number == 0, code);
+        }
+        // Most instructions are shorter: their bytes are not even copied.
+        if hypervisor.has_checkpoints() && instruction.length() == decode::CHECKPOINT_LENGTH {
+            let mut buffer = [0; 16];
+            if decode::is_checkpoint(instruction.bytes(&mut buffer)) {
+                stop_before(&instruction, None, code);
+            }
+        }
+        // After its own accesses are checked: one that is stopped by them comes here once.
+        if hypervisor.has_places()
+            && let Some(place) = hypervisor.place(instruction.host_address())
+        {
+            stop_before(&instruction, Some(place), code);
+        }
+    }
+}
+
+/// Now and then: where QEMU reads the code in this process, and where the guest's tables and the machine's memory map say that
+/// it is, must be the same byte of the memory file. A map that is wrong differs from the first look on; once it has agreed, below or
+/// above 4 GiB, what differs there is the guest's: it has changed its tables, and QEMU goes by what it kept of the old ones, as a
+/// processor may.
+fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
+    static BLOCKS: AtomicU32 = AtomicU32::new(0);
+    static AGREED: [AtomicBool; 2] = [const { AtomicBool::new(false) }; 2];
+    let agreed = |gfn: Gfn| &AGREED[usize::from(gfn.0 >> 20 != 0)];
+    let is_due = BLOCKS.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) || !AGREED[0].load(Ordering::Relaxed);
+    if !is_due || ViewCheck::now() == ViewCheck::Unproven {
+        return;
+    }
+    let (Some(first), Some(view)) = (block.instructions().next(), view::running(VCPU.get())) else { return };
+    view::sample(&view);
+    if view.code_size().is_none() {
+        return;
+    }
+    let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
+    let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
+    let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT) else { return };
+    let by_map = gpa.gfn();
+    if by_map == by_qemu {
+        agreed(by_map).store(true, Ordering::Relaxed);
+    } else if ![by_map, by_qemu].map(agreed).iter().all(|agreed| agreed.load(Ordering::Relaxed)) {
+        let sentence =
+            format!("code at {gla:#x} is in frame {by_qemu} for QEMU, and in {by_map} by tables and memory map");
+        eprintln!("mem-event: {sentence}");
+        hypervisor.crash(&sentence);
+    }
+}
+
+fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: CodeSize) {
+    let mut buffer = [0; 16];
+    let bytes = instruction.bytes(&mut buffer);
+    let address = instruction.address();
+    if wanted & instrumentation::STEP != 0 {
+        instruction.call_step(recipes::OTHERS.keep(own_fetch(instruction, code)));
+    }
+    if wanted & instrumentation::EXECUTE != 0 {
+        for fetch in fetches(address, bytes.len(), begins, code) {
+            call_before(instruction, fetch);
+        }
+    }
+    if wanted & (instrumentation::ACCESS | instrumentation::VERIFY | instrumentation::NOTE | instrumentation::SPECIAL)
+        == 0
+    {
+        return;
+    }
+    let recipe = match READER.with_borrow_mut(|reader| reader.read(bytes, address, code)) {
+        Decoded::Nothing => None,
+        Decoded::Touches(recipe) => Some(recipe),
+        Decoded::Unforeseen(name) => {
+            note_unforeseen(name);
+            None
+        }
+    };
+    if wanted & instrumentation::VERIFY != 0 {
+        instruction.verify(recipes::SUBJECTS.keep(Subject::new(recipe.clone(), bytes, code)));
+    }
+    let Some(recipe) = recipe else { return };
+    if recipe.needs_vectors()
+        && let Some(view) = view::view_of(VCPU.get())
+    {
+        // The `mmu` gate has no other moment for it.
+        view.prove_vectors();
+    }
+    if wanted & instrumentation::NOTE != 0 && (!recipe.operands.is_empty() || recipe.special == Special::PortIo) {
+        instruction.note(recipes::OTHERS.keep(recipe.clone()));
+    }
+    if wanted & instrumentation::ACCESS != 0 {
+        call_before(instruction, recipe);
+    } else if wanted & instrumentation::SPECIAL != 0 && recipe.special != Special::Nothing {
+        call_before(instruction, Recipe { operands: Box::default(), ..recipe });
+    }
+}
+
+fn stop_before(instruction: &Instruction<'_>, place: Option<Gpa>, code: Option<CodeSize>) {
+    let fetch = own_fetch(instruction, code.unwrap_or(CodeSize::Bits64));
+    instruction.call_checkpoint(recipes::STOPS.keep(Stop { fetch, place }));
+}
+
+/// The recipe of an instruction's own fetch, which knows its address.
+fn own_fetch(instruction: &Instruction<'_>, code: CodeSize) -> Recipe {
+    let offset = (instruction.address() & 0xfff) as u16;
+    Recipe::fetch(offset, offset, 0, code)
+}
+
+/// The fetches that are checked before an instruction: a block's page where it begins, since all its instructions begin there,
+/// and the next page before the one instruction that reaches into it.
+fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl Iterator<Item = Recipe> {
+    let offset = (address & 0xfff) as u16;
+    let beyond = usize::from(offset) + length > 0x1000;
+    let first = begins.then(|| Recipe::fetch(offset, offset, 0, code));
+    let next = beyond.then(|| Recipe::fetch(offset, 0x1000, 0, code));
+    first.into_iter().chain(next)
+}
+
+fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
+    match Quick::of(&recipe, &PLACES) {
+        // The quick checks read in place.
+        Some((quick, shape, part)) if ViewCheck::now() != ViewCheck::Api => {
+            let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
+            instruction.call_before_quick(recipe, shape, part);
+        }
+        _ => instruction.call_before(recipes::OTHERS.keep(recipe)),
+    }
+}
+
+/// QEMU dropped all its blocks; no recipe is in use.
+pub fn flushed() {
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.forget_recipes();
+    }
+    verify::collect();
+    recipes::SUBJECTS.free();
+    recipes::QUICK.free();
+    recipes::OTHERS.free();
+    recipes::STOPS.free();
+    instrumentation::flushed();
+}
+
+static UNCHECKED: AtomicU64 = AtomicU64::new(0);
+
+/// Blocks that were translated without checks while accesses were watched.
+pub fn unchecked() -> u64 {
+    UNCHECKED.load(Ordering::Relaxed)
+}
+
+static UNFORESEEN: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
+
+fn note_unforeseen(name: String) {
+    if let Ok(mut names) = UNFORESEEN.lock() {
+        *names.entry(name).or_insert(0) += 1;
+    }
+}
+
+/// The instructions that were translated and whose accesses cannot be foreseen, with how many of each.
+pub fn unforeseen() -> Vec<(String, u64)> {
+    UNFORESEEN
+        .lock()
+        .map(|names| names.iter().map(|(name, count)| (name.clone(), *count)).collect())
+        .unwrap_or_default()
+}

@@ -1,0 +1,266 @@
+//! Fidelity: each predicted access compared with what QEMU's own memory callbacks report after it.
+//!
+//! QEMU reports what its generated code and its helpers load and store; in 10.0 also those helpers that can go through host pointers
+//! (`fxsave`, `xsave` and their restores). It does not report what is no instruction's own access (page walks, interrupt delivery),
+//! and does nothing for `clflush`. So *predicted but not done* is no fault by itself: masked elements, an instruction that faulted.
+//! What the processor reads and writes in its own tables, as an instruction loads a segment or a task, is told apart by where it
+//! lies: that is for the host's MMU.
+//! *Done but not predicted* is what is left: an access that no event would have been raised for.
+
+use crate::insn::recipe::{Recipe, Touch};
+use crate::insn::recipes;
+use crate::insn::registers::{CodeSize, Registers};
+use crate::qemu::view::{View, view_of};
+use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind};
+use mem_event::Rights;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// An instruction under test, with what was found.
+#[derive(Debug)]
+pub struct Subject {
+    recipe: Option<Recipe>,
+    bytes: Box<[u8]>,
+    code: CodeSize,
+    matched: AtomicU64,
+    not_done: AtomicU64,
+    not_predicted: AtomicU64,
+    in_tables: AtomicU64,
+    /// What was done and not predicted, once.
+    unforeseen: OnceLock<String>,
+    /// What was predicted and not done, or done in the processor's tables, once.
+    undone: OnceLock<String>,
+}
+
+/// How often what, for one kind of instruction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Predicted and done.
+    pub matched: u64,
+    /// Predicted, and not reported as done.
+    pub not_done: u64,
+    /// Done and not predicted.
+    pub not_predicted: u64,
+    /// Done in the processor's own tables: descriptors, the task state.
+    pub in_tables: u64,
+    /// One that did not match: disassembly and what was, or was not, done. What was not predicted goes first.
+    pub example: String,
+}
+
+/// What the instruction that runs now is to touch: an operand's first touch, the bytes it covers in all, whether it was done.
+#[derive(Default)]
+struct Expected {
+    subject: Option<&'static Subject>,
+    touches: Vec<(Touch, u64, bool)>,
+}
+
+thread_local! {
+    static EXPECTED: RefCell<Expected> = RefCell::default();
+}
+
+/// The counts of instructions whose blocks are gone, by mnemonic.
+static COUNTS: Mutex<BTreeMap<String, Count>> = Mutex::new(BTreeMap::new());
+
+impl Subject {
+    /// An instruction with what was predicted of it.
+    pub fn new(recipe: Option<Recipe>, bytes: &[u8], code: CodeSize) -> Subject {
+        Subject {
+            recipe,
+            bytes: bytes.into(),
+            code,
+            matched: AtomicU64::new(0),
+            not_done: AtomicU64::new(0),
+            not_predicted: AtomicU64::new(0),
+            in_tables: AtomicU64::new(0),
+            unforeseen: OnceLock::new(),
+            undone: OnceLock::new(),
+        }
+    }
+
+    fn instruction(&self) -> Instruction {
+        let bits = match self.code {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        };
+        Decoder::new(bits, &self.bytes, DecoderOptions::NONE).decode()
+    }
+
+    /// Whether this touch is the processor's own, in a table that such an instruction makes it use.
+    fn is_in_tables(&self, vcpu: u32, gla: u64) -> bool {
+        let in_table = |view: View| view.system_tables().iter().any(|table| table.contains(&gla));
+        uses_tables(&self.instruction()) && view_of(vcpu).is_some_and(in_table)
+    }
+
+    fn example(&self, no: &str, rights: Rights, bytes: u64, gla: u64) -> String {
+        let mut text = String::new();
+        IntelFormatter::new().format(&self.instruction(), &mut text);
+        text + &format!(": {no}{rights} of {bytes} bytes at {gla:#x}")
+    }
+}
+
+/// An instruction is about to run: what the one before it left undone is counted.
+pub fn predict(subject: &'static Subject, view: &View) {
+    EXPECTED.with_borrow_mut(|expected| {
+        expected.close();
+        expected.subject = Some(subject);
+        if let Some(recipe) = &subject.recipe {
+            if recipe.needs_vectors() {
+                view.prove_vectors();
+            }
+            expected.touches.extend((0..recipe.operands.len()).map(|number| {
+                let (touch, bytes) = reach(recipe, view, number);
+                (touch, bytes, false)
+            }));
+        }
+    });
+}
+
+/// The lowest touch of an operand, and how many bytes all its steps cover together.
+fn reach(recipe: &Recipe, view: &View, number: usize) -> (Touch, u64) {
+    let first = recipe.touch(view, number, 0);
+    let last = match recipe.count(view) {
+        0 => return (first, 0),
+        steps => recipe.touch(view, number, steps - 1),
+    };
+    let lowest = if view.direction() < 0 { last.gla } else { first.gla };
+    (Touch { gla: lowest, ..first }, first.gla.abs_diff(last.gla) + u64::from(first.size))
+}
+
+/// QEMU reports an access of this instruction.
+pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: Rights) {
+    EXPECTED.with_borrow_mut(|expected| {
+        let fits = |(touch, bytes, _): &(Touch, u64, bool)| {
+            let into = gla.wrapping_sub(touch.gla);
+            into < *bytes && into + u64::from(size) <= *bytes && touch.rights.contains(rights)
+        };
+        // Two operands may be one place.
+        let new = expected.touches.iter().position(|expected| fits(expected) && !expected.2);
+        if let Some(hit) = new.or_else(|| expected.touches.iter().position(fits)) {
+            expected.touches[hit].2 = true;
+        } else if subject.is_in_tables(vcpu, gla) {
+            subject.in_tables.fetch_add(1, Ordering::Relaxed);
+            subject.undone.get_or_init(|| subject.example("", rights, size.into(), gla));
+        } else {
+            subject.not_predicted.fetch_add(1, Ordering::Relaxed);
+            subject.unforeseen.get_or_init(|| subject.example("", rights, size.into(), gla));
+        }
+    });
+}
+
+/// Whether the instruction makes the processor look into its descriptor tables or its task state.
+fn uses_tables(instruction: &Instruction) -> bool {
+    use Mnemonic::{
+        In, Insb, Insd, Insw, Int, Int1, Int3, Into, Iret, Iretd, Iretq, Lar, Lds, Les, Lfs, Lgs, Lldt, Lsl, Lss, Ltr,
+        Out, Outsb, Outsd, Outsw, Retf, Verr, Verw,
+    };
+    let loads_segment = instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_segment_register();
+    let goes_far = instruction.is_jmp_far()
+        || instruction.is_jmp_far_indirect()
+        || instruction.is_call_far()
+        || instruction.is_call_far_indirect();
+    let by_itself = matches!(
+        instruction.mnemonic(),
+        In | Insb
+            | Insd
+            | Insw
+            | Int
+            | Int1
+            | Int3
+            | Into
+            | Iret
+            | Iretd
+            | Iretq
+            | Lar
+            | Lds
+            | Les
+            | Lfs
+            | Lgs
+            | Lldt
+            | Lsl
+            | Lss
+            | Ltr
+            | Out
+            | Outsb
+            | Outsd
+            | Outsw
+            | Retf
+            | Verr
+            | Verw
+    );
+    loads_segment || goes_far || by_itself
+}
+
+impl Expected {
+    fn close(&mut self) {
+        let Some(subject) = self.subject.take() else { return };
+        for (touch, bytes, is_done) in self.touches.drain(..) {
+            if is_done {
+                subject.matched.fetch_add(1, Ordering::Relaxed);
+            } else if bytes > 0 {
+                subject.not_done.fetch_add(1, Ordering::Relaxed);
+                subject.undone.get_or_init(|| subject.example("no ", touch.rights, bytes, touch.gla));
+            }
+        }
+    }
+}
+
+/// Adds up what is known of all instructions that have a block now.
+pub fn collect() {
+    let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+    recipes::SUBJECTS.for_each(|subject| {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let (matched, not_done) = (take(&subject.matched), take(&subject.not_done));
+        let (not_predicted, in_tables) = (take(&subject.not_predicted), take(&subject.in_tables));
+        if matched + not_done + not_predicted + in_tables == 0 {
+            return;
+        }
+        let mnemonic = format!("{:?}", subject.instruction().mnemonic()).to_lowercase();
+        let count = counts.entry(mnemonic).or_default();
+        count.matched += matched;
+        count.not_done += not_done;
+        count.not_predicted += not_predicted;
+        count.in_tables += in_tables;
+        if count.example.is_empty() || not_predicted > 0 && count.not_predicted == not_predicted {
+            count.example = subject.unforeseen.get().or(subject.undone.get()).cloned().unwrap_or_default();
+        }
+    });
+}
+
+/// All counts so far.
+pub fn report() -> Report {
+    collect();
+    Report(COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// The counts by mnemonic, to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report(BTreeMap<String, Count>);
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sum = |part: fn(&Count) -> u64| self.0.values().map(part).sum::<u64>();
+        writeln!(
+            f,
+            "accesses: {} matched, {} predicted but not done, {} in the processor's own tables, {} done but not predicted",
+            sum(|count| count.matched),
+            sum(|count| count.not_done),
+            sum(|count| count.in_tables),
+            sum(|count| count.not_predicted)
+        )?;
+        let strange = |count: &Count| count.not_done + count.not_predicted + count.in_tables > 0;
+        let mut worst: Vec<_> = self.0.iter().filter(|(_, count)| strange(count)).collect();
+        worst.sort_by_key(|(_, count)| std::cmp::Reverse((count.not_predicted, count.not_done, count.in_tables)));
+        for (mnemonic, count) in worst.into_iter().take(20) {
+            writeln!(
+                f,
+                "  {mnemonic:12} {:>12} matched {:>9} not done {:>9} in tables {:>9} not predicted  {}",
+                count.matched, count.not_done, count.in_tables, count.not_predicted, count.example
+            )?;
+        }
+        Ok(())
+    }
+}
