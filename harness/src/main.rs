@@ -2,8 +2,11 @@
 
 use clap::Parser;
 use harness::cli::{Cli, Command};
+use harness::cli::{command, new};
+use harness::machine::doctor;
 use harness::refusal::Refusal;
-use harness::{command, doctor, new, replay, step, suite, trace};
+use harness::trace::replay;
+use harness::{step, suite, trace};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -4,11 +4,11 @@
 
 mod support;
 
-use harness::log::Silent;
+use harness::guest::symbols::Symbols;
 use harness::refusal::Refusal;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
-use harness::symbols::Symbols;
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use std::path::Path;
 

@@ -4,8 +4,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
 use harness::guest::Guest;
+use harness::machine::folder::RunFolder;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use support::{command, left_over};
@@ -162,7 +162,7 @@ fn an_installed_command_finds_its_parts_beside_itself_or_says_what_is_missing() 
     std::fs::copy(Guest::find("example").unwrap().path, folder.file("guests/example")).unwrap();
     let (code, said) = run("example");
     assert!(code == Some(3) && said.contains("no libmem_event_plugin.so beside the program"), "{said}");
-    let library = harness::qemu::plugin_library().unwrap();
+    let library = harness::machine::qemu::plugin_library().unwrap();
     std::fs::copy(library, folder.file("libmem_event_plugin.so")).unwrap();
     let (code, said) = run("example");
     assert!(code == Some(0), "{said}");
@@ -181,7 +181,7 @@ fn without_the_right_to_userfaultfd_paging_is_skipped() {
     let copy = folder.file("bin");
     std::fs::create_dir_all(copy.join("guests")).unwrap();
     install(Path::new(env!("CARGO_BIN_EXE_mem-event")), &copy.join("mem-event"));
-    std::fs::copy(harness::qemu::plugin_library().unwrap(), copy.join("libmem_event_plugin.so")).unwrap();
+    std::fs::copy(harness::machine::qemu::plugin_library().unwrap(), copy.join("libmem_event_plugin.so")).unwrap();
     std::fs::copy(Guest::find("page_in").unwrap().path, copy.join("guests/page_in")).unwrap();
     let output = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

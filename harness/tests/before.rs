@@ -4,7 +4,7 @@
 
 mod support;
 
-use harness::transcript::Record;
+use harness::toolstack::transcript::Record;
 use mem_event::{Rights, Ring};
 use support::{run, scenario};
 
@@ -56,7 +56,7 @@ fn an_expectation_that_does_not_hold_is_a_failure() {
         }
     }
     let job = harness::run::Job::new(wrong, None).expect("a guest and a QEMU");
-    let outcome = job.run(&mut harness::log::Silent, None).expect("a verdict");
+    let outcome = job.run(&mut harness::toolstack::log::Silent, None).expect("a verdict");
     assert_eq!(outcome.verdict.kind, harness::verdict::Kind::Failure);
     assert!(outcome.verdict.reason.contains("where 0xaaaaaaaaaaaaaaab is due"), "{}", outcome.verdict);
 }

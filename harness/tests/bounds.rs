@@ -8,7 +8,7 @@
 mod support;
 
 use harness::scenario::Scenario;
-use harness::settings::{Consumer, ListenerSettings};
+use harness::scenario::settings::{Consumer, ListenerSettings};
 use std::fs;
 use support::domain::how_often;
 use support::{own_memory, run, scenario};

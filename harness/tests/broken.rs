@@ -6,7 +6,7 @@
     reason = "what a test unwraps is part of what it asserts, and numbers are cut on purpose"
 )]
 
-use harness::symbols::Symbols;
+use harness::guest::symbols::Symbols;
 use harness::trace::difference::{Recent, report};
 use harness::trace::minimise::{Minimal, Shown, Subject, as_test, of_failure};
 use mem_event::trace::{Consumers, Context, Engine, Failure, Header, Reader, Tape, Writer, replay};

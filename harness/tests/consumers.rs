@@ -4,11 +4,13 @@
 
 mod support;
 
-use harness::log::Silent;
 use harness::run::Job;
+use harness::scenario::settings::{
+    Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment,
+};
 use harness::scenario::{Act, At, Name, Scenario, Size, Step};
-use harness::settings::{Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment};
-use harness::transcript;
+use harness::toolstack::log::Silent;
+use harness::toolstack::transcript;
 use harness::verdict::Kind;
 use mem_event::AccessType;
 use mem_event::Control;
@@ -157,7 +159,7 @@ fn what_is_only_logged_goes_on_where_the_rights_let_it() {
 fn what_the_plugins_interface_cannot_do_is_skipped_with_the_reason() {
     for (treatment, what) in [("deny", "a fault cannot be injected"), ("emulate", "cannot be answered with other data")]
     {
-        let folder = harness::folder::RunFolder::create().unwrap();
+        let folder = harness::machine::folder::RunFolder::create().unwrap();
         let consumer = format!("access={} consumer listener --treatment {treatment}", env!("CARGO_BIN_EXE_mem-event"));
         let output = support::command(&folder).args(["run", "page_fault", "--consumer", &consumer]).output().unwrap();
         assert_eq!(output.status.code(), Some(3));
@@ -174,7 +176,8 @@ fn the_helper_raises_the_budget_until_the_guest_has_what_it_touches() {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_mem-event"));
     let command = helper.external(program).unwrap();
     let mut running =
-        harness::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None).unwrap();
+        harness::consumers::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None)
+            .unwrap();
     running.wait_until_ready(std::time::Instant::now() + Duration::from_secs(60)).unwrap();
     // From here on what the guest touches first needs frames that the budget does not have.
     toolstack.values(&Call::Control(Control::SetBudget { frames: 0 })).unwrap();
@@ -197,11 +200,12 @@ fn a_pager_in_its_own_process_follows_its_target_file() {
         target.display(),
         said.display()
     );
-    let command = harness::external::External::parse(&command).unwrap();
+    let command = harness::scenario::external::External::parse(&command).unwrap();
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     let mut running =
-        harness::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None).unwrap();
+        harness::consumers::external::Running::start(&folder.file("socket"), &command, &scenario("example"), None)
+            .unwrap();
     running.wait_until_ready(std::time::Instant::now() + Duration::from_secs(60)).unwrap();
     qemu.qmp.execute("cont").unwrap();
     wait_for("the first checkpoint", &toolstack);
@@ -227,7 +231,7 @@ fn a_pager_in_its_own_process_follows_its_target_file() {
 
 #[test]
 fn a_trace_of_a_listener_in_its_own_process_replays() {
-    let folder = harness::folder::RunFolder::create().unwrap();
+    let folder = harness::machine::folder::RunFolder::create().unwrap();
     let settings = ListenerSettings { treatment: Treatment::Once, verbose: false };
     let mut scenario = scenario("page_fault");
     scenario.consumers.process = vec![Consumer::Listener(settings)];

@@ -5,8 +5,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::process::Qemu;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::verdict::{Kind, Verdict};
 use mem_event::contents::PLACES;
 use mem_event::message::{Call, Notice};

@@ -7,8 +7,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::replay::replay_file;
+use harness::machine::folder::RunFolder;
+use harness::trace::replay::replay_file;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -107,7 +107,7 @@ fn end(guest: &mut Guest<'_>, victim: Victim, random: &mut Random, tally: &mut T
         std::thread::yield_now();
     }
     let moment = Duration::from_micros(random.below(u64::try_from(window.as_micros()).unwrap()));
-    harness::watch::readable(&handle, Instant::now() + moment).unwrap();
+    harness::poll::readable(&handle, Instant::now() + moment).unwrap();
     let killed = kill(victim, &folder, &mut child);
     *window = if killed { (*window * 5 / 4).min(MOST) } else { *window / 2 };
     wait_for("the command's end", &handle);

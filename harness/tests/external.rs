@@ -5,11 +5,11 @@
 
 mod support;
 
-use harness::external::External;
-use harness::folder::RunFolder;
-use harness::log::Silent;
+use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
+use harness::scenario::external::External;
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use std::path::{Path, PathBuf};
 use std::process::Command;

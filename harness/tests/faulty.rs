@@ -5,11 +5,12 @@
 
 mod support;
 
-use harness::external::{External, HandedRing, Running};
-use harness::folder::RunFolder;
-use harness::process::Qemu;
+use harness::consumers::external::Running;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::run::Job;
-use harness::settings::{Consumer, Fault, FaultySettings, ListenerSettings, Treatment};
+use harness::scenario::external::{External, HandedRing};
+use harness::scenario::settings::{Consumer, Fault, FaultySettings, ListenerSettings, Treatment};
 use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};

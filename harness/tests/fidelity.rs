@@ -4,10 +4,10 @@
 
 mod support;
 
-use harness::corpus;
-use harness::log::Silent;
 use harness::run::Job;
 use harness::scenario::Scenario;
+use harness::scenario::corpus;
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use std::collections::BTreeSet;
 

@@ -9,11 +9,11 @@
     reason = "a test may stop, and the numbers of a small file are small"
 )]
 
-use harness::corpus;
+use harness::guest::symbols::Symbols;
 use harness::guest::{Guest, recognise};
 use harness::refusal::Refusal;
 use harness::scenario::Scenario;
-use harness::symbols::Symbols;
+use harness::scenario::corpus;
 use mem_event::Gpa;
 use mem_event_fuzz::Target;
 use std::collections::BTreeSet;

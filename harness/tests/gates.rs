@@ -7,10 +7,10 @@
 mod scenarios;
 mod support;
 
-use harness::log::Silent;
-use harness::qemu::Gate;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::transcript;
+use harness::toolstack::log::Silent;
+use harness::toolstack::transcript;
 use harness::verdict::Kind;
 use support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 

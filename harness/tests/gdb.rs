@@ -4,7 +4,7 @@
 
 mod support;
 
-use harness::folder::RunFolder;
+use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring, VcpuId};

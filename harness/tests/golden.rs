@@ -7,10 +7,10 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::replay::replay_file;
+use harness::machine::folder::RunFolder;
 use harness::run::Job;
+use harness::toolstack::log::Silent;
+use harness::trace::replay::replay_file;
 use mem_event::trace::{Context, Player, Writer};
 use std::path::{Path, PathBuf};
 use support::scenario;

@@ -7,11 +7,11 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::qemu::Gate;
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::{Act, Role, Scenario, Time};
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::trace::{Tape, Why};
 use std::path::Path;

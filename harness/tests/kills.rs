@@ -7,7 +7,7 @@
 mod support;
 
 use harness::scenario::Size;
-use harness::settings::{Consumer, ListenerSettings, PagerSettings, Policy, Treatment};
+use harness::scenario::settings::{Consumer, ListenerSettings, PagerSettings, Policy, Treatment};
 use std::time::{Duration, Instant};
 use support::Random;
 use support::domain::{Domain, how_often};

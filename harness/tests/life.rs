@@ -4,8 +4,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::process::Qemu;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::run::{Job, Outcome};
 use harness::scenario::{Act, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
@@ -98,7 +98,7 @@ fn flags_outlive_a_long_wait_before_a_repeated_instruction() {
         channel.clear_signal();
     };
     // Longer than a vCPU stays in its block where it may leave.
-    harness::watch::readable(&qemu, std::time::Instant::now() + Duration::from_millis(50)).unwrap();
+    harness::poll::readable(&qemu, std::time::Instant::now() + Duration::from_millis(50)).unwrap();
     toolstack.set_access(request.gfn, AccessType::Rwx).unwrap();
     channel.answer(&request.answer());
     channel.kick().unwrap();
@@ -235,7 +235,7 @@ fn sigterm_and_sigint_end_a_run_in_good_order() {
         assert!(rest.contains("interrupted by a signal"), "{rest}");
         wait_for("QEMU's end", &qemu);
         assert_eq!(left_over(&folder), [""; 0]);
-        let replayed = harness::replay::replay_file(&trace, false).unwrap();
+        let replayed = harness::trace::replay::replay_file(&trace, false).unwrap();
         assert!(replayed.report().contains("ended in order"), "{}", replayed.report());
     }
 }

@@ -4,8 +4,8 @@
 
 mod support;
 
-use harness::corpus;
 use harness::scenario::Size;
+use harness::scenario::corpus;
 use support::run;
 
 const TARGET: u64 = 128 << 20;

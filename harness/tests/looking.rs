@@ -4,8 +4,8 @@
 
 mod support;
 
-use harness::corpus;
-use harness::folder::RunFolder;
+use harness::machine::folder::RunFolder;
+use harness::scenario::corpus;
 use support::{command, kernel_maps_write_protected};
 
 #[test]

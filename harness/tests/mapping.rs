@@ -32,7 +32,7 @@ fn a_paged_out_frame_is_mapped_after_its_page_in_and_stays_until_it_is_unmapped(
 }
 
 /// The `page_in` guest at its first checkpoint, its pages filled, with a paging ring and another connection.
-fn filled() -> (harness::process::Qemu, harness::folder::RunFolder, Channel, Client) {
+fn filled() -> (harness::machine::process::Qemu, harness::machine::folder::RunFolder, Channel, Client) {
     let (mut qemu, folder, _) = machine(scenario("page_in"));
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();

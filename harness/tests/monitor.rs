@@ -7,7 +7,7 @@
 
 mod support;
 
-use harness::process::Qemu;
+use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Notice};
@@ -125,7 +125,7 @@ struct Waiting {
     pager: Channel,
     request: Request,
     content: Vec<u8>,
-    _folder: harness::folder::RunFolder,
+    _folder: harness::machine::folder::RunFolder,
 }
 
 /// The frame is evicted at the guest's checkpoint `at`, before the device is told to use it.
@@ -184,7 +184,7 @@ fn asked_while_the_frame_is_held(waiting: &mut Waiting) -> Duration {
             begun.elapsed()
         });
         // Nothing comes on the ring: only the time passes.
-        harness::watch::readable(&pager.client, begun + HELD).unwrap();
+        harness::poll::readable(&pager.client, begun + HELD).unwrap();
         Waiting::load(pager, request, content);
         answered.join().unwrap()
     })

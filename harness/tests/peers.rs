@@ -5,7 +5,7 @@
 
 mod support;
 
-use harness::process::Qemu;
+use harness::machine::process::Qemu;
 use mem_event::message::{Call, Reply};
 use mem_event::{AccessType, Control, Errno, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};

@@ -4,11 +4,11 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::qemu::Gate;
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::transcript;
+use harness::toolstack::log::Silent;
+use harness::toolstack::transcript;
 use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Gfn, Gla, Layout, Request, Ring, VcpuId};

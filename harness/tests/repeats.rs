@@ -4,7 +4,7 @@
 
 mod support;
 
-use harness::qemu::Gate;
+use harness::machine::qemu::Gate;
 use harness::refusal::Refusal;
 use harness::run::Job;
 use harness::scenario::Scenario;

@@ -51,7 +51,7 @@ fn memory_stays_flat_however_often_code_is_translated() {
             toolstack.values(&Call::WriteFrame { gfn: more, offset: 0, bytes }).unwrap();
         } else {
             toolstack.set_access(ASIDE, AccessType::Rwx).unwrap();
-            harness::watch::readable(&qemu, Instant::now() + IDLE).unwrap();
+            harness::poll::readable(&qemu, Instant::now() + IDLE).unwrap();
         }
         held.push(own_memory(qemu.pid()));
         toolstack.set_access(ASIDE, AccessType::N).unwrap();

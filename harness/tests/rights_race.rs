@@ -6,8 +6,8 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::qemu::Gate;
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::{Kind, Verdict};

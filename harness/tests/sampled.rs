@@ -4,10 +4,10 @@
 
 mod support;
 
-use harness::corpus;
-use harness::qemu::Gate;
+use harness::machine::qemu::Gate;
+use harness::scenario::corpus;
 use harness::scenario::{Act, Name, Rule, Scenario, Then};
-use harness::transcript::Record;
+use harness::toolstack::transcript::Record;
 use mem_event::AccessType;
 use std::collections::BTreeSet;
 use support::{Random, kernel_maps_write_protected, run_under};

@@ -8,7 +8,7 @@
 mod scenarios;
 mod support;
 
-use harness::qemu::Gate;
+use harness::machine::qemu::Gate;
 use support::{has_its_accepted_sequence, kernel_maps_write_protected};
 
 /// `ci/soak` has twenty.
@@ -34,7 +34,7 @@ macro_rules! sequences {
             let mut listed = vec![$($(stringify!($name)),*),*];
             listed.sort_unstable();
             let all: Vec<String> =
-                harness::corpus::of_built_in_guests().into_iter().map(|scenario| scenario.name).collect();
+                harness::scenario::corpus::of_built_in_guests().into_iter().map(|scenario| scenario.name).collect();
             assert_eq!(all, listed);
         }
     };
@@ -51,7 +51,7 @@ fn the_scenarios_that_show_claims_exist_and_no_claim_is_left_out() {
     }
     let (_, rows) = table.split_once("|---|---|").unwrap();
     for name in rows.split('`').skip(1).step_by(2).filter(|name| !name.contains('/')) {
-        assert!(harness::corpus::find(name).is_some(), "there is no scenario {name}");
+        assert!(harness::scenario::corpus::find(name).is_some(), "there is no scenario {name}");
     }
 }
 

@@ -9,10 +9,10 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::process::Qemu;
-use harness::qemu::Gate;
-use harness::resident;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
+use harness::machine::qemu::Gate;
+use harness::machine::resident;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::{Kind, Verdict};

@@ -4,7 +4,7 @@
 
 mod support;
 
-use harness::folder::RunFolder;
+use harness::machine::folder::RunFolder;
 use harness::step::app::App;
 use harness::step::model::Model;
 use harness::step::style::Theme;

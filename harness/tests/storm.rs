@@ -5,7 +5,7 @@
 
 mod support;
 
-use harness::transcript::Record;
+use harness::toolstack::transcript::Record;
 use mem_event::message::Call;
 use mem_event::trace::Reader;
 use mem_event::{AccessType, Control, Input, Outcome, Ring};

@@ -4,8 +4,10 @@
 
 mod support;
 
-use harness::external::HandedRing;
-use harness::settings::{Consumer, Fault, FaultySettings, ListenerSettings, PagerSettings, PagerStep, Treatment};
+use harness::scenario::external::HandedRing;
+use harness::scenario::settings::{
+    Consumer, Fault, FaultySettings, ListenerSettings, PagerSettings, PagerStep, Treatment,
+};
 use mem_event::message::{Call, Standing};
 use mem_event::{Control, Errno, Gfn, P2mType, Ring};
 use mem_event_client::{Channel, RingSettings};

@@ -4,7 +4,7 @@
 
 mod support;
 
-use harness::folder::RunFolder;
+use harness::machine::folder::RunFolder;
 use std::path::Path;
 use support::command;
 

@@ -9,7 +9,7 @@
 
 mod support;
 
-use harness::settings::{Consumer, ListenerSettings, PagerSettings, Policy};
+use harness::scenario::settings::{Consumer, ListenerSettings, PagerSettings, Policy};
 use mem_event::Gfn;
 use std::time::{Duration, Instant};
 use support::Random;

@@ -4,10 +4,10 @@
 
 mod support;
 
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::replay::replay_file;
+use harness::machine::folder::RunFolder;
 use harness::run::Job;
+use harness::toolstack::log::Silent;
+use harness::trace::replay::replay_file;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;

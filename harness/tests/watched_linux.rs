@@ -7,12 +7,12 @@
 
 mod support;
 
-use harness::corpus;
-use harness::folder::RunFolder;
-use harness::linux::COMMAND_LINE;
-use harness::qemu::Gate;
+use harness::guest::linux::COMMAND_LINE;
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, run_machine};
 use harness::scenario::Size;
+use harness::scenario::corpus;
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, Gfn, Reason, Request, Rights, Ring};
@@ -38,7 +38,7 @@ fn job(gate: Gate, works: bool) -> Job {
     let mut job = Job::new(scenario, None).unwrap();
     job.gate = gate;
     job.linux_works = works;
-    let without = if works { "" } else { harness::linux::WITHOUT_WORK };
+    let without = if works { "" } else { harness::guest::linux::WITHOUT_WORK };
     // The last of several counts.
     job.extra = vec!["-append".into(), format!("{COMMAND_LINE} nokaslr {without}").into()];
     job

@@ -3,26 +3,36 @@
 //!
 //! A new setting is a field here; a new act is a variant of [`Act`]. Both are in the format and in its schema by that alone.
 
+mod act;
+pub mod amount;
+pub mod corpus;
+pub mod external;
 pub mod file;
+pub mod icount;
 mod name;
+pub mod range;
+mod role;
+pub mod settings;
+pub mod share;
+pub mod source;
 mod text;
 
-pub use crate::act::Act;
+pub use act::Act;
 pub use name::{Name, Named, named};
+pub use role::Role;
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
-use crate::external::External;
-use crate::icount::Icount;
+use self::external::External;
+use self::icount::Icount;
+use self::settings::{Consumer, HelperSettings, PagerSettings};
+use self::source::Source;
+use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use crate::settings::{Consumer, HelperSettings, PagerSettings};
-use crate::symbols::Symbols;
 use crate::verdict::Kind;
-use file::Source;
 use mem_event::{AccessType, Gpa, Layout, NoConsumer, Reason, Request, Rights, Ring};
 use mem_event_client::channel::RingSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -161,50 +171,6 @@ pub struct Roles {
     pub process: Vec<Consumer>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
     pub external: Vec<External>,
-}
-
-/// A consumer of this program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Of the access ring.
-    Listener,
-    /// Of the paging ring.
-    Pager,
-    /// Of the sharing ring, who frees memory.
-    Helper,
-}
-
-impl Role {
-    /// The ring that it serves.
-    #[must_use]
-    pub fn ring(self) -> Ring {
-        match self {
-            Role::Listener => Ring::Access,
-            Role::Pager => Ring::Paging,
-            Role::Helper => Ring::Sharing,
-        }
-    }
-
-    /// Who serves this ring.
-    #[must_use]
-    pub fn of(ring: Ring) -> Role {
-        match ring {
-            Ring::Access => Role::Listener,
-            Ring::Paging => Role::Pager,
-            Ring::Sharing => Role::Helper,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Listener => "listener",
-            Role::Pager => "pager",
-            Role::Helper => "helper",
-        })
-    }
 }
 
 /// A listener's settings.
@@ -409,7 +375,7 @@ impl Scenario {
         // One thread runs all vCPUs then: one that waits would keep the others from running.
         let what = format!("instructions are counted with one vCPU only, and the machine has {}", self.machine.vcpus);
         let remedy = "leave `icount` or `vcpus` out";
-        let at = |source: &Arc<file::Source>| source.refusal(icount.span.clone(), what.clone(), remedy);
+        let at = |source: &Arc<Source>| source.refusal(icount.span.clone(), what.clone(), remedy);
         Err(self.source.as_ref().map_or_else(|| Refusal::usage(what.clone(), remedy), at))
     }
 

@@ -1,10 +1,9 @@
 //! What a scenario writes as text: places in the guest's memory, sizes, times, numbers.
 
-use crate::amount;
-use crate::range::{self, Frames};
+use super::amount;
+use super::range::{self, Frames};
+use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use crate::symbols::Symbols;
-use crate::transcript::Point;
 use mem_event::{AccessType, Gpa};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
@@ -90,18 +89,6 @@ pub enum At {
     Number(u64),
     /// Before the instruction here.
     Place(Place),
-}
-
-impl At {
-    /// Whether a vCPU that stopped there is at this step.
-    #[must_use]
-    pub fn is(&self, point: Point, symbols: &Symbols) -> bool {
-        match (self, point) {
-            (At::Number(number), Point::Number(reached)) => *number == reached,
-            (At::Place(place), Point::Place(reached)) => place.address(symbols).is_ok_and(|gpa| gpa == reached),
-            _ => false,
-        }
-    }
 }
 
 impl fmt::Display for At {

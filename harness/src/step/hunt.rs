@@ -1,6 +1,6 @@
 //! Going to the next step that fits. A long trace takes seconds, so it is done in slices and can be given up.
 
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
 use crate::trace::condition::Condition;
 use crate::trace::row::Row;
 use crate::trace::selection::Concerned;

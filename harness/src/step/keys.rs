@@ -2,7 +2,7 @@
 
 use super::app::{App, Panel, Question};
 use super::hunt::Goal;
-use crate::range::Frames;
+use crate::scenario::range::Frames;
 use crate::trace::condition::Condition;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use std::io::{Read, Seek};
@@ -135,7 +135,7 @@ impl<R: Read + Seek> App<R> {
     }
 
     fn choose(&mut self, text: &str) -> Result<(), String> {
-        let number = crate::amount::number(text).map(mem_event::Gfn);
+        let number = crate::scenario::amount::number(text).map(mem_event::Gfn);
         let frame = match number {
             Some(gfn) => gfn,
             None => Frames::parse(text, self.model.symbols()).map_err(|refusal| refusal.to_string())?.first,

@@ -2,8 +2,8 @@
 
 use super::hunt::{Goal, Hunt};
 use super::moment::{Moment, Scene};
-use crate::amount;
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
+use crate::scenario::amount;
 use crate::trace::condition::nanoseconds;
 use crate::trace::row::{About, frame_of, vcpu_of};
 use mem_event::trace::{End, Header, Player, Step, Stop};

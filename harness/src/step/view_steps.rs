@@ -2,7 +2,7 @@
 
 use super::model::Model;
 use super::style::Theme;
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
 use crate::trace::row::{self, About, Row};
 use mem_event::trace::Step;
 use mem_event::{Effect, Outcome, WaitReason};

@@ -1,8 +1,8 @@
 //! `mem-event test`
 
 use super::{Case, Judged, Settings, judge, junit, report, snapshot};
-use crate::command::print;
-use crate::qemu::Gate;
+use crate::machine::qemu::Gate;
+use crate::output::print;
 use crate::refusal::Refusal;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;

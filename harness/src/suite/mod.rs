@@ -8,16 +8,16 @@ pub mod junit;
 pub mod report;
 pub mod snapshot;
 
-use crate::corpus;
-use crate::folder::RunFolder;
-use crate::log::Silent;
-use crate::qemu::Gate;
+use crate::guest::symbols::Symbols;
+use crate::machine::folder::RunFolder;
+use crate::machine::qemu::Gate;
 use crate::refusal::{Blame, Refusal};
-use crate::replay::replay_file;
 use crate::run::{Job, Outcome};
+use crate::scenario::corpus;
 use crate::scenario::{Order, Scenario, Shown};
-use crate::symbols::Symbols;
-use crate::transcript::{self, Record};
+use crate::toolstack::log::Silent;
+use crate::toolstack::transcript::{self, Record};
+use crate::trace::replay::replay_file;
 use crate::verdict::{Kind, Verdict};
 use mem_event::Ring;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,10 @@ pub struct Judged {
 /// A path cannot be read, a scenario is wrong, or there is none.
 pub fn cases(paths: &[PathBuf]) -> Result<Vec<Case>, Refusal> {
     if paths.is_empty() {
-        let case = |scenario: Scenario| Case { accepted: corpus::snapshot(&scenario.name), file: None, scenario };
+        let case = |scenario: Scenario| {
+            let accepted = corpus::snapshot(&scenario.name).map(snapshot::text);
+            Case { accepted, file: None, scenario }
+        };
         return Ok(corpus::all().into_iter().map(case).collect());
     }
     let mut cases = Vec::new();

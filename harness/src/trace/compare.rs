@@ -4,9 +4,9 @@
 use super::difference::diff;
 use super::open;
 use super::row::Row;
-use crate::command::print;
-use crate::symbols::Symbols;
-use crate::transcript;
+use crate::guest::symbols::Symbols;
+use crate::output::print;
+use crate::toolstack::transcript;
 use clap::Args;
 use mem_event::trace::Tape;
 use mem_event::{Effect, Flags, Input};

@@ -11,8 +11,8 @@
 //! comparison with a field that a step does not have is false.
 
 use super::row::Row;
-use crate::amount;
 use crate::refusal::{Refusal, nearest};
+use crate::scenario::amount;
 use std::cmp::Ordering;
 
 /// Fields and what they are.

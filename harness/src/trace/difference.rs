@@ -2,7 +2,7 @@
 
 use super::row::{Row, effect, kind};
 use super::show::table;
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
 use mem_event::trace::{Difference, Failure, Step};
 use mem_event::{Effect, Outcome};
 use similar::{ChangeTag, TextDiff};

@@ -7,7 +7,7 @@
 
 use super::row::{About, kind};
 use super::{not_a_trace, seekable};
-use crate::command::print;
+use crate::output::print;
 use crate::refusal::Refusal;
 use clap::Args;
 use mem_event::domain::Domain;

@@ -9,20 +9,21 @@
 //! | [`compare`] | two traces, aligned by meaning |
 //! | [`export`] | for other programs, and as a page to read |
 //! | [`minimise`] | the shortest sequence of inputs that still shows something |
-//! | [`difference`] | the first difference of a replay, with what was before it |
+//! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
 
 pub mod compare;
 pub mod condition;
 pub mod difference;
 pub mod export;
 pub mod minimise;
+pub mod replay;
 pub mod row;
 pub mod selection;
 pub mod show;
 pub mod stats;
 pub mod story;
 
-use crate::folder::unnamed_file;
+use crate::machine::folder::unnamed_file;
 use crate::refusal::Refusal;
 use anyhow::Context;
 use mem_event::trace::{End, Header, Tape, Why};

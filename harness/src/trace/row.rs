@@ -1,6 +1,6 @@
 //! A step as words: what a table's row, a filter and an export know of it.
 
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use mem_event::trace::Step;
 use mem_event::{

@@ -3,10 +3,10 @@
 use super::condition::{Condition, nanoseconds};
 use super::row::{self, About, Row};
 use super::story::Story;
-use crate::amount;
-use crate::range::Frames;
+use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use crate::symbols::Symbols;
+use crate::scenario::amount;
+use crate::scenario::range::Frames;
 use clap::Args;
 use mem_event::trace::{End, Step, Tape};
 use mem_event::{Control, Effect, Gfn, Input, Ring, VcpuId};

@@ -3,8 +3,8 @@
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
 use super::{about, exit_code, open, stats};
-use crate::command::{is_read, print};
-use crate::symbols::Symbols;
+use crate::guest::symbols::Symbols;
+use crate::output::{is_read, print};
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use std::path::PathBuf;

@@ -1,13 +1,14 @@
 //! A guest whose consumers are processes, which are killed and succeeded while it runs.
 
 use super::{replays, scenario, unless_busy};
-use harness::corpus;
-use harness::external::{External, Running};
-use harness::folder::RunFolder;
-use harness::process::Qemu;
+use harness::consumers::external::Running;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::run::Job;
+use harness::scenario::corpus;
+use harness::scenario::external::External;
+use harness::scenario::settings::Consumer;
 use harness::scenario::{Place, Scenario, Size};
-use harness::settings::Consumer;
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Gfn, Ring};
@@ -192,7 +193,7 @@ fn unless_ended(done: anyhow::Result<()>) {
 }
 
 fn is_readable(fd: impl std::os::fd::AsFd, limit: Duration) -> bool {
-    harness::watch::readable(fd, Instant::now() + limit).unwrap()
+    harness::poll::readable(fd, Instant::now() + limit).unwrap()
 }
 
 /// How often, from an environment variable, or as often as `ci/test` does.

@@ -5,17 +5,17 @@
 pub mod domain;
 pub mod storm;
 
-use harness::corpus;
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::process::Qemu;
-use harness::qemu::Gate;
-use harness::replay::replay_file;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
+use harness::scenario::corpus;
+use harness::scenario::settings::Consumer;
 use harness::scenario::{Scenario, Time};
-use harness::settings::Consumer;
 use harness::suite::{self, Settings};
-use harness::transcript;
+use harness::toolstack::log::Silent;
+use harness::toolstack::transcript;
+use harness::trace::replay::replay_file;
 use harness::verdict::Kind;
 use mem_event::Control;
 use mem_event::message::Call;

@@ -1,8 +1,8 @@
 //! A guest that makes events for as long as one likes, in a test's own hands.
 
 use super::{machine, scenario, traced_machine, wait_for};
-use harness::folder::RunFolder;
-use harness::process::Qemu;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::{Kind, Verdict};

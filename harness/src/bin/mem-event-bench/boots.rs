@@ -2,12 +2,12 @@
 
 use crate::figure::{Figure, median};
 use anyhow::bail;
-use harness::corpus;
-use harness::folder::RunFolder;
-use harness::log::Silent;
-use harness::qemu::{Boot, Gate, Machine, plugin_library};
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::run::{Job, run_machine};
+use harness::scenario::corpus;
 use harness::scenario::{Act, Name};
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::AccessType;
 use std::path::{Path, PathBuf};

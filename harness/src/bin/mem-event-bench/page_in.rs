@@ -3,12 +3,12 @@
 use crate::bare;
 use crate::figure::{Figure, median};
 use anyhow::{Context, bail};
-use harness::corpus;
-use harness::log::Observer;
+use harness::guest::symbols::Symbols;
 use harness::run::Job;
-use harness::settings::Store;
-use harness::symbols::Symbols;
-use harness::transcript::{Point, Record};
+use harness::scenario::corpus;
+use harness::scenario::settings::Store;
+use harness::toolstack::log::Observer;
+use harness::toolstack::transcript::{Point, Record};
 use harness::verdict::Kind;
 use std::time::Instant;
 

@@ -8,9 +8,9 @@ use crate::figure::{Figure, median};
 use crate::ping;
 use crate::served::{Order, Served};
 use anyhow::{Context, bail};
-use harness::corpus;
-use harness::folder::RunFolder;
+use harness::machine::folder::RunFolder;
 use harness::run::Job;
+use harness::scenario::corpus;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

@@ -1,0 +1,203 @@
+//! The subcommands: from arguments to a job, from an outcome to an exit code.
+
+use super::{Attach, Consumers, Run};
+use crate::consumers::solo;
+use crate::guest::symbols::Symbols;
+use crate::guest::{self, Guest};
+use crate::output::print;
+use crate::refusal::Refusal;
+use crate::run::attach;
+use crate::run::report::{self, Live, Style};
+use crate::run::signals::Signals;
+use crate::run::{Job, Outcome};
+use crate::scenario::amount::{mebibytes, size, time};
+use crate::scenario::external::External;
+use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
+use crate::scenario::{Act, Scenario, Size, Stop, Time};
+use crate::scenario::{corpus, range};
+use crate::toolstack::transcript;
+use anyhow::Context;
+use std::path::Path;
+
+/// The least memory that a guest image and its tables fit in.
+const LEAST_MEMORY: u64 = 8 << 20;
+
+/// `list`
+///
+/// # Errors
+/// The output cannot be written.
+pub fn list() -> anyhow::Result<u8> {
+    let mut text = String::from("guests beside this program:\n");
+    let guests = guest::built_in();
+    if guests.is_empty() {
+        text += "  none (ci/demo builds them)\n";
+    }
+    for name in guests {
+        text += &format!("  {name}\n");
+    }
+    text += "  linux         (Debian's cloud kernel, installed by ci/setup)\n\nscenarios:\n";
+    for scenario in corpus::all() {
+        text += &format!("  {:<13} {}\n", scenario.name, scenario.title());
+    }
+    print(&text)?;
+    Ok(0)
+}
+
+/// `run`
+///
+/// # Errors
+/// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
+pub fn run(arguments: &Run) -> anyhow::Result<u8> {
+    let job = job(arguments)?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let style = Style::choose(arguments.consumers.json);
+    let outcome = job.run(&mut Live::new(style), Some(&signals))?;
+    // A recording that ended early fails no run, and is said.
+    for line in outcome.said.lines().filter(|line| line.starts_with("mem-event: the trace ")) {
+        eprintln!("{line}");
+    }
+    if arguments.console {
+        print(&outcome.console)?;
+    }
+    show(&job.scenario, &outcome, &job.symbols(), style, arguments.consumers.sequence)?;
+    Ok(outcome.verdict.kind.exit_code())
+}
+
+fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style, sequence: bool) -> anyhow::Result<()> {
+    if sequence && style != Style::Json {
+        print(&transcript::text(&outcome.records, scenario.machine.vcpus, symbols))?;
+    }
+    match style {
+        Style::Json => print(&(report::summary_json(&scenario.name, outcome, scenario.target()) + "\n")),
+        Style::Terminal | Style::Quiet => print(&report::summary(&scenario.name, outcome, scenario.target())),
+    }
+}
+
+fn job(arguments: &Run) -> Result<Job, Refusal> {
+    let wanted = &arguments.consumers;
+    let plain = wanted.watch.is_empty() && wanted.page_out.is_empty() && wanted.paging_target.is_none();
+    let scenario = match arguments.guest.strip_suffix(".toml") {
+        Some(_) => Some(Scenario::load(Path::new(&arguments.guest))?),
+        None => corpus::find(&arguments.guest),
+    };
+    let mut scenario = match scenario {
+        Some(scenario) if plain => scenario,
+        // What the guest needs stays, what the consumers do is asked for.
+        Some(Scenario { name, source, folder, deadline, machine, .. }) => {
+            Scenario { name, source, folder, deadline, machine, ..Scenario::bare("") }
+        }
+        None => Scenario::bare(&arguments.guest),
+    };
+    let machine = &mut scenario.machine;
+    machine.vcpus = arguments.vcpus.unwrap_or(machine.vcpus);
+    if let Some(memory) = &arguments.memory {
+        machine.memory = Size(size(memory)?);
+    }
+    if machine.memory.0 < LEAST_MEMORY {
+        let remedy = format!("give at least {}", mebibytes(LEAST_MEMORY));
+        return Err(Refusal::usage(
+            format!("{} of memory are too few for a guest", mebibytes(machine.memory.0)),
+            remedy,
+        ));
+    }
+    add_consumers(&mut scenario, wanted)?;
+    for text in &arguments.consumer {
+        scenario.consumers.external.push(External::parse(text)?);
+    }
+    let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
+    if job.scenario.source.is_none() {
+        job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
+    }
+    job.trace = arguments
+        .trace
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose()
+        .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
+    job.gate = arguments.gate;
+    job.plugin.clone_from(&arguments.plugin);
+    job.spin = arguments.consumers.spin;
+    job.extra.clone_from(&arguments.extra);
+    job.extra.extend(arguments.gdb.iter().flat_map(|address| ["-gdb".into(), address.clone()]));
+    Ok(job)
+}
+
+fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refusal> {
+    for watch in &wanted.watch {
+        let (range, accesses) = watch.rsplit_once('=').ok_or_else(|| {
+            Refusal::usage(
+                format!("watch {watch:?} names no access"),
+                "write RANGE=r, RANGE=w, RANGE=x or several of these letters",
+            )
+        })?;
+        let stop = Stop(range::left_by_watching(accesses)?);
+        scenario.start.push(Act::Watch { frames: range.into(), stop });
+        scenario.consumers.listener.get_or_insert_default();
+    }
+    let given = &wanted.pager;
+    for range in &wanted.page_out {
+        scenario.start.push(Act::PageOut { frames: range.as_str().into() });
+        scenario.consumers.pager.get_or_insert_default();
+    }
+    if let Some(target) = &wanted.paging_target {
+        let target = size(target)?;
+        let memory = scenario.machine.memory.0;
+        if target > memory {
+            let sizes = format!("{} above its memory of {}", mebibytes(target), mebibytes(memory));
+            return Err(Refusal::usage(format!("a paging target of {sizes}"), "give a smaller --paging-target"));
+        }
+        scenario.consumers.pager.get_or_insert_default().target = Some(Size(target));
+    }
+    if let Some(pager) = scenario.consumers.pager.as_mut().filter(|_| *given != PagerSettings::default()) {
+        *pager = PagerSettings { target: pager.target, ..given.clone() };
+    }
+    if let Some(deadline) = &wanted.deadline {
+        scenario.deadline = Time(time(deadline)?);
+    }
+    Ok(())
+}
+
+/// `consumer`
+///
+/// # Errors
+/// As [`run`].
+pub fn consumer(built_in: &BuiltIn, socket: Option<&Path>) -> anyhow::Result<u8> {
+    let mut file = None;
+    let consumer = match built_in {
+        BuiltIn::Pager { settings, target, target_file } => {
+            file = target_file.as_deref();
+            let target = target.as_deref().map(size).transpose()?.map(Size);
+            Consumer::Pager(PagerSettings { target, ..settings.clone() })
+        }
+        BuiltIn::Listener(settings) => Consumer::Listener(settings.clone()),
+        BuiltIn::Helper(settings) => Consumer::Helper(settings.clone()),
+        BuiltIn::Faulty(settings) => Consumer::Faulty(settings.clone()),
+        BuiltIn::Json { settings } => serde_json::from_str(settings).map_err(|error| {
+            Refusal::usage(format!("{settings} is no consumer: {error}"), "docs/consumers.md lists kinds and settings")
+        })?,
+    };
+    solo::consume(&consumer, socket, file)
+}
+
+/// `attach`
+///
+/// # Errors
+/// As [`run`].
+pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
+    let symbols = match &arguments.guest {
+        Some(path) => Guest::open(path)?.symbols,
+        None => Symbols::default(),
+    };
+    let mut scenario = Scenario::bare("attached");
+    // What the guest has is asked when it is there; until then no target is too large.
+    scenario.machine.memory = Size(u64::MAX);
+    scenario.deadline = Time(std::time::Duration::from_secs(86_400 * 365));
+    add_consumers(&mut scenario, &arguments.consumers)?;
+    scenario.check(&symbols)?;
+    let signals = Signals::catch().context("cannot catch signals")?;
+    let style = Style::choose(arguments.consumers.json);
+    let (live, spin) = (&mut Live::new(style), arguments.consumers.spin);
+    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, live, Some(&signals), spin)?;
+    show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
+    Ok(outcome.verdict.kind.exit_code())
+}

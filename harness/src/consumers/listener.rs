@@ -1,0 +1,116 @@
+//! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
+
+use crate::guest::symbols::Symbols;
+use crate::scenario::{Rule, Then};
+use crate::toolstack;
+use mem_event::message::Call;
+use mem_event::{AccessType, Control, Reason, Request, Response, Ring};
+use mem_event_client::channel::{Channel, RingSettings};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// A listener with its ring.
+#[derive(Debug)]
+pub struct Listener {
+    channel: Channel,
+    rules: Vec<Rule>,
+}
+
+/// What the listener did about one event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// In words, for the sequence.
+    pub done: Vec<String>,
+    /// Expectations that did not hold.
+    pub failures: Vec<String>,
+    /// The answer, if there was one.
+    pub response: Option<Response>,
+}
+
+impl Listener {
+    /// Enables the access ring.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule]) -> anyhow::Result<Listener> {
+        Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec() })
+    }
+
+    /// Forgets the engine's signals.
+    pub fn clear_signal(&mut self) {
+        self.channel.clear_signal();
+    }
+
+    /// Its ring.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
+    /// The next request.
+    pub fn take(&mut self) -> Option<Request> {
+        self.channel.take()
+    }
+
+    /// Does what the rules say about an event and answers it.
+    ///
+    /// # Errors
+    /// The connection ended, or the plugin refuses what a rule wants.
+    pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Handled> {
+        let mut handled = Handled::default();
+        let mut then = Then::Relax;
+        for rule in &self.rules {
+            if !rule.fits(request, symbols)? {
+                continue;
+            }
+            for act in &rule.acts {
+                let done = toolstack::carry_out(act, &mut self.channel.client, symbols)?;
+                handled.done.push(done.text);
+                handled.failures.extend(done.failure);
+            }
+            then = rule.then;
+            break;
+        }
+        let access = match then {
+            // A CPU event has no frame.
+            _ if request.reason != Reason::Violation => None,
+            Then::Relax => Some(AccessType::Rwx),
+            Then::Grant => {
+                let access = self.channel.client.grant(request.gfn, request.rights)?;
+                handled.done.push(format!("set {access}"));
+                None
+            }
+            Then::Set(access) => Some(access.0),
+            Then::Answer | Then::Silence => None,
+        };
+        if let Some(access) = access {
+            self.channel.client.set_access(request.gfn, access)?;
+            handled.done.push(format!("set {access}"));
+        }
+        if then != Then::Silence {
+            let response = request.answer();
+            self.channel.answer(&response);
+            self.channel.kick()?;
+            handled.response = Some(response);
+        }
+        Ok(handled)
+    }
+
+    /// Ends the ring; what is still on it is answered.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        while let Some(request) = self.take() {
+            self.channel.answer(&request.answer());
+            self.channel.kick()?;
+        }
+        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

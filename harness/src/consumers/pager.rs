@@ -1,0 +1,453 @@
+//! The pager: brings frames back when they are asked for, and evicts others to hold the guest to a target.
+//!
+//! All requests are answered first; frames are evicted in batches, when the engine says that the budget is used up. Which ones is
+//! the policy's affair. A page file that is full ends the target, not the guest; a frame that cannot be read leaves its vCPU stopped.
+
+use super::pagefile::PageFile;
+use super::policy::{Chooser, Ram};
+use crate::scenario::settings::{PagerSettings, PagerStep};
+use anyhow::bail;
+use mem_event::message::{Call, Reply};
+use mem_event::{Control, Errno, Flags, Gfn, PAGE_SIZE, Request, Ring};
+use mem_event_client::{Channel, Client, RingSettings};
+use rustix::process::{Signal, getpid, kill_process};
+use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+/// Frames that are asked for, read or evicted with one round of calls.
+const BATCH: usize = 64;
+/// Calls sent ahead of their replies. The plugin drops a client whose replies it cannot send at once, and a socket holds
+/// 208 KiB by default: not more than some thirty replies with a frame's content.
+const AHEAD: usize = 16;
+/// How often a read of the page file is tried before its frame's vCPU is left stopped.
+const TRIES: u32 = 4;
+
+/// What the pager did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Frames brought back.
+    pub pages_in: u64,
+    /// Frames evicted.
+    pub pages_out: u64,
+    /// Frames brought back before anybody asked, of those brought back.
+    pub prefetched: u64,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// What was done, in words.
+    pub done: Vec<String>,
+    /// Whether it was answered; else its vCPU stays stopped.
+    pub answered: bool,
+}
+
+/// A pager with its ring and its page file.
+#[derive(Debug)]
+pub struct Pager {
+    channel: Channel,
+    file: PageFile,
+    chooser: Chooser,
+    batch: usize,
+    prefetch: u32,
+    /// Frames whose content was handed over, with the load's number, and of which it is not known yet what became of it.
+    loading: Vec<(Gfn, u32)>,
+    /// With a budget a load may be refused, so it is waited for before the answer goes out.
+    budgeted: bool,
+    /// The page file took no more: nothing is evicted until there is a new target.
+    full: bool,
+    /// What it could not do for the guest, in words.
+    pub faults: Vec<String>,
+    /// What else is to be said.
+    pub notes: Vec<String>,
+    /// What it did so far.
+    pub figures: Figures,
+    /// When it is to die.
+    end: Option<Countdown>,
+}
+
+/// How often a step is still to be reached before the pager dies there.
+#[derive(Clone, Copy, Debug)]
+struct Countdown {
+    at: PagerStep,
+    left: u64,
+}
+
+impl Pager {
+    /// Enables the paging ring of a domain with so many bytes of memory.
+    ///
+    /// # Errors
+    /// The plugin refuses, or no page file can be made.
+    pub fn enable(socket: &Path, ring: RingSettings, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
+        Pager::on(Channel::enable(socket, Ring::Paging, ring)?, settings, memory)
+    }
+
+    /// A pager on a paging ring that is enabled. What a pager before it has evicted is its own; what that one nominated and did not
+    /// come to evict goes now, since nobody else can nominate it again.
+    ///
+    /// # Errors
+    /// No page file can be made.
+    pub fn on(mut channel: Channel, settings: &PagerSettings, memory: u64) -> anyhow::Result<Pager> {
+        let (file, nominated) = PageFile::take_over(&mut channel.client, settings)?;
+        let mut pager = Pager {
+            channel,
+            file,
+            chooser: Chooser::new(settings.policy, settings.seed, Ram::of(memory)),
+            batch: BATCH,
+            prefetch: settings.prefetch,
+            loading: Vec::new(),
+            budgeted: false,
+            full: false,
+            faults: Vec::new(),
+            notes: Vec::new(),
+            figures: Figures::default(),
+            end: settings.dies.map(|at| Countdown { at, left: settings.dies_after }),
+        };
+        for batch in nominated.chunks(BATCH) {
+            pager.evict(batch)?;
+        }
+        Ok(pager)
+    }
+
+    /// Holds the guest to so many bytes from now on: sets the budget, then evicts what is above it. A target may be changed at
+    /// any time.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn hold_to(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.settle()?;
+        let frames = bytes / PAGE_SIZE as u64;
+        self.chooser.hold_to(frames);
+        self.batch = BATCH.min(usize::try_from(frames / 8).unwrap_or(usize::MAX)).max(1);
+        self.budgeted = true;
+        self.full = false;
+        self.set_budget(frames)?;
+        loop {
+            let resident = self.channel.client.info()?.resident;
+            let above = usize::try_from(resident.saturating_sub(frames)).unwrap_or(usize::MAX);
+            if above == 0 || self.make_room(above)? == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn set_budget(&mut self, frames: u64) -> anyhow::Result<()> {
+        self.channel.client.values(&Call::Control(Control::SetBudget { frames })).map(drop)
+    }
+
+    /// The connection that holds the ring.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.channel.client
+    }
+
+    /// Forgets the engine's signals.
+    pub fn clear_signal(&mut self) {
+        self.channel.clear_signal();
+    }
+
+    /// Its ring.
+    pub fn channel(&mut self) -> &mut Channel {
+        &mut self.channel
+    }
+
+    /// The next request.
+    pub fn take(&mut self) -> Option<Request> {
+        self.channel.take()
+    }
+
+    /// Does what a request asks for, answers it, and says what it did.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
+        let gfn = request.gfn;
+        self.reached(PagerStep::Taken)?;
+        if request.flags.contains(Flags::DROP_PAGE) {
+            self.file.forget(gfn);
+            return self.answered(request, &["forget"]);
+        }
+        if request.flags.contains(Flags::EVICT_FAIL) {
+            self.chooser.used(gfn);
+        }
+        if self.loading.iter().any(|(other, _)| *other == gfn) {
+            // Another vCPU's request for the same frame came just before.
+            self.settle()?;
+        }
+        let content = match self.content(gfn) {
+            Ok(Some(content)) => content,
+            // It was evicted for nobody yet (EVICT_FAIL), or another vCPU's request has brought it back.
+            Ok(None) => return self.answered(request, &[]),
+            Err(error) => {
+                self.faults.push(format!("frame {gfn} cannot be brought back: {error:#}"));
+                return Ok(Served { done: vec!["cannot be read".into()], answered: false });
+            }
+        };
+        self.figures.pages_in += 1;
+        let earlier = std::mem::take(&mut self.loading);
+        let fetched = if self.budgeted || self.prefetch > 0 || !self.hand_over(gfn, &content) {
+            self.conclude(earlier)?;
+            self.load(&Call::Load { gfn, content })?;
+            self.file.forget(gfn);
+            self.chooser.used(gfn);
+            self.reached(PagerStep::Loaded)?;
+            // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
+            let fetched = self.prefetch(gfn)?;
+            self.answer(request)?;
+            fetched
+        } else {
+            // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
+            // after the next one's answer.
+            self.reached(PagerStep::Loaded)?;
+            self.answer(request)?;
+            self.conclude(earlier)?;
+            0
+        };
+        let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
+        Ok(Served { done: std::iter::once("load".into()).chain(fetched).collect(), answered: true })
+    }
+
+    fn answered(&mut self, request: &Request, done: &[&str]) -> anyhow::Result<Served> {
+        self.answer(request)?;
+        Ok(Served { done: done.iter().map(|word| (*word).to_owned()).collect(), answered: true })
+    }
+
+    /// A frame's content; a read that fails is tried again.
+    fn content(&mut self, gfn: Gfn) -> anyhow::Result<Option<Box<[u8]>>> {
+        for _ in 1..TRIES {
+            if let Ok(content) = self.file.content(gfn) {
+                return Ok(content);
+            }
+        }
+        self.file.content(gfn)
+    }
+
+    /// Brings back those of the next frames that are here, as far as the budget has room. How many.
+    fn prefetch(&mut self, gfn: Gfn) -> anyhow::Result<u64> {
+        if self.prefetch == 0 {
+            return Ok(0);
+        }
+        self.settle()?;
+        let info = self.channel.client.info()?;
+        let mut room = info.budget.saturating_sub(info.resident);
+        let mut fetched = 0;
+        for next in (1..=u64::from(self.prefetch)).map(|ahead| Gfn(gfn.0 + ahead)) {
+            if room == 0 {
+                break;
+            }
+            // One that cannot be read is the affair of whoever asks for it.
+            let Ok(Some(content)) = self.file.content(next) else { continue };
+            self.load(&Call::Load { gfn: next, content })?;
+            self.file.forget(next);
+            self.chooser.used(next);
+            room -= 1;
+            fetched += 1;
+        }
+        self.figures.pages_in += fetched;
+        self.figures.prefetched += fetched;
+        Ok(fetched)
+    }
+
+    /// Hands a frame's content over by shared memory; false where there is no place for it.
+    fn hand_over(&mut self, gfn: Gfn, content: &[u8]) -> bool {
+        let Ok(content) = content.try_into() else { return false };
+        let number = self.channel.load(gfn, content);
+        self.loading.extend(number.map(|number| (gfn, number)));
+        number.is_some()
+    }
+
+    /// Learns what became of the contents that were handed over.
+    ///
+    /// # Errors
+    /// The connection ended, or a load was refused.
+    pub fn settle(&mut self) -> anyhow::Result<()> {
+        let loads = std::mem::take(&mut self.loading);
+        self.conclude(loads)
+    }
+
+    fn conclude(&mut self, loads: Vec<(Gfn, u32)>) -> anyhow::Result<()> {
+        for (gfn, number) in loads {
+            if self.channel.loaded(number).is_none() {
+                // Contents come before the calls that follow them.
+                self.channel.client.info()?;
+            }
+            match self.channel.loaded(number) {
+                // ENOENT: the frame is back already.
+                Some(Ok(()) | Err(Errno::ENOENT)) => self.file.forget(gfn),
+                Some(Err(errno)) => bail!("frame {gfn} cannot be loaded: {errno}"),
+                None => bail!("the content of frame {gfn} was not taken"),
+            }
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
+        self.channel.answer(&request.answer());
+        self.reached(PagerStep::Answered)?;
+        self.channel.kick()
+    }
+
+    /// A step of the protocol is done; the one at which this pager is to die is its last.
+    fn reached(&mut self, step: PagerStep) -> anyhow::Result<()> {
+        let Some(end) = self.end.as_mut().filter(|end| end.at == step) else { return Ok(()) };
+        end.left = end.left.saturating_sub(1);
+        if end.left == 0 {
+            println!("pager: dies when {step:?}");
+            kill_process(getpid(), Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, load: &Call) -> anyhow::Result<()> {
+        loop {
+            match self.channel.client.call(load)? {
+                // ENOENT: the frame is back already.
+                Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => return Ok(()),
+                Reply::Refused(Errno::ENOMEM, _) if self.make_room(self.batch)? > 0 || self.full => {}
+                Reply::Refused(errno, why) => bail!("a frame cannot be loaded: {errno}, {why}"),
+            }
+        }
+    }
+
+    /// Evicts those of the next so many frames of the policy's choice that can be, whatever the guest holds. How many went.
+    ///
+    /// # Errors
+    /// As [`Pager::page_out`].
+    pub fn churn(&mut self, frames: usize) -> anyhow::Result<usize> {
+        if self.full {
+            return Ok(0);
+        }
+        let chosen = (0..frames).filter_map(|_| self.chooser.next(true));
+        let chosen: Vec<Gfn> = chosen.filter(|gfn| !self.file.holds(*gfn)).collect();
+        self.page_out(&chosen)
+    }
+
+    /// A touch found no frame within the budget: evicts some others, unless there is room by now, as after a load that this pager has
+    /// made room for itself. The frame itself counts as come in lately.
+    ///
+    /// # Errors
+    /// As [`Pager::page_out`].
+    pub fn relieve(&mut self, touched: Gfn) -> anyhow::Result<usize> {
+        self.chooser.used(touched);
+        let info = self.channel.client.info()?;
+        if info.resident < info.budget { Ok(0) } else { self.make_room(self.batch) }
+    }
+
+    /// Evicts up to so many frames of the policy's choice; fewer if once around there are no more.
+    fn make_room(&mut self, wanted: usize) -> anyhow::Result<usize> {
+        let mut evicted = self.scan(wanted, true)?;
+        if evicted == 0 && !self.full {
+            evicted = self.scan(wanted, false)?;
+        }
+        if evicted == 0 && self.full {
+            // The guest is not to wait for a frame that no eviction will give it.
+            self.set_budget(u64::MAX)?;
+        }
+        Ok(evicted)
+    }
+
+    fn scan(&mut self, wanted: usize, spare: bool) -> anyhow::Result<usize> {
+        let count = self.chooser.count();
+        let (mut looked, mut evicted) = (0, 0);
+        while evicted < wanted && looked < count && !self.full {
+            let mut candidates = Vec::with_capacity(BATCH);
+            while candidates.len() < BATCH.min(wanted - evicted) && looked < count {
+                looked += 1;
+                candidates.extend(self.chooser.next(spare).filter(|gfn| !self.file.holds(*gfn)));
+            }
+            evicted += self.page_out(&candidates)?;
+        }
+        Ok(evicted)
+    }
+
+    /// Nominates frames, copies their content, evicts them; those that cannot be, or cannot be kept, are left. How many went.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn page_out(&mut self, frames: &[Gfn]) -> anyhow::Result<usize> {
+        self.settle()?;
+        let mut evicted = 0;
+        for batch in frames.chunks(BATCH) {
+            let nominated = self.all(batch, |gfn| Call::Control(Control::Nominate { gfn }))?;
+            let nominated: Vec<Gfn> = nominated.into_iter().map(|(gfn, _)| gfn).collect();
+            if !nominated.is_empty() {
+                self.reached(PagerStep::Nominated)?;
+                evicted += self.evict(&nominated)?;
+            }
+            if self.full {
+                break;
+            }
+        }
+        Ok(evicted)
+    }
+
+    /// Copies the content of nominated frames and evicts them; those that cannot be, or cannot be kept, are left. How many went.
+    fn evict(&mut self, nominated: &[Gfn]) -> anyhow::Result<usize> {
+        let length = u16::try_from(PAGE_SIZE).unwrap_or(0);
+        let mut kept = Vec::with_capacity(nominated.len());
+        for (gfn, reply) in self.all(nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })? {
+            let Reply::Bytes(content) = reply else { continue };
+            match self.file.keep(gfn, &content) {
+                Ok(()) => kept.push(gfn),
+                // It stays nominated: the next touch says EVICT_FAIL, and the answer makes it ordinary again.
+                Err(error) if !self.full => {
+                    self.full = true;
+                    self.notes.push(format!("nothing more is evicted: {error:#}"));
+                }
+                Err(_) => {}
+            }
+        }
+        self.reached(PagerStep::Kept)?;
+        let gone = self.all(&kept, |gfn| Call::Control(Control::Evict { gfn }))?;
+        let gone: HashSet<Gfn> = gone.into_iter().map(|(gfn, _)| gfn).collect();
+        for gfn in kept.into_iter().filter(|gfn| !gone.contains(gfn)) {
+            self.file.forget(gfn);
+        }
+        self.figures.pages_out += gone.len() as u64;
+        self.reached(PagerStep::Evicted)?;
+        Ok(gone.len())
+    }
+
+    /// The same call for several frames, sent ahead of the replies; those that were not refused.
+    fn all(&mut self, frames: &[Gfn], call: impl Fn(Gfn) -> Call) -> anyhow::Result<Vec<(Gfn, Reply)>> {
+        let mut accepted = Vec::with_capacity(frames.len());
+        for ahead in frames.chunks(AHEAD) {
+            for gfn in ahead {
+                self.channel.client.send(&call(*gfn))?;
+            }
+            for gfn in ahead {
+                match self.channel.client.reply()? {
+                    Reply::Refused(..) => {}
+                    reply => accepted.push((*gfn, reply)),
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    /// Brings every frame back, lifts the budget and ends the ring, as xenpaging does when it is told to stop.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        self.settle()?;
+        self.set_budget(u64::MAX)?;
+        for gfn in self.file.frames() {
+            if let Some(content) = self.content(gfn)? {
+                self.load(&Call::Load { gfn, content })?;
+            }
+        }
+        while let Some(request) = self.take() {
+            self.answer(&request)?;
+        }
+        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: true }))?;
+        Ok(())
+    }
+}
+
+impl AsFd for Pager {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

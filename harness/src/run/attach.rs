@@ -1,0 +1,74 @@
+//! Joins a plugin in a QEMU that somebody else started, and leaves it as it was.
+
+use super::Outcome;
+use super::serve::{self, Ended};
+use super::signals::Signals;
+use crate::consumers::Consumers;
+use crate::consumers::pager::Figures;
+use crate::guest::symbols::Symbols;
+use crate::machine::resident::Sampler;
+use crate::refusal::Refusal;
+use crate::scenario::{Scenario, Size};
+use crate::toolstack::log::{Log, Observer};
+use crate::verdict::{Kind, Verdict};
+use mem_event::PAGE_SIZE;
+use mem_event::spin::Spin;
+use mem_event_client::socket::{Client, Lost};
+use std::path::Path;
+use std::time::Instant;
+
+/// Serves a domain until it ends, the deadline passes, or a signal comes; then gives every page and right back.
+///
+/// # Errors
+/// Nobody listens at the socket, or the plugin refuses.
+pub fn attach(
+    socket: &Path,
+    scenario: &mut Scenario,
+    symbols: &Symbols,
+    observer: &mut dyn Observer,
+    signals: Option<&Signals>,
+    spin: Spin,
+) -> anyhow::Result<Outcome> {
+    let begun = Instant::now();
+    let mut client = Client::connect(socket).map_err(|error| {
+        Refusal::usage(format!("{error:#}"), "name the socket that the plugin was given (its argument socket=PATH)")
+    })?;
+    let info = client.info()?;
+    scenario.machine.memory = Size(info.frames * PAGE_SIZE as u64);
+    scenario.machine.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
+    let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
+    let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
+    let mut log = Log::new(symbols, observer);
+    let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
+    consumers.spin = spin;
+    consumers.hold_to_target(scenario)?;
+    if let Some(sampler) = &sampler {
+        sampler.restart();
+    }
+    log.attached(scenario.machine.vcpus);
+    let deadline = begun + scenario.deadline.0;
+    let ended = match serve::serve(&mut consumers, scenario, &mut log, None, signals, deadline) {
+        Err(error) if error.is::<Lost>() => Ended::Gone,
+        other => other?,
+    };
+    let paged: Figures = consumers.paged();
+    // Before it is left: then every page comes back.
+    let resident = sampler.map(|sampler| sampler.largest());
+    let mut sleepers = Vec::new();
+    let verdict = match ended {
+        // Only a QEMU of one's own is seen to be held.
+        Ended::Gone | Ended::Held => Verdict::new(Kind::Success, "the domain ended"),
+        Ended::Fault(why) => Verdict::new(Kind::Failure, why),
+        Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
+        Ended::Signal | Ended::Deadline => {
+            if ended == Ended::Deadline {
+                sleepers = consumers.sleepers(symbols)?;
+            }
+            consumers.leave(scenario, &mut log)?;
+            Verdict::new(Kind::Success, "left the domain")
+        }
+    };
+    let (records, counts, notes) = (log.records, log.counts, log.notes);
+    let (console, said) = (String::new(), String::new());
+    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
+}

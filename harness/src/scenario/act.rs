@@ -1,0 +1,232 @@
+//! What a scenario can do. A new act is a variant of [`Act`], an arm of [`Act::check`] where it names memory, and an arm where it is
+//! carried out: in `toolstack` what goes over the toolstack's connection alone, in `consumers` the rest.
+
+use super::name::Name;
+use super::role::Role;
+use super::share;
+use super::text::{Number, Place, Size, Stop};
+use crate::guest::symbols::Symbols;
+use crate::refusal::Refusal;
+use mem_event::message::Standing;
+use mem_event::{AccessType, CpuEventKind, Errno, MonitorMode, NoConsumer, Ring};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Something that a scenario does.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Act {
+    /// Stop some accesses to frames from now on; the rights to others stay.
+    Watch {
+        /// Which frames.
+        frames: Place,
+        /// The accesses that stop.
+        stop: Stop,
+    },
+    /// Set the access rights of frames.
+    SetAccess {
+        /// Which frames.
+        frames: Place,
+        /// The rights that are left.
+        access: Name<AccessType>,
+    },
+    /// Page frames out. Those that cannot be (never touched, no RAM) are left.
+    PageOut {
+        /// Which frames.
+        frames: Place,
+    },
+    /// Hold the guest to so much memory from now on.
+    Target {
+        /// RAM.
+        memory: Size,
+    },
+    /// Begin foreign mappings: frames that are paged out come back first, and none leaves before `unmap`.
+    Map {
+        /// Which frames.
+        frames: Place,
+    },
+    /// End foreign mappings.
+    Unmap {
+        /// Which frames.
+        frames: Place,
+    },
+    /// Begin to evict frames: whoever touches one from now on makes the eviction fail. Their content is not kept.
+    Nominate {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Give nominated frames' memory back.
+    Evict {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Bring frames back without a content, as a pager does that has lost it.
+    Prep {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Balloon frames out; a pager that holds their content is told to drop it.
+    Balloon {
+        /// Which frames.
+        frames: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Let frames show one and the same memory, write-protected, until somebody writes. They must be equal.
+    Share {
+        /// Whose memory stays: one frame for all, or as many as the others.
+        frames: Place,
+        /// Who shows it too, and gives his own back.
+        with: Place,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// How much memory the guest may hold from now on, without anybody evicting any; without either there is no limit.
+    Budget {
+        /// As much.
+        size: Option<Size>,
+        /// So many frames more than it holds now.
+        spare: Option<u64>,
+    },
+    /// The rights of frames that come into being from now on.
+    DefaultAccess {
+        /// The rights.
+        access: Name<AccessType>,
+    },
+    /// Whether a violation without a listener stops the vCPU, or relaxes the page.
+    AccessRequired {
+        /// Whether it stops.
+        required: bool,
+    },
+    /// What happens from now on to an event while nobody serves the ring.
+    NoConsumer {
+        /// The ring.
+        ring: Name<Ring>,
+        /// What happens.
+        policy: Name<NoConsumer>,
+    },
+    /// Enable a ring, as the toolstack does: it is there, and nobody serves it until it is disabled and a consumer joins.
+    Enable {
+        /// The ring.
+        ring: Name<Ring>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// End a ring, as the toolstack does. Its consumer here is gone with it, but for one that drains.
+    Disable {
+        /// The ring.
+        ring: Name<Ring>,
+        /// Take no new events, let the consumer answer what is due, wake who waits, then end.
+        #[serde(default)]
+        drain: bool,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// A consumer of this program is gone without a word, as if its process were killed.
+    Kill {
+        /// Which.
+        consumer: Role,
+    },
+    /// A consumer of this program comes, or comes back, and enables its ring; it finds the events that nobody has answered.
+    Join {
+        /// Which.
+        consumer: Role,
+    },
+    /// A consumer of this program takes no request until `resume`: one that is slow.
+    Hold {
+        /// Which.
+        consumer: Role,
+    },
+    /// A consumer that was held goes on, with all that waits.
+    Resume {
+        /// Which.
+        consumer: Role,
+    },
+    /// So many events must have been on a ring up to here, or the scenario fails.
+    ExpectEvents {
+        /// The ring.
+        ring: Name<Ring>,
+        /// How many.
+        count: u64,
+    },
+    /// Wait, without serving any ring, until so many vCPUs wait for something.
+    WaitUntil {
+        /// At least so many.
+        vcpus: usize,
+        /// For what.
+        wait_for: Name<Standing>,
+    },
+    /// Overwrite eight bytes.
+    Write {
+        /// The address.
+        at: Place,
+        /// What.
+        value: Number,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Eight bytes must hold this value, or the scenario fails.
+    Expect {
+        /// The address.
+        at: Place,
+        /// What must be there.
+        value: Number,
+    },
+    /// Which CPU events are reported from now on, and how.
+    Monitor {
+        /// The kind.
+        event: Name<CpuEventKind>,
+        /// How.
+        mode: Name<MonitorMode>,
+        /// Only where the new value differs from the old (control registers).
+        #[serde(default)]
+        on_change_only: bool,
+    },
+    /// Whether a vCPU's single steps are reported, as far as they are monitored.
+    SingleStep {
+        /// The vCPU.
+        #[serde(default)]
+        vcpu: u32,
+        /// On or off.
+        on: bool,
+    },
+    /// Inject a trap into a vCPU, as HVMOP_inject_trap does. It takes QEMU's plugin API 6, so a scenario that does this is skipped.
+    Inject {
+        /// The vCPU.
+        #[serde(default)]
+        vcpu: u32,
+        /// The trap's vector.
+        vector: u8,
+    },
+}
+
+impl Act {
+    /// Checks that what it names is in the guest.
+    ///
+    /// # Errors
+    /// What is not, and where that is written.
+    pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
+        match self {
+            Act::Watch { frames, .. }
+            | Act::SetAccess { frames, .. }
+            | Act::PageOut { frames }
+            | Act::Map { frames }
+            | Act::Unmap { frames }
+            | Act::Nominate { frames, .. }
+            | Act::Evict { frames, .. }
+            | Act::Prep { frames, .. }
+            | Act::Balloon { frames, .. } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
+            Act::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(|_| ()),
+            Act::Write { at, .. } | Act::Expect { at, .. } => {
+                at.address(symbols).map(|_| ()).map_err(|refusal| (refusal, at))
+            }
+            _ => Ok(()),
+        }
+    }
+}

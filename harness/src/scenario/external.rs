@@ -1,0 +1,119 @@
+//! A consumer that is a process of its own, as a scenario or the command line names it.
+
+use super::name::named;
+use crate::refusal::Refusal;
+use mem_event::{Layout, Ring};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+
+const RING_FORMS: &str =
+    "write RING[:LAYOUT[:SLOTS]]; rings are paging, access and sharing, layouts flags16, flags32 and vm_event7";
+
+/// A ring to hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedRing {
+    /// Which.
+    pub ring: Ring,
+    /// The layout of its slots; the scenario's if none is named.
+    pub layout: Option<Layout>,
+    /// How many slots, a power of two; 0 for as many as fit.
+    pub slots: u32,
+}
+
+/// A command to start as a consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct External {
+    /// The rings that are handed over; a consumer without one enables what it needs.
+    #[serde(default)]
+    pub rings: Vec<HandedRing>,
+    /// What the shell runs.
+    pub command: String,
+}
+
+impl External {
+    /// `RING[:LAYOUT[:SLOTS]][,…]=COMMAND`, or only a command.
+    ///
+    /// # Errors
+    /// The part before the first `=` begins as a ring and is none.
+    pub fn parse(text: &str) -> Result<External, Refusal> {
+        let plain = || External { rings: Vec::new(), command: text.to_owned() };
+        let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
+        let first = rings.split([',', ':']).next().unwrap_or_default();
+        if Ring::ALL.iter().all(|ring| ring.to_string() != first) {
+            return Ok(plain());
+        }
+        let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
+            Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
+        })?;
+        Ok(External { rings, command: command.to_owned() })
+    }
+
+    /// Whether a ring is handed over to it.
+    #[must_use]
+    pub fn has(&self, ring: Ring) -> bool {
+        self.rings.iter().any(|handed| handed.ring == ring)
+    }
+}
+
+fn parse_ring(text: &str) -> Option<HandedRing> {
+    let mut parts = text.split(':');
+    let ring = named(parts.next()?)?;
+    let layout = match parts.next() {
+        None => None,
+        Some(name) => Some(named(name)?),
+    };
+    let slots = parts.next().map_or(Some(0), |slots| slots.parse().ok())?;
+    parts.next().is_none().then_some(HandedRing { ring, layout, slots })
+}
+
+impl<'de> Deserialize<'de> for HandedRing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<HandedRing, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_ring(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is no ring; {RING_FORMS}")))
+    }
+}
+
+impl JsonSchema for HandedRing {
+    fn schema_name() -> Cow<'static, str> {
+        "HandedRing".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^(paging|access|sharing)(:(flags16|flags32|vm_event7)(:[0-9]+)?)?$",
+            "description": "A ring, with its layout and number of slots if they are not those of [rings]: access:vm_event7:4.",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{External, HandedRing};
+    use mem_event::{Layout, Ring};
+
+    #[test]
+    fn rings_come_before_the_command() {
+        let parsed = External::parse("access:vm_event7:4,paging=./tool --x=1").unwrap();
+        let access = HandedRing { ring: Ring::Access, layout: Some(Layout::VmEvent7), slots: 4 };
+        let paging = HandedRing { ring: Ring::Paging, layout: None, slots: 0 };
+        assert_eq!(parsed, External { rings: vec![access, paging], command: "./tool --x=1".into() });
+    }
+
+    #[test]
+    fn a_command_with_an_equals_sign_and_no_ring_is_a_command() {
+        for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
+            assert_eq!(External::parse(command).unwrap(), External { rings: vec![], command: command.into() });
+        }
+    }
+
+    #[test]
+    fn what_begins_as_a_ring_and_is_none_is_refused() {
+        for text in ["access:nothing=x", "access,nothing=x", "access:flags32:x=x", "access:flags32:1:1=x"] {
+            assert!(External::parse(text).is_err(), "{text}");
+        }
+    }
+}

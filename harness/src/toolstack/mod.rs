@@ -1,0 +1,165 @@
+//! The toolstack's part: what a scenario does by control operations on the plugin's socket.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | this one | acts carried out over one connection |
+//! | [`done`] | what came of an act |
+//! | [`share`] | frames shared |
+//! | [`transcript`], [`log`] | the sequence as text; what a run has seen so far |
+
+pub mod done;
+pub mod log;
+pub mod share;
+pub mod transcript;
+
+use self::done::{Done, judge, operate};
+use crate::guest::symbols::Symbols;
+use crate::refusal::Refusal;
+use crate::scenario::range::Frames;
+use crate::scenario::share::pairs;
+use crate::scenario::{Act, Name, Place, Size};
+use anyhow::bail;
+use mem_event::message::{Call, Reply};
+use mem_event::{AccessType, Control, Errno, Gfn, Gpa, PAGE_SIZE, VcpuId};
+use mem_event_client::socket::Client;
+
+/// Carries one act out on this connection.
+///
+/// # Errors
+/// The plugin refuses, or the connection ended.
+pub fn carry_out(act: &Act, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Done> {
+    let done = |text: String| Ok(Done { text, failure: None });
+    match act {
+        Act::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
+        Act::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
+        Act::Inject { vcpu, vector } => {
+            let what = format!("trap {vector} cannot be injected into vCPU {vcpu}");
+            let remedy = "that needs QEMU's plugin API 6, and this plugin speaks API 4; leave `inject` out";
+            Err(Refusal::machine(what, remedy).into())
+        }
+        Act::PageOut { .. }
+        | Act::Target { .. }
+        | Act::Map { .. }
+        | Act::Enable { .. }
+        | Act::Disable { .. }
+        | Act::Kill { .. }
+        | Act::Join { .. }
+        | Act::Hold { .. }
+        | Act::Resume { .. }
+        | Act::ExpectEvents { .. }
+        | Act::WaitUntil { .. } => {
+            bail!(
+                "a listener's rule cannot do this: consumers come and go and frames are mapped at the start and in steps"
+            )
+        }
+        Act::Nominate { frames, refused } => {
+            of_each(client, frames, *refused, "nominate", symbols, |gfn| Control::Nominate { gfn })
+        }
+        Act::Evict { frames, refused } => {
+            of_each(client, frames, *refused, "evict", symbols, |gfn| Control::Evict { gfn })
+        }
+        Act::Prep { frames, refused } => {
+            of_each(client, frames, *refused, "prep", symbols, |gfn| Control::Prep { gfn, buffer: false })
+        }
+        Act::Balloon { frames, refused } => {
+            of_each(client, frames, *refused, "balloon", symbols, |gfn| Control::Drop { gfn })
+        }
+        Act::Share { frames, with, refused } => {
+            let pairs = pairs(frames, with, symbols).map_err(|(refusal, _)| refusal)?;
+            share::share(client, &pairs, refused.map(|errno| errno.0), &format!("share {frames} with {with}"))
+        }
+        Act::Budget { size, spare } => set_budget(client, *size, *spare),
+        Act::DefaultAccess { access } => {
+            let control = Control::SetDefaultAccess { access: access.0 };
+            operate(client, control, None, &format!("set new frames {}", access.0))
+        }
+        Act::AccessRequired { required } => {
+            let text = if *required { "a listener is required" } else { "no listener is required" };
+            operate(client, Control::SetAccessRequired { required: *required }, None, text)
+        }
+        Act::NoConsumer { ring, policy } => {
+            let text = format!("without a consumer of {}: {}", ring.0, policy.name());
+            operate(client, Control::SetNoConsumer { ring: ring.0, policy: policy.0 }, None, &text)
+        }
+        Act::Unmap { frames } => {
+            let each = frames.frames(symbols)?;
+            each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
+            done(format!("unmap {frames}"))
+        }
+        Act::Write { at, value, refused } => {
+            let gpa = at.address(symbols)?;
+            let bytes = value.0.to_le_bytes().to_vec();
+            let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
+            let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
+            Ok(judge(answer, refused.map(|errno| errno.0), &format!("write {:#x} at {at}", value.0)))
+        }
+        Act::Expect { at, value } => {
+            let found = word(client, at.address(symbols)?)?;
+            let failure = (found != value.0).then(|| format!("{at} holds {found:#x} where {:#x} is due", value.0));
+            Ok(Done { text: format!("see {found:#x} at {at}"), failure })
+        }
+        Act::Monitor { event, mode, on_change_only } => {
+            let (kind, mode, on_change_only) = (event.0, mode.0, *on_change_only);
+            client.values(&Call::Control(Control::Monitor { kind, mode, on_change_only }))?;
+            let which = if on_change_only { " changes only" } else { "" };
+            done(format!("monitor {kind:?} {mode:?}{which}").to_lowercase())
+        }
+        Act::SingleStep { vcpu, on } => {
+            client.values(&Call::Control(Control::SingleStep { vcpu: VcpuId(*vcpu), on: *on }))?;
+            done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
+        }
+    }
+}
+
+fn set_budget(client: &mut Client, size: Option<Size>, spare: Option<u64>) -> anyhow::Result<Done> {
+    let mut set = |frames, text: &str| operate(client, Control::SetBudget { frames }, None, text);
+    match (size, spare) {
+        (None, None) => set(u64::MAX, "no budget"),
+        (Some(size), None) => {
+            let frames = size.0 / PAGE_SIZE as u64;
+            set(frames, &format!("budget of {frames} frames"))
+        }
+        (None, Some(spare)) => {
+            // What has never been touched counts only until there is a budget.
+            set(u64::MAX, "no budget")?;
+            let frames = client.info()?.resident.saturating_add(spare);
+            operate(client, Control::SetBudget { frames }, None, &format!("budget with {spare} frames to spare"))
+        }
+        (Some(_), Some(_)) => bail!("a budget has a size or frames to spare, not both"),
+    }
+}
+
+/// An operation on each of some frames; the first that does not go as it must ends it.
+fn of_each(
+    client: &mut Client,
+    frames: &Place,
+    refused: Option<Name<Errno>>,
+    verb: &str,
+    symbols: &Symbols,
+    control: impl Fn(Gfn) -> Control,
+) -> anyhow::Result<Done> {
+    let mut last = Done { text: format!("{verb} {frames}"), failure: None };
+    for gfn in frames.frames(symbols)?.iter() {
+        last = operate(client, control(gfn), refused.map(|errno| errno.0), &format!("{verb} {frames}"))?;
+        if last.failure.is_some() {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+fn set_access(client: &mut Client, frames: &Place, access: AccessType, symbols: &Symbols) -> anyhow::Result<String> {
+    let Frames { first, count } = frames.frames(symbols)?;
+    client.values(&Call::Control(Control::SetAccess { first, count, access }))?;
+    Ok(format!("set {frames} {access}"))
+}
+
+fn offset(gpa: Gpa) -> u16 {
+    (gpa.0 & 0xfff) as u16
+}
+
+fn word(client: &mut Client, gpa: Gpa) -> anyhow::Result<u64> {
+    let bytes = client.read(gpa.gfn(), offset(gpa), 8)?;
+    let Ok(bytes) = <[u8; 8]>::try_from(bytes) else { bail!("a read of 8 bytes gave another number of them") };
+    Ok(u64::from_le_bytes(bytes))
+}

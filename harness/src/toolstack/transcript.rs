@@ -1,0 +1,287 @@
+//! The sequence of a run as text that a person can read: one line an event with its answer, no clocks, no host addresses.
+
+use crate::guest::symbols::Symbols;
+use crate::scenario::At;
+use mem_event::{Gpa, Reason, Request, Response, Ring, VcpuId};
+use serde::Serialize;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Where a vCPU stopped in the guest's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// The guest's checkpoint with this number.
+    Number(u64),
+    /// Before the instruction here.
+    Place(Gpa),
+}
+
+impl Point {
+    /// Whether a vCPU that stopped here is where a step of a scenario is.
+    #[must_use]
+    pub fn is(self, step: &At, symbols: &Symbols) -> bool {
+        match (step, self) {
+            (At::Number(number), Point::Number(reached)) => *number == reached,
+            (At::Place(place), Point::Place(reached)) => place.address(symbols).is_ok_and(|gpa| gpa == reached),
+            _ => false,
+        }
+    }
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A vCPU stopped at a checkpoint.
+    Checkpoint {
+        /// The vCPU.
+        vcpu: VcpuId,
+        /// Where.
+        at: Point,
+        /// What the guest says with it. Not shown, it may be a measurement; but where the third is a symbol's address, the
+        /// symbol is: by it a guest names what comes next.
+        arguments: [u64; 3],
+        /// What the scenario did.
+        done: Vec<String>,
+    },
+    /// A request and its answer.
+    Event {
+        /// The ring.
+        ring: Ring,
+        /// The request.
+        request: Request,
+        /// What the consumer did before it answered.
+        done: Vec<String>,
+        /// The answer, if there was one.
+        response: Option<Response>,
+        /// From the consumer's first sight of the request to the answer.
+        wait: Duration,
+    },
+}
+
+impl Record {
+    /// The vCPU that it is about; none for foreign requests.
+    #[must_use]
+    pub fn vcpu(&self) -> Option<VcpuId> {
+        match self {
+            Record::Checkpoint { vcpu, .. } => Some(*vcpu),
+            Record::Event { request, .. } if request.flags.contains(mem_event::Flags::FOREIGN) => None,
+            Record::Event { request, .. } => Some(request.vcpu),
+        }
+    }
+
+    /// The line.
+    #[must_use]
+    pub fn line(&self, symbols: &Symbols) -> String {
+        match self {
+            Record::Checkpoint { vcpu, at, arguments, done } => {
+                let done = if done.is_empty() { "nothing".into() } else { done.join(", ") };
+                let what = match at {
+                    Point::Number(number) => {
+                        let about = whole_symbol(arguments[2], symbols).map(|name| format!(" {name}"));
+                        format!("checkpoint {number}{}", about.unwrap_or_default())
+                    }
+                    Point::Place(gpa) => format!("place {}", symbols.name(*gpa).unwrap_or_else(|| gpa.to_string())),
+                };
+                format!("{what}  vcpu {vcpu}  -> {done}")
+            }
+            Record::Event { ring, request, done, response, .. } => {
+                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response.as_ref()))
+            }
+        }
+    }
+
+    /// The line as JSON.
+    #[must_use]
+    pub fn json(&self, symbols: &Symbols) -> String {
+        let line = match self {
+            Record::Checkpoint { vcpu, at: Point::Number(number), arguments, done } => {
+                let about = whole_symbol(arguments[2], symbols);
+                serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "about": about, "done": done })
+            }
+            Record::Checkpoint { vcpu, at: Point::Place(gpa), done, .. } => {
+                let symbol = symbols.name(*gpa);
+                serde_json::json!({ "event": "place", "vcpu": vcpu.0, "gpa": gpa.to_string(), "symbol": symbol, "done": done })
+            }
+            Record::Event { ring, request, done, response, wait } => {
+                let event = JsonEvent {
+                    event: ring.to_string(),
+                    reason: format!("{:?}", request.reason).to_lowercase(),
+                    vcpu: request.vcpu.0,
+                    gfn: format!("{}", request.gfn),
+                    symbol: place(request, symbols),
+                    offset: request.offset,
+                    gla: request.gla.map(|gla| gla.to_string()),
+                    rights: request.rights.to_string(),
+                    p2mt: format!("{:?}", request.p2mt),
+                    flags: request.flags.to_string(),
+                    done: done.clone(),
+                    answer: response.map(|response| response.flags.to_string()),
+                    wait_us: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),
+                };
+                serde_json::to_value(event).unwrap_or_default()
+            }
+        };
+        line.to_string()
+    }
+}
+
+#[derive(Serialize)]
+struct JsonEvent {
+    event: String,
+    reason: String,
+    vcpu: u32,
+    gfn: String,
+    symbol: Option<String>,
+    offset: u16,
+    gla: Option<String>,
+    rights: String,
+    p2mt: String,
+    flags: String,
+    done: Vec<String>,
+    answer: Option<String>,
+    wait_us: u64,
+}
+
+fn place(request: &Request, symbols: &Symbols) -> Option<String> {
+    let is_frame = matches!(request.reason, Reason::Paging | Reason::Sharing | Reason::Violation);
+    is_frame.then(|| symbols.name(Gpa((request.gfn.0 << 12) + u64::from(request.offset)))).flatten()
+}
+
+/// The symbol that begins at an address.
+fn whole_symbol(address: u64, symbols: &Symbols) -> Option<String> {
+    symbols.name(Gpa(address)).filter(|name| !name.contains('+'))
+}
+
+/// What a CPU event says.
+fn cpu_event(request: &Request, symbols: &Symbols) -> Option<String> {
+    let (value, gla) = (request.gfn.0, request.gla.unwrap_or_default());
+    let register = |name| {
+        let value = |value| whole_symbol(value, symbols).unwrap_or_else(|| format!("{value:#x}"));
+        format!("{name} {} was {}", value(request.gfn.0), value(gla.0))
+    };
+    let at = |what| {
+        let place = symbols.name(Gpa((value << 12) + u64::from(request.offset)));
+        format!("{what} at {gla}{}", place.map(|name| format!(" {name}")).unwrap_or_default())
+    };
+    Some(match request.reason {
+        Reason::Cr0 => register("cr0"),
+        Reason::Cr3 => register("cr3"),
+        Reason::Cr4 => register("cr4"),
+        Reason::Msr => format!("msr {gla} {value:#x}"),
+        Reason::Int3 => at("int3"),
+        Reason::SingleStep => at("step"),
+        Reason::Paging | Reason::Sharing | Reason::Violation => return None,
+    })
+}
+
+fn with_flags(mut line: String, request: &Request) -> String {
+    if request.flags != mem_event::Flags::NONE {
+        let _ = write!(line, "  {}", request.flags);
+    }
+    line
+}
+
+/// The part of an event's line that the request makes.
+#[must_use]
+pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
+    if let Some(event) = cpu_event(request, symbols) {
+        return with_flags(format!("{ring}  vcpu {}  {event}", request.vcpu), request);
+    }
+    let mut line = format!("{ring}  vcpu {}  gfn {}", request.vcpu, request.gfn);
+    let mut add = |text: std::fmt::Arguments<'_>| {
+        let _ = line.write_fmt(text);
+    };
+    if let Some(symbol) = place(request, symbols) {
+        add(format_args!(" {symbol}"));
+    }
+    match ring {
+        Ring::Access => {
+            add(format_args!("  offset {:#x}", request.offset));
+            match request.gla {
+                Some(gla) => add(format_args!("  gla {gla}")),
+                None => add(format_args!("  no gla")),
+            }
+            add(format_args!("  {}", request.rights));
+        }
+        Ring::Paging | Ring::Sharing => add(format_args!("  {:?}", request.p2mt)),
+    }
+    with_flags(line, request)
+}
+
+fn answered(request: &Request, done: &[String], response: Option<&Response>) -> String {
+    let mut parts = done.to_vec();
+    let Some(response) = response else {
+        parts.push("no answer".into());
+        return parts.join(", ");
+    };
+    if response.flags == request.flags {
+        parts.push("answer".into());
+    } else {
+        parts.push(format!("answer {}", response.flags));
+    }
+    if response.vcpu != request.vcpu.0 || response.gfn != request.gfn {
+        parts.push(format!("(vcpu {} gfn {})", response.vcpu, response.gfn));
+    }
+    parts.join(", ")
+}
+
+/// The whole sequence. With several vCPUs each has a part of its own, since their order among each other is chance.
+#[must_use]
+pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
+    if vcpus == 1 {
+        return records.iter().map(|record| record.line(symbols) + "\n").collect();
+    }
+    let foreign = records.iter().filter(|record| record.vcpu().is_none());
+    let mut parts = Vec::new();
+    for vcpu in (0..vcpus).map(VcpuId) {
+        let own: Vec<&Record> = records.iter().filter(|record| record.vcpu() == Some(vcpu)).collect();
+        parts.push((format!("vcpu {vcpu}:"), own));
+    }
+    parts.push(("foreign:".into(), foreign.collect()));
+    let mut text = String::new();
+    for (title, own) in parts.into_iter().filter(|(_, own)| !own.is_empty()) {
+        let _ = writeln!(text, "{title}");
+        for record in own {
+            let _ = writeln!(text, "  {}", record.line(symbols));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, text};
+    use crate::guest::symbols::Symbols;
+    use mem_event::{Flags, Gfn, Gla, P2mType, Reason, Request, Rights, Ring, VcpuId};
+    use std::time::Duration;
+
+    fn read(vcpu: u32) -> Record {
+        let request = Request {
+            reason: Reason::Violation,
+            flags: Flags::VCPU_PAUSED,
+            vcpu: VcpuId(vcpu),
+            gfn: Gfn(0x200),
+            offset: 0x10,
+            gla: Some(Gla(0x20_0010)),
+            p2mt: P2mType::RamRw,
+            rights: Rights::R,
+        };
+        let response = Some(request.answer());
+        Record::Event { ring: Ring::Access, request, done: vec!["set rwx".into()], response, wait: Duration::ZERO }
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let symbols = Symbols::from_list(&[("WATCHED", 0x20_0000, 0x1000)]);
+        let line =
+            "access  vcpu 0  gfn 0x200 WATCHED+0x10  offset 0x10  gla 0x200010  r--  VCPU_PAUSED -> set rwx, answer\n";
+        assert_eq!(text(&[read(0)], 1, &symbols), line);
+    }
+
+    #[test]
+    fn each_of_several_vcpus_has_its_own_part() {
+        let all = text(&[read(1), read(0), read(1)], 2, &Symbols::default());
+        let starts: Vec<&str> = all.lines().map(|line| &line[..6]).collect();
+        assert_eq!(starts, ["vcpu 0", "  acce", "vcpu 1", "  acce", "  acce"]);
+    }
+}
