@@ -12,7 +12,7 @@ use harness::trace::minimise::{Minimal, Shown, Subject, as_test, of_failure};
 use mem_event::trace::{Consumers, Context, Engine, Failure, Header, Reader, Tape, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input,
-    Layout, Outcome, Rights, Ring, RingPage, VcpuId,
+    Layout, Outcome, Rights, Ring, RingPage, VcpuId, With,
 };
 use std::io::Cursor;
 
@@ -32,12 +32,8 @@ enum Fault {
 struct Broken(Domain, Fault);
 
 impl Engine for Broken {
-    fn supply(&mut self, ring: Ring, page: RingPage) {
-        self.0.supply(ring, page);
-    }
-
-    fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
-        let outcome = self.0.apply(input, effects);
+    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome {
+        let outcome = self.0.apply(input, with, effects);
         let is_last_waiter = |vcpu| {
             let slot = self.0.vcpu_view(vcpu).and_then(|view| view.slot);
             slot.is_some_and(|ring| self.0.ring(ring).queue.is_empty())
@@ -99,15 +95,14 @@ fn record(steps: u64, slots: u32) -> Vec<u8> {
         (state >> 33) % end
     };
     for number in 0..steps {
+        let page = RingPage::heap();
         let gfn = Gfn(below(256));
         let ring = [Ring::Paging, Ring::Access][below(2) as usize];
         let vcpu = VcpuId(below(u64::from(VCPUS)) as u32);
         let input = match (number, below(12)) {
             (0 | 1, _) => {
                 let ring = [Ring::Paging, Ring::Access][number as usize];
-                let page = RingPage::heap();
-                domain.supply(ring, page.clone());
-                backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, slots).unwrap());
+                backs[ring.index()] = Some(Back::init(page.clone(), ring, Layout::Flags32, slots).unwrap());
                 Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots })
             }
             (2, _) => Input::Control(Control::SetAccess { first: Gfn(0), count: 100, access: AccessType::Rx }),
@@ -129,7 +124,7 @@ fn record(steps: u64, slots: u32) -> Vec<u8> {
             }
         }
         effects.clear();
-        let outcome = domain.apply(&input, &mut effects);
+        let outcome = domain.apply(&input, With::page(&page), &mut effects);
         writer.record(Context { time: number, code: &[] }, &input, &outcome, &effects);
     }
     writer.finish().unwrap();

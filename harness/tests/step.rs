@@ -12,7 +12,7 @@ use harness::step::view;
 use mem_event::trace::{Context, Header, Player, Symbol, Tape, Writer};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Gfn, Gla, Input, Layout,
-    Rights, Ring, RingPage, VcpuId,
+    Rights, Ring, RingPage, VcpuId, With,
 };
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
@@ -102,10 +102,9 @@ fn trace(wrong: Option<usize>) -> Vec<u8> {
     let mut backs: [Option<Back>; 3] = [None, None, None];
     let mut effects = Effects::default();
     for (at, input) in inputs().into_iter().enumerate() {
+        let page = RingPage::heap();
         if let Input::Control(Control::Enable { ring, slots, .. }) = input {
-            let page = RingPage::heap();
-            domain.supply(ring, page.clone());
-            backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, slots).unwrap());
+            backs[ring.index()] = Some(Back::init(page.clone(), ring, Layout::Flags32, slots).unwrap());
         }
         if let Input::Kick { ring } = input {
             let back = backs[ring.index()].as_mut().unwrap();
@@ -113,7 +112,7 @@ fn trace(wrong: Option<usize>) -> Vec<u8> {
             back.answer(&request.answer());
         }
         effects.clear();
-        let outcome = domain.apply(&input, &mut effects);
+        let outcome = domain.apply(&input, With::page(&page), &mut effects);
         if wrong == Some(at + 1) {
             effects.list.push(Effect::Wake(VcpuId(1)));
         }

@@ -7,7 +7,7 @@ use mem_event::page::Index;
 use mem_event::trace::{Context, Header, Player, Reader, Tape, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Flags, Front, Gfn, Gla, Input,
-    Layout, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId,
+    Layout, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, With,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::{black_box, spin_loop};
@@ -87,10 +87,9 @@ fn rig() -> Result<Rig, Failure> {
     let page = RingPage::heap();
     let back = Back::init(page.clone(), RING, Layout::Flags32, 0)?;
     let mut domain = Domain::new(config())?;
-    domain.supply(RING, page.clone());
     let mut effects = Effects::default();
     for input in set_up() {
-        match domain.apply(&input, &mut effects) {
+        match domain.apply(&input, With::page(&page), &mut effects) {
             Outcome::Proceed => {}
             other => return Err(format!("{other:?}").into()),
         }
@@ -108,10 +107,10 @@ fn access(round: u32) -> Access {
 fn event(rig: &mut Rig, round: u32) {
     let vcpu = VcpuId(round % VCPUS);
     rig.effects.clear();
-    let outcome = rig.domain.access(vcpu, &access(round), &mut rig.effects);
+    let outcome = rig.domain.access(vcpu, &access(round), None, &mut rig.effects);
     assert!(matches!(outcome, Outcome::Wait(_)), "the access is not stopped");
     assert!(rig.back.echo(), "no request arrived");
-    let outcome = rig.domain.kick(RING, &mut rig.effects);
+    let outcome = rig.domain.kick(RING, None, &mut rig.effects);
     assert!(outcome == Outcome::Proceed && rig.domain.waiting(vcpu).is_none(), "the vCPU is not woken");
     black_box(&rig.effects);
 }
@@ -136,7 +135,7 @@ fn bare_ring() -> Result<(), Failure> {
                 let Ok(Some(got)) = back.take() else { panic!("no request arrived") };
                 back.answer(&got.answer());
                 taken.clear();
-                assert_eq!(front.look(&mut taken), Ok(1));
+                assert_eq!(front.look(None, &mut taken), Ok(1));
                 black_box(front.take(&mut taken));
             }
             f64::from(EVENTS) / (busy() - start)
@@ -257,7 +256,7 @@ fn in_flight(domain: &mut Domain, page: &RingPage, effects: &mut Effects) -> f64
         effects.clear();
         for vcpu in (0..VCPUS).map(VcpuId) {
             if put < EVENTS && domain.waiting(vcpu).is_none() {
-                let _ = domain.apply(&Input::Access { vcpu, access: access(put) }, effects);
+                let _ = domain.apply(&Input::Access { vcpu, access: access(put) }, With::NOTHING, effects);
                 put += 1;
             }
         }
@@ -265,25 +264,25 @@ fn in_flight(domain: &mut Domain, page: &RingPage, effects: &mut Effects) -> f64
         woken += now.wrapping_sub(seen);
         if now != seen {
             seen = now;
-            let _ = domain.apply(&Input::Kick { ring: RING }, effects);
+            let _ = domain.apply(&Input::Kick { ring: RING }, With::NOTHING, effects);
         }
     }
     f64::from(EVENTS) / start.elapsed().as_secs_f64()
 }
 
 fn one_by_one(domain: &mut Domain, page: &RingPage, effects: &mut Effects) -> Vec<f64> {
-    let _ = domain.apply(&Input::Kick { ring: RING }, effects);
+    let _ = domain.apply(&Input::Kick { ring: RING }, With::NOTHING, effects);
     let vcpu = VcpuId(0);
     (0..200_000)
         .map(|round| {
             effects.clear();
             let before = page.load(Index::RspProd, Ordering::Relaxed);
             let start = Instant::now();
-            let _ = domain.apply(&Input::Access { vcpu, access: access(round) }, effects);
+            let _ = domain.apply(&Input::Access { vcpu, access: access(round) }, With::NOTHING, effects);
             while page.load(Index::RspProd, Ordering::Relaxed) == before {
                 spin_loop();
             }
-            let _ = domain.apply(&Input::Kick { ring: RING }, effects);
+            let _ = domain.apply(&Input::Kick { ring: RING }, With::NOTHING, effects);
             assert!(domain.waiting(vcpu).is_none(), "the vCPU is not woken");
             start.elapsed().as_secs_f64() * 1e9
         })
@@ -308,7 +307,6 @@ fn replaying() -> Result<(), Failure> {
     let page = RingPage::heap();
     let mut back = Back::init(page.clone(), RING, Layout::Flags32, 0)?;
     let mut domain = Domain::new(config())?;
-    domain.supply(RING, page);
     let (mut effects, mut recording) = (Effects::default(), Duration::ZERO);
     let events = (0..EVENTS / 3).flat_map(|round| {
         let vcpu = VcpuId(round % VCPUS);
@@ -320,7 +318,7 @@ fn replaying() -> Result<(), Failure> {
         while let Ok(Some(request)) = back.take() {
             back.answer(&request.answer());
         }
-        let outcome = domain.apply(&input, &mut effects);
+        let outcome = domain.apply(&input, With::page(&page), &mut effects);
         let start = Instant::now();
         writer.record(Context::default(), &input, &outcome, &effects);
         if writer.wants_state() {

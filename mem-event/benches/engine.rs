@@ -4,7 +4,7 @@
 
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Gfn, Gla, Input, Layout, Outcome,
-    Rights, Ring, RingPage, VcpuId,
+    Rights, Ring, RingPage, VcpuId, With,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
@@ -30,11 +30,10 @@ fn rig() -> Result<Rig, String> {
     let (mut domain, mut effects) = (Domain::new(config)?, Effects::default());
     let page = RingPage::heap();
     let back = Back::init(page.clone(), Ring::Access, Layout::Flags32, 0)?;
-    domain.supply(Ring::Access, page);
     let enable = Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 };
     let watch = Control::SetAccess { first: Gfn(0), count: FRAMES / 2, access: AccessType::Rx };
     for control in [enable, watch] {
-        match domain.apply(&Input::Control(control), &mut effects) {
+        match domain.apply(&Input::Control(control), With::page(&page), &mut effects) {
             Outcome::Proceed => {}
             other => return Err(format!("{other:?}")),
         }
@@ -55,11 +54,11 @@ fn event(rig: &mut Rig, round: u32) {
         rip: 0x1000,
     };
     rig.effects.clear();
-    let outcome = rig.domain.access(vcpu, &access, &mut rig.effects);
+    let outcome = rig.domain.access(vcpu, &access, None, &mut rig.effects);
     assert!(matches!(outcome, Outcome::Wait(_)), "the access is not stopped");
     let Ok(Some(request)) = rig.back.take() else { panic!("no request arrived") };
     rig.back.answer(&request.answer());
-    let outcome = rig.domain.kick(Ring::Access, &mut rig.effects);
+    let outcome = rig.domain.kick(Ring::Access, None, &mut rig.effects);
     assert!(outcome == Outcome::Proceed && rig.domain.waiting(vcpu).is_none(), "the vCPU is not woken");
     black_box(&rig.effects);
 }

@@ -4,7 +4,7 @@
 
 use mem_event::{
     Access, AccessSource, Back, Control, Domain, DomainConfig, Effect, Effects, Flags, Gfn, Input, Layout, Outcome,
-    Rights, Ring, RingPage, VcpuId,
+    Rights, Ring, RingPage, VcpuId, With,
 };
 use std::collections::HashMap;
 
@@ -39,7 +39,6 @@ fn main() -> Result<(), String> {
     // The pager attaches: a page that both sides map, and a ring on it.
     let page = RingPage::heap();
     let mut pager = Back::init(page.clone(), Ring::Paging, Layout::Flags32, 0)?;
-    domain.supply(Ring::Paging, page);
     let enable = Control::Enable { ring: Ring::Paging, layout: Layout::Flags32, slots: 0 };
 
     // It takes page 7 out, and keeps a copy.
@@ -47,7 +46,7 @@ fn main() -> Result<(), String> {
     for control in [enable, Control::Nominate { gfn: Gfn(7) }, Control::Evict { gfn: Gfn(7) }] {
         println!("{control:?}");
         kept = kept.or(guest.memory.get(&Gfn(7)).copied());
-        let outcome = domain.apply(&Input::Control(control), &mut effects);
+        let outcome = domain.apply(&Input::Control(control), With::page(&page), &mut effects);
         assert_eq!(outcome, Outcome::Proceed);
         guest.carry_out(&mut effects);
     }
@@ -56,7 +55,7 @@ fn main() -> Result<(), String> {
     let rights = Rights::R;
     let access = Access { gfn: Gfn(7), offset: 8, gla: None, rights, source: AccessSource::Instruction, rip: 0x1000 };
     let read = Input::Access { vcpu: VcpuId(0), access };
-    while let outcome @ Outcome::Wait(_) = domain.apply(&read, &mut effects) {
+    while let outcome @ Outcome::Wait(_) = domain.apply(&read, With::NOTHING, &mut effects) {
         println!("read: {outcome:?}");
         guest.sleeps = true;
         guest.carry_out(&mut effects);
@@ -66,9 +65,9 @@ fn main() -> Result<(), String> {
             assert!(request.flags.contains(Flags::VCPU_PAUSED));
             guest.incoming = kept;
             let prep = Control::Prep { gfn: request.gfn, buffer: true };
-            assert_eq!(domain.apply(&Input::Control(prep), &mut effects), Outcome::Proceed);
+            assert_eq!(domain.apply(&Input::Control(prep), With::NOTHING, &mut effects), Outcome::Proceed);
             pager.answer(&request.answer());
-            let _ = domain.apply(&Input::Kick { ring: Ring::Paging }, &mut effects);
+            let _ = domain.apply(&Input::Kick { ring: Ring::Paging }, With::NOTHING, &mut effects);
             guest.carry_out(&mut effects);
         }
     }

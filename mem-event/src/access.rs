@@ -9,11 +9,19 @@ use crate::input::Access;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::rights::{AccessType, Rights};
+use crate::wire::vm_event::Registers;
 use std::ops::ControlFlow;
 
 impl Domain {
-    /// A vCPU is about to access a frame, or looks again after a wake: [`crate::Input::Access`] without the wrapping.
-    pub fn access(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+    /// A vCPU is about to access a frame, or looks again after a wake: [`crate::Input::Access`] without the wrapping, and
+    /// [`crate::With::registers`].
+    pub fn access(
+        &mut self,
+        vcpu: VcpuId,
+        access: &Access,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
         if let Some(outcome) = self.stopped(vcpu) {
             return outcome;
         }
@@ -22,15 +30,15 @@ impl Domain {
         }
         if !self.has_loose_ends(vcpu) {
             // Nothing to do afterwards: the outcome is built where the caller wants it.
-            return self.look(vcpu, access, effects);
+            return self.look(vcpu, access, registers, effects);
         }
-        let outcome = self.look(vcpu, access, effects);
+        let outcome = self.look(vcpu, access, registers, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
     }
 
-    fn look(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+    fn look(&mut self, vcpu: VcpuId, access: &Access, registers: Option<&Registers>, effects: &mut Effects) -> Outcome {
         let mut entry = self.p2m.get(access.gfn);
         if entry.passing().contains(access.rights) || !entry.is_ram() {
             return Outcome::Proceed;
@@ -44,7 +52,7 @@ impl Domain {
         // Only a frame that is there has rights to violate; one that is paged out is checked when it is back.
         if entry.held
             && !entry.access.rights().contains(access.rights)
-            && let ControlFlow::Break(outcome) = self.violation(vcpu, access, entry, effects)
+            && let ControlFlow::Break(outcome) = self.violation((vcpu, access), entry, registers, effects)
         {
             return outcome;
         }
@@ -56,14 +64,20 @@ impl Domain {
     }
 
     /// [`crate::Input::AccessNosleep`]: the same, but nobody stands in a queue afterwards.
-    pub(crate) fn access_nosleep(&mut self, vcpu: VcpuId, access: &Access, effects: &mut Effects) -> Outcome {
+    pub(crate) fn access_nosleep(
+        &mut self,
+        vcpu: VcpuId,
+        access: &Access,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
         if let Some(outcome) = self.stopped(vcpu) {
             return outcome;
         }
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = self.look(vcpu, access, effects);
+        let outcome = self.look(vcpu, access, registers, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         match outcome {
@@ -79,9 +93,9 @@ impl Domain {
     /// `p2m_mem_access_check`: `Continue` where the access goes on to the checks of the frame's type ("promoted").
     fn violation(
         &mut self,
-        vcpu: VcpuId,
-        access: &Access,
+        (vcpu, access): (VcpuId, &Access),
         entry: Entry,
+        registers: Option<&Registers>,
         effects: &mut Effects,
     ) -> ControlFlow<Outcome> {
         let mut entry = entry;
@@ -100,7 +114,7 @@ impl Domain {
             request.flags = Flags::VCPU_PAUSED;
             self.pause(vcpu, Ring::Access, access.gfn);
         }
-        self.put(Ring::Access, claim, request, effects);
+        self.put_with(Ring::Access, claim, request, registers, effects);
         if goes_on {
             return ControlFlow::Continue(());
         }

@@ -87,7 +87,6 @@ pub(crate) struct Channel {
     ring: Ring,
     pub account: Account,
     front: Option<Front>,
-    page: Option<RingPage>,
 }
 
 impl Channel {
@@ -103,20 +102,15 @@ impl Channel {
             queue: VecDeque::new(),
             life: 0,
         };
-        Channel { ring, account, front: None, page: None }
+        Channel { ring, account, front: None }
     }
 
-    /// The page for the next [`Channel::open`].
-    pub fn supply(&mut self, page: RingPage) {
-        self.page = Some(page);
-    }
-
-    /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page.
+    /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page: this one, or memory of the engine's.
     ///
     /// # Errors
     /// A sentence, where the page or the number of slots will not do; nothing has changed then.
-    pub fn open(&mut self, layout: Layout, slots: u32) -> Result<(), String> {
-        let page = self.page.take().unwrap_or_else(RingPage::heap);
+    pub fn open(&mut self, layout: Layout, slots: u32, page: Option<&RingPage>) -> Result<(), String> {
+        let page = page.cloned().unwrap_or_else(RingPage::heap);
         let front = Front::new(page, self.ring, layout, slots)?;
         self.account.standing = Standing::Live;
         self.account.layout = layout;
@@ -256,21 +250,14 @@ impl Channel {
         self.write(&request, None).map(|slot| (slot, request))
     }
 
-    /// What the next look finds in place of the page's index.
-    pub fn answered_until(&mut self, responses: u32) {
-        if let Some(front) = &mut self.front {
-            front.answered_until(responses);
-        }
-    }
-
-    /// Looks once at how many responses the consumer says there are.
+    /// Looks once at how many responses the consumer says there are, or takes `until` for its word.
     ///
     /// # Errors
     /// A sentence, where it moved its index further than requests are outstanding.
     #[inline]
-    pub fn look(&mut self, taken: &mut Vec<u8>) -> Result<(), String> {
+    pub fn look(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<(), String> {
         match &mut self.front {
-            Some(front) => front.look(taken).map(|_| ()).map_err(|broken| broken.to_string()),
+            Some(front) => front.look(until, taken).map(|_| ()).map_err(|broken| broken.to_string()),
             None => Ok(()),
         }
     }
@@ -360,7 +347,7 @@ impl Channel {
         if !account.outstanding.iter().all(Packed::is_whole) {
             return Err(format!("a request on the {ring} ring's account is none"));
         }
-        Ok(Channel { ring, account, front, page: None })
+        Ok(Channel { ring, account, front })
     }
 
     /// The ring's page, where there is one.
@@ -393,10 +380,10 @@ mod tests {
     fn a_claim_that_outlives_its_ring_is_void() {
         let mut channel = Channel::new(Ring::Access);
         for put in [true, false] {
-            channel.open(Layout::Flags32, 2).unwrap();
+            channel.open(Layout::Flags32, 2, None).unwrap();
             let Claimed::Slot(claim) = channel.claim() else { panic!("there is room") };
             channel.close();
-            channel.open(Layout::Flags32, 2).unwrap();
+            channel.open(Layout::Flags32, 2, None).unwrap();
             if put {
                 assert_eq!(channel.put(claim, &REQUEST, None), None);
             } else {
@@ -410,7 +397,7 @@ mod tests {
     #[test]
     fn each_claim_goes_back_to_its_own_account() {
         let mut channel = Channel::new(Ring::Access);
-        channel.open(Layout::Flags32, 4).unwrap();
+        channel.open(Layout::Flags32, 4, None).unwrap();
         let Claimed::Slot(foreign) = channel.claim_foreign() else { panic!("there is room") };
         let Claimed::Slot(target) = channel.claim() else { panic!("there is room") };
         channel.cancel(foreign);

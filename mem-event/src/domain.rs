@@ -8,12 +8,11 @@ use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::Request;
-use crate::input::{DomainConfig, Input};
+use crate::input::{DomainConfig, Input, With};
 use crate::message::Info;
 use crate::monitor::Monitor;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{P2m, P2mType};
-use crate::page::RingPage;
 use crate::populate::Frames;
 use crate::published::PublishedRights;
 use crate::rights::AccessType;
@@ -49,9 +48,6 @@ pub struct Domain {
     pub(crate) foreign_waits: bool,
     /// The record of what crosses ring pages is kept; nothing that the domain does depends on it.
     pub(crate) record: bool,
-    /// What the next request on the access ring shows of its vCPU, where its layout has a place for that. Not part of the state:
-    /// nothing that the domain does depends on it.
-    registers: Option<Box<Registers>>,
     /// This step made room that a foreign caller may have waited for.
     pub(crate) room: bool,
 }
@@ -79,20 +75,8 @@ impl Domain {
             default_access: AccessType::Rwx,
             foreign_waits: false,
             record: true,
-            registers: None,
             room: false,
         })
-    }
-
-    /// Hands over the page on which the next `Enable` of this ring builds it; without one the engine takes memory of its own.
-    pub fn supply(&mut self, ring: Ring, page: RingPage) {
-        self.channel(ring).supply(page);
-    }
-
-    /// Hands over the registers of the vCPU whose step comes next: a request that the step puts on an access ring in the layout of
-    /// `vm_event` carries them. Good for one step; a request that is put again for a consumer's successor carries none.
-    pub fn supply_registers(&mut self, registers: Option<Box<Registers>>) {
-        self.registers = registers;
     }
 
     /// Whether requests on the access ring carry registers.
@@ -102,12 +86,6 @@ impl Domain {
         account.standing != Standing::Absent && account.layout == Layout::VmEvent7
     }
 
-    /// The next [`Input::Kick`] of this ring takes responses up to this producer index, as if the page said so: for a caller that
-    /// has to do something before later ones are taken. He looks at the page once more after the step.
-    pub fn answered_until(&mut self, ring: Ring, responses: u32) {
-        self.channel(ring).answered_until(responses);
-    }
-
     /// Whether steps keep the record of what crosses ring pages: [`Effect::Requested`], [`Effect::Answered`] and
     /// [`Effects::taken`]. They do from the start. Without it an event costs a fifth less, and the steps do not replay.
     pub fn keep_record(&mut self, record: bool) {
@@ -115,18 +93,18 @@ impl Domain {
     }
 
     /// One step. Effects are appended; the caller clears the list between steps.
-    pub fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
+    pub fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome {
         match input {
-            Input::Access { vcpu, access } => self.access(*vcpu, access, effects),
-            Input::AccessNosleep { vcpu, access } => self.access_nosleep(*vcpu, access, effects),
+            Input::Access { vcpu, access } => self.access(*vcpu, access, with.registers, effects),
+            Input::AccessNosleep { vcpu, access } => self.access_nosleep(*vcpu, access, with.registers, effects),
             Input::Foreign { access } => self.foreign(access, effects),
-            Input::Kick { ring } => self.kick(*ring, effects),
-            Input::Control(control) => self.control(control, effects),
+            Input::Kick { ring } => self.kick(*ring, with.until, effects),
+            Input::Control(control) => self.control(control, with.page, effects),
             Input::Unpopulated { first, count } => self.unpopulated(*first, *count, effects),
             Input::FillFailed { gfn } => self.fill_failed(*gfn, effects),
             Input::ConsumerLost { ring } => self.consumer_lost(*ring, effects),
             Input::Destroy => self.destroy(effects),
-            Input::CpuEvent { vcpu, event } => self.cpu_event(*vcpu, event, effects),
+            Input::CpuEvent { vcpu, event } => self.cpu_event(*vcpu, event, with.registers, effects),
             Input::Balloon { vcpu, gfn } => self.balloon(*vcpu, *gfn, effects),
             Input::Abandon { vcpu } => self.abandon(*vcpu, effects),
         }
@@ -288,8 +266,20 @@ impl Domain {
 
     #[inline(always)]
     pub(crate) fn put(&mut self, ring: Ring, claim: Claim, request: Request, effects: &mut Effects) {
-        let registers = if ring == Ring::Access { self.registers.take() } else { None };
-        if let Some(slot) = self.channel(ring).put(claim, &request, registers.as_deref()) {
+        self.put_with(ring, claim, request, None, effects);
+    }
+
+    /// [`Domain::put`] with the registers of the request's vCPU.
+    #[inline(always)]
+    pub(crate) fn put_with(
+        &mut self,
+        ring: Ring,
+        claim: Claim,
+        request: Request,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) {
+        if let Some(slot) = self.channel(ring).put(claim, &request, registers) {
             if self.record {
                 effects.push(|| Effect::Requested { ring, slot, request });
             }

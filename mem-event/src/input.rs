@@ -2,7 +2,9 @@
 
 use crate::control::{Control, CpuEventKind, Ring};
 use crate::number::{Gfn, Gla, VcpuId};
+use crate::page::RingPage;
 use crate::rights::Rights;
+use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 
 /// A domain's fixed facts.
@@ -61,6 +63,31 @@ pub struct CpuEvent {
     pub rip: Gla,
     /// The frame of that address; 0 where it is not known.
     pub gfn: Gfn,
+}
+
+/// What comes with a step beside its input. It is good for that one step and is not recorded: what the engine decides does not depend
+/// on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct With<'a> {
+    /// The page on which `Enable` builds its ring; without one the engine takes memory of its own.
+    pub page: Option<&'a RingPage>,
+    /// The registers of the vCPU whose step this is: a request that the step puts on an access ring in the layout of `vm_event` carries
+    /// them. A request that is put again for a consumer's successor carries none.
+    pub registers: Option<&'a Registers>,
+    /// `Kick` takes responses up to this producer index, as if the page said so: for a caller that has to do something before later
+    /// ones are taken. The caller must poll the page again after the step.
+    pub until: Option<u32>,
+}
+
+impl With<'_> {
+    /// Nothing comes with the step.
+    pub const NOTHING: With<'static> = With { page: None, registers: None, until: None };
+
+    /// The page of a ring that the step enables.
+    #[must_use]
+    pub const fn page(page: &RingPage) -> With<'_> {
+        With { page: Some(page), registers: None, until: None }
+    }
 }
 
 /// One step of the engine: everything that can change its state is one of these, so a list of them replays a run.

@@ -5,7 +5,7 @@
 //! the consumer answers on the same ring, and the vCPU goes on. This crate is the hypervisor's half of that protocol:
 //! rings in Xen's byte layout, slot claims, wait queues, the p2m table, control operations with Xen's error numbers.
 //!
-//! It has no threads, no clock, no sockets and knows no emulator. A caller hands in values ([`Input`]), the engine changes
+//! It has no threads, no clock, no sockets and knows no emulator. A caller hands in values ([`Input`], [`With`]), the engine changes
 //! its state and returns what the caller must do now ([`Outcome`]) and what must happen elsewhere ([`Effects`]). So the same
 //! engine runs inside an emulator, replays from a trace, and is explored by a model checker.
 //!
@@ -78,7 +78,7 @@ pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;
 pub use event::{Flags, Reason, Request, Response};
-pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input};
+pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input, With};
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 pub use operations::SET_ACCESS_SPAN;
 pub use p2m::P2mType;

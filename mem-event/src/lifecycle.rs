@@ -7,12 +7,18 @@ use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
 use crate::event::Flags;
 use crate::number::VcpuId;
+use crate::page::RingPage;
 use crate::vcpu::Wait;
 
 impl Domain {
     /// `Control::Enable`, refused in Xen's order. Where a consumer was lost, the next one takes its ring up as it stands: what was
     /// not answered is on the new page.
-    pub(crate) fn enable(&mut self, ring: Ring, layout: Layout, slots: u32, effects: &mut Effects) -> Outcome {
+    pub(crate) fn enable(
+        &mut self,
+        (ring, layout, slots): (Ring, Layout, u32),
+        page: Option<&RingPage>,
+        effects: &mut Effects,
+    ) -> Outcome {
         if self.life == Life::Dying {
             return Outcome::Proceed;
         }
@@ -35,7 +41,7 @@ impl Domain {
                 format!("{left} unanswered requests do not fit into {slots} slots"),
             );
         }
-        if let Err(sentence) = self.channel(ring).open(layout, slots) {
+        if let Err(sentence) = self.channel(ring).open(layout, slots, page) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
         self.take_up(ring, left, effects);
@@ -102,7 +108,7 @@ impl Domain {
             self.revoke_grants(ring);
             self.room = true;
         }
-        self.take_responses(ring, effects);
+        self.take_responses(ring, None, effects);
         let account = &self.channel(ring).account;
         let waits = drain && account.standing == Standing::Draining && !account.outstanding.is_empty();
         if account.standing != Standing::Absent && !waits {
@@ -153,7 +159,7 @@ impl Domain {
             // From here on no slot is handed over: nobody gives his place up for one that he could not use.
             self.channel(ring).account.standing = Standing::Lost;
         }
-        self.take_responses(ring, effects);
+        self.take_responses(ring, None, effects);
         match self.channel(ring).account.standing {
             Standing::Draining => self.end_ring(ring, effects),
             Standing::Lost if was == Standing::Lost => {}

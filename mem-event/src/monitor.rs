@@ -13,6 +13,7 @@ use crate::input::CpuEvent;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 
 /// Which events are wanted.
@@ -22,19 +23,32 @@ pub(crate) struct Monitor {
 }
 
 impl Domain {
-    /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping. `Proceed`: the vCPU goes on;
+    /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
+    /// [`crate::With::registers`]. `Proceed`: the vCPU goes on;
     /// for a breakpoint: the guest gets it.
-    pub fn cpu_event(&mut self, vcpu: VcpuId, event: &CpuEvent, effects: &mut Effects) -> Outcome {
+    pub fn cpu_event(
+        &mut self,
+        vcpu: VcpuId,
+        event: &CpuEvent,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
         if let Some(outcome) = self.stopped(vcpu) {
             return outcome;
         }
-        let outcome = self.report(vcpu, event, effects);
+        let outcome = self.report(vcpu, event, registers, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
     }
 
-    fn report(&mut self, vcpu: VcpuId, event: &CpuEvent, effects: &mut Effects) -> Outcome {
+    fn report(
+        &mut self,
+        vcpu: VcpuId,
+        event: &CpuEvent,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
         if self.vcpu(vcpu).answered.take() == Some(*event) {
             return Outcome::Proceed;
         }
@@ -55,12 +69,13 @@ impl Domain {
         };
         let request = cpu_request(vcpu, event);
         if mode == MonitorMode::Async {
-            self.put(Ring::Access, claim, request, effects);
+            self.put_with(Ring::Access, claim, request, registers, effects);
             return Outcome::Proceed;
         }
         self.pause(vcpu, Ring::Access, event.gfn);
         self.vcpu(vcpu).reported = Some(*event);
-        self.put(Ring::Access, claim, Request { flags: Flags::VCPU_PAUSED, ..request }, effects);
+        let request = Request { flags: Flags::VCPU_PAUSED, ..request };
+        self.put_with(Ring::Access, claim, request, registers, effects);
         Outcome::Wait(WaitReason::Answer(Ring::Access))
     }
 

@@ -7,15 +7,16 @@ use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
+use crate::page::RingPage;
 use crate::rights::{AccessType, Rights};
 
 /// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
 pub const SET_ACCESS_SPAN: u64 = 1 << 20;
 
 impl Domain {
-    pub(crate) fn control(&mut self, control: &Control, effects: &mut Effects) -> Outcome {
+    pub(crate) fn control(&mut self, control: &Control, page: Option<&RingPage>, effects: &mut Effects) -> Outcome {
         let outcome = match *control {
-            Control::Enable { ring, layout, slots } => self.enable(ring, layout, slots, effects),
+            Control::Enable { ring, layout, slots } => self.enable((ring, layout, slots), page, effects),
             Control::Disable { ring, drain } => self.disable(ring, drain, effects),
             Control::Resume { ring } => self.resume(ring, effects),
             Control::SetNoConsumer { ring, policy } => self.set_no_consumer(ring, policy, effects),
@@ -45,7 +46,7 @@ impl Domain {
         if self.channel(ring).account.standing == Standing::Absent {
             return Outcome::Refused(Errno::ENODEV, format!("there is no {ring} ring"));
         }
-        self.kick(ring, effects)
+        self.kick(ring, None, effects)
     }
 
     fn set_access(&mut self, first: Gfn, count: u64, access: AccessType, effects: &mut Effects) -> Outcome {

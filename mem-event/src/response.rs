@@ -19,9 +19,9 @@ use crate::number::VcpuId;
 use crate::vcpu::Wait;
 
 impl Domain {
-    /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time.
-    pub fn kick(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
-        self.take_responses(ring, effects);
+    /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time. `until` is [`crate::With::until`].
+    pub fn kick(&mut self, ring: Ring, until: Option<u32>, effects: &mut Effects) -> Outcome {
+        self.take_responses(ring, until, effects);
         let account = &self.channels[ring.index()].account;
         if account.standing == Standing::Draining && account.outstanding.is_empty() {
             self.end_ring(ring, effects);
@@ -30,8 +30,8 @@ impl Domain {
         Outcome::Proceed
     }
 
-    pub(crate) fn take_responses(&mut self, ring: Ring, effects: &mut Effects) {
-        if let Err(why) = self.channels[ring.index()].look(&mut effects.taken) {
+    pub(crate) fn take_responses(&mut self, ring: Ring, until: Option<u32>, effects: &mut Effects) {
+        if let Err(why) = self.channels[ring.index()].look(until, &mut effects.taken) {
             effects.list.push(Effect::Broken(ring, why.clone()));
             if self.channel(ring).account.standing == Standing::Draining {
                 // It was about to end, and no answer that could be believed will come.

@@ -5,7 +5,7 @@ mod common;
 use common::{Bench, R, W, X, answer_due, config, slot_due};
 use mem_event::{
     AccessType, Control, DomainConfig, Effect, Errno, Flags, Gfn, Gla, NoConsumer, Outcome, Reason, Rights, Ring,
-    VcpuId, WaitReason,
+    VcpuId, WaitReason, With,
 };
 
 #[test]
@@ -190,7 +190,7 @@ fn four_vcpus_over_all_of_ram_in_n2rwx_with_a_slow_consumer_lose_nothing() {
         for (vcpu, gfn) in (0..).zip(&mut next).filter(|(_, gfn)| **gfn < frames) {
             // Each touches the frames of all in its own order, so some are touched twice.
             for touched in [*gfn, frames - 1 - *gfn] {
-                let _ = bench.domain.access(VcpuId(vcpu), &common::touch(touched, R), &mut effects);
+                let _ = bench.domain.access(VcpuId(vcpu), &common::touch(touched, R), None, &mut effects);
             }
             if bench.domain.waiting(VcpuId(vcpu)).is_none() {
                 *gfn += 4;
@@ -201,7 +201,7 @@ fn four_vcpus_over_all_of_ram_in_n2rwx_with_a_slow_consumer_lose_nothing() {
             seen[usize::try_from(request.gfn.0).unwrap()] += 1;
             bench.post(Ring::Access, &request.answer());
         }
-        let _ = bench.domain.kick(Ring::Access, &mut effects);
+        let _ = bench.domain.kick(Ring::Access, None, &mut effects);
         effects.clear();
     }
     for request in bench.requests(Ring::Access) {
@@ -217,12 +217,12 @@ fn a_range_is_set_in_spans_and_says_how_far_it_came() {
     let mut bench = Bench::with(DomainConfig { ram: vec![(Gfn(0), span + 8)], ..config(1) });
     let set = |first, count| Control::SetAccess { first: Gfn(first), count, access: AccessType::R };
     let mut effects = mem_event::Effects::default();
-    let outcome = bench.domain.apply(&mem_event::Input::Control(set(0, span + 8)), &mut effects);
+    let outcome = bench.domain.apply(&mem_event::Input::Control(set(0, span + 8)), With::NOTHING, &mut effects);
     assert_eq!(outcome, Outcome::Value(span));
     assert_eq!(effects.list, [Effect::Tighten { first: Gfn(0), count: span }]);
     assert_eq!(bench.domain.access_type(Gfn(span - 1)), AccessType::R);
     assert_eq!(bench.domain.access_type(Gfn(span)), AccessType::Rwx);
-    let outcome = bench.domain.apply(&mem_event::Input::Control(set(span, 8)), &mut effects);
+    let outcome = bench.domain.apply(&mem_event::Input::Control(set(span, 8)), With::NOTHING, &mut effects);
     assert_eq!(outcome, Outcome::Proceed);
     assert_eq!(bench.domain.access_type(Gfn(span + 7)), AccessType::R);
 }

@@ -11,7 +11,7 @@ mod common;
 use common::{FRAMES, R, W, config, touch};
 use mem_event::{
     Access, AccessType, Back, Control, Domain, DomainState, Effect, Effects, Flags, Gfn, Input, Layout, Outcome,
-    Request, Response, Ring, RingPage, VcpuId,
+    Request, Response, Ring, RingPage, VcpuId, With,
 };
 use std::collections::{HashMap, VecDeque};
 
@@ -83,8 +83,12 @@ impl World<'_> {
     }
 
     fn step(&mut self, input: &Input) -> Outcome {
+        self.step_with(input, With::NOTHING)
+    }
+
+    fn step_with(&mut self, input: &Input, with: With<'_>) -> Outcome {
         self.effects.clear();
-        let outcome = self.domain.apply(input, &mut self.effects);
+        let outcome = self.domain.apply(input, with, &mut self.effects);
         let mut answered = 0;
         for effect in &self.effects.list {
             match effect {
@@ -109,9 +113,9 @@ impl World<'_> {
         let System { ring, slots, .. } = *self.system;
         let page = RingPage::heap();
         self.back = Back::init(page.clone(), ring, Layout::Flags32, slots).ok();
-        self.domain.supply(ring, page);
         self.outside.attached = true;
-        let outcome = self.step(&Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots }));
+        let enable = Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots });
+        let outcome = self.step_with(&enable, With::page(&page));
         assert_eq!(outcome, Outcome::Proceed, "{}: the consumer cannot attach", self.system.name);
     }
 

@@ -14,7 +14,7 @@ use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno,
     Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage,
-    VcpuId, wire,
+    VcpuId, With, wire,
 };
 use mem_event_fuzz::{Random, Target};
 use std::sync::atomic::Ordering;
@@ -129,8 +129,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn step(&mut self, input: Input) {
+        self.step_with(input, With::NOTHING);
+    }
+
+    fn step_with(&mut self, input: Input, with: With<'_>) {
         self.effects.clear();
-        let outcome = self.domain.apply(&input, &mut self.effects);
+        let outcome = self.domain.apply(&input, with, &mut self.effects);
         self.writer.record(Context::default(), &input, &outcome, &self.effects);
         if let Err(why) = self.domain.check_invariants() {
             panic!("after {input:?}: {why}");
@@ -148,9 +152,8 @@ impl Run<'_> {
     fn enable(&mut self, ring: Ring, layout: Layout, slots: u32) {
         let page = RingPage::heap();
         let back = Back::init(page.clone(), ring, layout, slots).ok();
-        self.domain.supply(ring, page);
         let before = self.text.len();
-        self.step(Input::Control(Control::Enable { ring, layout, slots }));
+        self.step_with(Input::Control(Control::Enable { ring, layout, slots }), With::page(&page));
         if self.text[before..] == *"p" && back.is_some() {
             self.backs[ring.index()] = back;
         }
@@ -342,7 +345,7 @@ fn traces_of_any_content_are_read_and_replayed_without_a_panic() {
         let mut effects = Effects::default();
         for step in Reader::new(bytes.as_slice()).unwrap().map_while(Result::ok) {
             effects.clear();
-            let _ = driven.apply(&step.input, &mut effects);
+            let _ = driven.apply(&step.input, With::NOTHING, &mut effects);
             driven.check_invariants().unwrap();
         }
         match replay(reader, &mut replayed, |_, _| ()) {

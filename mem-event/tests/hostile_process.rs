@@ -13,7 +13,7 @@ use mem_event::page::Index;
 use mem_event::trace::{self, Context, Header, Reader, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input, Layout,
-    Outcome, PAGE_SIZE, Rights, Ring, RingPage, VcpuId,
+    Outcome, PAGE_SIZE, Rights, Ring, RingPage, VcpuId, With,
 };
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command, Stdio};
@@ -98,8 +98,12 @@ struct Recorded<'a> {
 
 impl Recorded<'_> {
     fn step(&mut self, input: Input) -> Outcome {
+        self.step_with(input, With::NOTHING)
+    }
+
+    fn step_with(&mut self, input: Input, with: With<'_>) -> Outcome {
         self.effects.clear();
-        let outcome = self.domain.apply(&input, &mut self.effects);
+        let outcome = self.domain.apply(&input, with, &mut self.effects);
         self.writer.record(Context::default(), &input, &outcome, &self.effects);
         for effect in &self.effects.list {
             match effect {
@@ -115,9 +119,8 @@ impl Recorded<'_> {
     }
 
     fn enable(&mut self, ring: Ring, page: RingPage) {
-        self.domain.supply(ring, page);
         let enable = Control::Enable { ring, layout: Layout::Flags32, slots: 8 };
-        assert_eq!(self.step(Input::Control(enable)), Outcome::Proceed);
+        assert_eq!(self.step_with(Input::Control(enable), With::page(&page)), Outcome::Proceed);
     }
 
     fn end(self) -> Domain {

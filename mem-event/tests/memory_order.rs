@@ -79,7 +79,7 @@ fn exchange(slots: u32, events: u64, interruptions: Option<usize>) {
                 front.put(&request(put));
                 put += 1;
             }
-            if front.look(&mut taken).unwrap() == 0 {
+            if front.look(None, &mut taken).unwrap() == 0 {
                 thread::yield_now();
             }
             while let Some((_, response)) = front.take(&mut taken) {
@@ -130,7 +130,7 @@ fn spare_notifications(look: impl Fn(&mut Front) -> u32 + Sync + Send + Copy + '
 
 #[test]
 fn a_spared_notification_loses_no_response() {
-    spare_notifications(|front| front.look(&mut Vec::new()).unwrap());
+    spare_notifications(|front| front.look(None, &mut Vec::new()).unwrap());
 }
 
 /// What the fence in `Front::look` is for; and that this test would see it go.
@@ -169,7 +169,7 @@ fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static)
         front.put(&request(1));
         front.put(&request(2));
         let lookout = Lookout::new(back.page().clone());
-        front.look(&mut Vec::new()).unwrap();
+        front.look(None, &mut Vec::new()).unwrap();
         lookout.begin();
         let signalled = Arc::new(AtomicBool::new(false));
         let signal = Arc::clone(&signalled);
@@ -185,8 +185,7 @@ fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static)
         let mut kick = || {
             while lookout.is_pending() {
                 let responses = lookout.responses();
-                front.answered_until(responses);
-                front.look(&mut Vec::new()).unwrap();
+                front.look(Some(responses), &mut Vec::new()).unwrap();
                 while front.take(&mut Vec::new()).is_some() {}
                 lookout.saw(responses);
             }
@@ -244,7 +243,7 @@ fn the_last_of_two_to_look_misses_no_response() {
         });
         let must_look = lookout.end();
         if first.join().unwrap() || must_look {
-            front.look(&mut Vec::new()).unwrap();
+            front.look(None, &mut Vec::new()).unwrap();
             while front.take(&mut Vec::new()).is_some() {}
         }
         consumer.join().unwrap();

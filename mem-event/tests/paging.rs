@@ -5,7 +5,7 @@ mod common;
 use common::{Bench, R, W, answer_due, flags};
 use mem_event::{
     AccessType, Control, Effect, Errno, Flags, Gfn, NoConsumer, Outcome, P2mType, Reason, Rights, Ring, VcpuId,
-    WaitReason,
+    WaitReason, With,
 };
 
 #[test]
@@ -342,19 +342,19 @@ fn a_whole_guest_can_be_ballooned_out_of_its_pager_with_nothing_lost() {
     let (mut effects, mut dropped) = (mem_event::Effects::default(), 0);
     for gfn in (0..frames).map(Gfn) {
         for control in [Control::Nominate { gfn }, Control::Evict { gfn }] {
-            let _ = bench.domain.apply(&mem_event::Input::Control(control), &mut effects);
+            let _ = bench.domain.apply(&mem_event::Input::Control(control), With::NOTHING, &mut effects);
         }
     }
     for gfn in (0..frames).map(Gfn) {
         effects.clear();
         let balloon = mem_event::Input::Balloon { vcpu: VcpuId(0), gfn };
-        while let Outcome::Wait(_) = bench.domain.apply(&balloon, &mut effects) {
+        while let Outcome::Wait(_) = bench.domain.apply(&balloon, With::NOTHING, &mut effects) {
             for request in bench.requests(Ring::Paging) {
                 assert!(request.flags.contains(Flags::DROP_PAGE));
                 dropped += 1;
                 bench.post(Ring::Paging, &request.answer());
             }
-            let _ = bench.domain.kick(Ring::Paging, &mut effects);
+            let _ = bench.domain.kick(Ring::Paging, None, &mut effects);
         }
     }
     dropped += bench.requests(Ring::Paging).len();

@@ -8,7 +8,7 @@
 use mem_event::trace::{Context, Failure, Header, Player, Reader, Step, Stop, Tape, Why, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effects, Gfn, Input, Layout,
-    Rights, Ring, RingPage, VcpuId,
+    Rights, Ring, RingPage, VcpuId, With,
 };
 use std::io::Cursor;
 
@@ -71,11 +71,11 @@ fn record(count: u64) -> (Vec<u8>, Vec<Checkpoint>) {
     for number in 0..count {
         states.push(domain.checkpoint());
         let absent = Ring::ALL.into_iter().find(|ring| domain.ring(*ring).counters.is_none());
+        let page = RingPage::heap();
         let next = match absent {
             Some(ring) if number % 5 == 0 => {
-                let (page, slots) = (RingPage::heap(), 4);
-                domain.supply(ring, page.clone());
-                backs[ring.index()] = Some(Back::init(page, ring, Layout::Flags32, slots).unwrap());
+                let slots = 4;
+                backs[ring.index()] = Some(Back::init(page.clone(), ring, Layout::Flags32, slots).unwrap());
                 Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots })
             }
             _ => input(&mut random),
@@ -91,7 +91,7 @@ fn record(count: u64) -> (Vec<u8>, Vec<Checkpoint>) {
             }
         }
         effects.clear();
-        let outcome = domain.apply(&next, &mut effects);
+        let outcome = domain.apply(&next, With::page(&page), &mut effects);
         writer.record(Context { time: 500 * number, code: &[] }, &next, &outcome, &effects);
         if number % 9 == 8 {
             writer.flush();
@@ -189,7 +189,7 @@ fn a_replay_compares_the_states() {
     let (mut file, mut domain) = (Vec::new(), Domain::new(header().config).unwrap());
     let mut writer = Writer::new(&mut file, &header()).unwrap();
     let (input, mut effects) = (Input::Control(Control::SetBudget { frames: 100 }), Effects::default());
-    let outcome = domain.apply(&input, &mut effects);
+    let outcome = domain.apply(&input, With::NOTHING, &mut effects);
     writer.record(Context::default(), &input, &outcome, &effects);
     writer.keep(&Domain::new(header().config).unwrap());
     writer.finish().unwrap();
@@ -207,7 +207,7 @@ fn an_engine_that_differs_stops_the_player_and_the_steps_before_are_still_there(
     let mut effects = Effects::default();
     for number in 1..=10 {
         effects.clear();
-        let outcome = domain.apply(&budget(number), &mut effects);
+        let outcome = domain.apply(&budget(number), With::NOTHING, &mut effects);
         if number == 6 {
             effects.list.push(mem_event::Effect::RetryForeign);
         }

@@ -14,7 +14,7 @@ mod reference;
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect, Effects,
     Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring,
-    RingPage, VcpuId,
+    RingPage, VcpuId, With,
 };
 use reference::{Reference, Standing, Wait};
 use std::collections::VecDeque;
@@ -105,9 +105,13 @@ impl Game {
     }
 
     fn step(&mut self, input: &Input) -> Outcome {
+        self.step_with(input, With::NOTHING)
+    }
+
+    fn step_with(&mut self, input: &Input, with: With<'_>) -> Outcome {
         self.steps += 1;
         self.effects.clear();
-        let outcome = self.domain.apply(input, &mut self.effects);
+        let outcome = self.domain.apply(input, with, &mut self.effects);
         let ring = match input {
             Input::Kick { ring } | Input::ConsumerLost { ring } => Some(*ring),
             Input::Control(Control::Resume { ring } | Control::Disable { ring, .. }) => Some(*ring),
@@ -417,8 +421,8 @@ impl Game {
         let page = RingPage::heap();
         page.init();
         let was_due = self.reference.channels[ring.index()].due.len();
-        self.domain.supply(ring, page.clone());
-        let outcome = self.step(&Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots }));
+        let enable = Input::Control(Control::Enable { ring, layout: Layout::Flags32, slots });
+        let outcome = self.step_with(&enable, With::page(&page));
         if outcome != Outcome::Proceed {
             return;
         }

@@ -5,7 +5,7 @@ mod common;
 use common::{Bench, FRAMES, R, W, answer_due, config, consumer_due, slot_due};
 use mem_event::{
     AccessType, Control, CpuEvent, CpuEventKind, DomainConfig, Effect, Effects, Errno, Flags, Gfn, Gla, Input, Layout,
-    MonitorMode, NoConsumer, Outcome, P2mType, Response, Ring, RingPage, VcpuId, WaitReason,
+    MonitorMode, NoConsumer, Outcome, P2mType, Response, Ring, RingPage, VcpuId, WaitReason, With,
 };
 
 /// 46d0343de0: the ring was checked against a threshold and not reserved, so many vCPUs overran it.
@@ -332,8 +332,8 @@ fn r40_relaxing_a_page_leaves_its_type_alone() {
 fn r42_a_consumer_that_initialises_the_page_late_loses_nothing() {
     let mut bench = Bench::new(2);
     let page = RingPage::heap();
-    bench.domain.supply(Ring::Access, page.clone());
-    bench.must(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 });
+    let enable = Input::Control(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 });
+    assert_eq!(bench.step_with(&enable, With::page(&page)), Outcome::Proceed);
     bench.watch(3, AccessType::N);
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
     bench.backs[Ring::Access.index()] = mem_event::Back::init(page, Ring::Access, Layout::Flags32, 0).ok();
@@ -368,8 +368,8 @@ fn effects_are_appended_and_cleared_by_their_owner() {
     let mut effects = Effects::default();
     let mut bench = Bench::new(1);
     let drop = |gfn| Input::Control(Control::Drop { gfn: Gfn(gfn) });
-    let _ = bench.domain.apply(&drop(1), &mut effects);
-    let _ = bench.domain.apply(&drop(2), &mut effects);
+    let _ = bench.domain.apply(&drop(1), With::NOTHING, &mut effects);
+    let _ = bench.domain.apply(&drop(2), With::NOTHING, &mut effects);
     assert_eq!(effects.list.len(), 4);
     effects.clear();
     assert_eq!(effects, Effects::default());

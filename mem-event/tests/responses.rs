@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, R, W, answer_due, flags};
 use mem_event::{
-    AccessType, Control, Effect, Errno, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring, VcpuId,
+    AccessType, Control, Effect, Errno, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring, VcpuId, With,
 };
 
 /// vCPU 0 stands at a watched page, vCPU 1 at a paged one.
@@ -233,8 +233,8 @@ fn garbage_on_a_page_is_not_a_response() {
     for word in 0..500 {
         page.write_word(word, 0xdead_beef_dead_beef);
     }
-    bench.domain.supply(Ring::Access, page.clone());
-    bench.must(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 });
+    let enable = Input::Control(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 });
+    assert_eq!(bench.step_with(&enable, With::page(&page)), Outcome::Proceed);
     bench.watch(3, AccessType::N);
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
     page.write_header(2, 0xdead_beef);

@@ -8,28 +8,23 @@
 use mem_event::trace::{self, Context, Engine, Failure, Header, Reader, Step, Writer, replay};
 use mem_event::{
     Access, AccessSource, Back, Control, DomainConfig, Effect, Effects, Errno, Flags, Front, Gfn, Input, Layout,
-    Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, WaitReason,
+    Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, WaitReason, With,
 };
 use std::io::Write;
 
 /// The smallest engine that has a ring: every access is an event.
 #[derive(Default)]
 struct Tiny {
-    page: Option<RingPage>,
     front: Option<Front>,
     forgets_to_wake: bool,
 }
 
 impl Engine for Tiny {
-    fn supply(&mut self, _: Ring, page: RingPage) {
-        self.page = Some(page);
-    }
-
-    fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
+    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome {
         match (input, &mut self.front) {
             (Input::Control(Control::Enable { .. }), Some(_)) => Outcome::Refused(Errno::EBUSY, "in use".into()),
             (Input::Control(Control::Enable { ring, layout, slots }), none) => {
-                let page = self.page.take().unwrap();
+                let page = with.page.unwrap().clone();
                 *none = Some(Front::new(page, *ring, *layout, *slots).unwrap());
                 Outcome::Proceed
             }
@@ -50,7 +45,7 @@ impl Engine for Tiny {
                 Outcome::Wait(WaitReason::Answer(Ring::Access))
             }
             (Input::Kick { ring }, Some(front)) => {
-                if let Err(broken) = front.look(&mut effects.taken) {
+                if let Err(broken) = front.look(None, &mut effects.taken) {
                     effects.list.push(Effect::Broken(*ring, broken.to_string()));
                 }
                 while let Some((slot, response)) = front.take(&mut effects.taken) {
@@ -90,9 +85,10 @@ fn record(layout: Layout, rounds: u64, file: impl Write) -> Vec<Step> {
     let mut engine = Tiny::default();
     let mut writer = Writer::new(file, &header()).unwrap();
     let mut steps = Vec::new();
+    let page = RingPage::heap();
     let mut step = |engine: &mut Tiny, input: Input| {
         let mut effects = Effects::default();
-        let outcome = engine.apply(&input, &mut effects);
+        let outcome = engine.apply(&input, With::page(&page), &mut effects);
         let code: &[u8] = if steps.len() % 2 == 0 { &[0x90] } else { &[] };
         writer.record(Context { time: 1000 * steps.len() as u64, code }, &input, &outcome, &effects);
         if steps.len() % 4 == 3 {
@@ -102,12 +98,9 @@ fn record(layout: Layout, rounds: u64, file: impl Write) -> Vec<Step> {
     };
     let ring = Ring::Access;
     let enable = || Input::Control(Control::Enable { ring, layout, slots: 4 });
-    let page = RingPage::heap();
-    engine.supply(ring, page.clone());
     step(&mut engine, enable());
-    engine.supply(ring, RingPage::heap());
     step(&mut engine, enable());
-    let mut back = Back::init(page, ring, layout, 4).unwrap();
+    let mut back = Back::init(page.clone(), ring, layout, 4).unwrap();
     for round in 0..rounds {
         for vcpu in 0..2 {
             let (gfn, vcpu) = (Gfn(round % 7), VcpuId(vcpu));

@@ -20,8 +20,6 @@ pub struct Front {
     req_prod_pvt: u32,
     rsp_cons: u32,
     seen: u32,
-    /// What the next look finds in place of the page's index.
-    until: Option<u32>,
 }
 
 /// A front half's private counters: all of its state that is not in the page.
@@ -51,7 +49,7 @@ impl Front {
     /// As [`Front::new`].
     pub fn starting_at(page: RingPage, ring: Ring, layout: Layout, slots: u32, index: u32) -> Result<Front, String> {
         let shape = Shape::new(ring, layout, slots)?;
-        Ok(Front { page, shape, req_prod_pvt: index, rsp_cons: index, seen: index, until: None })
+        Ok(Front { page, shape, req_prod_pvt: index, rsp_cons: index, seen: index })
     }
 
     /// A half with the counters of another one, on a page whose indices are set to them: every response up to `rsp_cons` was
@@ -68,7 +66,7 @@ impl Front {
         }
         page.preset(rsp_cons);
         page.store(Index::ReqProd, req_prod_pvt, Ordering::Release);
-        Ok(Front { page, shape, req_prod_pvt, rsp_cons, seen: rsp_cons, until: None })
+        Ok(Front { page, shape, req_prod_pvt, rsp_cons, seen: rsp_cons })
     }
 
     /// Number of slots.
@@ -166,19 +164,14 @@ impl Front {
         slot
     }
 
-    /// The next look takes this for the page's index, which it was; the caller looks at the page once more after it.
-    pub fn answered_until(&mut self, responses: u32) {
-        self.until = Some(responses);
-    }
-
     /// Reads the consumer's producer index, once for a step, and returns how many responses [`Front::take`] will give.
-    /// What is pushed later comes with a notification of its own.
+    /// What is pushed later comes with a notification of its own. With `until` that number is taken for the index, which it was; the
+    /// caller must poll the page again afterwards.
     ///
     /// # Errors
     /// [`Broken`] for an index ahead of the requests put or behind the responses taken; the index is appended to `taken`.
     #[inline]
-    pub fn look(&mut self, taken: &mut Vec<u8>) -> Result<u32, Broken> {
-        let until = self.until.take();
+    pub fn look(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<u32, Broken> {
         loop {
             // Acquire: pairs with the consumer's release store, so the slots below the index are whole.
             let rsp_prod = until.unwrap_or_else(|| self.page.load(Index::RspProd, Ordering::Acquire));

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::control::{Control, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
-use crate::input::Input;
+use crate::input::{Input, With};
 use crate::page::RingPage;
 use crate::ring::Back;
 use crate::taken::{self, Taken};
@@ -29,8 +29,8 @@ impl Consumers {
         taken: &[u8],
         effects: &mut Effects,
     ) -> Result<Outcome, String> {
-        self.prepare(engine, input, taken)?;
-        let outcome = engine.apply(input, effects);
+        let page = self.prepare(input, taken)?;
+        let outcome = engine.apply(input, With { page: page.as_ref(), ..With::NOTHING }, effects);
         self.settle(matches!(outcome, Outcome::Refused(..)));
         Ok(outcome)
     }
@@ -44,11 +44,11 @@ impl Consumers {
         Consumers { rings: Ring::ALL.map(back), next: None }
     }
 
-    /// Before a step: a page for a ring to be enabled, responses in those that are.
+    /// Before a step: responses in the rings that are enabled, and the page of one that the step enables.
     ///
     /// # Errors
     /// A sentence, where the step takes from a ring that is not there.
-    pub(super) fn prepare(&mut self, engine: &mut impl Engine, input: &Input, taken: &[u8]) -> Result<(), String> {
+    pub(super) fn prepare(&mut self, input: &Input, taken: &[u8]) -> Result<Option<RingPage>, String> {
         for record in taken::records(taken) {
             let (Taken::Slot(ring, _) | Taken::Broken(ring, _)) = record;
             let back = self.rings[ring.index()]
@@ -59,13 +59,11 @@ impl Consumers {
                 Taken::Broken(_, rsp_prod) => back.set_rsp_prod(rsp_prod),
             }
         }
-        if let Input::Control(Control::Enable { ring, layout, slots }) = *input {
-            let page = RingPage::heap();
-            engine.supply(ring, page.clone());
-            // None for a number of slots that the engine is going to refuse.
-            self.next = Back::init(page, ring, layout, slots).ok().map(|back| (ring, back));
-        }
-        Ok(())
+        let Input::Control(Control::Enable { ring, layout, slots }) = *input else { return Ok(None) };
+        let page = RingPage::heap();
+        // None if the engine will refuse this number of slots.
+        self.next = Back::init(page.clone(), ring, layout, slots).ok().map(|back| (ring, back));
+        Ok(Some(page))
     }
 
     /// After the step.

@@ -4,6 +4,7 @@ use super::consumers::Consumers;
 use super::{Difference, End, Failure, Header, Step, Tape};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
+use crate::input::With;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -116,12 +117,12 @@ impl<R: Read + Seek> Player<R> {
         }
         let step = self.tape.step(number).map_err(Stop::End)?;
         self.effects.clear();
-        let prepared = self.consumers.prepare(&mut self.engine, &step.input, &step.effects.taken);
-        if let Err(why) = prepared {
+        let page = self.consumers.prepare(&step.input, &step.effects.taken).map_err(|why| {
             self.astray = true;
-            return Err(Stop::Failure(Failure::Impossible { step: number, why }));
-        }
-        let outcome = self.engine.apply(&step.input, &mut self.effects);
+            Stop::Failure(Failure::Impossible { step: number, why })
+        })?;
+        let with = With { page: page.as_ref(), ..With::NOTHING };
+        let outcome = self.engine.apply(&step.input, with, &mut self.effects);
         let step = step.clone();
         if outcome != step.outcome || self.effects != step.effects {
             self.astray = true;

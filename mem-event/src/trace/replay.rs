@@ -2,22 +2,17 @@
 
 use super::consumers::Consumers;
 use super::{End, Reader, Step, codec};
-use crate::control::Ring;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
-use crate::input::Input;
-use crate::page::RingPage;
+use crate::input::{Input, With};
 use crate::state::Checkpoint;
 use std::fmt;
 use std::io::Read;
 
 /// What a replay drives.
 pub trait Engine {
-    /// The page for the next enabling of a ring.
-    fn supply(&mut self, ring: Ring, page: RingPage);
-
-    /// One step; effects are appended.
-    fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome;
+    /// One step; effects are appended. `with` holds the page of a ring that the step enables.
+    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome;
 
     /// Its state, to be compared with those in the trace; `None` for an engine that has no such.
     fn checkpoint(&self) -> Option<Checkpoint> {
@@ -26,12 +21,8 @@ pub trait Engine {
 }
 
 impl Engine for Domain {
-    fn supply(&mut self, ring: Ring, page: RingPage) {
-        Domain::supply(self, ring, page);
-    }
-
-    fn apply(&mut self, input: &Input, effects: &mut Effects) -> Outcome {
-        Domain::apply(self, input, effects)
+    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome {
+        Domain::apply(self, input, with, effects)
     }
 
     fn checkpoint(&self) -> Option<Checkpoint> {
@@ -128,8 +119,10 @@ pub fn replay<R: Read>(
         step.code.extend_from_slice(told.code);
         step.input = told.input;
         step.effects.clear();
-        consumers.prepare(engine, &step.input, told.taken).map_err(|why| Failure::Impossible { step: steps, why })?;
-        step.outcome = engine.apply(&step.input, &mut step.effects);
+        let page = consumers.prepare(&step.input, told.taken);
+        let page = page.map_err(|why| Failure::Impossible { step: steps, why })?;
+        let with = With { page: page.as_ref(), ..With::NOTHING };
+        step.outcome = engine.apply(&step.input, with, &mut step.effects);
         encoded.clear();
         let same = codec::answer(&mut encoded, &step.outcome, &step.effects).is_ok()
             && told.rest.starts_with(&encoded)

@@ -3,7 +3,7 @@
 
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Errno, Flags, Gfn, Gla,
-    Input, Layout, Outcome, Request, Response, Rights, Ring, RingPage, VcpuId, WaitReason,
+    Input, Layout, Outcome, Request, Response, Rights, Ring, RingPage, VcpuId, WaitReason, With,
 };
 
 pub const R: Rights = Rights::R;
@@ -40,8 +40,12 @@ impl Bench {
     }
 
     pub fn step(&mut self, input: &Input) -> Outcome {
+        self.step_with(input, With::NOTHING)
+    }
+
+    pub fn step_with(&mut self, input: &Input, with: With<'_>) -> Outcome {
         self.effects.clear();
-        let outcome = self.domain.apply(input, &mut self.effects);
+        let outcome = self.domain.apply(input, with, &mut self.effects);
         self.domain.check_invariants().unwrap();
         outcome
     }
@@ -53,8 +57,7 @@ impl Bench {
     pub fn try_enable(&mut self, ring: Ring, layout: Layout, slots: u32) -> Outcome {
         let page = RingPage::heap();
         let back = Back::init(page.clone(), ring, layout, slots).ok();
-        self.domain.supply(ring, page);
-        let outcome = self.control(Control::Enable { ring, layout, slots });
+        let outcome = self.step_with(&Input::Control(Control::Enable { ring, layout, slots }), With::page(&page));
         if outcome == Outcome::Proceed {
             self.backs[ring.index()] = back;
         }

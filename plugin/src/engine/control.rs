@@ -2,21 +2,20 @@
 //! do is refused here; everything else is the engine's to judge.
 
 use crate::arguments::Gate;
-use crate::engine::effects::Engine;
+use crate::engine::effects::{Engine, Told};
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::event_channel::Link;
 use mem_event::contents::Contents;
 use mem_event::page::RingPage;
-use mem_event::{Access, AccessSource, AccessType, Control, Errno, Gfn, Input, Outcome, P2mType, Rights, Ring};
+use mem_event::{Access, AccessSource, AccessType, Control, Errno, Gfn, Input, Outcome, P2mType, Rights, Ring, With};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Engine {
     /// A control operation that is admitted, with the content of a page-in.
     pub fn control(&mut self, host: &Hypervisor, control: Control, content: Option<Box<[u8]>>) -> Outcome {
-        self.content = content;
-        let outcome = self.step(host, Input::Control(control));
-        self.content = None;
+        let told = Told { content: content.as_deref(), ..Told::NOTHING };
+        let outcome = self.step_with(host, Input::Control(control), told);
         let failed = !self.failures.is_empty();
         self.settle(host);
         if failed {
@@ -227,8 +226,8 @@ impl Hypervisor {
         let (link, [to_consumer, to_engine]) = Link::new(ring, page.clone(), contents).map_err(io)?;
         let link = Arc::new(link);
         let mut engine = self.engine();
-        engine.domain.supply(ring, page);
-        match engine.step(self, Input::Control(control)) {
+        let with = With::page(&page);
+        match engine.step_with(self, Input::Control(control), Told { with, ..Told::NOTHING }) {
             Outcome::Refused(errno, sentence) => {
                 link.end();
                 Err((errno, sentence))

@@ -10,8 +10,24 @@ use crate::host::vcpu::Vcpu;
 use crate::memory::userfault;
 use mem_event::message::Notice;
 use mem_event::trace::{Context, Writer};
-use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights};
+use mem_event::{CpuEventKind, Domain, Effect, Effects, Gfn, Input, MonitorMode, Outcome, Rights, With};
 use std::time::Instant;
+
+/// What comes with one step beside its input.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    /// For the engine.
+    pub with: With<'a>,
+    /// The code at the vCPU's instruction pointer, for the trace.
+    pub code: &'a [u8],
+    /// The content of a page-in, for the effect `Fill`.
+    pub content: Option<&'a [u8]>,
+}
+
+impl Told<'_> {
+    /// Nothing comes with the step.
+    pub const NOTHING: Told<'static> = Told { with: With::NOTHING, code: &[], content: None };
+}
 
 /// The engine with what its effects need; one step at a time.
 pub(crate) struct Engine {
@@ -21,8 +37,6 @@ pub(crate) struct Engine {
     /// When the recording began.
     pub begun: Instant,
     pub stopped: Stopped,
-    /// The content that comes with a page-in.
-    pub content: Option<Box<[u8]>>,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
     /// Faults that were read while frames were remapped, and are not looked at yet.
@@ -40,17 +54,17 @@ impl std::fmt::Debug for Engine {
 impl Engine {
     /// One step of the engine, recorded, with its effects carried out.
     pub fn step(&mut self, host: &Hypervisor, input: Input) -> Outcome {
-        self.step_at(host, input, &[])
+        self.step_with(host, input, Told::NOTHING)
     }
 
-    /// The same for a vCPU at an instruction with these bytes.
-    pub fn step_at(&mut self, host: &Hypervisor, input: Input, code: &[u8]) -> Outcome {
+    /// The same with what comes beside the input.
+    pub fn step_with(&mut self, host: &Hypervisor, input: Input, told: Told<'_>) -> Outcome {
         self.effects.clear();
-        let outcome = self.domain.apply(&input, &mut self.effects);
-        self.record(code, &input, &outcome);
+        let outcome = self.domain.apply(&input, told.with, &mut self.effects);
+        self.record(told.code, &input, &outcome);
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
-            if let Err(undone) = self.carry_out(host, effect) {
+            if let Err(undone) = self.carry_out(host, effect, told.content) {
                 self.failures.push(undone);
                 break;
             }
@@ -140,11 +154,9 @@ impl Engine {
         let outcome = match toucher {
             Toucher::Vcpu(vcpu) => {
                 let view = if self.domain.carries_registers() { crate::qemu::view::view_of(vcpu.0) } else { None };
-                let registers = view.map(|view| Box::new(view.register_file(access.rip, false)));
-                self.domain.supply_registers(registers);
-                let outcome = self.step(host, Input::Access { vcpu, access });
-                self.domain.supply_registers(None);
-                outcome
+                let registers = view.map(|view| view.register_file(access.rip, false));
+                let with = With { registers: registers.as_ref(), ..With::NOTHING };
+                self.step_with(host, Input::Access { vcpu, access }, Told { with, ..Told::NOTHING })
             }
             Toucher::Foreign => self.step(host, Input::Foreign { access }),
         };
@@ -171,7 +183,7 @@ impl Engine {
     }
 
     /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
-    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect) -> Result<(), Input> {
+    fn carry_out(&mut self, host: &Hypervisor, effect: &Effect, content: Option<&[u8]>) -> Result<(), Input> {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
             Effect::Notify(ring) => {
@@ -208,7 +220,7 @@ impl Engine {
                     report("zero", *gfn, host.memory.zero(*gfn));
                 }
             }
-            Effect::Fill(gfn) => self.fill(host, *gfn)?,
+            Effect::Fill(gfn) => fill(host, *gfn, content)?,
             Effect::Share { source, client } => {
                 // Where it fails the client goes on with a page of its own, which is as right.
                 report("share", *client, host.memory.share(*source, *client, &mut self.met));
@@ -255,14 +267,14 @@ impl Engine {
         }
         report("unmap", first, host.memory.unmap(first, count));
     }
+}
 
-    fn fill(&mut self, host: &Hypervisor, gfn: Gfn) -> Result<(), Input> {
-        let content = self.content.as_deref().unwrap_or(&[0; mem_event::PAGE_SIZE]);
-        host.memory.write(gfn, 0, content).map_err(|error| {
-            eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
-            Input::FillFailed { gfn }
-        })
-    }
+fn fill(host: &Hypervisor, gfn: Gfn, content: Option<&[u8]>) -> Result<(), Input> {
+    let content = content.unwrap_or(&[0; mem_event::PAGE_SIZE]);
+    host.memory.write(gfn, 0, content).map_err(|error| {
+        eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
+        Input::FillFailed { gfn }
+    })
 }
 
 /// A failed effect is said; the engine cannot be told of these.

@@ -2,7 +2,7 @@
 //! engine wants done in `effects`.
 
 use crate::arguments::{Arguments, Gate};
-use crate::engine::effects::{Engine, report};
+use crate::engine::effects::{Engine, Told, report};
 use crate::engine::facts;
 use crate::engine::held::Held;
 use crate::engine::spool::Spool;
@@ -19,7 +19,7 @@ use mem_event::spin::Spin;
 use mem_event::trace::Writer;
 use mem_event::{
     Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Gfn, Gpa, Input, MonitorMode, Outcome, PAGE_SIZE,
-    PublishedRights, Rights, Ring, VcpuId, WaitReason,
+    PublishedRights, Rights, Ring, VcpuId, WaitReason, With,
 };
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,7 +103,6 @@ impl Hypervisor {
                 trace,
                 begun: Instant::now(),
                 stopped: Stopped::default(),
-                content: None,
                 failures: Vec::new(),
                 met: Vec::new(),
                 calls: Vec::new(),
@@ -229,13 +228,11 @@ impl Hypervisor {
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
         let access = if let Input::Access { access, .. } = &input { Some((access.gfn, access.rights)) } else { None };
         let mut engine = self.engine();
-        if engine.domain.carries_registers() {
-            engine.domain.supply_registers(Some(Box::new(view.register_file(rip, true))));
-        }
+        let registers = engine.domain.carries_registers().then(|| view.register_file(rip, true));
+        let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a wake that the step itself brings about must not be overwritten.
         vcpu.stop();
-        let outcome = engine.step_at(self, input, code);
-        engine.domain.supply_registers(None);
+        let outcome = engine.step_with(self, input, Told { with, code, content: None });
         vcpu.looked(matches!(outcome, Outcome::Wait(_)).then_some(Owed { rip, access }));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
@@ -326,8 +323,8 @@ impl Hypervisor {
             }
             // After the index: what was handed over before these responses is seen.
             engine.take_loads(self, link);
-            engine.domain.answered_until(link.ring, responses);
-            let _ = engine.step(self, Input::Kick { ring: link.ring });
+            let with = With { until: Some(responses), ..With::NOTHING };
+            let _ = engine.step_with(self, Input::Kick { ring: link.ring }, Told { with, ..Told::NOTHING });
             link.lookout.saw(responses);
         }
         engine.settle(self);
