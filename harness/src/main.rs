@@ -1,7 +1,7 @@
 //! The command `mem-event`.
 
 use clap::Parser;
-use harness::cli::{Cli, Command};
+use harness::cli::arguments::{Cli, Command};
 use harness::cli::{command, new};
 use harness::machine::doctor;
 use harness::refusal::Refusal;

@@ -1,6 +1,6 @@
 //! The subcommands: from arguments to a job, from an outcome to an exit code.
 
-use super::{Attach, Consumers, Run};
+use super::arguments::{Attach, Consumers, Run};
 use crate::consumers::solo;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};

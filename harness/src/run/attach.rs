@@ -41,7 +41,7 @@ pub fn attach(
     let mut log = Log::new(symbols, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.spin = spin;
-    consumers.hold_to_target(scenario)?;
+    consumers.in_process.hold_to_target()?;
     if let Some(sampler) = &sampler {
         sampler.restart();
     }
@@ -51,7 +51,7 @@ pub fn attach(
         Err(error) if error.is::<Lost>() => Ended::Gone,
         other => other?,
     };
-    let paged: Figures = consumers.paged();
+    let paged: Figures = consumers.in_process.paged();
     // Before it is left: then every page comes back.
     let resident = sampler.map(|sampler| sampler.largest());
     let mut sleepers = Vec::new();

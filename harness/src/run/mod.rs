@@ -275,7 +275,7 @@ impl Attended<'_> {
         let mut consumers = Consumers::enable(socket, scenario, guest, log)?;
         consumers.spin = self.job.spin;
         let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
-        consumers.hold_to_target(scenario)?;
+        consumers.in_process.hold_to_target()?;
         if let Some(sampler) = &sampler {
             sampler.restart();
         }
@@ -293,7 +293,7 @@ impl Attended<'_> {
             Err(error) if is_the_end(&error, qemu)? => Ok(Ended::Gone),
             other => other,
         };
-        self.paged = consumers.paged();
+        self.paged = consumers.in_process.paged();
         self.resident = sampler.map(|sampler| sampler.largest());
         let verdict = match ended? {
             Ended::Gone => self.of_the_guest(qemu)?,

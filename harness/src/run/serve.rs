@@ -47,7 +47,7 @@ pub fn serve(
     let mut window = Window::new(consumers.spin);
     let mut served = Instant::now();
     loop {
-        let busy = consumers.serve(log)?;
+        let busy = consumers.in_process.serve(log)?;
         let now = Instant::now();
         if now >= deadline {
             return Ok(Ended::Deadline);
@@ -58,10 +58,10 @@ pub fn serve(
         if busy {
             window.waited(now - served);
             // A vCPU that has just gone on often stops again at once, and to be woken across cores costs more than that.
-            consumers.look();
-            let came = look(&mut window, || consumers.is_pending());
+            consumers.in_process.begin_polling();
+            let came = look(&mut window, || consumers.in_process.is_pending());
             served = Instant::now();
-            if consumers.sleep() || came {
+            if consumers.in_process.end_polling() || came {
                 continue;
             }
         }
@@ -73,7 +73,7 @@ pub fn serve(
             in_order = Some(now + IN_ORDER);
         }
         let ready = wait(consumers, qemu.as_deref(), signals, in_order.unwrap_or(deadline).min(deadline) - now)?;
-        consumers.clear_signals(&ready.consumers);
+        consumers.in_process.clear_signals(&ready.consumers);
         if ready.consumers.last() == Some(&true) {
             consumers.hear(scenario, log)?;
         }

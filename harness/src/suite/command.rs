@@ -1,6 +1,7 @@
 //! `mem-event test`
 
-use super::{Case, Judged, Settings, judge, junit, report, snapshot};
+use super::case::{Case, Judged, Settings};
+use super::{judge, junit, report, snapshot};
 use crate::machine::qemu::Gate;
 use crate::output::print;
 use crate::refusal::Refusal;

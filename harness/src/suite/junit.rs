@@ -1,6 +1,6 @@
 //! A suite's verdicts as JUnit's XML, which CI systems show.
 
-use super::{Case, Judged};
+use super::case::{Case, Judged};
 use crate::verdict::Kind;
 use std::fmt::Write;
 

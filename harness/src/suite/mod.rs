@@ -3,14 +3,15 @@
 //! A snapshot is `NAME.snap` beside `NAME.toml`, in insta's format; what differs is written as `NAME.snap.new`, so that
 //! `cargo insta review` works on it as well as `mem-event test --review`.
 
+pub mod case;
 pub mod command;
 pub mod junit;
 pub mod report;
 pub mod snapshot;
 
+use self::case::{Case, Judged, Settings};
 use crate::guest::symbols::Symbols;
 use crate::machine::folder::RunFolder;
-use crate::machine::qemu::Gate;
 use crate::refusal::{Blame, Refusal};
 use crate::run::{Job, Outcome};
 use crate::scenario::corpus;
@@ -22,43 +23,6 @@ use crate::verdict::{Kind, Verdict};
 use mem_event::Ring;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-/// A scenario with its snapshot.
-#[derive(Clone, Debug)]
-pub struct Case {
-    /// The scenario.
-    pub scenario: Scenario,
-    /// Where its snapshot is, or would be; nowhere for a built-in one.
-    pub file: Option<PathBuf>,
-    /// The accepted sequence.
-    pub accepted: Option<String>,
-}
-
-/// How cases are run.
-#[derive(Clone, Debug, Default)]
-pub struct Settings {
-    /// The QEMU; by default the one in the path.
-    pub qemu: Option<PathBuf>,
-    /// What stops accesses.
-    pub gate: Gate,
-    /// How often each runs; all runs must give the same sequence. At least 1.
-    pub repeat: usize,
-}
-
-/// How a case went.
-#[derive(Clone, Debug)]
-pub struct Judged {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// The sequence, where there was one; it is to be accepted only if `verdict` is about the snapshot alone.
-    pub sequence: Option<String>,
-    /// What it was compared with, where it differs: the accepted sequence, or an earlier run's.
-    pub differs_from: Option<String>,
-    /// Whether accepting the sequence would make it a success.
-    pub acceptable: bool,
-    /// How long all runs took.
-    pub took: Duration,
-}
 
 /// The cases of files and folders; the built-in ones if none is named.
 ///

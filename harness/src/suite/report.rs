@@ -1,6 +1,6 @@
 //! What a person or a program sees of a suite: a line a verdict, the difference of what changed.
 
-use super::{Case, Judged};
+use super::case::{Case, Judged};
 use crate::verdict::Kind;
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};

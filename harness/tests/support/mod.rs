@@ -12,7 +12,7 @@ use harness::run::{Job, Outcome};
 use harness::scenario::corpus;
 use harness::scenario::settings::Consumer;
 use harness::scenario::{Scenario, Time};
-use harness::suite::{self, Settings};
+use harness::suite::{self, case::Settings};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::trace::replay::replay_file;

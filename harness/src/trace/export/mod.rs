@@ -2,7 +2,9 @@
 
 mod page;
 mod perfetto;
+mod told;
 
+use self::told::Told;
 use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
@@ -12,7 +14,7 @@ use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use mem_event::trace::{End, Header, Step, Tape};
+use mem_event::trace::{End, Step, Tape};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
@@ -44,23 +46,6 @@ pub struct Export {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub filters: Filters,
-}
-
-/// What the exports of waits are made of.
-#[derive(Debug)]
-pub struct Told {
-    /// The trace's header.
-    pub header: Header,
-    /// Its symbols.
-    pub symbols: Symbols,
-    /// Steps that were read.
-    pub steps: u64,
-    /// The time of the first and the last of them.
-    pub span: (u64, u64),
-    /// Waits and exchanges.
-    pub story: Story,
-    /// How things stood, wherever it changed.
-    pub levels: Vec<Level>,
 }
 
 /// `export`; 0, or 4 where the trace is damaged: what is readable is exported then.

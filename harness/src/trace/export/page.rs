@@ -1,6 +1,6 @@
 //! One page that opens from disk: a picture of the time line, who waited for whom, the longest waits. No script, nothing from elsewhere.
 
-use super::Told;
+use super::told::Told;
 use crate::trace::row::{disassembled, duration};
 use crate::trace::story::{Wait, consumer};
 use mem_event::{Gpa, Ring, WaitReason};

@@ -3,7 +3,7 @@
 //! Process 1 has a track for each vCPU with its waits as slices; process 2 one for each slot of each ring, with a slice from request to
 //! answer taken. An arrow leads from the wait to the slot's slice and on to its end. Counters: free slots, vCPUs asleep.
 
-use super::Told;
+use super::told::Told;
 use crate::trace::row::{disassembled, reason};
 use crate::trace::story::{Exchange, Wait};
 use mem_event::{Gpa, Ring};

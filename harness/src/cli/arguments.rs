@@ -1,0 +1,166 @@
+//! The command line as the user writes it.
+
+use crate::machine::qemu::Gate;
+use crate::scenario::settings::{BuiltIn, PagerSettings};
+use crate::step::Step;
+use crate::trace::compare::Diff;
+use crate::trace::export::Export;
+use crate::trace::minimise::Minimise;
+use crate::trace::show::Show;
+use clap::{Args, Parser, Subcommand};
+use mem_event::spin::Spin;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Xen's mem_event under plain QEMU: boot a guest, watch and page its memory, keep the sequence, replay it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mem-event",
+    version,
+    after_help = "Exit codes: 0 success, 2 usage, 3 skip (cannot run here), 4 error, 5 failure, 6 crash."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check what this machine has and lacks.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the built-in guests and scenarios.
+    List,
+    /// Boot a guest with its consumers.
+    Run(Run),
+    /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
+    Attach(Attach),
+    /// Be a consumer: for `run --consumer`, or beside a plugin that runs.
+    Consumer {
+        /// Which.
+        #[command(subcommand)]
+        consumer: BuiltIn,
+        /// The plugin's socket, where no ring was handed over.
+        #[arg(long, value_name = "SOCKET", global = true)]
+        socket: Option<PathBuf>,
+    },
+    /// Show the steps of a trace as a table.
+    Show(Show),
+    /// Compare two traces by what they mean.
+    Diff(Diff),
+    /// A trace for other programs, or as a page to read.
+    Export(Export),
+    /// The shortest sequence of inputs that still shows a trace's difference, as a test.
+    Minimise(Minimise),
+    /// Run scenarios against their snapshots.
+    Test(crate::suite::command::Test),
+    /// Begin a scenario with a guest of its own, in a new folder.
+    New {
+        /// The folder, whose last part is the name: small letters, digits, underscores.
+        folder: PathBuf,
+    },
+    /// Walk through a trace in the terminal, with the engine as it was after each step.
+    Step(Step),
+    /// Replay a trace through a fresh engine and compare every effect.
+    Replay {
+        /// The trace; `-` for the standard input.
+        trace: PathBuf,
+        /// Compare every outcome, effect and state; it does so in any case.
+        #[arg(long)]
+        verify: bool,
+        /// Print each request and answer with the number of its step.
+        #[arg(long)]
+        sequence: bool,
+    },
+}
+
+/// What the consumers do.
+#[derive(Debug, Args)]
+pub struct Consumers {
+    /// Frames to watch, and the accesses that stop: r, w, x or several (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
+    /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
+    #[arg(long, value_name = "RANGE=r|w|x")]
+    pub watch: Vec<String>,
+    /// Frames to page out before the guest starts.
+    #[arg(long, value_name = "RANGE", conflicts_with = "paging_target")]
+    pub page_out: Vec<String>,
+    /// Hold the guest to this much memory.
+    #[arg(long, value_name = "SIZE")]
+    pub paging_target: Option<String>,
+    #[command(flatten, next_help_heading = "Pager")]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub pager: PagerSettings,
+    /// How long it may take (500ms, 60s, 5m).
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<String>,
+    /// How long consumers, and with `run` stopped vCPUs too, look for each other before they sleep: auto, off or microseconds.
+    #[arg(long, value_name = "TIME", default_value_t)]
+    pub spin: Spin,
+    /// Events and summary as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Print the whole sequence at the end, without clocks.
+    #[arg(long)]
+    pub sequence: bool,
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out or
+    /// --paging-target runs its scenario.
+    pub guest: String,
+    /// Number of vCPUs.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub vcpus: Option<u32>,
+    /// The guest's memory (512M, 2G).
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub consumers: Consumers,
+    /// Start a consumer of your own, with rings (access, paging, sharing; a layout flags16, flags32 or vm_event7 and a number
+    /// of slots may follow) that are enabled and handed over: docs/protocol.md. Such a ring is not served by this program.
+    #[arg(long, value_name = "[RING[:LAYOUT[:SLOTS]],…=]CMD")]
+    pub consumer: Vec<String>,
+    /// What stops accesses: a check before every memory instruction, the host's MMU, or (`auto`) the latter where kernel and
+    /// consumers allow; the summary says which and why.
+    #[arg(long, value_enum, default_value_t)]
+    pub gate: Gate,
+    /// A further argument for the plugin, as in `registers=api`; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub plugin: Vec<String>,
+    /// Record a trace.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// The QEMU to use; by default qemu-system-x86_64 in PATH.
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+    /// Let a debugger in by QEMU's own stub: tcp:127.0.0.1:1234 without a value, else an address as QEMU's -gdb takes it.
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "tcp:127.0.0.1:1234")]
+    pub gdb: Option<OsString>,
+    /// Print what the guest writes on its serial port, at the end.
+    #[arg(long)]
+    pub console: bool,
+    /// Further arguments for QEMU.
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub extra: Vec<OsString>,
+}
+
+/// `attach`
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// The plugin's socket (its argument socket=PATH).
+    pub socket: PathBuf,
+    /// The guest's ELF, for symbols.
+    #[arg(long, value_name = "ELF")]
+    pub guest: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub consumers: Consumers,
+}

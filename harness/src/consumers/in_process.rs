@@ -1,0 +1,279 @@
+//! The consumers of this program, served by one thread: the pager, the listener, the out-of-memory helper.
+
+use super::helper;
+use super::listener::Listener;
+use super::pager::{Figures, Pager};
+use crate::scenario::{Rings, Role, Roles, Scenario};
+use crate::toolstack::log::Log;
+use crate::toolstack::transcript::Record;
+use anyhow::Context;
+use mem_event::Ring;
+use mem_event_client::channel::{Channel, RingSettings};
+use mem_event_client::socket::Client;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Those of this program's consumers that have joined.
+#[derive(Debug)]
+pub struct InProcess {
+    socket: PathBuf,
+    rings: Rings,
+    settings: Roles,
+    memory: u64,
+    pager: Option<Pager>,
+    listener: Option<Listener>,
+    helper: Option<Channel>,
+    /// Rings whose consumers take nothing for now.
+    held: Vec<Ring>,
+}
+
+impl InProcess {
+    /// None has joined yet; they have what the scenario says of them.
+    #[must_use]
+    pub fn new(socket: &Path, scenario: &Scenario) -> InProcess {
+        InProcess {
+            socket: socket.to_owned(),
+            rings: scenario.rings.clone(),
+            settings: scenario.consumers.clone(),
+            memory: scenario.machine.memory.0,
+            pager: None,
+            listener: None,
+            helper: None,
+            held: Vec::new(),
+        }
+    }
+
+    /// What a ring is enabled with.
+    #[must_use]
+    pub fn ring(&self, ring: Ring) -> RingSettings {
+        self.rings.of(ring).settings()
+    }
+
+    /// Closes the connection of a ring's consumer, as if its process were killed; returns when the engine knows.
+    ///
+    /// # Errors
+    /// The plugin does not answer.
+    pub fn part_with(&mut self, ring: Ring) -> anyhow::Result<()> {
+        let leaving = match ring {
+            Ring::Access => self.listener.as_mut().map(Listener::channel),
+            Ring::Paging => self.pager.as_mut().map(Pager::channel),
+            Ring::Sharing => self.helper.as_mut(),
+        };
+        // Not by closing alone: other threads start other scenarios' programs, and each holds all descriptors until its exec.
+        if let Some(channel) = leaving {
+            channel.client.hang_up();
+        }
+        match ring {
+            Ring::Access => self.listener = None,
+            Ring::Paging => self.pager = None,
+            Ring::Sharing => self.helper = None,
+        }
+        // The plugin serves its clients in the order in which they came: a later one's first call comes after the end of this.
+        Client::connect(&self.socket)?.info().map(drop)
+    }
+
+    /// A consumer of this program enables its ring, and serves it from now on.
+    ///
+    /// # Errors
+    /// The plugin refuses the ring.
+    pub fn join(&mut self, role: Role) -> anyhow::Result<()> {
+        let settings = self.ring(role.ring());
+        let socket = &self.socket;
+        match role {
+            Role::Listener => {
+                let rules = self.settings.listener.as_ref().map(|it| it.rules.clone()).unwrap_or_default();
+                self.listener = Some(Listener::enable(socket, settings, &rules)?);
+            }
+            Role::Pager => {
+                let pager = self.settings.pager.clone().unwrap_or_default();
+                self.pager = Some(Pager::enable(socket, settings, &pager, self.memory)?);
+            }
+            Role::Helper => self.helper = Some(Channel::enable(socket, Ring::Sharing, settings)?),
+        }
+        Ok(())
+    }
+
+    /// A consumer takes no request until [`InProcess::resume`].
+    pub fn hold(&mut self, role: Role) {
+        self.held.push(role.ring());
+    }
+
+    /// A consumer that was held goes on, with all that waits.
+    ///
+    /// # Errors
+    /// As [`InProcess::serve`].
+    pub fn resume(&mut self, role: Role, log: &mut Log<'_>) -> anyhow::Result<()> {
+        self.held.retain(|held| *held != role.ring());
+        self.serve(log).map(drop)
+    }
+
+    /// The pager, for what it does besides answering.
+    pub fn pager(&mut self) -> Option<&mut Pager> {
+        self.pager.as_mut()
+    }
+
+    /// Holds the guest to the pager's target from now on, where it has one.
+    ///
+    /// # Errors
+    /// The plugin refuses, or the page file cannot be written.
+    pub fn hold_to_target(&mut self) -> anyhow::Result<()> {
+        let target = self.settings.pager.as_ref().and_then(|pager| pager.target);
+        match (&mut self.pager, target) {
+            (Some(pager), Some(target)) => pager.hold_to(target.0),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the ring's consumer is not held.
+    fn goes_on(&self, ring: Ring) -> bool {
+        !self.held.contains(&ring)
+    }
+
+    /// Whether a request waits on a ring: read from memory alone.
+    #[must_use]
+    pub fn is_pending(&mut self) -> bool {
+        self.channels().any(|channel| channel.is_pending())
+    }
+
+    /// From now on the rings are polled: the engine need not signal.
+    pub fn begin_polling(&mut self) {
+        self.channels().for_each(Channel::looks);
+    }
+
+    /// The rings are no longer polled; whether a request came meanwhile.
+    #[must_use = "a request that came meanwhile may not be signalled"]
+    pub fn end_polling(&mut self) -> bool {
+        // Each of them, also after one where a request came.
+        self.channels().filter_map(|channel| channel.sleeps().then_some(())).count() > 0
+    }
+
+    /// The rings of the consumers that are not held.
+    fn channels(&mut self) -> impl Iterator<Item = &mut Channel> {
+        let held = &self.held;
+        let goes_on = |ring| !held.contains(&ring);
+        let pager = self.pager.as_mut().filter(|_| goes_on(Ring::Paging)).map(Pager::channel);
+        let listener = self.listener.as_mut().filter(|_| goes_on(Ring::Access)).map(Listener::channel);
+        [pager, listener, self.helper.as_mut().filter(|_| goes_on(Ring::Sharing))].into_iter().flatten()
+    }
+
+    /// Serves every request that waits. Whether there was one.
+    ///
+    /// # Errors
+    /// The connection ended, or a consumer cannot do its part.
+    pub fn serve(&mut self, log: &mut Log<'_>) -> anyhow::Result<bool> {
+        let seen = Instant::now();
+        let mut busy = false;
+        while self.goes_on(Ring::Paging)
+            && let Some(request) = self.pager.as_mut().and_then(Pager::take)
+        {
+            busy = true;
+            let served = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
+            let (ring, response, done) = (Ring::Paging, served.answered.then(|| request.answer()), served.done);
+            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+        }
+        while self.goes_on(Ring::Sharing)
+            && let Some(request) = self.helper.as_mut().and_then(Channel::take)
+        {
+            busy = true;
+            let done = self.relieve(&request)?;
+            let (ring, response) = (Ring::Sharing, Some(request.answer()));
+            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+        }
+        if self.goes_on(Ring::Access)
+            && let Some(listener) = &mut self.listener
+        {
+            while let Some(request) = listener.take() {
+                busy = true;
+                let handled = listener.serve(&request, log.symbols)?;
+                log.failures.extend(handled.failures);
+                let (ring, response, done) = (Ring::Access, handled.response, handled.done);
+                log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+            }
+        }
+        self.note(log);
+        Ok(busy)
+    }
+
+    /// No frame was found: the helper raises the budget, or the pager evicts others; then it is answered.
+    fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<Vec<String>> {
+        let helper = self.helper.as_mut().context("no helper")?;
+        let done = match (&self.settings.helper, &mut self.pager) {
+            (Some(settings), _) => {
+                helper::raise(&mut helper.client, settings)?;
+                vec![format!("raise the budget by {} frames", settings.frames)]
+            }
+            (None, Some(pager)) => {
+                let evicted = pager.relieve(request.gfn)?;
+                (evicted > 0).then(|| "evict others".into()).into_iter().collect()
+            }
+            (None, None) => Vec::new(),
+        };
+        helper.answer(&request.answer());
+        helper.kick()?;
+        Ok(done)
+    }
+
+    /// What the pager has to say besides.
+    fn note(&mut self, log: &mut Log<'_>) {
+        if let Some(pager) = &mut self.pager {
+            log.notes.append(&mut pager.notes);
+            log.notes.extend(pager.faults.iter().cloned());
+            log.failures.append(&mut pager.faults);
+        }
+    }
+
+    /// Forgets the signals of those rings whose descriptors, in the order of [`InProcess::wait_for`], were readable.
+    pub fn clear_signals(&mut self, readable: &[bool]) {
+        let mut readable = readable.iter();
+        if let Some(pager) = self.pager.as_mut().filter(|_| readable.next() == Some(&true)) {
+            pager.clear_signal();
+        }
+        if let Some(listener) = self.listener.as_mut().filter(|_| readable.next() == Some(&true)) {
+            listener.clear_signal();
+        }
+        if let Some(helper) = self.helper.as_mut().filter(|_| readable.next() == Some(&true)) {
+            helper.clear_signal();
+        }
+    }
+
+    /// What the pager did.
+    #[must_use]
+    pub fn paged(&self) -> Figures {
+        self.pager.as_ref().map(|pager| pager.figures).unwrap_or_default()
+    }
+
+    /// The descriptors that become readable when a request comes.
+    pub fn wait_for(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let rings = [
+            self.pager.as_ref().map(AsFd::as_fd),
+            self.listener.as_ref().map(AsFd::as_fd),
+            self.helper.as_ref().map(AsFd::as_fd),
+        ];
+        rings.into_iter().flatten()
+    }
+
+    /// The consumer of a ring, in words, where it is one of this program's.
+    #[must_use]
+    pub fn name(&self, ring: Ring) -> Option<String> {
+        let is_here = match ring {
+            Ring::Paging => self.pager.is_some(),
+            Ring::Access => self.listener.is_some(),
+            Ring::Sharing => self.helper.is_some(),
+        };
+        let held = if self.goes_on(ring) { "" } else { ", which is held" };
+        is_here.then(|| format!("this program's {}{held}", Role::of(ring)))
+    }
+
+    /// Leaves a domain that goes on: what waits is answered, paged-out frames come back, the rings end. Whether the sharing ring,
+    /// which only the toolstack can end, was served here.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn leave(mut self, log: &mut Log<'_>) -> anyhow::Result<bool> {
+        self.serve(log)?;
+        self.listener.take().map(Listener::finish).transpose()?;
+        self.pager.take().map(Pager::finish).transpose()?;
+        Ok(self.helper.is_some())
+    }
+}
