@@ -1,5 +1,6 @@
 //! The plugin's arguments: `-plugin libmem_event_plugin.so,socket=PATH,gate=callback,…`.
 
+use crate::qemu::source::{Falsify, Source};
 use mem_event::Gpa;
 use mem_event::spin::Spin;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ pub enum Gate {
     Callback,
     /// The host's MMU: a watched page is not mapped, and the instruction that runs explains the touch.
     Mmu,
-    /// One of the two, as [`crate::entry::choice`] decides at the start; nothing but the arguments ever says this.
+    /// One of the two, as [`choose_gate`] decides at the start; nothing but the arguments ever says this.
     Auto,
     /// Not at all: paging works, setting access rights is refused, and the guest runs at full speed.
     None,
@@ -28,30 +29,6 @@ impl Gate {
             Gate::None => "none",
         }
     }
-}
-
-/// Where registers are read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Source {
-    /// In place if that proves itself, else through the plugin API.
-    #[default]
-    Auto,
-    /// Through the plugin API: only flat 64-bit code is checked.
-    Api,
-    /// In place; where that does not prove itself the run ends.
-    Direct,
-}
-
-/// What a test makes wrong, to see what happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Falsify {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// The view's first comparison with the API.
-    Proof,
-    /// A later one, after the view has proven itself.
-    Sample,
 }
 
 /// All arguments.
@@ -70,7 +47,7 @@ pub struct Arguments {
     /// Whether checkpoints in the guest's code are recognised.
     pub checkpoints: bool,
     /// Where else vCPUs stop as at a checkpoint: the guest-physical addresses of instructions.
-    pub places: Vec<Gpa>,
+    pub breakpoints: Vec<Gpa>,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
     pub verify: bool,
     /// How long a stopped vCPU looks for its answer before it sleeps.
@@ -109,7 +86,7 @@ impl Arguments {
                 "registers" => arguments.registers = source(value)?,
                 "falsify" => arguments.falsify = falsify(value)?,
                 "checkpoints" => arguments.checkpoints = switch(name, value)?,
-                "places" => arguments.places = places(value)?,
+                "places" => arguments.breakpoints = places(value)?,
                 "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
                 "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(value.into()),
@@ -132,6 +109,20 @@ impl Arguments {
             );
         }
         Ok(arguments)
+    }
+}
+
+/// The gate for `gate=auto`, and the reason; `means` looks at what the kernel offers `gate=mmu`, and says what it lacks.
+///
+/// The host's MMU is taken wherever it can do the work, since unwatched pages then cost nothing. What a consumer will want (single
+/// steps, all flags) is not known when QEMU starts: a user who knows names the gate.
+pub fn choose_gate(registers: Source, means: impl FnOnce() -> Result<(), String>) -> (Gate, String) {
+    if registers == Source::Api {
+        return (Gate::Callback, "registers=api reads no register of a vCPU that stands in the kernel".to_owned());
+    }
+    match means() {
+        Ok(()) => (Gate::Mmu, "the kernel has what it needs, and unwatched pages cost nothing".to_owned()),
+        Err(lack) => (Gate::Callback, lack),
     }
 }
 

@@ -18,10 +18,11 @@
 
 pub mod arguments;
 pub mod engine;
-pub mod entry;
-mod host;
+mod entry;
+mod fatal;
+pub mod host;
 pub mod insn;
 pub mod memory;
-mod qemu;
+pub mod qemu;
 mod service;
 mod trap;

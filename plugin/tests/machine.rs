@@ -1,14 +1,15 @@
 //! How the machine lays out its memory, and the page cache.
 
 use mem_event::{Access, AccessSource, Gfn, Gpa, Rights, VcpuId};
-use mem_event_plugin::arguments::{Arguments, Gate, Source};
-use mem_event_plugin::engine::stopped::{Fault, Look, Stopped, Toucher};
-use mem_event_plugin::entry::choice::choose;
+use mem_event_plugin::arguments::{Arguments, Gate, choose_gate};
+use mem_event_plugin::engine::kernel_stops::KernelStops;
+use mem_event_plugin::host::touch::{FrameFault, StoppedAccess, Toucher};
 use mem_event_plugin::insn::cache::{
     self,
     Part::{Read, Write},
 };
-use mem_event_plugin::memory::machine::MemoryMap;
+use mem_event_plugin::memory::map::MemoryMap;
+use mem_event_plugin::qemu::source::Source;
 
 const GIB: u64 = 1 << 30;
 
@@ -80,16 +81,16 @@ fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
 
 #[test]
 fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
-    let mut stopped = Stopped::default();
-    let fault = Fault { gfn: Gfn(7), offset: 0, write: false };
+    let mut stopped = KernelStops::default();
+    let fault = FrameFault { gfn: Gfn(7), offset: 0, write: false };
     let access =
         Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
     let (first, second) = (Toucher::Vcpu(VcpuId(0)), Toucher::Vcpu(VcpuId(1)));
-    stopped.add(Look { toucher: first, fault, access });
-    stopped.add(Look { toucher: second, fault: Fault { write: true, ..fault }, access });
+    stopped.add(StoppedAccess { toucher: first, fault, access });
+    stopped.add(StoppedAccess { toucher: second, fault: FrameFault { write: true, ..fault }, access });
     assert!(!stopped.remove(first, fault));
     assert!(stopped.is_touched(Gfn(7)));
-    assert!(stopped.remove(second, Fault { write: true, ..fault }));
+    assert!(stopped.remove(second, FrameFault { write: true, ..fault }));
     assert!(stopped.is_empty());
 }
 
@@ -98,7 +99,7 @@ fn arguments_say_what_is_wrong_and_what_is_known() {
     let parse = |words: &[&str]| Arguments::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     let arguments = parse(&["socket=/run/x", "gate=none", "checkpoints=on", "places=0x1000:0x20"]).expect("good");
     assert_eq!((arguments.gate, arguments.checkpoints), (Gate::None, true));
-    assert_eq!(arguments.places, [Gpa(0x1000), Gpa(0x20)]);
+    assert_eq!(arguments.breakpoints, [Gpa(0x1000), Gpa(0x20)]);
     for (words, part) in [
         (&["gate=callback"][..], "socket=PATH"),
         (&["socket=a", "gate=mmu2"], "auto, callback, mmu or none"),
@@ -117,10 +118,10 @@ fn arguments_say_what_is_wrong_and_what_is_known() {
 fn gate_auto_takes_the_hosts_mmu_where_kernel_and_registers_allow() {
     let lack = || Err("no right".to_owned());
     for source in [Source::Auto, Source::Direct] {
-        assert_eq!(choose(source, || Ok(())).0, Gate::Mmu);
-        assert_eq!(choose(source, lack), (Gate::Callback, "no right".to_owned()));
+        assert_eq!(choose_gate(source, || Ok(())).0, Gate::Mmu);
+        assert_eq!(choose_gate(source, lack), (Gate::Callback, "no right".to_owned()));
     }
-    let (gate, why) = choose(Source::Api, || panic!("the kernel is not asked"));
+    let (gate, why) = choose_gate(Source::Api, || panic!("the kernel is not asked"));
     assert_eq!(gate, Gate::Callback);
     assert!(why.contains("registers=api"), "{why}");
 }

@@ -1,40 +1,30 @@
-//! The engine while one thread holds it. Whoever its steps wake or signal is called when it is free again: called earlier, he would
-//! take the holder's core and want the engine, and with more threads than cores all of them would come to wait for one another.
+//! The engine while one thread holds it. The threads that its steps wake or signal are notified when it is free again: notified
+//! earlier, one would take the holder's core and want the engine, and with more threads than cores all of them would come to wait for
+//! one another.
 
-use crate::engine::effects::Engine;
-use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::Link;
-use crate::host::word::Asleep;
-use mem_event::VcpuId;
+use crate::engine::step::Engine;
+use crate::host::domain_host::Host;
+use crate::host::notification::Notification;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, MutexGuard};
-
-/// Somebody who is to be called.
-#[derive(Debug)]
-pub(crate) enum Call {
-    /// A vCPU, which was let go on and sleeps.
-    Vcpu(VcpuId, Asleep),
-    /// A ring's consumer.
-    Consumer(Arc<Link>),
-}
+use std::sync::MutexGuard;
 
 /// The engine, held.
 #[derive(Debug)]
 pub(crate) struct Held<'a> {
-    // In this order: the engine is free before the calls are made.
+    // In this order: the engine is free before the notifications go out.
     engine: MutexGuard<'a, Engine>,
-    calls: Calls<'a>,
+    notifications: Notifications<'a>,
 }
 
 #[derive(Debug)]
-struct Calls<'a> {
-    host: &'a Hypervisor,
-    list: Vec<Call>,
+struct Notifications<'a> {
+    host: &'a Host,
+    list: Vec<Notification>,
 }
 
 impl<'a> Held<'a> {
-    pub fn new(host: &'a Hypervisor, engine: MutexGuard<'a, Engine>) -> Held<'a> {
-        Held { engine, calls: Calls { host, list: Vec::new() } }
+    pub fn new(host: &'a Host, engine: MutexGuard<'a, Engine>) -> Held<'a> {
+        Held { engine, notifications: Notifications { host, list: Vec::new() } }
     }
 }
 
@@ -54,22 +44,15 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.calls.host.set_carrying_registers(self.engine.domain.carries_registers());
-        self.calls.list = std::mem::take(&mut self.engine.calls);
+        self.notifications.host.set_carrying_registers(self.engine.domain.carries_registers());
+        self.notifications.list = std::mem::take(&mut self.engine.notifications);
     }
 }
 
-impl Drop for Calls<'_> {
+impl Drop for Notifications<'_> {
     fn drop(&mut self) {
-        for call in self.list.drain(..) {
-            match call {
-                Call::Vcpu(vcpu, asleep) => {
-                    if let Some(vcpu) = self.host.vcpu(vcpu.0) {
-                        vcpu.call(asleep);
-                    }
-                }
-                Call::Consumer(link) => link.signal(),
-            }
+        for notification in self.list.drain(..) {
+            notification.deliver(self.host);
         }
     }
 }

@@ -1,9 +1,16 @@
-//! The engine under its lock: one step at a time, recorded, with its effects carried out.
+//! The engine under its lock: one step at a time, recorded, with its effects carried out on the host.
 
+mod admit;
 mod control;
-pub mod effects;
+mod effects;
 pub mod facts;
+mod frames;
 pub mod held;
 pub mod hypervisor;
+pub mod kernel_stops;
+mod needed;
+mod reports;
+mod rings;
+mod settle;
 pub mod spool;
-pub mod stopped;
+pub mod step;

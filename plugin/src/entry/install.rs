@@ -1,17 +1,13 @@
 //! Beginning and end: installation, the first vCPU, QEMU's exit.
 
-use crate::arguments::{Arguments, Gate, Source};
+use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
-use crate::entry::choice;
+use crate::fatal;
 use crate::host::instrumentation;
-use crate::memory::machine;
-use crate::memory::userfault;
-use crate::qemu::api;
-use crate::qemu::api::Facts;
-use crate::qemu::view;
+use crate::memory::{machine, userfault};
+use crate::qemu::source::{self, Source};
 use crate::service::thread::{self, Listener};
-use crate::trap::translate;
-use crate::trap::verify;
+use crate::trap::{proof, translate, verify};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What installation leaves for the first vCPU: by then guest memory exists.
@@ -19,6 +15,17 @@ struct Prepared {
     arguments: Arguments,
     vcpus: u32,
     listener: Mutex<Option<Listener>>,
+}
+
+/// What QEMU says of itself at installation.
+#[derive(Debug)]
+pub struct Facts {
+    /// Whether a whole machine is emulated.
+    pub system: bool,
+    /// The emulated architecture.
+    pub target: String,
+    /// The most vCPUs there can be.
+    pub vcpus: u32,
 }
 
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
@@ -37,17 +44,18 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     }
     let mut arguments = Arguments::parse(words)?;
     if arguments.gate == Gate::Auto {
-        let (gate, why) = choice::choose(arguments.registers, userfault::probe);
+        let (gate, why) = arguments::choose_gate(arguments.registers, userfault::probe);
         eprintln!("mem-event: gate=auto takes gate={}: {why}", gate.name());
         arguments.gives_way = gate == Gate::Mmu;
         arguments.gate = gate;
     }
-    view::choose(arguments.registers, arguments.falsify);
+    source::choose(arguments.registers, arguments.falsify);
     if arguments.registers == Source::Api && arguments.gate != Gate::None {
-        eprintln!("mem-event: {}", crate::trap::gate::BY_API);
+        eprintln!("mem-event: {}", proof::BY_API);
     }
     let listener = Listener::bind(&arguments.socket)?;
-    let looks = arguments.checkpoints || !arguments.places.is_empty();
+    fatal::owns_socket(arguments.socket.clone());
+    let looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
     let verify = if arguments.verify { instrumentation::VERIFY } else { 0 };
     let possible = match arguments.gate {
         Gate::None => 0,
@@ -59,7 +67,6 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     let always = if arguments.gate == Gate::None { 0 } else { verify };
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
-    api::register_lifecycle();
     instrumentation::begin(always, possible, looks);
     Ok(())
 }
@@ -74,13 +81,10 @@ pub fn vcpu_started(index: u32) {
             .and_then(|memory| Hypervisor::start(&prepared.arguments, prepared.vcpus, memory))
             .and_then(|hypervisor| thread::start(hypervisor, listener));
         if let Err(sentence) = started {
-            eprintln!("mem-event: {sentence}");
-            // Not `exit`: QEMU's exit handlers wait for the thread that this is.
-            let _ = std::fs::remove_file(&prepared.arguments.socket);
-            api::end_process(1);
+            fatal::end_run(None, &sentence);
         }
     }
-    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
+    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(index)) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
         vcpu.set_busy(true);
@@ -89,29 +93,9 @@ pub fn vcpu_started(index: u32) {
 
 /// A vCPU halts, or goes on.
 pub fn vcpu_is_busy(index: u32, busy: bool) {
-    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.vcpu(index)) {
+    if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(index)) {
         vcpu.set_busy(busy);
     }
-}
-
-/// The run cannot go on. Whoever listens hears why, and QEMU ends at once.
-pub fn fail(sentence: &str) {
-    if let Some(hypervisor) = Hypervisor::get() {
-        hypervisor.end();
-    }
-    fail_closed(sentence);
-}
-
-/// The same for one who holds the engine, and has closed its trace.
-pub fn fail_closed(sentence: &str) {
-    eprintln!("mem-event: {sentence}");
-    if let Some(hypervisor) = Hypervisor::get() {
-        hypervisor.crash(sentence);
-    }
-    if let Some(prepared) = PREPARED.get() {
-        let _ = std::fs::remove_file(&prepared.arguments.socket);
-    }
-    api::end_process(1);
 }
 
 /// QEMU ends.
@@ -133,7 +117,5 @@ pub fn ended() {
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.end();
     }
-    if let Some(prepared) = PREPARED.get() {
-        let _ = std::fs::remove_file(&prepared.arguments.socket);
-    }
+    fatal::remove_socket();
 }

@@ -1,56 +1,20 @@
 //! A ring's event channel as the plugin holds it: whom to signal, who looks for responses, who sleeps on it.
 //!
-//! Responses are taken by whoever sees them first: a parked vCPU that spins ([`Link::lookout`]), the one parked vCPU of the ring
-//! that sleeps on its eventfd ([`Link::lead`]), or the service thread. While a vCPU leads, the service's epoll set leaves that
+//! Responses are taken by whoever sees them first: a parked vCPU that spins ([`EventChannel::lookout`]), the one parked vCPU of the ring
+//! that sleeps on its eventfd ([`EventChannel::wait_alone`]), or the service thread. While a vCPU leads, the service's epoll set leaves that
 //! eventfd out: it is level triggered, so a signal that nobody took is reported when it is put back.
 
+use crate::host::watched;
 use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
 use mem_event::{Errno, Gfn, Lookout, PAGE_SIZE, Ring};
-use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-
-/// The service thread's epoll set.
-static SET: OnceLock<OwnedFd> = OnceLock::new();
-
-/// What the service's set watches: the number that comes with what is ready.
-pub mod token {
-    /// The listening socket.
-    pub const LISTENER: u64 = 0;
-    /// The domain's userfaultfd.
-    pub const USERFAULT: u64 = 1;
-    /// Some ring's event channel.
-    pub const CHANNEL: u64 = 2;
-    /// The first client; each has a number of its own.
-    pub const CLIENT: u64 = 3;
-}
-
-/// The set, made when it is first needed.
-///
-/// # Errors
-/// The kernel has no more descriptors.
-pub fn set() -> std::io::Result<BorrowedFd<'static>> {
-    if let Some(set) = SET.get() {
-        return Ok(set.as_fd());
-    }
-    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    Ok(SET.get_or_init(|| set).as_fd())
-}
-
-/// From now on the service hears when this can be read.
-///
-/// # Errors
-/// The kernel's error.
-pub fn watch(source: impl AsFd, token: u64) -> std::io::Result<()> {
-    Ok(epoll::add(set()?, source, EventData::new_u64(token), EventFlags::IN)?)
-}
 
 /// A ring's event channel.
 #[derive(Debug)]
-pub struct Link {
+pub struct EventChannel {
     /// The ring.
     pub ring: Ring,
     /// The ring page as those see it who wait.
@@ -58,7 +22,7 @@ pub struct Link {
     to_consumer: OwnedFd,
     to_engine: OwnedFd,
     /// Whether a parked vCPU sleeps on the eventfd.
-    led: AtomicBool,
+    has_waiter: AtomicBool,
     /// Contents that a pager hands over.
     contents: Option<Contents>,
     /// How many of them were taken.
@@ -67,21 +31,25 @@ pub struct Link {
 
 /// A parked vCPU that alone sleeps on the ring's eventfd. Dropped, the service listens to it again.
 #[derive(Debug)]
-pub struct Lead<'a>(&'a Link);
+pub struct Waiter<'a>(&'a EventChannel);
 
-impl Link {
+impl EventChannel {
     /// The engine's end of a new ring, which the service listens to; and the consumer's two descriptors.
     ///
     /// # Errors
     /// The kernel has no more descriptors.
-    pub fn new(ring: Ring, page: RingPage, contents: Option<Contents>) -> std::io::Result<(Link, [OwnedFd; 2])> {
+    pub fn new(
+        ring: Ring,
+        page: RingPage,
+        contents: Option<Contents>,
+    ) -> std::io::Result<(EventChannel, [OwnedFd; 2])> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let (to_consumer, to_engine) = (make()?, make()?);
-        watch(&to_engine, token::CHANNEL)?;
+        watched::watch(&to_engine, watched::token::CHANNEL)?;
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let lookout = Lookout::new(page);
-        let (led, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((Link { ring, lookout, to_consumer, to_engine, led, contents, loaded }, ends))
+        let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
+        Ok((EventChannel { ring, lookout, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
     }
 
     /// Signals the consumer.
@@ -91,7 +59,7 @@ impl Link {
     }
 
     /// Has the service look at the ring.
-    pub fn call_service(&self) {
+    pub fn notify_service(&self) {
         let _ = rustix::io::write(&self.to_engine, &1u64.to_ne_bytes());
     }
 
@@ -129,34 +97,24 @@ impl Link {
     }
 
     /// Takes the lead, if nobody has it: the caller sleeps on the eventfd in the service's stead.
-    pub fn lead(&self) -> Option<Lead<'_>> {
-        if self.led.swap(true, Ordering::AcqRel) {
+    pub fn wait_alone(&self) -> Option<Waiter<'_>> {
+        if self.has_waiter.swap(true, Ordering::AcqRel) {
             return None;
         }
-        self.listen(false);
-        Some(Lead(self))
-    }
-
-    /// Whether the service hears of signals. An error means that the ring has ended and left the set.
-    fn listen(&self, on: bool) {
-        let flags = if on { EventFlags::IN } else { EventFlags::empty() };
-        if let Some(set) = SET.get() {
-            let _ = epoll::modify(set, &self.to_engine, EventData::new_u64(token::CHANNEL), flags);
-        }
+        watched::listen(&self.to_engine, false);
+        Some(Waiter(self))
     }
 
     /// The ring has ended, or its client is gone. The consumer may hold the eventfd for as long as it likes.
     pub fn end(&self) {
-        if let Some(set) = SET.get() {
-            let _ = epoll::delete(set, &self.to_engine);
-        }
+        watched::forget(&self.to_engine);
     }
 }
 
-impl Drop for Lead<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        // In this order: whoever leads next takes the eventfd out after it was put back.
-        self.0.listen(true);
-        self.0.led.store(false, Ordering::Release);
+        // In this order: the next waiter takes the eventfd out after it was put back.
+        watched::listen(&self.0.to_engine, true);
+        self.0.has_waiter.store(false, Ordering::Release);
     }
 }

@@ -9,19 +9,34 @@
 //! Or it is a device's: some do their DMA in the thread of the vCPU that wrote to their register. While the instruction does
 //! I/O, what is at none of the places that the processor uses by itself ([`crate::host::implicit_access`]) is foreign.
 
-use crate::engine::hypervisor::Hypervisor;
-use crate::engine::stopped::{Fault, Look, Toucher};
-use crate::host::implicit_access;
+use crate::host::domain_host::Host;
+use crate::host::implicit_access::ImplicitAccess;
+use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
 use crate::insn::recipe::{Recipe, Special, Touch};
-use crate::insn::walk::{Judged, PagingMode, Tables};
+use crate::insn::walk::{Judged, PagingMode};
+use crate::memory::file_tables::FileTables;
+use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
-use crate::qemu::view;
-use crate::qemu::view::View;
+use crate::qemu::view::{self, View};
 use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
 
-/// Who touched the page, given whose thread it was, and what to ask the engine.
-pub fn look(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Look {
+/// The access that a thread is stopped by in the kernel; `None` where it is no guest memory. A vCPU's wait is counted from now.
+pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFault) -> Option<StoppedAccess> {
+    let gfn = host.memory.frame_at(address)?;
+    let toucher = host.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
+    let access = explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write });
+    if let Toucher::Vcpu(vcpu) = access.toucher
+        && let Some(vcpu) = host.vcpu(vcpu.0)
+    {
+        vcpu.set_busy(false);
+        vcpu.rests_anew();
+    }
+    Some(access)
+}
+
+/// Whose access touched the page, given whose thread it was, and what to ask the engine.
+fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
     let unexplained = Access {
         gfn: fault.gfn,
         offset: fault.offset,
@@ -30,37 +45,37 @@ pub fn look(hypervisor: &Hypervisor, toucher: Toucher, fault: Fault) -> Look {
         source: AccessSource::PageWalk,
         rip: 0,
     };
-    let plain = Look { toucher, fault, access: unexplained };
+    let plain = StoppedAccess { toucher, fault, access: unexplained };
     let Toucher::Vcpu(id) = toucher else { return plain };
-    if !hypervisor.has_gate() {
+    if !host.has_gate() {
         return plain;
     }
-    let Some((vcpu, view)) = hypervisor.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
-    let explainer = Explainer { hypervisor, mode: paging_mode(hypervisor, vcpu, &view), view, fault };
+    let Some((vcpu, view)) = host.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
+    let explainer = Explainer { host, mode: paging_mode(host, vcpu, &view), view, fault };
     let recipe = explainer.current(vcpu);
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
-        return Look { access, ..plain };
+        return StoppedAccess { access, ..plain };
     }
     let by_device = recipe.is_some_and(|recipe| explainer.is_foreign(recipe));
-    if by_device { Look { toucher: Toucher::Foreign, ..plain } } else { plain }
+    if by_device { StoppedAccess { toucher: Toucher::Foreign, ..plain } } else { plain }
 }
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
-fn paging_mode(hypervisor: &Hypervisor, vcpu: &Vcpu, view: &View) -> PagingMode {
-    if hypervisor.has_callback_gate() { vcpu.paging_mode() } else { view.paging_mode() }
+fn paging_mode(host: &Host, vcpu: &Vcpu, view: &View) -> PagingMode {
+    if host.has_callback_gate() { vcpu.paging_mode() } else { view.paging_mode() }
 }
 
 struct Explainer<'a> {
-    hypervisor: &'a Hypervisor,
+    host: &'a Host,
     mode: PagingMode,
     view: View,
-    fault: Fault,
+    fault: FrameFault,
 }
 
 impl Explainer<'_> {
     /// The instruction whose check or note came last.
     fn current(&self, vcpu: &Vcpu) -> Option<&Recipe> {
-        match self.hypervisor.has_callback_gate() {
+        match self.host.has_callback_gate() {
             true => api::current_recipe(vcpu.cache),
             false => api::noted_recipe(vcpu.id.0),
         }
@@ -68,22 +83,20 @@ impl Explainer<'_> {
 
     /// The instruction does I/O, and the processor itself has no business with the touched byte.
     fn is_foreign(&self, recipe: &Recipe) -> bool {
-        self.does_io(recipe) && !self.is_own(recipe)
+        self.does_io(recipe) && !self.is_implicit(recipe)
     }
 
     /// It uses a port, or what it touches is no memory.
     fn does_io(&self, recipe: &Recipe) -> bool {
-        let is_memory =
-            |gla| self.translate(gla).is_none_or(|gpa| self.hypervisor.memory().offset(gpa.gfn()).is_some());
+        let is_memory = |gla| self.translate(gla).is_none_or(|gpa| self.host.memory.offset(gpa.gfn()).is_some());
         recipe.special == Special::PortIo || self.operands(recipe).any(|touch| touch.size > 0 && !is_memory(touch.gla))
     }
 
-    fn is_own(&self, recipe: &Recipe) -> bool {
+    fn is_implicit(&self, recipe: &Recipe) -> bool {
         let rip = self.view.linear_instruction_pointer();
         let used = self.operands(recipe).map(|touch| touch.gla).chain([rip, (rip | 0xfff).wrapping_add(1)]);
-        let own =
-            implicit_access::Own { hypervisor: self.hypervisor, mode: self.mode, view: self.view, fault: self.fault };
-        own.is_stack() || own.is_in_a_table() || own.is_walked(used)
+        let implicit = ImplicitAccess { host: self.host, mode: self.mode, view: self.view, fault: self.fault };
+        implicit.is_stack() || implicit.is_in_a_table() || implicit.is_walked(used)
     }
 
     /// Of a repetition QEMU has written back the registers of the step that it is at.
@@ -144,19 +157,6 @@ impl Explainer<'_> {
     }
 
     fn translate(&self, gla: u64) -> Option<Gpa> {
-        self.mode.translate(&FileTables(self.hypervisor), gla, Judged::NOT).ok()
-    }
-}
-
-/// Page tables read through the memory file, for those who must not stop on QEMU's mapping: the service thread, which would
-/// stop itself, and a translation, which holds QEMU's locks.
-pub struct FileTables<'a>(pub &'a Hypervisor);
-
-impl Tables for FileTables<'_> {
-    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
-        let mut bytes = [0; 8];
-        let part = bytes.get_mut(..usize::from(size))?;
-        self.0.memory().read(address.gfn(), address.offset(), part).ok()?;
-        Some(u64::from_le_bytes(bytes))
+        self.mode.translate(&FileTables(&self.host.memory), gla, Judged::NOT).ok()
     }
 }

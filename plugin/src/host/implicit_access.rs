@@ -1,10 +1,10 @@
 //! What a processor touches by itself, beside its instructions' operands: the entries of page tables, its descriptor tables and
 //! task state, and the stacks that it pushes an interrupt's frame onto.
 
-use crate::engine::hypervisor::Hypervisor;
-use crate::engine::stopped::Fault;
-use crate::host::explain::FileTables;
+use crate::host::domain_host::Host;
+use crate::host::touch::FrameFault;
 use crate::insn::walk::{Judged, PagingMode, Tables};
+use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use mem_event::Gpa;
 use std::cell::Cell;
@@ -20,24 +20,24 @@ const STACKS: u64 = 11;
 
 /// A byte that was touched, and the processor in whose thread.
 #[derive(Debug)]
-pub struct Own<'a> {
-    /// The domain.
-    pub hypervisor: &'a Hypervisor,
+pub struct ImplicitAccess<'a> {
+    /// The domain's host.
+    pub host: &'a Host,
     /// How the processor walks page tables.
     pub mode: PagingMode,
     /// Its state.
     pub view: View,
     /// What was touched.
-    pub fault: Fault,
+    pub fault: FrameFault,
 }
 
-impl Own<'_> {
+impl ImplicitAccess<'_> {
     /// Whether it is in an entry that the walk of one of these linear addresses reads, or of one of the processor's tables.
     pub fn is_walked(&self, used: impl Iterator<Item = u64>) -> bool {
         let tables = self.view.system_tables().map(|table| *table.start());
         let mut all = used.chain(tables).chain(self.stacks());
         all.any(|gla| {
-            let watched = Watched { inner: FileTables(self.hypervisor), fault: self.fault, met: Cell::new(false) };
+            let watched = Watched { inner: FileTables(&self.host.memory), fault: self.fault, met: Cell::new(false) };
             let _ = self.mode.translate(&watched, gla, Judged::NOT);
             watched.met.get()
         })
@@ -60,7 +60,7 @@ impl Own<'_> {
     fn is_within(&self, first: u64, last: u64) -> bool {
         let into_page = u64::from(self.fault.offset).wrapping_sub(first) & 0xfff;
         (into_page..=last.min(0xffff)).step_by(0x1000).any(|at| {
-            let gpa = self.mode.translate(&FileTables(self.hypervisor), first.wrapping_add(at), Judged::NOT);
+            let gpa = self.mode.translate(&FileTables(&self.host.memory), first.wrapping_add(at), Judged::NOT);
             gpa.is_ok_and(|gpa| gpa.gfn() == self.fault.gfn)
         })
     }
@@ -73,7 +73,7 @@ impl Own<'_> {
     }
 
     fn word(&self, gla: u64) -> Option<u64> {
-        let tables = FileTables(self.hypervisor);
+        let tables = FileTables(&self.host.memory);
         let half = |gla| {
             let gpa = self.mode.translate(&tables, gla, Judged::NOT).ok()?;
             tables.entry(gpa, 4)
@@ -86,7 +86,7 @@ impl Own<'_> {
 /// Page tables that notice when the touched entry is read.
 struct Watched<'a> {
     inner: FileTables<'a>,
-    fault: Fault,
+    fault: FrameFault,
     met: Cell<bool>,
 }
 

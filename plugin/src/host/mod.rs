@@ -1,8 +1,17 @@
 //! What the engine's effects act on, and what is known of each vCPU.
+//!
+//! Nothing here knows the engine: whatever holds it may use all of this, and cannot come to want it a second time.
 
+pub mod domain_host;
+pub mod due;
 pub mod event_channel;
 pub mod explain;
+pub mod gate_in_force;
 pub mod implicit_access;
 pub mod instrumentation;
+pub mod notification;
+pub mod subscribers;
+pub mod touch;
 pub mod vcpu;
+pub mod watched;
 pub mod word;

@@ -1,9 +1,9 @@
 //! One vCPU as the plugin knows it. How it waits is in `wait`.
 
+use crate::host::due::Due;
 use crate::host::word::{Asleep, Word};
 use crate::insn::cache::PageCache;
 use crate::insn::walk::PagingMode;
-use crate::trap::events::Due;
 use mem_event::spin::{Spin, Window};
 use mem_event::{Gfn, Rights, Ring, VcpuId};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
@@ -21,14 +21,14 @@ pub enum Go {
 
 /// What a vCPU asked the engine when it was told to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owed {
+pub struct Retry {
     /// The instruction at which it asked.
     pub rip: u64,
     /// The access; none for a CPU event.
     pub access: Option<(Gfn, Rights)>,
 }
 
-impl Owed {
+impl Retry {
     /// Whether an access at this instruction is the look, or comes instead of it. The instruction's other accesses are neither:
     /// what was set aside for the one that waits would go back before that one looks.
     pub fn is_due(&self, rip: u64, access: (Gfn, Rights)) -> bool {
@@ -53,7 +53,7 @@ pub struct Vcpu {
     /// The ring whose answer or slot it waits for; `NONE` for none.
     awaits: AtomicU8,
     /// What it asked when the engine told it to wait; none since it was let go on.
-    owed: Mutex<Option<Owed>>,
+    owed: Mutex<Option<Retry>>,
     /// Whether it owes a look: every miss of its page cache asks.
     owes: AtomicBool,
     /// How long it spins.
@@ -233,13 +233,13 @@ impl Vcpu {
 
     /// The engine woke this vCPU; if it sleeps, it is still to be called.
     #[must_use = "a sleeper does not see that it may go on"]
-    pub fn wake(&self) -> Option<Asleep> {
-        self.event.let_go()
+    pub fn release(&self) -> Option<Asleep> {
+        self.event.release_quietly()
     }
 
     /// It was woken while it slept so.
-    pub fn call(&self, asleep: Asleep) {
-        self.event.call(asleep);
+    pub fn notify(&self, asleep: Asleep) {
+        self.event.notify(asleep);
     }
 
     /// Whether the engine stopped this vCPU and has not woken it.
@@ -250,7 +250,7 @@ impl Vcpu {
     /// What it asked when the engine told it to wait, unless it has been let go on since. A wake may have come with a slot or a
     /// frame, which only another look uses or gives back, also where what it wants is allowed by now: else it is kept from all
     /// others for ever.
-    pub fn owed(&self) -> Option<Owed> {
+    pub fn pending_retry(&self) -> Option<Retry> {
         if !self.owes.load(Ordering::Relaxed) {
             return None;
         }
@@ -258,9 +258,9 @@ impl Vcpu {
     }
 
     /// What the engine said to it: to wait, having asked this, or not. In its own thread.
-    pub fn looked(&self, owed: Option<Owed>) {
-        self.owes.store(owed.is_some(), Ordering::Relaxed);
-        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = owed;
+    pub fn was_answered(&self, retry: Option<Retry>) {
+        self.owes.store(retry.is_some(), Ordering::Relaxed);
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = retry;
     }
 
     /// The ring that it waits for from now on, if any.

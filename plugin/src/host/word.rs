@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const GO: u32 = 0;
-/// Stopped, and looking.
+/// Stopped, and polling.
 const STOPPED: u32 = 1;
 /// Stopped, and asleep on this word.
 const ASLEEP: u32 = 2;
 /// Stopped, and asleep on descriptors, the bell among them.
 const AT_BELL: u32 = 3;
 
-/// How one sleeps who was let go on.
+/// How a thread sleeps that was released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asleep {
     /// On the word.
@@ -26,10 +26,10 @@ pub enum Asleep {
     AtBell,
 }
 
-/// What one vCPU waits on. Only its own thread sleeps here; anybody may release it.
+/// What one vCPU waits on. Only its own thread sleeps here; any thread may release it.
 ///
 /// No release is lost: the sleeper turns the word from `STOPPED` to the way it sleeps in one step, which fails if it was released
-/// before; and whoever releases takes the word to `GO` in one step, and so knows how the sleeper is to be woken.
+/// before; and the thread that releases takes the word to `GO` in one step, and so knows how the sleeper is to be woken.
 #[derive(Debug, Default)]
 pub struct Word {
     state: AtomicU32,
@@ -49,14 +49,15 @@ impl Word {
 
     /// Ends the wait.
     pub fn release(&self) {
-        if let Some(asleep) = self.let_go() {
-            self.call(asleep);
+        if let Some(asleep) = self.release_quietly() {
+            self.notify(asleep);
         }
     }
 
-    /// Ends the wait of one who looks. One who sleeps is still to be called; a call that comes late only ends a later sleep early.
-    #[must_use = "a sleeper does not see that he may go on"]
-    pub fn let_go(&self) -> Option<Asleep> {
+    /// Ends the wait of a thread that polls. One that sleeps is still to be notified; a notification that comes late only ends a later
+    /// sleep early.
+    #[must_use = "a sleeper does not see that it may go on"]
+    pub fn release_quietly(&self) -> Option<Asleep> {
         match self.state.swap(GO, Ordering::AcqRel) {
             ASLEEP => Some(Asleep::OnWord),
             AT_BELL => Some(Asleep::AtBell),
@@ -64,8 +65,8 @@ impl Word {
         }
     }
 
-    /// Wakes the one who was let go on.
-    pub fn call(&self, asleep: Asleep) {
+    /// Wakes the thread that was released.
+    pub fn notify(&self, asleep: Asleep) {
         match asleep {
             Asleep::OnWord => {
                 let _ = futex::wake(&self.state, futex::Flags::PRIVATE, u32::MAX >> 1);
@@ -76,7 +77,7 @@ impl Word {
         }
     }
 
-    /// Whether somebody is to wait here.
+    /// Whether a thread is to wait here.
     pub fn is_stopped(&self) -> bool {
         self.state.load(Ordering::Acquire) != GO
     }

@@ -70,7 +70,7 @@ pub struct PageCache {
 }
 
 impl PageCache {
-    /// Bytes from a cache's start to its key, for the check in `qemu::shim`.
+    /// Bytes from a cache's start to its key, for the check in `entry::shim`.
     pub const KEY_OFFSET: usize = std::mem::offset_of!(PageCache, key);
     /// Bytes to the address of the recipe whose check ran last.
     pub const CURRENT_OFFSET: usize = std::mem::offset_of!(PageCache, current);

@@ -7,4 +7,6 @@ pub mod quick;
 pub mod recipe;
 pub mod recipes;
 pub mod registers;
+pub mod stop_point;
+pub mod subject;
 pub mod walk;

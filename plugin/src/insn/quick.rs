@@ -1,7 +1,7 @@
 //! The quick form of a recipe: one memory operand of 64-bit code in one of six shapes.
 //!
 //! Nine in ten memory instructions are of this form. Each shape and each part of the page cache has a check of its own, a few
-//! machine instructions in `qemu::shim` without a branch on the data; which one an instruction gets is decided here, once.
+//! machine instructions in `entry::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
 use crate::insn::cache::Part;
 use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Special};
@@ -71,6 +71,16 @@ impl Quick {
         };
         Some((quick, shape, Part::of(operand.rights)))
     }
+}
+
+/// A recipe with its quick form first; 32 bytes, so that two share a cache line.
+#[derive(Debug)]
+#[repr(C, align(32))]
+pub struct QuickRecipe {
+    /// The quick form.
+    pub quick: Quick,
+    /// The whole, for when the quick form does not say yes.
+    pub recipe: Box<Recipe>,
 }
 
 fn shape(operand: &Operand) -> Option<Shape> {

@@ -5,10 +5,10 @@
 
 #![allow(unsafe_code, reason = "recipes live from translation to flush, which no type can say")]
 
+use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
-use crate::trap::checkpoint::Stop;
-use crate::trap::gate::QuickRecipe;
-use crate::trap::verify::Subject;
+use crate::insn::stop_point::StopPoint;
+use crate::insn::subject::Subject;
 use std::sync::{Mutex, PoisonError};
 
 /// Recipes a chunk; a chunk never grows beyond, so that what is in it never moves.
@@ -20,7 +20,7 @@ pub static QUICK: Arena<QuickRecipe> = Arena(Mutex::new(Vec::new()));
 pub static OTHERS: Arena<Recipe> = Arena(Mutex::new(Vec::new()));
 
 /// Instructions before which vCPUs stop.
-pub static STOPS: Arena<Stop> = Arena(Mutex::new(Vec::new()));
+pub static STOPS: Arena<StopPoint> = Arena(Mutex::new(Vec::new()));
 
 /// Instructions whose predictions are verified.
 pub static SUBJECTS: Arena<Subject> = Arena(Mutex::new(Vec::new()));

@@ -6,7 +6,7 @@
 )]
 
 use crate::insn::walk::Tables;
-use crate::memory::machine::MemoryMap;
+use crate::memory::map::MemoryMap;
 use crate::memory::remap::Remapper;
 use crate::memory::shares::Shares;
 use crate::memory::userfault::Userfault;

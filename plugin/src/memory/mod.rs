@@ -1,6 +1,8 @@
 //! Guest memory: where it is, taking pages out of QEMU's mapping and putting them back, frames that show one page.
 
+pub mod file_tables;
 pub mod machine;
+pub mod map;
 pub mod mapping;
 pub mod remap;
 pub mod shares;

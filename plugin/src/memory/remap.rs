@@ -24,7 +24,7 @@
 
 #![allow(unsafe_code, reason = "mremap over QEMU's mapping of guest memory; each block is argued")]
 
-use crate::memory::userfault::{Fault, Userfault};
+use crate::memory::userfault::{UffdFault, Userfault};
 use rustix::event::{EventfdFlags, PollFd, PollFlags};
 use rustix::fd::OwnedFd;
 use std::io;
@@ -70,7 +70,7 @@ impl Remapper {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn new(userfault: &Userfault, base: u64, size: u64, meanwhile: &mut Vec<Fault>) -> io::Result<Remapper> {
+    pub fn new(userfault: &Userfault, base: u64, size: u64, meanwhile: &mut Vec<UffdFault>) -> io::Result<Remapper> {
         let worker = Worker::start()?;
         let shadow = worker.obey(userfault, Order::Shadow { base, size }, meanwhile)?;
         Ok(Remapper { shadow, worker: Mutex::new(worker) })
@@ -85,7 +85,7 @@ impl Remapper {
     ///
     /// # Errors
     /// The kernel's error; the moves before the one that failed are done.
-    pub fn remap(&self, userfault: &Userfault, moves: Vec<Move>, meanwhile: &mut Vec<Fault>) -> io::Result<()> {
+    pub fn remap(&self, userfault: &Userfault, moves: Vec<Move>, meanwhile: &mut Vec<UffdFault>) -> io::Result<()> {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         worker.obey(userfault, Order::Moves { shadow: self.shadow, moves }, meanwhile).map(drop)
     }
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     /// Gives an order, and reads what the kernel tells until it is carried out.
-    fn obey(&self, userfault: &Userfault, order: Order, meanwhile: &mut Vec<Fault>) -> io::Result<u64> {
+    fn obey(&self, userfault: &Userfault, order: Order, meanwhile: &mut Vec<UffdFault>) -> io::Result<u64> {
         let gone = || io::Error::other("the thread that remaps is gone");
         self.orders.send(order).map_err(|_| gone())?;
         loop {

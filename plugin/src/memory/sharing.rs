@@ -3,7 +3,7 @@
 use crate::memory::mapping::Memory;
 use crate::memory::remap::{Move, Remapper};
 use crate::memory::shares::Parting;
-use crate::memory::userfault::Fault;
+use crate::memory::userfault::UffdFault;
 use mem_event::{Gfn, PAGE_SIZE};
 use std::io;
 
@@ -17,7 +17,7 @@ impl Memory {
     ///
     /// # Errors
     /// A sentence.
-    pub fn prepare_sharing(&self, meanwhile: &mut Vec<Fault>) -> Result<(), String> {
+    pub fn prepare_sharing(&self, meanwhile: &mut Vec<UffdFault>) -> Result<(), String> {
         if self.remapper.get().is_some() {
             return Ok(());
         }
@@ -64,7 +64,7 @@ impl Memory {
     ///
     /// # Errors
     /// The kernel's error; the client then shows its own page as before.
-    pub fn share(&self, source: Gfn, client: Gfn, meanwhile: &mut Vec<Fault>) -> io::Result<()> {
+    pub fn share(&self, source: Gfn, client: Gfn, meanwhile: &mut Vec<UffdFault>) -> io::Result<()> {
         let shares = self.shares();
         if shares.parting(client) != Parting::Alone {
             return Err(io::Error::other(format!("frame {client} shares already")));
@@ -80,7 +80,7 @@ impl Memory {
     ///
     /// # Errors
     /// The kernel's error; the frame then may still show what others show, and must not be mapped writable.
-    pub fn part(&self, gfn: Gfn, meanwhile: &mut Vec<Fault>) -> io::Result<()> {
+    pub fn part(&self, gfn: Gfn, meanwhile: &mut Vec<UffdFault>) -> io::Result<()> {
         let parting = self.shares().parting(gfn);
         match &parting {
             Parting::Alone => return Ok(()),
@@ -107,7 +107,7 @@ impl Memory {
     }
 
     /// Lets frames show pages, each that of another or its own.
-    fn show(&self, pages: &[(Gfn, Gfn)], meanwhile: &mut Vec<Fault>) -> io::Result<()> {
+    fn show(&self, pages: &[(Gfn, Gfn)], meanwhile: &mut Vec<UffdFault>) -> io::Result<()> {
         let no_ram = |gfn: Gfn| io::Error::other(format!("frame {gfn} is no RAM"));
         let place = |(gfn, of): &(Gfn, Gfn)| {
             let offset = self.offset(*of).ok_or_else(|| no_ram(*of))?;

@@ -75,7 +75,7 @@ struct Resolve {
 
 /// What the kernel tells of one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct UffdFault {
     /// The host address touched.
     pub address: u64,
     /// Whether it was a write.
@@ -176,7 +176,7 @@ impl Userfault {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn faults(&self, mut each: impl FnMut(Fault)) -> io::Result<()> {
+    pub fn faults(&self, mut each: impl FnMut(UffdFault)) -> io::Result<()> {
         let mut messages = [[0u8; MESSAGE]; 16];
         loop {
             let count = match rustix::io::read(&self.fd, messages.as_flattened_mut()) {
@@ -231,9 +231,9 @@ pub fn can_map_protected() -> bool {
 }
 
 /// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.
-fn parse(message: &[u8; MESSAGE]) -> Fault {
+fn parse(message: &[u8; MESSAGE]) -> UffdFault {
     let u64_at = |at: usize| message[at..at + 8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
-    Fault {
+    UffdFault {
         address: u64_at(16),
         write: u64_at(8) & (FLAG_WRITE | FLAG_WRITE_PROTECT) != 0,
         thread: i32::from_le_bytes([message[24], message[25], message[26], message[27]]),

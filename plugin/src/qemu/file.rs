@@ -4,8 +4,8 @@
 //! the plugin API does not know them: they stay 0. So does what the API alone knows (`MSR_KERNEL_GS_BASE`, most of EFER) where
 //! another thread reads, and what only the state in place has (segments' limits and rights, GDTR) under `registers=api`.
 
-use super::api::{Register, read_register};
 use super::internals;
+use super::register::{Register, read_register};
 use super::view::{View, offset};
 use crate::insn::registers::{CodeSize, Registers as _, segment};
 use mem_event::wire::vm_event::{Registers, Segment};

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 
 /// QEMU's `CPUState` of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cpu(pub(super) *mut c_void);
+pub struct Cpu(pub *mut c_void);
 
 type GetCpu = unsafe extern "C" fn(c_int) -> *mut c_void;
 type Leave = unsafe extern "C" fn(*mut c_void, usize) -> !;
@@ -161,7 +161,7 @@ pub fn cpu_of(vcpu: u32) -> Option<Cpu> {
 ///
 /// # Safety
 /// `cpu` is the vCPU of this thread, and the return address lies in the block that it runs.
-pub(super) unsafe fn leave(cpu: *mut c_void, return_address: usize) {
+pub unsafe fn leave(cpu: *mut c_void, return_address: usize) {
     if let Some(leaving) = leaving() {
         // SAFETY: by this function's contract.
         unsafe { (leaving.leave)(cpu, return_address) }

@@ -4,8 +4,11 @@
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
 pub mod api;
+pub mod block;
 pub mod file;
 pub mod internals;
-mod shim;
+pub mod proof;
+pub mod register;
+pub mod source;
 mod vector;
 pub mod view;

@@ -4,7 +4,7 @@
 //! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where they cannot be
 //! found, or differ, gathers and masked moves are left to the host's MMU.
 
-use super::api::{HANDLES, VALUE, g_byte_array_new, g_byte_array_set_size};
+use super::register::{VALUE, g_byte_array_new, g_byte_array_set_size, vector_handles};
 use super::view::View;
 use qemu_plugin_sys as sys;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -59,9 +59,9 @@ impl View {
 
 /// What the API says of XMM0 to XMM15.
 fn lower_halves() -> Option<[[u64; 2]; COUNT]> {
-    let handles = HANDLES.get()?;
+    let handles = vector_handles()?;
     let mut lower = [[0; 2]; COUNT];
-    for (halves, handle) in lower.iter_mut().zip(handles.vectors) {
+    for (halves, handle) in lower.iter_mut().zip(handles) {
         if handle.is_null() {
             return None;
         }

@@ -6,14 +6,13 @@
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
-use super::api::{Register, read_register};
 use super::internals::{self, cpu_of};
-use crate::arguments::{Falsify, Source};
+use super::register::{Register, read_register};
+use super::source::ViewCheck;
 use crate::insn::quick::Places;
 use crate::insn::registers::{CodeSize, Registers, segment};
 use crate::insn::walk::PagingMode;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
 pub(super) mod offset {
@@ -35,14 +34,14 @@ pub(super) mod offset {
 const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
 const HF_SS32: u32 = 1 << 5;
-const HF_PE: u32 = 1 << 7;
-const HF_LMA: u32 = 1 << 14;
-const HF_CS64: u32 = 1 << 15;
+pub(super) const HF_PE: u32 = 1 << 7;
+pub(super) const HF_LMA: u32 = 1 << 14;
+pub(super) const HF_CS64: u32 = 1 << 15;
 const EFLAGS_AC: u64 = 1 << 18;
 const CR4_PKE: u64 = 1 << 22;
 
 /// Where the quick check finds the instruction pointer.
-pub(super) const INSTRUCTION_POINTER: usize = offset::EIP;
+pub const INSTRUCTION_POINTER: usize = offset::EIP;
 
 /// Where the quick check finds the other registers.
 pub const PLACES: Places = places();
@@ -74,8 +73,12 @@ fn by_api(register: Register) -> u64 {
 }
 
 impl View {
+    /// The registers at this CPU state.
+    ///
+    /// # Safety
+    /// It is the state of the vCPU that runs in this thread, as a hook was handed it.
     #[inline(always)]
-    pub(super) fn new(state: *mut u8) -> View {
+    pub unsafe fn new(state: *mut u8) -> View {
         View(if ViewCheck::now() == ViewCheck::Api { std::ptr::null_mut() } else { state })
     }
 
@@ -102,11 +105,11 @@ impl View {
         unsafe { self.0.add(offset).cast::<u64>().read() }
     }
 
-    fn flags(&self) -> u32 {
+    pub(super) fn flags(&self) -> u32 {
         self.u32_at(offset::HFLAGS)
     }
 
-    fn selector(&self, number: u8) -> u32 {
+    pub(super) fn selector(&self, number: u8) -> u32 {
         self.u32_at(offset::SEGMENTS + usize::from(number) * offset::SEGMENT_SIZE)
     }
 
@@ -245,39 +248,11 @@ impl Registers for View {
     }
 }
 
-/// Where the view's proof stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum ViewCheck {
-    /// Not enough comparisons yet.
-    Unproven = 0,
-    /// Every comparison agreed.
-    Proven = 1,
-    /// Registers are read through the API.
-    Api = 2,
-}
-
-/// Comparisons that make a proof.
-const PROOF: u32 = 64;
-
-static AGREED: AtomicU32 = AtomicU32::new(0);
-static STANDING: AtomicU32 = AtomicU32::new(ViewCheck::Unproven as u32);
 /// From a vCPU's `CPUState` to its CPU state, learnt with the first callback; 0 until then.
 static STATE_IN_CPU: AtomicUsize = AtomicUsize::new(0);
 /// The CPU states seen so far, for QEMUs that do not export the look-up.
 static SEEN: [AtomicPtr<u8>; SEEN_VCPUS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SEEN_VCPUS];
 const SEEN_VCPUS: usize = 256;
-
-impl ViewCheck {
-    /// The standing now.
-    pub fn now() -> ViewCheck {
-        match STANDING.load(Ordering::Acquire) {
-            1 => ViewCheck::Proven,
-            2 => ViewCheck::Api,
-            _ => ViewCheck::Unproven,
-        }
-    }
-}
 
 /// Outside of 64-bit code the API shows low halves alone and zeros for R8 to R15. So what shows more is 64-bit code; what does not
 /// may be anything.
@@ -312,92 +287,12 @@ pub fn view_of(vcpu: u32) -> Option<View> {
     }
 }
 
-/// Compares the view with the API, and remembers where this vCPU's state is.
-pub(super) fn check(vcpu: u32, view: &View) {
+/// Remembers where this vCPU's state is.
+pub(super) fn remember(vcpu: u32, view: &View) {
     if let Some(seen) = SEEN.get(vcpu as usize) {
         seen.store(view.0, Ordering::Relaxed);
     }
     if let Some(cpu) = cpu_of(vcpu) {
         STATE_IN_CPU.store((view.0 as usize).wrapping_sub(cpu.0 as usize), Ordering::Release);
     }
-    sample(view);
-}
-
-/// Where registers are to be read, and what a test makes wrong.
-static WANTED: OnceLock<(Source, Falsify)> = OnceLock::new();
-
-/// Registers are to be read so; before anything runs.
-pub fn choose(source: Source, falsify: Falsify) {
-    if source == Source::Api {
-        STANDING.store(ViewCheck::Api as u32, Ordering::Release);
-    }
-    let _ = WANTED.set((source, falsify));
-}
-
-fn wanted() -> (Source, Falsify) {
-    WANTED.get().copied().unwrap_or_default()
-}
-
-/// Compares the view with the API once, where the API tells anything here.
-pub fn sample(view: &View) {
-    if view.is_by_api() || read_register(Register::RIP).is_none() {
-        return;
-    }
-    match difference(view) {
-        None => {
-            if AGREED.fetch_add(1, Ordering::Relaxed) + 1 == PROOF {
-                let _ = becomes(ViewCheck::Proven);
-            }
-        }
-        Some(what) => differs(view, &what),
-    }
-}
-
-/// Unproven until now, and this from now on; says whether it was so.
-fn becomes(standing: ViewCheck) -> bool {
-    let unproven = ViewCheck::Unproven as u32;
-    STANDING.compare_exchange(unproven, standing as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-}
-
-fn differs(view: &View, what: &str) {
-    if wanted().0 == Source::Auto && becomes(ViewCheck::Api) {
-        crate::trap::gate::reads_by_api(what);
-    } else if ViewCheck::now() != ViewCheck::Api {
-        let rip = view.instruction_pointer();
-        crate::trap::gate::view_is_wrong(&format!("{what}, rip {rip:#x}"), ViewCheck::now() == ViewCheck::Proven);
-    }
-}
-
-/// For tests: this much is wrong of what is in place.
-fn falsified() -> u64 {
-    match wanted().1 {
-        Falsify::Nothing => 0,
-        Falsify::Proof => 1,
-        Falsify::Sample => u64::from(ViewCheck::now() == ViewCheck::Proven),
-    }
-}
-
-/// The first register in which the view and the API differ, or that the API does not know.
-fn difference(view: &View) -> Option<String> {
-    // Outside of 64-bit code the API shows the low halves only, and zeros for R8 to R15, which keep what 64-bit code left in them.
-    let (mask, count) = if view.flags() & HF_CS64 != 0 { (u64::MAX, 16) } else { (0xffff_ffff, 8) };
-    let wrong = falsified();
-    let general = (0..count).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
-    let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
-    let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
-    let bit = |set: bool, bit: u64| if set { bit } else { 0 };
-    let control = [(Register::CR0, 0), (Register::CR3, 3), (Register::CR4, 4)]
-        .into_iter()
-        .map(|(register, number)| (register, view.control(number), u64::MAX));
-    let modes = [
-        (Register::CR0, bit(view.flags() & HF_PE != 0, 1), 1u64),
-        (Register::EFER, bit(view.flags() & HF_LMA != 0, 1 << 10), 1 << 10),
-    ];
-    general.chain(rip).chain(selectors).chain(control).chain(modes).find_map(|(register, in_place, mask)| {
-        match read_register(register) {
-            Some(api) if api & mask == in_place & mask => None,
-            Some(api) => Some(format!("{}: {in_place:#x} in place, {api:#x} by the API", register.name())),
-            None => Some(format!("{}: not known to the API", register.name())),
-        }
-    })
 }

@@ -1,8 +1,9 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::Link;
+use crate::host::event_channel::EventChannel;
 use crate::host::vcpu::Vcpu;
+use crate::service::page_file::PageFile;
 use crate::service::peer::Peer;
 use mem_event::message::{Call, DeviceReport, LARGEST, Reply, VERSION, VcpuReport};
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
@@ -30,7 +31,7 @@ pub struct Client {
     greeted: bool,
     alive: bool,
     /// The rings that this client enabled.
-    rings: Vec<Arc<Link>>,
+    rings: Vec<Arc<EventChannel>>,
     /// The foreign mappings of this client, a frame once for each.
     pins: Vec<Gfn>,
 }
@@ -47,7 +48,7 @@ impl Client {
     }
 
     /// The rings that it enabled.
-    pub fn links(&self) -> &[Arc<Link>] {
+    pub fn channels(&self) -> &[Arc<EventChannel>] {
         &self.rings
     }
 
@@ -58,35 +59,35 @@ impl Client {
 
     /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
     pub fn part(&mut self, hypervisor: &Hypervisor) -> bool {
-        hypervisor.unsubscribe(&self.socket);
+        hypervisor.host.unsubscribe(&self.socket);
         for gfn in self.pins.drain(..) {
             let _ = hypervisor.control(Control::Unpin { gfn }, None);
         }
-        for link in self.rings.drain(..) {
-            hypervisor.consumer_lost(&link);
+        for channel in self.rings.drain(..) {
+            hypervisor.consumer_lost(&channel);
         }
         false
     }
 
     /// Serves the calls that wait, then its rings that were signalled.
-    pub fn serve(&mut self, hypervisor: &Hypervisor) {
+    pub fn serve(&mut self, hypervisor: &Hypervisor, page_file: &mut PageFile) {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
-        let look = |link: &Arc<Link>| (Arc::clone(link), link.clear());
+        let look = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear());
         let rings: Vec<_> = self.rings.iter().map(look).collect();
-        let all = self.serve_calls(hypervisor);
-        for (link, signalled) in rings {
-            if all && (signalled || link.lookout.is_pending()) {
-                hypervisor.take_responses(&link);
+        let all = self.serve_calls(hypervisor, page_file);
+        for (channel, signalled) in rings {
+            if all && (signalled || channel.lookout.is_pending()) {
+                hypervisor.take_responses(&channel);
             } else if signalled {
                 // The rest has its turn when the others had theirs.
-                link.call_service();
+                channel.notify_service();
             }
         }
     }
 
     /// Whether all that wait were served.
-    fn serve_calls(&mut self, hypervisor: &Hypervisor) -> bool {
+    fn serve_calls(&mut self, hypervisor: &Hypervisor, page_file: &mut PageFile) -> bool {
         let mut packet = vec![0; LARGEST + 1];
         let begun = Instant::now();
         for served in 0..TURN {
@@ -95,7 +96,9 @@ impl Client {
             }
             match receive(&self.socket, &mut packet) {
                 Ok((0, _)) => self.alive = false,
-                Ok((length, file)) => self.serve_call(hypervisor, &packet[..length.min(packet.len())], file),
+                Ok((length, file)) => {
+                    self.serve_call(hypervisor, page_file, (&packet[..length.min(packet.len())], file))
+                }
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
                 // It ended with replies unread. What it asked for before is still there, and counts.
                 Err(rustix::io::Errno::CONNRESET) => {}
@@ -108,12 +111,17 @@ impl Client {
         false
     }
 
-    fn serve_call(&mut self, hypervisor: &Hypervisor, packet: &[u8], file: Option<OwnedFd>) {
+    fn serve_call(
+        &mut self,
+        hypervisor: &Hypervisor,
+        page_file: &mut PageFile,
+        (packet, file): (&[u8], Option<OwnedFd>),
+    ) {
         // Contents that were handed over come before the calls that were sent after them.
-        self.rings.iter().for_each(|link| hypervisor.take_loads(link));
+        self.rings.iter().for_each(|channel| hypervisor.take_loads(channel));
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
-                self.answer_about_file(hypervisor, (sequence, operation), call == Call::PageFile, file);
+                self.answer_about_file(page_file, (sequence, operation), call == Call::PageFile, file);
             }
             Ok((sequence, operation, call)) => self.answer(hypervisor, sequence, operation, call),
             Err(malformed) => {
@@ -147,10 +155,10 @@ impl Client {
         let packet = reply.encode(sequence, operation);
         match descriptors {
             None => self.send(&packet, &[]),
-            Some((link, [page, to_consumer, to_engine])) => {
+            Some((channel, [page, to_consumer, to_engine])) => {
                 self.send(&packet, &[page.as_fd(), to_consumer.as_fd(), to_engine.as_fd()]);
-                self.rings.retain(|other| other.ring != link.ring);
-                self.rings.push(link);
+                self.rings.retain(|other| other.ring != channel.ring);
+                self.rings.push(channel);
             }
         }
     }
@@ -158,21 +166,21 @@ impl Client {
     /// The pager hands its page file over, or its successor asks for it.
     fn answer_about_file(
         &mut self,
-        hypervisor: &Hypervisor,
+        page_file: &mut PageFile,
         (sequence, operation): (u32, u16),
         asks: bool,
         given: Option<OwnedFd>,
     ) {
-        if !self.rings.iter().any(|link| link.ring == Ring::Paging) {
+        if !self.rings.iter().any(|channel| channel.ring == Ring::Paging) {
             let reply = refused(Errno::EPERM, "the page file is for whom the paging ring was enabled");
             return self.send(&reply.encode(sequence, operation), &[]);
         }
         if asks {
-            let kept = hypervisor.page_file();
+            let kept = page_file.kept();
             let reply = Reply::Done([u64::from(kept.is_some()), 0, 0, 0, 0]).encode(sequence, operation);
-            return self.send(&reply, kept.as_ref().map(AsFd::as_fd).as_slice());
+            return self.send(&reply, kept.as_slice());
         }
-        let reply = match given.map(|file| hypervisor.keep_page_file(file)) {
+        let reply = match given.map(|file| page_file.keep(file)) {
             Some(Ok(())) => Reply::Done([0; 5]),
             Some(Err(sentence)) => refused(Errno::EINVAL, &sentence),
             None => refused(Errno::EINVAL, "no descriptor came with the call"),
@@ -204,7 +212,7 @@ impl Client {
             }
             Call::Devices => Reply::Bytes(hypervisor.devices().into_iter().flat_map(DeviceReport::encode).collect()),
             Call::Subscribe => {
-                hypervisor.subscribe(Arc::clone(&self.socket));
+                hypervisor.host.subscribers.add(Arc::clone(&self.socket));
                 Reply::Done([0; 5])
             }
             Call::ReadFrame { gfn, offset, len } => read_frame(hypervisor, gfn, offset, len),
@@ -231,7 +239,7 @@ impl Client {
                 if let Control::Disable { ring, .. } = control {
                     let reply = outcome(hypervisor.control(control, None));
                     if !matches!(reply, Reply::Refused(..)) {
-                        self.rings.retain(|link| link.ring != ring);
+                        self.rings.retain(|channel| channel.ring != ring);
                     }
                     return reply;
                 }
@@ -298,7 +306,7 @@ fn outcome(outcome: Outcome) -> Reply {
 }
 
 fn at_checkpoint(hypervisor: &Hypervisor, vcpu: VcpuId) -> Result<&Vcpu, Reply> {
-    match hypervisor.vcpu(vcpu.0) {
+    match hypervisor.host.vcpu(vcpu.0) {
         Some(vcpu) if vcpu.at_checkpoint() => Ok(vcpu),
         Some(_) => Err(refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint"))),
         None => Err(refused(Errno::ESRCH, &format!("no vCPU {vcpu}"))),

@@ -2,5 +2,6 @@
 
 mod client;
 mod follow;
+mod page_file;
 mod peer;
 pub mod thread;

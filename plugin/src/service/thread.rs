@@ -3,10 +3,11 @@
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::{self, Link, token};
-use crate::memory::userfault::Userfault;
+use crate::host::event_channel::EventChannel;
+use crate::host::watched::{self, token};
 use crate::service::client::{self, Client};
 use crate::service::follow::Follow;
+use crate::service::page_file::PageFile;
 use crate::service::peer::Peer;
 use mem_event::spin::Window;
 use rustix::event::epoll;
@@ -67,28 +68,25 @@ impl Listener {
     }
 }
 
-/// From now on the thread watches the domain's userfaultfd.
-///
-/// # Errors
-/// The kernel's error.
-pub fn watch_userfault(userfault: &Userfault) -> std::io::Result<()> {
-    match event_channel::watch(userfault, token::USERFAULT) {
-        // It is opened for watching, and registered once more for paging.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
 /// Starts the thread.
 ///
 /// # Errors
 /// A sentence.
 pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), String> {
-    event_channel::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
+    watched::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
     let serve = move || {
-        let window = Window::new(hypervisor.spin());
+        let window = Window::new(hypervisor.host.spin);
         let follow = Follow::nobody();
-        Service { hypervisor, listener, clients: Vec::new(), next_client: token::CLIENT, window, follow }.run();
+        Service {
+            hypervisor,
+            listener,
+            clients: Vec::new(),
+            page_file: PageFile::default(),
+            next_client: token::CLIENT,
+            window,
+            follow,
+        }
+        .run();
     };
     std::thread::Builder::new()
         .name("mem-event".to_owned())
@@ -101,6 +99,7 @@ struct Service {
     hypervisor: &'static Hypervisor,
     listener: Listener,
     clients: Vec<(u64, Client)>,
+    page_file: PageFile,
     next_client: u64,
     /// How long it looks for the answer that somebody stopped in the kernel waits for.
     window: Window,
@@ -141,8 +140,8 @@ impl Service {
         }
         for (number, client) in &mut self.clients {
             // Calls before signals, and so also those of a client whose ring was signalled.
-            if clients.contains(number) || channels && !client.links().is_empty() {
-                client.serve(self.hypervisor);
+            if clients.contains(number) || channels && !client.channels().is_empty() {
+                client.serve(self.hypervisor, &mut self.page_file);
             }
         }
         self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(self.hypervisor));
@@ -154,7 +153,7 @@ impl Service {
         match Peer::admit(&socket, self.clients.iter().map(|(_, client)| client.peer())) {
             // Accepted and let go: one that waited for room would have the listening socket ready for ever.
             Err((errno, sentence)) => client::refuse(socket, errno, sentence),
-            Ok(peer) if event_channel::watch(&socket, self.next_client).is_ok() => {
+            Ok(peer) if watched::watch(&socket, self.next_client).is_ok() => {
                 self.clients.push((self.next_client, Client::new(socket, peer)));
                 self.next_client += 1;
             }
@@ -163,10 +162,10 @@ impl Service {
     }
 
     fn faults(&mut self) {
-        let Some(userfault) = self.hypervisor.memory().opened_userfault() else { return };
+        let Some(userfault) = self.hypervisor.host.memory.opened_userfault() else { return };
         // An error is one of the kernel's, of which nobody here can do anything; the next look tries again.
         let _ = userfault.faults(|fault| {
-            let vcpu = self.hypervisor.vcpu_of_thread(fault.thread);
+            let vcpu = self.hypervisor.host.vcpu_of_thread(fault.thread);
             self.hypervisor.fault(fault);
             self.follow.stopped(vcpu.map(|_| fault.thread));
         });
@@ -176,36 +175,39 @@ impl Service {
     /// the calls that a consumer makes before it answers.
     fn look_for_answers(&mut self) {
         let length = self.window.length();
-        if length.is_zero() || !self.hypervisor.anybody_waits() {
+        if length.is_zero() || !self.hypervisor.host.anything_waits() {
             return;
         }
         let begun = Instant::now();
-        let links: Vec<Arc<Link>> =
-            self.clients.iter().flat_map(|(_, client)| client.links().iter().cloned()).collect();
-        let links = if self.hypervisor.anybody_is_stopped() { &links[..] } else { &[] };
-        links.iter().for_each(|link| link.lookout.begin());
+        let channels: Vec<Arc<EventChannel>> =
+            self.clients.iter().flat_map(|(_, client)| client.channels().iter().cloned()).collect();
+        let channels = if self.hypervisor.host.anything_is_stopped() { &channels[..] } else { &[] };
+        channels.iter().for_each(|channel| channel.lookout.begin());
         let mut looked = begun;
-        while self.hypervisor.anybody_waits() && looked - begun < length && self.hypervisor.has_cores(0) {
-            self.look(links);
+        while self.hypervisor.host.anything_waits() && looked - begun < length && self.hypervisor.host.has_cores(0) {
+            self.look(channels);
             let now = Instant::now();
             if !self.window.looked_after(now - looked) {
                 break;
             }
             looked = now;
         }
-        for link in links {
-            if link.lookout.end() {
+        for channel in channels {
+            if channel.lookout.end() {
                 // It is signalled to itself, and comes after the calls.
-                link.call_service();
+                channel.notify_service();
             }
         }
         self.window.waited(begun.elapsed());
     }
 
-    fn look(&mut self, links: &[Arc<Link>]) {
+    fn look(&mut self, channels: &[Arc<EventChannel>]) {
         for _ in 0..LOOKS {
-            if links.iter().any(|link| link.lookout.is_pending()) {
-                return links.iter().filter(|link| link.lookout.is_pending()).for_each(|link| self.take(link));
+            if channels.iter().any(|channel| channel.lookout.is_pending()) {
+                return channels
+                    .iter()
+                    .filter(|channel| channel.lookout.is_pending())
+                    .for_each(|channel| self.take(channel));
             }
             std::hint::spin_loop();
         }
@@ -214,15 +216,15 @@ impl Service {
         std::thread::yield_now();
     }
 
-    fn take(&self, link: &Link) {
-        self.hypervisor.take_responses(link);
-        link.lookout.spare();
+    fn take(&self, channel: &EventChannel) {
+        self.hypervisor.take_responses(channel);
+        channel.lookout.spare();
     }
 }
 
 /// What is ready, at the latest after so long; `None` for nothing.
 fn wait_for(wait: Duration) -> Option<Ready> {
-    let set = event_channel::set().ok()?;
+    let set = watched::set().ok()?;
     let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 16];
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
     let (events, _) = epoll::wait(set, &mut events, Some(&timeout)).ok()?;

@@ -2,45 +2,34 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::vcpu::Go;
-use crate::insn::recipe::Recipe;
 use crate::insn::registers::Registers;
+use crate::insn::stop_point::StopPoint;
 use crate::qemu::view::View;
+use mem_event::VcpuId;
 use mem_event::message::Notice;
-use mem_event::{Gpa, VcpuId};
 
 const RSI: u8 = 6;
 const RDI: u8 = 7;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
 
-/// An instruction before which vCPUs stop.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    /// The recipe of its fetch.
-    pub fetch: Recipe,
-    /// Where it lies, if it is a named place; else it is a checkpoint, which has its number in a register.
-    pub place: Option<Gpa>,
-}
-
-impl Stop {
-    fn notice(&self, vcpu: VcpuId, view: &View) -> Notice {
-        let [di, si, d, c] = [RDI, RSI, RDX, RCX].map(|register| view.general(register));
-        match self.place {
-            None => Notice::Checkpoint { vcpu, number: di, arguments: [si, d, c] },
-            Some(gpa) => Notice::Place { vcpu, gpa, arguments: [di, si, d] },
-        }
+fn notice(stop: &StopPoint, vcpu: VcpuId, view: &View) -> Notice {
+    let [di, si, d, c] = [RDI, RSI, RDX, RCX].map(|register| view.general(register));
+    match stop.breakpoint {
+        None => Notice::Checkpoint { vcpu, number: di, arguments: [si, d, c] },
+        Some(gpa) => Notice::Place { vcpu, gpa, arguments: [di, si, d] },
     }
 }
 
 /// A vCPU is at a checkpoint, for the first time or again after it left its block. Called by the shim.
-pub fn reached(vcpu: u32, stop: &Stop, view: &View) -> Go {
+pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
-    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     let rip = stop.fetch.rip(view);
     if !vcpu.at_checkpoint() {
         vcpu.checkpoint.stop();
         vcpu.arrive(true);
-        if hypervisor.notify_subscribers(&stop.notice(vcpu.id, view)) == 0 {
+        if hypervisor.host.subscribers.notify(&notice(stop, vcpu.id, view)) == 0 {
             vcpu.checkpoint.release();
         }
     }

@@ -5,38 +5,17 @@
 //! before it is delivered, a step before the instruction that follows it.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::host::due::Due;
 use crate::host::vcpu::{Go, Vcpu};
 use crate::insn::recipe::{Recipe, Special};
 use crate::insn::registers::Registers;
-use crate::qemu::api;
-use crate::qemu::api::Register;
+use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use mem_event::{CpuEvent, CpuEventKind, Gfn, Gla, Outcome};
 
 const RAX: u8 = 0;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
-
-/// What a vCPU has to report before it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// A register was about to be written when it was this, by the instruction that ends at this address.
-    Write {
-        /// The event, with the new value as far as it is known.
-        event: CpuEvent,
-        /// Where the guest goes on if the write took effect.
-        next: u64,
-    },
-    /// This.
-    Event(CpuEvent),
-}
-
-impl Due {
-    /// Whether it is the breakpoint at this address.
-    pub fn is_breakpoint_at(&self, rip: u64) -> bool {
-        matches!(self, Due::Event(event) if event.kind == CpuEventKind::Int3 && event.rip.0 == rip)
-    }
-}
 
 /// Notes what an instruction is about to write.
 pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) {
@@ -48,7 +27,7 @@ pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) 
     let due = match recipe.special {
         Special::WriteControl(number) => {
             let Some((kind, register)) = control_register(number) else { return };
-            write(kind, 0, api::read_register(register).unwrap_or(0), 0)
+            write(kind, 0, read_register(register).unwrap_or(0), 0)
         }
         Special::WriteMsr => {
             let low = |register| view.general(register) & 0xffff_ffff;
@@ -85,7 +64,7 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
 /// Whether the vCPU leaves its block once before it asks: the request carries its registers, and only at the beginning of a block
 /// are all flags there.
 pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu, rip: u64) -> bool {
-    !vcpu.must_stay() && hypervisor.wants_whole_flags() && !vcpu.begins_block_at(rip)
+    !vcpu.must_stay() && hypervisor.host.wants_whole_flags() && !vcpu.begins_block_at(rip)
 }
 
 /// A breakpoint is about to be delivered, or an instruction follows a step.
@@ -130,9 +109,9 @@ fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {
 /// elsewhere with another value counts as well.
 fn taken_effect(event: CpuEvent, next: u64, rip: u64) -> Option<CpuEvent> {
     let value = match event.kind {
-        CpuEventKind::Cr0 => api::read_register(Register::CR0)?,
-        CpuEventKind::Cr3 => api::read_register(Register::CR3)?,
-        CpuEventKind::Cr4 => api::read_register(Register::CR4)?,
+        CpuEventKind::Cr0 => read_register(Register::CR0)?,
+        CpuEventKind::Cr3 => read_register(Register::CR3)?,
+        CpuEventKind::Cr4 => read_register(Register::CR4)?,
         _ => event.value,
     };
     let written = rip == next || event.kind != CpuEventKind::Msr && value != event.old;

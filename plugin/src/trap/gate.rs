@@ -4,18 +4,15 @@
 //! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::entry::install;
 use crate::host::instrumentation;
-use crate::host::vcpu::{Go, Owed, Vcpu};
+use crate::host::vcpu::{Go, Retry, Vcpu};
 use crate::insn::cache::Part;
-use crate::insn::quick::Quick;
 use crate::insn::recipe::{Recipe, Special, Touch};
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::walk::{GuestFault, Judged, PagingMode};
-use crate::qemu::api;
-use crate::qemu::api::Register;
 use crate::qemu::internals;
-use crate::qemu::view;
+use crate::qemu::proof;
+use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::events;
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
@@ -31,7 +28,7 @@ const SAMPLE: u32 = 4096;
 #[inline(never)]
 pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
-    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(recipe);
     if view.is_by_api() && recipe.code != CodeSize::Bits64 {
         // Translated before it was found out that the API is all there is.
@@ -62,57 +59,6 @@ fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
     vcpu.cache.allows(gla, Part::of(rights))
 }
 
-/// What is not checked where registers are read through the API.
-pub const BY_API: &str = "registers are read through the plugin API: only flat 64-bit code is checked before it runs, of a repeated \
-                          instruction only the first step; what else touches a watched page meets the host's MMU and is \
-                          reported without a linear address, and its fetches are not checked";
-
-/// The view of the registers in place did not prove itself: from now on they are read through the API.
-pub fn reads_by_api(what: &str) {
-    let Some(hypervisor) = Hypervisor::get() else { return };
-    let can_flush = internals::can_flush();
-    let is_callback = hypervisor.has_callback_gate();
-    let goes_on = is_callback || can_flush && hypervisor.gives_way();
-    if !goes_on {
-        return install::fail(&format!(
-            "QEMU's registers cannot be read in place here ({what}), which gate=mmu needs; take gate=callback"
-        ));
-    }
-    if !can_flush {
-        return install::fail(&format!("QEMU's registers cannot be read in place here ({what}); take registers=api"));
-    }
-    eprintln!("mem-event: QEMU's registers cannot be read in place here ({what}); {BY_API}");
-    if !is_callback {
-        eprintln!("mem-event: gate=auto takes gate=callback from here on: gate=mmu reads registers in place");
-        instrumentation::notes_become_checks();
-    }
-    // What was translated so far has checks that read in place.
-    instrumentation::renew();
-}
-
-/// What is read in place is not what the API says, and nothing else is allowed, or accesses were judged by it already.
-pub fn view_is_wrong(what: &str, was_proven: bool) {
-    install::fail(&if was_proven {
-        format!(
-            "QEMU's registers in place have become wrong ({what}): what was checked lately may be wrong; the run ends"
-        )
-    } else {
-        format!(
-            "registers=direct: QEMU's registers cannot be read in place here ({what}); take registers=auto or registers=api"
-        )
-    });
-}
-
-/// A recipe with its quick form first; 32 bytes, so that two share a cache line.
-#[derive(Debug)]
-#[repr(C, align(32))]
-pub struct QuickRecipe {
-    /// The quick form.
-    pub quick: Quick,
-    /// The whole, for when the quick form does not say yes.
-    pub recipe: Box<Recipe>,
-}
-
 /// What stands in the way of an instruction.
 enum Check {
     /// Nothing.
@@ -128,7 +74,7 @@ enum Check {
 #[cold]
 #[inline(never)]
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
-    sample(view);
+    sample(hypervisor, view);
     let was_due = vcpu.due();
     if vcpu.is_stopped() && vcpu.park(hypervisor) == Go::Leave
         || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave
@@ -168,7 +114,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
 /// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
 pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
-    let Some(vcpu) = hypervisor.vcpu(vcpu) else { return Go::Run };
+    let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     let rip = fetch.rip(view);
     if vcpu.due().is_some() {
         return vcpu.goes(events::settle(hypervisor, vcpu, fetch, view), rip);
@@ -180,10 +126,10 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn), rip)
 }
 
-fn sample(view: &View) {
+fn sample(hypervisor: &Hypervisor, view: &View) {
     static MISSES: AtomicU32 = AtomicU32::new(0);
     if MISSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
-        view::sample(view);
+        super::proof::act_on(hypervisor, proof::sample(view));
     }
 }
 
@@ -229,12 +175,12 @@ impl Miss<'_> {
         }
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
-        let owed = self.vcpu.owed();
-        let is_due = |owed: Owed| owed.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
-        if self.hypervisor.allows(gpa, rights) && !owed.is_some_and(is_due) {
-            // Nothing is passed over while a look is owed. The write part stands for both rights: the walk above judged a write,
+        let retry = self.vcpu.pending_retry();
+        let is_due = |retry: Retry| retry.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
+        if self.hypervisor.host.allows(gpa, rights) && !retry.is_some_and(is_due) {
+            // While a retry is pending the fast path is never taken. The write part stands for both rights: the walk above judged a write,
             // and the p2m must allow the read too.
-            if owed.is_none() && (!rights.contains(Rights::W) || self.hypervisor.allows(gpa, Rights::RW)) {
+            if retry.is_none() && (!rights.contains(Rights::W) || self.hypervisor.host.allows(gpa, Rights::RW)) {
                 self.vcpu.cache.allow(gla, Part::of(rights));
             }
             return Check::Pass;
@@ -264,7 +210,7 @@ impl Miss<'_> {
     /// The bytes at the instruction pointer as far as they lie in one frame, for the trace, after the size of the code; none where
     /// nobody wants them.
     fn code<'b>(&mut self, bytes: &'b mut [u8; CODE]) -> &'b [u8] {
-        if !self.hypervisor.is_recorded() {
+        if !self.hypervisor.host.is_recorded {
             return &[];
         }
         let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
@@ -274,7 +220,7 @@ impl Miss<'_> {
             CodeSize::Bits32 => 32,
             CodeSize::Bits64 => 64,
         };
-        match self.hypervisor.memory().read(gpa.gfn(), gpa.offset(), &mut code[1..]) {
+        match self.hypervisor.host.memory.read(gpa.gfn(), gpa.offset(), &mut code[1..]) {
             Ok(()) => code,
             Err(_) => &[],
         }
@@ -292,7 +238,7 @@ impl Miss<'_> {
             alignment_check: self.view.alignment_check(),
             protection_keys: if mode.has_protection_keys() { self.view.protection_keys() } else { 0 },
         };
-        mode.translate(self.hypervisor.memory(), gla, access)
+        mode.translate(&self.hypervisor.host.memory, gla, access)
     }
 
     fn ask(&mut self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
@@ -318,7 +264,7 @@ impl Miss<'_> {
 }
 
 fn paging_mode() -> PagingMode {
-    let read = |register| api::read_register(register).unwrap_or(0);
+    let read = |register| read_register(register).unwrap_or(0);
     PagingMode {
         cr0: read(Register::CR0),
         cr3: read(Register::CR3),

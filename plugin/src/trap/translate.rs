@@ -1,21 +1,24 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::explain::FileTables;
 use crate::host::instrumentation;
 use crate::host::vcpu::Vcpu;
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
+use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::{Recipe, Special};
 use crate::insn::recipes;
 use crate::insn::registers::CodeSize;
+use crate::insn::stop_point::StopPoint;
+use crate::insn::subject::Subject;
 use crate::insn::walk::Judged;
-use crate::qemu::api::{Block, Instruction};
+use crate::memory::file_tables::FileTables;
+use crate::qemu::block::{Block, Instruction};
+use crate::qemu::proof;
+use crate::qemu::source::ViewCheck;
 use crate::qemu::view;
-use crate::qemu::view::{PLACES, ViewCheck};
-use crate::trap::checkpoint::Stop;
-use crate::trap::gate::QuickRecipe;
-use crate::trap::verify::{self, Subject};
+use crate::qemu::view::PLACES;
+use crate::trap::verify;
 use mem_event::{Gfn, Gpa};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -39,14 +42,14 @@ pub fn thread_runs(vcpu: u32) {
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
-    if let Some(gfn) = hypervisor.vcpu(VCPU.get()).and_then(Vcpu::has_been_read) {
-        hypervisor.hide(gfn);
+    if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(Vcpu::has_been_read) {
+        hypervisor.host.hide(gfn);
     }
     let wanted = instrumentation::wanted();
-    if hypervisor.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
+    if hypervisor.host.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
         block.check_view_at_start();
     }
-    if wanted == 0 && !hypervisor.has_checkpoints() && !hypervisor.has_places() {
+    if wanted == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
         return;
     }
     let code = view::code_size(VCPU.get());
@@ -61,17 +64,17 @@ pub fn translated(block: &Block) {
             instrument(&instruction, wanted, number == 0, code);
         }
         // Most instructions are shorter: their bytes are not even copied.
-        if hypervisor.has_checkpoints() && instruction.length() == decode::CHECKPOINT_LENGTH {
+        if hypervisor.host.has_checkpoints && instruction.length() == decode::CHECKPOINT_LENGTH {
             let mut buffer = [0; 16];
             if decode::is_checkpoint(instruction.bytes(&mut buffer)) {
                 stop_before(&instruction, None, code);
             }
         }
         // After its own accesses are checked: one that is stopped by them comes here once.
-        if hypervisor.has_places()
-            && let Some(place) = hypervisor.place(instruction.host_address())
+        if hypervisor.host.has_breakpoints()
+            && let Some(breakpoint) = hypervisor.host.breakpoint(instruction.host_address())
         {
-            stop_before(&instruction, Some(place), code);
+            stop_before(&instruction, Some(breakpoint), code);
         }
     }
 }
@@ -89,13 +92,13 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
         return;
     }
     let (Some(first), Some(view)) = (block.instructions().next(), view::running(VCPU.get())) else { return };
-    view::sample(&view);
+    super::proof::act_on(hypervisor, proof::sample(&view));
     if view.code_size().is_none() {
         return;
     }
-    let Some(by_qemu) = hypervisor.memory().frame_at(first.host_address()) else { return };
+    let Some(by_qemu) = hypervisor.host.memory.frame_at(first.host_address()) else { return };
     let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
-    let Ok(gpa) = view.paging_mode().translate(&FileTables(hypervisor), gla, Judged::NOT) else { return };
+    let Ok(gpa) = view.paging_mode().translate(&FileTables(&hypervisor.host.memory), gla, Judged::NOT) else { return };
     let by_map = gpa.gfn();
     if by_map == by_qemu {
         agreed(by_map).store(true, Ordering::Relaxed);
@@ -103,7 +106,7 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
         let sentence =
             format!("code at {gla:#x} is in frame {by_qemu} for QEMU, and in {by_map} by tables and memory map");
         eprintln!("mem-event: {sentence}");
-        hypervisor.crash(&sentence);
+        hypervisor.host.crash(&sentence);
     }
 }
 
@@ -152,9 +155,9 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     }
 }
 
-fn stop_before(instruction: &Instruction<'_>, place: Option<Gpa>, code: Option<CodeSize>) {
+fn stop_before(instruction: &Instruction<'_>, breakpoint: Option<Gpa>, code: Option<CodeSize>) {
     let fetch = own_fetch(instruction, code.unwrap_or(CodeSize::Bits64));
-    instruction.call_checkpoint(recipes::STOPS.keep(Stop { fetch, place }));
+    instruction.call_stop(recipes::STOPS.keep(StopPoint { fetch, breakpoint }));
 }
 
 /// The recipe of an instruction's own fetch, which knows its address.
@@ -187,7 +190,7 @@ fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
 /// QEMU dropped all its blocks; no recipe is in use.
 pub fn flushed() {
     if let Some(hypervisor) = Hypervisor::get() {
-        hypervisor.forget_recipes();
+        hypervisor.host.forget_recipes();
     }
     verify::collect();
     recipes::SUBJECTS.free();

@@ -9,31 +9,15 @@
 
 use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::recipes;
-use crate::insn::registers::{CodeSize, Registers};
+use crate::insn::registers::Registers;
+use crate::insn::subject::Subject;
 use crate::qemu::view::{View, view_of};
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind};
 use mem_event::Rights;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-
-/// An instruction under test, with what was found.
-#[derive(Debug)]
-pub struct Subject {
-    recipe: Option<Recipe>,
-    bytes: Box<[u8]>,
-    code: CodeSize,
-    matched: AtomicU64,
-    not_done: AtomicU64,
-    not_predicted: AtomicU64,
-    in_tables: AtomicU64,
-    /// What was done and not predicted, once.
-    unforeseen: OnceLock<String>,
-    /// What was predicted and not done, or done in the processor's tables, once.
-    undone: OnceLock<String>,
-}
+use std::sync::{Mutex, PoisonError};
 
 /// How often what, for one kind of instruction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,44 +47,6 @@ thread_local! {
 
 /// The counts of instructions whose blocks are gone, by mnemonic.
 static COUNTS: Mutex<BTreeMap<String, Count>> = Mutex::new(BTreeMap::new());
-
-impl Subject {
-    /// An instruction with what was predicted of it.
-    pub fn new(recipe: Option<Recipe>, bytes: &[u8], code: CodeSize) -> Subject {
-        Subject {
-            recipe,
-            bytes: bytes.into(),
-            code,
-            matched: AtomicU64::new(0),
-            not_done: AtomicU64::new(0),
-            not_predicted: AtomicU64::new(0),
-            in_tables: AtomicU64::new(0),
-            unforeseen: OnceLock::new(),
-            undone: OnceLock::new(),
-        }
-    }
-
-    fn instruction(&self) -> Instruction {
-        let bits = match self.code {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        };
-        Decoder::new(bits, &self.bytes, DecoderOptions::NONE).decode()
-    }
-
-    /// Whether this touch is the processor's own, in a table that such an instruction makes it use.
-    fn is_in_tables(&self, vcpu: u32, gla: u64) -> bool {
-        let in_table = |view: View| view.system_tables().iter().any(|table| table.contains(&gla));
-        uses_tables(&self.instruction()) && view_of(vcpu).is_some_and(in_table)
-    }
-
-    fn example(&self, no: &str, rights: Rights, bytes: u64, gla: u64) -> String {
-        let mut text = String::new();
-        IntelFormatter::new().format(&self.instruction(), &mut text);
-        text + &format!(": {no}{rights} of {bytes} bytes at {gla:#x}")
-    }
-}
 
 /// An instruction is about to run: what the one before it left undone is counted.
 pub fn predict(subject: &'static Subject, view: &View) {
@@ -141,7 +87,7 @@ pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: R
         let new = expected.touches.iter().position(|expected| fits(expected) && !expected.2);
         if let Some(hit) = new.or_else(|| expected.touches.iter().position(fits)) {
             expected.touches[hit].2 = true;
-        } else if subject.is_in_tables(vcpu, gla) {
+        } else if is_in_tables(subject, vcpu, gla) {
             subject.in_tables.fetch_add(1, Ordering::Relaxed);
             subject.undone.get_or_init(|| subject.example("", rights, size.into(), gla));
         } else {
@@ -151,47 +97,10 @@ pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: R
     });
 }
 
-/// Whether the instruction makes the processor look into its descriptor tables or its task state.
-fn uses_tables(instruction: &Instruction) -> bool {
-    use Mnemonic::{
-        In, Insb, Insd, Insw, Int, Int1, Int3, Into, Iret, Iretd, Iretq, Lar, Lds, Les, Lfs, Lgs, Lldt, Lsl, Lss, Ltr,
-        Out, Outsb, Outsd, Outsw, Retf, Verr, Verw,
-    };
-    let loads_segment = instruction.op0_kind() == OpKind::Register && instruction.op0_register().is_segment_register();
-    let goes_far = instruction.is_jmp_far()
-        || instruction.is_jmp_far_indirect()
-        || instruction.is_call_far()
-        || instruction.is_call_far_indirect();
-    let by_itself = matches!(
-        instruction.mnemonic(),
-        In | Insb
-            | Insd
-            | Insw
-            | Int
-            | Int1
-            | Int3
-            | Into
-            | Iret
-            | Iretd
-            | Iretq
-            | Lar
-            | Lds
-            | Les
-            | Lfs
-            | Lgs
-            | Lldt
-            | Lsl
-            | Lss
-            | Ltr
-            | Out
-            | Outsb
-            | Outsd
-            | Outsw
-            | Retf
-            | Verr
-            | Verw
-    );
-    loads_segment || goes_far || by_itself
+/// Whether this touch is the processor's own, in a table that such an instruction makes it use.
+fn is_in_tables(subject: &Subject, vcpu: u32, gla: u64) -> bool {
+    let in_table = |view: View| view.system_tables().iter().any(|table| table.contains(&gla));
+    subject.uses_tables() && view_of(vcpu).is_some_and(in_table)
 }
 
 impl Expected {

@@ -5,7 +5,7 @@
 //! Whoever takes a response wakes just the vCPU that it is for.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::{Lead, Link};
+use crate::host::event_channel::{EventChannel, Waiter};
 use crate::host::instrumentation;
 use crate::host::vcpu::{Go, Vcpu};
 use crate::host::word::Word;
@@ -21,8 +21,8 @@ impl Vcpu {
     pub fn park(&self, hypervisor: &Hypervisor) -> Go {
         self.wait_until_it_goes(&self.event, |limit| {
             // Looked up anew each time: the ring may have got a new consumer meanwhile.
-            match self.awaited().and_then(|ring| hypervisor.link(ring)) {
-                Some(link) => self.sleep_on(hypervisor, &link, limit),
+            match self.awaited().and_then(|ring| hypervisor.host.channel(ring)) {
+                Some(channel) => self.sleep_on(hypervisor, &channel, limit),
                 None => {
                     self.rests();
                     self.event.sleep(limit);
@@ -57,14 +57,14 @@ impl Vcpu {
         }
     }
 
-    fn sleep_on(&self, hypervisor: &Hypervisor, link: &Link, limit: Duration) {
+    fn sleep_on(&self, hypervisor: &Hypervisor, channel: &EventChannel, limit: Duration) {
         let begun = Instant::now();
-        self.spin(hypervisor, link, begun);
+        self.spin(hypervisor, channel, begun);
         if self.is_stopped() {
             self.rests();
             self.set_busy(false);
-            match link.lead() {
-                Some(lead) => self.sleep_leading(hypervisor, link, lead, begun + limit),
+            match channel.wait_alone() {
+                Some(lead) => self.sleep_leading(hypervisor, channel, lead, begun + limit),
                 None => self.event.sleep(limit),
             }
             self.set_busy(true);
@@ -73,34 +73,34 @@ impl Vcpu {
     }
 
     /// Looks for the answer until it is there or it is time to sleep.
-    fn spin(&self, hypervisor: &Hypervisor, link: &Link, begun: Instant) {
+    fn spin(&self, hypervisor: &Hypervisor, channel: &EventChannel, begun: Instant) {
         let length = self.window().length();
-        if length.is_zero() || !hypervisor.has_cores(0) {
+        if length.is_zero() || !hypervisor.host.has_cores(0) {
             return;
         }
-        link.lookout.begin();
+        channel.lookout.begin();
         let mut looked = begun;
-        while self.looks(hypervisor, link) && looked - begun < length && hypervisor.has_cores(0) {
+        while self.looks(hypervisor, channel) && looked - begun < length && hypervisor.host.has_cores(0) {
             let now = Instant::now();
             if !self.window().looked_after(now - looked) {
                 break;
             }
             looked = now;
         }
-        if link.lookout.end() {
-            hypervisor.take_responses(link);
+        if channel.lookout.end() {
+            hypervisor.take_responses(channel);
         }
     }
 
     /// Some looks; says whether it is still stopped.
-    fn looks(&self, hypervisor: &Hypervisor, link: &Link) -> bool {
+    fn looks(&self, hypervisor: &Hypervisor, channel: &EventChannel) -> bool {
         for _ in 0..LOOKS {
             if !self.is_stopped() {
                 return false;
             }
-            if link.lookout.is_pending() {
-                hypervisor.take_responses(link);
-                link.lookout.spare();
+            if channel.lookout.is_pending() {
+                hypervisor.take_responses(channel);
+                channel.lookout.spare();
             }
             std::hint::spin_loop();
         }
@@ -108,12 +108,12 @@ impl Vcpu {
     }
 
     /// Sleeps on the ring's eventfd, and takes what comes, whoever it is for.
-    fn sleep_leading(&self, hypervisor: &Hypervisor, link: &Link, _lead: Lead<'_>, until: Instant) {
+    fn sleep_leading(&self, hypervisor: &Hypervisor, channel: &EventChannel, _lead: Waiter<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
         while self.is_stopped() && !left().is_zero() {
-            self.event.sleep_or(link.signalled(), left());
-            if link.clear() {
-                hypervisor.take_responses(link);
+            self.event.sleep_or(channel.signalled(), left());
+            if channel.clear() {
+                hypervisor.take_responses(channel);
             }
         }
     }

@@ -4,14 +4,19 @@
 //! straight from the block. A naked function hands RBP on before any Rust prologue can change it. It also is the place to
 //! leave a block from: the Rust function has returned, so no Rust frame is jumped over.
 
-use super::internals;
-use super::view::View;
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::vcpu::Go;
 use crate::insn::cache::{self, PageCache, Part};
-use crate::insn::quick::{Quick, Shape};
+use crate::insn::quick::{Quick, QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;
-use crate::trap::checkpoint::Stop;
-use crate::trap::gate::QuickRecipe;
-use crate::trap::verify::Subject;
+use crate::insn::stop_point::StopPoint;
+use crate::insn::subject::Subject;
+use crate::qemu::block::{Hook, Hooks};
+use crate::qemu::view::{self, View};
+use crate::qemu::{internals, proof};
+use crate::trap;
+use mem_event::Rights;
+use qemu_plugin_sys as sys;
 use std::arch::naked_asm;
 use std::ffi::{c_uint, c_void};
 use std::mem::offset_of;
@@ -61,7 +66,7 @@ shim!(
     before_access_shim => safe_before_access; {}
 );
 shim!(
-    /// Before a checkpoint or a named place; `data` is what is known of it.
+    /// Before a checkpoint or a breakpoint; `data` is what is known of it.
     checkpoint_shim => safe_checkpoint; {}
 );
 shim!(
@@ -163,7 +168,7 @@ quick_check!(
 );
 quick_check!(
     page_read, page_write,
-    { displacement = const offset_of!(Quick, displacement), rip = const super::view::INSTRUCTION_POINTER, },
+    { displacement = const offset_of!(Quick, displacement), rip = const view::INSTRUCTION_POINTER, },
     "mov rdx, [rbp + {rip}]",
     "movsxd rax, dword ptr [rsi + {displacement}]",
     "and rdx, -4096",
@@ -171,7 +176,7 @@ quick_check!(
 );
 quick_check_of!(
     fetch, PageCache::EXECUTE_OFFSET,
-    { displacement = const offset_of!(Quick, displacement), rip = const super::view::INSTRUCTION_POINTER, },
+    { displacement = const offset_of!(Quick, displacement), rip = const view::INSTRUCTION_POINTER, },
     "mov rdx, [rbp + {rip}]",
     "movsxd rax, dword ptr [rsi + {displacement}]",
     "and rdx, -4096",
@@ -198,18 +203,20 @@ quick_check!(
     "add rdx, [rbp + rcx]",
 );
 
-/// A callback as QEMU wants it.
-pub(super) type Shim = unsafe extern "C" fn(c_uint, *mut c_void);
-
-pub(super) const BEFORE_ACCESS: Shim = before_access_shim;
-pub(super) const CHECKPOINT: Shim = checkpoint_shim;
-pub(super) const STEP: Shim = step_shim;
-pub(super) const PREDICT: Shim = predict_shim;
-pub(super) const CHECK_VIEW: Shim = check_view_shim;
+/// What generated code calls.
+pub static HOOKS: Hooks = Hooks {
+    before_access: before_access_shim,
+    before_quick,
+    step: step_shim,
+    stop: checkpoint_shim,
+    predict: predict_shim,
+    memory: Some(on_memory),
+    check_view: check_view_shim,
+};
 
 /// The check for a shape and a part; the only fetches are relative to the code's page.
-pub(super) fn before_quick(shape: Shape, part: Part) -> Shim {
-    let (read, write): (Shim, Shim) = match shape {
+fn before_quick(shape: Shape, part: Part) -> Hook {
+    let (read, write): (Hook, Hook) = match shape {
         Shape::Base => (base_read, base_write),
         Shape::BaseIndex => (base_index_read, base_index_write),
         Shape::Index => (index_read, index_write),
@@ -224,48 +231,57 @@ pub(super) fn before_quick(shape: Shape, part: Part) -> Shim {
     }
 }
 
+/// The registers of a hook's vCPU.
+#[inline(always)]
+fn registers(state: *mut u8) -> View {
+    // SAFETY: a shim hands on what QEMU's generated code keeps in RBP: the CPU state of the vCPU that runs in this thread.
+    unsafe { View::new(state) }
+}
+
 extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mut u8) -> Verdict {
     // SAFETY: the recipe was registered with this callback and lives until QEMU flushes its blocks, which it does only while no
     // vCPU runs one.
     let recipe = unsafe { &*recipe };
-    verdict(vcpu, crate::trap::gate::before(vcpu, recipe, &View::new(state)))
+    verdict(vcpu, trap::gate::before(vcpu, recipe, &registers(state)))
 }
 
 /// The quick check did not say yes.
 extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let quick = unsafe { &*recipe };
-    verdict(vcpu, crate::trap::gate::before(vcpu, &quick.recipe, &View::new(state)))
+    verdict(vcpu, trap::gate::before(vcpu, &quick.recipe, &registers(state)))
 }
 
-extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const Stop, state: *mut u8) -> Verdict {
+extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const StopPoint, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let stop = unsafe { &*stop };
-    verdict(vcpu, crate::trap::checkpoint::reached(vcpu, stop, &View::new(state)))
+    verdict(vcpu, trap::checkpoint::reached(vcpu, stop, &registers(state)))
 }
 
 extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let fetch = unsafe { &*fetch };
-    verdict(vcpu, crate::trap::gate::step(vcpu, fetch, &View::new(state)))
+    verdict(vcpu, trap::gate::step(vcpu, fetch, &registers(state)))
 }
 
 extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
-    crate::trap::verify::predict(unsafe { &*subject }, &View::new(state));
+    trap::verify::predict(unsafe { &*subject }, &registers(state));
     std::ptr::null_mut()
 }
 
 extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
-    super::view::check(vcpu, &View::new(state));
+    if let Some(hypervisor) = Hypervisor::get() {
+        trap::proof::act_on(hypervisor, proof::check(vcpu, &registers(state)));
+    }
     std::ptr::null_mut()
 }
 
 #[inline(always)]
-fn verdict(vcpu: c_uint, go: crate::host::vcpu::Go) -> Verdict {
+fn verdict(vcpu: c_uint, go: Go) -> Verdict {
     match go {
-        crate::host::vcpu::Go::Run => std::ptr::null_mut(),
-        crate::host::vcpu::Go::Leave => cpu_to_leave(vcpu),
+        Go::Run => std::ptr::null_mut(),
+        Go::Leave => cpu_to_leave(vcpu),
     }
 }
 
@@ -278,4 +294,17 @@ fn cpu_to_leave(vcpu: c_uint) -> Verdict {
 extern "C" fn leave_block(cpu: *mut c_void, return_address: usize) {
     // SAFETY: `cpu` is the vCPU of this thread, and the return address lies in the block that it runs.
     unsafe { internals::leave(cpu, return_address) }
+}
+
+/// After an access to guest memory.
+unsafe extern "C" fn on_memory(vcpu: c_uint, info: sys::qemu_plugin_meminfo_t, gla: u64, subject: *mut c_void) {
+    // SAFETY: QEMU's own description of the access; the subject lives until the next flush.
+    let (size, store, subject) = unsafe {
+        (
+            1u16 << sys::qemu_plugin_mem_size_shift(info),
+            sys::qemu_plugin_mem_is_store(info),
+            &*subject.cast::<Subject>(),
+        )
+    };
+    trap::verify::done(subject, vcpu, gla, size, if store { Rights::W } else { Rights::R });
 }

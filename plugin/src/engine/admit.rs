@@ -1,0 +1,96 @@
+//! What this host or these arguments cannot do is refused here, before the engine judges a control operation.
+
+use crate::arguments::Gate;
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::step::Engine;
+use crate::host::watched;
+use crate::memory::map::MemoryMap;
+use crate::memory::userfault;
+use mem_event::{Control, Errno, Gfn, Input, P2mType, Rights, Ring};
+
+impl Hypervisor {
+    /// What this host and these arguments cannot do.
+    pub(super) fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
+        let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
+        match control {
+            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.host.gate.now() == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
+            }
+            Control::SetAccess { .. } if self.host.gate.now() == Gate::Mmu && !userfault::can_map_protected() => {
+                let lack = userfault::probe().err().unwrap_or_default();
+                unsupported(&format!("gate=mmu: {lack}"))
+            }
+            Control::SetAccess { first, count, access }
+                if access.rights() != Rights::RWX && MemoryMap::meets_window(*first, *count) =>
+            {
+                Err((
+                    Errno::EINVAL,
+                    "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out"
+                        .to_owned(),
+                ))
+            }
+            Control::SetAccess { .. } => self.prepare(false),
+            Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
+                unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
+            }
+            Control::NominateShare { .. } | Control::Share { .. } if !userfault::can_map_protected() => {
+                let lack = userfault::probe().err().unwrap_or_default();
+                unsupported(&format!("frames cannot be shared: {lack}"))
+            }
+            Control::NominateShare { .. } => self.prepare(false).and_then(|()| self.prepare_sharing()),
+            // A frame that goes has no memory when it is touched again.
+            Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } | Control::Drop { .. } => {
+                self.prepare(true)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
+    fn prepare(&self, paging: bool) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        if engine.stopped.is_prepared(paging) {
+            return Ok(());
+        }
+        self.host.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
+        engine.stopped.prepared(paging);
+        if let Some(userfault) = self.host.memory.opened_userfault() {
+            watched::watch_userfault(userfault)
+                .map_err(|error| (Errno::EOPNOTSUPP, format!("userfaultfd cannot be waited for: {error}")))?;
+        }
+        if paging {
+            let holes = self
+                .host
+                .memory
+                .holes()
+                .map_err(|error| (Errno::EFAULT, format!("the guest's memory file: {error}")))?;
+            for (first, count) in holes {
+                let _ = engine.step(&self.host, Input::Unpopulated { first, count });
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_sharing(&self) -> Result<(), (Errno, String)> {
+        let mut engine = self.engine();
+        let prepared = self.host.memory.prepare_sharing(&mut engine.met);
+        engine.settle(&self.host);
+        prepared.map_err(|sentence| (Errno::EOPNOTSUPP, sentence))
+    }
+
+    /// What the engine cannot know, since it sees no contents and no host: both frames, which nobody can write to by now, are equal,
+    /// and the host has room for one that shows another's page. Of frames that are not nominated the engine says so.
+    pub(super) fn can_share(&self, engine: &Engine, source: Gfn, client: Gfn) -> Result<(), (Errno, String)> {
+        if [source, client].iter().any(|gfn| engine.domain.p2m_type(*gfn) != P2mType::RamShared) {
+            return Ok(());
+        }
+        match self.host.memory.difference(source, client) {
+            Ok(None) => self.host.memory.has_room_to_share().map_err(|sentence| (Errno::ENOMEM, sentence)),
+            Ok(Some(at)) => Err((
+                Errno::EINVAL,
+                format!("frames {source} and {client} differ at offset {at:#x}; only equal frames can be shared"),
+            )),
+            Err(error) => Err((Errno::EFAULT, format!("frames {source} and {client} cannot be compared: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Rings that begin, and consumers that are gone.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::step::Beside;
+use crate::host::event_channel::EventChannel;
+use mem_event::contents::Contents;
+use mem_event::page::RingPage;
+use mem_event::{Control, Errno, Input, Outcome, Ring, With};
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Hypervisor {
+    /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
+    pub fn enable(&self, control: Control, ring: Ring) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), (Errno, String)> {
+        self.admit(&control)?;
+        let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
+        let (memory, page, contents) = match ring {
+            Ring::Paging => Contents::create().map(|(memory, page, contents)| (memory, page, Some(contents))),
+            _ => RingPage::create().map(|(memory, page)| (memory, page, None)),
+        }
+        .map_err(io)?;
+        // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
+        page.init();
+        let (channel, [to_consumer, to_engine]) = EventChannel::new(ring, page.clone(), contents).map_err(io)?;
+        let channel = Arc::new(channel);
+        let mut engine = self.engine();
+        let with = With::page(&page);
+        match engine.step_with(&self.host, Input::Control(control), Beside { with, ..Beside::NOTHING }) {
+            Outcome::Refused(errno, sentence) => {
+                channel.end();
+                Err((errno, sentence))
+            }
+            _ => {
+                self.host.set_channel(ring, Some(Arc::clone(&channel)));
+                // Requests that outlived the last consumer are on the new page; the signal of this step had no channel yet.
+                channel.signal();
+                engine.settle(&self.host);
+                Ok((channel, [memory, to_consumer, to_engine]))
+            }
+        }
+    }
+
+    /// The consumer who held this end of a ring is gone. The ring may be another's by now: one that broke, or that somebody disabled,
+    /// can be enabled by anybody.
+    pub fn consumer_lost(&self, channel: &Arc<EventChannel>) {
+        let ring = channel.ring;
+        if self.host.channel(ring).is_some_and(|current| !Arc::ptr_eq(&current, channel)) {
+            return;
+        }
+        let mut engine = self.engine();
+        self.host.set_channel(ring, None);
+        let _ = engine.step(&self.host, Input::ConsumerLost { ring });
+        engine.settle(&self.host);
+    }
+}

@@ -1,0 +1,205 @@
+//! The domain's host: guest memory, the rights in force, the vCPUs, the rings' event channels, the subscribers.
+
+use crate::arguments::{Arguments, Gate};
+use crate::host::event_channel::EventChannel;
+use crate::host::gate_in_force::GateInForce;
+use crate::host::subscribers::Subscribers;
+use crate::host::vcpu::Vcpu;
+use crate::insn::cache::MOST_VCPUS;
+use crate::memory::mapping::Memory;
+use crate::qemu::{api, file};
+use mem_event::message::Notice;
+use mem_event::spin::Spin;
+use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
+use rustix::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// What the engine's effects act on. It has no way to the engine.
+#[derive(Debug)]
+pub struct Host {
+    /// The vCPUs, by number.
+    pub vcpus: Box<[Vcpu]>,
+    /// Guest memory.
+    pub memory: Memory,
+    /// Per frame the rights that pass without the engine.
+    pub rights: Arc<PublishedRights>,
+    /// What stops accesses.
+    pub gate: GateInForce,
+    /// The clients that hear notices.
+    pub subscribers: Subscribers,
+    /// How long a thread that waits for a consumer may spin.
+    pub spin: Spin,
+    /// Whether checkpoints are recognised.
+    pub has_checkpoints: bool,
+    /// Whether the run was recorded from its start.
+    pub is_recorded: bool,
+    /// Where else vCPUs stop.
+    breakpoints: Box<[Gpa]>,
+    /// What is reported carries registers.
+    carries_registers: AtomicBool,
+    /// The engine's end of each ring's event channel.
+    channels: [RwLock<Option<Arc<EventChannel>>>; 3],
+    /// How many threads may run at once.
+    cores: usize,
+    /// Some access stands in the kernel.
+    is_stopping: AtomicBool,
+}
+
+impl Host {
+    /// The host of a domain with these rights.
+    ///
+    /// # Errors
+    /// A sentence: more vCPUs than page caches.
+    pub fn new(
+        arguments: &Arguments,
+        vcpus: u32,
+        memory: Memory,
+        rights: Arc<PublishedRights>,
+    ) -> Result<Host, String> {
+        Ok(Host {
+            vcpus: (0..vcpus)
+                .map(|id| Vcpu::new(VcpuId(id), arguments.spin))
+                .collect::<Option<_>>()
+                .ok_or_else(|| format!("{vcpus} vCPUs where at most {MOST_VCPUS} are possible"))?,
+            memory,
+            rights,
+            gate: GateInForce::new(arguments),
+            subscribers: Subscribers::default(),
+            spin: arguments.spin,
+            has_checkpoints: arguments.checkpoints,
+            is_recorded: arguments.trace.is_some(),
+            breakpoints: arguments.breakpoints.clone().into(),
+            carries_registers: AtomicBool::new(false),
+            channels: Default::default(),
+            // As few as the affinity and the control group of this process allow.
+            cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            is_stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// A vCPU.
+    #[inline]
+    pub fn vcpu(&self, index: u32) -> Option<&Vcpu> {
+        self.vcpus.get(index as usize)
+    }
+
+    /// The vCPU that this thread runs.
+    pub fn vcpu_of_thread(&self, thread: i32) -> Option<&Vcpu> {
+        self.vcpus.iter().find(|vcpu| vcpu.thread.load(Ordering::Acquire) == thread)
+    }
+
+    /// QEMU flushed its blocks: no vCPU runs one, and no recipe is current.
+    pub fn forget_recipes(&self) {
+        for vcpu in &self.vcpus {
+            vcpu.cache.is_checking_nothing();
+            api::forget_noted(vcpu.id.0);
+        }
+    }
+
+    /// Whether memory instructions are checked.
+    pub fn has_callback_gate(&self) -> bool {
+        self.gate.now() == Gate::Callback
+    }
+
+    /// Whether accesses can be trapped at all.
+    pub fn has_gate(&self) -> bool {
+        self.gate.now() != Gate::None
+    }
+
+    /// QEMU has read the code of a page that may be executed and not read.
+    pub fn hide(&self, gfn: Gfn) {
+        report("unmap", gfn, self.memory.unmap(gfn, 1));
+    }
+
+    /// Maps a frame for the guest again, with its rights. The callback gate sees the writes of instructions by itself, and leaves
+    /// what is no instruction's own to the host's MMU.
+    pub fn map(&self, gfn: Gfn) {
+        report("map", gfn, self.memory.restore(gfn, self.rights.allowed(gfn).contains(Rights::W)));
+    }
+
+    /// Whether vCPUs stop at instructions that were named by their addresses.
+    pub fn has_breakpoints(&self) -> bool {
+        !self.breakpoints.is_empty()
+    }
+
+    /// The breakpoint at an instruction, by where QEMU reads it, if there is one.
+    pub fn breakpoint(&self, host_address: u64) -> Option<Gpa> {
+        let gpa = self.memory.frame_at(host_address)?.0 << 12 | host_address & 0xfff;
+        self.breakpoints.iter().copied().find(|breakpoint| breakpoint.0 == gpa)
+    }
+
+    /// Whether an access passes without the engine: its rights are published, or it meets no RAM that can be watched.
+    pub fn allows(&self, gpa: Gpa, rights: Rights) -> bool {
+        let gfn = gpa.gfn();
+        self.memory.offset(gfn).is_none() || self.rights.allowed(gfn).contains(rights)
+    }
+
+    /// Whether what is reported carries registers, after steps.
+    pub fn set_carrying_registers(&self, is: bool) {
+        self.carries_registers.store(is, Ordering::Relaxed);
+    }
+
+    /// Whether what a vCPU reports here carries its registers, with all flags: then it asks from the beginning of a block.
+    pub fn wants_whole_flags(&self) -> bool {
+        self.carries_registers.load(Ordering::Relaxed) && file::has_whole_flags()
+    }
+
+    /// The engine's end of a ring's event channel, while there is a consumer.
+    pub fn channel(&self, ring: Ring) -> Option<Arc<EventChannel>> {
+        self.channels[ring.index()].read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the ring is still the one that this end belongs to. To be asked under the engine's lock, under which rings begin and end.
+    pub fn is_current(&self, channel: &EventChannel) -> bool {
+        self.channel(channel.ring).is_some_and(|current| std::ptr::eq(&*current, channel))
+    }
+
+    /// The ring has a consumer from now on, or none any more.
+    pub fn set_channel(&self, ring: Ring, channel: Option<Arc<EventChannel>>) {
+        let mut place = self.channels[ring.index()].write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(old) = std::mem::replace(&mut *place, channel) {
+            old.end();
+        }
+    }
+
+    /// Whether every thread that wants to run has a core: the vCPUs that are not asleep, a consumer, and so many others. Where not,
+    /// a thread that spins keeps the one from running that it waits for.
+    pub fn has_cores(&self, others: usize) -> bool {
+        self.vcpus.iter().filter(|vcpu| vcpu.is_busy()).count() + 1 + others <= self.cores
+    }
+
+    /// Whether anything waits for an answer.
+    pub fn anything_waits(&self) -> bool {
+        self.anything_is_stopped() || self.vcpus.iter().any(Vcpu::is_stopped)
+    }
+
+    /// Whether an access stands in the kernel.
+    pub fn anything_is_stopped(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether an access stands in the kernel, after a step.
+    pub fn set_stopping(&self, is_stopping: bool) {
+        self.is_stopping.store(is_stopping, Ordering::Relaxed);
+    }
+
+    /// A client is gone. After the last subscriber nobody would let the vCPUs at checkpoints go on.
+    pub fn unsubscribe(&self, client: &Arc<OwnedFd>) {
+        if self.subscribers.remove(client) {
+            self.vcpus.iter().for_each(|vcpu| vcpu.checkpoint.release());
+        }
+    }
+
+    /// Something outside of the engine makes the domain useless.
+    pub fn crash(&self, why: &str) {
+        self.subscribers.notify(&Notice::Crashed(why.to_owned()));
+    }
+}
+
+/// A failed effect is said; the engine cannot be told of these.
+pub fn report(what: &str, gfn: Gfn, result: std::io::Result<()>) {
+    if let Err(error) = result {
+        eprintln!("mem-event: cannot {what} frame {gfn}: {error}");
+    }
+}

@@ -1,0 +1,30 @@
+//! A thread that is to be notified when the engine is free.
+
+use crate::host::domain_host::Host;
+use crate::host::event_channel::EventChannel;
+use crate::host::word::Asleep;
+use mem_event::VcpuId;
+use std::sync::Arc;
+
+/// A thread that is to be notified.
+#[derive(Debug)]
+pub enum Notification {
+    /// A vCPU's, which was released and sleeps.
+    Vcpu(VcpuId, Asleep),
+    /// A ring's consumer.
+    Consumer(Arc<EventChannel>),
+}
+
+impl Notification {
+    /// Notifies it: one system call.
+    pub fn deliver(self, host: &Host) {
+        match self {
+            Notification::Vcpu(vcpu, asleep) => {
+                if let Some(vcpu) = host.vcpu(vcpu.0) {
+                    vcpu.notify(asleep);
+                }
+            }
+            Notification::Consumer(channel) => channel.signal(),
+        }
+    }
+}

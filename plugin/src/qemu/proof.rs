@@ -1,0 +1,88 @@
+//! The proof of the direct view: what is read in place is compared with what the plugin API says.
+
+use super::register::{Register, read_register};
+use super::source::{self, ViewCheck};
+use super::view::{self, HF_CS64, HF_LMA, HF_PE, View, offset};
+use crate::insn::registers::Registers as _;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a comparison shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "accesses may have been judged by wrong registers"]
+pub enum Proof {
+    /// Nothing that speaks against the view, as far as the API tells anything.
+    Holds,
+    /// The view is not what the API says, and nothing was judged by it: registers are read through the API from now on. Says
+    /// which register differs.
+    UseApi(String),
+    /// It is not, and nothing else is allowed, or accesses were judged by it.
+    Wrong {
+        /// Which register differs, and where.
+        what: String,
+        /// Whether the view had proven itself before.
+        was_proven: bool,
+    },
+}
+
+/// Comparisons that make a proof.
+const COMPARISONS: u32 = 64;
+
+static AGREED: AtomicU32 = AtomicU32::new(0);
+
+/// Compares the view with the API, and remembers where this vCPU's state is.
+pub fn check(vcpu: u32, view: &View) -> Proof {
+    view::remember(vcpu, view);
+    sample(view)
+}
+
+/// Compares the view with the API once, where the API tells anything here.
+pub fn sample(view: &View) -> Proof {
+    if view.is_by_api() || read_register(Register::RIP).is_none() {
+        return Proof::Holds;
+    }
+    match difference(view) {
+        None => {
+            if AGREED.fetch_add(1, Ordering::Relaxed) + 1 == COMPARISONS {
+                let _ = source::becomes(ViewCheck::Proven);
+            }
+            Proof::Holds
+        }
+        Some(what) => differs(view, what),
+    }
+}
+
+fn differs(view: &View, what: String) -> Proof {
+    if source::gives_way() && source::becomes(ViewCheck::Api) {
+        Proof::UseApi(what)
+    } else if ViewCheck::now() == ViewCheck::Api {
+        Proof::Holds
+    } else {
+        let rip = view.instruction_pointer();
+        Proof::Wrong { what: format!("{what}, rip {rip:#x}"), was_proven: ViewCheck::now() == ViewCheck::Proven }
+    }
+}
+
+/// The first register in which the view and the API differ, or that the API does not know.
+fn difference(view: &View) -> Option<String> {
+    // Outside of 64-bit code the API shows the low halves only, and zeros for R8 to R15, which keep what 64-bit code left in them.
+    let (mask, count) = if view.flags() & HF_CS64 != 0 { (u64::MAX, 16) } else { (0xffff_ffff, 8) };
+    let wrong = source::falsified();
+    let general = (0..count).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
+    let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
+    let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
+    let bit = |set: bool, bit: u64| if set { bit } else { 0 };
+    let control = [(Register::CR0, 0), (Register::CR3, 3), (Register::CR4, 4)]
+        .into_iter()
+        .map(|(register, number)| (register, view.control(number), u64::MAX));
+    let modes = [
+        (Register::CR0, bit(view.flags() & HF_PE != 0, 1), 1u64),
+        (Register::EFER, bit(view.flags() & HF_LMA != 0, 1 << 10), 1 << 10),
+    ];
+    general.chain(rip).chain(selectors).chain(control).chain(modes).find_map(|(register, in_place, mask)| {
+        match read_register(register) {
+            Some(api) if api & mask == in_place & mask => None,
+            Some(api) => Some(format!("{}: {in_place:#x} in place, {api:#x} by the API", register.name())),
+            None => Some(format!("{}: not known to the API", register.name())),
+        }
+    })
+}
