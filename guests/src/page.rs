@@ -43,10 +43,10 @@ impl<const N: usize> core::fmt::Debug for Pages<N> {
 /// `guest::pages!(/** What it is for. */ WATCHED: 1);`. A guest's statics follow one another in order of their names.
 #[macro_export]
 macro_rules! pages {
-    ($(#[$doc:meta])* $name:ident: $pages:literal) => {
+    ($(#[$doc:meta])* $name:ident: $pages:expr) => {
         $(#[$doc])*
         #[unsafe(no_mangle)]
         #[unsafe(link_section = concat!(".pages.", stringify!($name)))]
-        pub static $name: $crate::page::Pages<$pages> = $crate::page::Pages::new();
+        pub static $name: $crate::page::Pages<{ $pages }> = $crate::page::Pages::new();
     };
 }

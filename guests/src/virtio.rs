@@ -20,10 +20,14 @@ mod offset {
 }
 const SEEN_AND_DRIVEN: u8 = 3;
 const READY: u8 = 4;
-/// With so many entries each part of a queue begins a page.
-const ENTRIES: u64 = 256;
-const AVAILABLE: u64 = 0x1000;
-const USED: u64 = 0x2000;
+/// With a multiple of so many entries what is available begins a page; the device says how many it has.
+const ENTRIES_OF_A_PAGE: u64 = 256;
+const MOST_ENTRIES: u64 = 1024;
+/// What is available lies here in a queue's pages, however many descriptors stand before it, and what is used on the next page.
+const AVAILABLE: u64 = MOST_ENTRIES / ENTRIES_OF_A_PAGE * 0x1000;
+const USED: u64 = AVAILABLE + 0x1000;
+/// The pages of a queue: descriptors, what is available, what is used (8 bytes an entry and 6 before the first).
+pub const PAGES: usize = 8;
 /// Flags of a descriptor: another one follows; the device writes there.
 pub const NEXT: u64 = 1;
 /// See [`NEXT`].
@@ -38,7 +42,10 @@ pub struct Device(u16);
 pub struct Queue {
     device: Device,
     number: u16,
+    /// Its pages.
     at: u64,
+    /// Its descriptors, right before what is available.
+    descriptors: u64,
     offered: u64,
 }
 
@@ -53,14 +60,17 @@ impl Device {
         Some(Device(base))
     }
 
-    /// Its queue with this number, in three pages from this address on.
+    /// Its queue with this number, in [`PAGES`] pages from this address on. The device chooses the number of entries: QEMU 10.0.2 has 256,
+    /// QEMU 10.0.13 has 1024.
     pub fn queue(self, number: u16, at: u64) -> Queue {
         port::write_u16(self.0 + offset::QUEUE_SELECT, number);
-        if u64::from(port::read_u16(self.0 + offset::QUEUE_SIZE)) != ENTRIES {
-            skip!("the device's queue has not {ENTRIES} entries");
+        let entries = u64::from(port::read_u16(self.0 + offset::QUEUE_SIZE));
+        if entries == 0 || entries % ENTRIES_OF_A_PAGE != 0 || entries > MOST_ENTRIES {
+            skip!("the device's queue has {entries} entries, not a multiple of {ENTRIES_OF_A_PAGE} up to {MOST_ENTRIES}");
         }
-        port::write_u32(self.0 + offset::QUEUE_FRAME, u32::try_from(at >> 12).expect("below 4 GiB"));
-        Queue { device: self, number, at, offered: 0 }
+        let descriptors = at + AVAILABLE - entries / ENTRIES_OF_A_PAGE * 0x1000;
+        port::write_u32(self.0 + offset::QUEUE_FRAME, u32::try_from(descriptors >> 12).expect("below 4 GiB"));
+        Queue { device: self, number, at, descriptors, offered: 0 }
     }
 
     /// Its queues are complete.
@@ -72,8 +82,8 @@ impl Device {
 impl Queue {
     /// Writes a descriptor; one that another follows is followed by the next.
     pub fn describe(&self, number: u64, address: u64, bytes: u64, flags: u64) {
-        access::write(self.at + number * 16, address);
-        access::write(self.at + number * 16 + 8, bytes | flags << 32 | (number + 1) << 48);
+        access::write(self.descriptors + number * 16, address);
+        access::write(self.descriptors + number * 16 + 8, bytes | flags << 32 | (number + 1) << 48);
     }
 
     /// Makes the request visible. The device looks once when it starts, and later only when it is told.

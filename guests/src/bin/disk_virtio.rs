@@ -8,8 +8,8 @@
 //! What this proves: here a device is stopped on both, while the vCPU runs on. QEMU serves the queue in a thread of its own and copies
 //! the data in a worker's system call: each is seen as foreign, before it happens, and the disk's content is right in the end.
 //!
-//! Symbols: `WATCHED`: data; `PAGED`: data, with something beside it; `QUEUE`: descriptors, then what is available, then what
-//! is used, a page each. Before each transfer comes a checkpoint, whose third argument is the page that is meant.
+//! Symbols: `WATCHED`: data; `PAGED`: data, with something beside it; `QUEUE`: descriptors in its first four pages (the last of them, or all,
+//! as the device has entries), from `QUEUE+0x4000` on what is available, from `QUEUE+0x5000` on what is used. Before each transfer comes a checkpoint, whose third argument is the page that is meant.
 //!
 //! | checkpoint | transfer |
 //! |---|---|
@@ -35,7 +35,7 @@ guest::pages!(
 );
 guest::pages!(
     /// The queue.
-    QUEUE: 3
+    QUEUE: guest::virtio::PAGES
 );
 guest::pages!(
     /// A request's first and last part.

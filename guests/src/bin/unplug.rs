@@ -25,7 +25,7 @@ guest::pages!(
 );
 guest::pages!(
     /// The queue.
-    QUEUE: 3
+    QUEUE: guest::virtio::PAGES
 );
 guest::pages!(
     /// A request's first and last part.
