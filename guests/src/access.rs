@@ -1,7 +1,7 @@
 //! One access, one fixed instruction: what an event will show is written here and not left to the compiler.
 //!
 //! They are functions of assembly with names that do not depend on the compiler either, so that the instruction pointer
-//! in an event reads `access_read+0x0`, whoever built the guest.
+//! in an event reads `access_read+0x0` in every build of the guest.
 //!
 //! The functions take an address, as hardware does. They are safe in the way of this whole package: an address that is
 //! not mapped is a guest page fault, which [`crate::idt`] reports; callers pass addresses of [`crate::page::Pages`], into

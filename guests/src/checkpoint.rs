@@ -1,4 +1,4 @@
-//! Checkpoints: the guest says "here", and whoever watches may act before it goes on.
+//! Checkpoints: the guest says "here", and a subscriber may act before the guest goes on.
 //!
 //! The instruction is a 7-byte NOP, `nopl 0x454d454d(%rax)` ("MEME"), which touches no memory whatever its operand looks
 //! like. The plugin knows it by its bytes when it decodes, and stops the vCPU before it. The number of the checkpoint is

@@ -3,12 +3,12 @@
 //! Hardware: each vCPU that violates EPT leaves the guest by itself; how many stand still at a time has no limit but their
 //! number.
 //!
-//! Xen: a ring has 64 or 8 slots, so with one vCPU more than slots somebody has to queue before the request is written. In
+//! Xen: a ring has 64 or 8 slots, so with one vCPU more than slots a vCPU has to queue before the request is written. In
 //! 2012 the queue was joined by a second kind of sleepers, "blocked" vCPUs that were woken by another rule, and a ring
 //! could stand empty with a vCPU asleep on it for ever.
 //!
-//! What this proves: depends on who watches. vCPU 0 touches nothing, so it can stand at a checkpoint while all others
-//! wait for answers, slots or consumers, and whoever acts there sees a settled picture.
+//! What this proves: depends on the scenario. vCPU 0 touches nothing, so it can stand at a checkpoint while all others
+//! wait for answers, slots or consumers, and a scenario that acts there sees a settled picture.
 //!
 //! Symbols: `CROWD`, 128 pages, one for each vCPU by its number; `COMMON`, one page that all touch. Checkpoint 1: all pages
 //! exist, and the others wait to be let go. Checkpoint 2: the others have been let go; each adds once to its own page, then once to the common
@@ -45,7 +45,7 @@ fn main() {
         skip!("{vcpus} vCPUs; a crowd has 2 to 128");
     }
     let others = vcpus - 1;
-    // Pages that nobody has ever touched are no frames yet, and cannot be paged out.
+    // Pages that were never touched are no frames yet, and cannot be paged out.
     (0..vcpus as u64).for_each(|vcpu| access::write(own_page(vcpu), 0));
     access::write(COMMON.address(), 0);
     smp::start(touch);

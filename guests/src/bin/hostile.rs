@@ -1,7 +1,7 @@
-//! A guest that does what no guest should, so that whoever watches it must end with a verdict all the same.
+//! A guest that does what no guest should, and a run that watches it must end with a verdict all the same.
 //!
 //! Hardware: takes what a processor is given. Page tables and code may change under another processor's feet; a reset, a triple fault, a
-//! sleep state or a device's request for power ends everything at once, whoever is in the middle of what.
+//! sleep state or a device's request for power ends everything at once, whatever the other processors are doing.
 //!
 //! Xen: has been brought down by each of these in its time: a vCPU that was paused for good by a domain that died, tables that
 //! changed between a check and a use, a domain that slept with events outstanding.

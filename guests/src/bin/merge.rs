@@ -7,7 +7,7 @@
 //! written to, the others must keep it; when two write to one page, the second must find the first one's copy and not the shared
 //! frame.
 //!
-//! What this proves: no write is lost and none is seen in another page, whoever shared what with whom.
+//! What this proves: no write is lost and none is seen in another page, whatever was shared with what.
 //!
 //! Symbols: `FIRST`, one page; `MANY`, 511 pages; all equal. Checkpoint 1: they are filled. Every vCPU adds a number of its own
 //! to a word of its own of each page, each beginning elsewhere. Checkpoint 2: end, all words right (arguments: pages, vCPUs).

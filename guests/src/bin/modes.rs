@@ -6,7 +6,7 @@
 //!
 //! Xen: runs real mode natively where the processor can, and reports violations there as anywhere.
 //!
-//! What this proves: whoever computes addresses from registers must know the code size in force, the default segments and the
+//! What this proves: a decoder that computes addresses from registers must know the code size in force, the default segments and the
 //! bases, and that the same bytes mean another instruction in another mode.
 //!
 //! Symbols: none; the pages are the eight frames from 0x20 on, which 16-bit code can reach. Page n lies at 0x20000 + n * 0x1000.

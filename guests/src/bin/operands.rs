@@ -8,7 +8,7 @@
 //! twice. The order of exits is the order in which the processor needs the pages; reads come first where there are both.
 //!
 //! What this proves: for each kind, the addresses, the rights and their order are as the manuals say, and the instruction
-//! does its work afterwards. Whoever imitates the processor computes all of this from registers, before the access.
+//! does its work afterwards. A hypervisor in software computes all of this from registers, before the access.
 //!
 //! Symbols `SOURCE` and `WATCHED`: two pages each, one after the other. Each case is a function `op_…` of assembly, entered with rdi =
 //! `WATCHED` and rsi = `SOURCE`, and touches no other memory but its own return address. Checkpoint 1 comes before each

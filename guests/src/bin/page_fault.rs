@@ -4,7 +4,7 @@
 //! page fault and EPT is never asked about the page itself. Only when the guest has repaired its tables and the
 //! instruction runs again can the frame behind it cause a violation.
 //!
-//! Xen: gets this from the processor. Whoever imitates the processor has to walk the guest's tables before it asks the
+//! Xen: gets this from the processor. A hypervisor in software has to walk the guest's tables before it asks the
 //! p2m, and must leave to the guest what is the guest's.
 //!
 //! What this proves: one page fault for a read of a page that is not present, one for a write to a page that is

@@ -11,7 +11,7 @@
 //! What this proves: content survives eviction, word for word; a page that came back can be written; and each page is
 //! asked for once, in the order of first touch, since the vCPU stops there and then.
 //!
-//! Symbol `PAGES`: 64 pages. Checkpoint 1: they are filled (arguments: their address and bytes); whoever pages evicts
+//! Symbol `PAGES`: 64 pages. Checkpoint 1: they are filled (arguments: their address and bytes); a pager evicts
 //! them here. The guest then reads every word from the first to the last, writes every word anew in the same order,
 //! reads again. Checkpoint 2: end (arguments: the two sums).
 

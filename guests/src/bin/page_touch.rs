@@ -6,7 +6,7 @@
 //! What this measures: each touch by the time stamp counter, which under QEMU without a hypervisor is the host's. It proves
 //! that each page comes back with its content.
 //!
-//! Symbol `TOUCHED`: 256 pages. Checkpoint 1: they are filled (arguments: their address and bytes); whoever pages evicts
+//! Symbol `TOUCHED`: 256 pages. Checkpoint 1: they are filled (arguments: their address and bytes); a pager evicts
 //! them here. Each page's first word is read once, in order. Checkpoint 2: end (arguments, in ticks: the median touch, the
 //! one that 9 in 10 are faster than, all touches with what lies between them).
 

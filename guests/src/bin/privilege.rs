@@ -1,7 +1,7 @@
 //! Ring 3, read-only pages, SMAP, SMEP, no-execute, protection keys; one page of code at several addresses.
 //!
-//! Hardware: the guest's page tables say who may do what: user code only on user pages, the kernel's writes on read-only pages only
-//! without CR0.WP, its accesses to user pages under SMAP only with EFLAGS.AC, its fetches from them not under SMEP, nobody's fetches
+//! Hardware: the guest's page tables say which code may do what: user code only on user pages, the kernel's writes on read-only pages only
+//! without CR0.WP, its accesses to user pages under SMAP only with EFLAGS.AC, its fetches from them not under SMEP, no fetches
 //! from a no-execute page, data accesses to user pages as PKRU says of the page's key. What they forbid is a page fault of the guest's own, and EPT is not asked.
 //!
 //! Xen: gets this from the processor.

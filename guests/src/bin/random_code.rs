@@ -3,9 +3,9 @@
 //! Hardware: every sequence of bytes is something: an instruction, one with prefixes that no assembler writes, an invalid opcode, a
 //! general protection fault. Ring 3 can do the kernel no harm by any of them; ring 0 can do itself any.
 //!
-//! Xen: emulates some of what it intercepts, and its emulator has met operands there that nobody had thought of.
+//! Xen: emulates some of what it intercepts, and its emulator has met operands there that its authors had not thought of.
 //!
-//! What this proves: whoever decodes each instruction before it runs decodes these too. Programs of 16 bytes run in ring 3, then
+//! What this proves: a decoder of each instruction before it runs decodes these too. Programs of 16 bytes run in ring 3, then
 //! in ring 0, with their registers pointing into `DATA`; each step is trapped, so that none runs away, and every exception ends it.
 //!
 //! Symbols: `DATA`, four pages that the programs touch; `CODE`, the page that they lie on; `SEED`, whose words may be written at

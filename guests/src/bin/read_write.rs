@@ -15,8 +15,8 @@
 //!
 //! The second half is about the address an event reports. [`TWICE`] is one page of code that loads a word relative to
 //! itself, from the page after it. It runs at its own address and at two others, where the page after it is another
-//! frame each time. A translator that caches code by physical page (QEMU does) runs the same translation thrice; whoever
-//! takes an access's address from the translation, and not from the running instruction pointer, sees the wrong page.
+//! frame each time. A translator that caches code by physical page (QEMU does) runs the same translation thrice; an
+//! observer that takes an access's address from the translation, not from the instruction pointer, sees the wrong page.
 //!
 //! | symbol | what |
 //! |---|---|

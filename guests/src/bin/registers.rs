@@ -4,7 +4,7 @@
 //!
 //! Xen: puts the registers into each request of `vm_event`, and a consumer decides by them.
 //!
-//! What this proves: an emulator that computes flags only when somebody asks must do so for an event too. Each case leaves other flags
+//! What this proves: an emulator that computes flags only on demand must do so for an event too. Each case leaves other flags
 //! by an addition or comparison, puts known values into registers, and touches the watched page before anything asked for the flags.
 //!
 //! Symbols: `WATCHED`, one page. Checkpoint 1 comes before each case: its second argument is the instruction that touches, its third

@@ -4,11 +4,11 @@
 //!
 //! Xen: has nothing to do with it; a page is watched or not, whatever lies in it.
 //!
-//! What this proves: what is kept for each translation is given back. However often the code is rewritten, whoever keeps something about
+//! What this proves: what is kept for each translation is given back. However often the code is rewritten, a plugin that keeps something about
 //! its instructions has no more of it in the end than early on.
 //!
 //! Symbols: `CODE`, a page with a function that returns a number; `DATA`, a page that the function reads; `MORE`, whose first word is
-//! how many rounds are still to come (one, unless somebody writes another number there). Checkpoint 1: before each round of 5,000
+//! how many rounds are still to come (one, unless a consumer writes another number there). Checkpoint 1: before each round of 5,000
 //! rewrites, each followed by a call (argument: rewrites so far). Checkpoint 2: end.
 
 #![no_std]

@@ -6,9 +6,9 @@
 //! Xen: `p2m_set_mem_access` changes the entry and flushes the EPT of all vCPUs' processors before the call returns: from its answer
 //! on the new rights are in force.
 //!
-//! What this proves: whoever imitates that must not lose an access between a vCPU's check and the access itself. The consumer takes
-//! rights, has its answer, and from then on looks whether the page still changes; what it hides there while reads are forbidden,
-//! nobody may see.
+//! What this proves: a hypervisor in software must not lose an access between a vCPU's check and the access itself. The consumer takes
+//! rights, has its answer, and from then on polls the page for changes; no vCPU may see what the consumer hides there while reads
+//! are forbidden.
 //!
 //! Symbols: `COMMAND`, a page that vCPU 0 writes once: as long as the consumer answers that event without giving the right, the vCPU asks
 //! again, and each time the consumer may change something. `RACED`, the page that the other vCPUs use: they read its first word, which
@@ -32,7 +32,7 @@ guest::pages!(
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
-/// What was read that nobody may see.
+/// What was read while reads were forbidden.
 static SEEN: AtomicU64 = AtomicU64::new(0);
 
 guest::main!(main);

@@ -1,11 +1,11 @@
 //! Two equal pages, read and then written, by the vCPU and by a device.
 //!
 //! Hardware: two guest frames may lead to one frame of the host as long as neither may be written; the first write is an EPT
-//! violation, and whoever owns the page tables makes a copy.
+//! violation, and the owner of the page tables makes a copy.
 //!
 //! Xen: a toolstack that finds equal frames nominates both, compares them and shares them. Reads go on as before. A write unshares:
 //! the writer gets a frame of its own with the old content, and the others keep theirs. Where there is no memory for the copy the
-//! vCPU waits for it; somebody who maps the frame gets an error.
+//! vCPU waits for it; a mapper of the frame gets an error.
 //!
 //! What this proves: whatever is done at its checkpoints, both pages hold what a machine without sharing would hold, in every word.
 //!

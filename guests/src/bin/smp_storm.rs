@@ -8,7 +8,7 @@
 //! and one request overwrote another; a vCPU that found no room was paused and, if the wake-up came before the pause,
 //! never ran again. Claiming a slot first, and queueing in order of arrival, is the cure.
 //!
-//! What this proves: every event is delivered exactly once, nobody sleeps for ever, and the additions of all vCPUs are
+//! What this proves: every event is delivered exactly once, no vCPU sleeps for ever, and the additions of all vCPUs are
 //! all there, however few slots the ring has.
 //!
 //! Symbol `STORM`: 128 pages, 16 for each of up to 8 vCPUs. Checkpoint 1, on vCPU 0 with the others waiting at a gate

@@ -3,12 +3,12 @@
 //! Hardware: whichever vCPU comes first to a page meets what EPT says of it, and two may come at the same moment.
 //!
 //! Xen: with `n2rwx` the first access to a page makes one event, without a pause, and opens the page. Slots that were
-//! checked for and then taken by somebody else lost such events: with four vCPUs over all memory fewer came than pages
+//! checked for and then taken by another vCPU lost such events: with four vCPUs over all memory fewer came than pages
 //! were touched.
 //!
 //! What this proves: as many events as pages, however many vCPUs, however slow the listener.
 //!
-//! Frames 0x800 to 0x17ff are swept, 16 MiB, which must be RAM that nobody uses. Checkpoint 1: before (arguments: first
+//! Frames 0x800 to 0x17ff are swept, 16 MiB, which must be RAM that nothing else uses. Checkpoint 1: before (arguments: first
 //! address, bytes). Checkpoint 2: the others have begun. Checkpoint 3:
 //! after; all words are right.
 

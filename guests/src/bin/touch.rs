@@ -1,4 +1,4 @@
-//! One vCPU touches four pages, each in its way, in rounds; whoever watches makes of it what he wants.
+//! One vCPU touches four pages, each in its way, in rounds; the scenario makes of it what it wants.
 //!
 //! Hardware, Xen: as the scenario says that uses it. The guest itself expects nothing of what it reads, since a scenario
 //! may take the pages away for good, and so can show what other guests would call a fault.

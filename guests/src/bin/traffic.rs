@@ -1,6 +1,6 @@
 //! A disk and a network at work while another vCPU stands still.
 //!
-//! Hardware: devices and processors go on by themselves; one that waits holds nobody up.
+//! Hardware: devices and processors go on by themselves; one that waits holds no other up.
 //!
 //! Xen: a vCPU that waits for a listener is off its processor, and the device model, a process of its own, serves the others.
 //!

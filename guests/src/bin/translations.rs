@@ -5,7 +5,7 @@
 //!
 //! Xen: leaves all that to the processor; the rights of a violation are those of the frame that the access really reaches.
 //!
-//! What this proves: whoever remembers which linear pages may be touched must forget at each of these. At the start of a case the page at
+//! What this proves: a cache of linear pages that may be touched must be emptied at each of these. At the start of a case the page at
 //! the 1 TiB line means `OPEN`, and is read, so that it is known; then it is made to mean `WATCHED` in the case's way, and read again.
 //!
 //! Symbols: `OPEN`, `WATCHED`. Checkpoint 1 comes before each case (the third argument is its function), checkpoint 2 after it.
