@@ -66,7 +66,9 @@ impl Device {
         port::write_u16(self.0 + offset::QUEUE_SELECT, number);
         let entries = u64::from(port::read_u16(self.0 + offset::QUEUE_SIZE));
         if entries == 0 || entries % ENTRIES_OF_A_PAGE != 0 || entries > MOST_ENTRIES {
-            skip!("the device's queue has {entries} entries, not a multiple of {ENTRIES_OF_A_PAGE} up to {MOST_ENTRIES}");
+            skip!(
+                "the device's queue has {entries} entries, not a multiple of {ENTRIES_OF_A_PAGE} up to {MOST_ENTRIES}"
+            );
         }
         let descriptors = at + AVAILABLE - entries / ENTRIES_OF_A_PAGE * 0x1000;
         port::write_u32(self.0 + offset::QUEUE_FRAME, u32::try_from(descriptors >> 12).expect("below 4 GiB"));
