@@ -43,6 +43,15 @@ fn what_is_done_where_an_error_is_due_is_a_failure_and_so_is_another_error() {
 }
 
 #[test]
+fn a_watch_without_a_listener_is_set_and_relaxed_and_no_lack_of_the_machine() {
+    let text = "version = 1\nabout = \"acts\"\n[machine]\nguest = \"read_write\"\n[[steps]]\nat = 1\n\
+                do = [{ watch = { frames = \"0x200..0x208\", stop = \"rw\" } }]\n";
+    let job = Job::new(Scenario::parse(Path::new("acts.toml"), text.into()).unwrap(), None).unwrap();
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!((outcome.verdict.kind, outcome.counts.access), (Kind::Success, 0), "{}", outcome.verdict);
+}
+
+#[test]
 fn a_listener_that_was_killed_joins_again_and_hears_of_the_next_access() {
     let acts = "{ watch = { frames = \"PAGES\", stop = \"rw\" } }, { kill = { consumer = \"listener\" } }, \
                 { join = { consumer = \"listener\" } }";

@@ -50,7 +50,7 @@ fn an_expectation_that_does_not_hold_is_a_failure() {
     let mut wrong = scenario("read_write");
     for rule in &mut wrong.consumers.listener.as_mut().unwrap().rules {
         for act in &mut rule.acts {
-            if let harness::scenario::Act::Expect { value, .. } = act {
+            if let harness::scenario::MemoryAct::Expect { value, .. } = act {
                 value.0 += 1;
             }
         }

@@ -8,7 +8,7 @@ use harness::run::Job;
 use harness::scenario::settings::{
     Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment,
 };
-use harness::scenario::{Act, At, Name, Scenario, Size, Step};
+use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Name, Scenario, Size, Step};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
@@ -39,7 +39,7 @@ fn each_policy_holds_a_guest_to_a_target_that_changes_while_it_runs() {
     for policy in [Policy::Mru, Policy::Clock, Policy::Random] {
         for store in [Store::File, Store::Memory] {
             let pager = PagerSettings { policy, store, seed: 7, ..PagerSettings::default() };
-            let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+            let steps = at_first_checkpoint(vec![ConsumerAct::Target { memory: Size(TARGET) }.into()]);
             let (outcome, sequence) = run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps));
             let paged = outcome.paged;
             assert!(paged.pages_out > 100 && paged.pages_in > 0, "{policy:?} {store:?}: {paged:?}");
@@ -52,7 +52,7 @@ fn each_policy_holds_a_guest_to_a_target_that_changes_while_it_runs() {
 fn the_same_seed_evicts_the_same_frames() {
     let sequence = |seed| {
         let pager = PagerSettings { policy: Policy::Random, seed, ..PagerSettings::default() };
-        let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+        let steps = at_first_checkpoint(vec![ConsumerAct::Target { memory: Size(TARGET) }.into()]);
         run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps)).1
     };
     let first = sequence(1);
@@ -83,7 +83,7 @@ fn a_full_page_file_refuses_evictions_and_the_guest_is_unharmed() {
 #[test]
 fn a_target_that_a_full_page_file_cannot_hold_is_given_up_and_the_guest_goes_on() {
     let pager = PagerSettings { capacity: Some(8), ..PagerSettings::default() };
-    let steps = at_first_checkpoint(vec![Act::Target { memory: Size(TARGET) }]);
+    let steps = at_first_checkpoint(vec![ConsumerAct::Target { memory: Size(TARGET) }.into()]);
     let (outcome, _) = run(paged(PagerSettings { target: Some(Size(64 << 20)), ..pager }, steps));
     assert!(outcome.notes[0].contains("full with 8 frames"), "{:?}", outcome.notes);
 }
@@ -111,7 +111,7 @@ fn a_frame_that_cannot_be_read_leaves_its_vcpu_stopped_and_the_cause_is_named() 
 /// each comes. It reads its pages, writes them, and reads them, a word at a time.
 fn events_of(treatment: Treatment, range: &str, access: AccessType) -> Vec<String> {
     let listener = Consumer::Listener(ListenerSettings { treatment, verbose: false });
-    let steps = at_first_checkpoint(vec![Act::SetAccess { frames: range.into(), access: Name(access) }]);
+    let steps = at_first_checkpoint(vec![MemoryAct::SetAccess { frames: range.into(), access: Name(access) }.into()]);
     let mut watched = Scenario { steps, ..scenario("page_in") };
     watched.consumers.pager = None;
     let (outcome, trace) = served_by(watched, &[listener]);

@@ -10,7 +10,7 @@ mod support;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::scenario::{Act, Role, Scenario, Time};
+use harness::scenario::{ConsumerAct, Role, Scenario, Time};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::trace::{Tape, Why};
@@ -134,7 +134,7 @@ fn registers_of_devices_that_are_all_ones_end_by_the_deadline() {
 fn a_disk_that_cannot_go_ends_by_the_deadline_which_names_its_frame() {
     let mut unplug = scenario("unplug");
     unplug.deadline = Time(Duration::from_secs(3));
-    unplug.steps[0].acts.push(Act::Kill { consumer: Role::Pager });
+    unplug.steps[0].acts.push(ConsumerAct::Kill { consumer: Role::Pager }.into());
     is(&run_scenario(Gate::Callback, unplug), Kind::Failure, "for frame");
 }
 

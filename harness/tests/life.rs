@@ -7,7 +7,7 @@ mod support;
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::run::{Job, Outcome};
-use harness::scenario::{Act, Listening, Rule, Scenario, Then};
+use harness::scenario::{ConsumerAct, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
@@ -333,7 +333,7 @@ fn attach_leaves_a_machine_as_it_was() {
 fn frames_paged_out_before_the_first_instruction_come_back() {
     let mut early = Scenario::bare("page_in");
     early.consumers.pager.get_or_insert_default();
-    early.start = vec![Act::PageOut { frames: "gpa:0x100000-0x103fff".into() }];
+    early.start = vec![ConsumerAct::PageOut { frames: "gpa:0x100000-0x103fff".into() }.into()];
     let (outcome, _) = support::run(early);
     assert!(outcome.paged.pages_out > 0 && outcome.paged.pages_in > 0, "{:?}", outcome.paged);
 }

@@ -5,7 +5,7 @@
 
 mod support;
 
-use harness::scenario::{Act, At, Scenario, Step};
+use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Scenario, Step};
 use mem_event::message::{Call, Notice};
 use mem_event::{Control, Errno, Gfn, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
@@ -18,9 +18,9 @@ fn step(at: u64, acts: Vec<Act>) -> Step {
 #[test]
 fn a_paged_out_frame_is_mapped_after_its_page_in_and_stays_until_it_is_unmapped() {
     const FIRST: &str = "PAGES";
-    let out = || Act::PageOut { frames: FIRST.into() };
-    let map = || Act::Map { frames: "0x500".into() };
-    let unmap = || Act::Unmap { frames: "0x500".into() };
+    let out = || -> Act { ConsumerAct::PageOut { frames: FIRST.into() }.into() };
+    let map = || -> Act { ConsumerAct::Map { frames: "0x500".into() }.into() };
+    let unmap = || -> Act { MemoryAct::Unmap { frames: "0x500".into() }.into() };
     let acts = vec![out(), map(), out(), map(), unmap(), out(), unmap(), out()];
     let (_, sequence) = run(Scenario { steps: vec![step(1, acts)], ..scenario("page_in") });
     let lines: Vec<&str> = sequence.lines().collect();

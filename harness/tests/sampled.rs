@@ -6,7 +6,7 @@ mod support;
 
 use harness::machine::qemu::Gate;
 use harness::scenario::corpus;
-use harness::scenario::{Act, Name, Rule, Scenario, Then};
+use harness::scenario::{MemoryAct, Name, Rule, Scenario, Then};
 use harness::toolstack::transcript::Record;
 use mem_event::AccessType;
 use std::collections::BTreeSet;
@@ -26,12 +26,14 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
     for gfn in IMAGE {
         if random.below(ONE_IN) == 0 {
             let access = RIGHTS[usize::try_from(random.below(5)).unwrap()];
-            scenario.start.push(Act::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(access) });
+            scenario.start.push(
+                MemoryAct::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(access) }.into(),
+            );
         }
     }
     let rules = &mut scenario.consumers.listener.get_or_insert_default().rules;
     // What rules expect to see holds only if nobody else watches the page.
-    if rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, Act::Expect { .. })) {
+    if rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, MemoryAct::Expect { .. })) {
         rules.clear();
     }
     // Each further right is asked for by an event of its own, but where the scenario has its own rules.

@@ -28,6 +28,60 @@ fn said(more: &str) -> String {
     refusal.to_string()
 }
 
+/// What is in the schema's place for an act: names of acts, by the definitions that it refers to.
+fn acts_of(definition: &serde_json::Value, schema: &serde_json::Value) -> Vec<String> {
+    let mut names = Vec::new();
+    for choice in ["anyOf", "oneOf"].iter().filter_map(|key| definition[key].as_array()).flatten() {
+        match choice["$ref"].as_str() {
+            Some(path) => names.extend(acts_of(schema.pointer(&path[1..]).unwrap(), schema)),
+            None => names
+                .extend(choice["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned())),
+        }
+    }
+    names
+}
+
+#[test]
+fn what_a_rule_cannot_do_is_no_act_there_in_the_schema_and_in_the_reader() {
+    let schema: serde_json::Value = serde_json::from_str(&file::schema()).unwrap();
+    let of = |owner: &str, key: &str| {
+        let path = schema["$defs"][owner]["properties"][key]["items"]["$ref"].as_str().unwrap();
+        acts_of(schema.pointer(&path[1..]).unwrap(), &schema)
+    };
+    let (in_rules, in_steps) = (of("Rule", "do"), of("Step", "do"));
+    let only_in_steps: Vec<&str> =
+        in_steps.iter().filter(|name| !in_rules.contains(name)).map(String::as_str).collect();
+    let due = [
+        "page-out",
+        "target",
+        "map",
+        "enable",
+        "disable",
+        "kill",
+        "join",
+        "hold",
+        "resume",
+        "expect-events",
+        "wait-until",
+    ];
+    assert_eq!(only_in_steps, due);
+    assert!(in_rules.iter().all(|name| in_steps.contains(name)) && in_rules.len() == 17, "{in_rules:?}");
+    for name in due {
+        let told = said(&format!("[[consumers.listener.rules]]\ndo = [{{ {name} = {{}} }}]\n"));
+        assert!(told.contains(&format!("no name `{name}` here")), "{told}");
+    }
+}
+
+#[test]
+fn every_act_of_the_schema_is_known_to_the_reader() {
+    let schema: serde_json::Value = serde_json::from_str(&file::schema()).unwrap();
+    for name in acts_of(&schema["$defs"]["Act"], &schema) {
+        let text = format!("{GOOD}[[steps]]\nat = 1\ndo = [{{ {name} = {{ }} }}]\n");
+        let told = Scenario::parse(Path::new("a/b.toml"), text).err().map(|refusal| refusal.to_string());
+        assert!(told.as_ref().is_none_or(|told| !told.contains("no name")), "{name}: {told:?}");
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
     let cases = [
@@ -67,6 +121,10 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
         (
             "[[steps]]\nat = 1\ndo = [{ watch = { frames = \"A\", stops = \"r\" } }]\n",
             "a/b.toml:7:33: no key `stops` here; did you mean `stop`? allowed: frames, stop",
+        ),
+        (
+            "[[consumers.listener.rules]]\ndo = [{ kill = { consumer = \"pager\" } }]\n",
+            "a/b.toml:6:9: no name `kill` here; allowed: watch, set-access, ",
         ),
         ("x = [\n", "a/b.toml:5:"),
         (

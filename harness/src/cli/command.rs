@@ -13,7 +13,7 @@ use crate::run::{Job, Outcome};
 use crate::scenario::amount::{mebibytes, size, time};
 use crate::scenario::external::External;
 use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
-use crate::scenario::{Act, Scenario, Size, Stop, Time};
+use crate::scenario::{ConsumerAct, MemoryAct, Scenario, Size, Stop, Time};
 use crate::scenario::{corpus, range};
 use crate::toolstack::transcript;
 use anyhow::Context;
@@ -131,12 +131,12 @@ fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refu
             )
         })?;
         let stop = Stop(range::left_by_watching(accesses)?);
-        scenario.start.push(Act::Watch { frames: range.into(), stop });
+        scenario.start.push(MemoryAct::Watch { frames: range.into(), stop }.into());
         scenario.consumers.listener.get_or_insert_default();
     }
     let given = &wanted.pager;
     for range in &wanted.page_out {
-        scenario.start.push(Act::PageOut { frames: range.as_str().into() });
+        scenario.start.push(ConsumerAct::PageOut { frames: range.as_str().into() }.into());
         scenario.consumers.pager.get_or_insert_default();
     }
     if let Some(target) = &wanted.paging_target {

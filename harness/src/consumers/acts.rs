@@ -2,7 +2,7 @@
 
 use super::in_process::InProcess;
 use crate::scenario::amount::mebibytes;
-use crate::scenario::{Act, Place};
+use crate::scenario::{Act, ConsumerAct, Place};
 use crate::toolstack;
 use crate::toolstack::done::{Done, operate};
 use crate::toolstack::log::Log;
@@ -28,30 +28,34 @@ pub fn carry_out(
     consumers: &mut InProcess,
     log: &mut Log<'_>,
 ) -> anyhow::Result<Done> {
+    let act = match act {
+        Act::Memory(act) => return toolstack::carry_out(act, toolstack, log.symbols),
+        Act::Consumer(act) => act,
+    };
     let text = match act {
-        Act::PageOut { frames } => {
+        ConsumerAct::PageOut { frames } => {
             let list: Vec<Gfn> = frames.frames(log.symbols)?.iter().collect();
             let pager = consumers.pager().context("a page-out without a pager; add [consumers.pager]")?;
             let gone = pager.page_out(&list)?;
             format!("page out {gone} of {} frames of {frames}", list.len())
         }
-        Act::Target { memory } => {
+        ConsumerAct::Target { memory } => {
             let pager = consumers.pager().context("a target without a pager; add [consumers.pager]")?;
             pager.hold_to(memory.0)?;
             format!("hold to {}", mebibytes(memory.0))
         }
-        Act::Map { frames } => {
+        ConsumerAct::Map { frames } => {
             map(frames, toolstack, consumers, log)?;
             format!("map {frames}")
         }
-        Act::Enable { ring, refused } => {
+        ConsumerAct::Enable { ring, refused } => {
             let ring = ring.0;
             let RingSettings { layout, slots } = consumers.ring(ring);
             let enable = Control::Enable { ring, layout, slots };
             let due = refused.map(|errno| errno.0);
             return operate(toolstack, enable, due, &format!("enable {ring}"));
         }
-        Act::Disable { ring, drain, refused } => {
+        ConsumerAct::Disable { ring, drain, refused } => {
             let ring = ring.0;
             let how = if *drain { ", draining" } else { "" };
             let disable = Control::Disable { ring, drain: *drain };
@@ -61,33 +65,32 @@ pub fn carry_out(
             }
             return Ok(done);
         }
-        Act::Kill { consumer } => {
+        ConsumerAct::Kill { consumer } => {
             consumers.part_with(consumer.ring())?;
             format!("kill the {consumer}")
         }
-        Act::Join { consumer } => {
+        ConsumerAct::Join { consumer } => {
             consumers.join(*consumer)?;
             format!("the {consumer} joins")
         }
-        Act::Hold { consumer } => {
+        ConsumerAct::Hold { consumer } => {
             consumers.hold(*consumer);
             format!("hold the {consumer}")
         }
-        Act::Resume { consumer } => {
+        ConsumerAct::Resume { consumer } => {
             consumers.resume(*consumer, log)?;
             format!("the {consumer} goes on")
         }
-        Act::ExpectEvents { ring, count } => {
+        ConsumerAct::ExpectEvents { ring, count } => {
             let seen = log.counts.of(ring.0);
             let failure = (seen != *count).then(|| format!("{seen} events of {} where {count} are due", ring.0));
             return Ok(Done { text: format!("see {seen} events of {}", ring.0), failure });
         }
-        Act::WaitUntil { vcpus, wait_for } => {
+        ConsumerAct::WaitUntil { vcpus, wait_for } => {
             let text = format!("{vcpus} vCPUs wait for {}", wait_for.name());
             let failure = wait_until(toolstack, *vcpus, wait_for.0)?;
             return Ok(Done { text, failure });
         }
-        _ => return toolstack::carry_out(act, toolstack, log.symbols),
     };
     Ok(Done { text, failure: None })
 }

@@ -28,7 +28,7 @@ pub mod watcher;
 use self::external::{Running, program};
 use self::in_process::InProcess;
 use crate::guest::symbols::Symbols;
-use crate::scenario::{Act, At, Name, Role, Roles, Scenario};
+use crate::scenario::{Act, At, MemoryAct, Name, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use crate::toolstack::transcript::{Point, Record};
 use mem_event::message::{Call, Notice};
@@ -235,9 +235,9 @@ impl Consumers {
     /// The connection ended.
     pub fn leave(mut self, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
         for act in &scenario.start {
-            if let Act::Watch { frames, .. } | Act::SetAccess { frames, .. } = act {
-                let open = Act::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
-                self.carry_out(&[open], log)?;
+            if let Act::Memory(MemoryAct::Watch { frames, .. } | MemoryAct::SetAccess { frames, .. }) = act {
+                let open = MemoryAct::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
+                self.carry_out(&[open.into()], log)?;
             }
         }
         if self.in_process.leave(log)? {

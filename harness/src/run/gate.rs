@@ -1,19 +1,17 @@
 //! What speaks against the host's MMU as a gate: what a consumer may ask of an event that a vCPU within its block cannot give.
 
 use crate::scenario::settings::{Consumer, Treatment};
-use crate::scenario::{Act, Scenario, Then};
+use crate::scenario::{MemoryAct, Scenario, Then};
 use mem_event::{CpuEventKind, Layout, MonitorMode, Rights, Ring};
 
 /// The first reason why `auto` takes the check before instructions for this scenario, if there is one.
 #[must_use]
 pub fn against_mmu(scenario: &Scenario) -> Option<&'static str> {
     let rules = || scenario.consumers.listener.iter().flat_map(|listener| &listener.rules);
-    let steps = || scenario.steps.iter().flat_map(|step| &step.acts);
-    let acts = || scenario.start.iter().chain(steps()).chain(rules().flat_map(|rule| &rule.acts));
     let mut processes = scenario.consumers.process.iter();
     let external = || scenario.consumers.external.iter();
     let layout = scenario.rings.access.layout.0;
-    if acts().any(single_steps) {
+    if scenario.memory_acts().any(single_steps) {
         Some("the scenario steps vCPUs")
     } else if processes.any(lets_one_pass) {
         Some("a listener lets single instructions pass, and has no hook after one that the host's MMU stopped")
@@ -21,17 +19,19 @@ pub fn against_mmu(scenario: &Scenario) -> Option<&'static str> {
         Some("requests of vm_event carry all flags, which a vCPU within its block has not")
     } else if external().any(|one| one.rings.is_empty() || one.has(Ring::Access)) {
         Some("a consumer of its own may step vCPUs or ask for all flags")
-    } else if acts().any(makes_write_only) || rules().any(|rule| sets_write_only(rule.then)) {
+    } else if scenario.memory_acts().any(makes_write_only) || rules().any(|rule| sets_write_only(rule.then)) {
         Some("no mapping can say that a page may be written and not read")
     } else {
         None
     }
 }
 
-fn single_steps(act: &Act) -> bool {
+fn single_steps(act: &MemoryAct) -> bool {
     match act {
-        Act::Monitor { event, mode, .. } => event.0 == CpuEventKind::SingleStep && mode.0 != MonitorMode::Disabled,
-        Act::SingleStep { on, .. } => *on,
+        MemoryAct::Monitor { event, mode, .. } => {
+            event.0 == CpuEventKind::SingleStep && mode.0 != MonitorMode::Disabled
+        }
+        MemoryAct::SingleStep { on, .. } => *on,
         _ => false,
     }
 }
@@ -40,10 +40,10 @@ fn lets_one_pass(consumer: &Consumer) -> bool {
     matches!(consumer, Consumer::Listener(settings) if matches!(settings.treatment, Treatment::Once | Treatment::Emulate))
 }
 
-fn makes_write_only(act: &Act) -> bool {
+fn makes_write_only(act: &MemoryAct) -> bool {
     match act {
-        Act::Watch { stop, .. } => is_write_only(stop.0.rights()),
-        Act::SetAccess { access, .. } | Act::DefaultAccess { access } => is_write_only(access.0.rights()),
+        MemoryAct::Watch { stop, .. } => is_write_only(stop.0.rights()),
+        MemoryAct::SetAccess { access, .. } | MemoryAct::DefaultAccess { access } => is_write_only(access.0.rights()),
         _ => false,
     }
 }
@@ -61,14 +61,14 @@ mod tests {
     use super::against_mmu;
     use crate::scenario::external::External;
     use crate::scenario::settings::{Consumer, ListenerSettings, Treatment};
-    use crate::scenario::{Act, Name, Rule, Scenario, Then};
+    use crate::scenario::{MemoryAct, Name, Rule, Scenario, Then};
     use mem_event::{AccessType, CpuEventKind, Layout, MonitorMode};
 
     /// One whose listener watches everything of a page.
     fn plain() -> Scenario {
         let mut scenario = Scenario::bare("page_fault");
         scenario.consumers.listener.get_or_insert_default();
-        scenario.start.push(Act::SetAccess { frames: "0x100".into(), access: Name(AccessType::N) });
+        scenario.start.push(MemoryAct::SetAccess { frames: "0x100".into(), access: Name(AccessType::N) }.into());
         scenario
     }
 
@@ -86,18 +86,18 @@ mod tests {
     fn nothing_speaks_against_the_hosts_mmu_where_pages_are_only_watched_and_relaxed() {
         assert_eq!(against_mmu(&plain()), None);
         assert_eq!(with(|it| it.consumers.process.push(listener(Treatment::Rearm))), "");
-        let off = Act::Monitor {
+        let off = MemoryAct::Monitor {
             event: Name(CpuEventKind::SingleStep),
             mode: Name(MonitorMode::Disabled),
             on_change_only: false,
         };
-        assert_eq!(with(|it| it.start.push(off)), "");
-        assert_eq!(with(|it| it.start.push(Act::SingleStep { vcpu: 0, on: false })), "");
+        assert_eq!(with(|it| it.start.push(off.into())), "");
+        assert_eq!(with(|it| it.start.push(MemoryAct::SingleStep { vcpu: 0, on: false }.into())), "");
     }
 
     #[test]
     fn who_steps_wants_all_flags_or_hides_a_page_from_reads_alone_gets_the_check() {
-        let on = Act::Monitor {
+        let on = MemoryAct::Monitor {
             event: Name(CpuEventKind::SingleStep),
             mode: Name(MonitorMode::Sync),
             on_change_only: false,
@@ -106,12 +106,12 @@ mod tests {
         let write_only = Rule { then: Then::Set(Name(AccessType::W)), ..Rule::default() };
         let rule = |rule| move |it: &mut Scenario| it.consumers.listener.as_mut().expect("one").rules.push(rule);
         assert!(with(rule(stepping)).contains("steps vCPUs"));
-        assert!(with(|it| it.start.push(Act::SingleStep { vcpu: 0, on: true })).contains("steps vCPUs"));
+        assert!(with(|it| it.start.push(MemoryAct::SingleStep { vcpu: 0, on: true }.into())).contains("steps vCPUs"));
         assert!(with(|it| it.consumers.process.push(listener(Treatment::Once))).contains("single instructions"));
         assert!(with(|it| it.rings.access.layout = Name(Layout::VmEvent7)).contains("all flags"));
         assert!(with(rule(write_only)).contains("written and not read"));
         assert!(
-            with(|it| it.start.push(Act::DefaultAccess { access: Name(AccessType::Wx) }))
+            with(|it| it.start.push(MemoryAct::DefaultAccess { access: Name(AccessType::Wx) }.into()))
                 .contains("written and not read")
         );
     }

@@ -1,5 +1,5 @@
-//! What a scenario can do. A new act is a variant of [`Act`], an arm of [`Act::check`] where it names memory, and an arm where it is
-//! carried out: in `toolstack` what goes over the toolstack's connection alone, in `consumers` the rest.
+//! What a scenario can do. A new act is a variant of one of two types, an arm of its `check` where it names memory, and an arm where it
+//! is carried out: [`MemoryAct`]s in `toolstack`, [`ConsumerAct`]s in `consumers`.
 
 use super::name::Name;
 use super::role::Role;
@@ -12,10 +12,21 @@ use mem_event::{AccessType, CpuEventKind, Errno, MonitorMode, NoConsumer, Ring};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Something that a scenario does.
+/// Something that a scenario does at its start and in its steps.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Act {
+    /// To the guest's memory, its vCPUs or the domain.
+    Memory(MemoryAct),
+    /// To consumers and rings, or by a consumer.
+    Consumer(ConsumerAct),
+}
+
+/// What is done to the guest's memory, its vCPUs or the domain by control operations over one connection; a listener's rule can do
+/// it too.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
-pub enum Act {
+pub enum MemoryAct {
     /// Stop some accesses to frames from now on; the rights to others stay.
     Watch {
         /// Which frames.
@@ -29,21 +40,6 @@ pub enum Act {
         frames: Place,
         /// The rights that are left.
         access: Name<AccessType>,
-    },
-    /// Page frames out. Those that cannot be (never touched, no RAM) are left.
-    PageOut {
-        /// Which frames.
-        frames: Place,
-    },
-    /// Hold the guest to so much memory from now on.
-    Target {
-        /// RAM.
-        memory: Size,
-    },
-    /// Begin foreign mappings: frames that are paged out come back first, and none leaves before `unmap`.
-    Map {
-        /// Which frames.
-        frames: Place,
     },
     /// End foreign mappings.
     Unmap {
@@ -111,6 +107,70 @@ pub enum Act {
         /// What happens.
         policy: Name<NoConsumer>,
     },
+    /// Overwrite eight bytes.
+    Write {
+        /// The address.
+        at: Place,
+        /// What.
+        value: Number,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Eight bytes must hold this value, or the scenario fails.
+    Expect {
+        /// The address.
+        at: Place,
+        /// What must be there.
+        value: Number,
+    },
+    /// Which CPU events are reported from now on, and how.
+    Monitor {
+        /// The kind.
+        event: Name<CpuEventKind>,
+        /// How.
+        mode: Name<MonitorMode>,
+        /// Only where the new value differs from the old (control registers).
+        #[serde(default)]
+        on_change_only: bool,
+    },
+    /// Whether a vCPU's single steps are reported, as far as they are monitored.
+    SingleStep {
+        /// The vCPU.
+        #[serde(default)]
+        vcpu: u32,
+        /// On or off.
+        on: bool,
+    },
+    /// Inject a trap into a vCPU, as HVMOP_inject_trap does. It takes QEMU's plugin API 6, so a scenario that does this is skipped.
+    Inject {
+        /// The vCPU.
+        #[serde(default)]
+        vcpu: u32,
+        /// The trap's vector.
+        vector: u8,
+    },
+}
+
+/// What is done to consumers and rings, or by a consumer. A listener's rule cannot: it is served by the thread that would have to do
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum ConsumerAct {
+    /// Page frames out. Those that cannot be (never touched, no RAM) are left.
+    PageOut {
+        /// Which frames.
+        frames: Place,
+    },
+    /// Hold the guest to so much memory from now on.
+    Target {
+        /// RAM.
+        memory: Size,
+    },
+    /// Begin foreign mappings: frames that are paged out come back first, and none leaves before `unmap`.
+    Map {
+        /// Which frames.
+        frames: Place,
+    },
     /// Enable a ring, as the toolstack does: it is there, and nobody serves it until it is disabled and a consumer joins.
     Enable {
         /// The ring.
@@ -162,70 +222,85 @@ pub enum Act {
         /// For what.
         wait_for: Name<Standing>,
     },
-    /// Overwrite eight bytes.
-    Write {
-        /// The address.
-        at: Place,
-        /// What.
-        value: Number,
-        /// The error with which it must be refused.
-        refused: Option<Name<Errno>>,
-    },
-    /// Eight bytes must hold this value, or the scenario fails.
-    Expect {
-        /// The address.
-        at: Place,
-        /// What must be there.
-        value: Number,
-    },
-    /// Which CPU events are reported from now on, and how.
-    Monitor {
-        /// The kind.
-        event: Name<CpuEventKind>,
-        /// How.
-        mode: Name<MonitorMode>,
-        /// Only where the new value differs from the old (control registers).
-        #[serde(default)]
-        on_change_only: bool,
-    },
-    /// Whether a vCPU's single steps are reported, as far as they are monitored.
-    SingleStep {
-        /// The vCPU.
-        #[serde(default)]
-        vcpu: u32,
-        /// On or off.
-        on: bool,
-    },
-    /// Inject a trap into a vCPU, as HVMOP_inject_trap does. It takes QEMU's plugin API 6, so a scenario that does this is skipped.
-    Inject {
-        /// The vCPU.
-        #[serde(default)]
-        vcpu: u32,
-        /// The trap's vector.
-        vector: u8,
-    },
+}
+
+impl From<MemoryAct> for Act {
+    fn from(act: MemoryAct) -> Act {
+        Act::Memory(act)
+    }
+}
+
+impl From<ConsumerAct> for Act {
+    fn from(act: ConsumerAct) -> Act {
+        Act::Consumer(act)
+    }
+}
+
+type Wrong<'a> = (Refusal, &'a Place);
+
+fn are_frames<'a>(place: &'a Place, symbols: &Symbols) -> Result<(), Wrong<'a>> {
+    place.frames(symbols).map(drop).map_err(|refusal| (refusal, place))
 }
 
 impl Act {
+    /// The act, if it is one to memory.
+    #[must_use]
+    pub fn memory(&self) -> Option<&MemoryAct> {
+        if let Act::Memory(act) = self { Some(act) } else { None }
+    }
+
     /// Checks that what it names is in the guest.
     ///
     /// # Errors
     /// What is not, and where that is written.
     pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
         match self {
-            Act::Watch { frames, .. }
-            | Act::SetAccess { frames, .. }
-            | Act::PageOut { frames }
-            | Act::Map { frames }
-            | Act::Unmap { frames }
-            | Act::Nominate { frames, .. }
-            | Act::Evict { frames, .. }
-            | Act::Prep { frames, .. }
-            | Act::Balloon { frames, .. } => frames.frames(symbols).map(|_| ()).map_err(|refusal| (refusal, frames)),
-            Act::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(|_| ()),
-            Act::Write { at, .. } | Act::Expect { at, .. } => {
-                at.address(symbols).map(|_| ()).map_err(|refusal| (refusal, at))
+            Act::Memory(act) => act.check(symbols),
+            Act::Consumer(act) => act.check(symbols),
+        }
+    }
+}
+
+impl MemoryAct {
+    /// As [`Act::check`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
+        match self {
+            MemoryAct::Watch { frames, .. }
+            | MemoryAct::SetAccess { frames, .. }
+            | MemoryAct::Unmap { frames }
+            | MemoryAct::Nominate { frames, .. }
+            | MemoryAct::Evict { frames, .. }
+            | MemoryAct::Prep { frames, .. }
+            | MemoryAct::Balloon { frames, .. } => are_frames(frames, symbols),
+            MemoryAct::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(drop),
+            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => {
+                at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether accesses or CPU events must be trapped for it.
+    #[must_use]
+    pub fn needs_gate(&self) -> bool {
+        matches!(
+            self,
+            MemoryAct::Watch { .. }
+                | MemoryAct::SetAccess { .. }
+                | MemoryAct::DefaultAccess { .. }
+                | MemoryAct::Monitor { .. }
+                | MemoryAct::SingleStep { .. }
+        )
+    }
+}
+
+impl ConsumerAct {
+    fn check(&self, symbols: &Symbols) -> Result<(), Wrong<'_>> {
+        match self {
+            ConsumerAct::PageOut { frames } | ConsumerAct::Map { frames } => are_frames(frames, symbols),
             _ => Ok(()),
         }
     }

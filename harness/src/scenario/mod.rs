@@ -4,33 +4,40 @@
 //! A new setting is a field here; a new act is a variant of [`Act`]. Both are in the format and in its schema by that alone.
 
 mod act;
+mod act_text;
 pub mod amount;
 pub mod corpus;
 pub mod external;
 pub mod file;
 pub mod icount;
+mod machine;
 mod name;
 pub mod range;
+mod rings;
 mod role;
+mod rule;
 pub mod settings;
 pub mod share;
+mod snapshot;
 pub mod source;
 mod text;
 
-pub use act::Act;
+pub use act::{Act, ConsumerAct, MemoryAct};
+pub use machine::Machine;
 pub use name::{Name, Named, named};
+pub use rings::{RingSection, Rings};
 pub use role::Role;
+pub use rule::{Listening, Rule, Then};
+pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
 use self::external::External;
-use self::icount::Icount;
 use self::settings::{Consumer, HelperSettings, PagerSettings};
 use self::source::Source;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::verdict::Kind;
-use mem_event::{AccessType, Gpa, Layout, NoConsumer, Reason, Request, Rights, Ring};
-use mem_event_client::channel::RingSettings;
+use mem_event::{Gpa, Ring};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -79,84 +86,6 @@ pub struct Scenario {
     pub snapshot: Snapshot,
 }
 
-/// A guest and its machine.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Machine {
-    /// A built-in guest or `linux`; or a path with a slash, from the scenario's folder, of what QEMU boots: an ELF file with a PVH
-    /// entry, a bzImage, an EFI application (with `firmware`), or a disk image, which stays as it is.
-    pub guest: String,
-    /// A first file system for a bzImage: a path from the scenario's folder.
-    pub initrd: Option<String>,
-    /// What a bzImage is told on its command line; what `linux` is told besides.
-    pub append: Option<String>,
-    /// The machine's firmware, where it is not QEMU's own: a file for `-bios`, or `ovmf` for that of Debian's package.
-    pub firmware: Option<String>,
-    /// vCPUs.
-    #[serde(default = "one", deserialize_with = "text::vcpus")]
-    #[schemars(range(min = 1, max = 255))]
-    pub vcpus: u32,
-    /// QEMU counts instructions, each takes 2 to this power nanoseconds of the guest's time, and neither the host's time nor chance
-    /// reaches the guest: one that is the same does the same in each run. With one vCPU only.
-    pub icount: Option<Icount>,
-    /// RAM.
-    #[serde(default = "Size::small")]
-    pub memory: Size,
-    /// The CPU model, where QEMU's default lacks something.
-    pub cpu: Option<String>,
-    /// The device that shows the disk which the harness makes, a word of its own in every eight bytes: QEMU's `-device` without its
-    /// drive, as `ide-hd,bus=ide.0` or `virtio-blk-pci,iothread=disk-thread`.
-    pub disk: Option<String>,
-    /// Further arguments for QEMU.
-    #[serde(default)]
-    pub args: Vec<String>,
-}
-
-/// The three rings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Rings {
-    /// The listener's.
-    pub access: RingSection,
-    /// The pager's.
-    pub paging: RingSection,
-    /// The helper's.
-    pub sharing: RingSection,
-}
-
-impl Rings {
-    /// A ring's settings.
-    #[must_use]
-    pub fn of(&self, ring: Ring) -> RingSection {
-        match ring {
-            Ring::Access => self.access,
-            Ring::Paging => self.paging,
-            Ring::Sharing => self.sharing,
-        }
-    }
-}
-
-/// How a ring is enabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct RingSection {
-    /// The layout of its slots.
-    pub layout: Name<Layout>,
-    /// How many slots, a power of two; 0 for as many as fit on a page.
-    pub slots: u32,
-    /// What happens to an event while nobody serves the ring: the vCPU waits, the domain crashes, or (access only) the page is
-    /// relaxed.
-    pub no_consumer: Name<NoConsumer>,
-}
-
-impl RingSection {
-    /// What the ring is enabled with.
-    #[must_use]
-    pub fn settings(self) -> RingSettings {
-        RingSettings { layout: self.layout.0, slots: self.slots }
-    }
-}
-
 /// The consumers, one a ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -173,14 +102,6 @@ pub struct Roles {
     pub external: Vec<External>,
 }
 
-/// A listener's settings.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Listening {
-    /// What it does about which events; the first rule that fits an event counts, and without one the page gets all rights.
-    pub rules: Vec<Rule>,
-}
-
 /// What is done at a checkpoint or a place of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -195,111 +116,12 @@ pub struct Step {
     pub acts: Vec<Act>,
 }
 
-/// What the listener does about some events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Rule {
-    /// Only for this kind of event.
-    pub reason: Option<Name<Reason>>,
-    /// Only for exactly these accesses.
-    pub on: Option<Name<Rights>>,
-    /// Only for these frames.
-    pub frames: Option<Place>,
-    /// What is done while the vCPU is stopped.
-    #[serde(rename = "do")]
-    pub acts: Vec<Act>,
-    /// How the event ends.
-    pub then: Then,
-}
-
-/// How an access event ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Then {
-    /// The page gets all rights, then the answer goes out.
-    #[default]
-    Relax,
-    /// The page gets the rights that were asked for besides those it has, then the answer goes out.
-    Grant,
-    /// The page gets these rights, then the answer goes out.
-    Set(Name<AccessType>),
-    /// The answer goes out; with unchanged rights the same event comes again.
-    Answer,
-    /// No answer: a consumer that hangs.
-    Silence,
-}
-
-/// What of a sequence is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Snapshot {
-    /// Which lines.
-    pub show: Vec<Shown>,
-    /// Their order: each vCPU's by itself (the default with several vCPUs), or as they came, for scenarios whose vCPUs take
-    /// turns by checkpoints.
-    pub order: Option<Order>,
-}
-
-/// A kind of line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shown {
-    /// Checkpoints and what was done there.
-    Checkpoints,
-    /// Events of the access ring.
-    Access,
-    /// Events of the paging ring.
-    Paging,
-    /// Events of the sharing ring.
-    Sharing,
-    /// How it ended, as a last line.
-    Verdict,
-}
-
-/// An order of lines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// Each vCPU has a part of its own.
-    Vcpu,
-    /// As they came.
-    Arrival,
-}
-
 fn success() -> Name<Kind> {
     Name(Kind::Success)
 }
 
 fn a_minute() -> Time {
     Time(std::time::Duration::from_secs(60))
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl Default for Snapshot {
-    fn default() -> Snapshot {
-        Snapshot { show: vec![Shown::Checkpoints, Shown::Access, Shown::Paging, Shown::Sharing], order: None }
-    }
-}
-
-impl Rule {
-    /// Whether the rule is for this request.
-    ///
-    /// # Errors
-    /// Its range is none.
-    pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
-        if self.reason.is_some_and(|reason| reason.0 != request.reason)
-            || self.on.is_some_and(|rights| rights.0 != request.rights)
-        {
-            return Ok(false);
-        }
-        match &self.frames {
-            None => Ok(true),
-            Some(frames) => Ok(frames.frames(symbols)?.contains(request.gfn)),
-        }
-    }
 }
 
 impl Scenario {
@@ -314,18 +136,7 @@ impl Scenario {
             about: String::new(),
             verdict: success(),
             deadline: a_minute(),
-            machine: Machine {
-                guest: guest.into(),
-                initrd: None,
-                append: None,
-                firmware: None,
-                vcpus: one(),
-                icount: None,
-                memory: Size::small(),
-                cpu: None,
-                disk: None,
-                args: Vec::new(),
-            },
+            machine: Machine::bare(guest),
             rings: Rings::default(),
             consumers: Roles::default(),
             start: Vec::new(),
@@ -363,11 +174,24 @@ impl Scenario {
                 place.address(symbols).map_err(|refusal| self.shown(refusal, place))?;
             }
         }
-        let acts = self.start.iter().chain(self.steps.iter().flat_map(|step| &step.acts));
-        for act in acts.chain(rules.flat_map(|rule| &rule.acts)) {
+        for act in self.acts() {
+            act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
+        }
+        for act in rules.flat_map(|rule| &rule.acts) {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
         Ok(())
+    }
+
+    /// What it does at the start and in its steps.
+    fn acts(&self) -> impl Iterator<Item = &Act> {
+        self.start.iter().chain(self.steps.iter().flat_map(|step| &step.acts))
+    }
+
+    /// What it does to memory, vCPUs and the domain: at the start, in its steps, and by a rule of its listener.
+    pub fn memory_acts(&self) -> impl Iterator<Item = &MemoryAct> {
+        let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
+        self.acts().filter_map(Act::memory).chain(rules.flat_map(|rule| &rule.acts))
     }
 
     fn check_icount(&self) -> Result<(), Refusal> {
@@ -407,6 +231,7 @@ impl Scenario {
         self.consumers.listener.is_some()
             || self.consumers.external.iter().any(may_listen)
             || self.consumers.process.iter().any(listens)
+            || self.memory_acts().any(MemoryAct::needs_gate)
     }
 
     /// Whether a ring is served by a process of its own.
@@ -414,5 +239,39 @@ impl Scenario {
     pub fn is_external(&self, ring: Ring) -> bool {
         self.consumers.external.iter().any(|one| one.has(ring))
             || self.consumers.process.iter().any(|one| one.rings().contains(&ring))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scenario;
+    use std::path::Path;
+
+    fn with(more: &str) -> Scenario {
+        let text = format!("version = 1\nabout = \"x\"\n[machine]\nguest = \"example\"\n{more}");
+        Scenario::parse(Path::new("x.toml"), text).unwrap()
+    }
+
+    #[test]
+    fn an_act_that_traps_needs_the_gate_wherever_it_stands() {
+        for act in [
+            "watch = { frames = \"0x100\", stop = \"r\" }",
+            "set-access = { frames = \"0x100\", access = \"n\" }",
+            "default-access = { access = \"n\" }",
+            "monitor = { event = \"cr3\", mode = \"sync\" }",
+            "single-step = { on = true }",
+        ] {
+            assert!(with(&format!("[[steps]]\nat = 1\ndo = [{{ {act} }}]\n")).needs_gate(), "{act} in a step");
+            let mut start = with("");
+            start.start = with(&format!("[[steps]]\nat = 1\ndo = [{{ {act} }}]\n")).steps.remove(0).acts;
+            assert!(start.needs_gate(), "{act} at the start");
+        }
+    }
+
+    #[test]
+    fn what_only_pages_and_expects_needs_no_gate() {
+        let acts = "{ page-out = { frames = \"0x100\" } }, { expect = { at = \"gpa:0\", value = 1 } }, { map = { frames = \"0x100\" } }";
+        assert!(!with(&format!("[consumers.pager]\n[[steps]]\nat = 1\ndo = [{acts}]\n")).needs_gate());
+        assert!(!with("").needs_gate());
     }
 }

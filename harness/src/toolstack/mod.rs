@@ -17,7 +17,7 @@ use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::scenario::range::Frames;
 use crate::scenario::share::pairs;
-use crate::scenario::{Act, Name, Place, Size};
+use crate::scenario::{MemoryAct, Name, Place, Size};
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
 use mem_event::{AccessType, Control, Errno, Gfn, Gpa, PAGE_SIZE, VcpuId};
@@ -27,84 +27,69 @@ use mem_event_client::socket::Client;
 ///
 /// # Errors
 /// The plugin refuses, or the connection ended.
-pub fn carry_out(act: &Act, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Done> {
+pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Done> {
     let done = |text: String| Ok(Done { text, failure: None });
     match act {
-        Act::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
-        Act::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
-        Act::Inject { vcpu, vector } => {
+        MemoryAct::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
+        MemoryAct::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
+        MemoryAct::Inject { vcpu, vector } => {
             let what = format!("trap {vector} cannot be injected into vCPU {vcpu}");
             let remedy = "that needs QEMU's plugin API 6, and this plugin speaks API 4; leave `inject` out";
             Err(Refusal::machine(what, remedy).into())
         }
-        Act::PageOut { .. }
-        | Act::Target { .. }
-        | Act::Map { .. }
-        | Act::Enable { .. }
-        | Act::Disable { .. }
-        | Act::Kill { .. }
-        | Act::Join { .. }
-        | Act::Hold { .. }
-        | Act::Resume { .. }
-        | Act::ExpectEvents { .. }
-        | Act::WaitUntil { .. } => {
-            bail!(
-                "a listener's rule cannot do this: consumers come and go and frames are mapped at the start and in steps"
-            )
-        }
-        Act::Nominate { frames, refused } => {
+        MemoryAct::Nominate { frames, refused } => {
             of_each(client, frames, *refused, "nominate", symbols, |gfn| Control::Nominate { gfn })
         }
-        Act::Evict { frames, refused } => {
+        MemoryAct::Evict { frames, refused } => {
             of_each(client, frames, *refused, "evict", symbols, |gfn| Control::Evict { gfn })
         }
-        Act::Prep { frames, refused } => {
+        MemoryAct::Prep { frames, refused } => {
             of_each(client, frames, *refused, "prep", symbols, |gfn| Control::Prep { gfn, buffer: false })
         }
-        Act::Balloon { frames, refused } => {
+        MemoryAct::Balloon { frames, refused } => {
             of_each(client, frames, *refused, "balloon", symbols, |gfn| Control::Drop { gfn })
         }
-        Act::Share { frames, with, refused } => {
+        MemoryAct::Share { frames, with, refused } => {
             let pairs = pairs(frames, with, symbols).map_err(|(refusal, _)| refusal)?;
             share::share(client, &pairs, refused.map(|errno| errno.0), &format!("share {frames} with {with}"))
         }
-        Act::Budget { size, spare } => set_budget(client, *size, *spare),
-        Act::DefaultAccess { access } => {
+        MemoryAct::Budget { size, spare } => set_budget(client, *size, *spare),
+        MemoryAct::DefaultAccess { access } => {
             let control = Control::SetDefaultAccess { access: access.0 };
             operate(client, control, None, &format!("set new frames {}", access.0))
         }
-        Act::AccessRequired { required } => {
+        MemoryAct::AccessRequired { required } => {
             let text = if *required { "a listener is required" } else { "no listener is required" };
             operate(client, Control::SetAccessRequired { required: *required }, None, text)
         }
-        Act::NoConsumer { ring, policy } => {
+        MemoryAct::NoConsumer { ring, policy } => {
             let text = format!("without a consumer of {}: {}", ring.0, policy.name());
             operate(client, Control::SetNoConsumer { ring: ring.0, policy: policy.0 }, None, &text)
         }
-        Act::Unmap { frames } => {
+        MemoryAct::Unmap { frames } => {
             let each = frames.frames(symbols)?;
             each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
             done(format!("unmap {frames}"))
         }
-        Act::Write { at, value, refused } => {
+        MemoryAct::Write { at, value, refused } => {
             let gpa = at.address(symbols)?;
             let bytes = value.0.to_le_bytes().to_vec();
             let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
             let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
             Ok(judge(answer, refused.map(|errno| errno.0), &format!("write {:#x} at {at}", value.0)))
         }
-        Act::Expect { at, value } => {
+        MemoryAct::Expect { at, value } => {
             let found = word(client, at.address(symbols)?)?;
             let failure = (found != value.0).then(|| format!("{at} holds {found:#x} where {:#x} is due", value.0));
             Ok(Done { text: format!("see {found:#x} at {at}"), failure })
         }
-        Act::Monitor { event, mode, on_change_only } => {
+        MemoryAct::Monitor { event, mode, on_change_only } => {
             let (kind, mode, on_change_only) = (event.0, mode.0, *on_change_only);
             client.values(&Call::Control(Control::Monitor { kind, mode, on_change_only }))?;
             let which = if on_change_only { " changes only" } else { "" };
             done(format!("monitor {kind:?} {mode:?}{which}").to_lowercase())
         }
-        Act::SingleStep { vcpu, on } => {
+        MemoryAct::SingleStep { vcpu, on } => {
             client.values(&Call::Control(Control::SingleStep { vcpu: VcpuId(*vcpu), on: *on }))?;
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }

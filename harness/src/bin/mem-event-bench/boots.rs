@@ -6,7 +6,7 @@ use harness::machine::folder::RunFolder;
 use harness::machine::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::run::{Job, run_machine};
 use harness::scenario::corpus;
-use harness::scenario::{Act, Name};
+use harness::scenario::{MemoryAct, Name};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::AccessType;
@@ -168,7 +168,7 @@ fn boot_with_plugin(armed: Option<Gate>, arguments: &[String], trace: Option<&Pa
         let apart = scenario.machine.memory.0 / 4096 / (WATCHED + 1);
         let watch = |number| {
             let frames = format!("{:#x}", number * apart).as_str().into();
-            Act::SetAccess { frames, access: Name(AccessType::N) }
+            MemoryAct::SetAccess { frames, access: Name(AccessType::N) }.into()
         };
         scenario.start = (1..=WATCHED).map(watch).collect();
     }
