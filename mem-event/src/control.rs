@@ -1,242 +1,319 @@
 //! Control operations and their arguments (Xen's domctl 56, `XENMEM_paging_op`, `XENMEM_access_op`, `XENMEM_sharing_op`).
+//!
+//! Everything here is a table with one row a kind. A new CPU event is a row of `cpu_events!`, a new operation one of `operations!`; the
+//! compiler then names the places that must say what the engine does with it.
 
+use crate::argument::{Argument, padded};
 use crate::number::{Gfn, VcpuId};
 use crate::rights::AccessType;
+use crate::table::table;
 use bincode::{Decode, Encode};
 use std::fmt;
 
-/// The three channels, with Xen's mode numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-#[repr(u8)]
-pub enum Ring {
-    /// The pager's.
-    Paging = 1,
-    /// The access listener's (`monitor` from Xen 4.5 on).
-    Access = 2,
-    /// The out-of-memory helper's.
-    Sharing = 3,
+table! {
+    /// The three channels, with Xen's mode numbers.
+    pub enum Ring {
+        /// The pager's.
+        Paging = 1 "paging",
+        /// The access listener's (`monitor` from Xen 4.5 on).
+        Access = 2 "access",
+        /// The out-of-memory helper's.
+        Sharing = 3 "sharing",
+    }
 }
 
 impl Ring {
-    /// All three.
-    pub const ALL: [Ring; 3] = [Ring::Paging, Ring::Access, Ring::Sharing];
-
     /// 0 to 2, for arrays with one entry a ring.
     #[must_use]
-    pub fn index(self) -> usize {
+    pub const fn index(self) -> usize {
         self as usize - 1
     }
+}
 
-    /// The ring with Xen's mode number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Ring> {
-        Ring::ALL.into_iter().find(|ring| *ring as u8 == number)
+table! {
+    /// How a slot's bytes are laid out.
+    #[derive(Default)]
+    pub enum Layout {
+        /// The seed's: u16 type, u16 flags; 40 bytes, 64 slots.
+        Flags16 = 0 "flags16",
+        /// Xen 4.2's: u32 flags; 40 bytes, 64 slots.
+        #[default]
+        Flags32 = 1 "flags32",
+        /// `vm_event` version 7 (Xen 4.15 to 4.17): 400 bytes, 8 slots.
+        VmEvent7 = 2 "vm_event7",
     }
 }
 
-impl fmt::Display for Ring {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(["paging", "access", "sharing"][self.index()])
+table! {
+    /// What happens to an event while no consumer holds the ring.
+    #[derive(Default)]
+    pub enum NoConsumer {
+        /// The vCPU waits for one (the seed's behaviour).
+        #[default]
+        Wait = 0 "wait",
+        /// The domain is crashed (Xen from 3643a96119 on, `access_required = 1`).
+        Crash = 1 "crash",
+        /// The page's access becomes `rwx` and the vCPU goes on (Xen's `access_required = 0`); for the access ring only.
+        Relax = 2 "relax",
     }
 }
 
-/// How a slot's bytes are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-#[repr(u8)]
-pub enum Layout {
-    /// The seed's: u16 type, u16 flags; 40 bytes, 64 slots.
-    Flags16 = 0,
-    /// Xen 4.2's: u32 flags; 40 bytes, 64 slots.
-    #[default]
-    Flags32 = 1,
-    /// `vm_event` version 7 (Xen 4.15 to 4.17): 400 bytes, 8 slots.
-    VmEvent7 = 2,
+/// Makes [`CpuEventKind`] of rows `Variant = number "name", reason MEM_EVENT_REASON, old value BOOL`.
+macro_rules! cpu_events {
+    ($($(#[$doc:meta])* $variant:ident = $number:tt $name:literal, reason $reason:literal, old value $old:literal;)+) => {
+        table! {
+            /// A kind of CPU event, on the access ring.
+            pub enum CpuEventKind { $($(#[$doc])* $variant = $number $name),+ }
+        }
+
+        impl CpuEventKind {
+            /// `MEM_EVENT_REASON_*`: the number in the field `reason` of the 40-byte layouts.
+            pub(crate) const fn reason_number(self) -> u8 {
+                match self { $(CpuEventKind::$variant => $reason),+ }
+            }
+
+            /// The kind with this number in the field `reason`.
+            #[inline(always)]
+            pub(crate) const fn from_reason_number(number: u32) -> Option<CpuEventKind> {
+                match number {
+                    $($reason => Some(CpuEventKind::$variant),)+
+                    _ => None,
+                }
+            }
+
+            /// Whether "on change only" means something: for the control registers (Xen ignores it for MSRs).
+            #[must_use]
+            pub const fn has_old_value(self) -> bool {
+                match self { $(CpuEventKind::$variant => $old),+ }
+            }
+        }
+    };
 }
 
-/// What happens to an event while no consumer holds the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-#[repr(u8)]
-pub enum NoConsumer {
-    /// The vCPU waits for one (the seed's behaviour).
-    #[default]
-    Wait = 0,
-    /// The domain is crashed (Xen from 3643a96119 on).
-    Crash = 1,
-    /// The page is relaxed to `rwx` and the vCPU goes on; for the access ring only.
-    Relax = 2,
+// Before an instruction the plugin raises them in `trap/gate`, after one in `trap/events`.
+cpu_events! {
+    /// CR0 was written; raised after the instruction.
+    Cr0 = 0 "cr0", reason 2, old value true;
+    /// CR3 was written; raised after the instruction.
+    Cr3 = 1 "cr3", reason 3, old value true;
+    /// CR4 was written; raised after the instruction.
+    Cr4 = 2 "cr4", reason 4, old value true;
+    /// A model-specific register was written; raised after the instruction.
+    Msr = 3 "msr", reason 7, old value false;
+    /// A breakpoint instruction is about to be delivered; raised before it.
+    Int3 = 4 "int3", reason 5, old value false;
+    /// One instruction was executed; raised before the next one.
+    SingleStep = 5 "single-step", reason 6, old value false;
 }
 
-/// A kind of CPU event, on the access ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-#[repr(u8)]
-pub enum CpuEventKind {
-    /// CR0 was written.
-    Cr0 = 0,
-    /// CR3 was written.
-    Cr3 = 1,
-    /// CR4 was written.
-    Cr4 = 2,
-    /// A model-specific register was written.
-    Msr = 3,
-    /// A breakpoint instruction is about to be delivered.
-    Int3 = 4,
-    /// One instruction was executed.
-    SingleStep = 5,
-}
-
-impl CpuEventKind {
-    /// All six.
-    pub const ALL: [CpuEventKind; 6] = [
-        CpuEventKind::Cr0,
-        CpuEventKind::Cr3,
-        CpuEventKind::Cr4,
-        CpuEventKind::Msr,
-        CpuEventKind::Int3,
-        CpuEventKind::SingleStep,
-    ];
-
-    /// Whether "on change only" means something: for the control registers (Xen ignores it for MSRs).
-    #[must_use]
-    pub fn has_old_value(self) -> bool {
-        matches!(self, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4)
+table! {
+    /// How CPU events of a kind are reported (`HVMPME_mode_*`).
+    #[derive(Default)]
+    pub enum MonitorMode {
+        /// Not at all.
+        #[default]
+        Disabled = 0 "disabled",
+        /// The vCPU runs on.
+        Async = 1 "async",
+        /// The vCPU stops until the answer.
+        Sync = 2 "sync",
     }
 }
 
-/// How CPU events of a kind are reported (`HVMPME_mode_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-#[repr(u8)]
-pub enum MonitorMode {
-    /// Not at all.
-    #[default]
-    Disabled = 0,
-    /// The vCPU runs on.
-    Async = 1,
-    /// The vCPU stops until the answer.
-    Sync = 2,
+/// Makes [`Control`] of rows `number "name" Variant { arguments in their order on the socket }`.
+macro_rules! operations {
+    (
+        $(#[$meta:meta])*
+        pub enum Control {
+            $($(#[$doc:meta])* $number:literal $name:literal $variant:ident {
+                $($(#[$about:meta])* $field:ident: $type:ty),+ $(,)?
+            })+
+        }
+    ) => {
+        $(#[$meta])*
+        pub enum Control {
+            $($(#[$doc])* $variant { $($(#[$about])* $field: $type),+ }),+
+        }
+
+        impl Control {
+            /// The numbers of all operations on the control socket, in the table's order.
+            pub const NUMBERS: [u16; [$($number),+].len()] = [$($number),+];
+
+            /// The operation's number on the control socket.
+            #[must_use]
+            pub const fn number(&self) -> u16 {
+                match self { $(Control::$variant { .. } => $number),+ }
+            }
+
+            /// The operation's name in JSON and CSV.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Control::$variant { .. } => $name),+ }
+            }
+
+            /// Its arguments as numbers.
+            pub(crate) fn arguments(&self) -> [u64; 5] {
+                match *self { $(Control::$variant { $($field),+ } => padded(&[$($field.number()),+])),+ }
+            }
+
+            /// The operation with this number and these arguments.
+            ///
+            /// # Errors
+            /// A sentence, where there is none, or an argument is none of its kind.
+            pub(crate) fn from_arguments(number: u16, arguments: &[u64; 5]) -> Result<Control, String> {
+                let mut arguments = arguments.iter().copied().enumerate();
+                match number {
+                    $($number => Ok(Control::$variant { $($field: next(&mut arguments)?),+ }),)+
+                    other => Err(format!("no operation {other}")),
+                }
+            }
+        }
+
+        impl fmt::Display for Control {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.name())?;
+                match self {
+                    $(Control::$variant { $($field),+ } => {
+                        $(write!(f, " {} {}", stringify!($field), $field)?;)+
+                    })+
+                }
+                Ok(())
+            }
+        }
+    };
 }
 
-/// A control operation. What each needs and in which order it is refused stands in xen-facts of Xen 4.2 (`mem_event_domctl`).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Control {
-    /// Create a ring.
-    Enable {
-        /// Which.
-        ring: Ring,
-        /// The layout of its slots.
-        layout: Layout,
-        /// Fewer slots than the page holds: a power of two, or 0 for as many as fit.
-        slots: u32,
-    },
-    /// End a ring. EBUSY while vCPUs wait for a slot, unless it drains.
-    Disable {
-        /// Which.
-        ring: Ring,
-        /// Stop new claims, wait for the answers that are due, wake the sleepers, then end.
-        drain: bool,
-    },
-    /// Consume responses now (the seed's RESUME domctl); the same as a kick.
-    Resume {
-        /// Which ring.
-        ring: Ring,
-    },
-    /// What happens while the ring has no consumer.
-    SetNoConsumer {
-        /// Which ring.
-        ring: Ring,
-        /// The setting.
-        policy: NoConsumer,
-    },
-    /// Set the access rights of frames.
-    SetAccess {
-        /// First frame.
-        first: Gfn,
-        /// How many.
-        count: u64,
-        /// The rights.
-        access: AccessType,
-    },
-    /// The access rights of a frame, as `Outcome::Value`.
-    GetAccess {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// The rights of frames that come into being from now on.
-    SetDefaultAccess {
-        /// The rights.
-        access: AccessType,
-    },
-    /// Whether a violation without a listener stops the vCPU (true) or relaxes the page (false).
-    SetAccessRequired {
-        /// The setting.
-        required: bool,
-    },
-    /// Begin to evict a frame: no vCPU touches it unnoticed from now on.
-    Nominate {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// Give a nominated frame's memory back.
-    Evict {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// Bring a frame back; the content follows by the effect `Fill`.
-    Prep {
-        /// The frame.
-        gfn: Gfn,
-        /// Whether the caller hands a content over.
-        buffer: bool,
-    },
-    /// Balloon a frame out (toolstack context).
-    Drop {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// How many frames the domain may hold at a time; `u64::MAX` for no limit.
-    SetBudget {
-        /// Frames.
-        frames: u64,
-    },
-    /// Which CPU events are reported, and how.
-    Monitor {
-        /// The kind.
-        kind: CpuEventKind,
-        /// How.
-        mode: MonitorMode,
-        /// Only where the new value differs from the old (control registers).
-        on_change_only: bool,
-    },
-    /// Whether a vCPU's single steps are reported, as far as `Monitor` lets them (`DOMCTL_debug_op`).
-    SingleStep {
-        /// The vCPU.
-        vcpu: VcpuId,
-        /// On or off.
-        on: bool,
-    },
-    /// A foreign mapping of a frame begins: the frame stays where it is until `Unpin`.
-    Pin {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// A foreign mapping of a frame ends.
-    Unpin {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// Write-protect a frame so that it can be shared; its handle is the `Outcome::Value`.
-    NominateShare {
-        /// The frame.
-        gfn: Gfn,
-    },
-    /// Make two nominated frames of equal content (the caller has compared) one.
-    Share {
-        /// The frame whose memory stays.
-        source: Gfn,
-        /// Its handle.
-        source_handle: u64,
-        /// The frame whose memory goes back.
-        client: Gfn,
-        /// Its handle.
-        client_handle: u64,
-    },
+/// The next argument of an operation, which has at most five.
+fn next<T: Argument>(arguments: &mut impl Iterator<Item = (usize, u64)>) -> Result<T, String> {
+    let (index, number) = arguments.next().ok_or("an operation has five arguments")?;
+    T::from_number(number).map_err(|why| format!("argument {index}: {why}"))
+}
+
+operations! {
+    /// A control operation. What each needs and in which order it is refused stands in xen-facts of Xen 4.2 (`mem_event_domctl`).
+    // The derives stand here, and not in the macro: bincode's names no field that came through one.
+    #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+    pub enum Control {
+        /// Create a ring.
+        16 "enable" Enable {
+            /// Which.
+            ring: Ring,
+            /// The layout of its slots.
+            layout: Layout,
+            /// Fewer slots than the page holds: a power of two, or 0 for as many as fit.
+            slots: u32,
+        }
+        /// End a ring. EBUSY while vCPUs wait for a slot, unless it drains.
+        17 "disable" Disable {
+            /// Which.
+            ring: Ring,
+            /// Stop new claims, wait for the answers that are due, wake the sleepers, then end.
+            drain: bool,
+        }
+        /// Consume responses now (the seed's RESUME domctl); the same as a kick.
+        18 "resume" Resume {
+            /// Which ring.
+            ring: Ring,
+        }
+        /// What happens while the ring has no consumer.
+        19 "set-no-consumer" SetNoConsumer {
+            /// Which ring.
+            ring: Ring,
+            /// The setting.
+            policy: NoConsumer,
+        }
+        /// Set the access rights of frames.
+        20 "set-access" SetAccess {
+            /// First frame.
+            first: Gfn,
+            /// How many.
+            count: u64,
+            /// The rights.
+            access: AccessType,
+        }
+        /// The access rights of a frame, as `Outcome::Value`.
+        21 "get-access" GetAccess {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// The rights of frames that come into being from now on.
+        22 "set-default-access" SetDefaultAccess {
+            /// The rights.
+            access: AccessType,
+        }
+        /// Whether a violation without a listener stops the vCPU (true) or relaxes the page (false).
+        23 "set-access-required" SetAccessRequired {
+            /// The setting.
+            required: bool,
+        }
+        /// Begin to evict a frame: no vCPU touches it unnoticed from now on.
+        24 "nominate" Nominate {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// Give a nominated frame's memory back.
+        25 "evict" Evict {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// Bring a frame back; the content follows by the effect `Fill`.
+        26 "prep" Prep {
+            /// The frame.
+            gfn: Gfn,
+            /// Whether the caller hands a content over.
+            buffer: bool,
+        }
+        /// Balloon a frame out (toolstack context).
+        27 "drop" Drop {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// How many frames the domain may hold at a time; `u64::MAX` for no limit.
+        28 "set-budget" SetBudget {
+            /// Frames.
+            frames: u64,
+        }
+        /// Which CPU events are reported, and how.
+        29 "monitor" Monitor {
+            /// The kind.
+            kind: CpuEventKind,
+            /// How.
+            mode: MonitorMode,
+            /// Only where the new value differs from the old (control registers).
+            on_change_only: bool,
+        }
+        /// Whether a vCPU's single steps are reported, as far as `Monitor` lets them (`DOMCTL_debug_op`).
+        30 "single-step" SingleStep {
+            /// The vCPU.
+            vcpu: VcpuId,
+            /// On or off.
+            on: bool,
+        }
+        /// A foreign mapping of a frame begins: the frame stays where it is until `Unpin`.
+        31 "pin" Pin {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// A foreign mapping of a frame ends.
+        32 "unpin" Unpin {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// Write-protect a frame so that it can be shared; its handle is the `Outcome::Value`.
+        33 "nominate-share" NominateShare {
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// Make two nominated frames of equal content (the caller has compared) one.
+        34 "share" Share {
+            /// The frame whose memory stays.
+            source: Gfn,
+            /// Its handle.
+            source_handle: u64,
+            /// The frame whose memory goes back.
+            client: Gfn,
+            /// Its handle.
+            client_handle: u64,
+        }
+    }
 }

@@ -1,32 +1,68 @@
 //! The one request type and the one response type inside the engine; `wire` knows how each layout writes them.
 
+use crate::control::CpuEventKind;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use crate::table::table;
 use bincode::{Decode, Encode};
 use std::fmt;
 
-/// Why a request is made: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub enum Reason {
-    /// A frame is needed back, or was dropped ([`Flags::DROP_PAGE`]).
-    Paging,
-    /// No memory for a private copy, a page-in or a first touch.
-    Sharing,
-    /// The p2m's access rights forbid an access.
-    Violation,
-    /// CR0 was written; `gfn` is the new value, `gla` the old one.
-    Cr0,
-    /// CR3 was written.
-    Cr3,
-    /// CR4 was written.
-    Cr4,
-    /// A breakpoint instruction is about to be delivered.
-    Int3,
-    /// One instruction was executed.
-    SingleStep,
-    /// A model-specific register was written; `gfn` is the value, `gla` the register's number.
-    Msr,
+table! {
+    /// Why a request is made: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
+    pub enum Reason {
+        /// A frame is needed back, or was dropped ([`Flags::DROP_PAGE`]).
+        Paging = 0 "paging",
+        /// No memory for a private copy, a page-in or a first touch.
+        Sharing = 1 "sharing",
+        /// The p2m's access rights forbid an access.
+        Violation = 2 "violation",
+        /// CR0 was written; `gfn` is the new value, `gla` the old one.
+        Cr0 = 3 "cr0",
+        /// CR3 was written.
+        Cr3 = 4 "cr3",
+        /// CR4 was written.
+        Cr4 = 5 "cr4",
+        /// A breakpoint instruction is about to be delivered.
+        Int3 = 6 "int3",
+        /// One instruction was executed.
+        SingleStep = 7 "single-step",
+        /// A model-specific register was written; `gfn` is the value, `gla` the register's number.
+        Msr = 8 "msr",
+    }
+}
+
+impl Reason {
+    /// The CPU event that it tells of.
+    #[inline(always)]
+    #[must_use]
+    pub const fn cpu_event(self) -> Option<CpuEventKind> {
+        match self {
+            Reason::Paging | Reason::Sharing | Reason::Violation => None,
+            Reason::Cr0 => Some(CpuEventKind::Cr0),
+            Reason::Cr3 => Some(CpuEventKind::Cr3),
+            Reason::Cr4 => Some(CpuEventKind::Cr4),
+            Reason::Int3 => Some(CpuEventKind::Int3),
+            Reason::SingleStep => Some(CpuEventKind::SingleStep),
+            Reason::Msr => Some(CpuEventKind::Msr),
+        }
+    }
+}
+
+impl CpuEventKind {
+    /// The reason of its requests.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            CpuEventKind::Cr0 => Reason::Cr0,
+            CpuEventKind::Cr3 => Reason::Cr3,
+            CpuEventKind::Cr4 => Reason::Cr4,
+            CpuEventKind::Msr => Reason::Msr,
+            CpuEventKind::Int3 => Reason::Int3,
+            CpuEventKind::SingleStep => Reason::SingleStep,
+        }
+    }
 }
 
 /// The flags of a request or response, with the bit numbers of `MEM_EVENT_FLAG_*`.
@@ -53,6 +89,18 @@ impl Flags {
     /// A response that turns single step over for its vCPU (`vm_event` only; bit 4 there).
     pub const TOGGLE_SINGLESTEP: Flags = Flags(1 << 20);
 
+    /// All flags with their names.
+    pub const NAMES: [(Flags, &'static str); 8] = [
+        (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
+        (Flags::DROP_PAGE, "DROP_PAGE"),
+        (Flags::EVICT_FAIL, "EVICT_FAIL"),
+        (Flags::FOREIGN, "FOREIGN"),
+        (Flags::DUMMY, "DUMMY"),
+        (Flags::EMULATE, "EMULATE"),
+        (Flags::EMULATE_NOWRITE, "EMULATE_NOWRITE"),
+        (Flags::TOGGLE_SINGLESTEP, "TOGGLE_SINGLESTEP"),
+    ];
+
     /// Whether every flag of `other` is set.
     #[must_use]
     pub const fn contains(self, other: Flags) -> bool {
@@ -74,14 +122,13 @@ impl fmt::Debug for Flags {
 
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = ["VCPU_PAUSED", "DROP_PAGE", "EVICT_FAIL", "FOREIGN", "DUMMY"];
         let mut rest = self.0;
         let mut separator = "";
-        for (bit, name) in names.iter().enumerate() {
-            if rest & (1 << bit) != 0 {
+        for (flag, name) in Flags::NAMES {
+            if rest & flag.0 != 0 {
                 write!(f, "{separator}{name}")?;
                 separator = "|";
-                rest &= !(1 << bit);
+                rest &= !flag.0;
             }
         }
         if rest != 0 {

@@ -162,3 +162,24 @@ pub enum Input {
         access: Access,
     },
 }
+
+impl Input {
+    /// The input's kind in JSON and CSV: of a control operation and of a CPU event its own name.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Input::Access { .. } => "access",
+            Input::Foreign { .. } => "foreign",
+            Input::Kick { .. } => "kick",
+            Input::Control(control) => control.name(),
+            Input::CpuEvent { event, .. } => event.kind.name(),
+            Input::Balloon { .. } => "balloon",
+            Input::Abandon { .. } => "abandon",
+            Input::Unpopulated { .. } => "unpopulated",
+            Input::FillFailed { .. } => "fill-failed",
+            Input::ConsumerLost { .. } => "consumer-lost",
+            Input::Destroy => "destroy",
+            Input::AccessNosleep { .. } => "access-nosleep",
+        }
+    }
+}

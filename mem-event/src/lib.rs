@@ -28,7 +28,8 @@
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be looked at |
 //! | [`published`] | the rights that pass without the engine |
-//! | [`control`] | control operations and their arguments |
+//! | [`control`], `argument` | control operations, and their arguments as numbers |
+//! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
@@ -39,6 +40,7 @@
 //! | [`message`] | the bytes of the control socket |
 
 mod access;
+mod argument;
 mod atomics;
 mod channel;
 pub mod contents;
@@ -67,6 +69,7 @@ pub mod ring;
 mod sharing;
 pub mod spin;
 pub mod state;
+mod table;
 pub mod taken;
 pub mod trace;
 mod vcpu;

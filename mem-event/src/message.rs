@@ -11,11 +11,11 @@
 //! file, the eventfd that the engine signals, the eventfd that the consumer signals. `SetPageFile` carries one, the reply to
 //! `PageFile` carries it on.
 
-use crate::control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
+use crate::control::{Control, Ring};
 use crate::errno::Errno;
 use crate::number::{Gfn, Gpa, PAGE_SIZE, VcpuId};
 use crate::p2m::P2mType;
-use crate::rights::AccessType;
+use crate::table::table;
 use std::fmt;
 
 /// Bytes in the header.
@@ -151,22 +151,22 @@ pub struct Info {
     pub budget: u64,
 }
 
-/// Where a vCPU stands: what [`Call::Vcpus`] tells of each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Standing {
-    /// It runs, or QEMU stopped it.
-    Running = 0,
-    /// It waits for an answer.
-    Answer = 1,
-    /// It waits for a slot.
-    Slot = 2,
-    /// It waits for a consumer.
-    Consumer = 3,
-    /// It waits for a frame within the budget.
-    Frame = 4,
-    /// It stands at a checkpoint.
-    Checkpoint = 5,
+table! {
+    /// Where a vCPU stands: what [`Call::Vcpus`] tells of each.
+    pub enum Standing {
+        /// It runs, or QEMU stopped it.
+        Running = 0 "running",
+        /// It waits for an answer.
+        Answer = 1 "answer",
+        /// It waits for a slot.
+        Slot = 2 "slot",
+        /// It waits for a consumer.
+        Consumer = 3 "consumer",
+        /// It waits for a frame within the budget.
+        Frame = 4 "frame",
+        /// It stands at a checkpoint.
+        Checkpoint = 5 "checkpoint",
+    }
 }
 
 /// What a vCPU waits for: [`Call::Vcpus`].
@@ -269,22 +269,6 @@ fn reports<'a, const BYTES: usize>(payload: &'a [u8], of: &str) -> Result<&'a [[
     }
 }
 
-impl Standing {
-    /// All, in the order of their numbers.
-    pub const ALL: [Standing; 6] = [
-        Standing::Running,
-        Standing::Answer,
-        Standing::Slot,
-        Standing::Consumer,
-        Standing::Frame,
-        Standing::Checkpoint,
-    ];
-
-    fn from_number(number: u8) -> Option<Standing> {
-        Standing::ALL.get(usize::from(number)).copied()
-    }
-}
-
 /// What a frame is, as [`Call::Types`] tells it: the type's number in the low seven bits, and in bit 7 whether memory is behind it.
 #[must_use]
 pub fn frame_byte(kind: P2mType, held: bool) -> u8 {
@@ -294,7 +278,7 @@ pub fn frame_byte(kind: P2mType, held: bool) -> u8 {
 /// The type of a frame and whether memory is behind it; `None` for a number that is no type's.
 #[must_use]
 pub fn frame_of_byte(byte: u8) -> Option<(P2mType, bool)> {
-    Some((*P2mType::ALL.get(usize::from(byte & 0x7f))?, byte & 0x80 != 0))
+    Some((P2mType::from_number(byte & 0x7f)?, byte & 0x80 != 0))
 }
 
 /// A packet that is none of ours, and why.
@@ -363,11 +347,6 @@ impl<'a> Packet<'a> {
         if self.kind == kind { Ok(self) } else { Err(Malformed(format!("kind {} where {kind} is due", self.kind))) }
     }
 
-    fn u8(&self, index: usize) -> Result<u8, Malformed> {
-        let value = self.arguments[index];
-        u8::try_from(value).map_err(|_| Malformed(format!("argument {index} is {value:#x}, above 255")))
-    }
-
     fn u16(&self, index: usize) -> Result<u16, Malformed> {
         let value = self.arguments[index];
         u16::try_from(value).map_err(|_| Malformed(format!("argument {index} is {value:#x}, above 65535")))
@@ -380,37 +359,6 @@ impl<'a> Packet<'a> {
 
     fn gfn(&self) -> Gfn {
         Gfn(self.arguments[0])
-    }
-
-    fn ring(&self) -> Result<Ring, Malformed> {
-        Ring::from_number(self.u8(0)?).ok_or_else(|| Malformed(format!("no ring {}", self.arguments[0])))
-    }
-
-    fn access(&self, index: usize) -> Result<AccessType, Malformed> {
-        AccessType::from_number(self.u8(index)?)
-            .ok_or_else(|| Malformed(format!("no access type {}", self.arguments[index])))
-    }
-
-    fn cpu_event(&self) -> Result<CpuEventKind, Malformed> {
-        let kind = CpuEventKind::ALL.get(usize::from(self.u8(0)?));
-        kind.copied().ok_or_else(|| Malformed(format!("no CPU event {}", self.arguments[0])))
-    }
-
-    fn mode(&self) -> Result<MonitorMode, Malformed> {
-        match self.u8(1)? {
-            0 => Ok(MonitorMode::Disabled),
-            1 => Ok(MonitorMode::Async),
-            2 => Ok(MonitorMode::Sync),
-            other => Err(Malformed(format!("no monitor mode {other}"))),
-        }
-    }
-
-    fn flag(&self, index: usize) -> Result<bool, Malformed> {
-        match self.arguments[index] {
-            0 => Ok(false),
-            1 => Ok(true),
-            other => Err(Malformed(format!("argument {index} is {other:#x} where 0 or 1 stands"))),
-        }
     }
 }
 
@@ -432,87 +380,8 @@ fn call_parts(call: &Call) -> Parts<'_> {
         Call::PageFile => (11, [0; 5], &[]),
         Call::Devices => (12, [0; 5], &[]),
         Call::EndTrace => (13, [0; 5], &[]),
-        Call::Control(control) => {
-            let (operation, arguments) = control_parts(control);
-            (operation, arguments, &[])
-        }
+        Call::Control(control) => (control.number(), control.arguments(), &[]),
     }
-}
-
-fn control_parts(control: &Control) -> (u16, [u64; 5]) {
-    match control {
-        Control::Enable { ring, layout, slots } => (16, [*ring as u64, *layout as u64, u64::from(*slots), 0, 0]),
-        Control::Disable { ring, drain } => (17, [*ring as u64, u64::from(*drain), 0, 0, 0]),
-        Control::Resume { ring } => (18, [*ring as u64, 0, 0, 0, 0]),
-        Control::SetNoConsumer { ring, policy } => (19, [*ring as u64, *policy as u64, 0, 0, 0]),
-        Control::SetAccess { first, count, access } => (20, [first.0, *count, *access as u64, 0, 0]),
-        Control::GetAccess { gfn } => (21, [gfn.0, 0, 0, 0, 0]),
-        Control::SetDefaultAccess { access } => (22, [*access as u64, 0, 0, 0, 0]),
-        Control::SetAccessRequired { required } => (23, [u64::from(*required), 0, 0, 0, 0]),
-        Control::Nominate { gfn } => (24, [gfn.0, 0, 0, 0, 0]),
-        Control::Evict { gfn } => (25, [gfn.0, 0, 0, 0, 0]),
-        Control::Prep { gfn, buffer } => (26, [gfn.0, u64::from(*buffer), 0, 0, 0]),
-        Control::Drop { gfn } => (27, [gfn.0, 0, 0, 0, 0]),
-        Control::SetBudget { frames } => (28, [*frames, 0, 0, 0, 0]),
-        Control::Monitor { kind, mode, on_change_only } => {
-            (29, [*kind as u64, *mode as u64, u64::from(*on_change_only), 0, 0])
-        }
-        Control::SingleStep { vcpu, on } => (30, [u64::from(vcpu.0), u64::from(*on), 0, 0, 0]),
-        Control::Pin { gfn } => (31, [gfn.0, 0, 0, 0, 0]),
-        Control::Unpin { gfn } => (32, [gfn.0, 0, 0, 0, 0]),
-        Control::NominateShare { gfn } => (33, [gfn.0, 0, 0, 0, 0]),
-        Control::Share { source, source_handle, client, client_handle } => {
-            (34, [source.0, *source_handle, client.0, *client_handle, 0])
-        }
-    }
-}
-
-fn parse_control(packet: &Packet<'_>) -> Result<Control, Malformed> {
-    let gfn = packet.gfn();
-    Ok(match packet.operation {
-        16 => Control::Enable {
-            ring: packet.ring()?,
-            layout: match packet.u8(1)? {
-                0 => Layout::Flags16,
-                1 => Layout::Flags32,
-                2 => Layout::VmEvent7,
-                other => return Err(Malformed(format!("no slot layout {other}"))),
-            },
-            slots: packet.u32(2)?,
-        },
-        17 => Control::Disable { ring: packet.ring()?, drain: packet.flag(1)? },
-        18 => Control::Resume { ring: packet.ring()? },
-        19 => Control::SetNoConsumer {
-            ring: packet.ring()?,
-            policy: match packet.u8(1)? {
-                0 => NoConsumer::Wait,
-                1 => NoConsumer::Crash,
-                2 => NoConsumer::Relax,
-                other => return Err(Malformed(format!("no policy {other}"))),
-            },
-        },
-        20 => Control::SetAccess { first: gfn, count: packet.arguments[1], access: packet.access(2)? },
-        21 => Control::GetAccess { gfn },
-        22 => Control::SetDefaultAccess { access: packet.access(0)? },
-        23 => Control::SetAccessRequired { required: packet.flag(0)? },
-        24 => Control::Nominate { gfn },
-        25 => Control::Evict { gfn },
-        26 => Control::Prep { gfn, buffer: packet.flag(1)? },
-        27 => Control::Drop { gfn },
-        28 => Control::SetBudget { frames: packet.arguments[0] },
-        29 => Control::Monitor { kind: packet.cpu_event()?, mode: packet.mode()?, on_change_only: packet.flag(2)? },
-        30 => Control::SingleStep { vcpu: VcpuId(packet.u32(0)?), on: packet.flag(1)? },
-        31 => Control::Pin { gfn },
-        32 => Control::Unpin { gfn },
-        33 => Control::NominateShare { gfn },
-        34 => Control::Share {
-            source: gfn,
-            source_handle: packet.arguments[1],
-            client: Gfn(packet.arguments[2]),
-            client_handle: packet.arguments[3],
-        },
-        other => return Err(Malformed(format!("no operation {other}"))),
-    })
 }
 
 impl Call {
@@ -544,7 +413,7 @@ impl Call {
             11 => Call::PageFile,
             12 => Call::Devices,
             13 => Call::EndTrace,
-            _ => Call::Control(parse_control(&packet)?),
+            number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         };
         Ok((packet.sequence, packet.operation, call))
     }

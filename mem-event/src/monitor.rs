@@ -19,7 +19,7 @@ use bincode::{Decode, Encode};
 /// Which events are wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Monitor {
-    modes: [(MonitorMode, bool); 6],
+    modes: [(MonitorMode, bool); CpuEventKind::ALL.len()],
 }
 
 impl Domain {
@@ -82,7 +82,7 @@ impl Domain {
     /// `Control::Monitor`.
     pub(crate) fn set_monitor(&mut self, kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> Outcome {
         if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
-            return Outcome::Refused(Errno::EINVAL, format!("{kind:?} events have no old value"));
+            return Outcome::Refused(Errno::EINVAL, format!("{kind} events have no old value"));
         }
         self.monitor.modes[kind as usize] = (mode, on_change_only);
         Outcome::Proceed

@@ -3,63 +3,47 @@
 use crate::number::Gfn;
 use crate::published::PublishedRights;
 use crate::rights::{AccessType, Rights};
+use crate::table::table;
 use bincode::{Decode, Encode};
 use std::sync::Arc;
 
-/// What a guest frame is, with the numbers that Xen puts on the wire (`p2m_type_t` from af518d3ea1 on).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-#[repr(u8)]
-pub enum P2mType {
-    /// Ordinary memory with a frame.
-    #[default]
-    RamRw = 0,
-    /// Nothing there: outside of RAM, or ballooned out.
-    Invalid = 1,
-    /// Memory whose writes are logged.
-    RamLogdirty = 2,
-    /// Memory that drops or faults writes.
-    RamRo = 3,
-    /// Emulated device.
-    MmioDm = 4,
-    /// Passed-through device.
-    MmioDirect = 5,
-    /// Memory that was never touched: the first touch takes a frame from the budget.
-    PopulateOnDemand = 6,
-    /// Grant mapping, writable.
-    GrantMapRw = 7,
-    /// Grant mapping, read only.
-    GrantMapRo = 8,
-    /// Nominated for eviction; the frame is still there.
-    RamPagingOut = 9,
-    /// Evicted; the content is the pager's.
-    RamPaged = 10,
-    /// Asked for; the pager has not answered yet.
-    RamPagingIn = 11,
-    /// One frame shared by several guest frames, write-protected.
-    RamShared = 12,
-    /// Broken memory.
-    RamBroken = 13,
+table! {
+    /// What a guest frame is, with the numbers that Xen puts on the wire and the names of its source (`p2m_type_t` from af518d3ea1 on).
+    #[derive(Default)]
+    pub enum P2mType {
+        /// Ordinary memory with a frame.
+        #[default]
+        RamRw = 0 "p2m_ram_rw",
+        /// Nothing there: outside of RAM, or ballooned out.
+        Invalid = 1 "p2m_invalid",
+        /// Memory whose writes are logged.
+        RamLogdirty = 2 "p2m_ram_logdirty",
+        /// Memory that drops or faults writes.
+        RamRo = 3 "p2m_ram_ro",
+        /// Emulated device.
+        MmioDm = 4 "p2m_mmio_dm",
+        /// Passed-through device.
+        MmioDirect = 5 "p2m_mmio_direct",
+        /// Memory that was never touched: the first touch takes a frame from the budget.
+        PopulateOnDemand = 6 "p2m_populate_on_demand",
+        /// Grant mapping, writable.
+        GrantMapRw = 7 "p2m_grant_map_rw",
+        /// Grant mapping, read only.
+        GrantMapRo = 8 "p2m_grant_map_ro",
+        /// Nominated for eviction; the frame is still there.
+        RamPagingOut = 9 "p2m_ram_paging_out",
+        /// Evicted; the content is the pager's.
+        RamPaged = 10 "p2m_ram_paged",
+        /// Asked for; the pager has not answered yet.
+        RamPagingIn = 11 "p2m_ram_paging_in",
+        /// One frame shared by several guest frames, write-protected.
+        RamShared = 12 "p2m_ram_shared",
+        /// Broken memory.
+        RamBroken = 13 "p2m_ram_broken",
+    }
 }
 
 impl P2mType {
-    /// All, in the order of their numbers.
-    pub const ALL: [P2mType; 14] = [
-        P2mType::RamRw,
-        P2mType::Invalid,
-        P2mType::RamLogdirty,
-        P2mType::RamRo,
-        P2mType::MmioDm,
-        P2mType::MmioDirect,
-        P2mType::PopulateOnDemand,
-        P2mType::GrantMapRw,
-        P2mType::GrantMapRo,
-        P2mType::RamPagingOut,
-        P2mType::RamPaged,
-        P2mType::RamPagingIn,
-        P2mType::RamShared,
-        P2mType::RamBroken,
-    ];
-
     /// Whether the pager has, or is about to have, the frame's content (`p2m_is_paging`).
     #[must_use]
     pub fn is_paging(self) -> bool {

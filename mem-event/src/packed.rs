@@ -19,18 +19,6 @@ pub(crate) struct Packed {
     rest: u64,
 }
 
-const REASONS: [Reason; 9] = [
-    Reason::Paging,
-    Reason::Sharing,
-    Reason::Violation,
-    Reason::Cr0,
-    Reason::Cr3,
-    Reason::Cr4,
-    Reason::Int3,
-    Reason::SingleStep,
-    Reason::Msr,
-];
-
 impl Packed {
     #[inline(always)]
     pub fn new(request: &Request) -> Packed {
@@ -72,12 +60,12 @@ impl Packed {
     /// Whether the words are a request, as those that came from a file may not be.
     pub fn is_whole(&self) -> bool {
         let (reason, p2mt) = ((self.rest >> 24 & 0xff) as usize, (self.rest >> 32 & 0xff) as usize);
-        reason < REASONS.len() && p2mt < P2mType::ALL.len()
+        reason < Reason::ALL.len() && p2mt < P2mType::ALL.len()
     }
 
     pub fn request(&self) -> Request {
         Request {
-            reason: REASONS[(self.rest >> 24 & 0xff) as usize],
+            reason: Reason::ALL[(self.rest >> 24 & 0xff) as usize],
             flags: self.flags(),
             vcpu: VcpuId(self.vcpu()),
             gfn: self.gfn(),

@@ -1,5 +1,6 @@
 //! Read, write, execute; and Xen's ten access types (`p2m_access_t`).
 
+use crate::table::table;
 use bincode::{Decode, Encode};
 use std::fmt;
 
@@ -73,54 +74,35 @@ impl fmt::Debug for Rights {
     }
 }
 
-/// The access rights of a frame with Xen's numbers (`p2m_access_t`, `XENMEM_access_*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-#[repr(u8)]
-pub enum AccessType {
-    /// No access.
-    N = 0,
-    /// Read only.
-    R = 1,
-    /// Write only.
-    W = 2,
-    /// Read and write.
-    Rw = 3,
-    /// Execute only.
-    X = 4,
-    /// Read and execute.
-    Rx = 5,
-    /// Write and execute.
-    Wx = 6,
-    /// Everything.
-    #[default]
-    Rwx = 7,
-    /// Read and execute; a write makes the page `Rw` without an event.
-    Rx2rw = 8,
-    /// Nothing; the first access makes the page `Rwx` and is reported without stopping the vCPU.
-    N2rwx = 9,
+table! {
+    /// The access rights of a frame with Xen's numbers (`p2m_access_t`, `XENMEM_access_*`).
+    #[derive(Default)]
+    pub enum AccessType {
+        /// No access.
+        N = 0 "n",
+        /// Read only.
+        R = 1 "r",
+        /// Write only.
+        W = 2 "w",
+        /// Read and write.
+        Rw = 3 "rw",
+        /// Execute only.
+        X = 4 "x",
+        /// Read and execute.
+        Rx = 5 "rx",
+        /// Write and execute.
+        Wx = 6 "wx",
+        /// Everything.
+        #[default]
+        Rwx = 7 "rwx",
+        /// Read and execute; a write makes the page `Rw` without an event.
+        Rx2rw = 8 "rx2rw",
+        /// Nothing; the first access makes the page `Rwx` and is reported without stopping the vCPU.
+        N2rwx = 9 "n2rwx",
+    }
 }
 
 impl AccessType {
-    /// All ten, in Xen's order.
-    pub const ALL: [AccessType; 10] = [
-        AccessType::N,
-        AccessType::R,
-        AccessType::W,
-        AccessType::Rw,
-        AccessType::X,
-        AccessType::Rx,
-        AccessType::Wx,
-        AccessType::Rwx,
-        AccessType::Rx2rw,
-        AccessType::N2rwx,
-    ];
-
-    /// The type with this number, 0 to 9.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<AccessType> {
-        AccessType::ALL.get(usize::from(number)).copied()
-    }
-
     /// The rights that pass without a violation (the table of xen/arch/x86/hvm/hvm.c, `hvm_hap_nested_page_fault`).
     #[must_use]
     pub fn rights(self) -> Rights {
@@ -132,19 +114,11 @@ impl AccessType {
     }
 }
 
-impl fmt::Display for AccessType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(["n", "r", "w", "rw", "x", "rx", "wx", "rwx", "rx2rw", "n2rwx"][*self as usize])
-    }
-}
-
 impl std::str::FromStr for AccessType {
     type Err = String;
 
     fn from_str(text: &str) -> Result<AccessType, String> {
-        AccessType::ALL
-            .into_iter()
-            .find(|access| access.to_string() == text)
+        AccessType::from_name(text)
             .ok_or_else(|| format!("no access type {text:?}; one of n r w rw x rx wx rwx rx2rw n2rwx"))
     }
 }

@@ -57,33 +57,10 @@ named! {
         "wx" => Rights::from_bits(6),
         "rwx" => Rights::RWX,
     }
-    Layout {
-        "flags16" => Layout::Flags16,
-        "flags32" => Layout::Flags32,
-        "vm_event7" => Layout::VmEvent7,
-    }
     Ring {
         "access" => Ring::Access,
         "paging" => Ring::Paging,
         "sharing" => Ring::Sharing,
-    }
-    NoConsumer {
-        "wait" => NoConsumer::Wait,
-        "crash" => NoConsumer::Crash,
-        "relax" => NoConsumer::Relax,
-    }
-    CpuEventKind {
-        "cr0" => CpuEventKind::Cr0,
-        "cr3" => CpuEventKind::Cr3,
-        "cr4" => CpuEventKind::Cr4,
-        "msr" => CpuEventKind::Msr,
-        "int3" => CpuEventKind::Int3,
-        "single-step" => CpuEventKind::SingleStep,
-    }
-    MonitorMode {
-        "disabled" => MonitorMode::Disabled,
-        "async" => MonitorMode::Async,
-        "sync" => MonitorMode::Sync,
     }
     Errno {
         "EPERM" => Errno::EPERM,
@@ -109,15 +86,6 @@ named! {
         "frame" => Standing::Frame,
         "checkpoint" => Standing::Checkpoint,
     }
-    Reason {
-        "violation" => Reason::Violation,
-        "cr0" => Reason::Cr0,
-        "cr3" => Reason::Cr3,
-        "cr4" => Reason::Cr4,
-        "msr" => Reason::Msr,
-        "int3" => Reason::Int3,
-        "single-step" => Reason::SingleStep,
-    }
     Kind {
         "success" => Kind::Success,
         "skip" => Kind::Skip,
@@ -125,6 +93,41 @@ named! {
         "failure" => Kind::Failure,
         "crash" => Kind::Crash,
     }
+}
+
+/// The engine's tables, which have the names.
+macro_rules! rows {
+    ($($kind:ident)*) => {
+        $(impl Named for $kind {
+            const KIND: &'static str = stringify!($kind);
+            const ALL: &'static [(&'static str, $kind)] = &{
+                let mut rows = [("", $kind::ALL[0]); $kind::ALL.len()];
+                let mut at = 0;
+                while at < rows.len() {
+                    rows[at] = ($kind::ALL[at].name(), $kind::ALL[at]);
+                    at += 1;
+                }
+                rows
+            };
+        })*
+    };
+}
+
+rows! { Layout NoConsumer CpuEventKind MonitorMode }
+
+/// What a listener may be asked to tell apart: what comes on the access ring.
+impl Named for Reason {
+    const KIND: &'static str = "Reason";
+    const ALL: &'static [(&'static str, Reason)] = &{
+        let mut rows = [(Reason::Violation.name(), Reason::Violation); 1 + CpuEventKind::ALL.len()];
+        let mut at = 1;
+        while at < rows.len() {
+            let kind = CpuEventKind::ALL[at - 1];
+            rows[at] = (kind.name(), kind.reason());
+            at += 1;
+        }
+        rows
+    };
 }
 
 impl<T: Named + PartialEq> Name<T> {

@@ -151,27 +151,10 @@ pub fn vcpu_of(request: &Request) -> Option<VcpuId> {
     (!request.flags.contains(Flags::FOREIGN)).then_some(request.vcpu)
 }
 
-/// An input in one word: its name as the source spells it, in lower case.
+/// An input in one word.
 #[must_use]
 pub fn kind(input: &Input) -> String {
-    match input {
-        Input::Control(control) => word(&format!("{control:?}")),
-        Input::CpuEvent { event, .. } => word(&format!("{:?}", event.kind)),
-        other => word(&format!("{other:?}")),
-    }
-}
-
-/// `SetAccess { first: …` as `set-access`.
-fn word(debug: &str) -> String {
-    let name = debug.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
-    let mut word = String::new();
-    for letter in name.chars() {
-        if letter.is_uppercase() && !word.is_empty() {
-            word.push('-');
-        }
-        word.extend(letter.to_lowercase());
-    }
-    word
+    input.kind().to_owned()
 }
 
 /// What somebody waits for, in words.
@@ -252,13 +235,7 @@ pub fn duration(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{disassembled, word};
-
-    #[test]
-    fn names_of_the_source_become_words() {
-        assert_eq!(word("SetAccess { first: Gfn(0x1) }"), "set-access");
-        assert_eq!(word("Destroy"), "destroy");
-    }
+    use super::disassembled;
 
     #[test]
     fn code_is_disassembled_by_its_size() {

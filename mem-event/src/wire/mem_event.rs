@@ -12,6 +12,7 @@
 //! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on.
 
 use super::{Malformed, high, low, pair};
+use crate::control::CpuEventKind;
 use crate::event::{Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
@@ -22,40 +23,31 @@ pub const WORDS: usize = 5;
 /// A slot of either layout.
 pub type Slot = [u64; WORDS];
 
+/// `MEM_EVENT_REASON_VIOLATION`.
+const VIOLATION: u32 = 1;
 const GLA_VALID: u64 = 1 << 3;
 
 #[inline(always)]
 fn keeps_old_value(reason: Reason) -> bool {
-    matches!(reason, Reason::Cr0 | Reason::Cr3 | Reason::Cr4)
+    reason.cpu_event().is_some_and(CpuEventKind::has_old_value)
 }
 
 #[inline(always)]
 fn reason_number(reason: Reason) -> u64 {
     match reason {
         Reason::Paging | Reason::Sharing => 0,
-        Reason::Violation => 1,
-        Reason::Cr0 => 2,
-        Reason::Cr3 => 3,
-        Reason::Cr4 => 4,
-        Reason::Int3 => 5,
-        Reason::SingleStep => 6,
-        Reason::Msr => 7,
+        Reason::Violation => VIOLATION.into(),
+        cpu => cpu.cpu_event().map_or(0, |kind| kind.reason_number().into()),
     }
 }
 
 /// The reason with this number on the access ring.
 #[inline(always)]
 pub(super) fn access_reason(number: u32) -> Result<Reason, Malformed> {
-    Ok(match number {
-        1 => Reason::Violation,
-        2 => Reason::Cr0,
-        3 => Reason::Cr3,
-        4 => Reason::Cr4,
-        5 => Reason::Int3,
-        6 => Reason::SingleStep,
-        7 => Reason::Msr,
-        _ => return Err(Malformed::Reason(number)),
-    })
+    match number {
+        VIOLATION => Ok(Reason::Violation),
+        _ => CpuEventKind::from_reason_number(number).map(CpuEventKind::reason).ok_or(Malformed::Reason(number)),
+    }
 }
 
 /// A whole slot from its first word's lower half, the number of the p2m type and the rest of the request.

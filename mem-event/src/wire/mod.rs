@@ -151,21 +151,5 @@ fn pair(low: u32, high: u32) -> u64 {
 
 #[inline(always)]
 fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
-    Ok(match number {
-        0 => P2mType::RamRw,
-        1 => P2mType::Invalid,
-        2 => P2mType::RamLogdirty,
-        3 => P2mType::RamRo,
-        4 => P2mType::MmioDm,
-        5 => P2mType::MmioDirect,
-        6 => P2mType::PopulateOnDemand,
-        7 => P2mType::GrantMapRw,
-        8 => P2mType::GrantMapRo,
-        9 => P2mType::RamPagingOut,
-        10 => P2mType::RamPaged,
-        11 => P2mType::RamPagingIn,
-        12 => P2mType::RamShared,
-        13 => P2mType::RamBroken,
-        _ => return Err(Malformed::P2mType(number)),
-    })
+    u8::try_from(number).ok().and_then(P2mType::from_number).ok_or(Malformed::P2mType(number))
 }
