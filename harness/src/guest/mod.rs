@@ -1,18 +1,14 @@
 //! Guest images: the built-in ones beside the program, and files that a user names.
 
 pub mod cpio;
+mod elf;
 pub mod linux;
 pub mod symbols;
 
 use self::symbols::Symbols;
 use crate::refusal::{Refusal, nearest};
-use goblin::elf::Elf;
-use goblin::elf::header::{EM_X86_64, ET_EXEC};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The ELF note by which a PVH guest names its 32-bit entry (`XEN_ELFNOTE_PHYS32_ENTRY`).
-const ENTRY_NOTE: u32 = 18;
 
 /// How much of an image is read to see what it is.
 const START: u64 = 1 << 20;
@@ -22,6 +18,8 @@ const START: u64 = 1 << 20;
 pub enum Kind {
     /// An ELF by its PVH entry. Only such a guest is one for mem-event, with checkpoints and an exit port.
     Elf,
+    /// A kernel of 32-bit code by the first multiboot protocol, as Xen itself.
+    Multiboot,
     /// A Linux kernel by its boot protocol.
     BzImage,
     /// An EFI application, which EFI firmware starts from a disk.
@@ -105,20 +103,35 @@ impl Guest {
         }
         let (kind, symbols) = recognise(&bytes).map_err(|why| {
             let remedy =
-                "a guest is a 64-bit x86-64 ELF, linked statically, with a PVH entry note (type 18, owner Xen); a bzImage; an EFI application; or a disk with a boot sector";
-            Refusal::usage(format!("{shown} {why}"), remedy)
+                "a guest is an x86 ELF, linked statically, with a PVH entry note (type 18, owner Xen) or, of 32 bits, a multiboot header; a bzImage; an EFI application; or a disk with a boot sector";
+            Refusal::usage(format!("{shown} {}", why.what), why.remedy.unwrap_or(remedy))
         })?;
         Ok(Guest { kind, name, path: path.to_owned(), symbols, checksum: crc32fast::hash(&bytes) })
+    }
+}
+
+/// Why an image is no guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoGuest {
+    /// The rest of a sentence that begins with the file's name.
+    pub what: String,
+    /// What to do, where it is known.
+    pub remedy: Option<&'static str>,
+}
+
+impl From<&str> for NoGuest {
+    fn from(what: &str) -> NoGuest {
+        NoGuest { what: what.into(), remedy: None }
     }
 }
 
 /// How QEMU boots an image with these bytes, of a disk the first MiB; and the symbols of an ELF.
 ///
 /// # Errors
-/// What stands in the way, as the rest of a sentence that begins with the file's name.
-pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), String> {
+/// What stands in the way.
+pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), NoGuest> {
     match kind(bytes) {
-        Some(Kind::Elf) | None => check(bytes).map(|symbols| (Kind::Elf, symbols)),
+        Some(Kind::Elf) | None => elf::recognise(bytes),
         Some(other) => Ok((other, Symbols::default())),
     }
 }
@@ -149,30 +162,6 @@ fn plain(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
     }
-}
-
-fn check(bytes: &[u8]) -> Result<Symbols, String> {
-    if !bytes.starts_with(b"\x7fELF") {
-        return Err("is not an ELF file".into());
-    }
-    if bytes.get(4) == Some(&1) {
-        return Err("is a 32-bit ELF".into());
-    }
-    let elf = Elf::parse(bytes).map_err(|error| format!("is a damaged ELF: {error}"))?;
-    if elf.header.e_machine != EM_X86_64 {
-        return Err("is an ELF for another machine".into());
-    }
-    if elf.header.e_type != ET_EXEC {
-        return Err("is an ELF of another kind than a static executable".into());
-    }
-    let notes = elf.iter_note_headers(bytes).into_iter().flatten();
-    let notes = notes.chain(elf.iter_note_sections(bytes, None).into_iter().flatten());
-    let entry =
-        |note: goblin::elf::note::Note<'_>| note.n_type == ENTRY_NOTE && note.name.trim_end_matches('\0') == "Xen";
-    if !notes.flatten().any(entry) {
-        return Err("has no PVH entry note".into());
-    }
-    Ok(Symbols::of(&elf))
 }
 
 fn is_image(path: &Path) -> bool {

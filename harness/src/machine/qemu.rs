@@ -18,7 +18,7 @@ use std::process::{Command, ExitStatus, Stdio};
 /// What a machine boots.
 #[derive(Clone, Debug)]
 pub enum Boot {
-    /// An ELF by its PVH entry.
+    /// An ELF by its PVH entry or its multiboot header.
     Elf(PathBuf),
     /// Somebody else's Linux kernel.
     BzImage {

@@ -141,7 +141,7 @@ impl Job {
         let machine = &self.scenario.machine;
         let path = guest.path.clone();
         Ok(match guest.kind {
-            guest::Kind::Elf => Boot::Elf(path),
+            guest::Kind::Elf | guest::Kind::Multiboot => Boot::Elf(path),
             guest::Kind::BzImage => {
                 let initrd = machine.initrd.as_deref().map(|name| self.path(name));
                 Boot::BzImage { kernel: path, initrd, append: machine.append.clone() }

@@ -1,0 +1,63 @@
+//! Images of other people's kernels, as QEMU's `-kernel` boots them.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::machine::folder::RunFolder;
+use std::path::PathBuf;
+use std::process::Command;
+use support::command;
+
+/// Assembles and links one of `images/`.
+fn built(folder: &RunFolder, name: &str, options: &[&str]) -> PathBuf {
+    let (source, image) = (format!("{}/tests/images/{name}.s", env!("CARGO_MANIFEST_DIR")), folder.file(name));
+    let mut cc = Command::new("cc");
+    cc.args(["-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-Ttext-segment=0x100000"]).args(options);
+    assert!(cc.arg("-o").arg(&image).arg(source).status().unwrap().success(), "{name} does not build");
+    image
+}
+
+/// What a run of the image says, with a page watched that it writes to.
+fn run(folder: &RunFolder, image: &PathBuf) -> (String, String) {
+    let output = command(folder)
+        .arg("run")
+        .arg(image)
+        .args(["--watch", "gpa:0x500000=w", "--sequence", "--deadline", "60s"])
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn kernels_of_32_bits_boot_by_multiboot_and_by_pvh() {
+    for name in ["multiboot", "pvh32"] {
+        let folder = RunFolder::create().unwrap();
+        let image = built(&folder, name, &["-m32"]);
+        let (said, errors) = run(&folder, &image);
+        assert!(
+            said.lines().any(|line| line.starts_with("access") && line.contains("gfn 0x500 ")),
+            "{name}: {said}{errors}"
+        );
+    }
+}
+
+/// QEMU walks a segment's notes by the segment's alignment.
+#[test]
+fn an_entry_note_that_qemu_does_not_find_is_told_with_what_helps() {
+    let folder = RunFolder::create().unwrap();
+    let image = built(&folder, "hidden_note", &[]);
+    let (_, errors) = run(&folder, &image);
+    assert!(errors.contains("has a PVH entry note that QEMU does not find"), "{errors}");
+    assert!(errors.contains("a PT_NOTE segment of its own"), "{errors}");
+}
+
+/// QEMU's own words for it are "Cannot load x86-64 image, give a 32bit one".
+#[test]
+fn a_multiboot_kernel_of_64_bits_is_refused_with_what_helps() {
+    let folder = RunFolder::create().unwrap();
+    let image = built(&folder, "multiboot", &[]);
+    let (_, errors) = run(&folder, &image);
+    assert!(errors.contains("multiboot kernel of 64 bits") && errors.contains("elf32-i386"), "{errors}");
+}
