@@ -112,9 +112,9 @@ fn images_of_any_content_are_recognised_or_refused_with_a_reason() {
     seeds.iter_mut().for_each(|seed| seed.truncate(1 << 13));
     Target::new("images", seeds, 50_000).run(|bytes| match recognise(bytes) {
         Err(why) => {
-            assert!(why.starts_with("is ") || why.starts_with("has "), "{why}");
-            assert!(!why.contains('\n'), "{why}");
-            outline(&why)
+            assert!(why.what.starts_with("is ") || why.what.starts_with("has "), "{}", why.what);
+            assert!(!why.what.contains('\n'), "{}", why.what);
+            outline(&why.what)
         }
         Ok((kind, symbols)) => {
             let named = symbols.iter().filter(|symbol| symbols.name(symbol.gpa).is_some()).count();

@@ -47,7 +47,8 @@ fn kernels_of_32_bits_boot_by_multiboot_and_by_pvh() {
 #[test]
 fn an_entry_note_that_qemu_does_not_find_is_told_with_what_helps() {
     let folder = RunFolder::create().unwrap();
-    let image = built(&folder, "hidden_note", &[]);
+    let script = concat!("-Wl,-T,", env!("CARGO_MANIFEST_DIR"), "/tests/images/hidden_note.ld");
+    let image = built(&folder, "hidden_note", &[script]);
     let (_, errors) = run(&folder, &image);
     assert!(errors.contains("has a PVH entry note that QEMU does not find"), "{errors}");
     assert!(errors.contains("a PT_NOTE segment of its own"), "{errors}");
