@@ -98,7 +98,7 @@ pub struct Consumers {
     /// How long it may take (500ms, 60s, 5m).
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<String>,
-    /// How long consumers, and with `run` stopped vCPUs too, look for each other before they sleep: auto, off or microseconds.
+    /// How long consumers, and with `run` stopped vCPUs too, poll before they sleep: auto, off or microseconds.
     #[arg(long, value_name = "TIME", default_value_t)]
     pub spin: Spin,
     /// Events and summary as lines of JSON.

@@ -54,7 +54,7 @@ pub struct Job {
     pub verify: bool,
     /// Further arguments for the plugin, each NAME=VALUE.
     pub plugin: Vec<String>,
-    /// How long stopped vCPUs and consumers look for each other before they sleep.
+    /// How long stopped vCPUs and consumers poll before they sleep.
     pub spin: Spin,
     /// Further arguments for QEMU.
     pub extra: Vec<OsString>,

@@ -46,7 +46,7 @@ pub enum MemoryAct {
         /// Which frames.
         frames: Place,
     },
-    /// Begin to evict frames: whoever touches one from now on makes the eviction fail. Their content is not kept.
+    /// Begin to evict frames: a touch of one from now on makes its eviction fail. Their content is not kept.
     Nominate {
         /// Which frames.
         frames: Place,
@@ -74,7 +74,7 @@ pub enum MemoryAct {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
-    /// Let frames show one and the same memory, write-protected, until somebody writes. They must be equal.
+    /// Let frames show one and the same memory, write-protected, until one is written to. They must be equal.
     Share {
         /// Whose memory stays: one frame for all, or as many as the others.
         frames: Place,
@@ -87,7 +87,7 @@ pub enum MemoryAct {
     Budget {
         /// As much.
         size: Option<Size>,
-        /// So many frames more than it holds now.
+        /// How many frames more than the domain holds now.
         spare: Option<u64>,
     },
     /// The rights of frames that come into being from now on.
@@ -100,7 +100,7 @@ pub enum MemoryAct {
         /// Whether it stops.
         required: bool,
     },
-    /// What happens from now on to an event while nobody serves the ring.
+    /// What happens from now on to an event while the ring has no consumer.
     NoConsumer {
         /// The ring.
         ring: Name<Ring>,
@@ -171,7 +171,7 @@ pub enum ConsumerAct {
         /// Which frames.
         frames: Place,
     },
-    /// Enable a ring, as the toolstack does: it is there, and nobody serves it until it is disabled and a consumer joins.
+    /// Enable a ring, as the toolstack does: it has no consumer until it is disabled and a consumer joins.
     Enable {
         /// The ring.
         ring: Name<Ring>,
@@ -193,7 +193,7 @@ pub enum ConsumerAct {
         /// Which.
         consumer: Role,
     },
-    /// A consumer of this program comes, or comes back, and enables its ring; it finds the events that nobody has answered.
+    /// A consumer of this program comes, or comes back, and enables its ring; it finds the unanswered events.
     Join {
         /// Which.
         consumer: Role,
@@ -208,16 +208,16 @@ pub enum ConsumerAct {
         /// Which.
         consumer: Role,
     },
-    /// So many events must have been on a ring up to here, or the scenario fails.
+    /// How many events must have been on a ring up to here; otherwise the scenario fails.
     ExpectEvents {
         /// The ring.
         ring: Name<Ring>,
         /// How many.
         count: u64,
     },
-    /// Wait, without serving any ring, until so many vCPUs wait for something.
+    /// Wait, without serving any ring, until a number of vCPUs wait for something.
     WaitUntil {
-        /// At least so many.
+        /// The least number of them.
         vcpus: usize,
         /// For what.
         wait_for: Name<Standing>,

@@ -38,7 +38,7 @@ pub struct RingSection {
     pub layout: Name<Layout>,
     /// How many slots, a power of two; 0 for as many as fit on a page.
     pub slots: u32,
-    /// What happens to an event while nobody serves the ring: the vCPU waits, the domain crashes, or (access only) the page is
+    /// What happens to an event while the ring has no consumer: the vCPU waits, the domain crashes, or (access only) the page is
     /// relaxed.
     pub no_consumer: Name<NoConsumer>,
 }

@@ -113,7 +113,7 @@ pub enum PagerStep {
     Taken,
     /// It has sent a frame's content.
     Loaded,
-    /// It has answered, and signalled nobody.
+    /// It has answered, and has not notified the engine.
     Answered,
     /// It has nominated frames.
     Nominated,
@@ -145,14 +145,14 @@ pub struct PagerSettings {
     /// How many reads of the store fail before one succeeds: a bad disk, for tests.
     #[arg(long, value_name = "N", default_value_t)]
     pub failing_reads: u32,
-    /// Evict a frame of the policy's choice every so many microseconds, or as often as that can be, whatever the guest holds. Only
+    /// Evict a frame of the policy's choice at this interval in microseconds, or as often as that can be, whatever the guest holds. Only
     /// a pager that is a process of its own does.
     #[arg(long, value_name = "US")]
     pub evict_every: Option<u64>,
     /// Die at a step of the protocol: for tests.
     #[arg(long, value_enum)]
     pub dies: Option<PagerStep>,
-    /// The how-manyeth time that it comes to this step, the first being 1.
+    /// At which time that it comes to this step it dies; the first is 1.
     #[arg(long, value_name = "N", default_value_t)]
     pub dies_after: u64,
     /// How much memory the guest may hold at a time. Brings the out-of-memory helper on the sharing ring with it.

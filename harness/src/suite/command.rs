@@ -27,7 +27,7 @@ pub struct Test {
     /// How many run at a time; by default as many as there are cores.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
-    /// Run each so often; all runs must give the same sequence.
+    /// How many times each runs; all runs must give the same sequence.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub repeat: u16,
     /// Take every sequence as the accepted one.

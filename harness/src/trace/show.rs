@@ -17,13 +17,13 @@ pub struct Show {
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub filters: Filters,
-    /// Show at most so many steps.
+    /// The largest number of steps to show.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// Lines of JSON in place of a table.
     #[arg(long)]
     pub json: bool,
-    /// Figures: rates, waits, slot use, who waited for whom.
+    /// Figures: rates, waits, slot use, which vCPU waited for what.
     #[arg(long)]
     pub stats: bool,
     /// What the header says, and no steps.

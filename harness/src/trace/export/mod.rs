@@ -28,7 +28,7 @@ pub enum Format {
     Json,
     /// A line a step.
     Csv,
-    /// One page that opens from disk: who waited, for whom, how long.
+    /// One page that opens from disk: which vCPU waited, for what, how long.
     Html,
 }
 

@@ -24,7 +24,7 @@ const GAP: f64 = 14.0;
 #[must_use]
 pub fn page(told: &Told) -> String {
     let header = &told.header;
-    let title = format!("{}: who waited for whom", escaped(&header.guest));
+    let title = format!("{}: which vCPU waited for what", escaped(&header.guest));
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
@@ -234,7 +234,7 @@ fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
 fn who(told: &Told) -> String {
     let sums = sums(told);
     let most = sums.iter().map(|(_, sum)| sum.total).max().unwrap_or(1).max(1);
-    let mut text = "<h2>Who waited, for whom, how long</h2>\n<div class=\"wide\"><table><tr><th>who<th>for<th class=\"number\">times\
+    let mut text = "<h2>Which vCPU waited, for what, how long</h2>\n<div class=\"wide\"><table><tr><th>vCPU<th>for<th class=\"number\">times\
                     <th class=\"number\">in all<th class=\"number\">longest<th style=\"width:30%\"></tr>\n"
         .to_owned();
     for ((vcpu, whom), sum) in &sums {
