@@ -4,6 +4,7 @@
 
 mod support;
 
+use harness::guest::Guest;
 use harness::machine::folder::RunFolder;
 use std::path::PathBuf;
 use std::process::Command;
@@ -61,4 +62,19 @@ fn a_multiboot_kernel_of_64_bits_is_refused_with_what_helps() {
     let image = built(&folder, "multiboot", &[]);
     let (_, errors) = run(&folder, &image);
     assert!(errors.contains("multiboot kernel of 64 bits") && errors.contains("elf32-i386"), "{errors}");
+}
+
+/// As an assembler writes it: SeaBIOS boots no disk of less than a cylinder of the geometry that QEMU supposes.
+#[test]
+fn a_boot_sector_of_512_bytes_boots_on_either_machine() {
+    let folder = RunFolder::create().unwrap();
+    let image = folder.file("sector.img");
+    let whole = std::fs::read(Guest::find("boot_sector").unwrap().path).unwrap();
+    std::fs::write(&image, &whole[..512]).unwrap();
+    for machine in ["q35", "pc"] {
+        let mut run = command(&folder);
+        run.arg("run").arg(&image).args(["--deadline", "60s", "--", "-machine", machine]);
+        let output = run.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{machine}: {}", String::from_utf8_lossy(&output.stdout));
+    }
 }

@@ -3,6 +3,8 @@
 use crate::qemu::source::{Falsify, Source};
 use mem_event::Gpa;
 use mem_event::spin::Spin;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// How access rights are enforced.
@@ -67,35 +69,37 @@ pub struct Arguments {
 }
 
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
-                     places=GPA:GPA...,                      spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
+                     places=GPA:GPA..., \
+                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
-    /// From `name=value` words.
+    /// From `name=value` words. A path may be any bytes.
     ///
     /// # Errors
     /// A sentence that names the argument and what is allowed.
-    pub fn parse(words: &[String]) -> Result<Arguments, String> {
+    pub fn parse(words: &[OsString]) -> Result<Arguments, String> {
         let mut arguments = Arguments::default();
         for word in words {
-            let (name, value) =
-                word.split_once('=').ok_or_else(|| format!("argument {word:?} has no value; known are {KNOWN}"))?;
-            match name {
-                "socket" => arguments.socket = value.into(),
+            let (name, path) =
+                parts(word).ok_or_else(|| format!("argument {word:?} has no value; known are {KNOWN}"))?;
+            let value = &*path.to_string_lossy();
+            match &*name.to_string_lossy() {
+                "socket" => arguments.socket = path.into(),
                 "gate" => arguments.gate = gate(value)?,
                 "registers" => arguments.registers = source(value)?,
                 "falsify" => arguments.falsify = falsify(value)?,
-                "checkpoints" => arguments.checkpoints = switch(name, value)?,
+                name @ "checkpoints" => arguments.checkpoints = switch(name, value)?,
                 "places" => arguments.breakpoints = places(value)?,
                 "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
-                "verify" => arguments.verify = switch(name, value)?,
-                "trace" => arguments.trace = Some(value.into()),
+                name @ "verify" => arguments.verify = switch(name, value)?,
+                "trace" => arguments.trace = Some(path.into()),
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),
                 "qemu" => value.clone_into(&mut arguments.qemu),
-                "facts" => arguments.facts = Some(value.into()),
+                "facts" => arguments.facts = Some(path.into()),
                 "scenario" => value.clone_into(&mut arguments.scenario),
-                _ => return Err(format!("unknown argument {name:?}; known are {KNOWN}")),
+                name => return Err(format!("unknown argument {name:?}; known are {KNOWN}")),
             }
         }
         if arguments.socket.as_os_str().is_empty() {
@@ -110,6 +114,13 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+/// What stands before and behind the first `=`.
+fn parts(word: &OsStr) -> Option<(&OsStr, &OsStr)> {
+    let bytes = word.as_bytes();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
 }
 
 /// The gate for `gate=auto`, and the reason; `means` looks at what the kernel offers `gate=mmu`, and says what it lacks.

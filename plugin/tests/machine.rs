@@ -96,7 +96,7 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
 
 #[test]
 fn arguments_say_what_is_wrong_and_what_is_known() {
-    let parse = |words: &[&str]| Arguments::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let parse = |words: &[&str]| Arguments::parse(&words.iter().map(|word| (*word).into()).collect::<Vec<_>>());
     let arguments = parse(&["socket=/run/x", "gate=none", "checkpoints=on", "places=0x1000:0x20"]).expect("good");
     assert_eq!((arguments.gate, arguments.checkpoints), (Gate::None, true));
     assert_eq!(arguments.breakpoints, [Gpa(0x1000), Gpa(0x20)]);

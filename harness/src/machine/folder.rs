@@ -12,6 +12,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 const PREFIX: &str = "mem-event-run-";
 
+/// How long the path of a place for such folders may be: that of a socket, which lies in one, has at most 107 bytes.
+const LONGEST_PLACE: usize = 107 - "/mem-event-run-4194304-4294967295/monitor".len();
+
+/// Where run folders are made: among the temporary files, or in `/tmp` where their path is too long for a socket's.
+fn place() -> PathBuf {
+    let named = std::env::temp_dir();
+    if named.as_os_str().len() > LONGEST_PLACE { PathBuf::from("/tmp") } else { named }
+}
+
 /// The folder of one run; mode 0700.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -26,14 +35,16 @@ impl RunFolder {
     /// The place for temporary files cannot be written.
     pub fn create() -> anyhow::Result<RunFolder> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let place = std::env::temp_dir();
+        let place = place();
         remove_left_over(&place);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = place.join(format!("{PREFIX}{}-{number}", std::process::id()));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make a folder in {} (set TMPDIR to one that can)", place.display()))?;
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| {
+            format!(
+                "cannot make a folder in {} (set TMPDIR to one that can, of at most {LONGEST_PLACE} bytes)",
+                place.display()
+            )
+        })?;
         let lock = lock(&path).with_context(|| format!("cannot lock {}", path.display()))?;
         Ok(RunFolder { path, _lock: lock })
     }

@@ -1,6 +1,6 @@
 //! A machine: which QEMU, its command line, and what it means when it does not start.
 
-use super::disk;
+use super::disk::{self, Geometry};
 use super::folder::RunFolder;
 use super::process::{NotStarted, Qemu};
 use crate::beside;
@@ -12,6 +12,8 @@ use anyhow::Context;
 use mem_event::Gpa;
 use mem_event::spin::Spin;
 use std::ffi::OsString;
+use std::iter;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -170,8 +172,8 @@ pub(crate) fn option_of_plugin(library: &Path, argument: &str) -> OsString {
 
 /// A comma inside a value is written twice in QEMU's option language.
 fn value(text: impl AsRef<Path>) -> OsString {
-    let text = text.as_ref().as_os_str().to_string_lossy().replace(',', ",,");
-    text.into()
+    let bytes = text.as_ref().as_os_str().as_bytes();
+    OsString::from_vec(bytes.iter().flat_map(|byte| iter::repeat_n(*byte, 1 + usize::from(*byte == b','))).collect())
 }
 
 /// What QEMU's disk of a folder's files is called.
@@ -182,10 +184,12 @@ fn folder_as_disk(folder: &Path) -> OsString {
 }
 
 /// The disk that firmware boots from; what the guest writes to it is forgotten.
-fn boot_disk(format: &str, file: OsString) -> [OsString; 4] {
+fn boot_disk(format: &str, file: OsString, geometry: Option<Geometry>) -> [OsString; 4] {
     let mut drive = OsString::from(format!("if=none,id=boot,format={format},snapshot=on,file="));
     drive.push(value(file));
-    ["-drive".into(), drive, "-device".into(), "ide-hd,bus=ide.5,drive=boot,bootindex=0".into()]
+    let geometry = geometry.map(|geometry| geometry.properties()).unwrap_or_default();
+    // On the first bus that is free, which has another name on each machine.
+    ["-drive".into(), drive, "-device".into(), format!("ide-hd,drive=boot,bootindex=0{geometry}").into()]
 }
 
 fn joined(parts: &[(&str, OsString)]) -> OsString {
@@ -241,8 +245,11 @@ impl Machine {
                 command.args(append.iter().flat_map(|line| ["-append", line]))
             }
             // A folder that QEMU shows as a disk.
-            Boot::Efi(_) => command.args(boot_disk("raw", folder_as_disk(&folder.file("efi")))),
-            Boot::Disk { image, format } => command.args(boot_disk(format, image.into())),
+            Boot::Efi(_) => command.args(boot_disk("raw", folder_as_disk(&folder.file("efi")), None)),
+            Boot::Disk { image, format } => {
+                let geometry = Geometry::of_small_disk(image, format);
+                command.args(boot_disk(format, image.into(), geometry))
+            }
             Boot::Linux { kernel, append, work } => {
                 let initrd = folder.file("initrd");
                 let without = if *work { "" } else { linux::WITHOUT_WORK };

@@ -26,7 +26,7 @@ pub fn write(
 
 fn text(scenario: &Scenario, guest: Option<&Guest>, symbols: &Symbols) -> String {
     let mut text = String::new();
-    let command: Vec<String> = std::env::args().collect();
+    let command: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut line = |line: std::fmt::Arguments<'_>| {
         let _ = writeln!(text, "{}", line.to_string().replace('\n', " "));
     };

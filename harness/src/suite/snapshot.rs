@@ -5,9 +5,11 @@ use crate::scenario::Scenario;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 
-/// The text of a snapshot's file, without its header.
+/// The text of a snapshot's file, without its header. An editor's byte order mark and a checkout's line ends are no part of it.
 #[must_use]
 pub fn text(file: &str) -> String {
+    let file = file.strip_prefix('\u{feff}').unwrap_or(file).replace("\r\n", "\n");
+    let file = file.as_str();
     let body = file.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---\n"));
     body.map_or(file, |(_, text)| text).to_owned()
 }
@@ -70,5 +72,10 @@ mod tests {
     fn the_header_is_no_part_of_the_text() {
         assert_eq!(text("---\nsource: x\n---\na\nb\n"), "a\nb\n");
         assert_eq!(text("a\n"), "a\n");
+    }
+
+    #[test]
+    fn line_ends_and_a_byte_order_mark_are_no_part_of_the_text() {
+        assert_eq!(text("\u{feff}---\r\nsource: x\r\n---\r\na\r\nb\r\n"), "a\nb\n");
     }
 }

@@ -11,7 +11,8 @@ use crate::qemu::block::Block;
 use crate::qemu::register;
 use crate::trap::translate;
 use qemu_plugin_sys as sys;
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::os::unix::ffi::OsStrExt;
 
 /// Read by QEMU before it calls [`qemu_plugin_install`].
 #[unsafe(no_mangle)]
@@ -47,7 +48,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     };
     let arguments = (0..usize::try_from(argc).unwrap_or(0))
         // SAFETY: `argv` has `argc` strings.
-        .map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_string_lossy().into_owned())
+        .map(|index| OsStr::from_bytes(unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes()).to_owned())
         .collect::<Vec<_>>();
     let facts = Facts { system, target, vcpus: u32::try_from(vcpus).unwrap_or(0) };
     match install::install(&facts, &arguments) {

@@ -4,10 +4,12 @@ use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
 use crate::fatal;
 use crate::host::instrumentation;
-use crate::memory::{machine, userfault};
+use crate::memory::command_line::CommandLine;
+use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Source};
 use crate::service::thread::{self, Listener};
 use crate::trap::{proof, translate, verify};
+use std::ffi::OsString;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// What installation leaves for the first vCPU: by then guest memory exists.
@@ -34,7 +36,7 @@ static PREPARED: OnceLock<Prepared> = OnceLock::new();
 ///
 /// # Errors
 /// A sentence; QEMU then refuses to start.
-pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
+pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     if !facts.system || facts.target != "x86_64" {
         return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
     }
@@ -42,6 +44,7 @@ pub fn install(facts: &Facts, words: &[String]) -> Result<(), String> {
     if words == ["probe=gate-mmu"] {
         return Err(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned()));
     }
+    unsupported::refuse(&CommandLine::of_this_process())?;
     let mut arguments = Arguments::parse(words)?;
     if arguments.gate == Gate::Auto {
         let (gate, why) = arguments::choose_gate(arguments.registers, userfault::probe);

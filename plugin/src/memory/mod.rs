@@ -1,5 +1,6 @@
 //! Guest memory: where it is, taking pages out of QEMU's mapping and putting them back, frames that show one page.
 
+pub mod command_line;
 pub mod file_tables;
 pub mod machine;
 pub mod map;
@@ -7,4 +8,5 @@ pub mod mapping;
 pub mod remap;
 pub mod shares;
 pub mod sharing;
+pub mod unsupported;
 pub mod userfault;
