@@ -1,7 +1,7 @@
 //! ELF images, as QEMU's `-kernel` takes them: first as a multiboot kernel, then by a PVH entry note.
 
+use super::kind::{Kind, NoGuest};
 use super::symbols::Symbols;
-use super::{Kind, NoGuest};
 use goblin::elf::Elf;
 use goblin::elf::header::{EM_386, EM_X86_64, ET_EXEC};
 use goblin::elf::program_header::{PT_NOTE, ProgramHeader};

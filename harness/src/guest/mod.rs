@@ -2,9 +2,11 @@
 
 pub mod cpio;
 mod elf;
+pub mod kind;
 pub mod linux;
 pub mod symbols;
 
+use self::kind::{Kind, NoGuest};
 use self::symbols::Symbols;
 use crate::refusal::{Refusal, nearest};
 use std::io::Read;
@@ -12,21 +14,6 @@ use std::path::{Path, PathBuf};
 
 /// How much of an image is read to see what it is.
 const START: u64 = 1 << 20;
-
-/// How QEMU boots an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// An ELF by its PVH entry. Only such a guest is one for mem-event, with checkpoints and an exit port.
-    Elf,
-    /// A kernel of 32-bit code by the first multiboot protocol, as Xen itself.
-    Multiboot,
-    /// A Linux kernel by its boot protocol.
-    BzImage,
-    /// An EFI application, which EFI firmware starts from a disk.
-    Efi,
-    /// A disk that firmware boots, in a format of QEMU's.
-    Disk(&'static str),
-}
 
 /// An image that QEMU boots.
 #[derive(Clone, Debug)]
@@ -98,7 +85,7 @@ impl Guest {
         let mut bytes = Vec::new();
         let mut file = std::fs::File::open(path).map_err(unread)?;
         file.by_ref().take(START).read_to_end(&mut bytes).map_err(unread)?;
-        if !matches!(kind(&bytes), Some(Kind::Disk(_))) {
+        if !matches!(Kind::of(&bytes), Some(Kind::Disk(_))) {
             file.read_to_end(&mut bytes).map_err(unread)?;
         }
         let (kind, symbols) = recognise(&bytes).map_err(|why| {
@@ -110,49 +97,14 @@ impl Guest {
     }
 }
 
-/// Why an image is no guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoGuest {
-    /// The rest of a sentence that begins with the file's name.
-    pub what: String,
-    /// What to do, where it is known.
-    pub remedy: Option<&'static str>,
-}
-
-impl From<&str> for NoGuest {
-    fn from(what: &str) -> NoGuest {
-        NoGuest { what: what.into(), remedy: None }
-    }
-}
-
 /// How QEMU boots an image with these bytes, of a disk the first MiB; and the symbols of an ELF.
 ///
 /// # Errors
 /// What stands in the way.
 pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), NoGuest> {
-    match kind(bytes) {
+    match Kind::of(bytes) {
         Some(Kind::Elf) | None => elf::recognise(bytes),
         Some(other) => Ok((other, Symbols::default())),
-    }
-}
-
-/// What an image is by its first bytes: Linux's boot protocol ("HdrS" at 0x202), a PE image for EFI (named by the word at 0x3c; its
-/// subsystem, 92 bytes on, is 10), QEMU's disk format, a boot sector. A kernel with an EFI stub is a kernel.
-fn kind(start: &[u8]) -> Option<Kind> {
-    let at = |at: usize, length: usize| start.get(at..at + length);
-    let pe = at(0x3c, 4).map_or(0, |word| usize::from(word[0]) | usize::from(word[1]) << 8);
-    if start.starts_with(b"\x7fELF") {
-        Some(Kind::Elf)
-    } else if at(0x202, 4) == Some(b"HdrS") {
-        Some(Kind::BzImage)
-    } else if start.starts_with(b"MZ") && at(pe, 4) == Some(b"PE\0\0") && at(pe + 92, 2) == Some(&[10, 0]) {
-        Some(Kind::Efi)
-    } else if start.starts_with(b"QFI\xfb") {
-        Some(Kind::Disk("qcow2"))
-    } else if at(510, 2) == Some(&[0x55, 0xaa]) {
-        Some(Kind::Disk("raw"))
-    } else {
-        None
     }
 }
 
@@ -166,7 +118,7 @@ fn plain(error: &std::io::Error) -> String {
 
 fn is_image(path: &Path) -> bool {
     let mut start = [0; 1024];
-    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && kind(&start).is_some()
+    std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && Kind::of(&start).is_some()
 }
 
 /// Where built-in guests may lie: `guests` beside the program, or up to two folders above it (tests, `target/guests`).

@@ -141,17 +141,17 @@ impl Job {
         let machine = &self.scenario.machine;
         let path = guest.path.clone();
         Ok(match guest.kind {
-            guest::Kind::Elf | guest::Kind::Multiboot => Boot::Elf(path),
-            guest::Kind::BzImage => {
+            guest::kind::Kind::Elf | guest::kind::Kind::Multiboot => Boot::Elf(path),
+            guest::kind::Kind::BzImage => {
                 let initrd = machine.initrd.as_deref().map(|name| self.path(name));
                 Boot::BzImage { kernel: path, initrd, append: machine.append.clone() }
             }
-            guest::Kind::Efi if machine.firmware.is_none() => {
+            guest::kind::Kind::Efi if machine.firmware.is_none() => {
                 let what = format!("{} is an EFI application, and the machine's firmware is none for EFI", guest.name);
                 return Err(Refusal::usage(what, "name one: firmware = \"ovmf\" in the scenario's machine"));
             }
-            guest::Kind::Efi => Boot::Efi(path),
-            guest::Kind::Disk(format) => Boot::Disk { image: path, format },
+            guest::kind::Kind::Efi => Boot::Efi(path),
+            guest::kind::Kind::Disk(format) => Boot::Disk { image: path, format },
         })
     }
 
@@ -166,7 +166,7 @@ impl Job {
 
     /// Whether the guest is made for this program: checkpoints, an exit port.
     fn is_ours(&self) -> bool {
-        self.guest.as_ref().is_some_and(|guest| guest.kind == guest::Kind::Elf)
+        self.guest.as_ref().is_some_and(|guest| guest.kind == guest::kind::Kind::Elf)
     }
 
     /// The machine that it needs.
