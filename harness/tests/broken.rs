@@ -8,7 +8,8 @@
 
 use harness::guest::symbols::Symbols;
 use harness::trace::difference::{Recent, report};
-use harness::trace::minimise::{Minimal, Shown, Subject, as_test, of_failure};
+use harness::trace::minimise::rust_test::as_test;
+use harness::trace::minimise::search::{Minimal, Shown, Subject, of_failure};
 use mem_event::trace::{Consumers, Context, Engine, Failure, Header, Reader, Tape, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input,
@@ -131,7 +132,7 @@ fn record(steps: u64, slots: u32) -> Vec<u8> {
     file
 }
 
-fn found(fault: Fault, slots: u32) -> (Minimal, Box<harness::trace::minimise::Differs>, String) {
+fn found(fault: Fault, slots: u32) -> (Minimal, Box<harness::trace::minimise::search::Differs>, String) {
     let file = record(3000, slots);
     let fresh = || Domain::new(header().config).map(|domain| Broken(domain, fault));
     let mut recent = Recent::default();

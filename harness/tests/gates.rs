@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
-#[macro_use]
-#[path = "support/scenarios.rs"]
-mod scenarios;
 mod support;
 
 use harness::machine::qemu::Gate;
@@ -15,7 +12,8 @@ use harness::verdict::Kind;
 use support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 
 fn both_gates_give_the_same_sequence(name: &str) {
-    if !kernel_maps_write_protected() {
+    // `page_touch` sorts the times that it measured, which are others under another gate.
+    if name == "page_touch" || !kernel_maps_write_protected() {
         return;
     }
     // The accepted sequence is that of `gate=callback`, which tests/sequences.rs compares.
@@ -72,8 +70,10 @@ fn auto_goes_over_to_the_check_where_registers_in_place_do_not_prove_themselves(
     assert_eq!(by_check, sequence, "left by callback, right gone over to it");
 }
 
+include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
 macro_rules! scenarios {
-    ([$($name:ident)*] [$($other:ident)*]) => {
+    ($($name:ident)*) => {
         $(#[test]
         fn $name() {
             both_gates_give_the_same_sequence(stringify!($name));

@@ -7,16 +7,19 @@
 //! | [`in_process`] | those of this program, served by one thread |
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
 //! | `acts`, [`sleepers`] | acts carried out; who waits for what |
-//! | [`pager`], [`pagefile`], [`policy`], [`recent`] | the pager |
+//! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`countdown`] | the pager |
 //! | [`listener`], [`watcher`] | a listener by a scenario's rules; one with one treatment for all |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
 mod acts;
+pub mod calls;
+pub mod countdown;
 pub mod external;
 pub mod faulty;
 pub mod helper;
 pub mod in_process;
 pub mod listener;
+pub mod loads;
 pub mod pagefile;
 pub mod pager;
 pub mod policy;

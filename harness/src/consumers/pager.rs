@@ -3,6 +3,9 @@
 //! All requests are answered first; frames are evicted in batches, when the engine says that the budget is used up. Which ones is
 //! the policy's affair. A page file that is full ends the target, not the guest; a frame that cannot be read leaves its vCPU stopped.
 
+use super::calls;
+use super::countdown::Countdown;
+use super::loads::Loads;
 use super::pagefile::PageFile;
 use super::policy::{Chooser, Ram};
 use crate::scenario::settings::{PagerSettings, PagerStep};
@@ -10,16 +13,12 @@ use anyhow::bail;
 use mem_event::message::{Call, Reply};
 use mem_event::{Control, Errno, Flags, Gfn, PAGE_SIZE, Request, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
-use rustix::process::{Signal, getpid, kill_process};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// Frames that are asked for, read or evicted with one round of calls.
 const BATCH: usize = 64;
-/// Calls sent ahead of their replies. The plugin drops a client whose replies it cannot send at once, and a socket holds
-/// 208 KiB by default: not more than some thirty replies with a frame's content.
-const AHEAD: usize = 16;
 /// How often a read of the page file is tried before its frame's vCPU is left stopped.
 const TRIES: u32 = 4;
 
@@ -51,8 +50,8 @@ pub struct Pager {
     chooser: Chooser,
     batch: usize,
     prefetch: u32,
-    /// Frames whose content was handed over, with the load's number, and of which it is not known yet what became of it.
-    loading: Vec<(Gfn, u32)>,
+    /// Contents that were handed over.
+    loads: Loads,
     /// With a budget a load may be refused, so it is waited for before the answer goes out.
     budgeted: bool,
     /// The page file took no more: nothing is evicted until there is a new target.
@@ -64,14 +63,7 @@ pub struct Pager {
     /// What it did so far.
     pub figures: Figures,
     /// When it is to die.
-    end: Option<Countdown>,
-}
-
-/// How often a step is still to be reached before the pager dies there.
-#[derive(Clone, Copy, Debug)]
-struct Countdown {
-    at: PagerStep,
-    left: u64,
+    end: Countdown,
 }
 
 impl Pager {
@@ -96,13 +88,13 @@ impl Pager {
             chooser: Chooser::new(settings.policy, settings.seed, Ram::of(memory)),
             batch: BATCH,
             prefetch: settings.prefetch,
-            loading: Vec::new(),
+            loads: Loads::default(),
             budgeted: false,
             full: false,
             faults: Vec::new(),
             notes: Vec::new(),
             figures: Figures::default(),
-            end: settings.dies.map(|at| Countdown { at, left: settings.dies_after }),
+            end: Countdown::new(settings),
         };
         for batch in nominated.chunks(BATCH) {
             pager.evict(batch)?;
@@ -163,7 +155,7 @@ impl Pager {
     /// The connection ended.
     pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
         let gfn = request.gfn;
-        self.reached(PagerStep::Taken)?;
+        self.end.reached(PagerStep::Taken)?;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
             return self.answered(request, &["forget"]);
@@ -171,7 +163,7 @@ impl Pager {
         if request.flags.contains(Flags::EVICT_FAIL) {
             self.chooser.used(gfn);
         }
-        if self.loading.iter().any(|(other, _)| *other == gfn) {
+        if self.loads.contain(gfn) {
             // Another vCPU's request for the same frame came just before.
             self.settle()?;
         }
@@ -185,13 +177,13 @@ impl Pager {
             }
         };
         self.figures.pages_in += 1;
-        let earlier = std::mem::take(&mut self.loading);
-        let fetched = if self.budgeted || self.prefetch > 0 || !self.hand_over(gfn, &content) {
-            self.conclude(earlier)?;
+        let mut earlier = std::mem::take(&mut self.loads);
+        let fetched = if self.budgeted || self.prefetch > 0 || !self.loads.hand_over(&mut self.channel, gfn, &content) {
+            earlier.settle(&mut self.channel, &mut self.file)?;
             self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
             self.chooser.used(gfn);
-            self.reached(PagerStep::Loaded)?;
+            self.end.reached(PagerStep::Loaded)?;
             // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
             let fetched = self.prefetch(gfn)?;
             self.answer(request)?;
@@ -199,9 +191,9 @@ impl Pager {
         } else {
             // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
             // after the next one's answer.
-            self.reached(PagerStep::Loaded)?;
+            self.end.reached(PagerStep::Loaded)?;
             self.answer(request)?;
-            self.conclude(earlier)?;
+            earlier.settle(&mut self.channel, &mut self.file)?;
             0
         };
         let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
@@ -249,54 +241,18 @@ impl Pager {
         Ok(fetched)
     }
 
-    /// Hands a frame's content over by shared memory; false where there is no place for it.
-    fn hand_over(&mut self, gfn: Gfn, content: &[u8]) -> bool {
-        let Ok(content) = content.try_into() else { return false };
-        let number = self.channel.load(gfn, content);
-        self.loading.extend(number.map(|number| (gfn, number)));
-        number.is_some()
-    }
-
     /// Learns what became of the contents that were handed over.
     ///
     /// # Errors
     /// The connection ended, or a load was refused.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        let loads = std::mem::take(&mut self.loading);
-        self.conclude(loads)
-    }
-
-    fn conclude(&mut self, loads: Vec<(Gfn, u32)>) -> anyhow::Result<()> {
-        for (gfn, number) in loads {
-            if self.channel.loaded(number).is_none() {
-                // Contents come before the calls that follow them.
-                self.channel.client.info()?;
-            }
-            match self.channel.loaded(number) {
-                // ENOENT: the frame is back already.
-                Some(Ok(()) | Err(Errno::ENOENT)) => self.file.forget(gfn),
-                Some(Err(errno)) => bail!("frame {gfn} cannot be loaded: {errno}"),
-                None => bail!("the content of frame {gfn} was not taken"),
-            }
-        }
-        Ok(())
+        self.loads.settle(&mut self.channel, &mut self.file)
     }
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
         self.channel.answer(&request.answer());
-        self.reached(PagerStep::Answered)?;
+        self.end.reached(PagerStep::Answered)?;
         self.channel.kick()
-    }
-
-    /// A step of the protocol is done; the one at which this pager is to die is its last.
-    fn reached(&mut self, step: PagerStep) -> anyhow::Result<()> {
-        let Some(end) = self.end.as_mut().filter(|end| end.at == step) else { return Ok(()) };
-        end.left = end.left.saturating_sub(1);
-        if end.left == 0 {
-            println!("pager: dies when {step:?}");
-            kill_process(getpid(), Signal::KILL)?;
-        }
-        Ok(())
     }
 
     fn load(&mut self, load: &Call) -> anyhow::Result<()> {
@@ -369,10 +325,11 @@ impl Pager {
         self.settle()?;
         let mut evicted = 0;
         for batch in frames.chunks(BATCH) {
-            let nominated = self.all(batch, |gfn| Call::Control(Control::Nominate { gfn }))?;
+            let nominated =
+                calls::of_each(&mut self.channel.client, batch, |gfn| Call::Control(Control::Nominate { gfn }))?;
             let nominated: Vec<Gfn> = nominated.into_iter().map(|(gfn, _)| gfn).collect();
             if !nominated.is_empty() {
-                self.reached(PagerStep::Nominated)?;
+                self.end.reached(PagerStep::Nominated)?;
                 evicted += self.evict(&nominated)?;
             }
             if self.full {
@@ -386,7 +343,9 @@ impl Pager {
     fn evict(&mut self, nominated: &[Gfn]) -> anyhow::Result<usize> {
         let length = u16::try_from(PAGE_SIZE).unwrap_or(0);
         let mut kept = Vec::with_capacity(nominated.len());
-        for (gfn, reply) in self.all(nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })? {
+        for (gfn, reply) in
+            calls::of_each(&mut self.channel.client, nominated, |gfn| Call::ReadFrame { gfn, offset: 0, len: length })?
+        {
             let Reply::Bytes(content) = reply else { continue };
             match self.file.keep(gfn, &content) {
                 Ok(()) => kept.push(gfn),
@@ -398,32 +357,15 @@ impl Pager {
                 Err(_) => {}
             }
         }
-        self.reached(PagerStep::Kept)?;
-        let gone = self.all(&kept, |gfn| Call::Control(Control::Evict { gfn }))?;
+        self.end.reached(PagerStep::Kept)?;
+        let gone = calls::of_each(&mut self.channel.client, &kept, |gfn| Call::Control(Control::Evict { gfn }))?;
         let gone: HashSet<Gfn> = gone.into_iter().map(|(gfn, _)| gfn).collect();
         for gfn in kept.into_iter().filter(|gfn| !gone.contains(gfn)) {
             self.file.forget(gfn);
         }
         self.figures.pages_out += gone.len() as u64;
-        self.reached(PagerStep::Evicted)?;
+        self.end.reached(PagerStep::Evicted)?;
         Ok(gone.len())
-    }
-
-    /// The same call for several frames, sent ahead of the replies; those that were not refused.
-    fn all(&mut self, frames: &[Gfn], call: impl Fn(Gfn) -> Call) -> anyhow::Result<Vec<(Gfn, Reply)>> {
-        let mut accepted = Vec::with_capacity(frames.len());
-        for ahead in frames.chunks(AHEAD) {
-            for gfn in ahead {
-                self.channel.client.send(&call(*gfn))?;
-            }
-            for gfn in ahead {
-                match self.channel.client.reply()? {
-                    Reply::Refused(..) => {}
-                    reply => accepted.push((*gfn, reply)),
-                }
-            }
-        }
-        Ok(accepted)
     }
 
     /// Brings every frame back, lifts the budget and ends the ring, as xenpaging does when it is told to stop.

@@ -1,6 +1,6 @@
 //! Joins a plugin in a QEMU that somebody else started, and leaves it as it was.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use super::serve::{self, Ended};
 use super::signals::Signals;
 use crate::consumers::Consumers;

@@ -1,6 +1,6 @@
 //! What a person or a program sees of a run: events as they come, the summary at the end.
 
-use super::Outcome;
+use super::outcome::Outcome;
 use crate::guest::symbols::Symbols;
 use crate::scenario::amount::mebibytes;
 use crate::toolstack::log::Observer;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 static FILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../snapshots");
 
-/// The guests that boot by firmware and code of others.
-const FOREIGN: [&str; 3] = ["linux", "boot_sector", "efi_application"];
+/// The guests of this project, bare metal without firmware.
+const GUESTS: &[&str] = include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
 /// All of them, by name.
 ///
@@ -23,7 +23,7 @@ pub fn all() -> Vec<Scenario> {
 /// Those of the built-in guests, which take moments; the others boot what somebody else made.
 #[must_use]
 pub fn of_built_in_guests() -> Vec<Scenario> {
-    all().into_iter().filter(|scenario| !FOREIGN.contains(&scenario.machine.guest.as_str())).collect()
+    all().into_iter().filter(|scenario| GUESTS.contains(&scenario.machine.guest.as_str())).collect()
 }
 
 /// The one with this name.

@@ -2,9 +2,9 @@
 
 mod page;
 mod perfetto;
-mod told;
+mod timeline;
 
-use self::told::Told;
+use self::timeline::Timeline;
 use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
@@ -87,8 +87,8 @@ fn write(
         Format::Csv => csv(tape, selection, &symbols, output),
         Format::Json => json(tape, selection, &symbols, output),
         Format::Perfetto | Format::Html => {
-            let (told, ended) = tell(tape, selection, symbols)?;
-            let text = if format == Format::Html { page::page(&told) } else { perfetto::events(&told) };
+            let (timeline, ended) = tell(tape, selection, symbols)?;
+            let text = if format == Format::Html { page::page(&timeline) } else { perfetto::events(&timeline) };
             output.write_all(text.as_bytes()).context("cannot write the output")?;
             Ok(ended)
         }
@@ -120,7 +120,7 @@ fn each_row(
     each(tape, selection, |number, step| selection.row(number, step, symbols).map_or(Ok(()), &mut with))
 }
 
-fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Result<(Told, Option<End>)> {
+fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Result<(Timeline, Option<End>)> {
     let (mut story, mut levels, mut steps, mut span) = (Story::default(), Vec::new(), 0, None);
     let ended = each(tape, selection, |number, step| {
         if !selection.wants(number, step, &symbols) {
@@ -137,7 +137,7 @@ fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Res
     })?;
     story.finish();
     let header = tape.header().clone();
-    Ok((Told { header, symbols, steps, span: span.unwrap_or_default(), story, levels }, ended))
+    Ok((Timeline { header, symbols, steps, span: span.unwrap_or_default(), story, levels }, ended))
 }
 
 fn json(

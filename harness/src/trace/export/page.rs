@@ -1,6 +1,6 @@
 //! One page that opens from disk: a picture of the time line, who waited for whom, the longest waits. No script, nothing from elsewhere.
 
-use super::told::Told;
+use super::timeline::Timeline;
 use crate::trace::row::{disassembled, duration};
 use crate::trace::story::{Wait, consumer};
 use mem_event::{Gpa, Ring, WaitReason};
@@ -22,8 +22,8 @@ const GAP: f64 = 14.0;
 
 /// The page.
 #[must_use]
-pub fn page(told: &Told) -> String {
-    let header = &told.header;
+pub fn page(timeline: &Timeline) -> String {
+    let header = &timeline.header;
     let title = format!("{}: which vCPU waited for what", escaped(&header.guest));
     let mut text = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
@@ -37,22 +37,22 @@ pub fn page(told: &Told) -> String {
         if header.config.vcpus == 1 { "" } else { "s" },
         escaped(scenario),
         escaped(&header.qemu),
-        told.steps,
-        duration(told.span.1.saturating_sub(told.span.0))
+        timeline.steps,
+        duration(timeline.span.1.saturating_sub(timeline.span.0))
     );
-    if told.story.waits.is_empty() {
+    if timeline.story.waits.is_empty() {
         return text + "<p>No vCPU waited for anything.</p>\n</body></html>\n";
     }
-    text += &verdict(told);
-    text += &picture(told);
-    text += &who(told);
-    text += &longest(told);
+    text += &verdict(timeline);
+    text += &picture(timeline);
+    text += &who(timeline);
+    text += &longest(timeline);
     text + "</body></html>\n"
 }
 
 /// The page's sentence: the largest share of all waiting.
-fn verdict(told: &Told) -> String {
-    let sums = sums(told);
+fn verdict(timeline: &Timeline) -> String {
+    let sums = sums(timeline);
     let total: u64 = sums.iter().map(|(_, sum)| sum.total).sum();
     let mut of: BTreeMap<&str, u64> = BTreeMap::new();
     for ((_, whom), sum) in &sums {
@@ -60,7 +60,7 @@ fn verdict(told: &Told) -> String {
     }
     let Some((whom, most)) = of.into_iter().max_by_key(|(_, total)| *total) else { return String::new() };
     let share = most as f64 * 100.0 / total.max(1) as f64;
-    let open = told.story.waits.iter().filter(|wait| wait.end.is_none()).count();
+    let open = timeline.story.waits.iter().filter(|wait| wait.end.is_none()).count();
     let open = match open {
         0 => "Every wait ended.".to_owned(),
         1 => "<b>One wait never ended</b> before the trace did.".to_owned(),
@@ -77,11 +77,11 @@ struct Sum {
     class: &'static str,
 }
 
-fn sums(told: &Told) -> Vec<((u32, String), Sum)> {
+fn sums(timeline: &Timeline) -> Vec<((u32, String), Sum)> {
     let mut sums: BTreeMap<(u32, String), Sum> = BTreeMap::new();
-    for wait in &told.story.waits {
+    for wait in &timeline.story.waits {
         let sum = sums.entry((wait.vcpu, wait.whom())).or_default();
-        let length = wait.length(told.span.1);
+        let length = wait.length(timeline.span.1);
         (sum.total, sum.count) = (sum.total + length, sum.count + 1);
         (sum.longest, sum.class) = (sum.longest.max(length), class(wait.reason));
     }
@@ -108,10 +108,10 @@ struct Scale {
 }
 
 impl Scale {
-    fn new(told: &Told) -> Scale {
-        let from = told.story.waits.iter().map(|wait| wait.begin).min().unwrap_or(told.span.0);
-        let end = |wait: &Wait| wait.end.map_or(told.span.1, |(_, time)| time);
-        let to = told.story.waits.iter().map(end).max().unwrap_or(told.span.1);
+    fn new(timeline: &Timeline) -> Scale {
+        let from = timeline.story.waits.iter().map(|wait| wait.begin).min().unwrap_or(timeline.span.0);
+        let end = |wait: &Wait| wait.end.map_or(timeline.span.1, |(_, time)| time);
+        let to = timeline.story.waits.iter().map(end).max().unwrap_or(timeline.span.1);
         let room = to.saturating_sub(from) / 50;
         let from = from.saturating_sub(room);
         Scale { from, span: (to + room).saturating_sub(from).max(1) }
@@ -123,16 +123,16 @@ impl Scale {
     }
 }
 
-fn picture(told: &Told) -> String {
-    let scale = Scale::new(told);
-    let mut rows: Vec<u32> = told.story.waits.iter().map(|wait| wait.vcpu).collect();
+fn picture(timeline: &Timeline) -> String {
+    let scale = Scale::new(timeline);
+    let mut rows: Vec<u32> = timeline.story.waits.iter().map(|wait| wait.vcpu).collect();
     rows.sort_unstable();
     rows.dedup();
     let rings: Vec<Ring> =
-        Ring::ALL.into_iter().filter(|ring| told.levels.iter().any(|level| level.out[ring.index()] > 0)).collect();
+        Ring::ALL.into_iter().filter(|ring| timeline.levels.iter().any(|level| level.out[ring.index()] > 0)).collect();
     let charts = TOP + rows.len() as f64 * ROW + GAP;
     let height = charts + rings.len() as f64 * (CHART + GAP) + 8.0;
-    let mut svg = format!("<h2>The time line</h2>\n{}\n", legend(told));
+    let mut svg = format!("<h2>The time line</h2>\n{}\n", legend(timeline));
     let _ = writeln!(
         svg,
         "<div class=\"wide\"><svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"Waits of each vCPU over time\">"
@@ -147,23 +147,23 @@ fn picture(told: &Told) -> String {
             m = y + 11.0
         );
     }
-    let mut waits: Vec<&Wait> = told.story.waits.iter().collect();
-    waits.sort_by_key(|wait| std::cmp::Reverse(wait.length(told.span.1)));
+    let mut waits: Vec<&Wait> = timeline.story.waits.iter().collect();
+    waits.sort_by_key(|wait| std::cmp::Reverse(wait.length(timeline.span.1)));
     let left_out = waits.len().saturating_sub(DRAWN);
     for wait in waits.into_iter().take(DRAWN) {
         let y = TOP + rows.iter().position(|vcpu| *vcpu == wait.vcpu).unwrap_or(0) as f64 * ROW + 3.0;
-        let (x, end) = (scale.x(wait.begin), scale.x(wait.end.map_or(told.span.1, |(_, time)| time)));
+        let (x, end) = (scale.x(wait.begin), scale.x(wait.end.map_or(timeline.span.1, |(_, time)| time)));
         let _ = writeln!(
             svg,
             "<rect class=\"{}\" x=\"{x:.2}\" y=\"{y}\" width=\"{:.2}\" height=\"{}\"><title>{}</title></rect>",
             class(wait.reason),
             (end - x).max(0.8),
             ROW - 6.0,
-            escaped(&sentence(wait, told))
+            escaped(&sentence(wait, timeline))
         );
     }
     for (at, ring) in rings.iter().enumerate() {
-        svg += &chart(told, &scale, *ring, charts + at as f64 * (CHART + GAP));
+        svg += &chart(timeline, &scale, *ring, charts + at as f64 * (CHART + GAP));
     }
     svg += "</svg></div>\n";
     if left_out > 0 {
@@ -172,9 +172,9 @@ fn picture(told: &Told) -> String {
     svg
 }
 
-fn legend(told: &Told) -> String {
+fn legend(timeline: &Timeline) -> String {
     let mut seen: BTreeMap<&str, String> = BTreeMap::new();
-    for wait in &told.story.waits {
+    for wait in &timeline.story.waits {
         let what = match wait.reason {
             WaitReason::Answer(ring) => format!("waits for {}", consumer(ring)),
             WaitReason::Slot(_) => "waits for a free slot".into(),
@@ -206,13 +206,13 @@ fn axis(scale: &Scale, height: f64) -> String {
 }
 
 /// Slots in use over time.
-fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
-    let most = told.levels.iter().map(|level| level.out[ring.index()]).max().unwrap_or(1);
-    let slots = told.levels.iter().map(|level| level.slots[ring.index()]).max().unwrap_or(0);
+fn chart(timeline: &Timeline, scale: &Scale, ring: Ring, top: f64) -> String {
+    let most = timeline.levels.iter().map(|level| level.out[ring.index()]).max().unwrap_or(1);
+    let slots = timeline.levels.iter().map(|level| level.slots[ring.index()]).max().unwrap_or(0);
     let y = |out: u32| top + CHART - f64::from(out) / f64::from(most.max(1)) * CHART;
     let mut path = format!("M{:.2} {:.2}", LEFT, y(0));
     let mut out = 0;
-    for level in &told.levels {
+    for level in &timeline.levels {
         let now = level.out[ring.index()];
         if now != out {
             let x = scale.x(level.time);
@@ -231,8 +231,8 @@ fn chart(told: &Told, scale: &Scale, ring: Ring, top: f64) -> String {
     )
 }
 
-fn who(told: &Told) -> String {
-    let sums = sums(told);
+fn who(timeline: &Timeline) -> String {
+    let sums = sums(timeline);
     let most = sums.iter().map(|(_, sum)| sum.total).max().unwrap_or(1).max(1);
     let mut text = "<h2>Which vCPU waited, for what, how long</h2>\n<div class=\"wide\"><table><tr><th>vCPU<th>for<th class=\"number\">times\
                     <th class=\"number\">in all<th class=\"number\">longest<th style=\"width:30%\"></tr>\n"
@@ -253,9 +253,9 @@ fn who(told: &Told) -> String {
     text + "</table></div>\n"
 }
 
-fn longest(told: &Told) -> String {
-    let mut waits: Vec<&Wait> = told.story.waits.iter().collect();
-    waits.sort_by_key(|wait| std::cmp::Reverse(wait.length(told.span.1)));
+fn longest(timeline: &Timeline) -> String {
+    let mut waits: Vec<&Wait> = timeline.story.waits.iter().collect();
+    waits.sort_by_key(|wait| std::cmp::Reverse(wait.length(timeline.span.1)));
     let mut text = "<h2>The longest waits</h2>\n<div class=\"wide\"><table><tr><th class=\"number\">how long<th class=\"number\">at<th>who\
                     <th>for<th>frame<th>instruction<th class=\"number\">steps</tr>\n"
         .to_owned();
@@ -265,12 +265,12 @@ fn longest(told: &Told) -> String {
             text,
             "<tr><td class=\"number\">{}<td class=\"number\">{}<td>vCPU {}<td>{}<td>{}<td>{}\
              <td class=\"number\">{} – {end}</tr>",
-            duration(wait.length(told.span.1)),
+            duration(wait.length(timeline.span.1)),
             duration(wait.begin),
             wait.vcpu,
             escaped(&whom(wait)),
-            escaped(&place(wait, told)),
-            instruction(wait, told),
+            escaped(&place(wait, timeline)),
+            instruction(wait, timeline),
             wait.step
         );
     }
@@ -285,24 +285,24 @@ fn whom(wait: &Wait) -> String {
     }
 }
 
-fn place(wait: &Wait, told: &Told) -> String {
+fn place(wait: &Wait, timeline: &Timeline) -> String {
     let Some(gfn) = wait.gfn else { return String::new() };
-    let name = told.symbols.name(Gpa(gfn.gpa().0)).map(|name| format!(" {name}")).unwrap_or_default();
+    let name = timeline.symbols.name(Gpa(gfn.gpa().0)).map(|name| format!(" {name}")).unwrap_or_default();
     format!("{gfn}{name}")
 }
 
-fn instruction(wait: &Wait, told: &Told) -> String {
+fn instruction(wait: &Wait, timeline: &Timeline) -> String {
     if wait.rip == 0 {
         return String::new();
     }
-    let at = told.symbols.name(Gpa(wait.rip)).unwrap_or_else(|| format!("{:#x}", wait.rip));
+    let at = timeline.symbols.name(Gpa(wait.rip)).unwrap_or_else(|| format!("{:#x}", wait.rip));
     let code = disassembled(&wait.code, wait.rip).unwrap_or_default();
     format!("<code>{}</code> <span class=\"soft\">in {}</span>", escaped(&code), escaped(&at))
 }
 
-fn sentence(wait: &Wait, told: &Told) -> String {
-    let length = duration(wait.length(told.span.1));
-    format!("vCPU {} waits {length} for {}; frame {}; step {}", wait.vcpu, whom(wait), place(wait, told), wait.step)
+fn sentence(wait: &Wait, timeline: &Timeline) -> String {
+    let length = duration(wait.length(timeline.span.1));
+    format!("vCPU {} waits {length} for {}; frame {}; step {}", wait.vcpu, whom(wait), place(wait, timeline), wait.step)
 }
 
 /// Text as HTML shows it.

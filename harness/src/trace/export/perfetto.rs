@@ -3,7 +3,7 @@
 //! Process 1 has a track for each vCPU with its waits as slices; process 2 one for each slot of each ring, with a slice from request to
 //! answer taken. An arrow leads from the wait to the slot's slice and on to its end. Counters: free slots, vCPUs asleep.
 
-use super::told::Told;
+use super::timeline::Timeline;
 use crate::trace::row::{disassembled, reason};
 use crate::trace::story::{Exchange, Wait};
 use mem_event::{Gpa, Ring};
@@ -16,20 +16,20 @@ const COUNTERS: u32 = 3;
 
 /// The events as text.
 #[must_use]
-pub fn events(told: &Told) -> String {
-    let mut events = names(told);
-    events.extend(told.story.waits.iter().map(|wait| of_wait(wait, told)));
+pub fn events(timeline: &Timeline) -> String {
+    let mut events = names(timeline);
+    events.extend(timeline.story.waits.iter().map(|wait| of_wait(wait, timeline)));
     let mut ends: BTreeMap<u32, u64> = BTreeMap::new();
-    let mut exchanges: Vec<&Exchange> = told.story.exchanges.iter().collect();
+    let mut exchanges: Vec<&Exchange> = timeline.story.exchanges.iter().collect();
     exchanges.sort_by_key(|exchange| exchange.asked);
     for (number, exchange) in exchanges.into_iter().enumerate() {
         // A slot's slices must not overlap, and answers out of order may make them.
         let begin = exchange.asked.1.max(ends.get(&track(exchange)).copied().unwrap_or(0));
-        let end = exchange.answered.map_or(told.span.1, |(_, time)| time).max(begin);
+        let end = exchange.answered.map_or(timeline.span.1, |(_, time)| time).max(begin);
         ends.insert(track(exchange), end);
         events.extend(of_exchange(number, exchange, begin, end));
     }
-    events.extend(counters(told));
+    events.extend(counters(timeline));
     let lines: Vec<String> = events.iter().map(Value::to_string).collect();
     format!("{{\"displayTimeUnit\":\"ns\",\"traceEvents\":[\n{}\n]}}\n", lines.join(",\n"))
 }
@@ -42,13 +42,13 @@ fn track(exchange: &Exchange) -> u32 {
     exchange.ring as u32 * 1000 + exchange.slot
 }
 
-fn names(told: &Told) -> Vec<Value> {
+fn names(timeline: &Timeline) -> Vec<Value> {
     let process = |pid: u32, name: &str| json!({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}});
     let thread = |pid: u32, tid: u32, name: String| json!({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": name}});
-    let mut names = vec![process(VCPUS, &format!("{}: vCPUs", told.header.guest)), process(SLOTS, "rings")];
+    let mut names = vec![process(VCPUS, &format!("{}: vCPUs", timeline.header.guest)), process(SLOTS, "rings")];
     names.push(process(COUNTERS, "counters"));
-    names.extend((0..told.header.config.vcpus).map(|vcpu| thread(VCPUS, vcpu + 1, format!("vCPU {vcpu}"))));
-    let slots: BTreeMap<u32, String> = told
+    names.extend((0..timeline.header.config.vcpus).map(|vcpu| thread(VCPUS, vcpu + 1, format!("vCPU {vcpu}"))));
+    let slots: BTreeMap<u32, String> = timeline
         .story
         .exchanges
         .iter()
@@ -58,9 +58,9 @@ fn names(told: &Told) -> Vec<Value> {
     names
 }
 
-fn of_wait(wait: &Wait, told: &Told) -> Value {
-    let length = wait.length(told.span.1);
-    let place = wait.gfn.and_then(|gfn| told.symbols.name(Gpa(gfn.gpa().0)));
+fn of_wait(wait: &Wait, timeline: &Timeline) -> Value {
+    let length = wait.length(timeline.span.1);
+    let place = wait.gfn.and_then(|gfn| timeline.symbols.name(Gpa(gfn.gpa().0)));
     json!({
         "ph": "X", "pid": VCPUS, "tid": wait.vcpu + 1, "cat": "wait", "name": reason(wait.reason),
         "ts": micros(wait.begin), "dur": micros(length),
@@ -93,9 +93,9 @@ fn of_exchange(number: usize, exchange: &Exchange, begin: u64, end: u64) -> Vec<
     events
 }
 
-fn counters(told: &Told) -> Vec<Value> {
+fn counters(timeline: &Timeline) -> Vec<Value> {
     let mut counters = Vec::new();
-    for level in &told.levels {
+    for level in &timeline.levels {
         let ts = micros(level.time);
         let args = json!({"asleep": level.sleepers});
         counters.push(json!({"ph": "C", "pid": COUNTERS, "name": "vCPUs asleep", "ts": ts, "args": args}));

@@ -1,29 +1,17 @@
-//! `minimise`: the shortest sequence of inputs that still shows a trace's difference, or an invariant that breaks.
+//! The shortest sequence.
 //!
 //! Inputs are left out, and answers out of those that take some, as long as the last step still shows the same. For a broken
 //! invariant that is the same sentence (numbers aside). For a difference it is the same answer of the engine, as far as it concerns
 //! the vCPUs, frames and rings of what differs, out of the same state of theirs and into the same: so what was recorded still is what
 //! is right. The state after is needed where an effect is missing: a step that does nothing lacks it, too.
 
-use super::row::{About, kind};
-use super::{not_a_trace, seekable};
-use crate::output::print;
-use crate::refusal::Refusal;
-use clap::Args;
+use crate::trace::row::About;
 use mem_event::domain::Domain;
 use mem_event::taken::{self, Taken};
-use mem_event::trace::{Consumers, End, Engine, Failure, Header, Reader, Tape, replay};
-use mem_event::{DomainConfig, Effect, Effects, Gfn, Input, Outcome, Ring, VcpuId};
-use std::io::{BufReader, Read, Seek};
+use mem_event::trace::{Consumers, Engine, Failure, Tape};
+use mem_event::{Effect, Effects, Gfn, Input, Outcome, Ring, VcpuId};
+use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
-
-/// `minimise`
-#[derive(Clone, Debug, Args)]
-pub struct Minimise {
-    /// The trace.
-    pub trace: PathBuf,
-}
 
 /// An engine that can be looked into.
 pub trait Subject: Engine {
@@ -39,7 +27,7 @@ impl Subject for Domain {
 
 /// An input with what it took from ring pages, record by record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct TakenInput {
     /// The input.
     pub input: Input,
     /// The records of [`mem_event::taken`].
@@ -83,7 +71,7 @@ struct Answer {
 #[derive(Clone, Debug)]
 pub struct Minimal {
     /// The inputs.
-    pub inputs: Vec<Told>,
+    pub inputs: Vec<TakenInput>,
     /// What the last of them shows.
     pub shown: Shown,
     /// The step of the trace that showed it.
@@ -95,41 +83,6 @@ struct Concerned {
     vcpus: Vec<VcpuId>,
     frames: Vec<Gfn>,
     rings: Vec<Ring>,
-}
-
-/// `minimise`; 0 with a sequence, 5 where the trace shows nothing.
-///
-/// # Errors
-/// No trace, a damaged one, an output that cannot be written.
-pub fn minimise(arguments: &Minimise) -> anyhow::Result<u8> {
-    let mut file = seekable(&arguments.trace)?;
-    let refused = |end: End| not_a_trace(&arguments.trace, &end);
-    // Each seeks before it reads.
-    let mut tape = Tape::new(BufReader::new(file.try_clone()?)).map_err(refused)?;
-    file.rewind()?;
-    let reader = Reader::new(BufReader::new(file)).map_err(refused)?;
-    let config = tape.header().config.clone();
-    let fresh = || Domain::new(config.clone());
-    let mut engine = fresh().map_err(|why| Refusal::usage(why, "name a trace of a run"))?;
-    let hook = std::panic::take_hook();
-    // What the engine says of its assertions would be said at every attempt.
-    std::panic::set_hook(Box::new(|_| ()));
-    let failed = catch_unwind(AssertUnwindSafe(|| replay(reader, &mut engine, |_, _| ()).err()));
-    let minimal = match failed {
-        Ok(failure) => of_failure(&mut tape, failure.as_ref(), &fresh),
-        Err(_) => of_failure(&mut tape, None, &fresh),
-    };
-    std::panic::set_hook(hook);
-    match minimal? {
-        None => {
-            print("the trace replays without a difference, and every invariant holds after each step\n")?;
-            Ok(5)
-        }
-        Some(minimal) => {
-            print(&as_test(tape.header(), &minimal))?;
-            Ok(0)
-        }
-    }
 }
 
 /// The shortest sequence for a replay's failure, or without one for the first invariant that breaks; `None` where nothing is shown.
@@ -146,7 +99,7 @@ pub fn of_failure<S: Subject, R: Read + Seek>(
     for number in 1..=last {
         let step = tape.step(number)?;
         let taken = taken::records(&step.effects.taken).map(record).collect();
-        inputs.push(Told { input: step.input.clone(), taken });
+        inputs.push(TakenInput { input: step.input.clone(), taken });
     }
     let (shown, step) = match failure {
         Some(Failure::Difference(difference)) => {
@@ -179,7 +132,7 @@ fn record(record: Taken<'_>) -> Vec<u8> {
 
 /// Runs a sequence: the answer to the last input, and the engine; `None` where it cannot come from a run.
 fn run<S: Subject>(
-    inputs: &[Told],
+    inputs: &[TakenInput],
     concerned: &Concerned,
     fresh: &dyn Fn() -> Result<S, String>,
 ) -> Option<(Answer, S)> {
@@ -198,7 +151,7 @@ fn run<S: Subject>(
 
 impl Differs {
     fn new<S: Subject>(
-        inputs: &[Told],
+        inputs: &[TakenInput],
         recorded: (&Outcome, &Effects),
         now: (&Outcome, &Effects),
         fresh: &dyn Fn() -> Result<S, String>,
@@ -221,7 +174,7 @@ impl Differs {
 }
 
 impl Shown {
-    fn is_shown_by<S: Subject>(&self, inputs: &[Told], fresh: &dyn Fn() -> Result<S, String>) -> bool {
+    fn is_shown_by<S: Subject>(&self, inputs: &[TakenInput], fresh: &dyn Fn() -> Result<S, String>) -> bool {
         let none = Concerned::default();
         let concerned = if let Shown::Difference(differs) = self { &differs.concerned } else { &none };
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -238,7 +191,7 @@ impl Shown {
 }
 
 /// The first step after which an invariant does not hold, or in which an assertion fails.
-fn first_broken<S: Subject>(inputs: &[Told], fresh: &dyn Fn() -> Result<S, String>) -> Option<(Shown, u64)> {
+fn first_broken<S: Subject>(inputs: &[TakenInput], fresh: &dyn Fn() -> Result<S, String>) -> Option<(Shown, u64)> {
     let (mut engine, mut consumers, mut effects) = (fresh().ok()?, Consumers::default(), Effects::default());
     for (number, told) in (1..).zip(inputs) {
         effects.clear();
@@ -322,7 +275,7 @@ impl Concerned {
 }
 
 /// Leaves out what can be, in ever smaller parts, until nothing more can; the last input stays.
-fn shortest(mut inputs: Vec<Told>, still: &dyn Fn(&[Told]) -> bool) -> Vec<Told> {
+fn shortest(mut inputs: Vec<TakenInput>, still: &dyn Fn(&[TakenInput]) -> bool) -> Vec<TakenInput> {
     loop {
         let size = size(&inputs);
         inputs = fewer(inputs, 1, still);
@@ -349,15 +302,15 @@ const FEW: usize = 100;
 
 /// Leaves out an input with a later one, or with an answer that a later one takes: a request and what was said to it can only go
 /// together. `None` where no two can go.
-fn without_two(inputs: &[Told], still: &dyn Fn(&[Told]) -> bool) -> Option<Vec<Told>> {
+fn without_two(inputs: &[TakenInput], still: &dyn Fn(&[TakenInput]) -> bool) -> Option<Vec<TakenInput>> {
     let count = if inputs.len() <= FEW { inputs.len() } else { 0 };
     let pairs = (0..count).flat_map(|first| (first + 1..count).map(move |second| (first, second)));
     pairs.flat_map(|(first, second)| without_this_and(inputs, first, second)).find(|rest| still(rest))
 }
 
 /// The sequences without the first, and without the second or one of its answers. The last input stays.
-fn without_this_and(inputs: &[Told], first: usize, second: usize) -> impl Iterator<Item = Vec<Told>> {
-    let without = |change: &dyn Fn(&mut Vec<Told>)| {
+fn without_this_and(inputs: &[TakenInput], first: usize, second: usize) -> impl Iterator<Item = Vec<TakenInput>> {
+    let without = |change: &dyn Fn(&mut Vec<TakenInput>)| {
         let mut rest = inputs.to_vec();
         change(&mut rest);
         rest.remove(first);
@@ -369,7 +322,7 @@ fn without_this_and(inputs: &[Told], first: usize, second: usize) -> impl Iterat
     input.into_iter().chain(answers.collect::<Vec<_>>())
 }
 
-fn size(inputs: &[Told]) -> usize {
+fn size(inputs: &[TakenInput]) -> usize {
     inputs.iter().map(|told| 1 + told.taken.len()).sum()
 }
 
@@ -392,152 +345,14 @@ fn fewer<T: Clone>(mut list: Vec<T>, keep: usize, still: &dyn Fn(&[T]) -> bool) 
     list
 }
 
-/// What the test may have to name, besides what it always does.
-const NAMES: [&str; 14] = [
-    "Access",
-    "AccessSource",
-    "AccessType",
-    "Control",
-    "CpuEvent",
-    "CpuEventKind",
-    "Gfn",
-    "Gla",
-    "Layout",
-    "MonitorMode",
-    "NoConsumer",
-    "Rights",
-    "Ring",
-    "VcpuId",
-];
-
-/// The sequence as a test for `mem-event/tests/regressions.rs`.
-#[must_use]
-pub fn as_test(header: &Header, minimal: &Minimal) -> String {
-    let Minimal { inputs, shown, step } = minimal;
-    let name: String =
-        header.guest.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '_' }).collect();
-    let last = inputs.last().map(|told| kind(&told.input)).unwrap_or_default();
-    let sources: Vec<String> = inputs.iter().map(|told| source(&told.input)).collect();
-    let config = config(&header.config);
-    let is_named = |name: &&str| {
-        let named = |text: &str| text.contains(&format!("{name}(")) || text.contains(&format!("{name}::"));
-        named(&config) || sources.iter().any(|text| named(text) || text.contains(&format!("{name} {{")))
-    };
-    let names: Vec<&str> = NAMES.into_iter().filter(is_named).collect();
-    let mut text = format!(
-        "/// Minimised from a trace of {}, whose step {step} ({last}) shows it.\n#[test]\n\
-         fn minimised_from_{name}_step_{step}() {{\n    use mem_event::trace::Consumers;\n    \
-         use mem_event::{{Domain, DomainConfig, Effects, Input, {}}};\n    \
-         let config = {config};\n    let inputs: &[(Input, &[u8])] = &[\n",
-        header.guest,
-        names.join(", "),
-    );
-    for (told, source) in inputs.iter().zip(&sources) {
-        let bytes: Vec<String> = told.taken.concat().iter().map(u8::to_string).collect();
-        text += &format!("        ({}, &[{}]),\n", source, bytes.join(", "));
-    }
-    text += "    ];\n    let (mut domain, mut consumers) = (Domain::new(config).unwrap(), Consumers::default());\n    \
-             let (mut effects, mut outcome) = (Effects::default(), None);\n    for (input, taken) in inputs {\n        \
-             effects.clear();\n        outcome = Some(consumers.step(&mut domain, input, taken, &mut effects).unwrap());\n        \
-             domain.check_invariants().unwrap();\n    }\n    let said = format!(\"{outcome:?} {:?}\", effects.list);\n";
-    if let Shown::Difference(differs) = shown {
-        let wanted = differs.missing.iter().map(|effect| (true, in_words(effect)));
-        let unwanted = differs.extra.iter().map(|effect| (false, in_words(effect)));
-        let outcome = differs.outcome.iter().map(|outcome| (true, format!("Some({outcome})")));
-        for (is, part) in outcome.chain(wanted).chain(unwanted) {
-            let not = if is { "" } else { "!" };
-            text += &format!("    assert!({not}said.contains({part:?}), \"{{said}}\");\n");
-        }
-    } else {
-        text += "    assert!(!said.is_empty());\n";
-    }
-    text + "}\n"
-}
-
-/// An effect as its debug text names it, without a slot's number, which depends on what was left out.
-fn in_words(effect: &Effect) -> String {
-    match effect {
-        Effect::Requested { request, .. } => format!("request: {request:?}"),
-        Effect::Answered { response, .. } => format!("response: {response:?}"),
-        other => format!("{other:?}"),
-    }
-}
-
-fn config(config: &DomainConfig) -> String {
-    // The RAM stays as it is: frames are numbers that the inputs name.
-    format!("{config:?}").replace("ram: [", "ram: vec![")
-}
-
-/// An input as the source spells it, from its debug text, which leaves out the names of enums.
-fn source(input: &Input) -> String {
-    let text = format!("Input::{input:?}").replace("Input::Control(", "Input::Control(Control::");
-    let mut text = rights(&text);
-    for (field, name) in [
-        ("ring: ", "Ring"),
-        ("layout: ", "Layout"),
-        ("policy: ", "NoConsumer"),
-        ("source: ", "AccessSource"),
-        ("kind: ", "CpuEventKind"),
-        ("mode: ", "MonitorMode"),
-        ("access: ", "AccessType"),
-    ] {
-        let mut parts = text.split(field);
-        let first = parts.next().unwrap_or_default().to_owned();
-        text = parts.fold(first, |text, part| {
-            let is_enum = part.starts_with(char::is_uppercase) && !part.starts_with("Access {");
-            if is_enum { format!("{text}{field}{name}::{part}") } else { format!("{text}{field}{part}") }
-        });
-    }
-    text
-}
-
-/// `Rights(r-x)` as `Rights::from_bits(5)`.
-fn rights(text: &str) -> String {
-    let mut parts = text.split("Rights(");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let (letters, rest) = part.split_at(part.len().min(3));
-        let bits: u8 = letters.bytes().zip([1, 2, 4]).map(|(letter, bit)| if letter == b'-' { 0 } else { bit }).sum();
-        format!("{text}Rights::from_bits({bits}{rest}")
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{fewer, source};
-    use mem_event::{Access, AccessSource, AccessType, Control, Gfn, Input, Layout, NoConsumer, Rights, Ring, VcpuId};
+    use super::fewer;
 
     #[test]
     fn what_is_not_needed_is_left_out() {
         let still = |list: &[u32]| list.contains(&17) && list.contains(&80);
         assert_eq!(fewer((0..100).collect(), 1, &still), [17, 80, 99]);
         assert_eq!(fewer(vec![1, 2], 1, &|_| false), [1, 2]);
-    }
-
-    #[test]
-    fn inputs_are_spelt_as_the_source_spells_them() {
-        let access = Access {
-            gfn: Gfn(5),
-            offset: 8,
-            gla: None,
-            rights: Rights::RW,
-            source: AccessSource::Instruction,
-            rip: 16,
-        };
-        assert_eq!(
-            source(&Input::Access { vcpu: VcpuId(1), access }),
-            "Input::Access { vcpu: VcpuId(1), access: Access { gfn: Gfn(0x5), offset: 8, gla: None, \
-             rights: Rights::from_bits(3), source: AccessSource::Instruction, rip: 16 } }"
-        );
-        let spelt = |control| source(&Input::Control(control));
-        let enable = Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 4 };
-        assert_eq!(
-            spelt(enable),
-            "Input::Control(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 4 })"
-        );
-        let set = Control::SetAccess { first: Gfn(1), count: 2, access: AccessType::Rx };
-        assert!(spelt(set).ends_with("access: AccessType::Rx })"));
-        let policy = Control::SetNoConsumer { ring: Ring::Paging, policy: NoConsumer::Crash };
-        assert!(spelt(policy).ends_with("ring: Ring::Paging, policy: NoConsumer::Crash })"));
     }
 }

@@ -6,7 +6,7 @@ use mem_event::trace::Header;
 
 /// A trace's waits and exchanges.
 #[derive(Debug)]
-pub struct Told {
+pub struct Timeline {
     /// The trace's header.
     pub header: Header,
     /// Its symbols.

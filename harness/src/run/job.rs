@@ -1,0 +1,179 @@
+//! What is to be run: a scenario, its guest, and the machine that they need.
+
+use super::gate::against_mmu;
+use crate::guest::symbols::Symbols;
+use crate::guest::{self, Guest, linux};
+use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
+use crate::refusal::Refusal;
+use crate::scenario::{self, Scenario};
+use mem_event::spin::Spin;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The guest's image; none for Linux.
+    pub guest: Option<Guest>,
+    /// The QEMU.
+    pub qemu: PathBuf,
+    /// Where the trace goes.
+    pub trace: Option<PathBuf>,
+    /// What stops accesses, where the scenario traps any.
+    pub gate: Gate,
+    /// Whether what is predicted is compared with what QEMU reports; the counts are in what QEMU said at the end.
+    pub verify: bool,
+    /// Further arguments for the plugin, each NAME=VALUE.
+    pub plugin: Vec<String>,
+    /// How long stopped vCPUs and consumers poll before they sleep.
+    pub spin: Spin,
+    /// Further arguments for QEMU.
+    pub extra: Vec<OsString>,
+    /// Whether the Linux guest does its work; else it boots and powers off.
+    pub linux_works: bool,
+}
+
+impl Job {
+    /// A job for a scenario with the guest that it names, and the QEMU in the path.
+    ///
+    /// # Errors
+    /// The guest or QEMU cannot be found, or a range of the scenario is not in the guest.
+    pub fn new(scenario: Scenario, qemu: Option<&Path>) -> Result<Job, Refusal> {
+        let named = scenario.machine.guest.as_str();
+        let guest = if named == "linux" { None } else { Some(Guest::find_from(named, scenario.folder.as_deref())?) };
+        let symbols = guest.as_ref().map(|guest| &guest.symbols);
+        scenario.check(symbols.unwrap_or(&Symbols::default()))?;
+        Ok(Job {
+            scenario,
+            guest,
+            qemu: qemu::find(qemu)?,
+            trace: None,
+            gate: Gate::default(),
+            verify: false,
+            plugin: Vec::new(),
+            spin: Spin::default(),
+            extra: Vec::new(),
+            linux_works: true,
+        })
+    }
+
+    /// The symbols of its guest.
+    #[must_use]
+    pub fn symbols(&self) -> Symbols {
+        self.guest.as_ref().map(|guest| guest.symbols.clone()).unwrap_or_default()
+    }
+
+    /// The machine that it needs, without the plugin.
+    ///
+    /// # Errors
+    /// The kernel is missing.
+    pub fn machine_without_plugin(&self) -> Result<Machine, Refusal> {
+        let boot = match &self.guest {
+            Some(guest) => self.boot_of(guest)?,
+            None => {
+                let append = self.scenario.machine.append.clone();
+                Boot::Linux { kernel: linux::kernel()?, append, work: self.linux_works }
+            }
+        };
+        let firmware = self.scenario.machine.firmware.as_deref().map(|name| firmware(&self.path(name))).transpose()?;
+        let scenario::Machine { memory, vcpus, icount, cpu, disk, args, .. } = &self.scenario.machine;
+        let cpu = cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
+        let extra = cpu.chain(args.iter().map(OsString::from)).chain(self.extra.iter().cloned()).collect();
+        let (memory, vcpus, icount, disk) = (memory.0, *vcpus, icount.clone(), disk.clone());
+        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, icount, boot, firmware, disk, plugin: None, extra })
+    }
+
+    fn boot_of(&self, guest: &Guest) -> Result<Boot, Refusal> {
+        let machine = &self.scenario.machine;
+        let path = guest.path.clone();
+        Ok(match guest.kind {
+            guest::kind::Kind::Elf | guest::kind::Kind::Multiboot => Boot::Elf(path),
+            guest::kind::Kind::BzImage => {
+                let initrd = machine.initrd.as_deref().map(|name| self.path(name));
+                Boot::BzImage { kernel: path, initrd, append: machine.append.clone() }
+            }
+            guest::kind::Kind::Efi if machine.firmware.is_none() => {
+                let what = format!("{} is an EFI application, and the machine's firmware is none for EFI", guest.name);
+                return Err(Refusal::usage(what, "name one: firmware = \"ovmf\" in the scenario's machine"));
+            }
+            guest::kind::Kind::Efi => Boot::Efi(path),
+            guest::kind::Kind::Disk(format) => Boot::Disk { image: path, format },
+        })
+    }
+
+    /// A path of the scenario, which is meant from its folder.
+    fn path(&self, name: &str) -> PathBuf {
+        self.scenario
+            .folder
+            .as_ref()
+            .filter(|_| name.contains('/'))
+            .map_or_else(|| name.into(), |folder| folder.join(name))
+    }
+
+    /// Whether the guest is made for this program: checkpoints, an exit port.
+    pub fn is_ours(&self) -> bool {
+        self.guest.as_ref().is_some_and(|guest| guest.kind == guest::kind::Kind::Elf)
+    }
+
+    /// The machine that it needs.
+    ///
+    /// # Errors
+    /// The plugin's library or the kernel is missing.
+    pub fn machine(&self) -> Result<Machine, Refusal> {
+        let plugin = PluginArguments {
+            library: plugin_library()?,
+            gate: self.gate_to_take().0,
+            spin: self.spin,
+            checkpoints: self.is_ours(),
+            places: self.scenario.places(&self.symbols())?,
+            verify: self.verify,
+            trace: self.trace.clone(),
+            guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
+            checksum: self.guest.as_ref().map(|guest| format!("{:08x}", guest.checksum)).unwrap_or_default(),
+            scenario: self.scenario.name.clone(),
+            qemu: self.trace.as_ref().and_then(|_| version_text(&self.qemu)).unwrap_or_default(),
+            facts: None,
+            more: self.plugin.clone(),
+        };
+        Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
+    }
+
+    /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,
+    /// what the kernel offers is known to the plugin.
+    fn gate_to_take(&self) -> (Gate, Option<&'static str>) {
+        if !self.scenario.needs_gate() && !self.verify {
+            return (Gate::None, Some("no consumer watches accesses"));
+        }
+        match self.gate {
+            Gate::Auto => against_mmu(&self.scenario).map_or((Gate::Auto, None), |why| (Gate::Callback, Some(why))),
+            named => (named, None),
+        }
+    }
+
+    /// What became of `auto`, for the summary.
+    pub fn notes_on_the_gate(&self, said: &str) -> Vec<String> {
+        match self.gate_to_take() {
+            _ if self.gate != Gate::Auto => Vec::new(),
+            (gate, Some(why)) => vec![format!("gate=auto takes gate={gate}: {why}")],
+            (_, None) => said
+                .lines()
+                .filter_map(|line| line.strip_prefix("mem-event: "))
+                .filter(|line| line.starts_with("gate=auto "))
+                .map(str::to_owned)
+                .collect(),
+        }
+    }
+}
+
+/// The firmware's file. `ovmf` is where Debian's package puts it.
+fn firmware(name: &Path) -> Result<PathBuf, Refusal> {
+    let (path, remedy) = if name == Path::new("ovmf") {
+        (Path::new("/usr/share/ovmf/OVMF.fd"), "install the package ovmf")
+    } else {
+        (name, "name a file that QEMU takes as -bios")
+    };
+    let what = || Refusal::machine(format!("no firmware at {}", path.display()), remedy);
+    path.is_file().then(|| path.to_owned()).ok_or_else(what)
+}
