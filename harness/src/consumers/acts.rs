@@ -8,7 +8,7 @@ use crate::toolstack::done::{Done, operate};
 use crate::toolstack::log::Log;
 use anyhow::{Context, ensure};
 use mem_event::message::Standing;
-use mem_event::{Control, Gfn};
+use mem_event::{Control, Errno, Gfn, Ring};
 use mem_event_client::channel::RingSettings;
 use mem_event_client::socket::Client;
 use std::time::{Duration, Instant};
@@ -56,14 +56,7 @@ pub fn carry_out(
             return operate(toolstack, enable, due, &format!("enable {ring}"));
         }
         ConsumerAct::Disable { ring, drain, refused } => {
-            let ring = ring.0;
-            let how = if *drain { ", draining" } else { "" };
-            let disable = Control::Disable { ring, drain: *drain };
-            let done = operate(toolstack, disable, refused.map(|errno| errno.0), &format!("disable {ring}{how}"))?;
-            if done.failure.is_none() && refused.is_none() && !drain {
-                consumers.part_with(ring)?;
-            }
-            return Ok(done);
+            return disable(toolstack, consumers, ring.0, *drain, refused.map(|errno| errno.0));
         }
         ConsumerAct::Kill { consumer } => {
             consumers.part_with(consumer.ring())?;
@@ -93,6 +86,22 @@ pub fn carry_out(
         }
     };
     Ok(Done { text, failure: None })
+}
+
+/// Ends a ring. Its consumer here leaves with it, unless it drains or the end is to be refused.
+fn disable(
+    toolstack: &mut Client,
+    consumers: &mut InProcess,
+    ring: Ring,
+    drain: bool,
+    due: Option<Errno>,
+) -> anyhow::Result<Done> {
+    let how = if drain { ", draining" } else { "" };
+    let done = operate(toolstack, Control::Disable { ring, drain }, due, &format!("disable {ring}{how}"))?;
+    if done.failure.is_none() && due.is_none() && !drain {
+        consumers.part_with(ring)?;
+    }
+    Ok(done)
 }
 
 /// Waits until so many vCPUs wait for something, without serving any ring; what is wrong if they do not.

@@ -71,13 +71,7 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
             done(format!("unmap {frames}"))
         }
-        MemoryAct::Write { at, value, refused } => {
-            let gpa = at.address(symbols)?;
-            let bytes = value.0.to_le_bytes().to_vec();
-            let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
-            let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
-            Ok(judge(answer, refused.map(|errno| errno.0), &format!("write {:#x} at {at}", value.0)))
-        }
+        MemoryAct::Write { at, value, refused } => write(client, at, value.0, refused.map(|errno| errno.0), symbols),
         MemoryAct::Expect { at, value } => {
             let found = word(client, at.address(symbols)?)?;
             let failure = (found != value.0).then(|| format!("{at} holds {found:#x} where {:#x} is due", value.0));
@@ -94,6 +88,15 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }
     }
+}
+
+/// Overwrites eight bytes.
+fn write(client: &mut Client, at: &Place, value: u64, due: Option<Errno>, symbols: &Symbols) -> anyhow::Result<Done> {
+    let gpa = at.address(symbols)?;
+    let bytes = value.to_le_bytes().to_vec();
+    let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
+    let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
+    Ok(judge(answer, due, &format!("write {value:#x} at {at}")))
 }
 
 fn set_budget(client: &mut Client, size: Option<Size>, spare: Option<u64>) -> anyhow::Result<Done> {
