@@ -31,7 +31,7 @@ guest::pages!(
 );
 guest::pages!(
     /// The disk's queue.
-    DISK_QUEUE: 3
+    DISK_QUEUE: guest::virtio::PAGES
 );
 guest::pages!(
     /// A disk request's first and last part.
@@ -43,11 +43,11 @@ guest::pages!(
 );
 guest::pages!(
     /// What the network receives.
-    RECEIVE_QUEUE: 3
+    RECEIVE_QUEUE: guest::virtio::PAGES
 );
 guest::pages!(
     /// What the network sends.
-    SEND_QUEUE: 3
+    SEND_QUEUE: guest::virtio::PAGES
 );
 guest::pages!(
     /// A packet that was received.
