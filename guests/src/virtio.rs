@@ -7,6 +7,7 @@
 //! ```
 //! What is offered always begins with descriptor 0, so that one request is under way at a time.
 
+use crate::page::Pages;
 use crate::{access, pci, port, skip};
 use core::ops::Range;
 
@@ -28,6 +29,8 @@ const AVAILABLE: u64 = MOST_ENTRIES / ENTRIES_OF_A_PAGE * 0x1000;
 const USED: u64 = AVAILABLE + 0x1000;
 /// The pages of a queue: descriptors, what is available, what is used (8 bytes an entry and 6 before the first).
 pub const PAGES: usize = 8;
+/// As many pages as a queue needs; with fewer its parts would lie in the next static.
+pub type QueuePages = Pages<PAGES>;
 /// Flags of a descriptor: another one follows; the device writes there.
 pub const NEXT: u64 = 1;
 /// See [`NEXT`].
@@ -60,9 +63,10 @@ impl Device {
         Some(Device(base))
     }
 
-    /// Its queue with this number, in [`PAGES`] pages from this address on. The device chooses the number of entries: QEMU 10.0.2 has 256,
+    /// Its queue with this number, in these pages. The device chooses the number of entries: QEMU 10.0.2 has 256,
     /// QEMU 10.0.13 has 1024.
-    pub fn queue(self, number: u16, at: u64) -> Queue {
+    pub fn queue(self, number: u16, pages: &QueuePages) -> Queue {
+        let at = pages.address();
         port::write_u16(self.0 + offset::QUEUE_SELECT, number);
         let entries = u64::from(port::read_u16(self.0 + offset::QUEUE_SIZE));
         if entries == 0 || entries % ENTRIES_OF_A_PAGE != 0 || entries > MOST_ENTRIES {

@@ -1,7 +1,7 @@
 //! A disk by virtio's older protocol, with one request at a time.
 
 use crate::disk::{Disk, SECTOR, Transfer};
-use crate::virtio::{DEVICE_WRITES, Device, NEXT, Queue};
+use crate::virtio::{DEVICE_WRITES, Device, NEXT, Queue, QueuePages};
 use crate::{access, failure};
 use core::ops::Range;
 
@@ -21,7 +21,7 @@ pub struct VirtioDisk {
 
 impl VirtioDisk {
     /// The disk of these buses, if there is one, with its queue and its request in these pages.
-    pub fn find(buses: Range<u32>, queue: u64, request: u64) -> Option<VirtioDisk> {
+    pub fn find(buses: Range<u32>, queue: &QueuePages, request: u64) -> Option<VirtioDisk> {
         let device = Device::find(buses, IDENTITY)?;
         let queue = device.queue(0, queue);
         device.start();

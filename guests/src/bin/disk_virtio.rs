@@ -49,7 +49,7 @@ guest::pages!(
 guest::main!(main);
 
 fn main() {
-    let Some(mut disk) = VirtioDisk::find(pci::FIRST, QUEUE.address(), REQUEST.address()) else {
+    let Some(mut disk) = VirtioDisk::find(pci::FIRST, &QUEUE, REQUEST.address()) else {
         skip!("no disk by virtio that speaks the older protocol")
     };
     let (watched, paged, plain) = (WATCHED.address(), PAGED.address(), PLAIN.address());

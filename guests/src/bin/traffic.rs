@@ -84,7 +84,7 @@ fn main() {
     if smp::vcpus() < 2 {
         skip!("one vCPU; one is to stand still while another goes on");
     }
-    let Some(mut disk) = VirtioDisk::find(pci::FIRST, DISK_QUEUE.address(), REQUEST.address()) else {
+    let Some(mut disk) = VirtioDisk::find(pci::FIRST, &DISK_QUEUE, REQUEST.address()) else {
         skip!("no disk by virtio")
     };
     let Some(mut network) = Network::find() else { skip!("no network by virtio") };
@@ -125,7 +125,7 @@ struct Network {
 impl Network {
     fn find() -> Option<Network> {
         let device = Device::find(pci::FIRST, NETWORK)?;
-        let (receive, send) = (device.queue(0, RECEIVE_QUEUE.address()), device.queue(1, SEND_QUEUE.address()));
+        let (receive, send) = (device.queue(0, &RECEIVE_QUEUE), device.queue(1, &SEND_QUEUE));
         device.start();
         receive.describe(0, RECEIVED.address(), 4096, DEVICE_WRITES);
         send.describe(0, SENT.address(), (HEADER + QUESTION.len()) as u64, 0);

@@ -40,7 +40,7 @@ const EJECT: u16 = 0xcc8;
 guest::main!(main);
 
 fn main() {
-    let find = || VirtioDisk::find(pci::BEHIND, QUEUE.address(), REQUEST.address());
+    let find = || VirtioDisk::find(pci::BEHIND, &QUEUE, REQUEST.address());
     let Some(mut disk) = find() else { skip!("no disk by virtio behind a port that speaks the older protocol") };
     // So that there is something to page out.
     access::write(DATA.address(), 0);
