@@ -1,4 +1,4 @@
-//! The local APIC, used for one thing: waking the other vCPUs.
+//! The local APIC, used for waking the other vCPUs and for interrupting the first one.
 
 use core::ptr;
 
@@ -25,6 +25,12 @@ pub fn start_others(entry: u64) {
     write(COMMAND, ALL_OTHERS | ASSERT | INIT);
     write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
     write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
+}
+
+/// Sends vCPU 0, whose APIC [`start_others`] has switched on, an interrupt with this vector.
+pub fn interrupt_first(vector: u8) {
+    // The destination, in the command register's high half, is APIC id 0 after reset. Fixed delivery.
+    write(COMMAND, ASSERT | u32::from(vector));
 }
 
 fn write(register: usize, value: u32) {

@@ -20,7 +20,7 @@
 #![no_std]
 
 pub mod access;
-mod apic;
+pub mod apic;
 mod boot;
 mod checkpoint;
 mod code;

@@ -4,7 +4,6 @@ use crate::engine::step::Engine;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::notification::Notification;
-use crate::host::vcpu::Vcpu;
 use mem_event::{Effect, Gfn, Input, Rights};
 
 impl Engine {
@@ -23,7 +22,7 @@ impl Engine {
             Effect::Wake(vcpu) => {
                 // Both: a vCPU that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
                 let _ = self.stopped.wake(*vcpu);
-                if let Some(asleep) = host.vcpu(vcpu.0).and_then(Vcpu::release) {
+                if let Some(asleep) = host.vcpu(vcpu.0).and_then(|vcpu| vcpu.waiting.release()) {
                     self.notifications.push(Notification::Vcpu(*vcpu, asleep));
                 }
             }

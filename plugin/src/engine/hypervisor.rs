@@ -9,7 +9,8 @@ use crate::engine::step::{Beside, Engine};
 use crate::fatal;
 use crate::host::domain_host::Host;
 use crate::host::event_channel::EventChannel;
-use crate::host::vcpu::{Retry, Vcpu};
+use crate::host::vcpu::Vcpu;
+use crate::host::waiting::Retry;
 use crate::host::{explain, instrumentation};
 use crate::memory::mapping::Memory;
 use crate::memory::userfault::UffdFault;
@@ -81,15 +82,15 @@ impl Hypervisor {
         let registers = engine.domain.carries_registers().then(|| view.register_file(rip, true));
         let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a release that the step itself brings about must not be overwritten.
-        vcpu.stop();
+        vcpu.waiting.stop();
         let outcome = engine.step_with(&self.host, input, Beside { with, code, content: None });
-        vcpu.was_answered(matches!(outcome, Outcome::Wait(_)).then_some(Retry { rip, access }));
+        vcpu.waiting.set_retry(matches!(outcome, Outcome::Wait(_)).then_some(Retry { rip, access }));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
-                vcpu.awaits(Some(ring));
+                vcpu.waiting.set_ring(Some(ring));
             }
-            Outcome::Wait(WaitReason::Frame) | Outcome::Crashed => vcpu.awaits(None),
-            _ => vcpu.go_on(),
+            Outcome::Wait(WaitReason::Frame) | Outcome::Crashed => vcpu.waiting.set_ring(None),
+            _ => vcpu.waiting.go_on(),
         }
         engine.settle(&self.host);
         outcome

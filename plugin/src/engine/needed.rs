@@ -31,7 +31,7 @@ impl Engine {
     /// Tells each vCPU whether its steps are reported.
     pub fn mark_stepped(&self, host: &Host) {
         for vcpu in &host.vcpus {
-            vcpu.step(self.domain.single_steps(vcpu.id));
+            vcpu.trap.set_stepped(self.domain.single_steps(vcpu.id));
         }
     }
 }

@@ -18,14 +18,14 @@ impl Hypervisor {
         let report = |vcpu: &Vcpu| {
             let view = engine.domain.vcpu_view(vcpu.id);
             let (standing, ring) = match view.and_then(|view| view.wait) {
-                _ if vcpu.at_checkpoint() => (Standing::Checkpoint, None),
+                _ if vcpu.awaits_release() => (Standing::Checkpoint, None),
                 None => (Standing::Running, None),
                 Some(WaitReason::Answer(ring)) => (Standing::Answer, Some(ring)),
                 Some(WaitReason::Slot(ring)) => (Standing::Slot, Some(ring)),
                 Some(WaitReason::Consumer(ring)) => (Standing::Consumer, Some(ring)),
                 Some(WaitReason::Frame) => (Standing::Frame, None),
             };
-            let waited = if standing == Standing::Running { 0 } else { vcpu.rested() };
+            let waited = if standing == Standing::Running { 0 } else { vcpu.waiting.waited() };
             VcpuReport { standing, ring, frame: view.and_then(|view| view.stopped_on), waited }
         };
         self.host.vcpus.iter().skip(first.0 as usize).take(VcpuReport::MOST).map(report).collect()

@@ -49,12 +49,12 @@ impl Engine {
                     && let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
-                    vcpu.reads_for_code(fault.gfn);
+                    vcpu.trap.lend_for_code(fault.gfn);
                 }
                 if let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
-                    vcpu.set_busy(true);
+                    vcpu.waiting.set_busy(true);
                 }
                 if self.stopped.remove(toucher, fault) {
                     host.map(fault.gfn);

@@ -90,14 +90,14 @@ pub fn vcpu_started(index: u32) {
     if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(index)) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
-        vcpu.set_busy(true);
+        vcpu.waiting.set_busy(true);
     }
 }
 
 /// A vCPU halts, or goes on.
 pub fn vcpu_is_busy(index: u32, busy: bool) {
     if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(index)) {
-        vcpu.set_busy(busy);
+        vcpu.waiting.set_busy(busy);
     }
 }
 

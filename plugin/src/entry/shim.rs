@@ -5,7 +5,7 @@
 //! leave a block from: the Rust function has returned, so no Rust frame is jumped over.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::vcpu::Go;
+use crate::host::state::Go;
 use crate::insn::cache::{self, PageCache, Part};
 use crate::insn::quick::{Quick, QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;

@@ -166,12 +166,12 @@ impl Host {
     /// Whether every thread that wants to run has a core: the vCPUs that are not asleep, a consumer, and so many others. Where not,
     /// a thread that spins keeps the one from running that it waits for.
     pub fn has_cores(&self, others: usize) -> bool {
-        self.vcpus.iter().filter(|vcpu| vcpu.is_busy()).count() + 1 + others <= self.cores
+        self.vcpus.iter().filter(|vcpu| vcpu.waiting.is_busy()).count() + 1 + others <= self.cores
     }
 
     /// Whether anything waits for an answer.
     pub fn anything_waits(&self) -> bool {
-        self.anything_is_stopped() || self.vcpus.iter().any(Vcpu::is_stopped)
+        self.anything_is_stopped() || self.vcpus.iter().any(|vcpu| vcpu.waiting.is_stopped())
     }
 
     /// Whether an access stands in the kernel.
@@ -187,7 +187,7 @@ impl Host {
     /// A client is gone. After the last subscriber nobody would let the vCPUs at checkpoints go on.
     pub fn unsubscribe(&self, client: &Arc<OwnedFd>) {
         if self.subscribers.remove(client) {
-            self.vcpus.iter().for_each(|vcpu| vcpu.checkpoint.release());
+            self.vcpus.iter().for_each(|vcpu| vcpu.release_checkpoints());
         }
     }
 

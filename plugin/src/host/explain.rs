@@ -29,8 +29,8 @@ pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFau
     if let Toucher::Vcpu(vcpu) = access.toucher
         && let Some(vcpu) = host.vcpu(vcpu.0)
     {
-        vcpu.set_busy(false);
-        vcpu.rests_anew();
+        vcpu.waiting.set_busy(false);
+        vcpu.waiting.restart_clock();
     }
     Some(access)
 }
@@ -62,7 +62,7 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
 fn paging_mode(host: &Host, vcpu: &Vcpu, view: &View) -> PagingMode {
-    if host.has_callback_gate() { vcpu.paging_mode() } else { view.paging_mode() }
+    if host.has_callback_gate() { vcpu.trap.paging_mode() } else { view.paging_mode() }
 }
 
 struct Explainer<'a> {

@@ -2,16 +2,20 @@
 //!
 //! Nothing here knows the engine: whatever holds it may use all of this, and cannot come to want it a second time.
 
+pub mod checkpoints;
 pub mod domain_host;
-pub mod due;
 pub mod event_channel;
 pub mod explain;
 pub mod gate_in_force;
 pub mod implicit_access;
 pub mod instrumentation;
 pub mod notification;
+pub mod pending_event;
+pub mod state;
 pub mod subscribers;
 pub mod touch;
+pub mod trap_data;
 pub mod vcpu;
+pub mod waiting;
 pub mod watched;
 pub mod word;

@@ -21,7 +21,7 @@ impl Notification {
         match self {
             Notification::Vcpu(vcpu, asleep) => {
                 if let Some(vcpu) = host.vcpu(vcpu.0) {
-                    vcpu.notify(asleep);
+                    vcpu.waiting.notify(asleep);
                 }
             }
             Notification::Consumer(channel) => channel.signal(),

@@ -146,7 +146,7 @@ impl Client {
                 Ok(vcpu) => {
                     // The reply first: what the vCPU does next may end this process.
                     self.send(&Reply::Done([0; 5]).encode(sequence, operation), &[]);
-                    return vcpu.checkpoint.release();
+                    return vcpu.release_checkpoint();
                 }
                 Err(reply) => (reply, None),
             },
@@ -307,7 +307,7 @@ fn outcome(outcome: Outcome) -> Reply {
 
 fn at_checkpoint(hypervisor: &Hypervisor, vcpu: VcpuId) -> Result<&Vcpu, Reply> {
     match hypervisor.host.vcpu(vcpu.0) {
-        Some(vcpu) if vcpu.at_checkpoint() => Ok(vcpu),
+        Some(vcpu) if vcpu.awaits_release() => Ok(vcpu),
         Some(_) => Err(refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint"))),
         None => Err(refused(Errno::ESRCH, &format!("no vCPU {vcpu}"))),
     }

@@ -1,10 +1,12 @@
 //! Checkpoints: a guest says "here", or reaches a place that was named, and the vCPU stands until a client lets it go on.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::vcpu::Go;
+use crate::host::checkpoints::Arrival;
+use crate::host::state::Go;
 use crate::insn::registers::Registers;
 use crate::insn::stop_point::StopPoint;
 use crate::qemu::view::View;
+use crate::trap::wait;
 use mem_event::VcpuId;
 use mem_event::message::Notice;
 
@@ -25,17 +27,12 @@ fn notice(stop: &StopPoint, vcpu: VcpuId, view: &View) -> Notice {
 pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
-    let rip = stop.fetch.rip(view);
-    if !vcpu.at_checkpoint() {
-        vcpu.checkpoint.stop();
-        vcpu.arrive(true);
+    let arrival = Arrival { rip: stop.fetch.rip(view), stack: view.stack(), tables: view.paging_mode().cr3 };
+    if vcpu.arrive(arrival) {
+        vcpu.waiting.restart_clock();
         if hypervisor.host.subscribers.notify(&notice(stop, vcpu.id, view)) == 0 {
-            vcpu.checkpoint.release();
+            vcpu.release_arrival(arrival);
         }
     }
-    let go = vcpu.park_on(&vcpu.checkpoint);
-    if go == Go::Run {
-        vcpu.arrive(false);
-    }
-    vcpu.goes(go, rip)
+    vcpu.go(wait::for_release(vcpu))
 }

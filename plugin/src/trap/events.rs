@@ -5,12 +5,14 @@
 //! before it is delivered, a step before the instruction that follows it.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::due::Due;
-use crate::host::vcpu::{Go, Vcpu};
+use crate::host::pending_event::PendingEvent;
+use crate::host::state::Go;
+use crate::host::vcpu::Vcpu;
 use crate::insn::recipe::{Recipe, Special};
 use crate::insn::registers::Registers;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
+use crate::trap::wait;
 use mem_event::{CpuEvent, CpuEventKind, Gfn, Gla, Outcome};
 
 const RAX: u8 = 0;
@@ -20,11 +22,11 @@ const RDX: u8 = 2;
 /// Notes what an instruction is about to write.
 pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) {
     let rip = recipe.rip(view);
-    let write = |kind: CpuEventKind, value: u64, old: u64, msr: u32| Due::Write {
+    let write = |kind: CpuEventKind, value: u64, old: u64, msr: u32| PendingEvent::Write {
         event: CpuEvent { kind, value, old, msr, rip: Gla(rip), gfn: Gfn(0) },
         next: rip.wrapping_add(u64::from(recipe.length)),
     };
-    let due = match recipe.special {
+    let pending = match recipe.special {
         Special::WriteControl(number) => {
             let Some((kind, register)) = control_register(number) else { return };
             write(kind, 0, read_register(register).unwrap_or(0), 0)
@@ -36,23 +38,25 @@ pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) 
         }
         _ => return,
     };
-    if let Due::Write { event, .. } = due
+    if let PendingEvent::Write { event, .. } = pending
         && hypervisor.is_monitored(event.kind)
     {
-        vcpu.owes(Some(due));
+        vcpu.trap.set_pending_event(Some(pending));
     }
 }
 
-/// Reports what is due. `Run`: nothing is, or its time is over.
+/// Reports the event that is pending. `Run`: nothing is, or its time is over.
 pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
-    let event = match vcpu.due() {
+    let event = match vcpu.trap.pending_event() {
         None => return Go::Run,
         // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
-        Some(due) if due.is_breakpoint_at(recipe.rip(view)) && recipe.special != Special::Breakpoint => return Go::Run,
-        Some(Due::Event(event)) => event,
-        Some(Due::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
+        Some(pending) if pending.is_breakpoint_at(recipe.rip(view)) && recipe.special != Special::Breakpoint => {
+            return Go::Run;
+        }
+        Some(PendingEvent::Event(event)) => event,
+        Some(PendingEvent::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
             None => {
-                vcpu.owes(None);
+                vcpu.trap.set_pending_event(None);
                 return Go::Run;
             }
             Some(event) => event,
@@ -63,8 +67,8 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
 
 /// Whether the vCPU leaves its block once before it asks: the request carries its registers, and only at the beginning of a block
 /// are all flags there.
-pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu, rip: u64) -> bool {
-    !vcpu.must_stay() && hypervisor.host.wants_whole_flags() && !vcpu.begins_block_at(rip)
+pub fn leaves_for_flags(hypervisor: &Hypervisor, vcpu: &Vcpu) -> bool {
+    hypervisor.host.wants_whole_flags() && vcpu.state().may_leave() && !vcpu.report()
 }
 
 /// A breakpoint is about to be delivered, or an instruction follows a step.
@@ -77,19 +81,19 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
 
 /// Reports one event and waits for what the engine wants to wait for.
 fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
-    vcpu.owes(Some(Due::Event(event)));
-    if leaves_for_flags(hypervisor, vcpu, rip) {
+    vcpu.trap.set_pending_event(Some(PendingEvent::Event(event)));
+    if leaves_for_flags(hypervisor, vcpu) {
         return Go::Leave;
     }
     loop {
         match hypervisor.cpu_event(vcpu, event, view, rip) {
             Outcome::Wait(_) | Outcome::Crashed => {
-                if vcpu.park(hypervisor) == Go::Leave {
+                if wait::for_engine(hypervisor, vcpu) == Go::Leave {
                     return Go::Leave;
                 }
             }
             _ => {
-                vcpu.owes(None);
+                vcpu.trap.set_pending_event(None);
                 return Go::Run;
             }
         }

@@ -5,7 +5,9 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
-use crate::host::vcpu::{Go, Retry, Vcpu};
+use crate::host::state::Go;
+use crate::host::vcpu::Vcpu;
+use crate::host::waiting::Retry;
 use crate::insn::cache::Part;
 use crate::insn::recipe::{Recipe, Special, Touch};
 use crate::insn::registers::{CodeSize, Registers};
@@ -14,7 +16,7 @@ use crate::qemu::internals;
 use crate::qemu::proof;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
-use crate::trap::events;
+use crate::trap::{events, wait};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -48,10 +50,9 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
             return Go::Run;
         }
     }
-    vcpu.stays(recipe.repeat.is_some() && !recipe.begins_block(view));
+    vcpu.stand(recipe.rip(view), recipe.repeat.is_none() || recipe.begins_block(view));
     let go = slowly(hypervisor, vcpu, recipe, view);
-    vcpu.stays(false);
-    vcpu.goes(go, recipe.rip(view))
+    vcpu.go(go)
 }
 
 #[inline]
@@ -75,8 +76,8 @@ enum Check {
 #[inline(never)]
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     sample(hypervisor, view);
-    let was_due = vcpu.due();
-    if vcpu.is_stopped() && vcpu.park(hypervisor) == Go::Leave
+    let was_pending = vcpu.trap.pending_event();
+    if vcpu.waiting.is_stopped() && wait::for_engine(hypervisor, vcpu) == Go::Leave
         || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave
     {
         return Go::Leave;
@@ -99,7 +100,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     }
     if recipe.special == Special::Breakpoint {
         // It left its block before this breakpoint, and is back with the answer.
-        if was_due.is_some_and(|due| due.is_breakpoint_at(recipe.rip(view))) {
+        if was_pending.is_some_and(|pending| pending.is_breakpoint_at(recipe.rip(view))) {
             return Go::Run;
         }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
@@ -116,14 +117,16 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     let rip = fetch.rip(view);
-    if vcpu.due().is_some() {
-        return vcpu.goes(events::settle(hypervisor, vcpu, fetch, view), rip);
+    if vcpu.trap.pending_event().is_some() {
+        vcpu.stand(rip, true);
+        return vcpu.go(events::settle(hypervisor, vcpu, fetch, view));
     }
-    if !vcpu.is_stepped() || vcpu.comes_back_to(rip) {
+    if !vcpu.trap.is_stepped() || vcpu.state().is_back_at(rip) {
         return Go::Run;
     }
+    vcpu.stand(rip, true);
     let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, mode: None }.gfn_of_code();
-    vcpu.goes(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn), rip)
+    vcpu.go(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn))
 }
 
 fn sample(hypervisor: &Hypervisor, view: &View) {
@@ -175,7 +178,7 @@ impl Miss<'_> {
         }
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
-        let retry = self.vcpu.pending_retry();
+        let retry = self.vcpu.waiting.pending_retry();
         let is_due = |retry: Retry| retry.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
         if self.hypervisor.host.allows(gpa, rights) && !retry.is_some_and(is_due) {
             // While a retry is pending the fast path is never taken. The write part stands for both rights: the walk above judged a write,
@@ -229,7 +232,7 @@ impl Miss<'_> {
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
         let mode = *self.mode.get_or_insert_with(|| {
             let mode = paging_mode();
-            self.vcpu.walks(mode);
+            self.vcpu.trap.set_paging_mode(mode);
             mode
         });
         let access = Judged {
@@ -250,11 +253,11 @@ impl Miss<'_> {
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),
         };
-        if events::leaves_for_flags(self.hypervisor, self.vcpu, access.rip) {
+        if events::leaves_for_flags(self.hypervisor, self.vcpu) {
             return Check::Leave;
         }
         match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {
-            Outcome::Wait(_) | Outcome::Crashed => match self.vcpu.park(self.hypervisor) {
+            Outcome::Wait(_) | Outcome::Crashed => match wait::for_engine(self.hypervisor, self.vcpu) {
                 Go::Run => Check::Again,
                 Go::Leave => Check::Leave,
             },

@@ -2,7 +2,6 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
-use crate::host::vcpu::Vcpu;
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
 use crate::insn::quick::QuickRecipe;
@@ -42,7 +41,7 @@ pub fn thread_runs(vcpu: u32) {
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
-    if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(Vcpu::has_been_read) {
+    if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(|vcpu| vcpu.trap.take_lent()) {
         hypervisor.host.hide(gfn);
     }
     let wanted = instrumentation::wanted();

@@ -1,119 +1,133 @@
 //! How a stopped vCPU waits, in its own thread: spinning, then asleep, then out of its block and back.
 //!
-//! While it spins it looks at its ring by itself and takes responses in its own thread: no other thread is woken on the way.
+//! While it spins it polls its ring by itself and takes responses in its own thread: no other thread is woken on the way.
 //! Asleep, one parked vCPU of each ring sleeps on the ring's eventfd and takes responses for all; the others sleep on their words.
-//! Whoever takes a response wakes just the vCPU that it is for.
+//! The thread that takes a response wakes just the vCPU that it is for.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::event_channel::{EventChannel, Waiter};
 use crate::host::instrumentation;
-use crate::host::vcpu::{Go, Vcpu};
+use crate::host::state::Go;
+use crate::host::vcpu::Vcpu;
 use crate::host::word::Word;
+use crate::qemu::internals;
 use std::time::{Duration, Instant};
 
 /// How long a vCPU stays in its block before it leaves: QEMU's own requests wait at most this long.
 const STAY: Duration = Duration::from_millis(5);
-/// Looks between two looks at the clock, some hundreds of nanoseconds.
-const LOOKS: u32 = 16;
+/// Polls between two looks at the clock, some hundreds of nanoseconds.
+const POLLS: u32 = 16;
 
-impl Vcpu {
-    /// Waits, in this vCPU's callback, until the engine woke it: `Run` means look again.
-    pub fn park(&self, hypervisor: &Hypervisor) -> Go {
-        self.wait_until_it_goes(&self.event, |limit| {
-            // Looked up anew each time: the ring may have got a new consumer meanwhile.
-            match self.awaited().and_then(|ring| hypervisor.host.channel(ring)) {
-                Some(channel) => self.sleep_on(hypervisor, &channel, limit),
-                None => {
-                    self.rests();
-                    self.event.sleep(limit);
-                }
+/// A vCPU waits, in its callback, until the engine released it: `Run` means ask again.
+pub fn for_engine(hypervisor: &Hypervisor, vcpu: &Vcpu) -> Go {
+    until_released(vcpu, &vcpu.waiting.word, |limit| {
+        // Asked for anew each time: the ring may have got a new consumer meanwhile.
+        match vcpu.waiting.ring().and_then(|ring| hypervisor.host.channel(ring)) {
+            Some(channel) => Wait { hypervisor, vcpu, channel: &channel }.sleep(limit),
+            None => {
+                vcpu.waiting.start_clock();
+                vcpu.waiting.word.sleep(limit);
             }
-        })
-    }
+        }
+    })
+}
 
-    /// Waits, in this vCPU's callback, on one of its words.
-    pub fn park_on(&self, word: &Word) -> Go {
-        self.wait_until_it_goes(word, |limit| word.sleep(limit))
-    }
+/// A vCPU waits, in its callback, until a client lets it go on from the checkpoint that it stands at.
+pub fn for_release(vcpu: &Vcpu) -> Go {
+    let word = vcpu.checkpoint_word();
+    until_released(vcpu, word, |limit| word.sleep(limit))
+}
 
-    fn wait_until_it_goes(&self, word: &Word, sleep: impl Fn(Duration)) -> Go {
-        loop {
-            if word.is_stopped() {
-                sleep(STAY);
-            }
-            // Released, but its block is to be dropped: it goes on in a new one.
-            if !word.is_stopped() && !instrumentation::is_flushing() {
+fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
+    loop {
+        if word.is_stopped() {
+            sleep(STAY);
+        }
+        // Released, but its block is to be dropped: it goes on in a new one.
+        if !word.is_stopped() && !instrumentation::is_flushing() {
+            return Go::Run;
+        }
+        if !vcpu.state().may_leave() {
+            if !word.is_stopped() {
                 return Go::Run;
             }
-            if self.must_stay() {
-                if !word.is_stopped() {
-                    return Go::Run;
-                }
-            } else if crate::qemu::internals::can_leave() {
-                // Whatever it runs before it is back (an interrupt's handler) must look too.
-                self.cache.empty();
-                return Go::Leave;
-            }
+        } else if internals::can_leave() {
+            return Go::Leave;
         }
     }
+}
 
-    fn sleep_on(&self, hypervisor: &Hypervisor, channel: &EventChannel, limit: Duration) {
+/// A vCPU that waits for a ring.
+struct Wait<'a> {
+    hypervisor: &'a Hypervisor,
+    vcpu: &'a Vcpu,
+    channel: &'a EventChannel,
+}
+
+impl Wait<'_> {
+    fn is_stopped(&self) -> bool {
+        self.vcpu.waiting.is_stopped()
+    }
+
+    fn sleep(&self, limit: Duration) {
+        let waiting = &self.vcpu.waiting;
         let begun = Instant::now();
-        self.spin(hypervisor, channel, begun);
-        if self.is_stopped() {
-            self.rests();
-            self.set_busy(false);
-            match channel.wait_alone() {
-                Some(lead) => self.sleep_leading(hypervisor, channel, lead, begun + limit),
-                None => self.event.sleep(limit),
+        self.spin(begun);
+        if waiting.is_stopped() {
+            waiting.start_clock();
+            waiting.set_busy(false);
+            match self.channel.wait_alone() {
+                Some(waiter) => self.sleep_on_channel(waiter, begun + limit),
+                None => waiting.word.sleep(limit),
             }
-            self.set_busy(true);
+            waiting.set_busy(true);
         }
-        self.window().waited(begun.elapsed());
+        waiting.window().waited(begun.elapsed());
     }
 
-    /// Looks for the answer until it is there or it is time to sleep.
-    fn spin(&self, hypervisor: &Hypervisor, channel: &EventChannel, begun: Instant) {
-        let length = self.window().length();
-        if length.is_zero() || !hypervisor.host.has_cores(0) {
+    /// Polls for the answer until it is there or it is time to sleep.
+    fn spin(&self, begun: Instant) {
+        let length = self.vcpu.waiting.window().length();
+        if length.is_zero() || !self.hypervisor.host.has_cores(0) {
             return;
         }
-        channel.lookout.begin();
-        let mut looked = begun;
-        while self.looks(hypervisor, channel) && looked - begun < length && hypervisor.host.has_cores(0) {
+        let lookout = &self.channel.lookout;
+        lookout.begin();
+        let mut polled = begun;
+        while self.polls() && polled - begun < length && self.hypervisor.host.has_cores(0) {
             let now = Instant::now();
-            if !self.window().looked_after(now - looked) {
+            if !self.vcpu.waiting.window().looked_after(now - polled) {
                 break;
             }
-            looked = now;
+            polled = now;
         }
-        if channel.lookout.end() {
-            hypervisor.take_responses(channel);
+        if lookout.end() {
+            self.hypervisor.take_responses(self.channel);
         }
     }
 
-    /// Some looks; says whether it is still stopped.
-    fn looks(&self, hypervisor: &Hypervisor, channel: &EventChannel) -> bool {
-        for _ in 0..LOOKS {
+    /// Some polls; says whether the vCPU is still stopped.
+    fn polls(&self) -> bool {
+        for _ in 0..POLLS {
             if !self.is_stopped() {
                 return false;
             }
-            if channel.lookout.is_pending() {
-                hypervisor.take_responses(channel);
-                channel.lookout.spare();
+            if self.channel.lookout.is_pending() {
+                self.hypervisor.take_responses(self.channel);
+                self.channel.lookout.spare();
             }
             std::hint::spin_loop();
         }
         true
     }
 
-    /// Sleeps on the ring's eventfd, and takes what comes, whoever it is for.
-    fn sleep_leading(&self, hypervisor: &Hypervisor, channel: &EventChannel, _lead: Waiter<'_>, until: Instant) {
+    /// Sleeps on the ring's eventfd, and takes the responses that come, of all vCPUs.
+    fn sleep_on_channel(&self, _waiter: Waiter<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
         while self.is_stopped() && !left().is_zero() {
-            self.event.sleep_or(channel.signalled(), left());
-            if channel.clear() {
-                hypervisor.take_responses(channel);
+            self.vcpu.waiting.word.sleep_or(self.channel.signalled(), left());
+            if self.channel.clear() {
+                self.hypervisor.take_responses(self.channel);
             }
         }
     }

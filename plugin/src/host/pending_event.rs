@@ -4,7 +4,7 @@ use mem_event::{CpuEvent, CpuEventKind};
 
 /// What a vCPU has to report before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub enum PendingEvent {
     /// A register was about to be written when it was this, by the instruction that ends at this address.
     Write {
         /// The event, with the new value as far as it is known.
@@ -16,9 +16,9 @@ pub enum Due {
     Event(CpuEvent),
 }
 
-impl Due {
+impl PendingEvent {
     /// Whether it is the breakpoint at this address.
     pub fn is_breakpoint_at(&self, rip: u64) -> bool {
-        matches!(self, Due::Event(event) if event.kind == CpuEventKind::Int3 && event.rip.0 == rip)
+        matches!(self, PendingEvent::Event(event) if event.kind == CpuEventKind::Int3 && event.rip.0 == rip)
     }
 }

@@ -1,0 +1,63 @@
+//! What a vCPU's checks remember from one callback to the next.
+
+use crate::host::pending_event::PendingEvent;
+use crate::insn::walk::PagingMode;
+use mem_event::Gfn;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// The trap's own data of one vCPU.
+#[derive(Debug, Default)]
+pub struct TrapData {
+    pending: Mutex<Option<PendingEvent>>,
+    /// Whether its steps are reported.
+    stepped: AtomicBool,
+    /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
+    lent: AtomicU64,
+    mode: Mutex<PagingMode>,
+}
+
+impl TrapData {
+    /// The CPU event that the vCPU has to report before it goes on.
+    pub fn pending_event(&self) -> Option<PendingEvent> {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It has to report this, or nothing any more.
+    pub fn set_pending_event(&self, pending: Option<PendingEvent>) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = pending;
+    }
+
+    /// Whether its steps are reported.
+    pub fn is_stepped(&self) -> bool {
+        self.stepped.load(Ordering::Acquire)
+    }
+
+    /// From now on its steps are reported, or not any more.
+    pub fn set_stepped(&self, on: bool) {
+        self.stepped.store(on, Ordering::Release);
+    }
+
+    /// QEMU may read this page now, to translate what the vCPU executes.
+    pub fn lend_for_code(&self, gfn: Gfn) {
+        self.lent.store(gfn.0 + 1, Ordering::Release);
+    }
+
+    /// The page that QEMU was let read, once.
+    pub fn take_lent(&self) -> Option<Gfn> {
+        if self.lent.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        self.lent.swap(0, Ordering::AcqRel).checked_sub(1).map(Gfn)
+    }
+
+    /// How the vCPU walked page tables last: after a change of them its next access is a miss, which says so here.
+    pub fn paging_mode(&self) -> PagingMode {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It walks page tables so.
+    pub fn set_paging_mode(&self, mode: PagingMode) {
+        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
+    }
+}
