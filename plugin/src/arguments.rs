@@ -48,11 +48,11 @@ pub struct Arguments {
     pub falsify: Falsify,
     /// Whether checkpoints in the guest's code are recognised.
     pub checkpoints: bool,
-    /// Where else vCPUs stop as at a checkpoint: the guest-physical addresses of instructions.
+    /// `places=`: where else vCPUs stop as at a checkpoint, the guest-physical addresses of instructions.
     pub breakpoints: Vec<Gpa>,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
     pub verify: bool,
-    /// How long a stopped vCPU looks for its answer before it sleeps.
+    /// How long a stopped vCPU polls for its answer before it sleeps.
     pub spin: Spin,
     /// Where the trace goes, if anywhere.
     pub trace: Option<PathBuf>,
@@ -123,7 +123,7 @@ fn parts(word: &OsStr) -> Option<(&OsStr, &OsStr)> {
     Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
 }
 
-/// The gate for `gate=auto`, and the reason; `means` looks at what the kernel offers `gate=mmu`, and says what it lacks.
+/// The gate for `gate=auto`, and the reason; `means` asks what the kernel offers `gate=mmu`, and says what it lacks.
 ///
 /// The host's MMU is taken wherever it can do the work, since unwatched pages then cost nothing. What a consumer will want (single
 /// steps, all flags) is not known when QEMU starts: a user who knows names the gate.

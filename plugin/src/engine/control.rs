@@ -42,7 +42,7 @@ impl Hypervisor {
             return;
         }
         let mut engine = self.engine();
-        // As with responses: who lost his ring loads nothing any more.
+        // As with responses: a pager that lost its ring loads nothing any more.
         if self.host.is_current(channel) {
             engine.take_loads(&self.host, channel);
         }

@@ -5,7 +5,7 @@ use crate::engine::step::Engine;
 use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, Rights};
 
 impl Hypervisor {
-    /// Overwrites bytes of a frame that holds some, for one who maps it: a shared frame is unshared first.
+    /// Overwrites bytes of a frame that holds some, for a client that maps it: a shared frame is unshared first.
     pub fn write(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), (Errno, String)> {
         let mut engine = self.engine();
         self.has_content(&engine, gfn)?;

@@ -40,8 +40,8 @@ impl Hypervisor {
         }
     }
 
-    /// The consumer who held this end of a ring is gone. The ring may be another's by now: one that broke, or that somebody disabled,
-    /// can be enabled by anybody.
+    /// The consumer that held this end of a ring is gone. The ring may be another's by now: a ring that broke, or that a client
+    /// disabled, can be enabled by any client.
     pub fn consumer_lost(&self, channel: &Arc<EventChannel>) {
         let ring = channel.ring;
         if self.host.channel(ring).is_some_and(|current| !Arc::ptr_eq(&current, channel)) {

@@ -58,7 +58,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     let listener = Listener::bind(&arguments.socket)?;
     fatal::owns_socket(arguments.socket.clone());
-    let looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
+    let always_looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
     let verify = if arguments.verify { instrumentation::VERIFY } else { 0 };
     let possible = match arguments.gate {
         Gate::None => 0,
@@ -70,7 +70,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     let always = if arguments.gate == Gate::None { 0 } else { verify };
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
-    instrumentation::begin(always, possible, looks);
+    instrumentation::begin(always, possible, always_looks);
     Ok(())
 }
 

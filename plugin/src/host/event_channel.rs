@@ -1,8 +1,8 @@
-//! A ring's event channel as the plugin holds it: whom to signal, who looks for responses, who sleeps on it.
+//! A ring's event channel as the plugin holds it: the consumer's signal, the threads that poll for responses, the vCPU that sleeps on it.
 //!
-//! Responses are taken by whoever sees them first: a parked vCPU that spins ([`EventChannel::lookout`]), the one parked vCPU of the ring
-//! that sleeps on its eventfd ([`EventChannel::wait_alone`]), or the service thread. While a vCPU leads, the service's epoll set leaves that
-//! eventfd out: it is level triggered, so a signal that nobody took is reported when it is put back.
+//! Responses are taken by the thread that sees them first: a parked vCPU that spins ([`EventChannel::lookout`]), the one parked vCPU of the ring
+//! that sleeps on its eventfd ([`EventChannel::wait_alone`]), or the service thread. While a vCPU sleeps there, the service's epoll set leaves that
+//! eventfd out: it is level triggered, so a signal that no thread took is reported when it is put back.
 
 use crate::host::watched;
 use mem_event::contents::{Contents, PLACES};
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub struct EventChannel {
     /// The ring.
     pub ring: Ring,
-    /// The ring page as those see it who wait.
+    /// The ring page as the threads that wait see it.
     pub lookout: Lookout,
     to_consumer: OwnedFd,
     to_engine: OwnedFd,
@@ -54,16 +54,16 @@ impl EventChannel {
 
     /// Signals the consumer.
     pub fn signal(&self) {
-        // The counter is at its end only if the consumer has not looked for 2^64 signals.
+        // The counter is at its end only if the consumer has not read it for 2^64 signals.
         let _ = rustix::io::write(&self.to_consumer, &1u64.to_ne_bytes());
     }
 
-    /// Has the service look at the ring.
+    /// Has the service take what is on the ring.
     pub fn notify_service(&self) {
         let _ = rustix::io::write(&self.to_engine, &1u64.to_ne_bytes());
     }
 
-    /// Forgets the consumer's signals; whether there was one. To be called before the ring is looked at.
+    /// Forgets the consumer's signals; whether there was one. To be called before the ring is polled.
     pub fn clear(&self) -> bool {
         rustix::io::read(&self.to_engine, &mut [0; 8]).is_ok()
     }
@@ -79,7 +79,7 @@ impl EventChannel {
     }
 
     /// Takes the contents that were handed over until now, in their order, and tells the consumer what became of each. To be called
-    /// by whoever holds the engine, so by one thread at a time. A count that runs ahead of what there is room for loads nothing.
+    /// by the thread that holds the engine, so by one at a time. A count that runs ahead of what there is room for loads nothing.
     pub fn take_loads(&self, mut load: impl FnMut(Gfn, Box<[u8; PAGE_SIZE]>) -> Result<(), Errno>) {
         let Some(contents) = &self.contents else { return };
         let until = self.lookout.loads();
@@ -96,7 +96,7 @@ impl EventChannel {
         }
     }
 
-    /// Takes the lead, if nobody has it: the caller sleeps on the eventfd in the service's stead.
+    /// The caller becomes the ring's waiter, if there is none: it sleeps on the eventfd in the service's stead.
     pub fn wait_alone(&self) -> Option<Waiter<'_>> {
         if self.has_waiter.swap(true, Ordering::AcqRel) {
             return None;

@@ -29,10 +29,10 @@ static WANTED: AtomicU8 = AtomicU8::new(0);
 /// Memory instructions are checked where they were to be noted.
 static CHECKED: AtomicBool = AtomicBool::new(false);
 static FLUSHING: AtomicBool = AtomicBool::new(false);
-/// Blocks are looked at whatever is wanted: for checkpoints.
+/// Blocks pass through the translation callback whatever is wanted: for checkpoints.
 static ALWAYS: AtomicBool = AtomicBool::new(false);
-/// Whether they are looked at; changed together with what is wanted.
-static LOOKING: Mutex<bool> = Mutex::new(false);
+/// Whether they do; changed together with what is wanted.
+static HAS_CALLBACK: Mutex<bool> = Mutex::new(false);
 
 /// What a block that is translated now is instrumented with.
 pub fn wanted() -> u8 {
@@ -41,14 +41,14 @@ pub fn wanted() -> u8 {
     if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
 }
 
-/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped. `looks`: whether
-/// blocks are looked at in any case.
-pub fn begin(always: u8, possible: u8, looks: bool) {
+/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped. `callback`: whether
+/// blocks pass through the translation callback in any case.
+pub fn begin(always: u8, possible: u8, callback: bool) {
     let wanted = if internals::can_flush() { always } else { always | possible };
     WANTED.store(wanted, Ordering::Release);
-    ALWAYS.store(looks, Ordering::Release);
-    if looks || wanted != 0 {
-        *LOOKING.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    ALWAYS.store(callback, Ordering::Release);
+    if callback || wanted != 0 {
+        *HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner) = true;
         api::look_at_translations(true);
     }
 }
@@ -60,9 +60,9 @@ pub fn want(what: u8) {
     if before != what && internals::can_flush() {
         FLUSHING.store(true, Ordering::Release);
         {
-            let mut looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut has_callback = HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
             WANTED.store(what, Ordering::Release);
-            if what != 0 && !std::mem::replace(&mut *looking, true) {
+            if what != 0 && !std::mem::replace(&mut *has_callback, true) {
                 // Each vCPU hears of it before it runs another block, and so before it translates one after the drop.
                 api::look_at_translations(true);
             }
@@ -86,8 +86,10 @@ pub fn renew() {
 /// and elsewhere a vCPU might be about to call it.
 pub fn flushed() {
     FLUSHING.store(false, Ordering::Release);
-    let mut looking = LOOKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if WANTED.load(Ordering::Acquire) == 0 && !ALWAYS.load(Ordering::Acquire) && std::mem::replace(&mut *looking, false)
+    let mut has_callback = HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
+    if WANTED.load(Ordering::Acquire) == 0
+        && !ALWAYS.load(Ordering::Acquire)
+        && std::mem::replace(&mut *has_callback, false)
     {
         api::look_at_translations(false);
     }

@@ -1,7 +1,7 @@
-//! The pages that a vCPU is known to be allowed to touch, looked up before every memory instruction.
+//! The pages that a vCPU is known to be allowed to touch, asked before every memory instruction.
 //!
 //! Direct mapped, in three parts: pages that may be read, pages that may be read and written (a page that may be written only is
-//! in neither, and always looked at), pages that may be executed. The owner fills it; any thread may empty it, which it does by
+//! in neither, and always walked), pages that may be executed. The owner fills it; any thread may empty it, which it does by
 //! changing the key that every stored tag must carry. The owner then forgets the tags and puts the key back.
 
 use crate::insn::recipe::Recipe;
@@ -86,7 +86,7 @@ impl PageCache {
     pub fn allows(&self, gla: u64, part: Part) -> bool {
         let page = gla >> 12;
         let tag = self.tags[part as usize][slot(page)].load(Ordering::Relaxed);
-        // Acquire pairs with `empty`: whoever emptied the cache published the new rights first.
+        // Acquire pairs with `empty`: the thread that emptied the cache published the new rights first.
         tag == page ^ self.key.load(Ordering::Acquire)
     }
 

@@ -1,4 +1,4 @@
-//! The registers that an address is computed from, whoever holds them: QEMU's CPU state, or a test's plain values.
+//! The registers that an address is computed from: QEMU's CPU state, or a test's plain values.
 
 /// Numbers of the segment registers, in QEMU's and the encoding's order.
 pub mod segment {

@@ -30,8 +30,8 @@ pub struct Memory {
     userfault: OnceLock<Userfault>,
     /// With how many mappings the process had before.
     pub(crate) remapper: OnceLock<(Remapper, u64)>,
-    /// Whoever reads the file by frames holds it while he reads, so that what he reads is the frame's; nobody waits for anything
-    /// else while he holds it.
+    /// A thread that reads the file by frames holds it while it reads, so that what it reads is the frame's, and waits for nothing
+    /// else meanwhile.
     shares: RwLock<Shares>,
 }
 
@@ -140,7 +140,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Maps a frame that the file holds, writable or not, and lets those go who stopped on it.
+    /// Maps a frame that the file holds, writable or not, and lets the threads go that stopped on it.
     ///
     /// # Errors
     /// The kernel's error.
@@ -154,7 +154,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives a frame zeroed memory, maps it, and lets those go who stopped on it.
+    /// Gives a frame zeroed memory, maps it, and lets the threads go that stopped on it.
     ///
     /// # Errors
     /// The kernel's error.

@@ -1,24 +1,24 @@
 //! Which page of the memory file a frame shows in QEMU's mapping.
 //!
-//! A plain fixed mapping over a frame drops its registration with userfaultfd, and who touches the frame before it is registered
-//! again is not seen. So there is a second mapping of the whole file, the *shadow*, which nobody ever touches: it was made from
+//! A plain fixed mapping over a frame drops its registration with userfaultfd, and a touch of the frame before it is registered
+//! again is not seen. So there is a second mapping of the whole file, the *shadow*, which no thread ever touches: it was made from
 //! QEMU's own, with its registration and its flags, and one `mremap` of one page of it (with an old size of 0, which leaves it where
 //! it is) puts that page where the frame is: registered, and without a page table entry, so that the next touch is reported as of
 //! any page that was taken out. As flags and registration are the same everywhere, a frame that shows its own page again becomes
 //! one mapping with its neighbours.
 //!
-//! # Why nobody waits for ever
+//! # Why no thread waits for ever
 //!
 //! The registration stays only where the kernel may tell of the move (UFFD_FEATURE_EVENT_REMAP), and then `mremap` returns only
-//! when somebody has read that. Whoever asks for a remap holds the engine's lock, and the service thread, which reads in common, may be
+//! when a thread has read that. The thread that asks for a remap holds the engine's lock, and the service thread, which reads usually, may be
 //! waiting for that lock with a fault in its hands. So the two parts are divided the other way round:
 //!
 //! - The *worker*, a thread of its own, calls `mremap`. It takes no lock and touches no guest memory: all that it waits for is its next
 //!   order, and the reading of its events.
-//! - Who asks reads them: while the worker is at work he looks at the userfaultfd and at the worker's signal, and at nothing else. Page
-//!   faults that he reads on the way he gives to his caller, who hands them to the engine when this step is over.
+//! - The thread that asks reads them: while the worker is at work it waits for the userfaultfd and the worker's signal, and for nothing
+//!   else. Page faults that it reads on the way it gives to its caller, which hands them to the engine when this step is over.
 //!
-//! So an event is read by him, or by the service thread where that comes first (which reads without any lock, and drops it): each remap
+//! So an event is read by the thread that asks, or by the service thread where that comes first (which reads without any lock, and drops it): each remap
 //! ends whatever others do. One remap is under way at a time, by a mutex that is taken last.
 //! While one is under way the kernel answers the ioctls of userfaultfd with EAGAIN; all of those are made under the engine's lock.
 
@@ -58,7 +58,7 @@ struct Worker {
     done: Arc<OwnedFd>,
 }
 
-/// The shadow, and who moves its pages.
+/// The shadow, and the worker that moves its pages.
 #[derive(Debug)]
 pub struct Remapper {
     shadow: u64,
@@ -115,10 +115,10 @@ impl Worker {
         let gone = || io::Error::other("the thread that remaps is gone");
         self.orders.send(order).map_err(|_| gone())?;
         loop {
-            let mut look = [PollFd::new(userfault, PollFlags::IN), PollFd::new(&*self.done, PollFlags::IN)];
-            // An error says nothing about either; both are looked at again.
-            let _ = rustix::event::poll(&mut look, None);
-            let is_done = look[1].revents().contains(PollFlags::IN);
+            let mut watched = [PollFd::new(userfault, PollFlags::IN), PollFd::new(&*self.done, PollFlags::IN)];
+            // An error says nothing about either; both are polled again.
+            let _ = rustix::event::poll(&mut watched, None);
+            let is_done = watched[1].revents().contains(PollFlags::IN);
             let _ = userfault.faults(|fault| meanwhile.push(fault));
             if is_done {
                 let _ = rustix::io::read(&*self.done, &mut [0; 8]);

@@ -20,7 +20,7 @@ pub enum Parting {
     Alone,
     /// It shows the page of this one.
     Borrows(Gfn),
-    /// It keeps the page. One of those who borrow it must keep it from now on, and the others borrow it there.
+    /// It keeps the page. One of those that borrow it must keep it from now on, and the others borrow it there.
     Keeps {
         /// Who.
         heir: Gfn,

@@ -41,7 +41,7 @@ impl Memory {
     }
 
     /// Whether one frame more can show another one's page, by the number of mappings that the kernel allows a process. Frames that
-    /// show their own are one mapping wherever they are neighbours, so nobody who parts needs more.
+    /// show their own are one mapping wherever they are neighbours, so parting never needs more.
     ///
     /// # Errors
     /// A sentence with the remedy.

@@ -136,7 +136,7 @@ impl Userfault {
         }
     }
 
-    /// Whether the kernel knows `UFFDIO_CONTINUE_MODE_WP`: it looks at the mode before it looks for the range, and this one is not
+    /// Whether the kernel knows `UFFDIO_CONTINUE_MODE_WP`: it checks the mode before it searches for the range, and this one is not
     /// registered. A kernel that does not know the mode answers EINVAL.
     fn knows_protected(&self) -> bool {
         let here = 0u8;
@@ -171,7 +171,7 @@ impl Userfault {
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
     }
 
-    /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): who moved it goes on now that it is
+    /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): the thread that moved it goes on now that it is
     /// read.
     ///
     /// # Errors
@@ -209,20 +209,20 @@ impl AsFd for Userfault {
     }
 }
 
-/// Whether this kernel offers what `gate=mmu` needs: looked at once, by asking it.
+/// Whether this kernel offers what `gate=mmu` needs; it is asked once.
 ///
 /// # Errors
 /// What is lacking, a semicolon, and the remedy.
 pub fn probe() -> Result<(), String> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
-    let look = || {
+    let ask = || {
         if Userfault::open()?.knows_protected() {
             Ok(())
         } else {
             Err("this kernel maps no page write-protected at once; Linux 6.4 or later does, and gate=callback works without".to_owned())
         }
     };
-    FOUND.get_or_init(look).clone()
+    FOUND.get_or_init(ask).clone()
 }
 
 /// Whether this kernel maps a page write-protected at once.

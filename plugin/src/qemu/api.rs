@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// The API version that this module speaks.
 pub const API_VERSION: i32 = 4;
 
-/// What QEMU calls for whatever the plugin is used for. Written where the plugin is entered: nothing down here knows who is called.
+/// What QEMU calls for whatever the plugin is used for. Written where the plugin is entered: nothing down here knows the functions.
 #[derive(Clone, Copy, Debug)]
 pub struct Callbacks {
     /// A vCPU's thread begins.

@@ -12,7 +12,7 @@ use std::ffi::{c_uint, c_void};
 /// A callback with data, as QEMU's generated code calls it.
 pub type Hook = unsafe extern "C" fn(c_uint, *mut c_void);
 
-/// What generated code calls. Written where the plugin is entered: nothing down here knows who is called.
+/// What generated code calls. Written where the plugin is entered: nothing down here knows the functions.
 #[derive(Debug)]
 pub struct Hooks {
     /// Before an instruction that touches memory; the data is its recipe.

@@ -156,7 +156,7 @@ impl View {
         }
     }
 
-    /// How page tables are walked. EFER.NXE is taken for set: it matters to whom the tables forbid something, not to where they
+    /// How page tables are walked. EFER.NXE is taken for set: it matters where the tables forbid something, not where they
     /// lead.
     pub fn paging_mode(&self) -> PagingMode {
         if self.is_by_api() {
@@ -231,7 +231,7 @@ impl Registers for View {
     }
 
     fn direction(&self) -> i64 {
-        // Not known by the API; of a repeated instruction the gate then looks at the first step alone.
+        // Not known by the API; of a repeated instruction the gate then checks the first step alone.
         if self.is_by_api() { 1 } else { i64::from(self.u32_at(offset::DIRECTION).cast_signed()) }
     }
 

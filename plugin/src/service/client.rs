@@ -73,8 +73,8 @@ impl Client {
     pub fn serve(&mut self, hypervisor: &Hypervisor, page_file: &mut PageFile) {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
-        let look = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear());
-        let rings: Vec<_> = self.rings.iter().map(look).collect();
+        let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear());
+        let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(hypervisor, page_file);
         for (channel, signalled) in rings {
             if all && (signalled || channel.lookout.is_pending()) {
@@ -172,7 +172,7 @@ impl Client {
         given: Option<OwnedFd>,
     ) {
         if !self.rings.iter().any(|channel| channel.ring == Ring::Paging) {
-            let reply = refused(Errno::EPERM, "the page file is for whom the paging ring was enabled");
+            let reply = refused(Errno::EPERM, "the page file is for the client that enabled the paging ring");
             return self.send(&reply.encode(sequence, operation), &[]);
         }
         if asks {
@@ -276,7 +276,7 @@ fn receive(socket: &OwnedFd, packet: &mut [u8]) -> rustix::io::Result<(usize, Op
     Ok((received.bytes, files.last()))
 }
 
-/// Somebody who may not come in hears why; whether he does is his matter.
+/// A process that may not come in is told why; whether it reads that is its own matter.
 pub fn refuse(socket: OwnedFd, errno: Errno, sentence: String) {
     let _ = send(&socket, &Reply::Refused(errno, sentence).encode(0, 0), &[]);
 }

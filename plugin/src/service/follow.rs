@@ -3,15 +3,15 @@
 //! A vCPU that stopped in the kernel sleeps while the service and the consumer work for it. If the service sits on another core, that
 //! core may have to be woken for each touch, and the vCPU's core for each answer, which costs more than all the work between
 //! (in a virtual machine 30 µs each); on one core both are a mere switch. The scheduler sees an idle core and prefers it. So
-//! while one vCPU alone touches pages, the service stays where it is; as soon as somebody else does, or nobody, it goes where the
+//! while one vCPU alone touches pages, the service stays where it is; as soon as another thread does, or none, it goes where the
 //! scheduler likes.
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Touches of one vCPU in a row, after each of which its core is looked up: that costs as much as a touch.
+/// Touches of one vCPU in a row, after each of which its core is asked for: that costs as much as a touch.
 const ROW: u32 = 32;
 
-/// Whom the service follows.
+/// The vCPU that the service follows.
 #[derive(Debug)]
 pub struct Follow {
     /// Where it may run; nothing where that cannot be asked, or is one core.
@@ -24,8 +24,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// Nobody yet; to be called by the thread that is to follow.
-    pub fn nobody() -> Follow {
+    /// None yet; to be called by the thread that is to follow.
+    pub fn none() -> Follow {
         let home = sched_getaffinity(None).ok().filter(|cores| cores.count() > 1);
         Follow { home, core: None, last: None, row: 0 }
     }
@@ -49,7 +49,7 @@ impl Follow {
         }
     }
 
-    /// Nobody is followed any more.
+    /// No vCPU is followed any more.
     pub fn lets_go(&mut self) {
         if let (Some(home), Some(_)) = (&self.home, self.core.take()) {
             // Refused only where the cores are no longer this process's: then the kernel has put the thread elsewhere already.

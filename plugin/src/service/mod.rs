@@ -1,4 +1,4 @@
-//! The outside: the control socket, who may call, event channels, faults of userfaultfd.
+//! The outside: the control socket, which processes may call, event channels, faults of userfaultfd.
 
 mod client;
 mod follow;

@@ -1,7 +1,7 @@
-//! Who is at the other end of a connection, and whether there is room for him.
+//! The process at the other end of a connection, and whether there is room for it.
 //!
-//! Whoever may call may read and write the guest's memory, so only the user whom QEMU belongs to may, and root. The socket's mode says so
-//! to everybody who finds it by its path; but modes can be changed, and folders shared, so the kernel is asked as well.
+//! A client may read and write the guest's memory, so only processes of QEMU's user and of root may be one. The socket's mode says so
+//! to a process that finds it by its path; but modes can be changed, and folders shared, so the kernel is asked as well.
 
 use mem_event::Errno;
 use rustix::fd::AsFd;
@@ -18,10 +18,10 @@ const MOST_OF_PROCESS: usize = 32;
 pub struct Peer(i32);
 
 impl Peer {
-    /// The one at the other end, if he may come in besides those who are here.
+    /// The process at the other end, if it may come in besides those that are here.
     ///
     /// # Errors
-    /// The error and the sentence that he is to hear.
+    /// The error and the sentence that it is to hear.
     pub fn admit(socket: impl AsFd, here: impl Iterator<Item = Peer> + Clone) -> Result<Peer, (Errno, String)> {
         let credentials = socket_peercred(socket)
             .map_err(|error| (Errno::EPERM, format!("the kernel does not say who this is: {error}")))?;

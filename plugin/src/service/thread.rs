@@ -23,8 +23,8 @@ use std::time::{Duration, Instant};
 
 /// Without anything to do, the thread wakes this often to write out the trace.
 const IDLE: Duration = Duration::from_millis(100);
-/// Looks at the rings between two looks at everything else.
-const LOOKS: u32 = 64;
+/// Polls of the rings between two looks at everything else.
+const POLLS: u32 = 64;
 
 /// The listening control socket.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
     watched::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
     let serve = move || {
         let window = Window::new(hypervisor.host.spin);
-        let follow = Follow::nobody();
+        let follow = Follow::none();
         Service {
             hypervisor,
             listener,
@@ -101,7 +101,7 @@ struct Service {
     clients: Vec<(u64, Client)>,
     page_file: PageFile,
     next_client: u64,
-    /// How long it looks for the answer that somebody stopped in the kernel waits for.
+    /// How long it polls for the answer that an access in the kernel waits for.
     window: Window,
     /// On which core.
     follow: Follow,
@@ -124,11 +124,11 @@ impl Service {
                 self.hypervisor.disarm();
                 self.follow.lets_go();
             }
-            self.look_for_answers();
+            self.poll_for_answers();
         }
     }
 
-    /// Looks once; says whether there was anything.
+    /// One round; says whether there was anything.
     fn once(&mut self, wait: Duration) -> bool {
         let ready = wait_for(wait);
         let Some(Ready { listener, userfault, channels, clients }) = ready else { return false };
@@ -163,7 +163,7 @@ impl Service {
 
     fn faults(&mut self) {
         let Some(userfault) = self.hypervisor.host.memory.opened_userfault() else { return };
-        // An error is one of the kernel's, of which nobody here can do anything; the next look tries again.
+        // An error is one of the kernel's, which nothing here can mend; the next round tries again.
         let _ = userfault.faults(|fault| {
             let vcpu = self.hypervisor.host.vcpu_of_thread(fault.thread);
             self.hypervisor.fault(fault);
@@ -171,9 +171,9 @@ impl Service {
         });
     }
 
-    /// While somebody waits: looks at the rings of those who are stopped in the kernel, as a parked vCPU does for itself, and for
+    /// While a vCPU waits: polls the rings for the accesses that stand in the kernel, as a parked vCPU does for itself, and asks for
     /// the calls that a consumer makes before it answers.
-    fn look_for_answers(&mut self) {
+    fn poll_for_answers(&mut self) {
         let length = self.window.length();
         if length.is_zero() || !self.hypervisor.host.anything_waits() {
             return;
@@ -183,14 +183,14 @@ impl Service {
             self.clients.iter().flat_map(|(_, client)| client.channels().iter().cloned()).collect();
         let channels = if self.hypervisor.host.anything_is_stopped() { &channels[..] } else { &[] };
         channels.iter().for_each(|channel| channel.lookout.begin());
-        let mut looked = begun;
-        while self.hypervisor.host.anything_waits() && looked - begun < length && self.hypervisor.host.has_cores(0) {
-            self.look(channels);
+        let mut polled = begun;
+        while self.hypervisor.host.anything_waits() && polled - begun < length && self.hypervisor.host.has_cores(0) {
+            self.poll(channels);
             let now = Instant::now();
-            if !self.window.looked_after(now - looked) {
+            if !self.window.looked_after(now - polled) {
                 break;
             }
-            looked = now;
+            polled = now;
         }
         for channel in channels {
             if channel.lookout.end() {
@@ -201,8 +201,8 @@ impl Service {
         self.window.waited(begun.elapsed());
     }
 
-    fn look(&mut self, channels: &[Arc<EventChannel>]) {
-        for _ in 0..LOOKS {
+    fn poll(&mut self, channels: &[Arc<EventChannel>]) {
+        for _ in 0..POLLS {
             if channels.iter().any(|channel| channel.lookout.is_pending()) {
                 return channels
                     .iter()

@@ -1,7 +1,7 @@
 //! CPU events: writes to control and model-specific registers, breakpoints, single steps.
 //!
 //! A register's write is reported after it took effect. The check before the instruction notes the old value and empties the
-//! page cache, so the next block's fetch is looked at the long way, and there the new value is read. A breakpoint is reported
+//! page cache, so the next block's fetch is checked the long way, and there the new value is read. A breakpoint is reported
 //! before it is delivered, a step before the instruction that follows it.
 
 use crate::engine::hypervisor::Hypervisor;

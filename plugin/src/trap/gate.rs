@@ -1,7 +1,7 @@
 //! The `callback` gate: before each memory instruction, every page that it will touch is checked.
 //!
 //! The common case is a look-up in the vCPU's page cache. A miss walks the guest's page tables and asks the published rights;
-//! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and looks again.
+//! only what those forbid goes to the engine. A stopped vCPU parks here, which *is* before the access, and asks again.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
@@ -136,7 +136,7 @@ fn sample(hypervisor: &Hypervisor, view: &View) {
     }
 }
 
-/// An instruction whose pages are looked at one by one.
+/// An instruction whose pages are checked one by one.
 struct Miss<'a> {
     hypervisor: &'a Hypervisor,
     vcpu: &'a Vcpu,
@@ -191,7 +191,7 @@ impl Miss<'_> {
         self.ask(gla, gpa, rights)
     }
 
-    /// After a wait within a block: fetches are checked where blocks begin, and whoever answered may have taken the right to run.
+    /// After a wait within a block: fetches are checked where blocks begin, and the consumer that answered may have taken the right to run.
     fn fetch_again(&mut self) -> Check {
         let rip = self.recipe.rip(self.view);
         loop {
@@ -211,7 +211,7 @@ impl Miss<'_> {
     }
 
     /// The bytes at the instruction pointer as far as they lie in one frame, for the trace, after the size of the code; none where
-    /// nobody wants them.
+    /// there is no trace.
     fn code<'b>(&mut self, bytes: &'b mut [u8; CODE]) -> &'b [u8] {
         if !self.hypervisor.host.is_recorded {
             return &[];

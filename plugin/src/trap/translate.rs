@@ -79,7 +79,7 @@ pub fn translated(block: &Block) {
 }
 
 /// Now and then: where QEMU reads the code in this process, and where the guest's tables and the machine's memory map say that
-/// it is, must be the same byte of the memory file. A map that is wrong differs from the first look on; once it has agreed, below or
+/// it is, must be the same byte of the memory file. A map that is wrong differs from the first sample on; once it has agreed, below or
 /// above 4 GiB, what differs there is the guest's: it has changed its tables, and QEMU goes by what it kept of the old ones, as a
 /// processor may.
 fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
