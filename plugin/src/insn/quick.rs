@@ -26,7 +26,7 @@ pub enum Shape {
 
 /// Where registers are found: bytes from the start of the CPU state.
 #[derive(Clone, Copy, Debug)]
-pub struct Places {
+pub struct RegisterOffsets {
     /// The general registers, in encoding order.
     pub general: [u16; 16],
     /// The bases of the segment registers.
@@ -53,20 +53,20 @@ pub struct Quick {
 
 impl Quick {
     /// The quick form, if the recipe has one, with its shape and its part of the cache.
-    pub fn of(recipe: &Recipe, places: &Places) -> Option<(Quick, Shape, Part)> {
+    pub fn of(recipe: &Recipe, offsets: &RegisterOffsets) -> Option<(Quick, Shape, Part)> {
         let [operand] = &recipe.operands[..] else { return None };
         let plain = recipe.code == CodeSize::Bits64 && recipe.repeat.is_none() && recipe.special == Special::Nothing;
         if !plain || operand.offset_mask != u64::MAX {
             return None;
         }
         let shape = shape(operand)?;
-        let general = |register: u8| places.general.get(usize::from(register)).copied().unwrap_or(0);
+        let general = |register: u8| offsets.general.get(usize::from(register)).copied().unwrap_or(0);
         let quick = Quick {
             displacement: i32::try_from(operand.displacement.cast_signed()).ok()?,
             last: operand.size - 1,
             base: general(operand.base),
             index: general(operand.index),
-            segment: places.segment_bases.get(usize::from(operand.segment)).copied().unwrap_or(0),
+            segment: offsets.segment_bases.get(usize::from(operand.segment)).copied().unwrap_or(0),
             scale: operand.scale & 3,
         };
         Some((quick, shape, Part::of(operand.rights)))

@@ -1,6 +1,6 @@
 //! A stopped vCPU's registers, for a request in the layout of `vm_event`.
 //!
-//! DR6, DR7, the SYSENTER registers, STAR and LSTAR lie behind QEMU's floating-point state, where nothing proves their places, and
+//! DR6, DR7, the SYSENTER registers, STAR and LSTAR lie behind QEMU's floating-point state, where nothing proves their offsets, and
 //! the plugin API does not know them: they stay 0. So does what the API alone knows (`MSR_KERNEL_GS_BASE`, most of EFER) where
 //! another thread reads, and what only the state in place has (segments' limits and rights, GDTR) under `registers=api`.
 
@@ -35,8 +35,8 @@ impl View {
             rip: if is_64_bit { rip } else { rip.wrapping_sub(self.segment_base(segment::CS)) & 0xffff_ffff },
             control: [mode.cr0, self.control(2), mode.cr3, mode.cr4],
             efer: by_api(Register::EFER).unwrap_or(if mode.efer & LMA != 0 { LMA | LME } else { 0 }),
-            gdtr_base: self.u64_at(place(GDT) + offset::SEGMENT_BASE),
-            gdtr_limit: (self.u32_at(place(GDT) + offset::SEGMENT_LIMIT) & 0xffff) as u16,
+            gdtr_base: self.u64_at(segment_at(GDT) + offset::SEGMENT_BASE),
+            gdtr_limit: (self.u32_at(segment_at(GDT) + offset::SEGMENT_LIMIT) & 0xffff) as u16,
             segments: [segment::CS, segment::SS, segment::DS, segment::ES, segment::FS, segment::GS]
                 .map(|number| self.segment(number)),
             shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or(0),
@@ -58,7 +58,7 @@ impl View {
     }
 
     fn segment(&self, number: u8) -> Segment {
-        let at = place(usize::from(number));
+        let at = segment_at(usize::from(number));
         let selector = match self.is_by_api() {
             true => read_register(Register::selector(number)).unwrap_or(0),
             false => u64::from(self.u32_at(at)),
@@ -76,7 +76,7 @@ impl View {
     }
 }
 
-fn place(segment: usize) -> usize {
+fn segment_at(segment: usize) -> usize {
     offset::SEGMENTS + segment * offset::SEGMENT_SIZE
 }
 

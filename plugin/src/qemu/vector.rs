@@ -1,6 +1,6 @@
 //! The vector registers in QEMU's CPU state: sixteen of 64 bytes each, one after the other.
 //!
-//! Where they begin differs between versions of QEMU, so it is found: the one place in the state's first part at which the lower
+//! Where they begin differs between versions of QEMU, so it is found: the one offset in the state's first part at which the lower
 //! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where they cannot be
 //! found, or differ, gathers and masked moves are left to the host's MMU.
 
@@ -17,40 +17,40 @@ const SEARCHED: std::ops::Range<usize> = 512..3072;
 
 const UNKNOWN: usize = 0;
 const REFUTED: usize = usize::MAX;
-static PLACE: AtomicUsize = AtomicUsize::new(UNKNOWN);
+static OFFSET: AtomicUsize = AtomicUsize::new(UNKNOWN);
 
 impl View {
     /// Looks for the vector registers where they are not found yet, else compares them. Only in the vCPU's own thread.
     pub fn prove_vectors(&self) {
-        let place = PLACE.load(Ordering::Acquire);
-        if place == REFUTED || self.is_by_api() {
+        let offset = OFFSET.load(Ordering::Acquire);
+        if offset == REFUTED || self.is_by_api() {
             return;
         }
         let Some(lower) = lower_halves() else { return };
-        if place != UNKNOWN {
-            if !self.holds(place, &lower) && PLACE.swap(REFUTED, Ordering::AcqRel) != REFUTED {
+        if offset != UNKNOWN {
+            if !self.holds(offset, &lower) && OFFSET.swap(REFUTED, Ordering::AcqRel) != REFUTED {
                 eprintln!("mem-event: the vector registers are not where they were; the host's MMU sees gathers alone");
             }
             return;
         }
-        let mut places = SEARCHED.step_by(16).filter(|place| self.holds(*place, &lower));
+        let mut offsets = SEARCHED.step_by(16).filter(|offset| self.holds(*offset, &lower));
         // As long as they are all zero, any stretch of zeros fits.
-        if let (Some(place), None) = (places.next(), places.next()) {
-            PLACE.store(place, Ordering::Release);
+        if let (Some(offset), None) = (offsets.next(), offsets.next()) {
+            OFFSET.store(offset, Ordering::Release);
         }
     }
 
-    fn holds(&self, place: usize, lower: &[[u64; 2]; COUNT]) -> bool {
-        let at = |number: usize, half: usize| self.u64_at(place + number * STRIDE + half * 8);
+    fn holds(&self, offset: usize, lower: &[[u64; 2]; COUNT]) -> bool {
+        let at = |number: usize, half: usize| self.u64_at(offset + number * STRIDE + half * 8);
         lower.iter().enumerate().all(|(number, halves)| [at(number, 0), at(number, 1)] == *halves)
     }
 
     /// The 32 bytes of a vector register.
     pub(super) fn vector_in_place(&self, number: u8) -> Option<[u64; 4]> {
-        match PLACE.load(Ordering::Acquire) {
+        match OFFSET.load(Ordering::Acquire) {
             UNKNOWN | REFUTED => None,
-            place => {
-                let begin = place + usize::from(number & 15) * STRIDE;
+            offset => {
+                let begin = offset + usize::from(number & 15) * STRIDE;
                 Some(std::array::from_fn(|quad| self.u64_at(begin + quad * 8)))
             }
         }

@@ -1,7 +1,7 @@
 //! The direct view: QEMU's CPU state (`CPUX86State`), read in place.
 //!
 //! The plugin API reads a register in about 20 ns and does not know segment bases, code size or privilege level. The state
-//! starts with the sixteen general registers in encoding order, and has had the fields below at the same places from QEMU 9.2
+//! starts with the sixteen general registers in encoding order, and has had the fields below at the same offsets from QEMU 9.2
 //! to 11. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and samples go on
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
@@ -9,7 +9,7 @@
 use super::internals::{self, cpu_of};
 use super::register::{Register, read_register};
 use super::source::ViewCheck;
-use crate::insn::quick::Places;
+use crate::insn::quick::RegisterOffsets;
 use crate::insn::registers::{CodeSize, Registers, segment};
 use crate::insn::walk::PagingMode;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -44,21 +44,21 @@ const CR4_PKE: u64 = 1 << 22;
 pub const INSTRUCTION_POINTER: usize = offset::EIP;
 
 /// Where the quick check finds the other registers.
-pub const PLACES: Places = places();
+pub const REGISTER_OFFSETS: RegisterOffsets = register_offsets();
 
 #[allow(clippy::cast_possible_truncation, reason = "the state's first part is smaller than 64 KiB")]
-const fn places() -> Places {
-    let mut places = Places { general: [0; 16], segment_bases: [0; 6] };
+const fn register_offsets() -> RegisterOffsets {
+    let mut offsets = RegisterOffsets { general: [0; 16], segment_bases: [0; 6] };
     let mut number = 0;
     while number < 16 {
-        places.general[number] = number as u16 * 8;
+        offsets.general[number] = number as u16 * 8;
         if number < 6 {
-            places.segment_bases[number] =
+            offsets.segment_bases[number] =
                 (offset::SEGMENTS + number * offset::SEGMENT_SIZE + offset::SEGMENT_BASE) as u16;
         }
         number += 1;
     }
-    places
+    offsets
 }
 
 /// The CPU state of one vCPU while it runs a callback; null where registers are read through the API instead, which knows those

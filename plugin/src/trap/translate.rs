@@ -16,7 +16,7 @@ use crate::qemu::block::{Block, Instruction};
 use crate::qemu::proof;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view;
-use crate::qemu::view::PLACES;
+use crate::qemu::view::REGISTER_OFFSETS;
 use crate::trap::verify;
 use mem_event::{Gfn, Gpa};
 use std::cell::{Cell, RefCell};
@@ -176,7 +176,7 @@ fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl It
 }
 
 fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
-    match Quick::of(&recipe, &PLACES) {
+    match Quick::of(&recipe, &REGISTER_OFFSETS) {
         // The quick checks read in place.
         Some((quick, shape, part)) if ViewCheck::now() != ViewCheck::Api => {
             let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
