@@ -62,14 +62,13 @@ impl Domain {
             return Err(format!("{} vCPUs where 1 to 4096 are possible", config.vcpus));
         }
         let p2m = P2m::new(&config.ram)?;
-        let resident = config.ram.iter().map(|(_, count)| count).sum();
         Ok(Domain {
             vcpus: vec![Vcpu::default(); config.vcpus as usize],
             config,
             life: Life::Alive,
             channels: Ring::ALL.map(Channel::new),
             p2m,
-            frames: Frames::new(resident),
+            frames: Frames::new(),
             shares: Shares::default(),
             monitor: Monitor::default(),
             default_access: AccessType::Rwx,
@@ -122,8 +121,8 @@ impl Domain {
         Info {
             vcpus: u64::from(self.config.vcpus),
             frames: self.config.ram.iter().map(|(_, count)| count).sum(),
-            resident: self.frames.resident,
-            paged: self.frames.paged,
+            resident: self.resident(),
+            paged: self.p2m.paged(),
             budget: self.frames.budget,
         }
     }

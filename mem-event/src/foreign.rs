@@ -100,11 +100,10 @@ impl Domain {
     }
 
     fn first_touch_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        if self.frames.available() == 0 {
+        if self.available() == 0 {
             self.out_of_memory_foreign(gfn, effects);
             return self.retry(Errno::ENOMEM);
         }
-        self.frames.resident += 1;
         self.give_memory(gfn, effects);
         Outcome::Proceed
     }

@@ -5,7 +5,6 @@ use crate::control::Ring;
 use crate::domain::{Domain, Life};
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
-use crate::populate::Frames;
 use crate::vcpu::Wait;
 
 /// Fails with a sentence.
@@ -88,24 +87,25 @@ impl Domain {
             let shared = self.shares.handles.contains_key(&gfn.0);
             holds!(shared == (kind == P2mType::RamShared), "frame {gfn} is {kind:?}, in a group of sharers: {shared}");
         }
+        let shared = self.p2m.entries().filter(|entry| entry.kind == P2mType::RamShared).count();
+        let handles = self.shares.handles.len();
+        holds!(shared == handles, "{shared} frames are shared, {handles} have a handle");
         Ok(())
     }
 
     fn check_frames(&self) -> Result<(), String> {
         let count = |what: fn(&Entry) -> bool| self.p2m.entries().filter(what).count() as u64;
-        let members: u64 = self.shares.members.values().sum();
-        let groups = self.shares.members.len() as u64;
-        let Frames { resident, paged, granted, .. } = self.frames;
-        let held = count(|entry| entry.held) - (members - groups);
-        holds!(resident == held, "{resident} frames resident on the account, {held} in the p2m");
-        let out = count(|entry| entry.kind.is_paging() && !entry.held);
-        holds!(paged == out, "{paged} frames paged out on the account, {out} in the p2m");
+        let (counted, held) = (self.p2m.held(), count(|entry| entry.held));
+        holds!(counted == held, "{counted} frames with memory are counted, {held} in the p2m");
+        let (counted, out) = (self.p2m.paged(), count(|entry| entry.is_paged_out()));
+        holds!(counted == out, "{counted} frames paged out are counted, {out} in the p2m");
+        let granted = self.frames.granted;
         let holders = self.vcpus.iter().filter(|it| it.frame).count() as u64;
-        holds!(granted == holders, "{granted} frames set aside for {holders} vCPUs");
+        holds!(granted == holders, "{granted} frames reserved for {holders} vCPUs");
         let waiting = self.vcpus.iter().filter(|it| it.wait == Wait::Frame).count();
         let queued = self.frames.queue.len();
         holds!(queued == waiting, "{queued} in the queue for frames, {waiting} wait");
-        let idle = self.frames.available();
+        let idle = self.available();
         holds!(queued == 0 || idle == 0, "{queued} vCPUs wait for a frame, {idle} are free");
         Ok(())
     }

@@ -75,6 +75,11 @@ impl Entry {
         self.kind != P2mType::MmioDm
     }
 
+    /// Whether the pager has the content.
+    pub fn is_paged_out(self) -> bool {
+        self.kind.is_paging() && !self.held
+    }
+
     /// The rights that pass without the engine.
     pub fn passing(self) -> Rights {
         match self.kind {
@@ -121,6 +126,10 @@ pub(crate) struct P2m {
     unexecutable: u64,
     /// Those of them that may be written and not read.
     write_only: u64,
+    /// Frames with memory behind them.
+    held: u64,
+    /// Frames whose content the pager has.
+    paged: u64,
     published: Arc<PublishedRights>,
 }
 
@@ -146,6 +155,8 @@ impl P2m {
             watched: 0,
             unexecutable: 0,
             write_only: 0,
+            held: 0,
+            paged: 0,
             published: Arc::new(PublishedRights::new(size)),
         };
         for (first, count) in ram {
@@ -168,13 +179,25 @@ impl P2m {
         self.watched > 0
     }
 
-    fn count(&mut self, access: AccessType, by: i64) {
-        let rights = access.rights();
+    /// Frames with memory behind them.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Frames whose content the pager has, and that hold no memory.
+    pub fn paged(&self) -> u64 {
+        self.paged
+    }
+
+    fn count(&mut self, entry: Entry, by: i64) {
+        let rights = entry.access.rights();
         let when = |is: bool| if is { by } else { 0 };
-        self.watched = self.watched.wrapping_add_signed(when(access != AccessType::Rwx));
+        self.watched = self.watched.wrapping_add_signed(when(entry.access != AccessType::Rwx));
         self.unexecutable = self.unexecutable.wrapping_add_signed(when(!rights.contains(Rights::X)));
         let write_only = rights.contains(Rights::W) && !rights.contains(Rights::R);
         self.write_only = self.write_only.wrapping_add_signed(when(write_only));
+        self.held = self.held.wrapping_add_signed(when(entry.held));
+        self.paged = self.paged.wrapping_add_signed(when(entry.is_paged_out()));
     }
 
     /// Whether any frame may be written and not read.
@@ -197,13 +220,13 @@ impl P2m {
         usize::try_from(gfn.0).ok().and_then(|at| self.entries.get(at)).map_or(Entry::OUTSIDE, |it| it.entry())
     }
 
-    /// Replaces a frame's entry and publishes what it lets pass.
+    /// Replaces a frame's entry, counts it and publishes what it lets pass.
     pub fn set(&mut self, gfn: Gfn, entry: Entry) {
         let at = usize::try_from(gfn.0).unwrap_or(usize::MAX);
         assert!(at < self.entries.len(), "frame {gfn} has no p2m entry");
         let before = std::mem::replace(&mut self.entries[at], Stored::new(entry));
-        self.count(entry.access, 1);
-        self.count(before.access, -1);
+        self.count(entry, 1);
+        self.count(before.entry(), -1);
         self.published.publish(gfn, entry.passing());
     }
 

@@ -106,8 +106,6 @@ impl Domain {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is {:?}, not nominated", entry.kind));
         }
         self.p2m.set(gfn, Entry { kind: P2mType::RamPaged, held: false, ..entry });
-        self.frames.resident -= 1;
-        self.frames.paged += 1;
         effects.list.push(Effect::Punch(gfn));
         self.grant_frames(effects);
         Outcome::Proceed
@@ -128,13 +126,11 @@ impl Domain {
         if !buffer {
             return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} has no memory and no content was given"));
         }
-        if self.frames.available() == 0 {
+        if self.available() == 0 {
             self.out_of_memory_foreign(gfn, effects);
             let budget = self.frames.budget;
             return Outcome::Refused(Errno::ENOMEM, format!("the budget of {budget} frames is used up"));
         }
-        self.frames.resident += 1;
-        self.frames.paged -= 1;
         let entry = Entry { held: true, ..entry };
         self.p2m.set(gfn, entry);
         effects.list.push(Effect::Fill(gfn));
@@ -156,8 +152,6 @@ impl Domain {
             effects.list.push(Effect::Unmap(gfn));
         }
         self.p2m.set(gfn, Entry { kind, held: false, ..entry });
-        self.frames.resident -= 1;
-        self.frames.paged += 1;
         effects.list.push(Effect::Punch(gfn));
         self.grant_frames(effects);
         self.end_step(effects);
@@ -229,8 +223,6 @@ impl Domain {
         }
         if entry.held {
             self.give_frame_back(gfn, entry.kind, effects);
-        } else if entry.kind.is_paging() {
-            self.frames.paged -= 1;
         }
         if let Some(claim) = claim {
             let evict_fail = if entry.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };

@@ -21,10 +21,6 @@ use std::ops::ControlFlow;
 pub(crate) struct Frames {
     /// How many the domain may hold.
     pub budget: u64,
-    /// How many it holds; frames that are shared count once.
-    pub resident: u64,
-    /// How many are with the pager.
-    pub paged: u64,
     /// How many are set aside for woken vCPUs.
     pub granted: u64,
     /// vCPUs that wait for one, oldest first.
@@ -32,26 +28,29 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub fn new(resident: u64) -> Frames {
-        Frames { budget: u64::MAX, resident, paged: 0, granted: 0, queue: VecDeque::new() }
-    }
-
-    /// Frames within the budget that nobody holds or was promised.
-    pub fn available(&self) -> u64 {
-        self.budget.saturating_sub(self.resident.saturating_add(self.granted))
+    pub fn new() -> Frames {
+        Frames { budget: u64::MAX, granted: 0, queue: VecDeque::new() }
     }
 }
 
 impl Domain {
-    /// A frame of the budget for a vCPU: the one set aside for it, or a free one.
+    /// How many frames the domain holds; frames that are shared count once.
+    pub(crate) fn resident(&self) -> u64 {
+        self.p2m.held() - self.shares.saved()
+    }
+
+    /// Frames within the budget that nobody holds or has reserved.
+    pub(crate) fn available(&self) -> u64 {
+        self.frames.budget.saturating_sub(self.resident().saturating_add(self.frames.granted))
+    }
+
+    /// Whether the budget has a frame for a vCPU, which gets memory at once: the one reserved for it, or a free one.
     pub(crate) fn take_frame(&mut self, vcpu: VcpuId) -> bool {
         if std::mem::take(&mut self.vcpu(vcpu).frame) {
             self.frames.granted -= 1;
-        } else if self.frames.available() == 0 {
-            return false;
+            return true;
         }
-        self.frames.resident += 1;
-        true
+        self.available() > 0
     }
 
     /// A vCPU touches a frame that has no memory yet (or was ballooned out: it is given a new one, as a balloon deflates).
@@ -63,7 +62,7 @@ impl Domain {
         ControlFlow::Continue(())
     }
 
-    /// Zeroed memory for a frame, which the caller has accounted for.
+    /// Zeroed memory for a frame, for which the budget has room.
     pub(crate) fn give_memory(&mut self, gfn: Gfn, effects: &mut Effects) {
         let entry = self.p2m.get(gfn);
         let access = if entry.chosen { entry.access } else { self.default_access };
@@ -119,7 +118,7 @@ impl Domain {
     /// Sets every free frame aside for the vCPUs that wait for one, oldest first.
     pub(crate) fn grant_frames(&mut self, effects: &mut Effects) {
         self.room = true;
-        while self.frames.available() > 0
+        while self.available() > 0
             && let Some(vcpu) = self.frames.queue.pop_front()
         {
             self.frames.granted += 1;
@@ -157,7 +156,6 @@ impl Domain {
             let entry = self.p2m.get(gfn);
             if entry.kind == P2mType::RamRw && entry.held && entry.pins == 0 {
                 self.p2m.set(gfn, Entry { kind: P2mType::PopulateOnDemand, held: false, ..entry });
-                self.frames.resident -= 1;
             }
         }
         self.grant_frames(effects);

@@ -38,6 +38,11 @@ impl Shares {
         *self.members.entry(handle).or_default() += 1;
     }
 
+    /// Frames that show another's memory, and so cost none.
+    pub fn saved(&self) -> u64 {
+        (self.handles.len() - self.members.len()) as u64
+    }
+
     fn has_company(&self, gfn: Gfn) -> bool {
         self.handles.get(&gfn.0).and_then(|handle| self.members.get(handle)).is_some_and(|members| *members > 1)
     }
@@ -88,7 +93,6 @@ impl Domain {
         }
         self.shares.leave(client.0);
         self.shares.join(client.0, source.1);
-        self.frames.resident -= 1;
         effects.list.push(Effect::Share { source: source.0, client: client.0 });
         self.grant_frames(effects);
         Outcome::Proceed
@@ -105,12 +109,9 @@ impl Domain {
 
     /// Somebody who is no vCPU writes to it: without memory he gets an error, and the content stays shared.
     pub(crate) fn unshare_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        if self.shares.has_company(gfn) {
-            if self.frames.available() == 0 {
-                self.out_of_memory_foreign(gfn, effects);
-                return self.retry(Errno::ENOMEM);
-            }
-            self.frames.resident += 1;
+        if self.shares.has_company(gfn) && self.available() == 0 {
+            self.out_of_memory_foreign(gfn, effects);
+            return self.retry(Errno::ENOMEM);
         }
         self.make_private(gfn, effects);
         Outcome::Proceed
@@ -126,8 +127,8 @@ impl Domain {
 
     /// A frame goes for good: its memory too, unless others show it.
     pub(crate) fn give_frame_back(&mut self, gfn: Gfn, kind: P2mType, effects: &mut Effects) {
-        if kind != P2mType::RamShared || !self.shares.leave(gfn) {
-            self.frames.resident -= 1;
+        if kind == P2mType::RamShared {
+            self.shares.leave(gfn);
         }
         effects.list.push(Effect::Punch(gfn));
     }
