@@ -5,14 +5,14 @@
 mod support;
 
 use harness::toolstack::transcript::Record;
-use mem_event::{Rights, Ring};
+use mem_event::{Event, Rights, Ring};
 use support::{run, scenario};
 
 /// What the listener did on the only event on `WATCHED` that asked for these rights.
 fn done_on(records: &[Record], wanted: Rights, offset: u16) -> Vec<String> {
     let fitting = records.iter().filter_map(|record| match record {
         Record::Event { ring: Ring::Access, request, done, .. }
-            if request.rights == wanted && request.offset == offset =>
+            if matches!(request.event, Event::Violation { offset: at, rights, .. } if (at, rights) == (offset, wanted)) =>
         {
             Some(done.clone())
         }

@@ -52,7 +52,7 @@ impl PagedOut {
         let mut requests = 0;
         loop {
             while let Some(request) = self.channel.take() {
-                answer(&mut self.channel, &request, &self.contents[&request.gfn]);
+                answer(&mut self.channel, &request, &self.contents[&request.frame().unwrap()]);
                 requests += 1;
                 self.channel.answer(&request.answer());
                 self.channel.kick().unwrap();
@@ -84,7 +84,7 @@ fn contents_are_there_before_the_answer_takes_effect() {
     let pages = guest.contents.len();
     let mut loads = Vec::new();
     let requests = guest.serve(|channel, request, content| {
-        let number = channel.load(request.gfn, content).unwrap();
+        let number = channel.load(request.frame().unwrap(), content).unwrap();
         loads.push(number);
         // That of the request before was taken at its answer: its vCPU would not have come here.
         assert!(loads.iter().rev().skip(1).all(|earlier| channel.loaded(*earlier) == Some(Ok(()))));
@@ -97,9 +97,9 @@ fn only_the_first_content_of_a_frame_counts_and_a_frame_that_is_there_takes_none
     let guest = paged_out();
     let mut before = Gfn(0);
     guest.serve(|channel, request, content| {
-        let right = channel.load(request.gfn, content).unwrap();
-        let again = channel.load(request.gfn, &[0xee; PAGE_SIZE]).unwrap();
-        let there = channel.load(std::mem::replace(&mut before, request.gfn), &[0xee; PAGE_SIZE]).unwrap();
+        let right = channel.load(request.frame().unwrap(), content).unwrap();
+        let again = channel.load(request.frame().unwrap(), &[0xee; PAGE_SIZE]).unwrap();
+        let there = channel.load(std::mem::replace(&mut before, request.frame().unwrap()), &[0xee; PAGE_SIZE]).unwrap();
         let nowhere = channel.load(Gfn(u64::MAX >> 12), &[0xee; PAGE_SIZE]).unwrap();
         // A call on the connection comes after what was handed over.
         channel.client.info().unwrap();
@@ -122,7 +122,7 @@ fn no_more_loads_are_under_way_than_there_are_places() {
     assert!(next.is_none() || guest.channel.loaded(0).is_some());
     assert!(guest.channel.load(Gfn(0), &[0; PAGE_SIZE]).is_some(), "all were taken before the call");
     guest.serve(|channel, request, content| {
-        channel.load(request.gfn, content).unwrap();
+        channel.load(request.frame().unwrap(), content).unwrap();
     });
 }
 
@@ -136,7 +136,10 @@ fn a_count_that_runs_ahead_loads_nothing_and_the_pager_can_go_on() {
     assert_eq!(guest.channel.loaded(number), Some(Err(Errno::EINVAL)));
     // It goes by calls from then on.
     guest.serve(|channel, request, content| {
-        channel.client.values(&Call::Load { gfn: request.gfn, content: content.as_slice().into() }).unwrap();
+        channel
+            .client
+            .values(&Call::Load { gfn: request.frame().unwrap(), content: content.as_slice().into() })
+            .unwrap();
     });
 }
 
@@ -156,7 +159,7 @@ fn contents_come_before_a_call_that_is_sent_after_them_while_others_are_served()
         assert!(client.loaded(number).is_some(), "the call that was sent after load {number} was answered before it");
     }
     guest.serve(|channel, request, content| {
-        channel.load(request.gfn, content).unwrap();
+        channel.load(request.frame().unwrap(), content).unwrap();
     });
 }
 
@@ -176,6 +179,6 @@ fn a_pager_whose_ring_broke_and_is_anothers_by_now_loads_nothing() {
     let types = guest.toolstack.types().unwrap();
     assert_eq!(types[usize::try_from(gfn.0).unwrap()].0, P2mType::RamPaged);
     guest.serve(|channel, request, content| {
-        channel.load(request.gfn, content).unwrap();
+        channel.load(request.frame().unwrap(), content).unwrap();
     });
 }

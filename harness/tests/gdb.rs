@@ -7,7 +7,7 @@ mod support;
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Ring, VcpuId};
+use mem_event::{AccessType, Control, Event, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use std::io::{Read, Write};
@@ -92,7 +92,7 @@ fn a_vcpu_parked_by_an_event_stands_before_the_instruction_that_waits() {
         }
         std::thread::yield_now();
     };
-    assert_eq!(request.offset, 0x10);
+    assert!(matches!(request.event, Event::Violation { offset: 0x10, .. }));
 
     let mut remote = Remote::connect(&stub);
     let stopped = remote.ask("?");

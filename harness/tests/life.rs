@@ -9,7 +9,7 @@ use harness::machine::process::Qemu;
 use harness::run::{Job, Outcome};
 use harness::scenario::{ConsumerAct, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Ring};
+use mem_event::{AccessType, Control, Event, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -63,7 +63,7 @@ fn the_monitor_stops_and_continues_a_machine_whose_vcpu_is_parked() {
         assert_eq!(status(&mut qemu), "running");
     }
     let request = channel.take().expect("the event is still there");
-    assert_eq!(request.offset, 0x10);
+    assert!(matches!(request.event, Event::Violation { offset: 0x10, .. }));
     assert!(!channel.is_pending(), "the event came once");
 }
 
@@ -99,7 +99,7 @@ fn flags_outlive_a_long_wait_before_a_repeated_instruction() {
     };
     // Longer than a vCPU stays in its block where it may leave.
     harness::poll::readable(&qemu, std::time::Instant::now() + Duration::from_millis(50)).unwrap();
-    toolstack.set_access(request.gfn, AccessType::Rwx).unwrap();
+    toolstack.set_access(request.frame().unwrap(), AccessType::Rwx).unwrap();
     channel.answer(&request.answer());
     channel.kick().unwrap();
     drop(toolstack);

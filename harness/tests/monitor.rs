@@ -109,7 +109,7 @@ fn disk_network_and_monitor_go_on_while_a_vcpu_is_parked() {
         before[0],
         before[1]
     );
-    toolstack.set_access(request.gfn, AccessType::Rwx).unwrap();
+    toolstack.set_access(request.frame().unwrap(), AccessType::Rwx).unwrap();
     channel.answer(&request.answer());
     channel.kick().unwrap();
     let vcpu = checkpoint(&mut toolstack, 2);
@@ -147,7 +147,7 @@ fn with_a_device_that_waits(guest: &str, symbol: &str, at: u64) -> Waiting {
 impl Waiting {
     /// The frame comes back.
     fn load(pager: &mut Channel, request: &Request, content: &[u8]) {
-        pager.client.values(&Call::Load { gfn: request.gfn, content: content.into() }).unwrap();
+        pager.client.values(&Call::Load { gfn: request.frame().unwrap(), content: content.into() }).unwrap();
         pager.answer(&request.answer());
         pager.kick().unwrap();
     }

@@ -11,7 +11,7 @@ use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Gfn, Gla, Layout, Request, Ring, VcpuId};
+use mem_event::{AccessType, Control, Event, Gfn, Gla, Layout, Request, Rights, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use support::{kernel_maps_write_protected, run, scenario};
@@ -129,7 +129,7 @@ fn a_request_of_vm_event_carries_exact_registers_and_flags() {
             toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
             let request = next_request(&mut channel);
             let registers = channel.registers().expect("registers");
-            assert_eq!(request.gla, Some(Gla(page)));
+            assert_eq!(asked(&request), (Some(Gla(page)), Rights::R));
             assert_eq!(registers.rip, touch, "{source}: rip");
             assert_eq!(registers.general[7], page, "{source}: rdi");
             let known = [0x8888_8888_8888_8888, 0x9999_9999_9999_9999, 0xaaaa_aaaa_aaaa_aaaa, 0xbbbb_bbbb_bbbb_bbbb];
@@ -153,6 +153,14 @@ fn a_request_of_vm_event_carries_exact_registers_and_flags() {
 }
 
 /// The next request; a signal may come without one.
+/// Linear address and rights of a violation.
+fn asked(request: &Request) -> (Option<Gla>, Rights) {
+    match request.event {
+        Event::Violation { gla, rights, .. } => (gla, rights),
+        other => panic!("{other:?} is no violation"),
+    }
+}
+
 fn next_request(channel: &mut Channel) -> Request {
     loop {
         support::wait_for("the event", &*channel);
@@ -192,11 +200,11 @@ fn code_whose_right_to_run_is_taken_while_it_waits_is_stopped_before_it_goes_on(
     set(&mut toolstack, touch + 0x20_0000, AccessType::Rw);
     toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
     let data = next_request(&mut channel);
-    assert_eq!((data.gla, data.rights), (Some(Gla(page)), mem_event::Rights::R));
+    assert_eq!(asked(&data), (Some(Gla(page)), Rights::R));
     set(&mut toolstack, touch, AccessType::Rw);
     set(&mut toolstack, page, AccessType::Rwx);
     channel.answer(&data.answer());
     channel.kick().unwrap();
     let fetch = next_request(&mut channel);
-    assert_eq!((fetch.gla, fetch.rights), (Some(Gla(touch)), mem_event::Rights::X));
+    assert_eq!(asked(&fetch), (Some(Gla(touch)), Rights::X));
 }

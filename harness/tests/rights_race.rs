@@ -131,7 +131,7 @@ impl Consumer {
     fn run(&mut self, command: Gfn, changes: u64) {
         while self.changes < changes {
             let request = self.take();
-            if request.gfn == self.raced {
+            if request.frame() == Some(self.raced) {
                 self.held = Some(request);
                 // The rights may be back already.
                 if self.changes % 2 == 1 {

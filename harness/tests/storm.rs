@@ -27,7 +27,7 @@ fn every_event_is_delivered_exactly_once() {
             .records
             .iter()
             .filter_map(|record| match record {
-                Record::Event { request, .. } => Some((request.vcpu.0, request.gfn.0)),
+                Record::Event { request, .. } => Some((request.vcpu.0, request.event.subject())),
                 Record::Checkpoint { .. } => None,
             })
             .collect();

@@ -15,7 +15,7 @@ use harness::scenario::Size;
 use harness::scenario::corpus;
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Gfn, Reason, Request, Rights, Ring};
+use mem_event::{AccessType, Control, Event, Gfn, Request, Rights, Ring};
 use mem_event_client::{Channel, RingSettings};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{HashMap, VecDeque};
@@ -88,16 +88,16 @@ impl Listener {
     }
 
     fn serve(&mut self, request: &Request) {
-        assert_eq!(request.reason, Reason::Violation);
+        let Event::Violation { gfn, rights, .. } = request.event else { panic!("{request:?} is no violation") };
         if self.watched.is_empty() {
-            assert_eq!((request.gfn, request.rights), (Gfn(self.text.start), Rights::X), "the kernel's first fetch");
+            assert_eq!((gfn, rights), (Gfn(self.text.start), Rights::X), "the kernel's first fetch");
             self.begin();
         } else {
-            let what = if self.text.contains(&request.gfn.0) { "text" } else { "others" };
-            *self.counts.entry((what, request.rights)).or_default() += 1;
-            *self.touched.entry(request.gfn).or_default() += 1;
-            self.set(request.gfn, 1, AccessType::Rwx);
-            self.open.push_back(request.gfn);
+            let what = if self.text.contains(&gfn.0) { "text" } else { "others" };
+            *self.counts.entry((what, rights)).or_default() += 1;
+            *self.touched.entry(gfn).or_default() += 1;
+            self.set(gfn, 1, AccessType::Rwx);
+            self.open.push_back(gfn);
             if self.open.len() > OPEN {
                 let closed = self.open.pop_front().unwrap();
                 let access = self.watched[&closed];

@@ -6,8 +6,8 @@
 use mem_event::page::Index;
 use mem_event::trace::{Context, Header, Player, Reader, Tape, Writer, replay};
 use mem_event::{
-    Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Flags, Front, Gfn, Gla, Input,
-    Layout, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, With,
+    Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effects, Event, Flags, Front, Gfn, Gla,
+    Input, Layout, Outcome, Request, Rights, Ring, RingPage, VcpuId, With,
 };
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::{black_box, spin_loop};
@@ -117,8 +117,8 @@ fn event(rig: &mut Rig, round: u32) {
 
 fn request(round: u32) -> Request {
     let Access { gfn, offset, gla, rights, .. } = access(round);
-    let (reason, flags, vcpu) = (Reason::Violation, Flags::VCPU_PAUSED, VcpuId(round % VCPUS));
-    Request { reason, flags, vcpu, gfn, offset, gla, p2mt: P2mType::RamRw, rights }
+    let (flags, vcpu) = (Flags::VCPU_PAUSED, VcpuId(round % VCPUS));
+    Request { flags, vcpu, event: Event::Violation { gfn, offset, gla, rights } }
 }
 
 /// Both halves without the engine: put, take, answer, look and take.

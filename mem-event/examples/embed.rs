@@ -64,7 +64,8 @@ fn main() -> Result<(), String> {
             let request = pager.take().map_err(|error| error.to_string())?.ok_or("no request arrived")?;
             assert!(request.flags.contains(Flags::VCPU_PAUSED));
             guest.incoming = kept;
-            let prep = Control::Prep { gfn: request.gfn, buffer: true };
+            let gfn = request.frame().ok_or("a request of no frame")?;
+            let prep = Control::Prep { gfn, buffer: true };
             assert_eq!(domain.apply(&Input::Control(prep), With::NOTHING, &mut effects), Outcome::Proceed);
             pager.answer(&request.answer());
             let _ = domain.apply(&Input::Kick { ring: Ring::Paging }, With::NOTHING, &mut effects);

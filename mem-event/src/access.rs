@@ -4,7 +4,7 @@ use crate::control::{NoConsumer, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome, WaitReason};
 use crate::errno::Errno;
-use crate::event::{Flags, Reason, Request};
+use crate::event::{Event, Flags, Request};
 use crate::input::Access;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
@@ -161,14 +161,6 @@ pub(crate) fn check(access: &Access) -> Result<(), String> {
 
 #[inline(always)]
 pub(crate) fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
-    Request {
-        reason: Reason::Violation,
-        flags: Flags::NONE,
-        vcpu,
-        gfn: access.gfn,
-        offset: access.offset,
-        gla: access.gla,
-        p2mt: P2mType::RamRw,
-        rights: access.rights,
-    }
+    let Access { gfn, offset, gla, rights, .. } = *access;
+    Request { flags: Flags::NONE, vcpu, event: Event::Violation { gfn, offset, gla, rights } }
 }

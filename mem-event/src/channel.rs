@@ -10,7 +10,7 @@
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
 use crate::event::{Flags, Request, Response};
-use crate::number::{Gfn, VcpuId};
+use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::ring::{Front, FrontState};
@@ -58,7 +58,8 @@ pub(crate) enum Claimed {
 pub(crate) struct Answer {
     pub flags: Flags,
     pub vcpu: u32,
-    pub gfn: Gfn,
+    /// [`crate::Event::subject`].
+    pub subject: u64,
     /// It answers a foreign request.
     pub foreign: bool,
     /// It speaks another version, and nothing of it counts.
@@ -272,40 +273,41 @@ impl Channel {
                 taken::push_slot(&mut effects.taken, ring, &words);
                 effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
             }
-            let Response { flags, vcpu, gfn, .. } = flags32::read_response(ring, &words);
-            return Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: false });
+            let (flags, vcpu, subject) = flags32::read_answer(&words);
+            return Some(Answer { flags, vcpu, subject, foreign: self.settle(flags, vcpu, subject), skip: false });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
-        let Response { flags, vcpu, gfn, other_version, .. } = response;
+        let Response { flags, vcpu, other_version, .. } = response;
+        let subject = response.subject();
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
             effects.taken.clear();
         }
-        Some(Answer { flags, vcpu, gfn, foreign: self.settle(flags, vcpu, gfn), skip: other_version.is_some() })
+        Some(Answer { flags, vcpu, subject, foreign: self.settle(flags, vcpu, subject), skip: other_version.is_some() })
     }
 
     #[inline(always)]
-    fn settle(&mut self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
+    fn settle(&mut self, flags: Flags, vcpu: u32, subject: u64) -> bool {
         let outstanding = &mut self.account.outstanding;
         if let Some(oldest) = outstanding.front()
-            && oldest.is_answered_by(flags, vcpu, gfn)
+            && oldest.is_answered_by(flags, vcpu, subject)
         {
             let foreign = oldest.flags().contains(Flags::FOREIGN);
             outstanding.pop_front();
             return foreign;
         }
-        self.settle_any(flags, vcpu, gfn)
+        self.settle_any(flags, vcpu, subject)
     }
 
     /// Takes the request off the books that a response answers: the one with its vCPU and frame, else the foreign one with its
     /// frame. A response that answers none still frees one slot: that of a request which stops nobody, else the oldest.
     #[inline(never)]
-    fn settle_any(&mut self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
+    fn settle_any(&mut self, flags: Flags, vcpu: u32, subject: u64) -> bool {
         let outstanding = &mut self.account.outstanding;
-        let exact = |request: &Packed| request.is_answered_by(flags, vcpu, gfn);
-        let same = |request: &Packed| request.gfn() == gfn && request.vcpu() == vcpu;
-        let foreign = |request: &Packed| request.gfn() == gfn && request.flags().contains(Flags::FOREIGN);
+        let exact = |request: &Packed| request.is_answered_by(flags, vcpu, subject);
+        let same = |request: &Packed| request.subject() == subject && request.vcpu() == vcpu;
+        let foreign = |request: &Packed| request.subject() == subject && request.flags().contains(Flags::FOREIGN);
         let idle = |request: &Packed| !request.flags().contains(Flags::VCPU_PAUSED);
         let answered = outstanding.iter().position(exact).or_else(|| outstanding.iter().position(same));
         let answered = answered.or_else(|| outstanding.iter().position(foreign));
@@ -360,20 +362,14 @@ impl Channel {
 mod tests {
     use super::{Channel, Claimed};
     use crate::control::{Layout, Ring};
-    use crate::event::{Flags, Reason, Request};
+    use crate::event::{Event, Flags, Request};
     use crate::number::{Gfn, VcpuId};
-    use crate::p2m::P2mType;
     use crate::rights::Rights;
 
     const REQUEST: Request = Request {
-        reason: Reason::Violation,
         flags: Flags::NONE,
         vcpu: VcpuId(0),
-        gfn: Gfn(0),
-        offset: 0,
-        gla: None,
-        p2mt: P2mType::RamRw,
-        rights: Rights::R,
+        event: Event::Violation { gfn: Gfn(0), offset: 0, gla: None, rights: Rights::R },
     };
 
     #[test]

@@ -1,66 +1,211 @@
-//! The one request type and the one response type inside the engine; `wire` knows how each layout writes them.
+//! The one event type, the one request type and the one response type inside the engine; `wire` flattens them to Xen's structs.
 
 use crate::control::CpuEventKind;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
-use crate::table::table;
 use bincode::{Decode, Encode};
 use std::fmt;
 
-table! {
-    /// Why a request is made: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
-    pub enum Reason {
-        /// A frame is needed back, or was dropped ([`Flags::DROP_PAGE`]).
-        Paging = 0 "paging",
-        /// No memory for a private copy, a page-in or a first touch.
-        Sharing = 1 "sharing",
-        /// The p2m's access rights forbid an access.
-        Violation = 2 "violation",
-        /// CR0 was written; `gfn` is the new value, `gla` the old one.
-        Cr0 = 3 "cr0",
-        /// CR3 was written.
-        Cr3 = 4 "cr3",
-        /// CR4 was written.
-        Cr4 = 5 "cr4",
-        /// A breakpoint instruction is about to be delivered.
-        Int3 = 6 "int3",
-        /// One instruction was executed.
-        SingleStep = 7 "single-step",
-        /// A model-specific register was written; `gfn` is the value, `gla` the register's number.
-        Msr = 8 "msr",
-    }
+/// What a consumer is told of, with the fields of its kind. In Xen one struct has room for all of them and `reason` says which count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Event {
+    /// A frame is needed back, or was dropped ([`Flags::DROP_PAGE`]).
+    Paging {
+        /// The frame.
+        gfn: Gfn,
+        /// Its type before the request.
+        p2mt: P2mType,
+    },
+    /// No memory for a private copy, a page-in or a first touch.
+    Sharing {
+        /// The frame.
+        gfn: Gfn,
+        /// Its type before the request.
+        p2mt: P2mType,
+    },
+    /// The p2m's access rights forbid an access.
+    Violation {
+        /// The frame.
+        gfn: Gfn,
+        /// The offset in the frame, 0 to 4095.
+        offset: u16,
+        /// The linear address, where it is known.
+        gla: Option<Gla>,
+        /// What the access wanted.
+        rights: Rights,
+    },
+    /// Something happened to a vCPU's registers or instruction stream.
+    Cpu(Cpu),
+}
+
+/// What happened to a vCPU's registers or instruction stream, as its listener is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum Cpu {
+    /// CR0 was written.
+    Cr0 {
+        /// Its value now.
+        new: u64,
+        /// Its value before.
+        old: u64,
+    },
+    /// CR3 was written.
+    Cr3 {
+        /// Its value now.
+        new: u64,
+        /// Its value before.
+        old: u64,
+    },
+    /// CR4 was written.
+    Cr4 {
+        /// Its value now.
+        new: u64,
+        /// Its value before.
+        old: u64,
+    },
+    /// A model-specific register was written.
+    Msr {
+        /// The register's number.
+        msr: u32,
+        /// Its value now.
+        new: u64,
+    },
+    /// A breakpoint instruction is about to be delivered.
+    Int3 {
+        /// The instruction's linear address.
+        rip: Gla,
+        /// The frame of that address; 0 where it is not known.
+        gfn: Gfn,
+    },
+    /// One instruction was executed.
+    SingleStep {
+        /// The next instruction's linear address.
+        rip: Gla,
+        /// The frame of that address; 0 where it is not known.
+        gfn: Gfn,
+    },
+}
+
+/// The kind of an event: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// [`Event::Paging`].
+    Paging,
+    /// [`Event::Sharing`].
+    Sharing,
+    /// [`Event::Violation`].
+    Violation,
+    /// [`Event::Cpu`].
+    Cpu(CpuEventKind),
 }
 
 impl Reason {
-    /// The CPU event that it tells of.
+    /// All: paging, sharing, violations, then every kind of CPU event.
+    pub const ALL: [Reason; 3 + CpuEventKind::ALL.len()] = {
+        let mut all = [Reason::Paging; 3 + CpuEventKind::ALL.len()];
+        all[1] = Reason::Sharing;
+        all[2] = Reason::Violation;
+        let mut kind = 0;
+        while kind < CpuEventKind::ALL.len() {
+            all[3 + kind] = Reason::Cpu(CpuEventKind::ALL[kind]);
+            kind += 1;
+        }
+        all
+    };
+
+    /// The name in files, JSON and CSV.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Reason::Paging => "paging",
+            Reason::Sharing => "sharing",
+            Reason::Violation => "violation",
+            Reason::Cpu(kind) => kind.name(),
+        }
+    }
+
+    /// The reason with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Cpu {
+    /// Its kind.
     #[inline(always)]
     #[must_use]
-    pub const fn cpu_event(self) -> Option<CpuEventKind> {
+    pub const fn kind(&self) -> CpuEventKind {
         match self {
-            Reason::Paging | Reason::Sharing | Reason::Violation => None,
-            Reason::Cr0 => Some(CpuEventKind::Cr0),
-            Reason::Cr3 => Some(CpuEventKind::Cr3),
-            Reason::Cr4 => Some(CpuEventKind::Cr4),
-            Reason::Int3 => Some(CpuEventKind::Int3),
-            Reason::SingleStep => Some(CpuEventKind::SingleStep),
-            Reason::Msr => Some(CpuEventKind::Msr),
+            Cpu::Cr0 { .. } => CpuEventKind::Cr0,
+            Cpu::Cr3 { .. } => CpuEventKind::Cr3,
+            Cpu::Cr4 { .. } => CpuEventKind::Cr4,
+            Cpu::Msr { .. } => CpuEventKind::Msr,
+            Cpu::Int3 { .. } => CpuEventKind::Int3,
+            Cpu::SingleStep { .. } => CpuEventKind::SingleStep,
         }
     }
 }
 
-impl CpuEventKind {
-    /// The reason of its requests.
+impl Event {
+    /// Its kind.
     #[inline(always)]
     #[must_use]
-    pub const fn reason(self) -> Reason {
+    pub const fn reason(&self) -> Reason {
         match self {
-            CpuEventKind::Cr0 => Reason::Cr0,
-            CpuEventKind::Cr3 => Reason::Cr3,
-            CpuEventKind::Cr4 => Reason::Cr4,
-            CpuEventKind::Msr => Reason::Msr,
-            CpuEventKind::Int3 => Reason::Int3,
-            CpuEventKind::SingleStep => Reason::SingleStep,
+            Event::Paging { .. } => Reason::Paging,
+            Event::Sharing { .. } => Reason::Sharing,
+            Event::Violation { .. } => Reason::Violation,
+            Event::Cpu(cpu) => Reason::Cpu(cpu.kind()),
+        }
+    }
+
+    /// The frame that it is about; none of a CPU event.
+    #[inline(always)]
+    #[must_use]
+    pub const fn frame(&self) -> Option<Gfn> {
+        match self {
+            Event::Paging { gfn, .. } | Event::Sharing { gfn, .. } | Event::Violation { gfn, .. } => Some(*gfn),
+            Event::Cpu(_) => None,
+        }
+    }
+
+    /// What the access wanted; nothing but for violations.
+    #[must_use]
+    pub const fn rights(&self) -> Rights {
+        match self {
+            Event::Violation { rights, .. } => *rights,
+            _ => Rights::NONE,
+        }
+    }
+
+    /// The type of the frame before the event; `p2m_ram_rw` on the access ring, as in Xen.
+    #[inline(always)]
+    #[must_use]
+    pub const fn p2mt(&self) -> P2mType {
+        match self {
+            Event::Paging { p2mt, .. } | Event::Sharing { p2mt, .. } => *p2mt,
+            Event::Violation { .. } | Event::Cpu(_) => P2mType::RamRw,
+        }
+    }
+
+    /// By what an answer names the event, besides the vCPU: what Xen's struct has in its field `gfn`. The frame; of a register's event
+    /// its new value.
+    #[inline(always)]
+    #[must_use]
+    pub const fn subject(&self) -> u64 {
+        match self {
+            Event::Paging { gfn, .. } | Event::Sharing { gfn, .. } | Event::Violation { gfn, .. } => gfn.0,
+            Event::Cpu(Cpu::Cr0 { new, .. } | Cpu::Cr3 { new, .. } | Cpu::Cr4 { new, .. } | Cpu::Msr { new, .. }) => {
+                *new
+            }
+            Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
         }
     }
 }
@@ -141,22 +286,12 @@ impl fmt::Display for Flags {
 /// What the engine tells a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Request {
-    /// Why.
-    pub reason: Reason,
     /// Flags.
     pub flags: Flags,
     /// The vCPU of the event; 0 and without meaning for foreign requests.
     pub vcpu: VcpuId,
-    /// The frame; for CPU events the new value of the register.
-    pub gfn: Gfn,
-    /// The offset in the frame, 0 to 4095.
-    pub offset: u16,
-    /// The linear address, where it is known; for CPU events see [`Reason`].
-    pub gla: Option<Gla>,
-    /// The frame's type before the request (paging, sharing); `RamRw` on the access ring, as in Xen.
-    pub p2mt: P2mType,
-    /// What the access wanted; empty but for violations.
-    pub rights: Rights,
+    /// What happened.
+    pub event: Event,
 }
 
 impl Request {
@@ -164,8 +299,24 @@ impl Request {
     #[must_use]
     #[inline(always)]
     pub fn answer(&self) -> Response {
-        Response { flags: self.flags, vcpu: self.vcpu.0, gfn: self.gfn, request: Some(*self), other_version: None }
+        Response { flags: self.flags, vcpu: self.vcpu.0, about: About::Event(self.event), other_version: None }
     }
+
+    /// The frame that it is about; none of a CPU event.
+    #[inline(always)]
+    #[must_use]
+    pub const fn frame(&self) -> Option<Gfn> {
+        self.event.frame()
+    }
+}
+
+/// What a response is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum About {
+    /// The event of a request, which the consumer echoes.
+    Event(Event),
+    /// What is no event of Xen's: what stands in the slot's field `gfn`.
+    Other(u64),
 }
 
 /// What a consumer tells the engine, as read from the page: nothing in it is checked yet.
@@ -175,19 +326,30 @@ pub struct Response {
     pub flags: Flags,
     /// The vCPU, which may not exist.
     pub vcpu: u32,
-    /// The frame, which may not exist.
-    pub gfn: Gfn,
-    /// The rest of the request that a consumer echoes; what is none of Xen's reasons reads back as `None`.
-    pub request: Option<Request>,
+    /// What it is about; the frame may not exist.
+    pub about: About,
     /// The version of a `vm_event` response that is not the ring's: nothing else of it was read, only its slot is freed.
     pub other_version: Option<u32>,
 }
 
 impl Response {
-    /// The request as the consumer echoes it: with this response's flags, vCPU and frame.
+    /// The request as the consumer echoes it: with this response's flags and vCPU.
     #[must_use]
     #[inline(always)]
     pub fn echo(&self) -> Option<Request> {
-        self.request.map(|request| Request { flags: self.flags, vcpu: VcpuId(self.vcpu), gfn: self.gfn, ..request })
+        match self.about {
+            About::Event(event) => Some(Request { flags: self.flags, vcpu: VcpuId(self.vcpu), event }),
+            About::Other(_) => None,
+        }
+    }
+
+    /// By what it names the event that it answers: see [`Event::subject`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn subject(&self) -> u64 {
+        match &self.about {
+            About::Event(event) => event.subject(),
+            About::Other(subject) => *subject,
+        }
     }
 }

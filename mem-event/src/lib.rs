@@ -17,7 +17,7 @@
 //! | [`number`] | newtypes for every number with a unit |
 //! | [`rights`] | read, write, execute; Xen's ten access types |
 //! | [`p2m`] | the type and the access rights of each guest frame |
-//! | [`event`] | the one request type and the one response type |
+//! | [`event`] | the one event type, with the request and the response that carry it |
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
 //! | [`domain`] | the engine: its state and the one dispatch into it |
 //! | `channel`, `vcpu` | claims, slots, queues; what a vCPU waits for |
@@ -80,7 +80,7 @@ pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;
-pub use event::{Flags, Reason, Request, Response};
+pub use event::{About, Cpu, Event, Flags, Reason, Request, Response};
 pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input, With};
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 pub use operations::SET_ACCESS_SPAN;

@@ -8,11 +8,9 @@ use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome, WaitReason};
 use crate::errno::Errno;
-use crate::event::{Flags, Reason, Request};
+use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
-use crate::number::{Gfn, Gla, VcpuId};
-use crate::p2m::P2mType;
-use crate::rights::Rights;
+use crate::number::VcpuId;
 use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 
@@ -67,7 +65,7 @@ impl Domain {
             Ok(claim) => claim,
             Err(outcome) => return outcome,
         };
-        let request = cpu_request(vcpu, event);
+        let request = Request { flags: Flags::NONE, vcpu, event: Event::Cpu(cpu(event)) };
         if mode == MonitorMode::Async {
             self.put_with(Ring::Access, claim, request, registers, effects);
             return Outcome::Proceed;
@@ -111,16 +109,15 @@ impl Domain {
     }
 }
 
-fn cpu_request(vcpu: VcpuId, event: &CpuEvent) -> Request {
-    let (reason, gfn, offset, gla) = match event.kind {
-        CpuEventKind::Cr0 => (Reason::Cr0, Gfn(event.value), 0, Gla(event.old)),
-        CpuEventKind::Cr3 => (Reason::Cr3, Gfn(event.value), 0, Gla(event.old)),
-        CpuEventKind::Cr4 => (Reason::Cr4, Gfn(event.value), 0, Gla(event.old)),
-        CpuEventKind::Msr => (Reason::Msr, Gfn(event.value), 0, Gla(u64::from(event.msr))),
-        CpuEventKind::Int3 => (Reason::Int3, event.gfn, event.rip.0 & 0xfff, event.rip),
-        CpuEventKind::SingleStep => (Reason::SingleStep, event.gfn, event.rip.0 & 0xfff, event.rip),
-    };
-    let offset = u16::try_from(offset).unwrap_or_default();
-    let gla = Some(gla);
-    Request { reason, flags: Flags::NONE, vcpu, gfn, offset, gla, p2mt: P2mType::RamRw, rights: Rights::NONE }
+/// What the listener is told of the event.
+fn cpu(event: &CpuEvent) -> Cpu {
+    let CpuEvent { kind, value: new, old, msr, rip, gfn } = *event;
+    match kind {
+        CpuEventKind::Cr0 => Cpu::Cr0 { new, old },
+        CpuEventKind::Cr3 => Cpu::Cr3 { new, old },
+        CpuEventKind::Cr4 => Cpu::Cr4 { new, old },
+        CpuEventKind::Msr => Cpu::Msr { msr, new },
+        CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
+        CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+    }
 }

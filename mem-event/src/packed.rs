@@ -3,35 +3,49 @@
 //! On the hot path it is written from registers and compared by two loads. A copy of a [`Request`] would have to wait until its
 //! many small stores have reached the cache.
 
-use crate::event::{Flags, Reason, Request};
+use crate::control::CpuEventKind;
+use crate::event::{Cpu, Event, Flags, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
 
-/// See the module. `rest` holds, from the lowest byte: offset (2), rights, reason, p2m type, whether `gla` is known.
+/// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Packed {
     /// Flags in the lower half, the vCPU in the upper.
     head: u64,
-    gfn: u64,
-    gla: u64,
+    /// [`Event::subject`].
+    subject: u64,
+    /// The linear address, the register's old value or its number.
+    second: u64,
     rest: u64,
 }
+
+const PAGING: u8 = 0;
+const SHARING: u8 = 1;
+const VIOLATION: u8 = 2;
+/// A CPU event's kind is counted from here on.
+const CPU: u8 = 3;
 
 impl Packed {
     #[inline(always)]
     pub fn new(request: &Request) -> Packed {
-        let known = u64::from(request.gla.is_some());
-        let small = u64::from(request.offset)
-            | u64::from(request.rights.bits()) << 16
-            | (request.reason as u64) << 24
-            | (request.p2mt as u64) << 32;
+        let (kind, second, small) = match request.event {
+            Event::Paging { p2mt, .. } => (PAGING, 0, (p2mt as u64) << 32),
+            Event::Sharing { p2mt, .. } => (SHARING, 0, (p2mt as u64) << 32),
+            Event::Violation { offset, gla, rights, .. } => {
+                let known = u64::from(gla.is_some()) << 40;
+                let small = u64::from(offset) | u64::from(rights.bits()) << 16 | known;
+                (VIOLATION, gla.map_or(0, |gla| gla.0), small)
+            }
+            Event::Cpu(cpu) => (CPU + cpu.kind() as u8, second_value(cpu), 0),
+        };
         Packed {
             head: u64::from(request.flags.0) | u64::from(request.vcpu.0) << 32,
-            gfn: request.gfn.0,
-            gla: request.gla.map_or(0, |gla| gla.0),
-            rest: small | known << 40,
+            subject: request.event.subject(),
+            second,
+            rest: small | u64::from(kind) << 24,
         }
     }
 
@@ -45,34 +59,78 @@ impl Packed {
         (self.head >> 32) as u32
     }
 
+    /// The frame of an event that is about one; of another event no frame's number, but its subject.
     #[inline(always)]
     pub fn gfn(&self) -> Gfn {
-        Gfn(self.gfn)
+        Gfn(self.subject)
+    }
+
+    /// [`Event::subject`].
+    #[inline(always)]
+    pub fn subject(&self) -> u64 {
+        self.subject
     }
 
     /// Whether a response with these fields is the answer.
     #[inline(always)]
-    pub fn is_answered_by(&self, flags: Flags, vcpu: u32, gfn: Gfn) -> bool {
+    pub fn is_answered_by(&self, flags: Flags, vcpu: u32, subject: u64) -> bool {
         let pauses = Flags::VCPU_PAUSED;
-        self.gfn == gfn.0 && self.vcpu() == vcpu && self.flags().contains(pauses) == flags.contains(pauses)
+        self.subject == subject && self.vcpu() == vcpu && self.flags().contains(pauses) == flags.contains(pauses)
     }
 
     /// Whether the words are a request, as those that came from a file may not be.
     pub fn is_whole(&self) -> bool {
-        let (reason, p2mt) = ((self.rest >> 24 & 0xff) as usize, (self.rest >> 32 & 0xff) as usize);
-        reason < Reason::ALL.len() && p2mt < P2mType::ALL.len()
+        self.event().is_some()
     }
 
+    /// The request.
+    ///
+    /// # Panics
+    /// When the words are none: they were made of one, or [`Packed::is_whole`] was asked.
     pub fn request(&self) -> Request {
-        Request {
-            reason: Reason::ALL[(self.rest >> 24 & 0xff) as usize],
-            flags: self.flags(),
-            vcpu: VcpuId(self.vcpu()),
-            gfn: self.gfn(),
-            offset: (self.rest & 0xffff) as u16,
-            gla: (self.rest >> 40 & 1 == 1).then_some(Gla(self.gla)),
-            p2mt: P2mType::ALL[(self.rest >> 32 & 0xff) as usize],
-            rights: Rights::from_bits((self.rest >> 16 & 7) as u8),
+        let Some(event) = self.event() else { panic!("{self:x?} is no request") };
+        Request { flags: self.flags(), vcpu: VcpuId(self.vcpu()), event }
+    }
+
+    fn event(&self) -> Option<Event> {
+        let [_, _, rights, kind, p2mt, known, ..] = self.rest.to_le_bytes();
+        let (gfn, p2mt) = (self.gfn(), P2mType::from_number(p2mt));
+        match kind {
+            PAGING => Some(Event::Paging { gfn, p2mt: p2mt? }),
+            SHARING => Some(Event::Sharing { gfn, p2mt: p2mt? }),
+            VIOLATION => {
+                let gla = (known & 1 == 1).then_some(Gla(self.second));
+                let (offset, rights) = ((self.rest & 0xfff) as u16, Rights::from_bits(rights));
+                Some(Event::Violation { gfn, offset, gla, rights })
+            }
+            cpu => {
+                CpuEventKind::from_number(cpu - CPU).map(|kind| Event::Cpu(cpu_event(kind, self.subject, self.second)))
+            }
         }
+    }
+}
+
+/// Besides its subject a CPU event has one value: the old value of the register, the number of a model-specific one, or the
+/// instruction's linear address.
+#[inline(always)]
+pub(crate) fn second_value(cpu: Cpu) -> u64 {
+    match cpu {
+        Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } => old,
+        Cpu::Msr { msr, .. } => msr.into(),
+        Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
+    }
+}
+
+/// The CPU event of a kind with this subject and this second value.
+#[inline(always)]
+pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
+    let (gfn, rip) = (Gfn(subject), Gla(second));
+    match kind {
+        CpuEventKind::Cr0 => Cpu::Cr0 { new: subject, old: second },
+        CpuEventKind::Cr3 => Cpu::Cr3 { new: subject, old: second },
+        CpuEventKind::Cr4 => Cpu::Cr4 { new: subject, old: second },
+        CpuEventKind::Msr => Cpu::Msr { msr: (second & 0xffff_ffff) as u32, new: subject },
+        CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
+        CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
     }
 }

@@ -14,10 +14,9 @@ use crate::control::Ring;
 use crate::domain::{Domain, Life};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
-use crate::event::{Flags, Reason, Request};
+use crate::event::{Event, Flags, Request};
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
-use crate::rights::Rights;
 
 impl Domain {
     /// A vCPU touches a frame that is with the pager, or on its way there or back (`p2m_mem_paging_populate`). Each vCPU that
@@ -174,7 +173,7 @@ impl Domain {
                 }
             };
         }
-        self.remove_page(gfn, claim, Request { flags: Flags::FOREIGN, ..NOBODY }, effects);
+        self.remove_page(gfn, claim, (VcpuId(0), Flags::FOREIGN), effects);
         Outcome::Proceed
     }
 
@@ -201,7 +200,7 @@ impl Domain {
                 Err(outcome) => return outcome,
             };
         }
-        self.remove_page(gfn, claim, Request { vcpu, ..NOBODY }, effects);
+        self.remove_page(gfn, claim, (vcpu, Flags::NONE), effects);
         Outcome::Proceed
     }
 
@@ -214,7 +213,7 @@ impl Domain {
     }
 
     /// The entry goes first, then the pager hears of it (`p2m_mem_paging_drop_page`).
-    fn remove_page(&mut self, gfn: Gfn, claim: Option<Claim>, by: Request, effects: &mut Effects) {
+    fn remove_page(&mut self, gfn: Gfn, claim: Option<Claim>, by: (VcpuId, Flags), effects: &mut Effects) {
         let entry = self.p2m.get(gfn);
         self.p2m.set(gfn, Entry { kind: P2mType::Invalid, held: false, chosen: false, ..entry });
         self.room = true;
@@ -226,8 +225,9 @@ impl Domain {
         }
         if let Some(claim) = claim {
             let evict_fail = if entry.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
-            let flags = by.flags.union(Flags::DROP_PAGE).union(evict_fail);
-            self.put(Ring::Paging, claim, Request { gfn, flags, ..by }, effects);
+            let (vcpu, flags) = (by.0, by.1.union(Flags::DROP_PAGE).union(evict_fail));
+            let request = paging_request(gfn, flags, P2mType::RamRw);
+            self.put(Ring::Paging, claim, Request { vcpu, ..request }, effects);
         }
         self.grant_frames(effects);
     }
@@ -260,8 +260,6 @@ impl Domain {
     }
 }
 
-const NOBODY: Request = paging_request(Gfn(0), Flags::NONE, P2mType::RamRw);
-
 const fn paging_request(gfn: Gfn, flags: Flags, p2mt: P2mType) -> Request {
-    Request { reason: Reason::Paging, flags, vcpu: VcpuId(0), gfn, offset: 0, gla: None, p2mt, rights: Rights::NONE }
+    Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt } }
 }

@@ -7,10 +7,9 @@ use crate::control::{NoConsumer, Ring};
 use crate::domain::{Domain, Life};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
-use crate::event::{Flags, Reason, Request};
+use crate::event::{Event, Flags, Request};
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
-use crate::rights::Rights;
 use crate::vcpu::Wait;
 use bincode::{Decode, Encode};
 use std::collections::VecDeque;
@@ -103,16 +102,7 @@ impl Domain {
     }
 
     fn enomem(&self, gfn: Gfn) -> Request {
-        Request {
-            reason: Reason::Sharing,
-            flags: Flags::NONE,
-            vcpu: VcpuId(0),
-            gfn,
-            offset: 0,
-            gla: None,
-            p2mt: self.p2m_type(gfn),
-            rights: Rights::NONE,
-        }
+        Request { flags: Flags::NONE, vcpu: VcpuId(0), event: Event::Sharing { gfn, p2mt: self.p2m_type(gfn) } }
     }
 
     /// Sets every free frame aside for the vCPUs that wait for one, oldest first.

@@ -15,7 +15,7 @@ use crate::control::{Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
-use crate::number::VcpuId;
+use crate::number::{Gfn, VcpuId};
 use crate::vcpu::Wait;
 
 impl Domain {
@@ -56,7 +56,7 @@ impl Domain {
             return;
         }
         if ring == Ring::Paging && !answer.flags.contains(Flags::DROP_PAGE) {
-            self.resume_page(answer.gfn, effects);
+            self.resume_page(Gfn(answer.subject), effects);
         }
         if !exists || answer.foreign || !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;

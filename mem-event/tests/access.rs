@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, R, W, X, answer_due, config, slot_due};
 use mem_event::{
-    AccessType, Control, DomainConfig, Effect, Errno, Flags, Gfn, Gla, NoConsumer, Outcome, Reason, Rights, Ring,
+    AccessType, Control, DomainConfig, Effect, Errno, Event, Flags, Gfn, Gla, NoConsumer, Outcome, Rights, Ring,
     VcpuId, WaitReason, With,
 };
 
@@ -16,9 +16,9 @@ fn a_violation_stops_the_vcpu_until_its_answer() {
     assert_eq!(bench.access(0, 3, R), Outcome::Proceed);
     assert_eq!(bench.access(0, 3, Rights::RW), answer_due(Ring::Access));
     let request = bench.request(Ring::Access);
-    assert_eq!((request.reason, request.gfn, request.offset), (Reason::Violation, Gfn(3), 0x123));
-    assert_eq!((request.rights, request.flags), (Rights::RW, Flags::VCPU_PAUSED));
-    assert_eq!(request.gla, Some(Gla(0xffff_8000_0000_3123)));
+    let gla = Some(Gla(0xffff_8000_0000_3123));
+    assert_eq!(request.event, Event::Violation { gfn: Gfn(3), offset: 0x123, gla, rights: Rights::RW });
+    assert_eq!(request.flags, Flags::VCPU_PAUSED);
     let before = bench.domain.state();
     assert_eq!(bench.access(0, 3, W), answer_due(Ring::Access), "it looks again while it is paused");
     assert_eq!(bench.domain.state(), before);
@@ -117,7 +117,7 @@ fn n2rwx_reports_the_first_access_and_stops_nobody() {
     bench.watch(3, AccessType::N2rwx);
     assert_eq!(bench.access(0, 3, W), Outcome::Proceed);
     let request = bench.request(Ring::Access);
-    assert_eq!((request.flags, request.rights), (Flags::NONE, W));
+    assert_eq!((request.flags, request.event.rights()), (Flags::NONE, W));
     assert_eq!(bench.domain.access_type(Gfn(3)), AccessType::Rwx);
     assert_eq!(bench.access(1, 3, Rights::RWX), Outcome::Proceed);
     assert!(bench.requests(Ring::Access).is_empty());
@@ -198,14 +198,14 @@ fn four_vcpus_over_all_of_ram_in_n2rwx_with_a_slow_consumer_lose_nothing() {
         }
         // One answer for every round of four vCPUs.
         if let Ok(Some(request)) = bench.back(Ring::Access).take() {
-            seen[usize::try_from(request.gfn.0).unwrap()] += 1;
+            seen[usize::try_from(request.event.subject()).unwrap()] += 1;
             bench.post(Ring::Access, &request.answer());
         }
         let _ = bench.domain.kick(Ring::Access, None, &mut effects);
         effects.clear();
     }
     for request in bench.requests(Ring::Access) {
-        seen[usize::try_from(request.gfn.0).unwrap()] += 1;
+        seen[usize::try_from(request.event.subject()).unwrap()] += 1;
     }
     assert!(seen.iter().all(|events| *events == 1), "one event a page, no more and no less");
     bench.domain.check_invariants().unwrap();

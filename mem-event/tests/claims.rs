@@ -31,7 +31,7 @@ fn a_full_ring_makes_a_vcpu_wait_and_tells_a_foreign_caller_to_come_back() {
     assert_eq!(bench.woken()[0], 2);
     assert_eq!(bench.access(2, 7, R), answer_due(Ring::Paging));
     let requests = bench.requests(Ring::Paging);
-    assert_eq!(requests.iter().map(|request| request.gfn).collect::<Vec<_>>(), [Gfn(7)]);
+    assert_eq!(requests.iter().map(|request| request.frame()).collect::<Vec<_>>(), [Some(Gfn(7))]);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_vcpu_that_slept_for_a_slot_has_its_event_once_and_one_pause() {
     assert_eq!(bench.access(1, 3, W), answer_due(Ring::Access));
     assert_eq!(bench.domain.pause_count(VcpuId(1)), 1);
     let second = bench.request(Ring::Access);
-    assert_eq!((second.vcpu, second.rights), (VcpuId(1), W));
+    assert_eq!((second.vcpu, second.event.rights()), (VcpuId(1), W));
     bench.answer(Ring::Access, &second);
     assert_eq!(bench.domain.pause_count(VcpuId(1)), 0);
     assert!(bench.requests(Ring::Access).is_empty());

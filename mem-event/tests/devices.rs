@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, R, W, X, answer_due, slot_due};
-use mem_event::{AccessType, Control, Effect, Errno, Flags, Gfn, NoConsumer, Outcome, Rights, Ring, VcpuId};
+use mem_event::{AccessType, Control, Effect, Errno, Event, Flags, Gfn, NoConsumer, Outcome, Rights, Ring, VcpuId};
 
 const WAITS: Outcome = Outcome::Retry(Errno::EAGAIN);
 
@@ -19,8 +19,8 @@ fn a_device_on_a_watched_frame_is_an_event_that_stops_nobody_and_it_comes_back()
     let mut bench = watched(0);
     assert_eq!(bench.foreign(3, W), WAITS);
     let request = bench.request(Ring::Access);
-    assert_eq!((request.flags, request.vcpu, request.rights), (Flags::FOREIGN, VcpuId(0), W));
-    assert_eq!((request.gfn, request.offset), (Gfn(3), 0x123));
+    assert_eq!((request.flags, request.vcpu, request.event.rights()), (Flags::FOREIGN, VcpuId(0), W));
+    assert!(matches!(request.event, Event::Violation { gfn: Gfn(3), offset: 0x123, .. }));
     let slots = bench.domain.free_slots(Ring::Access);
     assert_eq!(bench.foreign(3, R), WAITS, "one request is out for all who come for the frame");
     assert!(bench.effects.list.is_empty());
@@ -39,7 +39,7 @@ fn rights_that_are_the_same_after_the_answer_make_the_same_event_for_a_device_ag
     for _ in 0..3 {
         assert_eq!(bench.foreign(3, W), WAITS);
         let request = bench.request(Ring::Access);
-        assert_eq!((request.flags, request.rights), (Flags::FOREIGN, W));
+        assert_eq!((request.flags, request.event.rights()), (Flags::FOREIGN, W));
         bench.answer(Ring::Access, &request);
         assert!(bench.has(&Effect::RetryForeign));
     }

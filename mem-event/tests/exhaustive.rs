@@ -286,7 +286,7 @@ fn run(system: &System) {
 }
 
 fn load(request: &Request) -> Option<Control> {
-    Some(Control::Prep { gfn: request.gfn, buffer: true })
+    Some(Control::Prep { gfn: request.frame()?, buffer: true })
 }
 
 fn out(gfns: &[u64]) -> Vec<Control> {
@@ -339,7 +339,7 @@ fn a_pager_that_evicts_while_frames_are_touched() {
 #[test]
 fn a_listener_that_may_die_with_sync_and_async_events() {
     fn allow(request: &Request) -> Option<Control> {
-        Some(Control::SetAccess { first: request.gfn, count: 1, access: AccessType::Rwx })
+        Some(Control::SetAccess { first: request.frame()?, count: 1, access: AccessType::Rwx })
     }
     let watch = |gfn, access| Control::SetAccess { first: Gfn(gfn), count: 1, access };
     for slots in [1, 2] {

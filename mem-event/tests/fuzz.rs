@@ -12,9 +12,9 @@ use mem_event::message::{Call, Notice, Reply};
 use mem_event::page::Index;
 use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
-    Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects, Errno,
-    Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights, Ring, RingPage,
-    VcpuId, With, wire,
+    About, Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects,
+    Errno, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, Reason, Request, Rights, Ring,
+    RingPage, VcpuId, With, wire,
 };
 use mem_event_fuzz::{Random, Target};
 use std::sync::atomic::Ordering;
@@ -23,14 +23,14 @@ const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7
 
 fn violation() -> Request {
     Request {
-        reason: Reason::Violation,
         flags: Flags::VCPU_PAUSED,
         vcpu: VcpuId(1),
-        gfn: Gfn(3),
-        offset: 0xabc,
-        gla: Some(Gla(0xffff_8880_0001_2abc)),
-        p2mt: P2mType::RamRw,
-        rights: Rights::RW,
+        event: Event::Violation {
+            gfn: Gfn(3),
+            offset: 0xabc,
+            gla: Some(Gla(0xffff_8880_0001_2abc)),
+            rights: Rights::RW,
+        },
     }
 }
 
@@ -89,7 +89,7 @@ fn slots_of_every_layout_read_back_as_they_were_understood() {
         let request = wire::read_request(layout, ring, slot);
         if let Ok(request) = &request {
             // Where the layout tells the ring, a request may belong to another one than asked for.
-            let ring = match request.reason {
+            let ring = match request.event.reason() {
                 Reason::Paging => Ring::Paging,
                 Reason::Sharing => Ring::Sharing,
                 _ => Ring::Access,
@@ -98,10 +98,10 @@ fn slots_of_every_layout_read_back_as_they_were_understood() {
             assert_eq!(again, Ok(*request));
         }
         let response = wire::read_response(layout, ring, slot);
-        assert_eq!(response.request.is_some(), request.is_ok());
+        assert_eq!(response.echo().is_some(), request.is_ok());
         format!(
             "{layout:?} {ring} {:?} {:?}",
-            request.map(|request| (request.reason, request.rights)),
+            request.map(|request| (request.event.reason(), request.event.rights())),
             response.other_version
         )
     });
@@ -233,8 +233,8 @@ impl Run<'_> {
             match how % 8 {
                 0 => response.vcpu ^= u32::from(how),
                 1 => response.flags.0 ^= 1 << (how >> 3),
-                2 => response.gfn.0 ^= u64::from(how >> 3),
-                3 => response.request = None,
+                2 => response.about = About::Other(response.subject() ^ u64::from(how >> 3)),
+                3 => response.about = About::Other(response.subject()),
                 _ => {}
             }
             back.answer(&response);

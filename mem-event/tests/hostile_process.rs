@@ -142,7 +142,7 @@ fn page_in(run: &mut Recorded, pager: &mut Back, gfn: u64) {
     assert_eq!(run.step(Input::Control(Control::Evict { gfn: Gfn(gfn) })), Outcome::Proceed);
     assert!(matches!(run.touch(vcpu, gfn), Outcome::Wait(_)));
     let request = pager.take().unwrap().unwrap();
-    assert_eq!((request.gfn, request.vcpu), (Gfn(gfn), VcpuId(vcpu)));
+    assert_eq!((request.frame(), request.vcpu), (Some(Gfn(gfn)), VcpuId(vcpu)));
     let prep = Control::Prep { gfn: Gfn(gfn), buffer: true };
     assert_eq!(run.step(Input::Control(prep)), Outcome::Proceed);
     pager.answer(&request.answer());

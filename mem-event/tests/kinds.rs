@@ -32,8 +32,8 @@ fn every_cpu_event_is_read_in_every_layout_as_what_it_was_put_as() {
             assert_eq!(bench.step(&event(kind)), answer_due(Ring::Access), "{kind}");
             let [put] = bench.put().try_into().unwrap();
             let got = bench.request(Ring::Access);
-            assert_eq!((got.reason, got.flags), (kind.reason(), Flags::VCPU_PAUSED), "{kind} in {layout}");
-            assert_eq!(got.reason, put.reason);
+            assert_eq!((got.event.reason(), got.flags), (Reason::Cpu(kind), Flags::VCPU_PAUSED), "{kind} in {layout}");
+            assert_eq!((got.event.subject(), got.vcpu), (put.event.subject(), put.vcpu));
             bench.answer(Ring::Access, &got);
             assert_eq!((bench.woken(), bench.step(&event(kind))), (vec![0], Outcome::Proceed), "{kind} in {layout}");
         }
@@ -82,7 +82,7 @@ fn every_reason_is_read_in_every_layout_as_what_it_was_put_as() {
         for kind in CpuEventKind::ALL {
             let mut bench = monitored(kind, layout, MonitorMode::Async);
             let _ = bench.step(&event(kind));
-            seen.insert(bench.request(Ring::Access).reason.name());
+            seen.insert(bench.request(Ring::Access).event.reason().name());
         }
         let mut bench = Bench::new(3);
         for ring in Ring::ALL {
@@ -95,7 +95,7 @@ fn every_reason_is_read_in_every_layout_as_what_it_was_put_as() {
         for (vcpu, gfn, ring) in [(0, 1, Ring::Access), (1, 2, Ring::Paging), (2, 3, Ring::Sharing)] {
             let access = touch(gfn, Rights::R);
             assert_eq!(bench.step(&Input::Access { vcpu: VcpuId(vcpu), access }), answer_due(ring));
-            seen.insert(bench.request(ring).reason.name());
+            seen.insert(bench.request(ring).event.reason().name());
         }
         assert_eq!(seen, Reason::ALL.map(Reason::name).into(), "{layout}");
     }
@@ -139,7 +139,7 @@ fn every_row_of_a_table_is_found_by_its_number_and_by_its_name() {
             })+
         };
     }
-    found! { Ring Layout NoConsumer CpuEventKind MonitorMode AccessType P2mType Reason Standing }
+    found! { Ring Layout NoConsumer CpuEventKind MonitorMode AccessType P2mType Standing }
 }
 
 #[test]

@@ -138,7 +138,7 @@ fn disable_wakes_who_was_not_answered_and_gives_nominated_frames_back() {
     assert_eq!(bench.access(0, 4, R), consumer_due(Ring::Paging));
     bench.enable(Ring::Paging, 0);
     assert_eq!(bench.access(0, 4, R), answer_due(Ring::Paging));
-    assert_eq!(bench.request(Ring::Paging).p2mt, P2mType::RamPaged);
+    assert_eq!(bench.request(Ring::Paging).event.p2mt(), P2mType::RamPaged);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn a_lost_consumers_requests_wait_for_its_successor() {
     bench.enable(Ring::Access, 2);
     let again = bench.requests(Ring::Access);
     assert_eq!(again.iter().map(|request| request.vcpu).collect::<Vec<_>>(), [VcpuId(1)]);
-    assert_eq!(again[0].rights, W);
+    assert_eq!(again[0].event.rights(), W);
     assert_eq!(bench.woken(), [2]);
     bench.answer(Ring::Access, &again[0]);
     assert!(bench.woken().contains(&1));
@@ -278,7 +278,7 @@ fn a_lost_listener_relaxes_pages_where_that_is_set_and_leaves_nobody_paused() {
     assert_eq!(bench.access(2, 3, R), Outcome::Proceed);
     bench.enable(Ring::Access, 2);
     let kept = bench.request(Ring::Access);
-    assert_eq!((kept.gfn, kept.flags), (Gfn(4), Flags::NONE), "an event that stopped nobody is not lost");
+    assert_eq!((kept.frame(), kept.flags), (Some(Gfn(4)), Flags::NONE), "an event that stopped nobody is not lost");
 }
 
 #[test]

@@ -14,9 +14,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, fence};
 use loom::thread;
 use mem_event::page::Index;
-use mem_event::{
-    Back, Flags, Front, Gfn, Gla, Layout, Lookout, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId,
-};
+use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Lookout, Request, Rights, Ring, RingPage, VcpuId};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const RING: Ring = Ring::Access;
@@ -24,14 +22,14 @@ const RING: Ring = Ring::Access;
 /// Every word of the slot depends on the number, so a torn slot is seen.
 fn request(number: u64) -> Request {
     Request {
-        reason: Reason::Violation,
         flags: Flags(number as u32),
         vcpu: VcpuId(number as u32),
-        gfn: Gfn(number),
-        offset: number as u16,
-        gla: Some(Gla(number)),
-        p2mt: P2mType::RamRw,
-        rights: Rights::from_bits(number as u8),
+        event: Event::Violation {
+            gfn: Gfn(number),
+            offset: number as u16,
+            gla: Some(Gla(number)),
+            rights: Rights::from_bits(number as u8),
+        },
     }
 }
 

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Bench, R, answer_due, consumer_due, slot_due};
 use mem_event::{
-    AccessType, Control, CpuEvent, CpuEventKind, Errno, Flags, Gfn, Gla, Input, MonitorMode, NoConsumer, Outcome,
-    Reason, Ring, VcpuId,
+    AccessType, Control, Cpu, CpuEvent, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Input, MonitorMode, NoConsumer,
+    Outcome, Ring, VcpuId,
 };
 
 fn event(kind: CpuEventKind, value: u64, old: u64) -> CpuEvent {
@@ -32,7 +32,7 @@ fn a_sync_cr3_write_is_one_event_and_the_vcpu_stops_until_its_answer() {
         assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
         assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
         let request = bench.request(Ring::Access);
-        assert_eq!((request.reason, request.gfn, request.gla), (Reason::Cr3, Gfn(0x5000), Some(Gla(0x5000))));
+        assert_eq!(request.event, Event::Cpu(Cpu::Cr3 { new: 0x5000, old: 0x5000 }));
         assert_eq!(request.flags, Flags::VCPU_PAUSED);
         bench.answer(Ring::Access, &request);
         assert_eq!(bench.woken(), [0]);
@@ -56,12 +56,12 @@ fn on_change_only_suppresses_equal_values_of_control_registers_and_only_those() 
         assert_eq!(raise(&mut bench, event(kind, 7, 7)), Outcome::Proceed);
         assert!(bench.requests(Ring::Access).is_empty());
         assert_eq!(raise(&mut bench, event(kind, 8, 7)), Outcome::Proceed);
-        assert_eq!(bench.request(Ring::Access).gfn, Gfn(8));
+        assert_eq!(bench.request(Ring::Access).event.subject(), 8);
     }
     let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, true);
     assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
     let request = bench.request(Ring::Access);
-    assert_eq!((request.reason, request.gfn, request.gla), (Reason::Msr, Gfn(7), Some(Gla(0xc000_0080))));
+    assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7 }));
 }
 
 #[test]
@@ -99,8 +99,7 @@ fn a_breakpoint_that_is_answered_is_the_guests_once() {
     let breakpoint = event(CpuEventKind::Int3, 0, 0);
     assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access));
     let request = bench.request(Ring::Access);
-    assert_eq!((request.reason, request.gfn, request.offset), (Reason::Int3, Gfn(5), 0xabc));
-    assert_eq!(request.gla, Some(breakpoint.rip));
+    assert_eq!(request.event, Event::Cpu(Cpu::Int3 { rip: breakpoint.rip, gfn: Gfn(5) }));
     bench.answer(Ring::Access, &request);
     assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
     assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "the next time is another event");
@@ -132,7 +131,7 @@ fn an_event_on_a_full_ring_waits_and_is_not_lost() {
     bench.answer(Ring::Access, &request);
     assert_eq!(bench.woken(), [0, 1]);
     assert_eq!(raise(&mut bench, write), Outcome::Proceed);
-    assert_eq!(bench.request(Ring::Access).gfn, Gfn(0x7000));
+    assert_eq!(bench.request(Ring::Access).event.subject(), 0x7000);
 }
 
 #[test]
@@ -162,5 +161,5 @@ fn an_event_that_its_consumer_did_not_answer_is_told_to_the_next_one() {
     assert_eq!(raise(&mut bench, write), consumer_due(Ring::Access));
     bench.enable(Ring::Access, 0);
     assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
-    assert_eq!(bench.request(Ring::Access).gfn, Gfn(0x5000));
+    assert_eq!(bench.request(Ring::Access).event.subject(), 0x5000);
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, R, W, answer_due, flags};
 use mem_event::{
-    AccessType, Control, Effect, Errno, Flags, Gfn, NoConsumer, Outcome, P2mType, Reason, Rights, Ring, VcpuId,
+    AccessType, Control, Effect, Errno, Event, Flags, Gfn, NoConsumer, Outcome, P2mType, Rights, Ring, VcpuId,
     WaitReason, With,
 };
 
@@ -21,7 +21,7 @@ fn a_frame_goes_out_and_comes_back_with_its_rights() {
     assert_eq!(bench.domain.info().paged, 1);
     assert_eq!(bench.access(0, 5, R), answer_due(Ring::Paging));
     let request = bench.request(Ring::Paging);
-    assert_eq!((request.reason, request.gfn, request.p2mt), (Reason::Paging, Gfn(5), P2mType::RamPaged));
+    assert_eq!(request.event, Event::Paging { gfn: Gfn(5), p2mt: P2mType::RamPaged });
     assert_eq!(request.flags, Flags::VCPU_PAUSED);
     assert_eq!(bench.prep(5), Outcome::Proceed);
     assert_eq!(bench.effects.list, [Effect::Fill(Gfn(5))]);
@@ -42,7 +42,7 @@ fn a_touch_between_nominate_and_evict_makes_the_eviction_fail() {
     bench.must(Control::Nominate { gfn: Gfn(5) });
     assert_eq!(bench.access(0, 5, W), answer_due(Ring::Paging));
     let request = bench.request(Ring::Paging);
-    assert_eq!(request.p2mt, P2mType::RamPagingOut);
+    assert_eq!(request.event.p2mt(), P2mType::RamPagingOut);
     assert_eq!(request.flags, flags(&[Flags::VCPU_PAUSED, Flags::EVICT_FAIL]));
     assert_eq!(bench.refused(Control::Evict { gfn: Gfn(5) }), Errno::EBUSY);
     bench.answer(Ring::Paging, &request);
@@ -84,7 +84,7 @@ fn a_foreign_touch_asks_once_pauses_nobody_and_is_told_to_come_back() {
     bench.page_out(7);
     assert_eq!(bench.foreign(7, R), Outcome::Retry(Errno::ENOENT));
     let request = bench.request(Ring::Paging);
-    assert_eq!((request.flags, request.p2mt, request.vcpu), (Flags::FOREIGN, P2mType::RamPaged, VcpuId(0)));
+    assert_eq!((request.flags, request.event.p2mt(), request.vcpu), (Flags::FOREIGN, P2mType::RamPaged, VcpuId(0)));
     let slots = bench.domain.free_slots(Ring::Paging);
     assert_eq!(bench.foreign(7, W), Outcome::Retry(Errno::ENOENT));
     assert!(bench.effects.list.is_empty());
@@ -140,7 +140,7 @@ fn a_foreign_caller_whose_request_was_answered_without_a_load_may_ask_again() {
     bench.answer(Ring::Paging, &request);
     assert_eq!(bench.domain.p2m_type(Gfn(7)), P2mType::RamPagingIn);
     assert_eq!(bench.foreign(7, R), Outcome::Retry(Errno::ENOENT));
-    assert_eq!(bench.request(Ring::Paging).p2mt, P2mType::RamPagingIn);
+    assert_eq!(bench.request(Ring::Paging).event.p2mt(), P2mType::RamPagingIn);
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn ballooning_a_paged_frame_tells_the_pager_from_either_context() {
         if toolstack {
             expected = expected.union(Flags::FOREIGN);
         }
-        assert_eq!((request.flags, request.gfn, request.reason), (expected, gfn, Reason::Paging));
+        assert_eq!((request.flags, request.event), (expected, Event::Paging { gfn, p2mt: P2mType::RamRw }));
         assert_eq!((bench.domain.p2m_type(gfn), bench.domain.info().paged), (P2mType::Invalid, 0));
         bench.answer(Ring::Paging, &request);
         assert_eq!(bench.domain.p2m_type(gfn), P2mType::Invalid, "the answer brings nothing back");

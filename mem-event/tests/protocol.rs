@@ -6,7 +6,7 @@ use mem_event::message::{
     Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Standing, VERSION, VcpuReport, frame_byte, frame_of_byte,
 };
 use mem_event::{
-    AccessType, CpuEventKind, Errno, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Reason, Request,
+    AccessType, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Request,
     Rights, Ring, VcpuId, wire,
 };
 use std::collections::BTreeMap;
@@ -185,20 +185,26 @@ fn every_layout_is_listed_with_its_sizes() {
     }
 }
 
-/// The bytes of a violation whose every field is as in `change`.
-fn slot(layout: Layout, change: impl FnOnce(&mut Request)) -> Vec<u8> {
-    let mut request = Request {
-        reason: Reason::Violation,
-        flags: Flags::NONE,
-        vcpu: VcpuId(0),
-        gfn: Gfn(0),
-        offset: 0,
-        gla: Some(Gla(0)),
-        p2mt: P2mType::RamRw,
-        rights: Rights::NONE,
+/// Two requests that differ in this field alone, if it is not the reason.
+fn differing(field: &str) -> [Request; 2] {
+    let request = |flags, vcpu, event| Request { flags, vcpu: VcpuId(vcpu), event };
+    let violation = |gfn, offset, gla, rights| {
+        request(Flags::NONE, 0, Event::Violation { gfn: Gfn(gfn), offset, gla: Some(Gla(gla)), rights })
     };
-    change(&mut request);
-    wire::request_bytes(layout, Ring::Access, &request)
+    let plain = violation(0, 0, 0, Rights::NONE);
+    let paging = |p2mt| request(Flags::NONE, 0, Event::Paging { gfn: Gfn(0), p2mt });
+    match field {
+        "flags" => [plain, Request { flags: Flags::VCPU_PAUSED, ..plain }],
+        "vcpu" => [plain, Request { vcpu: VcpuId(u32::MAX), ..plain }],
+        "gfn" => [plain, violation(u64::MAX, 0, 0, Rights::NONE)],
+        "offset" => [plain, violation(0, 0xfff, 0, Rights::NONE)],
+        "gla" => [plain, violation(0, 0, u64::MAX, Rights::NONE)],
+        "rights" => [plain, violation(0, 0, 0, Rights::RWX)],
+        "p2mt" => [P2mType::RamRw, P2mType::RamPaged].map(paging),
+        "reason" => [plain, request(Flags::NONE, 0, Event::Cpu(Cpu::Msr { msr: 0, new: 0 }))],
+        "version" => [plain, plain],
+        other => panic!("no field {other}"),
+    }
 }
 
 #[test]
@@ -214,29 +220,12 @@ fn the_slots_fields_stand_where_the_page_says() {
         assert!(rows.len() >= 8, "{rows:?}");
         for row in rows {
             let (at, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
-            let changed = slot(layout, |request| match row[2] {
-                "flags" => request.flags = Flags::VCPU_PAUSED,
-                "vcpu" => request.vcpu = VcpuId(u32::MAX),
-                "gfn" => request.gfn = Gfn(u64::MAX),
-                "offset" => request.offset = 0xfff,
-                "gla" => request.gla = Some(Gla(u64::MAX)),
-                "p2mt" => request.p2mt = P2mType::RamPaged,
-                "rights" => request.rights = Rights::RWX,
-                "reason" => request.reason = Reason::Msr,
-                "version" => {}
-                other => panic!("no field {other}"),
-            });
+            let [plain, changed] = differing(row[2]).map(|request| wire::request_bytes(layout, Ring::Access, &request));
             if row[2] == "version" {
                 assert_eq!(changed[at..at + size], 7u32.to_le_bytes());
                 continue;
             }
-            let differs: Vec<usize> = slot(layout, |_| {})
-                .iter()
-                .zip(&changed)
-                .enumerate()
-                .filter(|(_, (a, b))| a != b)
-                .map(|(at, _)| at)
-                .collect();
+            let differs: Vec<usize> = (0..plain.len()).filter(|at| plain[*at] != changed[*at]).collect();
             assert!(differs.contains(&at), "{layout:?} {} is not at {at}: {differs:?}", row[2]);
             assert!(
                 row[2] == "reason" || differs.iter().all(|byte| (at..at + size).contains(byte)),
@@ -254,10 +243,25 @@ fn every_flag_and_reason_is_listed() {
         .collect();
     let known = [Flags::VCPU_PAUSED, Flags::DROP_PAGE, Flags::EVICT_FAIL, Flags::FOREIGN, Flags::DUMMY];
     assert_eq!(flags, known.map(|flag| (flag.to_string(), flag.0)));
-    let reasons =
-        [Reason::Violation, Reason::Cr0, Reason::Cr3, Reason::Cr4, Reason::Int3, Reason::SingleStep, Reason::Msr];
-    let on_the_wire = |reason| u64::from(slot(Layout::Flags32, |request| request.reason = reason)[38]);
+    let (rip, gfn) = (Gla(0), Gfn(0));
+    let events = [
+        Event::Violation { gfn, offset: 0, gla: None, rights: Rights::NONE },
+        Event::Cpu(Cpu::Cr0 { new: 0, old: 0 }),
+        Event::Cpu(Cpu::Cr3 { new: 0, old: 0 }),
+        Event::Cpu(Cpu::Cr4 { new: 0, old: 0 }),
+        Event::Cpu(Cpu::Int3 { rip, gfn }),
+        Event::Cpu(Cpu::SingleStep { rip, gfn }),
+        Event::Cpu(Cpu::Msr { msr: 0, new: 0 }),
+    ];
+    let on_the_wire = |event| {
+        let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event };
+        u64::from(wire::request_bytes(Layout::Flags32, Ring::Access, &request)[38])
+    };
+    let name = |event: &Event| match event {
+        Event::Cpu(cpu) => format!("{:?}", cpu.kind()),
+        _ => "Violation".to_owned(),
+    };
     let mut listed = numbers("| reason | number |");
     assert_eq!(listed.remove(&0).as_deref(), Some("none"));
-    assert_eq!(listed, named(reasons.map(|reason| (reason, on_the_wire(reason)))));
+    assert_eq!(listed, events.map(|event| (on_the_wire(event), name(&event))).into());
 }

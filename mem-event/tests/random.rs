@@ -12,9 +12,9 @@
 mod reference;
 
 use mem_event::{
-    Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect, Effects,
-    Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring,
-    RingPage, VcpuId, With,
+    About, Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect,
+    Effects, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights,
+    Ring, RingPage, VcpuId, With,
 };
 use reference::{Reference, Standing, Wait};
 use std::collections::VecDeque;
@@ -299,9 +299,9 @@ impl Game {
         let at = if self.dice.one_in(3) { self.dice.below(count) as usize } else { 0 };
         let request = self.consumers[ring.index()].inbox.remove(at);
         if ring == Ring::Paging && !self.dice.one_in(8) {
-            let _ = self.step(&Input::Control(Control::Prep { gfn: request.gfn, buffer: true }));
+            let _ = self.step(&Input::Control(Control::Prep { gfn: request.frame().unwrap(), buffer: true }));
             if self.dice.one_in(10) {
-                let _ = self.step(&Input::FillFailed { gfn: request.gfn });
+                let _ = self.step(&Input::FillFailed { gfn: request.frame().unwrap() });
             }
         }
         let mut response = request.answer();
@@ -314,7 +314,7 @@ impl Game {
     fn lie(&mut self, response: &mut Response) {
         match self.dice.below(5) {
             0 => response.vcpu = self.dice.pick(&[0, 1, 2, 5, 77, u32::MAX]),
-            1 => response.gfn = self.gfn(),
+            1 => response.about = About::Other(self.gfn().0),
             2 => response.flags = Flags(self.dice.below(64) as u32),
             3 => response.flags = response.flags.union(Flags::DUMMY),
             _ => response.flags = Flags(self.dice.roll() as u32),
@@ -470,7 +470,7 @@ impl Game {
             for request in std::mem::take(&mut self.consumers[ring.index()].inbox) {
                 busy = true;
                 if ring == Ring::Paging {
-                    let _ = self.step(&Input::Control(Control::Prep { gfn: request.gfn, buffer: true }));
+                    let _ = self.step(&Input::Control(Control::Prep { gfn: request.frame().unwrap(), buffer: true }));
                 }
                 self.post(ring, request.answer());
             }
@@ -516,9 +516,11 @@ fn alike(one: &Outcome, other: &Outcome) -> bool {
 fn plain(effect: &Effect) -> Effect {
     match effect {
         Effect::Requested { ring, request, .. } => Effect::Requested { ring: *ring, slot: 0, request: *request },
-        Effect::Answered { ring, response, .. } => {
-            Effect::Answered { ring: *ring, slot: 0, response: Response { request: None, ..*response } }
-        }
+        Effect::Answered { ring, response, .. } => Effect::Answered {
+            ring: *ring,
+            slot: 0,
+            response: Response { about: About::Other(response.subject()), ..*response },
+        },
         Effect::Broken(ring, _) => Effect::Broken(*ring, String::new()),
         Effect::Crash(_) => Effect::Crash(String::new()),
         other => other.clone(),

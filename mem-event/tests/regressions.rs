@@ -99,7 +99,7 @@ fn r7_a_claim_is_given_back_to_the_account_it_was_made_on() {
         let _ = bench.access(1, gfn, W);
         let _ = bench.foreign(gfn + 4, W);
         for request in bench.requests(Ring::Paging) {
-            let _ = bench.prep(request.gfn.0);
+            let _ = bench.prep(request.event.subject());
             bench.answer(Ring::Paging, &request);
         }
         for gfn in 0..8 {
@@ -310,7 +310,7 @@ fn r38_every_control_register_is_reported_also_when_its_value_stays() {
         bench.must(Control::Monitor { kind, mode: MonitorMode::Async, on_change_only: false });
         let event = CpuEvent { kind, value: 9, old: 9, msr: 0, rip: Gla(0), gfn: Gfn(0) };
         assert_eq!(bench.step(&Input::CpuEvent { vcpu: VcpuId(0), event }), Outcome::Proceed);
-        assert_eq!(bench.request(Ring::Access).gfn, Gfn(9), "{kind:?}");
+        assert_eq!(bench.request(Ring::Access).event.subject(), 9, "{kind:?}");
     }
 }
 

@@ -4,7 +4,8 @@ mod common;
 
 use common::{Bench, R, W, answer_due, flags};
 use mem_event::{
-    AccessType, Control, Effect, Errno, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring, VcpuId, With,
+    About, AccessType, Control, Effect, Errno, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring, VcpuId,
+    With,
 };
 
 /// vCPU 0 stands at a watched page, vCPU 1 at a paged one.
@@ -20,7 +21,7 @@ fn two_paused() -> Bench {
 }
 
 fn response(flags: Flags, vcpu: u32, gfn: u64) -> Response {
-    Response { flags, vcpu, gfn: Gfn(gfn), request: None, other_version: None }
+    Response { flags, vcpu, about: About::Other(gfn), other_version: None }
 }
 
 #[test]

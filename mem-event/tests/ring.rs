@@ -7,23 +7,16 @@
 
 use mem_event::page::{HEADER, Index};
 use mem_event::taken::{self, Taken};
-use mem_event::{
-    Back, Flags, Front, Gfn, Gla, Layout, P2mType, PAGE_SIZE, Reason, Request, Rights, Ring, RingPage, VcpuId,
-};
+use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, PAGE_SIZE, Request, Rights, Ring, RingPage, VcpuId};
 use std::sync::atomic::Ordering;
 
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
 
 fn request(number: u64) -> Request {
     Request {
-        reason: Reason::Violation,
         flags: Flags::VCPU_PAUSED,
         vcpu: VcpuId(3),
-        gfn: Gfn(number),
-        offset: 0x7f8,
-        gla: Some(Gla(!number)),
-        p2mt: P2mType::RamRw,
-        rights: Rights::W,
+        event: Event::Violation { gfn: Gfn(number), offset: 0x7f8, gla: Some(Gla(!number)), rights: Rights::W },
     }
 }
 
@@ -36,7 +29,7 @@ fn pair(layout: Layout, slots: u32) -> (Front, Back) {
 fn drain(front: &mut Front) -> Vec<u64> {
     let mut taken = Vec::new();
     front.look(None, &mut taken).unwrap();
-    std::iter::from_fn(|| front.take(&mut taken)).map(|(_, response)| response.gfn.0).collect()
+    std::iter::from_fn(|| front.take(&mut taken)).map(|(_, response)| response.subject()).collect()
 }
 
 #[test]
@@ -218,7 +211,7 @@ fn a_successor_gets_the_requests_that_its_predecessor_did_not_answer() {
     back.answer(&first.answer());
     drop(back);
     let mut back = Back::new(front.page().clone(), Ring::Access, Layout::Flags32, 4).unwrap();
-    let next: Vec<u64> = std::iter::from_fn(|| back.take().unwrap()).map(|request| request.gfn.0).collect();
+    let next: Vec<u64> = std::iter::from_fn(|| back.take().unwrap()).map(|request| request.event.subject()).collect();
     assert_eq!(next, [2, 3]);
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Bench, FRAMES, R, W, answer_due, slot_due};
 use mem_event::{
-    Control, Effect, Errno, Flags, Gfn, Input, NoConsumer, Outcome, P2mType, Reason, Rights, Ring, WaitReason,
+    Control, Effect, Errno, Event, Flags, Gfn, Input, NoConsumer, Outcome, P2mType, Rights, Ring, WaitReason,
 };
 
 fn handle(bench: &mut Bench, gfn: u64) -> u64 {
@@ -94,7 +94,7 @@ fn enomem_on_unshare_is_one_event_and_the_write_succeeds_when_memory_appears() {
     bench.enable(Ring::Sharing, 0);
     assert_eq!(bench.access(0, 2, W), answer_due(Ring::Sharing));
     let request = bench.request(Ring::Sharing);
-    assert_eq!((request.reason, request.p2mt, request.gfn), (Reason::Sharing, P2mType::RamShared, Gfn(2)));
+    assert_eq!(request.event, Event::Sharing { gfn: Gfn(2), p2mt: P2mType::RamShared });
     assert_eq!(request.flags, Flags::VCPU_PAUSED);
     bench.must(Control::SetBudget { frames: FRAMES });
     assert!(bench.woken().is_empty(), "who has an event out waits for its answer");
@@ -153,7 +153,10 @@ fn enomem_of_a_foreign_caller_is_an_error_and_an_event_that_pauses_nobody() {
     bench.enable(Ring::Sharing, 0);
     assert_eq!(bench.foreign(2, W), Outcome::Retry(Errno::ENOMEM));
     let request = bench.request(Ring::Sharing);
-    assert_eq!((request.flags, request.gfn, request.p2mt), (Flags::FOREIGN, Gfn(2), P2mType::RamShared));
+    assert_eq!(
+        (request.flags, request.event),
+        (Flags::FOREIGN, Event::Sharing { gfn: Gfn(2), p2mt: P2mType::RamShared })
+    );
     assert_eq!(bench.domain.p2m_type(Gfn(2)), P2mType::RamShared, "the content is still shared");
     bench.must(Control::SetBudget { frames: FRAMES });
     assert!(bench.has(&Effect::RetryForeign));
@@ -170,14 +173,15 @@ fn every_cause_of_enomem_is_the_same_event() {
     bench.must(Control::SetBudget { frames: FRAMES - 3 });
     // A first touch, guest and foreign.
     assert_eq!(bench.access(0, 5, R), answer_due(Ring::Sharing));
-    assert_eq!(bench.request(Ring::Sharing).p2mt, P2mType::PopulateOnDemand);
+    assert_eq!(bench.request(Ring::Sharing).event.p2mt(), P2mType::PopulateOnDemand);
     assert_eq!(bench.foreign(5, W), Outcome::Retry(Errno::ENOMEM));
     assert_eq!(bench.request(Ring::Sharing).flags, Flags::FOREIGN);
     // A load, which is the pager's error.
     assert_eq!(bench.access(1, 6, R), answer_due(Ring::Paging));
     assert!(matches!(bench.prep(6), Outcome::Refused(Errno::ENOMEM, _)));
     let request = bench.request(Ring::Sharing);
-    assert_eq!((request.gfn, request.flags, request.p2mt), (Gfn(6), Flags::FOREIGN, P2mType::RamPagingIn));
+    assert_eq!(request.event, Event::Sharing { gfn: Gfn(6), p2mt: P2mType::RamPagingIn });
+    assert_eq!(request.flags, Flags::FOREIGN);
 }
 
 #[test]

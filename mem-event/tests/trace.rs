@@ -7,8 +7,8 @@
 
 use mem_event::trace::{self, Context, Engine, Failure, Header, Reader, Step, Writer, replay};
 use mem_event::{
-    Access, AccessSource, Back, Control, DomainConfig, Effect, Effects, Errno, Flags, Front, Gfn, Input, Layout,
-    Outcome, P2mType, Reason, Request, Rights, Ring, RingPage, VcpuId, WaitReason, With,
+    Access, AccessSource, Back, Control, DomainConfig, Effect, Effects, Errno, Event, Flags, Front, Gfn, Input, Layout,
+    Outcome, Request, Rights, Ring, RingPage, VcpuId, WaitReason, With,
 };
 use std::io::Write;
 
@@ -29,16 +29,9 @@ impl Engine for Tiny {
                 Outcome::Proceed
             }
             (Input::Access { vcpu, access }, Some(front)) => {
-                let request = Request {
-                    reason: Reason::Violation,
-                    flags: Flags::VCPU_PAUSED,
-                    vcpu: *vcpu,
-                    gfn: access.gfn,
-                    offset: access.offset,
-                    gla: access.gla,
-                    p2mt: P2mType::RamRw,
-                    rights: access.rights,
-                };
+                let Access { gfn, offset, gla, rights, .. } = *access;
+                let event = Event::Violation { gfn, offset, gla, rights };
+                let request = Request { flags: Flags::VCPU_PAUSED, vcpu: *vcpu, event };
                 let slot = front.put(&request);
                 effects.list.push(Effect::Requested { ring: Ring::Access, slot, request });
                 effects.list.push(Effect::Notify(Ring::Access));
@@ -50,7 +43,7 @@ impl Engine for Tiny {
                 }
                 while let Some((slot, response)) = front.take(&mut effects.taken) {
                     effects.list.push(Effect::Answered { ring: *ring, slot, response });
-                    if !self.forgets_to_wake || response.gfn != Gfn(5) {
+                    if !self.forgets_to_wake || response.subject() != 5 {
                         effects.list.push(Effect::Wake(VcpuId(response.vcpu)));
                     }
                 }

@@ -3,7 +3,7 @@
 
 use crate::scenario::settings::{Fault, FaultySettings};
 use mem_event::wire::response_bytes;
-use mem_event::{Reason, Request, Response};
+use mem_event::{Event, Request, Response};
 use mem_event_client::Channel;
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::Duration;
@@ -49,8 +49,8 @@ impl Faulty {
     }
 
     fn open(&mut self, request: &Request) -> anyhow::Result<()> {
-        if request.reason == Reason::Violation {
-            self.channel.client.grant(request.gfn, request.rights)?;
+        if let Event::Violation { gfn, rights, .. } = request.event {
+            self.channel.client.grant(gfn, rights)?;
         }
         Ok(())
     }
@@ -72,7 +72,9 @@ impl Faulty {
             Fault::Silent => Ok(()),
             Fault::Dying => die(),
             Fault::DyingMapped => {
-                while !self.channel.client.pin(request.gfn)? {}
+                while let Some(gfn) = request.frame()
+                    && !self.channel.client.pin(gfn)?
+                {}
                 die()
             }
             Fault::DyingAnswered => {

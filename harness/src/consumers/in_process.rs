@@ -204,7 +204,7 @@ impl InProcess {
                 vec![format!("raise the budget by {} frames", settings.frames)]
             }
             (None, Some(pager)) => {
-                let evicted = pager.relieve(request.gfn)?;
+                let evicted = request.frame().map_or(Ok(0), |gfn| pager.relieve(gfn))?;
                 (evicted > 0).then(|| "evict others".into()).into_iter().collect()
             }
             (None, None) => Vec::new(),

@@ -4,7 +4,7 @@ use crate::guest::symbols::Symbols;
 use crate::scenario::{Rule, Then};
 use crate::toolstack;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Reason, Request, Response, Ring};
+use mem_event::{AccessType, Control, Event, Request, Response, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -70,21 +70,20 @@ impl Listener {
             then = rule.then;
             break;
         }
-        let access = match then {
-            // A CPU event has no frame.
-            _ if request.reason != Reason::Violation => None,
-            Then::Relax => Some(AccessType::Rwx),
-            Then::Grant => {
-                let access = self.channel.client.grant(request.gfn, request.rights)?;
+        if let Event::Violation { gfn, rights, .. } = request.event {
+            let client = &mut self.channel.client;
+            let access = match then {
+                Then::Relax => Some(AccessType::Rwx),
+                Then::Grant => Some(client.grant(gfn, rights)?),
+                Then::Set(access) => Some(access.0),
+                Then::Answer | Then::Silence => None,
+            };
+            if let Some(access) = access {
+                if then != Then::Grant {
+                    client.set_access(gfn, access)?;
+                }
                 handled.done.push(format!("set {access}"));
-                None
             }
-            Then::Set(access) => Some(access.0),
-            Then::Answer | Then::Silence => None,
-        };
-        if let Some(access) = access {
-            self.channel.client.set_access(request.gfn, access)?;
-            handled.done.push(format!("set {access}"));
         }
         if then != Then::Silence {
             let response = request.answer();

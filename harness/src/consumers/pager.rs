@@ -154,7 +154,7 @@ impl Pager {
     /// # Errors
     /// The connection ended.
     pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
-        let gfn = request.gfn;
+        let Some(gfn) = request.frame() else { return self.answered(request, &[]) };
         self.end.reached(PagerStep::Taken)?;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);

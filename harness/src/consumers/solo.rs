@@ -189,7 +189,9 @@ impl LonePager {
         if let Some(helper) = &mut self.helper {
             helper.clear_signal();
             while let Some(request) = helper.take() {
-                self.pager.relieve(request.gfn)?;
+                if let Some(gfn) = request.frame() {
+                    self.pager.relieve(gfn)?;
+                }
                 helper.answer(&request.answer());
                 helper.kick()?;
             }

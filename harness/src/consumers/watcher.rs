@@ -5,7 +5,7 @@ use crate::refusal::Refusal;
 use crate::scenario::settings::{ListenerSettings, Treatment};
 use crate::toolstack::transcript;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, CpuEventKind, Gfn, MonitorMode, Reason, Request, Ring, VcpuId};
+use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, MonitorMode, Rights, Ring, VcpuId};
 use mem_event_client::Channel;
 use std::collections::HashMap;
 
@@ -44,9 +44,9 @@ impl Watcher {
                 if self.settings.verbose {
                     println!("{}", transcript::asked(Ring::Access, &request, &Symbols::default()));
                 }
-                match request.reason {
-                    Reason::Violation => self.violation(&request)?,
-                    Reason::SingleStep => self.stepped(request.vcpu)?,
+                match request.event {
+                    Event::Violation { gfn, rights, .. } => self.violation(request.vcpu, gfn, rights)?,
+                    Event::Cpu(Cpu::SingleStep { .. }) => self.stepped(request.vcpu)?,
                     _ => {}
                 }
                 self.channel.answer(&request.answer());
@@ -56,13 +56,12 @@ impl Watcher {
         Ok(())
     }
 
-    fn violation(&mut self, request: &Request) -> anyhow::Result<()> {
-        let (gfn, vcpu) = (request.gfn, request.vcpu);
+    fn violation(&mut self, vcpu: VcpuId, gfn: Gfn, rights: Rights) -> anyhow::Result<()> {
         match self.settings.treatment {
             // Refused at the start.
             Treatment::Log | Treatment::Deny | Treatment::Emulate => Ok(()),
             Treatment::Relax => self.channel.client.set_access(gfn, AccessType::Rwx),
-            Treatment::Grant => self.channel.client.grant(gfn, request.rights).map(drop),
+            Treatment::Grant => self.channel.client.grant(gfn, rights).map(drop),
             Treatment::Rearm => {
                 if let Some((before, access)) = self.open.take() {
                     self.channel.client.set_access(before, access)?;

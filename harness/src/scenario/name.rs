@@ -123,7 +123,7 @@ impl Named for Reason {
         let mut at = 1;
         while at < rows.len() {
             let kind = CpuEventKind::ALL[at - 1];
-            rows[at] = (kind.name(), kind.reason());
+            rows[at] = (kind.name(), Reason::Cpu(kind));
             at += 1;
         }
         rows

@@ -5,7 +5,7 @@ use super::name::Name;
 use super::text::Place;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use mem_event::{AccessType, Reason, Request, Rights};
+use mem_event::{AccessType, Cpu, Event, Gfn, Reason, Request, Rights};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -51,20 +51,31 @@ pub enum Then {
     Silence,
 }
 
+/// The frame that is accessed, or that holds the instruction; none of a register.
+fn place(event: &Event) -> Option<Gfn> {
+    match event {
+        Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => Some(*gfn),
+        other => other.frame(),
+    }
+}
+
 impl Rule {
     /// Whether the rule is for this request.
     ///
     /// # Errors
     /// Its range is none.
     pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
-        if self.reason.is_some_and(|reason| reason.0 != request.reason)
-            || self.on.is_some_and(|rights| rights.0 != request.rights)
+        if self.reason.is_some_and(|reason| reason.0 != request.event.reason())
+            || self.on.is_some_and(|rights| rights.0 != request.event.rights())
         {
             return Ok(false);
         }
         match &self.frames {
             None => Ok(true),
-            Some(frames) => Ok(frames.frames(symbols)?.contains(request.gfn)),
+            Some(frames) => {
+                let frames = frames.frames(symbols)?;
+                Ok(place(&request.event).is_some_and(|gfn| frames.contains(gfn)))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use super::moment::{Moment, Scene};
 use crate::guest::symbols::Symbols;
 use crate::scenario::amount;
 use crate::trace::condition::nanoseconds;
-use crate::trace::row::{About, frame_of, vcpu_of};
+use crate::trace::row::{About, vcpu_of};
 use mem_event::trace::{End, Header, Player, Step, Stop};
 use mem_event::{Effect, Gfn, VcpuId};
 use std::collections::BTreeSet;
@@ -313,7 +313,7 @@ fn at_hand(step: &Step) -> (Option<Gfn>, Option<VcpuId>) {
             Effect::Answered { response, .. } => response.echo(),
             _ => None,
         };
-        gfn = gfn.or(request.as_ref().and_then(frame_of));
+        gfn = gfn.or(request.as_ref().and_then(|request| request.frame()));
         vcpu = vcpu.or(request.as_ref().and_then(vcpu_of));
     }
     (gfn, vcpu)

@@ -2,7 +2,7 @@
 
 use super::moment::Moment;
 use super::style::Theme;
-use crate::trace::row::{frame_of, vcpu_of};
+use crate::trace::row::vcpu_of;
 use mem_event::{Effect, Ring, RingView, Standing};
 use ratatui::text::Line;
 
@@ -86,9 +86,15 @@ fn details(view: &RingView) -> Vec<String> {
     }
     for (number, request) in view.outstanding.iter().enumerate() {
         let who = vcpu_of(request).map_or_else(|| "foreign".to_owned(), |vcpu| format!("vcpu {vcpu}"));
-        let what = frame_of(request).map_or_else(|| request.gfn.to_string(), |gfn| format!("gfn {gfn}"));
-        let reason = format!("{:?}", request.reason).to_lowercase();
-        lines.push(format!("  out {:<3} {reason} {who} {what} {} {}", number + 1, request.rights, request.flags));
+        let what =
+            request.frame().map_or_else(|| format!("{:#x}", request.event.subject()), |gfn| format!("gfn {gfn}"));
+        let reason = request.event.reason();
+        lines.push(format!(
+            "  out {:<3} {reason} {who} {what} {} {}",
+            number + 1,
+            request.event.rights(),
+            request.flags
+        ));
     }
     if !view.queue.is_empty() {
         let queue: Vec<String> = view.queue.iter().map(|vcpu| format!("vcpu {vcpu}")).collect();

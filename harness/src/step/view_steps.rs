@@ -91,7 +91,7 @@ fn came(step: &Step) -> Vec<String> {
 fn effect(effect: &Effect) -> Option<String> {
     match effect {
         Effect::Requested { .. } | Effect::Notify(_) => None,
-        Effect::Answered { response, .. } => Some(format!("answers v{} {}", response.vcpu, response.gfn)),
+        Effect::Answered { response, .. } => Some(format!("answers v{} {:#x}", response.vcpu, response.subject())),
         Effect::Wake(vcpu) => Some(format!("wakes v{vcpu}")),
         Effect::Tighten { .. } => Some("tighten".to_owned()),
         Effect::Crash(_) => Some("CRASH".to_owned()),

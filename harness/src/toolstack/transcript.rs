@@ -2,7 +2,7 @@
 
 use crate::guest::symbols::Symbols;
 use crate::scenario::At;
-use mem_event::{Gpa, Reason, Request, Response, Ring, VcpuId};
+use mem_event::{Cpu, Event, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId};
 use serde::Serialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -105,14 +105,14 @@ impl Record {
             Record::Event { ring, request, done, response, wait } => {
                 let event = JsonEvent {
                     event: ring.to_string(),
-                    reason: format!("{:?}", request.reason).to_lowercase(),
+                    reason: request.event.reason().name(),
                     vcpu: request.vcpu.0,
-                    gfn: format!("{}", request.gfn),
+                    gfn: format!("{:#x}", request.event.subject()),
                     symbol: place(request, symbols),
-                    offset: request.offset,
-                    gla: request.gla.map(|gla| gla.to_string()),
-                    rights: request.rights.to_string(),
-                    p2mt: format!("{:?}", request.p2mt),
+                    offset: offset(&request.event),
+                    gla: second(&request.event).map(|value| format!("{value:#x}")),
+                    rights: request.event.rights().to_string(),
+                    p2mt: format!("{:?}", request.event.p2mt()),
                     flags: request.flags.to_string(),
                     done: done.clone(),
                     answer: response.map(|response| response.flags.to_string()),
@@ -128,7 +128,7 @@ impl Record {
 #[derive(Serialize)]
 struct JsonEvent {
     event: String,
-    reason: String,
+    reason: &'static str,
     vcpu: u32,
     gfn: String,
     symbol: Option<String>,
@@ -143,8 +143,27 @@ struct JsonEvent {
 }
 
 fn place(request: &Request, symbols: &Symbols) -> Option<String> {
-    let is_frame = matches!(request.reason, Reason::Paging | Reason::Sharing | Reason::Violation);
-    is_frame.then(|| symbols.name(Gpa((request.gfn.0 << 12) + u64::from(request.offset)))).flatten()
+    symbols.name(Gpa(request.frame()?.gpa().0 + u64::from(offset(&request.event))))
+}
+
+/// The offset in the frame.
+fn offset(event: &Event) -> u16 {
+    match event {
+        Event::Violation { offset, .. } => *offset,
+        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Gpa(rip.0).offset(),
+        Event::Paging { .. } | Event::Sharing { .. } | Event::Cpu(_) => 0,
+    }
+}
+
+/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number.
+fn second(event: &Event) -> Option<u64> {
+    match event {
+        Event::Paging { .. } | Event::Sharing { .. } => None,
+        Event::Violation { gla, .. } => gla.map(|gla| gla.0),
+        Event::Cpu(Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. }) => Some(*old),
+        Event::Cpu(Cpu::Msr { msr, .. }) => Some(u64::from(*msr)),
+        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
+    }
 }
 
 /// The symbol that begins at an address.
@@ -153,25 +172,23 @@ fn whole_symbol(address: u64, symbols: &Symbols) -> Option<String> {
 }
 
 /// What a CPU event says.
-fn cpu_event(request: &Request, symbols: &Symbols) -> Option<String> {
-    let (value, gla) = (request.gfn.0, request.gla.unwrap_or_default());
-    let register = |name| {
+fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
+    let register = |name, new, old| {
         let value = |value| whole_symbol(value, symbols).unwrap_or_else(|| format!("{value:#x}"));
-        format!("{name} {} was {}", value(request.gfn.0), value(gla.0))
+        format!("{name} {} was {}", value(new), value(old))
     };
-    let at = |what| {
-        let place = symbols.name(Gpa((value << 12) + u64::from(request.offset)));
-        format!("{what} at {gla}{}", place.map(|name| format!(" {name}")).unwrap_or_default())
+    let at = |what, gfn: Gfn, rip: Gla| {
+        let place = symbols.name(Gpa(gfn.gpa().0 + u64::from(Gpa(rip.0).offset())));
+        format!("{what} at {rip}{}", place.map(|name| format!(" {name}")).unwrap_or_default())
     };
-    Some(match request.reason {
-        Reason::Cr0 => register("cr0"),
-        Reason::Cr3 => register("cr3"),
-        Reason::Cr4 => register("cr4"),
-        Reason::Msr => format!("msr {gla} {value:#x}"),
-        Reason::Int3 => at("int3"),
-        Reason::SingleStep => at("step"),
-        Reason::Paging | Reason::Sharing | Reason::Violation => return None,
-    })
+    match cpu {
+        Cpu::Cr0 { new, old } => register("cr0", new, old),
+        Cpu::Cr3 { new, old } => register("cr3", new, old),
+        Cpu::Cr4 { new, old } => register("cr4", new, old),
+        Cpu::Msr { msr, new } => format!("msr {msr:#x} {new:#x}"),
+        Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
+        Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
+    }
 }
 
 fn with_flags(mut line: String, request: &Request) -> String {
@@ -184,26 +201,30 @@ fn with_flags(mut line: String, request: &Request) -> String {
 /// The part of an event's line that the request makes.
 #[must_use]
 pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
-    if let Some(event) = cpu_event(request, symbols) {
-        return with_flags(format!("{ring}  vcpu {}  {event}", request.vcpu), request);
-    }
-    let mut line = format!("{ring}  vcpu {}  gfn {}", request.vcpu, request.gfn);
+    let gfn = match request.event {
+        Event::Cpu(cpu) => {
+            let event = cpu_event(cpu, symbols);
+            return with_flags(format!("{ring}  vcpu {}  {event}", request.vcpu), request);
+        }
+        Event::Paging { gfn, .. } | Event::Sharing { gfn, .. } | Event::Violation { gfn, .. } => gfn,
+    };
+    let mut line = format!("{ring}  vcpu {}  gfn {gfn}", request.vcpu);
     let mut add = |text: std::fmt::Arguments<'_>| {
         let _ = line.write_fmt(text);
     };
     if let Some(symbol) = place(request, symbols) {
         add(format_args!(" {symbol}"));
     }
-    match ring {
-        Ring::Access => {
-            add(format_args!("  offset {:#x}", request.offset));
-            match request.gla {
+    match request.event {
+        Event::Violation { offset, gla, rights, .. } => {
+            add(format_args!("  offset {offset:#x}"));
+            match gla {
                 Some(gla) => add(format_args!("  gla {gla}")),
                 None => add(format_args!("  no gla")),
             }
-            add(format_args!("  {}", request.rights));
+            add(format_args!("  {rights}"));
         }
-        Ring::Paging | Ring::Sharing => add(format_args!("  {:?}", request.p2mt)),
+        other => add(format_args!("  {:?}", other.p2mt())),
     }
     with_flags(line, request)
 }
@@ -219,8 +240,8 @@ fn answered(request: &Request, done: &[String], response: Option<&Response>) -> 
     } else {
         parts.push(format!("answer {}", response.flags));
     }
-    if response.vcpu != request.vcpu.0 || response.gfn != request.gfn {
-        parts.push(format!("(vcpu {} gfn {})", response.vcpu, response.gfn));
+    if response.vcpu != request.vcpu.0 || response.subject() != request.event.subject() {
+        parts.push(format!("(vcpu {} gfn {:#x})", response.vcpu, response.subject()));
     }
     parts.join(", ")
 }
@@ -252,19 +273,15 @@ pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
 mod tests {
     use super::{Record, text};
     use crate::guest::symbols::Symbols;
-    use mem_event::{Flags, Gfn, Gla, P2mType, Reason, Request, Rights, Ring, VcpuId};
+    use mem_event::{Event, Flags, Gfn, Gla, Request, Rights, Ring, VcpuId};
     use std::time::Duration;
 
     fn read(vcpu: u32) -> Record {
+        let (gfn, gla) = (Gfn(0x200), Some(Gla(0x20_0010)));
         let request = Request {
-            reason: Reason::Violation,
             flags: Flags::VCPU_PAUSED,
             vcpu: VcpuId(vcpu),
-            gfn: Gfn(0x200),
-            offset: 0x10,
-            gla: Some(Gla(0x20_0010)),
-            p2mt: P2mType::RamRw,
-            rights: Rights::R,
+            event: Event::Violation { gfn, offset: 0x10, gla, rights: Rights::R },
         };
         let response = Some(request.answer());
         Record::Event { ring: Ring::Access, request, done: vec!["set rwx".into()], response, wait: Duration::ZERO }

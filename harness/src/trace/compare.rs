@@ -97,7 +97,7 @@ fn tracks(tape: &mut Tape, symbols: &Symbols) -> (Tracks, Option<mem_event::trac
                 Effect::Answered { ring, response, .. } => {
                     let foreign = response.flags.contains(Flags::FOREIGN);
                     let track = if foreign { Track::Foreign } else { Track::Vcpu(response.vcpu) };
-                    let line = format!("{ring}  answer  gfn {}  {}", response.gfn, response.flags);
+                    let line = format!("{ring}  answer  gfn {:#x}  {}", response.subject(), response.flags);
                     add(track, line, number);
                 }
                 Effect::Closed(_) | Effect::Broken(..) | Effect::Crash(_) => {

@@ -87,8 +87,8 @@ fn lines(text: &mut String, number: u64, step: &Step, symbols: &Symbols) {
                 writeln!(text, "step {number}  {}", transcript::asked(*ring, request, symbols))
             }
             Effect::Answered { ring, response, .. } => {
-                let (vcpu, gfn, flags) = (response.vcpu, response.gfn, response.flags);
-                writeln!(text, "step {number}  answer on {ring}  vcpu {vcpu}  gfn {gfn}  {flags}")
+                let (vcpu, gfn, flags) = (response.vcpu, response.subject(), response.flags);
+                writeln!(text, "step {number}  answer on {ring}  vcpu {vcpu}  gfn {gfn:#x}  {flags}")
             }
             _ => Ok(()),
         };

@@ -3,9 +3,7 @@
 use crate::guest::symbols::Symbols;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use mem_event::trace::Step;
-use mem_event::{
-    Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Reason, Request, Rights, Ring, VcpuId, WaitReason,
-};
+use mem_event::{Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Request, Rights, Ring, VcpuId, WaitReason};
 use serde::Serialize;
 
 /// One step.
@@ -139,12 +137,6 @@ fn of_control(control: &Control) -> About {
     }
 }
 
-/// The frame of a request; none of one that tells of a register.
-#[must_use]
-pub fn frame_of(request: &Request) -> Option<Gfn> {
-    matches!(request.reason, Reason::Paging | Reason::Sharing | Reason::Violation).then_some(request.gfn)
-}
-
 /// The vCPU of a request; none of a foreign one.
 #[must_use]
 pub fn vcpu_of(request: &Request) -> Option<VcpuId> {
@@ -184,10 +176,10 @@ fn outcome(outcome: &Outcome) -> String {
 pub fn effect(effect: &Effect) -> String {
     match effect {
         Effect::Requested { ring, slot, request } => {
-            format!("request {ring}[{slot}] vcpu {} gfn {} {}", request.vcpu, request.gfn, request.flags)
+            format!("request {ring}[{slot}] vcpu {} gfn {:#x} {}", request.vcpu, request.event.subject(), request.flags)
         }
         Effect::Answered { ring, slot, response } => {
-            format!("answer {ring}[{slot}] vcpu {} gfn {} {}", response.vcpu, response.gfn, response.flags)
+            format!("answer {ring}[{slot}] vcpu {} gfn {:#x} {}", response.vcpu, response.subject(), response.flags)
         }
         Effect::Notify(ring) => format!("notify {ring}"),
         Effect::Wake(vcpu) => format!("wake vcpu {vcpu}"),

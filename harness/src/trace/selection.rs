@@ -166,9 +166,9 @@ impl Concerned<'_> {
         };
         inputs
             || self.effects(|effect| match effect {
-                Effect::Requested { request, .. } => row::frame_of(request).is_some_and(|gfn| meets(gfn, 1)),
+                Effect::Requested { request, .. } => request.frame().is_some_and(|gfn| meets(gfn, 1)),
                 Effect::Answered { response, .. } => {
-                    response.echo().and_then(|it| row::frame_of(&it)).is_some_and(|gfn| meets(gfn, 1))
+                    response.echo().and_then(|request| request.frame()).is_some_and(|gfn| meets(gfn, 1))
                 }
                 Effect::Unmap(gfn) | Effect::Map(gfn) | Effect::Punch(gfn) | Effect::Fill(gfn) | Effect::Zero(gfn) => {
                     meets(*gfn, 1)

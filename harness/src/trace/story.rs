@@ -123,7 +123,9 @@ impl Story {
             Effect::Answered { ring, response, .. } => {
                 let of_ring = |open: &Exchange| open.ring == *ring;
                 let exact = |open: &Exchange| {
-                    of_ring(open) && open.request.vcpu.0 == response.vcpu && open.request.gfn == response.gfn
+                    of_ring(open)
+                        && open.request.vcpu.0 == response.vcpu
+                        && open.request.event.subject() == response.subject()
                 };
                 let open = &self.open_requests;
                 if let Some(at) = open.iter().position(exact).or_else(|| open.iter().position(of_ring)) {

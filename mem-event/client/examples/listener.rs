@@ -2,7 +2,7 @@
 //!
 //! `mem-event run page_fault --consumer access=target/release/examples/listener`
 
-use mem_event::Reason;
+use mem_event::Event;
 use mem_event_client::{Channel, Handed, Lost};
 
 fn main() -> anyhow::Result<()> {
@@ -18,10 +18,10 @@ fn main() -> anyhow::Result<()> {
 fn serve(channel: &mut Channel) -> anyhow::Result<()> {
     while channel.wait()? {
         while let Some(request) = channel.take() {
-            println!("{:?} of frame {} at offset {:#x}", request.reason, request.gfn, request.offset);
-            if request.reason == Reason::Violation {
+            if let Event::Violation { gfn, offset, rights, .. } = request.event {
+                println!("violation of frame {gfn} at offset {offset:#x}");
                 // In force before the answer goes out.
-                channel.client.grant(request.gfn, request.rights)?;
+                channel.client.grant(gfn, rights)?;
             }
             channel.answer(&request.answer());
             channel.kick()?;

@@ -8,8 +8,7 @@
 
 use super::{Malformed, high, low, mem_event};
 use crate::control::Ring;
-use crate::event::{Flags, Reason, Request, Response};
-use crate::number::{Gfn, VcpuId};
+use crate::event::{About, Flags, Reason, Request, Response};
 use crate::p2m::P2mType;
 use mem_event::Slot;
 
@@ -42,7 +41,7 @@ fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
 #[inline]
 #[must_use]
 pub fn request(ring: Ring, request: &Request) -> Slot {
-    mem_event::write(first(ring, request.flags), p2mt_number(request.p2mt), request)
+    mem_event::write(first(ring, request.flags), p2mt_number(request.event.p2mt()), request)
 }
 
 /// A response as a slot.
@@ -51,7 +50,7 @@ pub fn request(ring: Ring, request: &Request) -> Slot {
 pub fn response(ring: Ring, response: &Response) -> Slot {
     match response.echo() {
         Some(echo) => request(ring, &echo),
-        None => mem_event::bare(first(ring, response.flags), response.vcpu, response.gfn),
+        None => mem_event::bare(first(ring, response.flags), response.vcpu, response.subject()),
     }
 }
 
@@ -78,9 +77,8 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
 pub fn read_response(slot: &Slot) -> Response {
     Response {
         flags: Flags(low(slot[0]) >> 16),
-        vcpu: VcpuId(high(slot[0])).0,
-        gfn: Gfn(slot[1]),
-        request: read_request(slot).ok(),
+        vcpu: high(slot[0]),
+        about: read_request(slot).map_or(About::Other(slot[1]), |request| About::Event(request.event)),
         other_version: None,
     }
 }

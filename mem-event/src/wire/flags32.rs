@@ -7,15 +7,14 @@
 
 use super::{Malformed, high, low, mem_event};
 use crate::control::Ring;
-use crate::event::{Flags, Reason, Request, Response};
-use crate::number::Gfn;
+use crate::event::{About, Flags, Reason, Request, Response};
 pub(crate) use mem_event::Slot;
 
 /// A request as a slot.
 #[inline(always)]
 #[must_use]
 pub fn request(request: &Request) -> Slot {
-    mem_event::write(request.flags.0, request.p2mt as u32, request)
+    mem_event::write(request.flags.0, request.event.p2mt() as u32, request)
 }
 
 /// A response as a slot.
@@ -24,7 +23,7 @@ pub fn request(request: &Request) -> Slot {
 pub fn response(response: &Response) -> Slot {
     match response.echo() {
         Some(echo) => request(&echo),
-        None => mem_event::bare(response.flags.0, response.vcpu, response.gfn),
+        None => mem_event::bare(response.flags.0, response.vcpu, response.subject()),
     }
 }
 
@@ -50,8 +49,13 @@ pub fn read_response(ring: Ring, slot: &Slot) -> Response {
     Response {
         flags: Flags(low(slot[0])),
         vcpu: high(slot[0]),
-        gfn: Gfn(slot[1]),
-        request: read_request(ring, slot).ok(),
+        about: read_request(ring, slot).map_or(About::Other(slot[1]), |request| About::Event(request.event)),
         other_version: None,
     }
+}
+
+/// Of a response what the engine goes by: flags, vCPU and [`crate::Event::subject`]. All events have it at the same place.
+#[inline(always)]
+pub(crate) fn read_answer(slot: &Slot) -> (Flags, u32, u64) {
+    (Flags(low(slot[0])), high(slot[0]), slot[1])
 }

@@ -13,9 +13,10 @@
 
 use super::{Malformed, high, low, pair};
 use crate::control::CpuEventKind;
-use crate::event::{Flags, Reason, Request};
+use crate::event::{Cpu, Event, Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
+use crate::packed;
 use crate::rights::Rights;
 
 /// 64-bit words in a slot.
@@ -27,47 +28,42 @@ pub type Slot = [u64; WORDS];
 const VIOLATION: u32 = 1;
 const GLA_VALID: u64 = 1 << 3;
 
-#[inline(always)]
-fn keeps_old_value(reason: Reason) -> bool {
-    reason.cpu_event().is_some_and(CpuEventKind::has_old_value)
-}
-
-#[inline(always)]
-fn reason_number(reason: Reason) -> u64 {
-    match reason {
-        Reason::Paging | Reason::Sharing => 0,
-        Reason::Violation => VIOLATION.into(),
-        cpu => cpu.cpu_event().map_or(0, |kind| kind.reason_number().into()),
-    }
-}
-
-/// The reason with this number on the access ring.
+/// The kind of event with this number on the access ring.
 #[inline(always)]
 pub(super) fn access_reason(number: u32) -> Result<Reason, Malformed> {
     match number {
         VIOLATION => Ok(Reason::Violation),
-        _ => CpuEventKind::from_reason_number(number).map(CpuEventKind::reason).ok_or(Malformed::Reason(number)),
+        _ => CpuEventKind::from_reason_number(number).map(Reason::Cpu).ok_or(Malformed::Reason(number)),
     }
 }
 
 /// A whole slot from its first word's lower half, the number of the p2m type and the rest of the request.
 #[inline(always)]
 pub(super) fn write(first: u32, p2mt: u32, request: &Request) -> Slot {
-    let valid = if request.gla.is_some() && !keeps_old_value(request.reason) { GLA_VALID } else { 0 };
-    let bits = u64::from(request.rights.bits()) | valid;
-    [
-        pair(first, request.vcpu.0),
-        request.gfn.0,
-        u64::from(request.offset),
-        request.gla.map_or(0, |gla| gla.0),
-        u64::from(p2mt) | bits << 32 | reason_number(request.reason) << 48,
-    ]
+    let (offset, gla, bits, reason) = match request.event {
+        Event::Paging { .. } | Event::Sharing { .. } => (0, 0, 0, 0),
+        Event::Violation { offset, gla, rights, .. } => {
+            let valid = if gla.is_some() { GLA_VALID } else { 0 };
+            (u64::from(offset), gla.map_or(0, |gla| gla.0), u64::from(rights.bits()) | valid, VIOLATION.into())
+        }
+        Event::Cpu(cpu) => cpu_fields(cpu),
+    };
+    [pair(first, request.vcpu.0), request.event.subject(), offset, gla, u64::from(p2mt) | bits << 32 | reason << 48]
+}
+
+/// Offset, `gla`, bits and reason of a CPU event.
+#[inline(never)]
+fn cpu_fields(cpu: Cpu) -> (u64, u64, u64, u64) {
+    let (kind, second) = (cpu.kind(), packed::second_value(cpu));
+    let offset = if matches!(cpu, Cpu::Int3 { .. } | Cpu::SingleStep { .. }) { second & 0xfff } else { 0 };
+    let valid = if kind.has_old_value() { 0 } else { GLA_VALID };
+    (offset, second, valid, kind.reason_number().into())
 }
 
 /// A whole slot of a response that echoes nothing.
 #[inline(always)]
-pub(super) fn bare(first: u32, vcpu: u32, gfn: Gfn) -> Slot {
-    [pair(first, vcpu), gfn.0, 0, 0, 0]
+pub(super) fn bare(first: u32, vcpu: u32, subject: u64) -> Slot {
+    [pair(first, vcpu), subject, 0, 0, 0]
 }
 
 /// The number in the field `reason`.
@@ -85,20 +81,20 @@ pub(super) fn read_p2mt(slot: &Slot) -> u32 {
 /// The rest of a request whose flags, reason and p2m type are read already.
 #[inline(always)]
 pub(super) fn read(slot: &Slot, flags: Flags, reason: Reason, p2mt: P2mType) -> Result<Request, Malformed> {
-    let bits = slot[4] >> 32;
-    let known = bits & GLA_VALID != 0 || keeps_old_value(reason);
-    let offset = slot[2];
+    let (gfn, offset, bits) = (Gfn(slot[1]), slot[2], slot[4] >> 32);
     if offset > 0xfff {
         return Err(Malformed::Offset(offset));
     }
-    Ok(Request {
-        reason,
-        flags,
-        vcpu: VcpuId(high(slot[0])),
-        gfn: Gfn(slot[1]),
-        offset: (offset & 0xfff) as u16,
-        gla: known.then_some(Gla(slot[3])),
-        p2mt,
-        rights: Rights::from_bits((bits & 7) as u8),
-    })
+    let event = match reason {
+        Reason::Paging => Event::Paging { gfn, p2mt },
+        Reason::Sharing => Event::Sharing { gfn, p2mt },
+        Reason::Violation => Event::Violation {
+            gfn,
+            offset: (offset & 0xfff) as u16,
+            gla: (bits & GLA_VALID != 0).then_some(Gla(slot[3])),
+            rights: Rights::from_bits((bits & 7) as u8),
+        },
+        Reason::Cpu(kind) => Event::Cpu(packed::cpu_event(kind, slot[1], slot[3])),
+    };
+    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
 }

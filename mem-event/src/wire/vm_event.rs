@@ -14,14 +14,13 @@
 //! ```
 //! Flags: bit 0 VCPU_PAUSED and bit 1 FOREIGN have counterparts in [`Flags`]; EMULATE (2) and EMULATE_NOWRITE (3) are its
 //! bits 5 and 6 as in Xen 4.5; what follows (4 TOGGLE_SINGLESTEP to 15) is kept 16 bits higher. DUMMY does not exist here.
-//! Where a breakpoint or a single step comes without registers, `rip` is written from the request's `gla`; everything else
+//! Where a breakpoint or a single step comes without registers, `rip` is the event's; everything else
 //! of the register file is zero then.
 
 use super::{Malformed, high, low, pair};
 use crate::control::Ring;
-use crate::event::{Flags, Reason, Request, Response};
+use crate::event::{About, Cpu, Event, Flags, Request, Response};
 use crate::number::{Gfn, Gla, VcpuId};
-use crate::p2m::P2mType;
 use crate::rights::Rights;
 use crate::wire::registers::{self, DATA};
 
@@ -34,17 +33,18 @@ pub type Slot = [u64; WORDS];
 /// `VM_EVENT_INTERFACE_VERSION`.
 pub const VERSION: u32 = 7;
 
+// `VM_EVENT_REASON_*`.
+const VIOLATION: u32 = 1;
+const SHARING: u32 = 2;
+const PAGING: u32 = 3;
+const WRITE_CTRLREG: u32 = 4;
+const MOV_TO_MSR: u32 = 5;
+const SOFTWARE_BREAKPOINT: u32 = 6;
+const SINGLESTEP: u32 = 7;
+
 const GLA_VALID: u32 = 8;
 const RIP: usize = DATA + 19;
 const BREAKPOINT: u64 = 1 | 6 << 32;
-
-fn register(reason: Reason) -> u32 {
-    match reason {
-        Reason::Cr3 => 1,
-        Reason::Cr4 => 2,
-        _ => 0,
-    }
-}
 
 fn flags_number(flags: Flags) -> u32 {
     let own = flags.0 & 1 | (flags.0 >> 3 & 1) << 1;
@@ -60,45 +60,53 @@ fn read_flags(number: u32) -> Flags {
 #[must_use]
 pub fn request(request: &Request, registers: Option<&Registers>) -> Slot {
     let mut slot = [0; WORDS];
-    slot[3] = request.gfn.0;
-    let gla = request.gla.map_or(0, |gla| gla.0);
-    let reason = match request.reason {
-        Reason::Violation => {
-            slot[4] = u64::from(request.offset);
-            slot[5] = gla;
-            slot[6] = u64::from(u32::from(request.rights.bits()) | if request.gla.is_some() { GLA_VALID } else { 0 });
-            1
+    let reason = match request.event {
+        Event::Violation { gfn, offset, gla, rights } => {
+            let bits = u32::from(rights.bits()) | if gla.is_some() { GLA_VALID } else { 0 };
+            slot[3..7].copy_from_slice(&[gfn.0, offset.into(), gla.map_or(0, |gla| gla.0), bits.into()]);
+            VIOLATION
         }
-        Reason::Sharing => {
-            slot[4] = request.p2mt as u64;
-            2
+        Event::Sharing { gfn, p2mt } => {
+            slot[3..5].copy_from_slice(&[gfn.0, p2mt as u64]);
+            SHARING
         }
-        Reason::Paging => {
-            slot[4] = pair(request.p2mt as u32, request.flags.0 >> 1 & 3);
-            3
+        Event::Paging { gfn, p2mt } => {
+            slot[3..5].copy_from_slice(&[gfn.0, pair(p2mt as u32, request.flags.0 >> 1 & 3)]);
+            PAGING
         }
-        Reason::Cr0 | Reason::Cr3 | Reason::Cr4 => {
-            slot[3..6].copy_from_slice(&[u64::from(register(request.reason)), request.gfn.0, gla]);
-            4
-        }
-        Reason::Msr => {
-            slot[3..5].copy_from_slice(&[gla, request.gfn.0]);
-            5
-        }
-        Reason::Int3 => {
-            slot[5] = BREAKPOINT;
-            6
-        }
-        Reason::SingleStep => 7,
+        Event::Cpu(cpu) => write_cpu(&mut slot, cpu),
     };
     slot[0] = pair(VERSION, flags_number(request.flags));
     slot[1] = pair(reason, request.vcpu.0);
-    match registers {
-        Some(known) => registers::write(&mut slot, known),
-        None if matches!(request.reason, Reason::Int3 | Reason::SingleStep) => slot[RIP] = gla,
-        None => {}
+    if let Some(known) = registers {
+        registers::write(&mut slot, known);
     }
     slot
+}
+
+/// Writes a CPU event's fields; its reason.
+fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
+    let mut register = |number, new, old| {
+        slot[3..6].copy_from_slice(&[number, new, old]);
+        WRITE_CTRLREG
+    };
+    match cpu {
+        Cpu::Cr0 { new, old } => register(0, new, old),
+        Cpu::Cr3 { new, old } => register(1, new, old),
+        Cpu::Cr4 { new, old } => register(2, new, old),
+        Cpu::Msr { msr, new } => {
+            slot[3..5].copy_from_slice(&[msr.into(), new]);
+            MOV_TO_MSR
+        }
+        Cpu::Int3 { rip, gfn } => {
+            (slot[3], slot[5], slot[RIP]) = (gfn.0, BREAKPOINT, rip.0);
+            SOFTWARE_BREAKPOINT
+        }
+        Cpu::SingleStep { rip, gfn } => {
+            (slot[3], slot[RIP]) = (gfn.0, rip.0);
+            SINGLESTEP
+        }
+    }
 }
 
 /// A response as a slot. One that echoes nothing gets the reason of its ring, so that its frame has a place.
@@ -108,13 +116,13 @@ pub fn response(ring: Ring, response: &Response) -> Slot {
         Some(echo) => request(&echo, None),
         None => {
             let reason = match ring {
-                Ring::Access => 1,
-                Ring::Sharing => 2,
-                Ring::Paging => 3,
+                Ring::Access => VIOLATION,
+                Ring::Sharing => SHARING,
+                Ring::Paging => PAGING,
             };
             let mut slot = [0; WORDS];
             slot[1] = pair(reason, response.vcpu);
-            slot[3] = response.gfn.0;
+            slot[3] = response.subject();
             if ring == Ring::Paging {
                 slot[4] = pair(0, response.flags.0 >> 1 & 3);
             }
@@ -133,56 +141,46 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
     if low(slot[0]) != VERSION {
         return Err(Malformed::Version(low(slot[0])));
     }
-    let mut request = Request {
-        reason: Reason::Violation,
-        flags: read_flags(high(slot[0])),
-        vcpu: VcpuId(high(slot[1])),
-        gfn: Gfn(slot[3]),
-        offset: 0,
-        gla: None,
-        p2mt: P2mType::RamRw,
-        rights: Rights::NONE,
-    };
-    match low(slot[1]) {
-        1 => {
+    let mut flags = read_flags(high(slot[0]));
+    let gfn = Gfn(slot[3]);
+    let event = match low(slot[1]) {
+        VIOLATION => {
             let bits = low(slot[6]);
-            request.offset =
-                u16::try_from(slot[4]).ok().filter(|offset| *offset < 4096).ok_or(Malformed::Offset(slot[4]))?;
-            request.gla = (bits & GLA_VALID != 0).then_some(Gla(slot[5]));
-            request.rights = Rights::from_bits((bits & 7) as u8);
+            Event::Violation {
+                gfn,
+                offset: u16::try_from(slot[4])
+                    .ok()
+                    .filter(|offset| *offset < 4096)
+                    .ok_or(Malformed::Offset(slot[4]))?,
+                gla: (bits & GLA_VALID != 0).then_some(Gla(slot[5])),
+                rights: Rights::from_bits((bits & 7) as u8),
+            }
         }
-        2 => {
-            request.reason = Reason::Sharing;
-            request.p2mt = super::p2m_type(low(slot[4]))?;
+        SHARING => Event::Sharing { gfn, p2mt: super::p2m_type(low(slot[4]))? },
+        PAGING => {
+            flags.0 |= (high(slot[4]) & 3) << 1;
+            Event::Paging { gfn, p2mt: super::p2m_type(low(slot[4]))? }
         }
-        3 => {
-            request.reason = Reason::Paging;
-            request.p2mt = super::p2m_type(low(slot[4]))?;
-            request.flags.0 |= (high(slot[4]) & 3) << 1;
-        }
-        4 => {
-            request.reason = match low(slot[3]) {
-                0 => Reason::Cr0,
-                1 => Reason::Cr3,
-                2 => Reason::Cr4,
-                other => return Err(Malformed::Register(other)),
-            };
-            request.gfn = Gfn(slot[4]);
-            request.gla = Some(Gla(slot[5]));
-        }
-        5 => {
-            request.reason = Reason::Msr;
-            request.gfn = Gfn(slot[4]);
-            request.gla = Some(Gla(slot[3]));
-        }
-        number @ (6 | 7) => {
-            request.reason = if number == 6 { Reason::Int3 } else { Reason::SingleStep };
-            request.gla = Some(Gla(slot[RIP]));
-            request.offset = (slot[RIP] & 0xfff) as u16;
-        }
-        number => return Err(Malformed::Reason(number)),
-    }
-    Ok(request)
+        number => Event::Cpu(read_cpu(slot, number)?),
+    };
+    Ok(Request { flags, vcpu: VcpuId(high(slot[1])), event })
+}
+
+fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
+    let (gfn, rip) = (Gfn(slot[3]), Gla(slot[RIP]));
+    let (new, old) = (slot[4], slot[5]);
+    Ok(match reason {
+        WRITE_CTRLREG => match low(slot[3]) {
+            0 => Cpu::Cr0 { new, old },
+            1 => Cpu::Cr3 { new, old },
+            2 => Cpu::Cr4 { new, old },
+            other => return Err(Malformed::Register(other)),
+        },
+        MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new },
+        SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
+        SINGLESTEP => Cpu::SingleStep { rip, gfn },
+        other => return Err(Malformed::Reason(other)),
+    })
 }
 
 /// A slot as a response. Nothing but its version is read from one of another version.
@@ -190,14 +188,13 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
 pub fn read_response(slot: &Slot) -> Response {
     if low(slot[0]) != VERSION {
         let other_version = Some(low(slot[0]));
-        return Response { flags: Flags::NONE, vcpu: 0, gfn: Gfn(0), request: None, other_version };
+        return Response { flags: Flags::NONE, vcpu: 0, about: About::Other(0), other_version };
     }
     let request = read_request(slot).ok();
     Response {
         flags: request.map_or_else(|| read_flags(high(slot[0])), |request| request.flags),
         vcpu: high(slot[1]),
-        gfn: request.map_or(Gfn(slot[3]), |request| request.gfn),
-        request,
+        about: request.map_or(About::Other(slot[3]), |request| About::Event(request.event)),
         other_version: None,
     }
 }

@@ -4,8 +4,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "the games are small")]
 
 use mem_event::{
-    Access, AccessType, Control, CpuEvent, CpuEventKind, Effect, Errno, Flags, Gfn, Gla, Input, MonitorMode,
-    NoConsumer, Outcome, P2mType, Reason, Request, Response, Rights, Ring, VcpuId, WaitReason,
+    About, Access, AccessType, Control, Cpu, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Input,
+    MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, VcpuId, WaitReason,
 };
 use std::collections::BTreeMap;
 
@@ -319,16 +319,9 @@ impl Reference {
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
-        let request = Request {
-            reason: Reason::Violation,
-            flags: Flags::NONE,
-            vcpu: VcpuId(v as u32),
-            gfn: access.gfn,
-            offset: access.offset,
-            gla: access.gla,
-            p2mt: P2mType::RamRw,
-            rights: access.rights,
-        };
+        let Access { gfn, offset, gla, rights, .. } = *access;
+        let event = Event::Violation { gfn, offset, gla, rights };
+        let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event };
         if kind == AccessType::N2rwx {
             self.put(Ring::Access, request);
             if let Some(frame) = self.frame(access.gfn) {
@@ -349,7 +342,7 @@ impl Reference {
         }
         if self.live(Ring::Sharing) {
             self.claim(v, Ring::Sharing)?;
-            let request = self.plain(Reason::Sharing, gfn);
+            let request = self.sharing(gfn);
             return self.put_and_pause(v, Ring::Sharing, request);
         }
         if self.channels[Ring::Sharing.index()].policy == NoConsumer::Crash {
@@ -382,16 +375,18 @@ impl Reference {
         self.effects.push(Effect::Unshare { gfn, copy });
     }
 
-    fn plain(&self, reason: Reason, gfn: Gfn) -> Request {
-        let p2mt = self.frames.get(gfn.0 as usize).map_or(P2mType::MmioDm, |frame| frame.kind);
-        Request { reason, flags: Flags::NONE, vcpu: VcpuId(0), gfn, offset: 0, gla: None, p2mt, rights: Rights::NONE }
+    fn p2mt(&self, gfn: Gfn) -> P2mType {
+        self.frames.get(gfn.0 as usize).map_or(P2mType::MmioDm, |frame| frame.kind)
+    }
+
+    fn sharing(&self, gfn: Gfn) -> Request {
+        Request { flags: Flags::NONE, vcpu: VcpuId(0), event: Event::Sharing { gfn, p2mt: self.p2mt(gfn) } }
     }
 
     fn ask(&mut self, gfn: Gfn) -> Request {
-        let mut request = self.plain(Reason::Paging, gfn);
-        if request.p2mt == P2mType::RamPagingOut {
-            request.flags = Flags::EVICT_FAIL;
-        }
+        let p2mt = self.p2mt(gfn);
+        let flags = if p2mt == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
+        let request = Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt } };
         if let Some(frame) = self.frame(gfn) {
             frame.kind = P2mType::RamPagingIn;
         }
@@ -411,7 +406,7 @@ impl Reference {
     fn check_rights_foreign(&mut self, access: &Access) -> Done {
         let listener = self.channels[Ring::Access.index()].clone();
         let Some(frame) = self.frame(access.gfn) else { return Ok(()) };
-        let out = listener.due.iter().any(|it| it.gfn == access.gfn && it.flags.contains(Flags::FOREIGN));
+        let out = listener.due.iter().any(|it| it.frame() == Some(access.gfn) && it.flags.contains(Flags::FOREIGN));
         if out && matches!(listener.standing, Standing::Live | Standing::Draining) {
             return Err(Outcome::Retry(Errno::EAGAIN));
         }
@@ -436,9 +431,8 @@ impl Reference {
             return Err(Outcome::Retry(Errno::EBUSY));
         }
         let (gfn, offset, gla, rights) = (access.gfn, access.offset, access.gla, access.rights);
-        let (vcpu, p2mt) = (VcpuId(0), P2mType::RamRw);
-        let (reason, flags) = (Reason::Violation, Flags::FOREIGN);
-        self.put(Ring::Access, Request { reason, flags, vcpu, gfn, offset, gla, p2mt, rights });
+        let event = Event::Violation { gfn, offset, gla, rights };
+        self.put(Ring::Access, Request { flags: Flags::FOREIGN, vcpu: VcpuId(0), event });
         match self.frame(gfn) {
             Some(frame) if forbids == AccessType::N2rwx => {
                 frame.access = AccessType::Rwx;
@@ -453,7 +447,7 @@ impl Reference {
         let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
         match frame.kind {
             kind if kind.is_paging() => {
-                let asked = self.channels[0].due.iter().any(|request| request.gfn == gfn);
+                let asked = self.channels[0].due.iter().any(|request| request.frame() == Some(gfn));
                 if kind == P2mType::RamPagingIn && asked {
                     return Err(Outcome::Retry(Errno::ENOENT));
                 }
@@ -487,7 +481,7 @@ impl Reference {
             return Ok(());
         }
         if self.claim_foreign(Ring::Sharing) {
-            let request = self.plain(Reason::Sharing, gfn);
+            let request = self.sharing(gfn);
             self.put(Ring::Sharing, Request { flags: Flags::FOREIGN, ..request });
         }
         Err(Outcome::Retry(Errno::ENOMEM))
@@ -511,24 +505,16 @@ impl Reference {
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
-        let (reason, number, offset, gla) = match event.kind {
-            CpuEventKind::Cr0 => (Reason::Cr0, event.value, 0, event.old),
-            CpuEventKind::Cr3 => (Reason::Cr3, event.value, 0, event.old),
-            CpuEventKind::Cr4 => (Reason::Cr4, event.value, 0, event.old),
-            CpuEventKind::Msr => (Reason::Msr, event.value, 0, u64::from(event.msr)),
-            CpuEventKind::Int3 => (Reason::Int3, event.gfn.0, (event.rip.0 % 4096) as u16, event.rip.0),
-            CpuEventKind::SingleStep => (Reason::SingleStep, event.gfn.0, (event.rip.0 % 4096) as u16, event.rip.0),
+        let (rip, gfn) = (event.rip, event.gfn);
+        let cpu = match event.kind {
+            CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
+            CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
+            CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
+            CpuEventKind::Msr => Cpu::Msr { msr: event.msr, new: event.value },
+            CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
+            CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         };
-        let request = Request {
-            reason,
-            flags: Flags::NONE,
-            vcpu: VcpuId(v as u32),
-            gfn: Gfn(number),
-            offset,
-            gla: Some(Gla(gla)),
-            p2mt: P2mType::RamRw,
-            rights: Rights::NONE,
-        };
+        let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event: Event::Cpu(cpu) };
         if mode == MonitorMode::Async {
             self.put(Ring::Access, request);
             return Ok(());
@@ -544,7 +530,7 @@ impl Reference {
         if tells {
             self.claim(v, Ring::Paging)?;
         }
-        self.remove(gfn, tells, Request { vcpu: VcpuId(v as u32), ..self.plain(Reason::Paging, gfn) });
+        self.remove(gfn, tells, (VcpuId(v as u32), Flags::NONE));
         Ok(())
     }
 
@@ -555,7 +541,7 @@ impl Reference {
         if tells && !self.claim_foreign(Ring::Paging) {
             return Err(refused(Errno::EBUSY));
         }
-        self.remove(gfn, tells, Request { flags: Flags::FOREIGN, ..self.plain(Reason::Paging, gfn) });
+        self.remove(gfn, tells, (VcpuId(0), Flags::FOREIGN));
         Ok(())
     }
 
@@ -568,7 +554,7 @@ impl Reference {
         }
     }
 
-    fn remove(&mut self, gfn: Gfn, tells: bool, by: Request) {
+    fn remove(&mut self, gfn: Gfn, tells: bool, by: (VcpuId, Flags)) {
         let Some(frame) = self.frame(gfn) else { return };
         let was = *frame;
         *frame = Frame { kind: P2mType::Invalid, held: false, chosen: false, group: 0, ..was };
@@ -580,8 +566,8 @@ impl Reference {
         }
         if tells {
             let evict = if was.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
-            let flags = by.flags.union(Flags::DROP_PAGE).union(evict);
-            self.put(Ring::Paging, Request { flags, p2mt: P2mType::RamRw, ..by });
+            let (vcpu, flags) = (by.0, by.1.union(Flags::DROP_PAGE).union(evict));
+            self.put(Ring::Paging, Request { flags, vcpu, event: Event::Paging { gfn, p2mt: P2mType::RamRw } });
         }
     }
 
@@ -608,7 +594,7 @@ impl Reference {
         }
         for response in posted {
             let answered = self.settle(ring, response);
-            let plain = Response { request: None, ..*response };
+            let plain = Response { about: About::Other(response.subject()), ..*response };
             self.effects.push(Effect::Answered { ring, slot: 0, response: plain });
             self.respond(ring, response, answered.is_some_and(|it| it.flags.contains(Flags::FOREIGN)));
         }
@@ -617,10 +603,10 @@ impl Reference {
     fn settle(&mut self, ring: Ring, response: &Response) -> Option<Request> {
         let due = &mut self.channel(ring).due;
         let pauses = |flags: Flags| flags.contains(Flags::VCPU_PAUSED);
-        let same = |it: &Request| it.gfn == response.gfn && it.vcpu.0 == response.vcpu;
+        let same = |it: &Request| it.event.subject() == response.subject() && it.vcpu.0 == response.vcpu;
         let rules: [&dyn Fn(&Request) -> bool; 3] =
             [&|it| same(it) && pauses(it.flags) == pauses(response.flags), &same, &|it| {
-                it.gfn == response.gfn && it.flags.contains(Flags::FOREIGN)
+                it.event.subject() == response.subject() && it.flags.contains(Flags::FOREIGN)
             }];
         for rule in rules {
             if let Some(at) = due.iter().position(rule) {
@@ -639,7 +625,7 @@ impl Reference {
             return;
         }
         if ring == Ring::Paging && !response.flags.contains(Flags::DROP_PAGE) {
-            let gfn = response.gfn;
+            let gfn = Gfn(response.subject());
             if let Some(frame) = self.frame(gfn).filter(|it| it.kind == P2mType::RamPagingIn && it.held) {
                 frame.kind = P2mType::RamRw;
                 self.effects.push(Effect::Map(gfn));

@@ -75,12 +75,12 @@ fn of_wait(wait: &Wait, timeline: &Timeline) -> Value {
 
 fn of_exchange(number: usize, exchange: &Exchange, begin: u64, end: u64) -> Vec<Value> {
     let (pid, tid, request) = (SLOTS, track(exchange), &exchange.request);
-    let name = format!("vCPU {} gfn {}", request.vcpu, request.gfn);
+    let name = format!("vCPU {} gfn {:#x}", request.vcpu, request.event.subject());
     let (begin, end) = (micros(begin), micros(end));
     let mut events = vec![json!({
         "ph": "X", "pid": pid, "tid": tid, "cat": "request", "name": name, "ts": begin, "dur": end - begin,
         "args": {"asked at step": exchange.asked.0, "answered at step": exchange.answered.map(|(step, _)| step),
-                 "reason": format!("{:?}", request.reason), "flags": request.flags.to_string()},
+                 "reason": request.event.reason().name(), "flags": request.flags.to_string()},
     })];
     let flow = |ph: &str, pid: u32, tid: u32, ts: f64| json!({"ph": ph, "id": number, "bp": "e", "pid": pid, "tid": tid, "cat": "flow", "name": "request", "ts": ts});
     if request.flags.contains(mem_event::Flags::VCPU_PAUSED) {

@@ -219,12 +219,12 @@ impl Concerned {
         match effect {
             Effect::Requested { ring, request, .. } => {
                 self.vcpus.push(request.vcpu);
-                self.frames.push(request.gfn);
+                self.frames.extend(request.frame());
                 self.rings.push(*ring);
             }
             Effect::Answered { ring, response, .. } => {
                 self.vcpus.push(VcpuId(response.vcpu));
-                self.frames.push(response.gfn);
+                self.frames.push(Gfn(response.subject()));
                 self.rings.push(*ring);
             }
             Effect::Wake(vcpu) => self.vcpus.push(*vcpu),
@@ -267,7 +267,9 @@ impl Concerned {
         let rings = Ring::ALL.into_iter().filter(|ring| self.rings.contains(ring)).map(|ring| {
             let view = domain.ring(ring);
             let mut out = view.outstanding;
-            out.retain(|request| self.vcpus.contains(&request.vcpu) || self.frames.contains(&request.gfn));
+            out.retain(|request| {
+                self.vcpus.contains(&request.vcpu) || request.frame().is_some_and(|gfn| self.frames.contains(&gfn))
+            });
             format!("{:?} {:?} {:?} full {} {out:?}", view.standing, view.policy, view.layout, view.free == 0)
         });
         vcpus.chain(frames).chain(rings).collect()
