@@ -70,9 +70,9 @@ impl Load<'_> {
     }
 
     fn wait(&mut self) {
-        self.storm.listener.looks();
+        self.storm.listener.begin_polling();
         let seen = look(&mut self.window, || self.storm.listener.is_pending());
-        if self.storm.listener.sleeps() || seen {
+        if self.storm.listener.end_polling() || seen {
             return;
         }
         wait_for("an event", &self.storm.listener);

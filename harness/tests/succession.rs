@@ -8,7 +8,7 @@ use harness::scenario::external::HandedRing;
 use harness::scenario::settings::{
     Consumer, Fault, FaultySettings, ListenerSettings, PagerSettings, PagerStep, Treatment,
 };
-use mem_event::message::{Call, Standing};
+use mem_event::message::{Call, VcpuState};
 use mem_event::{Control, Errno, Gfn, P2mType, Ring};
 use mem_event_client::{Channel, RingSettings};
 use std::path::Path;
@@ -138,17 +138,17 @@ fn those_who_wait_for_slots_and_answers_when_a_listener_dies_all_go_on() {
     let mut silent = domain.join_as(&few).unwrap();
     domain.qemu.qmp.execute("cont").unwrap();
     let waiting = |domain: &mut Domain, wanted| {
-        domain.toolstack.vcpus().unwrap().iter().filter(|report| report.standing == wanted).count()
+        domain.toolstack.vcpus().unwrap().iter().filter(|report| report.state == wanted).count()
     };
-    while waiting(&mut domain, Standing::Slot) < 4 {
+    while waiting(&mut domain, VcpuState::Slot) < 4 {
         assert!(domain.go_on(Duration::from_millis(1)), "nobody waits");
     }
     silent.kill();
     // A ring that has lost its consumer hands no slots out: who had none waits for a consumer.
-    while waiting(&mut domain, Standing::Consumer) < 4 {
+    while waiting(&mut domain, VcpuState::Consumer) < 4 {
         assert!(domain.go_on(Duration::from_millis(1)), "nobody waits");
     }
-    assert_eq!(waiting(&mut domain, Standing::Answer), 4, "requests that nobody answered are kept");
+    assert_eq!(waiting(&mut domain, VcpuState::Answer), 4, "requests that nobody answered are kept");
     let _successor = domain.join(&listener()).unwrap();
     to_its_end(domain);
 }

@@ -135,7 +135,7 @@ fn bare_ring() -> Result<(), Failure> {
                 let Ok(Some(got)) = back.take() else { panic!("no request arrived") };
                 back.answer(&got.answer());
                 taken.clear();
-                assert_eq!(front.look(None, &mut taken), Ok(1));
+                assert_eq!(front.poll(None, &mut taken), Ok(1));
                 black_box(front.take(&mut taken));
             }
             f64::from(EVENTS) / (busy() - start)

@@ -134,7 +134,7 @@ impl Domain {
             }
         }
         let channel = &self.channels[Ring::Access.index()];
-        let relaxes = !channel.has_consumer() && channel.account.policy == NoConsumer::Relax;
+        let relaxes = !channel.has_consumer() && channel.state.policy == NoConsumer::Relax;
         if relaxes {
             self.set_rights(access.gfn, AccessType::Rwx);
         }

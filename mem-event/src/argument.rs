@@ -1,8 +1,6 @@
 //! A control operation's arguments as numbers of 64 bits: what crosses the control socket.
 
-use crate::control::{CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 use crate::number::{Gfn, VcpuId};
-use crate::rights::AccessType;
 
 /// A value that goes over the control socket as one number.
 pub(crate) trait Argument: Sized {
@@ -68,30 +66,6 @@ impl Argument for VcpuId {
     fn from_number(number: u64) -> Result<VcpuId, String> {
         u32::from_number(number).map(VcpuId)
     }
-}
-
-macro_rules! row_of_a_table {
-    ($($type:ident $what:literal),+ $(,)?) => {
-        $(impl Argument for $type {
-            fn number(self) -> u64 {
-                self as u64
-            }
-
-            fn from_number(number: u64) -> Result<$type, String> {
-                let row = u8::try_from(number).ok().and_then($type::from_number);
-                row.ok_or_else(|| format!(concat!("no ", $what, " {}"), number))
-            }
-        })+
-    };
-}
-
-row_of_a_table! {
-    Ring "ring",
-    Layout "slot layout",
-    NoConsumer "policy",
-    AccessType "access type",
-    CpuEventKind "CPU event",
-    MonitorMode "monitor mode",
 }
 
 /// An operation's arguments from the first on; those that it has not are 0.

@@ -14,44 +14,11 @@ use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::ring::{Front, FrontState};
+use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
 use crate::taken;
 use crate::wire::flags32;
 use crate::wire::vm_event::Registers;
-use bincode::{Decode, Encode};
 use std::collections::VecDeque;
-
-/// Where a ring stands in its life.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
-pub enum Standing {
-    /// Never enabled, or ended.
-    #[default]
-    Absent,
-    /// A consumer holds it.
-    Live,
-    /// It takes no more claims and ends when the last answer is in.
-    Draining,
-    /// Its consumer went away; what was not answered is kept for the successor.
-    Lost,
-    /// Its consumer wrote nonsense.
-    Broken(String),
-}
-
-/// A slot that is promised to somebody. Only [`Channel::put`] and [`Channel::cancel`] take it.
-#[derive(Debug)]
-#[must_use = "a claim that is neither put nor cancelled holds its slot for ever"]
-pub(crate) struct Claim {
-    foreign: bool,
-    /// Which life of the ring it belongs to: a claim that outlives its ring is void.
-    life: u64,
-}
-
-/// What a claim comes to.
-#[derive(Debug)]
-pub(crate) enum Claimed {
-    Slot(Claim),
-    Full,
-    NoConsumer,
-}
 
 /// What of a response matters.
 #[derive(Clone, Copy, Debug)]
@@ -66,34 +33,17 @@ pub(crate) struct Answer {
     pub skip: bool,
 }
 
-/// Everything about a channel but the page.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub(crate) struct Account {
-    pub standing: Standing,
-    pub policy: NoConsumer,
-    pub layout: Layout,
-    pub slots: u32,
-    /// Put and not answered, oldest first.
-    pub outstanding: VecDeque<Packed>,
-    /// Claims of the domain's vCPUs that are not put yet; between steps, those granted to woken vCPUs.
-    pub targets: u32,
-    /// Claims of others that are not put yet; between steps, none.
-    pub foreigners: u32,
-    pub queue: VecDeque<VcpuId>,
-    life: u64,
-}
-
 #[derive(Debug)]
 pub(crate) struct Channel {
     ring: Ring,
-    pub account: Account,
+    pub state: RingState,
     front: Option<Front>,
 }
 
 impl Channel {
     pub fn new(ring: Ring) -> Channel {
-        let account = Account {
-            standing: Standing::Absent,
+        let state = RingState {
+            phase: RingPhase::Absent,
             policy: NoConsumer::Wait,
             layout: Layout::default(),
             slots: 0,
@@ -101,9 +51,9 @@ impl Channel {
             targets: 0,
             foreigners: 0,
             queue: VecDeque::new(),
-            life: 0,
+            generation: 0,
         };
-        Channel { ring, account, front: None }
+        Channel { ring, state, front: None }
     }
 
     /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page: this one, or memory of the engine's.
@@ -113,9 +63,9 @@ impl Channel {
     pub fn open(&mut self, layout: Layout, slots: u32, page: Option<&RingPage>) -> Result<(), String> {
         let page = page.cloned().unwrap_or_else(RingPage::heap);
         let front = Front::new(page, self.ring, layout, slots)?;
-        self.account.standing = Standing::Live;
-        self.account.layout = layout;
-        self.account.slots = front.slots();
+        self.state.phase = RingPhase::Live;
+        self.state.layout = layout;
+        self.state.slots = front.slots();
         self.front = Some(front);
         Ok(())
     }
@@ -123,46 +73,46 @@ impl Channel {
     /// Ends the ring; its claims are void, its requests forgotten. The queue is the caller's to wake.
     pub fn close(&mut self) {
         self.front = None;
-        let account = &mut self.account;
-        account.standing = Standing::Absent;
-        account.slots = 0;
-        account.outstanding.clear();
-        account.targets = 0;
-        account.foreigners = 0;
-        account.life += 1;
+        let state = &mut self.state;
+        state.phase = RingPhase::Absent;
+        state.slots = 0;
+        state.outstanding.clear();
+        state.targets = 0;
+        state.foreigners = 0;
+        state.generation += 1;
     }
 
     /// The consumer is gone or not to be trusted: the page goes, the requests stay, promises to woken vCPUs are void.
-    pub fn bereave(&mut self, standing: Standing) {
+    pub fn lose_consumer(&mut self, phase: RingPhase) {
         self.front = None;
-        self.account.standing = standing;
+        self.state.phase = phase;
         self.revoke();
     }
 
     /// Takes no more claims; the ring ends when nothing is outstanding.
     pub fn drain(&mut self) {
-        self.account.standing = Standing::Draining;
+        self.state.phase = RingPhase::Draining;
         self.revoke();
     }
 
     fn revoke(&mut self) {
-        self.account.targets = 0;
-        self.account.foreigners = 0;
-        self.account.life += 1;
+        self.state.targets = 0;
+        self.state.foreigners = 0;
+        self.state.generation += 1;
     }
 
     #[inline]
     pub fn has_consumer(&self) -> bool {
-        self.account.standing == Standing::Live
+        self.state.phase == RingPhase::Live
     }
 
     /// Slots that nobody holds: neither outstanding nor claimed.
     #[inline]
     pub fn available(&self) -> u32 {
-        let account = &self.account;
-        let held = u32::try_from(account.outstanding.len()).unwrap_or(u32::MAX) + account.targets + account.foreigners;
-        assert!(held <= account.slots, "{held} slots are held of {}", account.slots);
-        account.slots - held
+        let state = &self.state;
+        let held = u32::try_from(state.outstanding.len()).unwrap_or(u32::MAX) + state.targets + state.foreigners;
+        assert!(held <= state.slots, "{held} slots are held of {}", state.slots);
+        state.slots - held
     }
 
     /// A claim of one of the domain's vCPUs, which waits where there is no room.
@@ -174,8 +124,8 @@ impl Channel {
         if self.available() == 0 {
             return Claimed::Full;
         }
-        self.account.targets += 1;
-        Claimed::Slot(Claim { foreign: false, life: self.account.life })
+        self.state.targets += 1;
+        Claimed::Slot(Claim { foreign: false, generation: self.state.generation })
     }
 
     /// A claim of anybody else, who cannot wait: it leaves a slot for the guest (unless the ring has only one) and never
@@ -184,29 +134,29 @@ impl Channel {
         if !self.has_consumer() {
             return Claimed::NoConsumer;
         }
-        let reserve = u32::from(self.account.slots > 1);
+        let reserve = u32::from(self.state.slots > 1);
         // While a vCPU waits every free slot is promised, so this never overtakes one.
         if self.available() <= reserve {
             return Claimed::Full;
         }
-        self.account.foreigners += 1;
-        Claimed::Slot(Claim { foreign: true, life: self.account.life })
+        self.state.foreigners += 1;
+        Claimed::Slot(Claim { foreign: true, generation: self.state.generation })
     }
 
     /// Claims a slot for the oldest waiter, where there is both.
     #[inline]
     pub fn grant(&mut self) -> Option<VcpuId> {
-        if !self.has_consumer() || self.account.queue.is_empty() || self.available() == 0 {
+        if !self.has_consumer() || self.state.queue.is_empty() || self.available() == 0 {
             return None;
         }
-        self.account.targets += 1;
-        self.account.queue.pop_front()
+        self.state.targets += 1;
+        self.state.queue.pop_front()
     }
 
     /// The claim that was made when its holder was woken.
     pub fn redeem(&mut self) -> Claim {
-        assert!(self.account.targets > 0, "a slot was granted and is not accounted for");
-        Claim { foreign: false, life: self.account.life }
+        assert!(self.state.targets > 0, "a slot was granted and is not accounted for");
+        Claim { foreign: false, generation: self.state.generation }
     }
 
     /// Gives a claim's slot back. Void claims are forgotten.
@@ -225,10 +175,10 @@ impl Channel {
 
     #[inline(always)]
     fn discharge(&mut self, claim: &Claim) -> bool {
-        if claim.life != self.account.life {
+        if claim.generation != self.state.generation {
             return false;
         }
-        let count = if claim.foreign { &mut self.account.foreigners } else { &mut self.account.targets };
+        let count = if claim.foreign { &mut self.state.foreigners } else { &mut self.state.targets };
         assert!(*count > 0, "more claims are given back than were made");
         *count -= 1;
         true
@@ -241,13 +191,13 @@ impl Channel {
             None => front.put(request),
             Some(_) => front.put_with(request, registers),
         };
-        self.account.outstanding.push_back(Packed::new(request));
+        self.state.outstanding.push_back(Packed::new(request));
         Some(slot)
     }
 
     /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
     pub fn put_again(&mut self) -> Option<(u32, Request)> {
-        let request = self.account.outstanding.pop_front()?.request();
+        let request = self.state.outstanding.pop_front()?.request();
         self.write(&request, None).map(|slot| (slot, request))
     }
 
@@ -256,9 +206,9 @@ impl Channel {
     /// # Errors
     /// A sentence, where it moved its index further than requests are outstanding.
     #[inline]
-    pub fn look(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<(), String> {
+    pub fn poll(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<(), String> {
         match &mut self.front {
-            Some(front) => front.look(until, taken).map(|_| ()).map_err(|broken| broken.to_string()),
+            Some(front) => front.poll(until, taken).map(|_| ()).map_err(|broken| broken.to_string()),
             None => Ok(()),
         }
     }
@@ -289,7 +239,7 @@ impl Channel {
 
     #[inline(always)]
     fn settle(&mut self, flags: Flags, vcpu: u32, subject: u64) -> bool {
-        let outstanding = &mut self.account.outstanding;
+        let outstanding = &mut self.state.outstanding;
         if let Some(oldest) = outstanding.front()
             && oldest.is_answered_by(flags, vcpu, subject)
         {
@@ -304,7 +254,7 @@ impl Channel {
     /// frame. A response that answers none still frees one slot: that of a request which stops nobody, else the oldest.
     #[inline(never)]
     fn settle_any(&mut self, flags: Flags, vcpu: u32, subject: u64) -> bool {
-        let outstanding = &mut self.account.outstanding;
+        let outstanding = &mut self.state.outstanding;
         let exact = |request: &Packed| request.is_answered_by(flags, vcpu, subject);
         let same = |request: &Packed| request.subject() == subject && request.vcpu() == vcpu;
         let foreign = |request: &Packed| request.subject() == subject && request.flags().contains(Flags::FOREIGN);
@@ -331,25 +281,25 @@ impl Channel {
     /// A channel as it was, on a page that looks as if all responses up to the counters had been taken.
     ///
     /// # Errors
-    /// A sentence, where account and counters do not fit each other.
-    pub fn restore(ring: Ring, account: Account, counters: Option<FrontState>) -> Result<Channel, String> {
-        let has_page = matches!(account.standing, Standing::Live | Standing::Draining);
+    /// A sentence, where state and counters do not fit each other.
+    pub fn restore(ring: Ring, state: RingState, counters: Option<FrontState>) -> Result<Channel, String> {
+        let has_page = matches!(state.phase, RingPhase::Live | RingPhase::Draining);
         if has_page != counters.is_some() {
-            return Err(format!("the {ring} ring is {:?}, with a page: {}", account.standing, counters.is_some()));
+            return Err(format!("the {ring} ring is {:?}, with a page: {}", state.phase, counters.is_some()));
         }
-        let front = counters.map(|counters| Front::restore(RingPage::heap(), ring, account.layout, counters));
+        let front = counters.map(|counters| Front::restore(RingPage::heap(), ring, state.layout, counters));
         let front = front.transpose()?;
-        if front.as_ref().is_some_and(|front| front.slots() != account.slots) {
+        if front.as_ref().is_some_and(|front| front.slots() != state.slots) {
             return Err(format!("the {ring} ring has two numbers of slots"));
         }
-        let held = account.outstanding.len() as u64 + u64::from(account.targets) + u64::from(account.foreigners);
-        if held > u64::from(account.slots) {
-            return Err(format!("{held} slots of the {ring} ring are held of {}", account.slots));
+        let held = state.outstanding.len() as u64 + u64::from(state.targets) + u64::from(state.foreigners);
+        if held > u64::from(state.slots) {
+            return Err(format!("{held} slots of the {ring} ring are held of {}", state.slots));
         }
-        if !account.outstanding.iter().all(Packed::is_whole) {
-            return Err(format!("a request on the {ring} ring's account is none"));
+        if !state.outstanding.iter().all(Packed::is_whole) {
+            return Err(format!("a request in the {ring} ring's state is none"));
         }
-        Ok(Channel { ring, account, front })
+        Ok(Channel { ring, state, front })
     }
 
     /// The ring's page, where there is one.
@@ -385,7 +335,7 @@ mod tests {
             } else {
                 channel.cancel(claim);
             }
-            assert_eq!((channel.available(), channel.account.targets), (2, 0));
+            assert_eq!((channel.available(), channel.state.targets), (2, 0));
             channel.close();
         }
     }
@@ -397,8 +347,8 @@ mod tests {
         let Claimed::Slot(foreign) = channel.claim_foreign() else { panic!("there is room") };
         let Claimed::Slot(target) = channel.claim() else { panic!("there is room") };
         channel.cancel(foreign);
-        assert_eq!((channel.account.targets, channel.account.foreigners), (1, 0));
+        assert_eq!((channel.state.targets, channel.state.foreigners), (1, 0));
         assert_eq!(channel.put(target, &REQUEST, None), Some(0));
-        assert_eq!((channel.account.targets, channel.available()), (0, 3));
+        assert_eq!((channel.state.targets, channel.available()), (0, 3));
     }
 }

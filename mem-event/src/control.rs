@@ -120,6 +120,31 @@ table! {
     }
 }
 
+/// A row of a table goes over the socket as its number.
+macro_rules! row_of_a_table {
+    ($($type:ident $what:literal),+ $(,)?) => {
+        $(impl Argument for $type {
+            fn number(self) -> u64 {
+                self as u64
+            }
+
+            fn from_number(number: u64) -> Result<$type, String> {
+                let row = u8::try_from(number).ok().and_then($type::from_number);
+                row.ok_or_else(|| format!(concat!("no ", $what, " {}"), number))
+            }
+        })+
+    };
+}
+
+row_of_a_table! {
+    Ring "ring",
+    Layout "slot layout",
+    NoConsumer "policy",
+    AccessType "access type",
+    CpuEventKind "CPU event",
+    MonitorMode "monitor mode",
+}
+
 /// Makes [`Control`] of rows `number "name" Variant { arguments in their order on the socket }`.
 macro_rules! operations {
     (

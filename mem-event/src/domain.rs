@@ -3,34 +3,25 @@
 //! Every step is [`Domain::apply`]: it takes an [`Input`], changes the state, appends [`Effects`] and answers an [`Outcome`].
 //! The effects of a step are carried out, in order, before the next step's.
 
-use crate::channel::{Channel, Claim, Claimed, Standing};
+use crate::budget::Budget;
+use crate::channel::Channel;
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::Request;
 use crate::input::{DomainConfig, Input, With};
+use crate::life::Life;
 use crate::message::Info;
-use crate::monitor::Monitor;
+use crate::modes::Monitor;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{P2m, P2mType};
-use crate::populate::Frames;
 use crate::published::PublishedRights;
 use crate::rights::AccessType;
-use crate::sharing::Shares;
+use crate::ring_state::{Claim, Claimed, RingPhase};
+use crate::shares::Shares;
 use crate::vcpu::{Vcpu, Wait};
 use crate::wire::vm_event::Registers;
-use bincode::{Decode, Encode};
 use std::sync::Arc;
-
-/// Whether the domain lives.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub(crate) enum Life {
-    Alive,
-    /// It crashed, and why. Control operations still work, as in Xen.
-    Crashed(String),
-    /// It is being torn down.
-    Dying,
-}
 
 /// One guest's memory events: three channels, the p2m, the vCPUs and the frame budget.
 #[derive(Debug)]
@@ -40,7 +31,7 @@ pub struct Domain {
     pub(crate) channels: [Channel; 3],
     pub(crate) vcpus: Vec<Vcpu>,
     pub(crate) p2m: P2m,
-    pub(crate) frames: Frames,
+    pub(crate) budget: Budget,
     pub(crate) shares: Shares,
     pub(crate) monitor: Monitor,
     pub(crate) default_access: AccessType,
@@ -68,7 +59,7 @@ impl Domain {
             life: Life::Alive,
             channels: Ring::ALL.map(Channel::new),
             p2m,
-            frames: Frames::new(),
+            budget: Budget::new(),
             shares: Shares::default(),
             monitor: Monitor::default(),
             default_access: AccessType::Rwx,
@@ -81,8 +72,8 @@ impl Domain {
     /// Whether requests on the access ring carry registers.
     #[must_use]
     pub fn carries_registers(&self) -> bool {
-        let account = &self.channels[Ring::Access.index()].account;
-        account.standing != Standing::Absent && account.layout == Layout::VmEvent7
+        let state = &self.channels[Ring::Access.index()].state;
+        state.phase != RingPhase::Absent && state.layout == Layout::VmEvent7
     }
 
     /// Whether steps keep the record of what crosses ring pages: [`Effect::Requested`], [`Effect::Answered`] and
@@ -123,7 +114,7 @@ impl Domain {
             frames: self.config.ram.iter().map(|(_, count)| count).sum(),
             resident: self.resident(),
             paged: self.p2m.paged(),
-            budget: self.frames.budget,
+            budget: self.budget.frames,
         }
     }
 
@@ -196,8 +187,8 @@ impl Domain {
     /// Why a ring takes no more requests, where its consumer broke it.
     #[must_use]
     pub fn broken(&self, ring: Ring) -> Option<&str> {
-        match &self.channels[ring.index()].account.standing {
-            Standing::Broken(why) => Some(why),
+        match &self.channels[ring.index()].state.phase {
+            RingPhase::Broken(why) => Some(why),
             _ => None,
         }
     }
@@ -239,9 +230,9 @@ impl Domain {
 
     #[cold]
     fn without_consumer(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Outcome {
-        let account = &self.channels[ring.index()].account;
+        let state = &self.channels[ring.index()].state;
         // A draining ring decides what follows when it has ended.
-        if account.policy == NoConsumer::Crash && account.standing != Standing::Draining {
+        if state.policy == NoConsumer::Crash && state.phase != RingPhase::Draining {
             return self.crash(format!("vCPU {vcpu} needs the {ring} ring, which has no consumer"), effects);
         }
         self.queue_up(vcpu, ring)
@@ -251,7 +242,7 @@ impl Domain {
     fn queue_up(&mut self, vcpu: VcpuId, ring: Ring) -> Outcome {
         self.vcpu(vcpu).wait = Wait::Queued(ring);
         let channel = self.channel(ring);
-        channel.account.queue.push_back(vcpu);
+        channel.state.queue.push_back(vcpu);
         Outcome::Wait(if channel.has_consumer() { WaitReason::Slot(ring) } else { WaitReason::Consumer(ring) })
     }
 
@@ -290,7 +281,7 @@ impl Domain {
     #[inline(always)]
     pub(crate) fn grant_slots(&mut self, ring: Ring, effects: &mut Effects) {
         self.room = true;
-        if !self.channel(ring).account.queue.is_empty() {
+        if !self.channel(ring).state.queue.is_empty() {
             self.serve_queue(ring, effects);
         }
     }
@@ -316,7 +307,7 @@ impl Domain {
             self.grant_slots(ring, effects);
         }
         if std::mem::take(&mut self.vcpu(vcpu).frame) {
-            self.frames.granted -= 1;
+            self.budget.granted -= 1;
             self.grant_frames(effects);
         }
     }

@@ -5,17 +5,18 @@
 //! yet, and is asked for no rights.
 
 use crate::access::{check, violation_request};
-use crate::channel::{Claimed, Standing};
 use crate::control::{NoConsumer, Ring};
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
 use crate::errno::Errno;
 use crate::event::{Flags, Request};
 use crate::input::Access;
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::packed::Packed;
 use crate::rights::{AccessType, Rights};
+use crate::ring_state::{Claimed, RingPhase};
 use std::ops::ControlFlow;
 
 impl Domain {
@@ -63,10 +64,10 @@ impl Domain {
     /// Whether a foreign access to the frame is out on the access ring. All who come for the frame wait for its answer, whatever the
     /// rights are by then: the listener may change them first and look at the frame after.
     fn is_asked_for(&self, gfn: Gfn) -> bool {
-        let account = &self.channels[Ring::Access.index()].account;
-        let answers = matches!(account.standing, Standing::Live | Standing::Draining);
+        let state = &self.channels[Ring::Access.index()].state;
+        let answers = matches!(state.phase, RingPhase::Live | RingPhase::Draining);
         let asked = |packed: &Packed| packed.gfn() == gfn && packed.flags().contains(Flags::FOREIGN);
-        answers && account.outstanding.iter().any(asked)
+        answers && state.outstanding.iter().any(asked)
     }
 
     /// The rights forbid it. When it is answered they look again, and rights that are the same then make the same event again.
@@ -91,9 +92,9 @@ impl Domain {
     }
 
     fn without_listener(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        let account = &self.channels[Ring::Access.index()].account;
+        let state = &self.channels[Ring::Access.index()].state;
         // A draining ring decides what follows when it has ended.
-        if account.policy == NoConsumer::Crash && account.standing != Standing::Draining {
+        if state.policy == NoConsumer::Crash && state.phase != RingPhase::Draining {
             return self.crash(format!("a device needs the access ring for frame {gfn}; it has no consumer"), effects);
         }
         self.retry(Errno::ENOSYS)

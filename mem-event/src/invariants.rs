@@ -1,10 +1,11 @@
 //! What holds between any two steps.
 
-use crate::channel::Standing;
 use crate::control::Ring;
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
+use crate::life::Life;
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
+use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
 
 /// Fails with a sentence.
@@ -32,27 +33,27 @@ impl Domain {
 
     fn check_channel(&self, ring: Ring) -> Result<(), String> {
         let channel = &self.channels[ring.index()];
-        let account = &channel.account;
-        let outstanding = u32::try_from(account.outstanding.len()).unwrap_or(u32::MAX);
-        let held = outstanding + account.targets + account.foreigners;
-        holds!(held <= account.slots, "{held} slots of the {ring} ring are held of {}", account.slots);
+        let state = &channel.state;
+        let outstanding = u32::try_from(state.outstanding.len()).unwrap_or(u32::MAX);
+        let held = outstanding + state.targets + state.foreigners;
+        holds!(held <= state.slots, "{held} slots of the {ring} ring are held of {}", state.slots);
         if let Some(free) = channel.free_by_page() {
-            let due = account.slots - free;
-            holds!(due == outstanding, "{due} answers are due on the {ring} ring's page, {outstanding} on its account");
+            let due = state.slots - free;
+            holds!(due == outstanding, "{due} answers are due on the {ring} ring's page, {outstanding} in its state");
         }
         let granted = self.vcpus.iter().filter(|it| it.slot == Some(ring)).count();
-        holds!(account.targets as usize == granted, "{} claims, {granted} holders ({ring})", account.targets);
-        holds!(account.foreigners == 0, "{} foreign claims between steps ({ring})", account.foreigners);
+        holds!(state.targets as usize == granted, "{} claims, {granted} holders ({ring})", state.targets);
+        holds!(state.foreigners == 0, "{} foreign claims between steps ({ring})", state.foreigners);
         let queued = self.vcpus.iter().filter(|it| it.wait == Wait::Queued(ring)).count();
-        holds!(account.queue.len() == queued, "{} in the {ring} queue, {queued} wait", account.queue.len());
-        for vcpu in &account.queue {
+        holds!(state.queue.len() == queued, "{} in the {ring} queue, {queued} wait", state.queue.len());
+        for vcpu in &state.queue {
             let wait = self.vcpus[vcpu.0 as usize].wait;
             holds!(wait == Wait::Queued(ring), "vCPU {vcpu} is in the {ring} queue and is {wait:?}");
         }
-        let could_go_on = channel.has_consumer() && queued > 0 && held < account.slots;
+        let could_go_on = channel.has_consumer() && queued > 0 && held < state.slots;
         holds!(!could_go_on, "{queued} vCPUs wait for the {ring} ring, which has free slots");
         let paused = self.vcpus.iter().any(|it| it.is_paused_by(ring));
-        holds!(!(paused && account.standing == Standing::Absent), "a vCPU waits for an answer from no {ring} ring");
+        holds!(!(paused && state.phase == RingPhase::Absent), "a vCPU waits for an answer from no {ring} ring");
         Ok(())
     }
 
@@ -99,11 +100,11 @@ impl Domain {
         holds!(counted == held, "{counted} frames with memory are counted, {held} in the p2m");
         let (counted, out) = (self.p2m.paged(), count(|entry| entry.is_paged_out()));
         holds!(counted == out, "{counted} frames paged out are counted, {out} in the p2m");
-        let granted = self.frames.granted;
+        let granted = self.budget.granted;
         let holders = self.vcpus.iter().filter(|it| it.frame).count() as u64;
         holds!(granted == holders, "{granted} frames reserved for {holders} vCPUs");
         let waiting = self.vcpus.iter().filter(|it| it.wait == Wait::Frame).count();
-        let queued = self.frames.queue.len();
+        let queued = self.budget.queue.len();
         holds!(queued == waiting, "{queued} in the queue for frames, {waiting} wait");
         let idle = self.available();
         holds!(queued == 0 || idle == 0, "{queued} vCPUs wait for a frame, {idle} are free");

@@ -20,7 +20,8 @@
 //! | [`event`] | the one event type, with the request and the response that carry it |
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
 //! | [`domain`] | the engine: its state and the one dispatch into it |
-//! | `channel`, `vcpu` | claims, slots, queues; what a vCPU waits for |
+//! | `channel`, `ring_state`, `vcpu` | claims, slots, queues; a ring's phase; what a vCPU waits for |
+//! | `life`, `budget`, `shares`, `modes` | the rest of the state: whether the domain lives, frames, who shares, CPU events |
 //! | `access`, `foreign`, `monitor` | what makes events: accesses of vCPUs, of others, CPU events |
 //! | `paging`, `populate`, `sharing` | what a frame's type asks for |
 //! | `response` | what a consumer may change |
@@ -42,6 +43,7 @@
 mod access;
 mod argument;
 mod atomics;
+mod budget;
 mod channel;
 pub mod contents;
 pub mod control;
@@ -52,8 +54,10 @@ pub mod event;
 mod foreign;
 pub mod input;
 mod invariants;
+mod life;
 mod lifecycle;
 pub mod message;
+mod modes;
 mod monitor;
 pub mod number;
 mod operations;
@@ -66,6 +70,8 @@ pub mod published;
 mod response;
 pub mod rights;
 pub mod ring;
+mod ring_state;
+mod shares;
 mod sharing;
 pub mod spin;
 pub mod state;
@@ -88,6 +94,6 @@ pub use p2m::P2mType;
 pub use page::RingPage;
 pub use published::PublishedRights;
 pub use rights::{AccessType, Rights};
-pub use ring::{Back, Broken, Front, FrontState, Lookout};
+pub use ring::{Back, Broken, Front, FrontState, Pollers};
 pub use state::{Checkpoint, DomainState};
-pub use view::{RingView, Standing, VcpuView};
+pub use view::{RingPhase, RingView, VcpuView};

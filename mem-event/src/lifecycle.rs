@@ -1,13 +1,14 @@
 //! Rings and the domain begin and end: enable, disable, a consumer lost, crash, destroy.
 
-use crate::channel::Standing;
 use crate::control::{Layout, NoConsumer, Ring};
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
 use crate::event::Flags;
+use crate::life::Life;
 use crate::number::VcpuId;
 use crate::page::RingPage;
+use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
 
 impl Domain {
@@ -25,8 +26,8 @@ impl Domain {
         if let Some((errno, sentence)) = self.lacks_means(ring) {
             return Outcome::Refused(errno, sentence.to_string());
         }
-        let account = &self.channel(ring).account;
-        if !matches!(account.standing, Standing::Absent | Standing::Lost) {
+        let state = &self.channel(ring).state;
+        if !matches!(state.phase, RingPhase::Absent | RingPhase::Lost) {
             return Outcome::Refused(Errno::EBUSY, format!("the {ring} ring is, or was, in use by somebody"));
         }
         let most = layout.max_slots();
@@ -34,7 +35,7 @@ impl Domain {
         if !slots.is_power_of_two() || slots > most {
             return Outcome::Refused(Errno::EINVAL, format!("{slots} slots where a power of two up to {most} fits"));
         }
-        let left = account.outstanding.len();
+        let left = state.outstanding.len();
         if left > slots as usize {
             return Outcome::Refused(
                 Errno::EINVAL,
@@ -85,7 +86,7 @@ impl Domain {
     }
 
     fn is_due_an_answer(&self, vcpu: VcpuId, ring: Ring) -> bool {
-        let mut outstanding = self.channels[ring.index()].account.outstanding.iter();
+        let mut outstanding = self.channels[ring.index()].state.outstanding.iter();
         outstanding.any(|request| request.vcpu() == vcpu.0 && request.flags().contains(Flags::VCPU_PAUSED))
     }
 
@@ -94,11 +95,11 @@ impl Domain {
         if self.life == Life::Dying {
             return Outcome::Proceed;
         }
-        let account = &self.channel(ring).account;
-        match account.standing {
-            Standing::Absent => return Outcome::Refused(Errno::EINVAL, format!("there is no {ring} ring")),
-            Standing::Live | Standing::Draining if !drain && !account.queue.is_empty() => {
-                let count = account.queue.len();
+        let state = &self.channel(ring).state;
+        match state.phase {
+            RingPhase::Absent => return Outcome::Refused(Errno::EINVAL, format!("there is no {ring} ring")),
+            RingPhase::Live | RingPhase::Draining if !drain && !state.queue.is_empty() => {
+                let count = state.queue.len();
                 return Outcome::Refused(Errno::EBUSY, format!("{count} vCPUs wait for a slot of the {ring} ring"));
             }
             _ => {}
@@ -109,9 +110,9 @@ impl Domain {
             self.room = true;
         }
         self.take_responses(ring, None, effects);
-        let account = &self.channel(ring).account;
-        let waits = drain && account.standing == Standing::Draining && !account.outstanding.is_empty();
-        if account.standing != Standing::Absent && !waits {
+        let state = &self.channel(ring).state;
+        let waits = drain && state.phase == RingPhase::Draining && !state.outstanding.is_empty();
+        if state.phase != RingPhase::Absent && !waits {
             self.end_ring(ring, effects);
         }
         Outcome::Proceed
@@ -137,7 +138,7 @@ impl Domain {
     }
 
     fn wake_queue(&mut self, ring: Ring, effects: &mut Effects) {
-        while let Some(vcpu) = self.channel(ring).account.queue.pop_front() {
+        while let Some(vcpu) = self.channel(ring).state.queue.pop_front() {
             self.vcpu(vcpu).wait = Wait::Nothing;
             effects.list.push(Effect::Wake(vcpu));
         }
@@ -154,25 +155,25 @@ impl Domain {
 
     /// `Input::ConsumerLost`. What it answered before it went counts; what it did not answer waits for a successor.
     pub(crate) fn consumer_lost(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
-        let was = self.channel(ring).account.standing.clone();
-        if was == Standing::Live {
+        let was = self.channel(ring).state.phase.clone();
+        if was == RingPhase::Live {
             // From here on no slot is handed over: nobody gives his place up for one that he could not use.
-            self.channel(ring).account.standing = Standing::Lost;
+            self.channel(ring).state.phase = RingPhase::Lost;
         }
         self.take_responses(ring, None, effects);
-        match self.channel(ring).account.standing {
-            Standing::Draining => self.end_ring(ring, effects),
-            Standing::Lost if was == Standing::Lost => {}
-            Standing::Absent => {}
-            _ => self.bereave(ring, Standing::Lost, effects),
+        match self.channel(ring).state.phase {
+            RingPhase::Draining => self.end_ring(ring, effects),
+            RingPhase::Lost if was == RingPhase::Lost => {}
+            RingPhase::Absent => {}
+            _ => self.lose_consumer(ring, RingPhase::Lost, effects),
         }
         self.end_step(effects);
         Outcome::Proceed
     }
 
     /// The ring stands without a consumer, and those it stopped do what its setting says.
-    pub(crate) fn bereave(&mut self, ring: Ring, standing: Standing, effects: &mut Effects) {
-        self.channel(ring).bereave(standing);
+    pub(crate) fn lose_consumer(&mut self, ring: Ring, phase: RingPhase, effects: &mut Effects) {
+        self.channel(ring).lose_consumer(phase);
         self.revoke_grants(ring);
         self.follow_policy(ring, effects);
         if ring == Ring::Sharing {
@@ -185,20 +186,20 @@ impl Domain {
     pub(crate) fn follow_policy(&mut self, ring: Ring, effects: &mut Effects) {
         // Foreign callers who wait for an answer look again: the ring's setting is for them too.
         self.room = true;
-        let account = &self.channel(ring).account;
-        if matches!(account.standing, Standing::Live | Standing::Draining) {
+        let state = &self.channel(ring).state;
+        if matches!(state.phase, RingPhase::Live | RingPhase::Draining) {
             return;
         }
         let stopped = |wait: Wait| wait == Wait::Paused(ring) || wait == Wait::Queued(ring);
         let waiter = self.vcpus.iter().any(|it| stopped(it.wait));
-        match self.channel(ring).account.policy {
+        match self.channel(ring).state.policy {
             NoConsumer::Wait => {}
             NoConsumer::Crash if waiter => {
                 let _ = self.crash(format!("vCPUs wait for the {ring} ring, whose consumer is gone"), effects);
             }
             NoConsumer::Crash => {}
             NoConsumer::Relax => {
-                self.channel(ring).account.outstanding.retain(|request| !request.flags().contains(Flags::VCPU_PAUSED));
+                self.channel(ring).state.outstanding.retain(|request| !request.flags().contains(Flags::VCPU_PAUSED));
                 self.wake_all(ring, effects);
             }
         }
@@ -209,7 +210,7 @@ impl Domain {
         if policy == NoConsumer::Relax && ring != Ring::Access {
             return Outcome::Refused(Errno::EINVAL, format!("the {ring} ring has no pages to relax"));
         }
-        self.channel(ring).account.policy = policy;
+        self.channel(ring).state.policy = policy;
         self.follow_policy(ring, effects);
         if ring == Ring::Sharing {
             self.wake_frame_waiters(effects);
@@ -247,7 +248,7 @@ impl Domain {
         self.life = Life::Dying;
         self.wake_everybody(effects);
         for ring in Ring::ALL {
-            if self.channel(ring).account.standing != Standing::Absent {
+            if self.channel(ring).state.phase != RingPhase::Absent {
                 self.end_ring(ring, effects);
             }
         }
@@ -258,8 +259,8 @@ impl Domain {
     /// Takes a vCPU out of whatever queue it stands in.
     pub(crate) fn leave_queue(&mut self, vcpu: VcpuId) {
         match self.vcpu(vcpu).wait {
-            Wait::Queued(ring) => self.channel(ring).account.queue.retain(|other| *other != vcpu),
-            Wait::Frame => self.frames.queue.retain(|other| *other != vcpu),
+            Wait::Queued(ring) => self.channel(ring).state.queue.retain(|other| *other != vcpu),
+            Wait::Frame => self.budget.queue.retain(|other| *other != vcpu),
             Wait::Nothing | Wait::Paused(_) => return,
         }
         self.vcpu(vcpu).wait = Wait::Nothing;

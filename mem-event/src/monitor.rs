@@ -12,13 +12,6 @@ use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
 use crate::number::VcpuId;
 use crate::wire::vm_event::Registers;
-use bincode::{Decode, Encode};
-
-/// Which events are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
-pub(crate) struct Monitor {
-    modes: [(MonitorMode, bool); CpuEventKind::ALL.len()],
-}
 
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
@@ -57,7 +50,7 @@ impl Domain {
             return Outcome::Proceed;
         }
         let channel = &self.channels[Ring::Access.index()];
-        let passes = event.kind == CpuEventKind::Int3 || channel.account.policy == NoConsumer::Relax;
+        let passes = event.kind == CpuEventKind::Int3 || channel.state.policy == NoConsumer::Relax;
         if !channel.has_consumer() && passes {
             return Outcome::Proceed;
         }

@@ -1,14 +1,15 @@
 //! Control operations: one table, and those that need no file of their own.
 
-use crate::channel::Standing;
 use crate::control::{Control, NoConsumer, Ring};
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
+use crate::life::Life;
 use crate::number::Gfn;
 use crate::p2m::{Entry, P2mType};
 use crate::page::RingPage;
 use crate::rights::{AccessType, Rights};
+use crate::ring_state::RingPhase;
 
 /// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
 pub const SET_ACCESS_SPAN: u64 = 1 << 20;
@@ -43,7 +44,7 @@ impl Domain {
     }
 
     fn resume(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
-        if self.channel(ring).account.standing == Standing::Absent {
+        if self.channel(ring).state.phase == RingPhase::Absent {
             return Outcome::Refused(Errno::ENODEV, format!("there is no {ring} ring"));
         }
         self.kick(ring, None, effects)
@@ -90,7 +91,7 @@ impl Domain {
 
     /// Xen's switch is one side of the access ring's setting: not required means relax; required means what was set else.
     fn set_access_required(&mut self, required: bool, effects: &mut Effects) -> Outcome {
-        let policy = match (required, self.channel(Ring::Access).account.policy) {
+        let policy = match (required, self.channel(Ring::Access).state.policy) {
             (false, _) => NoConsumer::Relax,
             (true, NoConsumer::Relax) => NoConsumer::Wait,
             (true, set) => set,

@@ -9,14 +9,15 @@
 //! ```
 //! The type stays `RamPagingIn` until the response, so nothing reads the frame before its content is there.
 
-use crate::channel::{Claim, Claimed, Standing};
 use crate::control::Ring;
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
+use crate::ring_state::{Claim, Claimed, RingPhase};
 
 impl Domain {
     /// A vCPU touches a frame that is with the pager, or on its way there or back (`p2m_mem_paging_populate`). Each vCPU that
@@ -35,8 +36,7 @@ impl Domain {
 
     /// Somebody who is no vCPU touches it. He is told to come back; only one request is made for all who come.
     pub(crate) fn populate_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        let asked =
-            || self.channels[Ring::Paging.index()].account.outstanding.iter().any(|request| request.gfn() == gfn);
+        let asked = || self.channels[Ring::Paging.index()].state.outstanding.iter().any(|request| request.gfn() == gfn);
         if self.p2m_type(gfn) == P2mType::RamPagingIn && asked() {
             return self.retry(Errno::ENOENT);
         }
@@ -127,7 +127,7 @@ impl Domain {
         }
         if self.available() == 0 {
             self.out_of_memory_foreign(gfn, effects);
-            let budget = self.frames.budget;
+            let budget = self.budget.frames;
             return Outcome::Refused(Errno::ENOMEM, format!("the budget of {budget} frames is used up"));
         }
         let entry = Entry { held: true, ..entry };
@@ -166,7 +166,7 @@ impl Domain {
         if self.p2m_type(gfn).is_paging() {
             claim = match self.channel(Ring::Paging).claim_foreign() {
                 Claimed::Slot(claim) => Some(claim),
-                Claimed::NoConsumer if self.channel(Ring::Paging).account.standing == Standing::Absent => None,
+                Claimed::NoConsumer if self.channel(Ring::Paging).state.phase == RingPhase::Absent => None,
                 Claimed::Full => return Outcome::Refused(Errno::EBUSY, "the paging ring is full".to_string()),
                 Claimed::NoConsumer => {
                     return Outcome::Refused(Errno::EBUSY, "nobody takes the paging ring's requests".to_string());
@@ -193,7 +193,7 @@ impl Domain {
             return refused;
         }
         let mut claim = None;
-        let ring_exists = self.channels[Ring::Paging.index()].account.standing != Standing::Absent;
+        let ring_exists = self.channels[Ring::Paging.index()].state.phase != RingPhase::Absent;
         if self.p2m_type(gfn).is_paging() && ring_exists {
             claim = match self.claim(vcpu, Ring::Paging, effects) {
                 Ok(claim) => Some(claim),
@@ -246,7 +246,7 @@ impl Domain {
 
     fn no_pager(&self) -> Option<Outcome> {
         self.no_pager_to_load().or_else(|| {
-            let draining = self.channels[Ring::Paging.index()].account.standing == Standing::Draining;
+            let draining = self.channels[Ring::Paging.index()].state.phase == RingPhase::Draining;
             draining.then(|| Outcome::Refused(Errno::EBUSY, "the paging ring is about to end".to_string()))
         })
     }
@@ -255,7 +255,7 @@ impl Domain {
         if self.life == Life::Dying {
             return Some(Outcome::Refused(Errno::EINVAL, "the domain is being torn down".to_string()));
         }
-        let absent = self.channels[Ring::Paging.index()].account.standing == Standing::Absent;
+        let absent = self.channels[Ring::Paging.index()].state.phase == RingPhase::Absent;
         absent.then(|| Outcome::Refused(Errno::ENODEV, "there is no paging ring".to_string()))
     }
 }

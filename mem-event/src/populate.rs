@@ -4,33 +4,15 @@
 //! holds: then nothing is populated until a pager has brought it down.
 
 use crate::control::{NoConsumer, Ring};
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::vcpu::Wait;
-use bincode::{Decode, Encode};
-use std::collections::VecDeque;
 use std::ops::ControlFlow;
-
-/// The account of frames.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub(crate) struct Frames {
-    /// How many the domain may hold.
-    pub budget: u64,
-    /// How many are set aside for woken vCPUs.
-    pub granted: u64,
-    /// vCPUs that wait for one, oldest first.
-    pub queue: VecDeque<VcpuId>,
-}
-
-impl Frames {
-    pub fn new() -> Frames {
-        Frames { budget: u64::MAX, granted: 0, queue: VecDeque::new() }
-    }
-}
 
 impl Domain {
     /// How many frames the domain holds; frames that are shared count once.
@@ -40,13 +22,13 @@ impl Domain {
 
     /// Frames within the budget that nobody holds or has reserved.
     pub(crate) fn available(&self) -> u64 {
-        self.frames.budget.saturating_sub(self.resident().saturating_add(self.frames.granted))
+        self.budget.frames.saturating_sub(self.resident().saturating_add(self.budget.granted))
     }
 
     /// Whether the budget has a frame for a vCPU, which gets memory at once: the one reserved for it, or a free one.
     pub(crate) fn take_frame(&mut self, vcpu: VcpuId) -> bool {
         if std::mem::take(&mut self.vcpu(vcpu).frame) {
-            self.frames.granted -= 1;
+            self.budget.granted -= 1;
             return true;
         }
         self.available() > 0
@@ -75,11 +57,11 @@ impl Domain {
     pub(crate) fn out_of_memory(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> Outcome {
         let channel = &self.channels[Ring::Sharing.index()];
         if !channel.has_consumer() {
-            if channel.account.policy == NoConsumer::Crash {
+            if channel.state.policy == NoConsumer::Crash {
                 return self.crash(format!("vCPU {vcpu} needs memory at frame {gfn}, and nobody provides it"), effects);
             }
             self.vcpu(vcpu).wait = Wait::Frame;
-            self.frames.queue.push_back(vcpu);
+            self.budget.queue.push_back(vcpu);
             return Outcome::Wait(WaitReason::Frame);
         }
         let claim = match self.claim(vcpu, Ring::Sharing, effects) {
@@ -95,7 +77,7 @@ impl Domain {
     /// No frame for somebody who is no vCPU: the helper is told where the ring has room, and nobody waits. The caller may be the
     /// helper itself.
     pub(crate) fn out_of_memory_foreign(&mut self, gfn: Gfn, effects: &mut Effects) {
-        if let crate::channel::Claimed::Slot(claim) = self.channel(Ring::Sharing).claim_foreign() {
+        if let crate::ring_state::Claimed::Slot(claim) = self.channel(Ring::Sharing).claim_foreign() {
             let request = Request { flags: Flags::FOREIGN, ..self.enomem(gfn) };
             self.put(Ring::Sharing, claim, request, effects);
         }
@@ -109,9 +91,9 @@ impl Domain {
     pub(crate) fn grant_frames(&mut self, effects: &mut Effects) {
         self.room = true;
         while self.available() > 0
-            && let Some(vcpu) = self.frames.queue.pop_front()
+            && let Some(vcpu) = self.budget.queue.pop_front()
         {
-            self.frames.granted += 1;
+            self.budget.granted += 1;
             let it = self.vcpu(vcpu);
             it.wait = Wait::Nothing;
             it.frame = true;
@@ -121,7 +103,7 @@ impl Domain {
 
     /// Wakes all that wait for a frame without one, because what they do then has changed.
     pub(crate) fn wake_frame_waiters(&mut self, effects: &mut Effects) {
-        while let Some(vcpu) = self.frames.queue.pop_front() {
+        while let Some(vcpu) = self.budget.queue.pop_front() {
             self.vcpu(vcpu).wait = Wait::Nothing;
             effects.list.push(Effect::Wake(vcpu));
         }
@@ -129,7 +111,7 @@ impl Domain {
 
     /// `Control::SetBudget`.
     pub(crate) fn set_budget(&mut self, frames: u64, effects: &mut Effects) -> Outcome {
-        self.frames.budget = frames;
+        self.budget.frames = frames;
         self.grant_frames(effects);
         Outcome::Proceed
     }

@@ -10,20 +10,21 @@
 //! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
 //! | not `VCPU_PAUSED` | nobody is woken |
 
-use crate::channel::{Answer, Standing};
+use crate::channel::Answer;
 use crate::control::{Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
 use crate::number::{Gfn, VcpuId};
+use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
 
 impl Domain {
     /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time. `until` is [`crate::With::until`].
     pub fn kick(&mut self, ring: Ring, until: Option<u32>, effects: &mut Effects) -> Outcome {
         self.take_responses(ring, until, effects);
-        let account = &self.channels[ring.index()].account;
-        if account.standing == Standing::Draining && account.outstanding.is_empty() {
+        let state = &self.channels[ring.index()].state;
+        if state.phase == RingPhase::Draining && state.outstanding.is_empty() {
             self.end_ring(ring, effects);
         }
         self.end_step(effects);
@@ -31,13 +32,13 @@ impl Domain {
     }
 
     pub(crate) fn take_responses(&mut self, ring: Ring, until: Option<u32>, effects: &mut Effects) {
-        if let Err(why) = self.channels[ring.index()].look(until, &mut effects.taken) {
+        if let Err(why) = self.channels[ring.index()].poll(until, &mut effects.taken) {
             effects.list.push(Effect::Broken(ring, why.clone()));
-            if self.channel(ring).account.standing == Standing::Draining {
+            if self.channel(ring).state.phase == RingPhase::Draining {
                 // It was about to end, and no answer that could be believed will come.
                 self.end_ring(ring, effects);
             } else {
-                self.bereave(ring, Standing::Broken(why), effects);
+                self.lose_consumer(ring, RingPhase::Broken(why), effects);
             }
             return;
         }
@@ -63,7 +64,7 @@ impl Domain {
         }
         let vcpu = VcpuId(answer.vcpu);
         // The 40-byte layouts have no such flag; there the bit is noise.
-        let has_toggle = ring == Ring::Access && self.channel(ring).account.layout == Layout::VmEvent7;
+        let has_toggle = ring == Ring::Access && self.channel(ring).state.layout == Layout::VmEvent7;
         let it = self.vcpu(vcpu);
         if !it.is_paused_by(ring) {
             return;

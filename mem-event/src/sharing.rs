@@ -7,46 +7,9 @@ use crate::control::Ring;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
-use bincode::{Decode, Encode};
-use std::collections::BTreeMap;
-
-/// Who shares with whom. A handle names one frame of memory; it is void once nobody shares it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
-pub(crate) struct Shares {
-    pub handles: BTreeMap<u64, u64>,
-    pub members: BTreeMap<u64, u64>,
-    last: u64,
-}
-
-impl Shares {
-    /// Takes a frame out of its group and says whether others are left in it.
-    fn leave(&mut self, gfn: Gfn) -> bool {
-        let handle = self.handles.remove(&gfn.0).unwrap_or_default();
-        let Some(members) = self.members.get_mut(&handle) else { return false };
-        *members -= 1;
-        let left = *members > 0;
-        if !left {
-            self.members.remove(&handle);
-        }
-        left
-    }
-
-    fn join(&mut self, gfn: Gfn, handle: u64) {
-        self.handles.insert(gfn.0, handle);
-        *self.members.entry(handle).or_default() += 1;
-    }
-
-    /// Frames that show another's memory, and so cost none.
-    pub fn saved(&self) -> u64 {
-        (self.handles.len() - self.members.len()) as u64
-    }
-
-    fn has_company(&self, gfn: Gfn) -> bool {
-        self.handles.get(&gfn.0).and_then(|handle| self.members.get(handle)).is_some_and(|members| *members > 1)
-    }
-}
 
 impl Domain {
     /// `Control::NominateShare`: the frame is write-protected; the value is its handle.
@@ -64,9 +27,7 @@ impl Domain {
         if entry.pins > 0 {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped by somebody"));
         }
-        self.shares.last += 1;
-        let handle = self.shares.last;
-        self.shares.join(gfn, handle);
+        let handle = self.shares.begin(gfn);
         self.p2m.set(gfn, Entry { kind: P2mType::RamShared, ..entry });
         effects.list.push(Effect::Tighten { first: gfn, count: 1 });
         Outcome::Value(handle)
@@ -134,7 +95,7 @@ impl Domain {
     }
 
     fn no_sharing(&self) -> Option<Outcome> {
-        if self.life == crate::domain::Life::Dying {
+        if self.life == Life::Dying {
             return Some(Outcome::Refused(Errno::EINVAL, "the domain is being torn down".to_string()));
         }
         (!self.config.hap).then(|| {

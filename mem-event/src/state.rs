@@ -1,16 +1,18 @@
 //! The whole state of a domain as a value: to compare, to put away, and to make a domain of again.
 
-use crate::channel::{Account, Channel};
+use crate::budget::Budget;
+use crate::channel::Channel;
 use crate::control::Ring;
-use crate::domain::{Domain, Life};
+use crate::domain::Domain;
 use crate::input::DomainConfig;
-use crate::monitor::Monitor;
+use crate::life::Life;
+use crate::modes::Monitor;
 use crate::number::VcpuId;
 use crate::p2m::Entry;
-use crate::populate::Frames;
 use crate::rights::AccessType;
 use crate::ring::FrontState;
-use crate::sharing::Shares;
+use crate::ring_state::RingState;
+use crate::shares::Shares;
 use crate::vcpu::Vcpu;
 use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
@@ -20,11 +22,11 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct DomainState {
     life: Life,
-    accounts: [Account; 3],
+    rings: [RingState; 3],
     vcpus: Vec<Vcpu>,
     /// How many equal entries follow each other, from frame 0 on.
     p2m: Vec<(u64, Entry)>,
-    frames: Frames,
+    budget: Budget,
     shares: Shares,
     monitor: Monitor,
     default_access: AccessType,
@@ -47,10 +49,10 @@ impl Domain {
     pub fn state(&self) -> DomainState {
         DomainState {
             life: self.life.clone(),
-            accounts: Ring::ALL.map(|ring| self.channels[ring.index()].account.clone()),
+            rings: Ring::ALL.map(|ring| self.channels[ring.index()].state.clone()),
             vcpus: self.vcpus.clone(),
             p2m: self.p2m.runs(),
-            frames: self.frames.clone(),
+            budget: self.budget.clone(),
             shares: self.shares.clone(),
             monitor: self.monitor.clone(),
             default_access: self.default_access,
@@ -77,12 +79,12 @@ impl Domain {
         let Checkpoint { state, counters, room } = checkpoint;
         state.check_numbers(domain.vcpus.len())?;
         domain.p2m.fill(&state.p2m)?;
-        for ((ring, account), counters) in Ring::ALL.into_iter().zip(state.accounts).zip(counters) {
-            domain.channels[ring.index()] = Channel::restore(ring, account, counters)?;
+        for ((ring, state), counters) in Ring::ALL.into_iter().zip(state.rings).zip(counters) {
+            domain.channels[ring.index()] = Channel::restore(ring, state, counters)?;
         }
         domain.life = state.life;
         domain.vcpus = state.vcpus;
-        domain.frames = state.frames;
+        domain.budget = state.budget;
         domain.shares = state.shares;
         domain.monitor = state.monitor;
         domain.default_access = state.default_access;
@@ -96,7 +98,7 @@ impl Domain {
 impl DomainState {
     /// What the check of invariants relies on: every number names something, and sums do not run over.
     fn check_numbers(&self, vcpus: usize) -> Result<(), String> {
-        let queues = self.accounts.iter().flat_map(|account| &account.queue).chain(&self.frames.queue);
+        let queues = self.rings.iter().flat_map(|state| &state.queue).chain(&self.budget.queue);
         let exists = |vcpu: &VcpuId| (vcpu.0 as usize) < vcpus;
         if self.vcpus.len() != vcpus || !queues.into_iter().all(exists) {
             return Err(format!("{} vCPUs, or a queue of others, where the domain has {vcpus}", self.vcpus.len()));
@@ -107,7 +109,7 @@ impl DomainState {
         if sharers != *members {
             return Err("groups of sharers that are not whole".to_owned());
         }
-        let granted = self.frames.granted;
+        let granted = self.budget.granted;
         if granted > vcpus as u64 {
             return Err(format!("{granted} frames reserved for {vcpus} vCPUs"));
         }

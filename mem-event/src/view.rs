@@ -1,19 +1,20 @@
 //! What of a domain can be looked at, as values: for debuggers and reports, which decide nothing.
 
-pub use crate::channel::Standing;
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::domain::Domain;
 use crate::effect::WaitReason;
 use crate::event::Request;
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::page::RingPage;
 use crate::ring::FrontState;
+pub use crate::ring_state::RingPhase;
 
 /// A ring with its slots and its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingView {
     /// Where it stands in its life.
-    pub standing: Standing,
+    pub phase: RingPhase,
     /// What happens while it has no consumer.
     pub policy: NoConsumer,
     /// The layout of its slots.
@@ -52,16 +53,16 @@ impl Domain {
     #[must_use]
     pub fn ring(&self, ring: Ring) -> RingView {
         let channel = &self.channels[ring.index()];
-        let account = &channel.account;
+        let state = &channel.state;
         RingView {
-            standing: account.standing.clone(),
-            policy: account.policy,
-            layout: account.layout,
-            slots: account.slots,
+            phase: state.phase.clone(),
+            policy: state.policy,
+            layout: state.layout,
+            slots: state.slots,
             free: self.free_slots(ring),
-            granted: account.targets,
-            outstanding: account.outstanding.iter().map(crate::packed::Packed::request).collect(),
-            queue: account.queue.iter().copied().collect(),
+            granted: state.targets,
+            outstanding: state.outstanding.iter().map(crate::packed::Packed::request).collect(),
+            queue: state.queue.iter().copied().collect(),
             counters: channel.counters(),
         }
     }
@@ -89,16 +90,16 @@ impl Domain {
 
     /// vCPUs that wait for a frame within the budget, oldest first.
     pub fn frame_queue(&self) -> impl Iterator<Item = VcpuId> {
-        self.frames.queue.iter().copied()
+        self.budget.queue.iter().copied()
     }
 
     /// Why the domain has ended, if it has.
     #[must_use]
     pub fn ended(&self) -> Option<&str> {
         match &self.life {
-            crate::domain::Life::Alive => None,
-            crate::domain::Life::Crashed(why) => Some(why),
-            crate::domain::Life::Dying => Some("torn down"),
+            Life::Alive => None,
+            Life::Crashed(why) => Some(why),
+            Life::Dying => Some("torn down"),
         }
     }
 }

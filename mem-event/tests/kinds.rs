@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Bench, answer_due, touch};
-use mem_event::message::{Call, Standing};
+use mem_event::message::{Call, VcpuState};
 use mem_event::{
     AccessType, Control, CpuEvent, CpuEventKind, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome,
     P2mType, Reason, Rights, Ring, VcpuId,
@@ -139,7 +139,7 @@ fn every_row_of_a_table_is_found_by_its_number_and_by_its_name() {
             })+
         };
     }
-    found! { Ring Layout NoConsumer CpuEventKind MonitorMode AccessType P2mType Standing }
+    found! { Ring Layout NoConsumer CpuEventKind MonitorMode AccessType P2mType VcpuState }
 }
 
 #[test]

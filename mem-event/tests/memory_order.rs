@@ -14,7 +14,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, fence};
 use loom::thread;
 use mem_event::page::Index;
-use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Lookout, Request, Rights, Ring, RingPage, VcpuId};
+use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Pollers, Request, Rights, Ring, RingPage, VcpuId};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const RING: Ring = Ring::Access;
@@ -77,7 +77,7 @@ fn exchange(slots: u32, events: u64, interruptions: Option<usize>) {
                 front.put(&request(put));
                 put += 1;
             }
-            if front.look(None, &mut taken).unwrap() == 0 {
+            if front.poll(None, &mut taken).unwrap() == 0 {
                 thread::yield_now();
             }
             while let Some((_, response)) = front.take(&mut taken) {
@@ -128,10 +128,10 @@ fn spare_notifications(look: impl Fn(&mut Front) -> u32 + Sync + Send + Copy + '
 
 #[test]
 fn a_spared_notification_loses_no_response() {
-    spare_notifications(|front| front.look(None, &mut Vec::new()).unwrap());
+    spare_notifications(|front| front.poll(None, &mut Vec::new()).unwrap());
 }
 
-/// What the fence in `Front::look` is for; and that this test would see it go.
+/// What the fence in `Front::poll` is for; and that this test would see it go.
 #[test]
 #[should_panic(expected = "nobody is signalled")]
 fn without_a_second_look_a_notification_is_lost() {
@@ -161,14 +161,14 @@ fn an_index_stored_without_release_shows_a_torn_slot() {
 
 /// Somebody who looks at the ring by himself and then sleeps, against a consumer that spares its signals meanwhile. Who holds
 /// the engine takes what is there; in the end all responses are taken, or there is a signal for those that are not.
-fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static) {
+fn look_and_sleep(end: impl Fn(&Pollers) -> bool + Sync + Send + Copy + 'static) {
     explore(Some(3), move || {
         let (mut front, mut back) = halves(2);
         front.put(&request(1));
         front.put(&request(2));
-        let lookout = Lookout::new(back.page().clone());
-        front.look(None, &mut Vec::new()).unwrap();
-        lookout.begin();
+        let pollers = Pollers::new(back.page().clone());
+        front.poll(None, &mut Vec::new()).unwrap();
+        pollers.begin_polling();
         let signalled = Arc::new(AtomicBool::new(false));
         let signal = Arc::clone(&signalled);
         let consumer = thread::spawn(move || {
@@ -181,18 +181,18 @@ fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static)
             }
         });
         let mut kick = || {
-            while lookout.is_pending() {
-                let responses = lookout.responses();
-                front.look(Some(responses), &mut Vec::new()).unwrap();
+            while pollers.is_pending() {
+                let responses = pollers.responses();
+                front.poll(Some(responses), &mut Vec::new()).unwrap();
                 while front.take(&mut Vec::new()).is_some() {}
-                lookout.saw(responses);
+                pollers.polled(responses);
             }
         };
-        if lookout.is_pending() {
+        if pollers.is_pending() {
             kick();
-            lookout.spare();
+            pollers.suppress_notify();
         }
-        if end(&lookout) {
+        if end(&pollers) {
             kick();
         }
         consumer.join().unwrap();
@@ -205,16 +205,16 @@ fn look_and_sleep(end: impl Fn(&Lookout) -> bool + Sync + Send + Copy + 'static)
 
 #[test]
 fn who_looks_by_himself_and_then_sleeps_misses_no_response() {
-    look_and_sleep(Lookout::end);
+    look_and_sleep(Pollers::end);
 }
 
-/// What the second look in `Lookout::end` is for.
+/// What the second look in `Pollers::end_polling` is for.
 #[test]
 #[should_panic(expected = "nobody is signalled")]
 fn who_sleeps_without_asking_to_be_signalled_and_looking_again_misses_one() {
-    look_and_sleep(|lookout| {
-        let pending = lookout.is_pending();
-        let _ = lookout.end();
+    look_and_sleep(|pollers| {
+        let pending = pollers.is_pending();
+        let _ = pollers.end_polling();
         pending
     });
 }
@@ -225,10 +225,10 @@ fn the_last_of_two_to_look_misses_no_response() {
     explore(Some(2), || {
         let (mut front, mut back) = halves(1);
         front.put(&request(1));
-        let lookout = Arc::new(Lookout::new(back.page().clone()));
-        lookout.begin();
-        lookout.begin();
-        let other = Arc::clone(&lookout);
+        let pollers = Arc::new(Pollers::new(back.page().clone()));
+        pollers.begin_polling();
+        pollers.begin_polling();
+        let other = Arc::clone(&pollers);
         let first = thread::spawn(move || other.end());
         let signalled = Arc::new(AtomicBool::new(false));
         let signal = Arc::clone(&signalled);
@@ -239,9 +239,9 @@ fn the_last_of_two_to_look_misses_no_response() {
                 signal.store(true, Ordering::Release);
             }
         });
-        let must_look = lookout.end();
+        let must_look = pollers.end_polling();
         if first.join().unwrap() || must_look {
-            front.look(None, &mut Vec::new()).unwrap();
+            front.poll(None, &mut Vec::new()).unwrap();
             while front.take(&mut Vec::new()).is_some() {}
         }
         consumer.join().unwrap();
@@ -256,13 +256,13 @@ fn the_last_of_two_to_look_misses_no_response() {
 fn consumer_sleeps(sleeps: impl Fn(&mut Back) -> bool + Sync + Send + Copy + 'static) {
     explore(None, move || {
         let (mut front, mut back) = halves(2);
-        back.looks();
-        let lookout = Lookout::new(back.page().clone());
+        back.begin_polling();
+        let pollers = Pollers::new(back.page().clone());
         let engine = thread::spawn(move || {
             let mut signals = false;
             for number in 1..=2 {
                 front.put(&request(number));
-                signals |= lookout.must_signal();
+                signals |= pollers.must_signal();
             }
             signals
         });
@@ -282,15 +282,15 @@ fn consumer_sleeps(sleeps: impl Fn(&mut Back) -> bool + Sync + Send + Copy + 'st
 
 #[test]
 fn a_consumer_that_looks_by_itself_and_then_sleeps_misses_no_request() {
-    consumer_sleeps(Back::sleeps);
+    consumer_sleeps(Back::end_polling);
 }
 
-/// What the second look in `Back::sleeps` is for.
+/// What the second look in `Back::end_polling` is for.
 #[test]
 #[should_panic(expected = "nobody is signalled")]
 fn a_consumer_that_sleeps_without_looking_again_misses_a_request() {
     consumer_sleeps(|back| {
-        let _ = back.sleeps();
+        let _ = back.end_polling();
         false
     });
 }

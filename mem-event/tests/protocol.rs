@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 use mem_event::message::{
-    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Standing, VERSION, VcpuReport, frame_byte, frame_of_byte,
+    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, VERSION, VcpuReport, VcpuState, frame_byte, frame_of_byte,
 };
 use mem_event::{
     AccessType, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Request,
@@ -120,10 +120,10 @@ fn the_packets_fields_stand_where_the_page_says() {
 
 #[test]
 fn a_vcpus_fields_stand_where_the_page_says() {
-    let plain = VcpuReport { standing: Standing::Running, ring: None, frame: Some(Gfn(0)), waited: 0 };
+    let plain = VcpuReport { state: VcpuState::Running, ring: None, frame: Some(Gfn(0)), waited: 0 };
     let rows = table("| offset | size | of a vCPU's", false);
     let changed = [
-        VcpuReport { standing: Standing::Checkpoint, ..plain },
+        VcpuReport { state: VcpuState::Checkpoint, ..plain },
         VcpuReport { ring: Some(Ring::Sharing), ..plain },
         VcpuReport { waited: u32::MAX, ..plain },
         VcpuReport { frame: None, ..plain },
@@ -167,7 +167,7 @@ fn every_number_is_listed() {
     assert_eq!(numbers("| no consumer | number |"), named(policies.map(|one| (one, one as u64))));
     let modes = [MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync];
     assert_eq!(numbers("| monitor mode | number |"), named(modes.map(|one| (one, one as u64))));
-    assert_eq!(numbers("| standing | number |"), named(Standing::ALL.map(|one| (one, one as u64))));
+    assert_eq!(numbers("| state | number |"), named(VcpuState::ALL.map(|one| (one, one as u64))));
     let errors = (0..=u8::MAX).filter_map(|number| Some((Errno::from_number(number)?, u64::from(number))));
     assert_eq!(numbers("| error | number |"), named(errors));
     assert!(PAGE.contains(&format!("The protocol's version is {VERSION},")));

@@ -28,7 +28,7 @@ fn pair(layout: Layout, slots: u32) -> (Front, Back) {
 
 fn drain(front: &mut Front) -> Vec<u64> {
     let mut taken = Vec::new();
-    front.look(None, &mut taken).unwrap();
+    front.poll(None, &mut taken).unwrap();
     std::iter::from_fn(|| front.take(&mut taken)).map(|(_, response)| response.subject()).collect()
 }
 
@@ -141,7 +141,7 @@ fn a_producer_index_ahead_of_what_is_due_takes_nothing() {
         let before = front.state();
         back.set_rsp_prod(lie);
         let mut taken = Vec::new();
-        let broken = front.look(None, &mut taken).unwrap_err();
+        let broken = front.poll(None, &mut taken).unwrap_err();
         assert_eq!((broken.rsp_prod, broken.rsp_cons), (lie, before.rsp_cons));
         assert_eq!(front.take(&mut taken), None);
         assert_eq!(front.state(), before);
@@ -161,7 +161,7 @@ fn a_ring_on_a_page_full_of_garbage_takes_nothing() {
     for layout in LAYOUTS {
         let mut front = Front::new(page.clone(), Ring::Access, layout, 0).unwrap();
         let mut taken = Vec::new();
-        assert!(front.look(None, &mut taken).is_err());
+        assert!(front.poll(None, &mut taken).is_err());
         assert_eq!(front.take(&mut taken), None);
         assert_eq!(front.free(), front.slots());
     }
@@ -194,7 +194,7 @@ fn what_is_taken_is_the_slots_bytes_in_order() {
     back.answer_raw(&[0xab; 40]);
     back.answer_raw(&[0xcd; 40]);
     let mut bytes = Vec::new();
-    assert_eq!(front.look(None, &mut bytes), Ok(2));
+    assert_eq!(front.poll(None, &mut bytes), Ok(2));
     assert_eq!(front.take(&mut bytes).unwrap().0, 0);
     assert_eq!(front.take(&mut bytes).unwrap().0, 1);
     let expected = [Taken::Slot(Ring::Access, &[0xab; 40]), Taken::Slot(Ring::Access, &[0xcd; 40])];
@@ -266,7 +266,7 @@ fn a_request_is_whole_when_its_index_is_seen() {
                 front.put(&request(put));
                 put += 1;
             }
-            if front.look(None, &mut taken).unwrap() == 0 {
+            if front.poll(None, &mut taken).unwrap() == 0 {
                 std::thread::yield_now();
             }
             while let Some((_, response)) = front.take(&mut taken) {
@@ -287,7 +287,7 @@ fn an_echo_answers_with_the_bytes_that_came() {
         front.put(&request(2));
         assert!(back.echo() && back.echo() && !back.echo());
         let mut taken = Vec::new();
-        assert_eq!(front.look(None, &mut taken), Ok(2));
+        assert_eq!(front.poll(None, &mut taken), Ok(2));
         let answers = [front.take(&mut taken), front.take(&mut taken)];
         assert_eq!(answers.map(|it| it.unwrap().1), [request(1).answer(), request(2).answer()]);
         assert_eq!((front.layout(), front.free()), (layout, 2));

@@ -38,7 +38,7 @@ impl Engine for Tiny {
                 Outcome::Wait(WaitReason::Answer(Ring::Access))
             }
             (Input::Kick { ring }, Some(front)) => {
-                if let Err(broken) = front.look(None, &mut effects.taken) {
+                if let Err(broken) = front.poll(None, &mut effects.taken) {
                     effects.list.push(Effect::Broken(*ring, broken.to_string()));
                 }
                 while let Some((slot, response)) = front.take(&mut effects.taken) {

@@ -161,6 +161,8 @@ fn absolute(path: &[String], module: &[String]) -> Option<Names> {
     let mut base = module.to_vec();
     let mut rest = path;
     match path.first()?.as_str() {
+        // `pub(crate)` among a macro's tokens.
+        "crate" if path.len() == 1 => return None,
         "crate" => {
             base.clear();
             rest = &path[1..];

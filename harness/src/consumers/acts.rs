@@ -7,7 +7,7 @@ use crate::toolstack;
 use crate::toolstack::done::{Done, operate};
 use crate::toolstack::log::Log;
 use anyhow::{Context, ensure};
-use mem_event::message::Standing;
+use mem_event::message::VcpuState;
 use mem_event::{Control, Errno, Gfn, Ring};
 use mem_event_client::channel::RingSettings;
 use mem_event_client::socket::Client;
@@ -105,10 +105,10 @@ fn disable(
 }
 
 /// Waits until so many vCPUs wait for something, without serving any ring; what is wrong if they do not.
-fn wait_until(toolstack: &mut Client, vcpus: usize, wanted: Standing) -> anyhow::Result<Option<String>> {
+fn wait_until(toolstack: &mut Client, vcpus: usize, wanted: VcpuState) -> anyhow::Result<Option<String>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let waiting = toolstack.vcpus()?.iter().filter(|report| report.standing == wanted).count();
+        let waiting = toolstack.vcpus()?.iter().filter(|report| report.state == wanted).count();
         if waiting >= vcpus {
             return Ok(None);
         }

@@ -138,14 +138,14 @@ impl InProcess {
 
     /// From now on the rings are polled: the engine need not signal.
     pub fn begin_polling(&mut self) {
-        self.channels().for_each(Channel::looks);
+        self.channels().for_each(Channel::begin_polling);
     }
 
     /// The rings are no longer polled; whether a request came meanwhile.
     #[must_use = "a request that came meanwhile may not be signalled"]
     pub fn end_polling(&mut self) -> bool {
         // Each of them, also after one where a request came.
-        self.channels().filter_map(|channel| channel.sleeps().then_some(())).count() > 0
+        self.channels().filter_map(|channel| channel.end_polling().then_some(())).count() > 0
     }
 
     /// The rings of the consumers that are not held.

@@ -1,19 +1,19 @@
 //! Who waits for what, in words.
 
 use crate::guest::symbols::Symbols;
-use mem_event::message::{DeviceReport, Standing, VcpuReport};
+use mem_event::message::{DeviceReport, VcpuReport, VcpuState};
 use mem_event::{Gfn, Gpa, Ring};
 
 /// What a vCPU waits for, for how long, and for whom; `whose` says who serves a ring. `None` for one that goes on.
 #[must_use]
 pub fn vcpu(report: &VcpuReport, whose: impl Fn(Ring) -> String, symbols: &Symbols) -> Option<String> {
-    let what = match report.standing {
-        Standing::Running => return None,
-        Standing::Answer => "an answer",
-        Standing::Slot => "a slot",
-        Standing::Consumer => "a consumer",
-        Standing::Frame => "a frame within the budget",
-        Standing::Checkpoint => "its release from a checkpoint",
+    let what = match report.state {
+        VcpuState::Running => return None,
+        VcpuState::Answer => "an answer",
+        VcpuState::Slot => "a slot",
+        VcpuState::Consumer => "a consumer",
+        VcpuState::Frame => "a frame within the budget",
+        VcpuState::Checkpoint => "its release from a checkpoint",
     };
     let mut text = format!("waits {:.1} s for {what}", f64::from(report.waited) / 1000.0);
     if let Some(ring) = report.ring {

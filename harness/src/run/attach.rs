@@ -13,7 +13,7 @@ use crate::toolstack::log::{Log, Observer};
 use crate::verdict::{Kind, Verdict};
 use mem_event::PAGE_SIZE;
 use mem_event::spin::Spin;
-use mem_event_client::socket::{Client, Lost};
+use mem_event_client::{Client, Lost};
 use std::path::Path;
 use std::time::Instant;
 

@@ -37,7 +37,7 @@ use crate::refusal::Refusal;
 use crate::toolstack::log::{Log, Observer};
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
-use mem_event_client::socket::Lost;
+use mem_event_client::Lost;
 use std::path::Path;
 use std::time::{Duration, Instant};
 

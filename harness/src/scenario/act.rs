@@ -7,7 +7,7 @@ use super::share;
 use super::text::{Number, Place, Size, Stop};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use mem_event::message::Standing;
+use mem_event::message::VcpuState;
 use mem_event::{AccessType, CpuEventKind, Errno, MonitorMode, NoConsumer, Ring};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -220,7 +220,7 @@ pub enum ConsumerAct {
         /// The least number of them.
         vcpus: usize,
         /// For what.
-        wait_for: Name<Standing>,
+        wait_for: Name<VcpuState>,
     },
 }
 

@@ -1,6 +1,6 @@
 //! Values that a scenario writes by name, and which names there are.
 
-use mem_event::message::Standing;
+use mem_event::message::VcpuState;
 use mem_event::{AccessType, CpuEventKind, Errno, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -79,12 +79,12 @@ named! {
         "ENOSYS" => Errno::ENOSYS,
         "EOPNOTSUPP" => Errno::EOPNOTSUPP,
     }
-    Standing {
-        "answer" => Standing::Answer,
-        "slot" => Standing::Slot,
-        "consumer" => Standing::Consumer,
-        "frame" => Standing::Frame,
-        "checkpoint" => Standing::Checkpoint,
+    VcpuState {
+        "answer" => VcpuState::Answer,
+        "slot" => VcpuState::Slot,
+        "consumer" => VcpuState::Consumer,
+        "frame" => VcpuState::Frame,
+        "checkpoint" => VcpuState::Checkpoint,
     }
     Kind {
         "success" => Kind::Success,

@@ -3,7 +3,7 @@
 use super::moment::Moment;
 use super::style::Theme;
 use crate::trace::row::vcpu_of;
-use mem_event::{Effect, Ring, RingView, Standing};
+use mem_event::{Effect, Ring, RingPhase, RingView};
 use ratatui::text::Line;
 
 /// What the signs of slots mean.
@@ -17,8 +17,8 @@ pub fn lines(moment: &Moment, width: u16, full: bool, theme: Theme) -> Vec<Line<
         let view = &moment.after.rings[ring.index()];
         let changed = moment.before.as_ref().is_some_and(|before| before.rings[ring.index()] != *view);
         let sign = if changed { '*' } else { ' ' };
-        let text = format!("{sign}{:<8}{}", ring.to_string(), standing(view));
-        let bad = matches!(view.standing, Standing::Broken(_) | Standing::Lost);
+        let text = format!("{sign}{:<8}{}", ring.to_string(), phase(view));
+        let bad = matches!(view.phase, RingPhase::Broken(_) | RingPhase::Lost);
         lines.push(match (bad, changed) {
             (true, _) => Line::styled(text, theme.bad()),
             (_, true) => Line::styled(text, theme.changed()),
@@ -35,13 +35,13 @@ pub fn lines(moment: &Moment, width: u16, full: bool, theme: Theme) -> Vec<Line<
     lines
 }
 
-fn standing(view: &RingView) -> String {
-    let mut text = match &view.standing {
-        Standing::Absent => "absent".to_owned(),
-        Standing::Live => format!("{} of {} free", view.free, view.slots),
-        Standing::Draining => format!("draining, {} of {} free", view.free, view.slots),
-        Standing::Lost => format!("LOST its consumer, {} out", view.outstanding.len()),
-        Standing::Broken(_) => format!("BROKEN, {} out", view.outstanding.len()),
+fn phase(view: &RingView) -> String {
+    let mut text = match &view.phase {
+        RingPhase::Absent => "absent".to_owned(),
+        RingPhase::Live => format!("{} of {} free", view.free, view.slots),
+        RingPhase::Draining => format!("draining, {} of {} free", view.free, view.slots),
+        RingPhase::Lost => format!("LOST its consumer, {} out", view.outstanding.len()),
+        RingPhase::Broken(_) => format!("BROKEN, {} out", view.outstanding.len()),
     };
     if !view.queue.is_empty() {
         text += &format!(", {} wait", view.queue.len());
@@ -71,7 +71,7 @@ fn slots(moment: &Moment, ring: Ring, view: &RingView, width: u16) -> Vec<String
 
 fn details(view: &RingView) -> Vec<String> {
     let mut lines = Vec::new();
-    if let Standing::Broken(why) = &view.standing {
+    if let RingPhase::Broken(why) = &view.phase {
         lines.push(format!("  {why}"));
     }
     if let Some(counters) = view.counters {
@@ -81,7 +81,7 @@ fn details(view: &RingView) -> Vec<String> {
             view.layout, view.granted
         ));
     }
-    if view.standing != Standing::Absent || !view.queue.is_empty() {
+    if view.phase != RingPhase::Absent || !view.queue.is_empty() {
         lines.push(format!("  without a consumer: {:?}", view.policy).to_lowercase());
     }
     for (number, request) in view.outstanding.iter().enumerate() {

@@ -82,7 +82,7 @@ fn the_contents_behind_a_live_paging_rings_page_may_be_anything() {
         let types = client.bytes(&Call::Types { first: gfn });
         let kind = types.ok().and_then(|types| frame_of_byte(types[0]));
         let reports = storm.toolstack.vcpus().unwrap_or_default();
-        let vcpus: Vec<_> = reports.iter().map(|report| report.standing).collect();
+        let vcpus: Vec<_> = reports.iter().map(|report| report.state).collect();
         let said = results(&page);
         let there = give_back(client, gfn);
         let goes_on = live.goes_on();

@@ -65,7 +65,7 @@ fn the_ring_page_of_a_live_domain_may_hold_anything() {
         // Takes what the signals did not bring about yet, so that it is this input's.
         let resumed = storm.toolstack.values(&Call::Control(Control::Resume { ring: Ring::Access }));
         let reports = storm.toolstack.vcpus().unwrap_or_default();
-        let vcpus: Vec<_> = reports.iter().map(|report| report.standing).collect();
+        let vcpus: Vec<_> = reports.iter().map(|report| report.state).collect();
         let broken = storm.qemu.errors().matches("the access ring is broken").count();
         let how = if resumed.is_err() {
             "gone"

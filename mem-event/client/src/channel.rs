@@ -156,14 +156,14 @@ impl Channel {
     }
 
     /// From now on the caller looks at the ring again and again: the engine need not signal.
-    pub fn looks(&mut self) {
-        self.back.looks();
+    pub fn begin_polling(&mut self) {
+        self.back.begin_polling();
     }
 
     /// The caller wants to be signalled, and sleeps; true where a request came meanwhile, perhaps without a signal.
     #[must_use = "a request that came meanwhile may not be signalled"]
-    pub fn sleeps(&mut self) -> bool {
-        self.back.sleeps()
+    pub fn end_polling(&mut self) -> bool {
+        self.back.end_polling()
     }
 
     /// Forgets the signals that came; call it when the descriptor can be read, before the ring is looked at.

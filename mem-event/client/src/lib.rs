@@ -8,15 +8,20 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`socket`] | the control socket: calls, replies, descriptors, notices |
+//! | `calls` | what a consumer asks for, a method a call |
+//! | [`refusal`] | why a call or a connection comes to nothing |
 //! | [`channel`] | one ring: its page, its event channel, the connection that holds it |
 //! | [`look`] | looking again and again before one sleeps |
 //! | [`handed`] | what `mem-event run --consumer` hands over, taken from the environment |
 
+mod calls;
 pub mod channel;
 pub mod handed;
 pub mod look;
+pub mod refusal;
 pub mod socket;
 
 pub use channel::{Channel, RingSettings};
 pub use handed::Handed;
-pub use socket::{Client, Lacking, Lost};
+pub use refusal::{Lacking, Lost};
+pub use socket::Client;

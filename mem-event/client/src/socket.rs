@@ -1,12 +1,12 @@
 //! The plugin's control socket: calls with their replies, descriptors, notices.
 
+use crate::refusal::{Lost, brief, cannot, refusal};
 use anyhow::{Context, bail};
-use mem_event::message::{Call, DeviceReport, Info};
-use mem_event::message::{LARGEST, Notice, Reply, VERSION, VcpuReport, frame_of_byte};
-use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
+use mem_event::message::{Call, LARGEST, Notice, Reply, VERSION};
+use mem_event::{Control, Errno};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown,
+    SocketAddrUnix, SocketFlags, SocketType,
 };
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -24,22 +24,10 @@ pub struct Client {
     ended: bool,
 }
 
-/// The connection ended while something was expected of it: QEMU has ended, or will in a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lost;
-
-impl std::fmt::Display for Lost {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the plugin closed the connection")
-    }
-}
-
-impl std::error::Error for Lost {}
-
 /// What came on the socket.
-struct Packet {
-    bytes: Vec<u8>,
-    descriptors: Vec<OwnedFd>,
+pub(crate) struct Packet {
+    pub bytes: Vec<u8>,
+    pub descriptors: Vec<OwnedFd>,
 }
 
 impl Client {
@@ -124,7 +112,7 @@ impl Client {
     }
 
     /// A call that gives bytes, perhaps none.
-    fn some_bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
+    pub(crate) fn some_bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
         match self.call(call)? {
             Reply::Bytes(bytes) => Ok(bytes),
             Reply::Done(_) => Ok(Vec::new()),
@@ -143,153 +131,6 @@ impl Client {
         }
     }
 
-    /// The domain's figures.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn info(&mut self) -> anyhow::Result<Info> {
-        self.values(&Call::Info).map(Info::from_values)
-    }
-
-    /// Where each vCPU stands.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn vcpus(&mut self) -> anyhow::Result<Vec<VcpuReport>> {
-        let mut reports = Vec::new();
-        loop {
-            let first = VcpuId(u32::try_from(reports.len())?);
-            let more = VcpuReport::decode_all(&self.some_bytes(&Call::Vcpus { first })?)?;
-            reports.extend(&more);
-            if more.len() < VcpuReport::MOST {
-                return Ok(reports);
-            }
-        }
-    }
-
-    /// The accesses of devices that wait.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn devices(&mut self) -> anyhow::Result<Vec<DeviceReport>> {
-        Ok(DeviceReport::decode_all(&self.some_bytes(&Call::Devices)?)?)
-    }
-
-    /// What each of so many frames is, from frame 0 on, and whether memory is behind it. All are told one after the other, while the
-    /// guest goes on.
-    ///
-    /// # Errors
-    /// As [`Client::call`].
-    pub fn types(&mut self) -> anyhow::Result<Vec<(P2mType, bool)>> {
-        let mut types = Vec::new();
-        loop {
-            let first = Gfn(types.len() as u64);
-            let more = self.some_bytes(&Call::Types { first })?;
-            if more.is_empty() {
-                return Ok(types);
-            }
-            let one = |byte: &u8| frame_of_byte(*byte).with_context(|| format!("no type of a frame is {byte:#x}"));
-            types.extend(more.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?);
-        }
-    }
-
-    /// Hands the pager's page file over to the plugin, which keeps it for a successor. The connection must hold the paging ring.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn set_page_file(&mut self, file: impl AsFd) -> anyhow::Result<()> {
-        let call = Call::SetPageFile;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let files = [file.as_fd()];
-        ancillary.push(SendAncillaryMessage::ScmRights(&files));
-        self.send_with(&call, &mut ancillary)?;
-        match self.reply()? {
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
-            Reply::Done(_) | Reply::Bytes(_) => Ok(()),
-        }
-    }
-
-    /// The page file that a pager before this one handed over. The connection must hold the paging ring.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn page_file(&mut self) -> anyhow::Result<Option<OwnedFd>> {
-        let call = Call::PageFile;
-        self.send(&call)?;
-        let mut packet = self.packet_of_reply()?;
-        match Reply::decode(&packet.bytes)?.1 {
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
-            _ => Ok(packet.descriptors.pop()),
-        }
-    }
-
-    /// Some bytes of a frame.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn read(&mut self, gfn: Gfn, offset: u16, len: u16) -> anyhow::Result<Vec<u8>> {
-        self.bytes(&Call::ReadFrame { gfn, offset, len })
-    }
-
-    /// The access rights of a frame.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn access(&mut self, gfn: Gfn) -> anyhow::Result<AccessType> {
-        let [number, ..] = self.values(&Call::Control(Control::GetAccess { gfn }))?;
-        Ok(u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default())
-    }
-
-    /// Sets the access rights of a frame; they are in force when this returns.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn set_access(&mut self, first: Gfn, access: AccessType) -> anyhow::Result<()> {
-        self.values(&Call::Control(Control::SetAccess { first, count: 1, access })).map(drop)
-    }
-
-    /// Gives a frame these rights besides those that it has; what it has now.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn grant(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<AccessType> {
-        let wanted = self.access(gfn)?.rights().union(rights);
-        let access = AccessType::from_number(wanted.bits()).unwrap_or_default();
-        self.set_access(gfn, access)?;
-        Ok(access)
-    }
-
-    /// Begins a foreign mapping of a frame: from true on it stays, and [`Client::read`] finds it. False: it is being paged in, or the
-    /// paging ring is full; ask again when the pager has had its turn.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn pin(&mut self, gfn: Gfn) -> anyhow::Result<bool> {
-        match self.control(Control::Pin { gfn })? {
-            Ok(_) => Ok(true),
-            Err((Errno::ENOENT | Errno::EBUSY | Errno::ENOMEM, _)) => Ok(false),
-            Err((errno, why)) => bail!("frame {gfn} cannot be mapped: {errno}, {why}"),
-        }
-    }
-
-    /// Enables a ring: its page, the eventfd that the engine signals, the eventfd that the consumer signals.
-    ///
-    /// # Errors
-    /// As [`Client::call`], and a refusal.
-    pub fn enable(&mut self, enable: Control) -> anyhow::Result<[OwnedFd; 3]> {
-        let call = Call::Control(enable);
-        self.send(&call)?;
-        let packet = self.packet_of_reply()?;
-        match Reply::decode(&packet.bytes)?.1 {
-            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
-            _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
-                anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
-            }),
-        }
-    }
-
     /// Sends a call; its reply is taken later by [`Client::reply`], in the order of the calls.
     ///
     /// # Errors
@@ -298,7 +139,11 @@ impl Client {
         self.send_with(call, &mut SendAncillaryBuffer::default())
     }
 
-    fn send_with(&mut self, call: &Call, ancillary: &mut SendAncillaryBuffer<'_, '_, '_>) -> anyhow::Result<()> {
+    pub(crate) fn send_with(
+        &mut self,
+        call: &Call,
+        ancillary: &mut SendAncillaryBuffer<'_, '_, '_>,
+    ) -> anyhow::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         let bytes = call.encode(self.sequence);
         let mut send = || rustix::net::sendmsg(&self.socket, &[IoSlice::new(&bytes)], ancillary, SendFlags::NOSIGNAL);
@@ -339,7 +184,7 @@ impl Client {
         self.ended
     }
 
-    fn packet_of_reply(&mut self) -> anyhow::Result<Packet> {
+    pub(crate) fn packet_of_reply(&mut self) -> anyhow::Result<Packet> {
         let due = self.due.pop_front().context("no reply is due")?;
         loop {
             let packet = self.receive(RecvFlags::empty())?.ok_or(Lost)?;
@@ -396,47 +241,6 @@ impl Client {
 impl AsFd for Client {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
-    }
-}
-
-/// The plugin, QEMU or the kernel lacks what a call takes (EOPNOTSUPP).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lacking {
-    /// What is lacking, in one line.
-    pub what: String,
-    /// What to do about it, in one line.
-    pub remedy: String,
-}
-
-impl std::fmt::Display for Lacking {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}; {}", self.what, self.remedy)
-    }
-}
-
-impl std::error::Error for Lacking {}
-
-/// Why a connection is not wanted: a refusal of no call in particular.
-fn refusal(reply: Reply) -> anyhow::Error {
-    match reply {
-        Reply::Refused(errno, why) => anyhow::anyhow!("the plugin refuses this connection: {errno}, {why}"),
-        _ => anyhow::anyhow!("a reply to no call"),
-    }
-}
-
-/// The plugin's sentence says what to do after a semicolon.
-fn cannot(why: &str) -> anyhow::Error {
-    let (what, remedy) = why.split_once("; ").unwrap_or((why, "see `mem-event doctor`"));
-    Lacking { what: what.into(), remedy: remedy.into() }.into()
-}
-
-/// A call in a few words, without a frame's content.
-fn brief(call: &Call) -> String {
-    match call {
-        Call::Load { gfn, .. } => format!("Load of frame {gfn}"),
-        Call::WriteFrame { gfn, offset, bytes } => format!("WriteFrame of {} bytes at {gfn}+{offset:#x}", bytes.len()),
-        Call::Control(control) => format!("{control:?}"),
-        other => format!("{other:?}"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The consumer's half of a ring.
 
 use super::Shape;
-use super::lookout::FAR;
+use super::pollers::FAR;
 use crate::atomics::fence;
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
@@ -50,19 +50,19 @@ impl Back {
         self.page.load(Index::ReqProd, Ordering::Acquire).wrapping_sub(self.req_cons)
     }
 
-    /// From now on the consumer looks at the ring by itself, and the engine need not signal.
-    pub fn looks(&mut self) {
+    /// From now on the consumer polls the ring, and the engine need not notify.
+    pub fn begin_polling(&mut self) {
         self.named = FAR;
         self.name_event();
     }
 
-    /// The consumer is about to sleep and wants to be signalled. True: a request came meanwhile, perhaps without a signal.
+    /// The consumer is about to sleep and wants to be notified. True: a request came meanwhile, perhaps without a notification.
     #[must_use = "a request that came meanwhile may not be signalled"]
-    pub fn sleeps(&mut self) -> bool {
+    pub fn end_polling(&mut self) -> bool {
         self.named = 1;
         self.name_event();
         // Either the engine sees the index named, after the request that it puts, or that request is seen here: pairs with the
-        // fence in `Lookout::must_signal`.
+        // fence in `Pollers::must_signal`.
         fence(Ordering::SeqCst);
         self.pending() > 0
     }
@@ -76,7 +76,7 @@ impl Back {
     /// (`RING_PUSH_RESPONSES_AND_CHECK_NOTIFY`).
     #[must_use]
     pub fn must_signal(&mut self) -> bool {
-        // Pairs with the fences in `Front::look` and `Lookout::end`.
+        // Pairs with the fences in `Front::poll` and `Pollers::end_polling`.
         fence(Ordering::SeqCst);
         let (new, old) = (self.rsp_prod_pvt, std::mem::replace(&mut self.signalled, self.rsp_prod_pvt));
         new.wrapping_sub(self.page.load(Index::RspEvent, Ordering::Relaxed)) < new.wrapping_sub(old)

@@ -171,7 +171,7 @@ impl Front {
     /// # Errors
     /// [`Broken`] for an index ahead of the requests put or behind the responses taken; the index is appended to `taken`.
     #[inline]
-    pub fn look(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<u32, Broken> {
+    pub fn poll(&mut self, until: Option<u32>, taken: &mut Vec<u8>) -> Result<u32, Broken> {
         loop {
             // Acquire: pairs with the consumer's release store, so the slots below the index are whole.
             let rsp_prod = until.unwrap_or_else(|| self.page.load(Index::RspProd, Ordering::Acquire));
@@ -196,7 +196,7 @@ impl Front {
         }
     }
 
-    /// Takes the oldest response that the last [`Front::look`] saw: copies its slot once, appends the copy to `taken` (see
+    /// Takes the oldest response that the last [`Front::poll`] saw: copies its slot once, appends the copy to `taken` (see
     /// [`crate::taken`]), frees the slot. Returns the slot's number and the response, unchecked.
     #[inline]
     pub fn take(&mut self, taken: &mut Vec<u8>) -> Option<(u32, Response)> {

@@ -1,9 +1,12 @@
-//! The two halves of a ring: [`Front`] is the engine's, [`Back`] the consumer's; [`Lookout`] is the view of those who wait.
+//! The two halves of a ring: [`Front`] is the engine's, [`Back`] the consumer's; [`Pollers`] is the view of threads that wait.
+//!
+//! The names are those of Xen's `ring.h`, whose front end puts requests and whose back end answers them. In `mem_event` the hypervisor
+//! is the front end and the program in dom0 the back end: the other way round than with a guest's block or network device.
 //!
 //! Requests and responses share the slots: a response overwrites the oldest slot that holds no response yet. A slot is free
 //! again only when the engine has taken its response, so everything that the engine decides by (how many slots are free,
 //! how many answers are due) comes from counters of its own. From the page it believes one number, the consumer's
-//! `rsp_prod`, and only after [`Front::look`] has found it possible.
+//! `rsp_prod`, and only after [`Front::poll`] has found it possible.
 //!
 //! All counters run freely over 32 bits; a counter's slot is its remainder by the number of slots, a power of two.
 //!
@@ -15,11 +18,11 @@
 
 mod back;
 mod front;
-mod lookout;
+mod pollers;
 
 pub use back::Back;
 pub use front::{Front, FrontState};
-pub use lookout::Lookout;
+pub use pollers::Pollers;
 
 use crate::control::{Layout, Ring};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! What the world outside did to ring pages before a step, done again.
 
-use super::Engine;
+use super::engine::Engine;
 use crate::control::{Control, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};

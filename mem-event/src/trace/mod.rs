@@ -6,9 +6,10 @@
 //! | `codec` | values to bytes and back; the only file that knows the encoding |
 //! | [`writer`] | records, and never disturbs the run |
 //! | [`reader`] | reads from front to back, up to the end or to the first damage, and says which |
-//! | [`index`] | where the blocks of a file are |
+//! | [`index`], `find` | where the blocks of a file are, and how they are found |
 //! | [`tape`] | reads any step of a file |
 //! | [`replay`](mod@replay) | applies the inputs to a fresh engine and compares |
+//! | `engine` | what a replay drives |
 //! | [`player`] | an engine at any step of a file |
 //! | [`consumers`] | what the world outside did to ring pages before a step |
 //! | [`end`] | where reading stopped, and why |
@@ -20,6 +21,8 @@
 pub(crate) mod codec;
 pub mod consumers;
 pub mod end;
+mod engine;
+mod find;
 pub mod index;
 pub mod player;
 pub mod reader;
@@ -29,10 +32,11 @@ pub mod writer;
 
 pub use consumers::Consumers;
 pub use end::{End, Why};
+pub use engine::Engine;
 pub use index::Index;
 pub use player::{Player, Stop};
 pub use reader::Reader;
-pub use replay::{Difference, Engine, Failure, Summary, replay};
+pub use replay::{Difference, Failure, Summary, replay};
 pub use tape::Tape;
 pub use writer::Writer;
 

@@ -1,34 +1,13 @@
 //! Replays a trace: the inputs go to a fresh engine, and everything that it answers is compared.
 
 use super::consumers::Consumers;
+use super::engine::Engine;
 use super::{End, Reader, Step, codec};
-use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::input::{Input, With};
 use crate::state::Checkpoint;
 use std::fmt;
 use std::io::Read;
-
-/// What a replay drives.
-pub trait Engine {
-    /// One step; effects are appended. `with` holds the page of a ring that the step enables.
-    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome;
-
-    /// Its state, to be compared with those in the trace; `None` for an engine that has no such.
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        None
-    }
-}
-
-impl Engine for Domain {
-    fn apply(&mut self, input: &Input, with: With<'_>, effects: &mut Effects) -> Outcome {
-        Domain::apply(self, input, with, effects)
-    }
-
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        Some(Domain::checkpoint(self))
-    }
-}
 
 /// A replay without a difference.
 #[derive(Clone, Debug, PartialEq, Eq)]

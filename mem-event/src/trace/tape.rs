@@ -1,6 +1,7 @@
 //! Reads any step of a trace in a file, near the time that one block takes.
 
 use super::codec::{self, StepsHead};
+use super::find;
 use super::index::{Index, StateAt};
 use super::reader::{self, Blocks, unreadable};
 use super::{End, HEAD, Header, KIND_STATE, Step, TAIL, Why};
@@ -41,13 +42,13 @@ impl<R: Read + Seek> Tape<R> {
     /// As [`Tape::open`].
     pub fn new(mut file: R) -> Result<Tape<R>, End> {
         let (header, first) = reader::begin(&mut file)?;
-        let (index, end) = match Index::at_the_end(&mut file) {
+        let (index, end) = match find::at_the_end(&mut file) {
             Some((index, at)) => {
                 let size = file.seek(SeekFrom::End(0)).unwrap_or(at + TAIL as u64);
                 let end = End { offset: size, steps: index.steps, why: Why::Finished };
                 (index, end)
             }
-            None => Index::by_reading(&mut file, first)?,
+            None => find::by_reading(&mut file, first)?,
         };
         Ok(Tape { file, header, index, end, before: 0, steps: Vec::new(), next: first })
     }

@@ -6,7 +6,9 @@
 //! The p2m types are numbered as they were then: what later is paging_in 11 was paging_in_start 12 (11 was the state after
 //! `prep`, and reads as paging_in too), shared was 13 and broken 14. Flags above bit 15 do not fit and are cut.
 
-use super::{Malformed, high, low, mem_event};
+use super::malformed::{self, Malformed};
+use super::mem_event;
+use super::word::{high, low};
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
 use crate::p2m::P2mType;
@@ -32,8 +34,8 @@ fn p2mt_number(p2mt: P2mType) -> u32 {
 
 fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
     match number {
-        12..=14 => super::p2m_type(number - 1),
-        same => super::p2m_type(same),
+        12..=14 => malformed::p2m_type(number - 1),
+        same => malformed::p2m_type(same),
     }
 }
 

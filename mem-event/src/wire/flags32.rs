@@ -5,7 +5,9 @@
 //! ```
 //! No field says whether a request is about paging or sharing; the ring does.
 
-use super::{Malformed, high, low, mem_event};
+use super::malformed::{Malformed, p2m_type};
+use super::mem_event;
+use super::word::{high, low};
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
 pub(crate) use mem_event::Slot;
@@ -39,7 +41,7 @@ pub fn read_request(ring: Ring, slot: &Slot) -> Result<Request, Malformed> {
         (Ring::Access, number) => mem_event::access_reason(number)?,
         (_, number) => return Err(Malformed::Reason(number)),
     };
-    mem_event::read(slot, Flags(low(slot[0])), reason, super::p2m_type(mem_event::read_p2mt(slot))?)
+    mem_event::read(slot, Flags(low(slot[0])), reason, p2m_type(mem_event::read_p2mt(slot))?)
 }
 
 /// A slot as a response.

@@ -11,7 +11,8 @@
 //! ```
 //! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on.
 
-use super::{Malformed, high, low, pair};
+use super::malformed::Malformed;
+use super::word::{high, low, pair};
 use crate::control::CpuEventKind;
 use crate::event::{Cpu, Event, Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};

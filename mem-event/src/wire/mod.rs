@@ -7,22 +7,25 @@
 //! | [`flags32`] | Xen 4.2 to 4.4: flags of 32 bits, the ring says the type |
 //! | [`vm_event`] | `vm_event` version 7 (Xen 4.15 on): 400 bytes |
 //! | `registers` | its register file |
+//! | `malformed`, `word` | what no layout knows; halves of words |
 //!
 //! Reading never fails for a response: what is not understood is kept as far as [`Response`] can, and the engine checks the
 //! rest. Reading a request gives [`Malformed`] where the engine on the other side speaks another layout.
 
 pub mod flags16;
 pub mod flags32;
+mod malformed;
 pub mod mem_event;
 mod registers;
 pub mod vm_event;
+mod word;
+
+pub use malformed::Malformed;
 
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
-use crate::p2m::P2mType;
+use crate::number::PAGE_SIZE;
 use crate::page::HEADER;
-use crate::{number::PAGE_SIZE, wire};
-use std::fmt;
 
 impl Layout {
     /// Bytes in a slot.
@@ -41,38 +44,6 @@ impl Layout {
         1 << fit.ilog2()
     }
 }
-
-/// Why a slot is no request of this layout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Malformed {
-    /// The type field of `flags16`.
-    Type(u32),
-    /// The reason.
-    Reason(u32),
-    /// The p2m type.
-    P2mType(u32),
-    /// The offset in the frame.
-    Offset(u64),
-    /// The version of `vm_event`.
-    Version(u32),
-    /// The index of `vm_event`'s control register.
-    Register(u32),
-}
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Malformed::Type(number) => write!(f, "{number} is no ring's type"),
-            Malformed::Reason(number) => write!(f, "{number} is no reason on this ring"),
-            Malformed::P2mType(number) => write!(f, "{number} is no p2m type"),
-            Malformed::Offset(offset) => write!(f, "offset {offset:#x} is outside of a frame"),
-            Malformed::Version(number) => write!(f, "vm_event version {number} is not {}", wire::vm_event::VERSION),
-            Malformed::Register(number) => write!(f, "{number} is none of CR0, CR3, CR4"),
-        }
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 /// The bytes of a request.
 #[must_use]
@@ -128,28 +99,4 @@ fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
         *word = u64::from_le_bytes(whole);
     }
     words
-}
-
-/// The low half of a word.
-#[inline(always)]
-#[allow(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
-fn low(word: u64) -> u32 {
-    word as u32
-}
-
-/// The high half of a word.
-#[inline(always)]
-fn high(word: u64) -> u32 {
-    low(word >> 32)
-}
-
-/// Two halves as one word.
-#[inline(always)]
-fn pair(low: u32, high: u32) -> u64 {
-    u64::from(low) | u64::from(high) << 32
-}
-
-#[inline(always)]
-fn p2m_type(number: u32) -> Result<P2mType, Malformed> {
-    u8::try_from(number).ok().and_then(P2mType::from_number).ok_or(Malformed::P2mType(number))
 }

@@ -9,8 +9,14 @@
 //! ```
 //! Offsets count from byte 56; what has no width is a u64.
 
-use super::vm_event::Slot;
-use super::{high, low, pair};
+use super::word::{high, low, pair};
+
+/// `VM_EVENT_INTERFACE_VERSION`.
+pub const VERSION: u32 = 7;
+/// 64-bit words in a slot of `vm_event`.
+pub const WORDS: usize = 50;
+/// A slot of `vm_event`.
+pub type Slot = [u64; WORDS];
 
 /// The register file's first word in a slot.
 pub(super) const DATA: usize = 7;

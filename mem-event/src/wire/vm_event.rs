@@ -17,21 +17,15 @@
 //! Where a breakpoint or a single step comes without registers, `rip` is the event's; everything else
 //! of the register file is zero then.
 
-use super::{Malformed, high, low, pair};
+use super::malformed::{Malformed, p2m_type};
+use super::word::{high, low, pair};
 use crate::control::Ring;
 use crate::event::{About, Cpu, Event, Flags, Request, Response};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::rights::Rights;
 use crate::wire::registers::{self, DATA};
 
-pub use crate::wire::registers::{Registers, Segment};
-
-/// 64-bit words in a slot.
-pub const WORDS: usize = 50;
-/// A slot.
-pub type Slot = [u64; WORDS];
-/// `VM_EVENT_INTERFACE_VERSION`.
-pub const VERSION: u32 = 7;
+pub use crate::wire::registers::{Registers, Segment, Slot, VERSION, WORDS};
 
 // `VM_EVENT_REASON_*`.
 const VIOLATION: u32 = 1;
@@ -156,10 +150,10 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
                 rights: Rights::from_bits((bits & 7) as u8),
             }
         }
-        SHARING => Event::Sharing { gfn, p2mt: super::p2m_type(low(slot[4]))? },
+        SHARING => Event::Sharing { gfn, p2mt: p2m_type(low(slot[4]))? },
         PAGING => {
             flags.0 |= (high(slot[4]) & 3) << 1;
-            Event::Paging { gfn, p2mt: super::p2m_type(low(slot[4]))? }
+            Event::Paging { gfn, p2mt: p2m_type(low(slot[4]))? }
         }
         number => Event::Cpu(read_cpu(slot, number)?),
     };

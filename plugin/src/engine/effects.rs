@@ -14,7 +14,7 @@ impl Engine {
             Effect::Notify(ring) => {
                 // A consumer that polls the ring needs no signal.
                 if let Some(channel) = host.channel(*ring)
-                    && channel.lookout.must_signal()
+                    && channel.pollers.must_signal()
                 {
                     self.notifications.push(Notification::Consumer(channel));
                 }

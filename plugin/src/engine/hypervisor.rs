@@ -119,10 +119,10 @@ impl Hypervisor {
             return;
         }
         for round in 0..=ROUNDS {
-            if !channel.lookout.is_pending() {
+            if !channel.pollers.is_pending() {
                 break;
             }
-            let responses = channel.lookout.responses();
+            let responses = channel.pollers.responses();
             if round == ROUNDS {
                 channel.notify_service();
                 break;
@@ -132,7 +132,7 @@ impl Hypervisor {
             let with = With { until: Some(responses), ..With::NOTHING };
             let _ =
                 engine.step_with(&self.host, Input::Kick { ring: channel.ring }, Beside { with, ..Beside::NOTHING });
-            channel.lookout.saw(responses);
+            channel.pollers.polled(responses);
         }
         engine.settle(&self.host);
         // A response may switch single steps.

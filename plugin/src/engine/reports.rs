@@ -2,7 +2,7 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::vcpu::Vcpu;
-use mem_event::message::{self, DeviceReport, Info, Standing, VcpuReport};
+use mem_event::message::{self, DeviceReport, Info, VcpuReport, VcpuState};
 use mem_event::{Domain, Gfn, PAGE_SIZE, VcpuId, WaitReason};
 use std::time::Instant;
 
@@ -17,16 +17,16 @@ impl Hypervisor {
         let engine = self.engine();
         let report = |vcpu: &Vcpu| {
             let view = engine.domain.vcpu_view(vcpu.id);
-            let (standing, ring) = match view.and_then(|view| view.wait) {
-                _ if vcpu.awaits_release() => (Standing::Checkpoint, None),
-                None => (Standing::Running, None),
-                Some(WaitReason::Answer(ring)) => (Standing::Answer, Some(ring)),
-                Some(WaitReason::Slot(ring)) => (Standing::Slot, Some(ring)),
-                Some(WaitReason::Consumer(ring)) => (Standing::Consumer, Some(ring)),
-                Some(WaitReason::Frame) => (Standing::Frame, None),
+            let (state, ring) = match view.and_then(|view| view.wait) {
+                _ if vcpu.awaits_release() => (VcpuState::Checkpoint, None),
+                None => (VcpuState::Running, None),
+                Some(WaitReason::Answer(ring)) => (VcpuState::Answer, Some(ring)),
+                Some(WaitReason::Slot(ring)) => (VcpuState::Slot, Some(ring)),
+                Some(WaitReason::Consumer(ring)) => (VcpuState::Consumer, Some(ring)),
+                Some(WaitReason::Frame) => (VcpuState::Frame, None),
             };
-            let waited = if standing == Standing::Running { 0 } else { vcpu.waiting.waited() };
-            VcpuReport { standing, ring, frame: view.and_then(|view| view.stopped_on), waited }
+            let waited = if state == VcpuState::Running { 0 } else { vcpu.waiting.waited() };
+            VcpuReport { state, ring, frame: view.and_then(|view| view.stopped_on), waited }
         };
         self.host.vcpus.iter().skip(first.0 as usize).take(VcpuReport::MOST).map(report).collect()
     }

@@ -1,13 +1,13 @@
 //! A ring's event channel as the plugin holds it: the consumer's signal, the threads that poll for responses, the vCPU that sleeps on it.
 //!
-//! Responses are taken by the thread that sees them first: a parked vCPU that spins ([`EventChannel::lookout`]), the one parked vCPU of the ring
+//! Responses are taken by the thread that sees them first: a parked vCPU that spins ([`EventChannel::pollers`]), the one parked vCPU of the ring
 //! that sleeps on its eventfd ([`EventChannel::wait_alone`]), or the service thread. While a vCPU sleeps there, the service's epoll set leaves that
 //! eventfd out: it is level triggered, so a signal that no thread took is reported when it is put back.
 
 use crate::host::watched;
 use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
-use mem_event::{Errno, Gfn, Lookout, PAGE_SIZE, Ring};
+use mem_event::{Errno, Gfn, PAGE_SIZE, Pollers, Ring};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -18,7 +18,7 @@ pub struct EventChannel {
     /// The ring.
     pub ring: Ring,
     /// The ring page as the threads that wait see it.
-    pub lookout: Lookout,
+    pub pollers: Pollers,
     to_consumer: OwnedFd,
     to_engine: OwnedFd,
     /// Whether a parked vCPU sleeps on the eventfd.
@@ -47,9 +47,9 @@ impl EventChannel {
         let (to_consumer, to_engine) = (make()?, make()?);
         watched::watch(&to_engine, watched::token::CHANNEL)?;
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
-        let lookout = Lookout::new(page);
+        let pollers = Pollers::new(page);
         let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((EventChannel { ring, lookout, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
+        Ok((EventChannel { ring, pollers, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
     }
 
     /// Signals the consumer.
@@ -75,14 +75,14 @@ impl EventChannel {
 
     /// Whether contents were handed over that nobody has taken.
     pub fn has_loads(&self) -> bool {
-        self.contents.is_some() && self.lookout.loads() != self.loaded.load(Ordering::Relaxed)
+        self.contents.is_some() && self.pollers.loads() != self.loaded.load(Ordering::Relaxed)
     }
 
     /// Takes the contents that were handed over until now, in their order, and tells the consumer what became of each. To be called
     /// by the thread that holds the engine, so by one at a time. A count that runs ahead of what there is room for loads nothing.
     pub fn take_loads(&self, mut load: impl FnMut(Gfn, Box<[u8; PAGE_SIZE]>) -> Result<(), Errno>) {
         let Some(contents) = &self.contents else { return };
-        let until = self.lookout.loads();
+        let until = self.pollers.loads();
         let from = self.loaded.swap(until, Ordering::Relaxed);
         if until.wrapping_sub(from) > PLACES {
             (0..PLACES).for_each(|number| contents.finish(number, Err(Errno::EINVAL)));

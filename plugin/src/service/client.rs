@@ -77,7 +77,7 @@ impl Client {
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(hypervisor, page_file);
         for (channel, signalled) in rings {
-            if all && (signalled || channel.lookout.is_pending()) {
+            if all && (signalled || channel.pollers.is_pending()) {
                 hypervisor.take_responses(&channel);
             } else if signalled {
                 // The rest has its turn when the others had theirs.

@@ -182,7 +182,7 @@ impl Service {
         let channels: Vec<Arc<EventChannel>> =
             self.clients.iter().flat_map(|(_, client)| client.channels().iter().cloned()).collect();
         let channels = if self.hypervisor.host.anything_is_stopped() { &channels[..] } else { &[] };
-        channels.iter().for_each(|channel| channel.lookout.begin());
+        channels.iter().for_each(|channel| channel.pollers.begin_polling());
         let mut polled = begun;
         while self.hypervisor.host.anything_waits() && polled - begun < length && self.hypervisor.host.has_cores(0) {
             self.poll(channels);
@@ -193,7 +193,7 @@ impl Service {
             polled = now;
         }
         for channel in channels {
-            if channel.lookout.end() {
+            if channel.pollers.end_polling() {
                 // It is signalled to itself, and comes after the calls.
                 channel.notify_service();
             }
@@ -203,10 +203,10 @@ impl Service {
 
     fn poll(&mut self, channels: &[Arc<EventChannel>]) {
         for _ in 0..POLLS {
-            if channels.iter().any(|channel| channel.lookout.is_pending()) {
+            if channels.iter().any(|channel| channel.pollers.is_pending()) {
                 return channels
                     .iter()
-                    .filter(|channel| channel.lookout.is_pending())
+                    .filter(|channel| channel.pollers.is_pending())
                     .for_each(|channel| self.take(channel));
             }
             std::hint::spin_loop();
@@ -218,7 +218,7 @@ impl Service {
 
     fn take(&self, channel: &EventChannel) {
         self.hypervisor.take_responses(channel);
-        channel.lookout.spare();
+        channel.pollers.suppress_notify();
     }
 }
 

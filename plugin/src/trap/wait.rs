@@ -91,8 +91,8 @@ impl Wait<'_> {
         if length.is_zero() || !self.hypervisor.host.has_cores(0) {
             return;
         }
-        let lookout = &self.channel.lookout;
-        lookout.begin();
+        let pollers = &self.channel.pollers;
+        pollers.begin_polling();
         let mut polled = begun;
         while self.polls() && polled - begun < length && self.hypervisor.host.has_cores(0) {
             let now = Instant::now();
@@ -101,7 +101,7 @@ impl Wait<'_> {
             }
             polled = now;
         }
-        if lookout.end() {
+        if pollers.end_polling() {
             self.hypervisor.take_responses(self.channel);
         }
     }
@@ -112,9 +112,9 @@ impl Wait<'_> {
             if !self.is_stopped() {
                 return false;
             }
-            if self.channel.lookout.is_pending() {
+            if self.channel.pollers.is_pending() {
                 self.hypervisor.take_responses(self.channel);
-                self.channel.lookout.spare();
+                self.channel.pollers.suppress_notify();
             }
             std::hint::spin_loop();
         }

@@ -7,7 +7,7 @@ use mem_event::spin::{Spin, Window};
 use mem_event::{AccessType, Control, Gfn, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::look::look;
-use mem_event_client::socket::{Client, Lost};
+use mem_event_client::{Client, Lost};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -105,12 +105,12 @@ impl Run {
     /// Until a request is there; false where it was something else.
     fn wait(&mut self) -> anyhow::Result<bool> {
         if !self.window.length().is_zero() {
-            self.channel.looks();
+            self.channel.begin_polling();
             if look(&mut self.window, || self.channel.is_pending()) {
                 return Ok(true);
             }
         }
-        if self.channel.sleeps() {
+        if self.channel.end_polling() {
             return Ok(true);
         }
         let mut fds = [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.toolstack, PollFlags::IN)];

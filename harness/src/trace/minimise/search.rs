@@ -270,7 +270,7 @@ impl Concerned {
             out.retain(|request| {
                 self.vcpus.contains(&request.vcpu) || request.frame().is_some_and(|gfn| self.frames.contains(&gfn))
             });
-            format!("{:?} {:?} {:?} full {} {out:?}", view.standing, view.policy, view.layout, view.free == 0)
+            format!("{:?} {:?} {:?} full {} {out:?}", view.phase, view.policy, view.layout, view.free == 0)
         });
         vcpus.chain(frames).chain(rings).collect()
     }

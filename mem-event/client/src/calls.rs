@@ -1,0 +1,159 @@
+//! What a consumer asks for, a method a call: frames and their rights, rings, vCPUs, the page file.
+
+use crate::refusal::{brief, cannot};
+use crate::socket::Client;
+use anyhow::{Context, bail};
+use mem_event::message::{Call, DeviceReport, Info, Reply, VcpuReport, frame_of_byte};
+use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+
+impl Client {
+    /// The domain's figures.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn info(&mut self) -> anyhow::Result<Info> {
+        self.values(&Call::Info).map(Info::from_values)
+    }
+
+    /// Where each vCPU stands.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn vcpus(&mut self) -> anyhow::Result<Vec<VcpuReport>> {
+        let mut reports = Vec::new();
+        loop {
+            let first = VcpuId(u32::try_from(reports.len())?);
+            let more = VcpuReport::decode_all(&self.some_bytes(&Call::Vcpus { first })?)?;
+            reports.extend(&more);
+            if more.len() < VcpuReport::MOST {
+                return Ok(reports);
+            }
+        }
+    }
+
+    /// The accesses of devices that wait.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn devices(&mut self) -> anyhow::Result<Vec<DeviceReport>> {
+        Ok(DeviceReport::decode_all(&self.some_bytes(&Call::Devices)?)?)
+    }
+
+    /// What each of so many frames is, from frame 0 on, and whether memory is behind it. All are told one after the other, while the
+    /// guest goes on.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn types(&mut self) -> anyhow::Result<Vec<(P2mType, bool)>> {
+        let mut types = Vec::new();
+        loop {
+            let first = Gfn(types.len() as u64);
+            let more = self.some_bytes(&Call::Types { first })?;
+            if more.is_empty() {
+                return Ok(types);
+            }
+            let one = |byte: &u8| frame_of_byte(*byte).with_context(|| format!("no type of a frame is {byte:#x}"));
+            types.extend(more.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?);
+        }
+    }
+
+    /// Hands the pager's page file over to the plugin, which keeps it for a successor. The connection must hold the paging ring.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn set_page_file(&mut self, file: impl AsFd) -> anyhow::Result<()> {
+        let call = Call::SetPageFile;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        let files = [file.as_fd()];
+        ancillary.push(SendAncillaryMessage::ScmRights(&files));
+        self.send_with(&call, &mut ancillary)?;
+        match self.reply()? {
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            Reply::Done(_) | Reply::Bytes(_) => Ok(()),
+        }
+    }
+
+    /// The page file that a pager before this one handed over. The connection must hold the paging ring.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn page_file(&mut self) -> anyhow::Result<Option<OwnedFd>> {
+        let call = Call::PageFile;
+        self.send(&call)?;
+        let mut packet = self.packet_of_reply()?;
+        match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            _ => Ok(packet.descriptors.pop()),
+        }
+    }
+
+    /// Some bytes of a frame.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn read(&mut self, gfn: Gfn, offset: u16, len: u16) -> anyhow::Result<Vec<u8>> {
+        self.bytes(&Call::ReadFrame { gfn, offset, len })
+    }
+
+    /// The access rights of a frame.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn access(&mut self, gfn: Gfn) -> anyhow::Result<AccessType> {
+        let [number, ..] = self.values(&Call::Control(Control::GetAccess { gfn }))?;
+        Ok(u8::try_from(number).ok().and_then(AccessType::from_number).unwrap_or_default())
+    }
+
+    /// Sets the access rights of a frame; they are in force when this returns.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn set_access(&mut self, first: Gfn, access: AccessType) -> anyhow::Result<()> {
+        self.values(&Call::Control(Control::SetAccess { first, count: 1, access })).map(drop)
+    }
+
+    /// Gives a frame these rights besides those that it has; what it has now.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn grant(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<AccessType> {
+        let wanted = self.access(gfn)?.rights().union(rights);
+        let access = AccessType::from_number(wanted.bits()).unwrap_or_default();
+        self.set_access(gfn, access)?;
+        Ok(access)
+    }
+
+    /// Begins a foreign mapping of a frame: from true on it stays, and [`Client::read`] finds it. False: it is being paged in, or the
+    /// paging ring is full; ask again when the pager has had its turn.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn pin(&mut self, gfn: Gfn) -> anyhow::Result<bool> {
+        match self.control(Control::Pin { gfn })? {
+            Ok(_) => Ok(true),
+            Err((Errno::ENOENT | Errno::EBUSY | Errno::ENOMEM, _)) => Ok(false),
+            Err((errno, why)) => bail!("frame {gfn} cannot be mapped: {errno}, {why}"),
+        }
+    }
+
+    /// Enables a ring: its page, the eventfd that the engine signals, the eventfd that the consumer signals.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn enable(&mut self, enable: Control) -> anyhow::Result<[OwnedFd; 3]> {
+        let call = Call::Control(enable);
+        self.send(&call)?;
+        let packet = self.packet_of_reply()?;
+        match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
+            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
+                anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
+            }),
+        }
+    }
+}

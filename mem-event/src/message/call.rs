@@ -1,0 +1,132 @@
+//! What a client asks for.
+
+use super::packet::{CALL, Malformed, Packet};
+use crate::control::Control;
+use crate::number::{Gfn, PAGE_SIZE, VcpuId};
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// The first call on a connection; the reply's argument 0 is the plugin's version of the protocol.
+    Hello {
+        /// The client's version.
+        version: u64,
+    },
+    /// The domain's figures: see [`super::Info`].
+    Info,
+    /// From now on this connection gets notices, and vCPUs stop at checkpoints until released.
+    Subscribe,
+    /// Let a vCPU that stopped at a checkpoint go on.
+    Release {
+        /// The vCPU.
+        vcpu: VcpuId,
+    },
+    /// A copy of some of a frame's bytes, as the reply's payload; pages nothing in (ENOENT for a frame that is paged out).
+    ReadFrame {
+        /// The frame.
+        gfn: Gfn,
+        /// First byte, 0 to 4095.
+        offset: u16,
+        /// How many bytes, 1 to 4096 less the offset.
+        len: u16,
+    },
+    /// Overwrites some of a frame's bytes.
+    WriteFrame {
+        /// The frame.
+        gfn: Gfn,
+        /// First byte, 0 to 4095.
+        offset: u16,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A control operation of the engine.
+    Control(Control),
+    /// [`Control::Prep`] with the frame's content.
+    Load {
+        /// The frame.
+        gfn: Gfn,
+        /// 4096 bytes.
+        content: Box<[u8]>,
+    },
+    /// What each vCPU does, from this one on: [`super::VcpuReport::BYTES`] bytes a vCPU in the reply's payload, see [`super::VcpuReport`]; at most
+    /// [`super::VcpuReport::MOST`] of them.
+    Vcpus {
+        /// The first vCPU.
+        first: VcpuId,
+    },
+    /// What frames are, from this one on: one byte a frame in the reply's payload, see [`super::frame_byte`]; at most 4096 of them, and none
+    /// above the last frame.
+    Types {
+        /// The first frame.
+        first: Gfn,
+    },
+    /// Hands the pager's page file over, as a descriptor that comes with the packet. The plugin keeps it for the pager's successor; it
+    /// never looks into it. Only for whom the paging ring was enabled.
+    SetPageFile,
+    /// The page file that a pager handed over: the reply's argument 0 is 1 and the descriptor comes with it, or 0. Only for whom
+    /// the paging ring was enabled.
+    PageFile,
+    /// The accesses of devices that wait in the kernel: [`super::DeviceReport::BYTES`] bytes each in the reply's payload, see [`super::DeviceReport`];
+    /// at most [`super::DeviceReport::MOST`] of them.
+    Devices,
+    /// The trace, if there is one, ends here in order; the domain goes on without. For who is about to end a QEMU that may not come to
+    /// its own end.
+    EndTrace,
+}
+
+/// One call's operation number and arguments.
+type Parts<'a> = (u16, [u64; 5], &'a [u8]);
+
+fn call_parts(call: &Call) -> Parts<'_> {
+    match call {
+        Call::Hello { version } => (1, [*version, 0, 0, 0, 0], &[]),
+        Call::Info => (2, [0; 5], &[]),
+        Call::Subscribe => (3, [0; 5], &[]),
+        Call::Release { vcpu } => (4, [u64::from(vcpu.0), 0, 0, 0, 0], &[]),
+        Call::ReadFrame { gfn, offset, len } => (5, [gfn.0, u64::from(*offset), u64::from(*len), 0, 0], &[]),
+        Call::WriteFrame { gfn, offset, bytes } => (6, [gfn.0, u64::from(*offset), 0, 0, 0], bytes),
+        Call::Load { gfn, content } => (7, [gfn.0, 0, 0, 0, 0], content),
+        Call::Vcpus { first } => (8, [u64::from(first.0), 0, 0, 0, 0], &[]),
+        Call::Types { first } => (9, [first.0, 0, 0, 0, 0], &[]),
+        Call::SetPageFile => (10, [0; 5], &[]),
+        Call::PageFile => (11, [0; 5], &[]),
+        Call::Devices => (12, [0; 5], &[]),
+        Call::EndTrace => (13, [0; 5], &[]),
+        Call::Control(control) => (control.number(), control.arguments(), &[]),
+    }
+}
+
+impl Call {
+    /// The packet of this call.
+    #[must_use]
+    pub fn encode(&self, sequence: u32) -> Vec<u8> {
+        let (operation, arguments, payload) = call_parts(self);
+        Packet { kind: CALL, operation, sequence, error: 0, arguments, payload }.bytes()
+    }
+
+    /// The call of a packet, with its sequence number and operation, which the reply repeats.
+    ///
+    /// # Errors
+    /// A packet that is no call of this version, with what is wrong and where.
+    pub fn decode(bytes: &[u8]) -> Result<(u32, u16, Call), Malformed> {
+        let packet = Packet::parse(bytes)?.expect(CALL)?;
+        let call = match packet.operation {
+            1 => Call::Hello { version: packet.arguments[0] },
+            2 => Call::Info,
+            3 => Call::Subscribe,
+            4 => Call::Release { vcpu: VcpuId(packet.u32(0)?) },
+            5 => Call::ReadFrame { gfn: packet.gfn(), offset: packet.u16(1)?, len: packet.u16(2)? },
+            6 => Call::WriteFrame { gfn: packet.gfn(), offset: packet.u16(1)?, bytes: packet.payload.to_vec() },
+            7 if packet.payload.len() == PAGE_SIZE => Call::Load { gfn: packet.gfn(), content: packet.payload.into() },
+            7 => return Err(Malformed(format!("a load of {} bytes where a frame has 4096", packet.payload.len()))),
+            8 => Call::Vcpus { first: VcpuId(packet.u32(0)?) },
+            9 => Call::Types { first: packet.gfn() },
+            10 => Call::SetPageFile,
+            11 => Call::PageFile,
+            12 => Call::Devices,
+            13 => Call::EndTrace,
+            number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
+        };
+        Ok((packet.sequence, packet.operation, call))
+    }
+}

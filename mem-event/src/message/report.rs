@@ -1,0 +1,166 @@
+//! What replies tell of the domain: its figures, where its vCPUs stand, which devices wait, what its frames are.
+
+use super::packet::Malformed;
+use crate::control::Ring;
+use crate::number::{Gfn, PAGE_SIZE};
+use crate::p2m::P2mType;
+use crate::table::table;
+
+/// The domain's figures at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// vCPUs.
+    pub vcpus: u64,
+    /// RAM frames.
+    pub frames: u64,
+    /// Frames that hold memory now.
+    pub resident: u64,
+    /// Frames whose content is with the pager.
+    pub paged: u64,
+    /// Frames the domain may hold, `u64::MAX` for no limit.
+    pub budget: u64,
+}
+
+impl Info {
+    /// The figures as a reply's values.
+    #[must_use]
+    pub fn values(self) -> [u64; 5] {
+        [self.vcpus, self.frames, self.resident, self.paged, self.budget]
+    }
+
+    /// The figures of a reply's values.
+    #[must_use]
+    pub fn from_values([vcpus, frames, resident, paged, budget]: [u64; 5]) -> Info {
+        Info { vcpus, frames, resident, paged, budget }
+    }
+}
+
+table! {
+    /// What a vCPU does: what [`super::Call::Vcpus`] tells of each.
+    pub enum VcpuState {
+        /// It runs, or QEMU stopped it.
+        Running = 0 "running",
+        /// It waits for an answer.
+        Answer = 1 "answer",
+        /// It waits for a slot.
+        Slot = 2 "slot",
+        /// It waits for a consumer.
+        Consumer = 3 "consumer",
+        /// It waits for a frame within the budget.
+        Frame = 4 "frame",
+        /// It stands at a checkpoint.
+        Checkpoint = 5 "checkpoint",
+    }
+}
+
+/// What a vCPU waits for: [`super::Call::Vcpus`].
+///
+/// ```text
+///  0  u8 state    1  u8 ring, 0 for none    2  u16 zero    4  u32 milliseconds    8  u64 frame, all ones for none
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VcpuReport {
+    /// What it does.
+    pub state: VcpuState,
+    /// The ring whose answer, slot or consumer it waits for.
+    pub ring: Option<Ring>,
+    /// The frame of the request whose answer it waits for; for CPU events the new value of the register.
+    pub frame: Option<Gfn>,
+    /// For how many milliseconds it has waited.
+    pub waited: u32,
+}
+
+impl VcpuReport {
+    /// Bytes of one.
+    pub const BYTES: usize = 16;
+    /// How many come with one reply.
+    pub const MOST: usize = PAGE_SIZE / VcpuReport::BYTES;
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; VcpuReport::BYTES] {
+        let mut bytes = [0; VcpuReport::BYTES];
+        bytes[0] = self.state as u8;
+        bytes[1] = self.ring.map_or(0, |ring| ring as u8);
+        bytes[4..8].copy_from_slice(&self.waited.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.frame.map_or(u64::MAX, |gfn| gfn.0).to_le_bytes());
+        bytes
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<VcpuReport>, Malformed> {
+        reports::<{ VcpuReport::BYTES }>(payload, "vCPU")?.iter().map(|bytes| VcpuReport::decode(*bytes)).collect()
+    }
+
+    fn decode(bytes: [u8; VcpuReport::BYTES]) -> Result<VcpuReport, Malformed> {
+        let [state, ring, _, _, w0, w1, w2, w3, frame @ ..] = bytes;
+        let frame = u64::from_le_bytes(frame);
+        Ok(VcpuReport {
+            state: VcpuState::from_number(state).ok_or_else(|| Malformed(format!("no state {state}")))?,
+            ring: Ring::from_number(ring),
+            frame: (frame != u64::MAX).then_some(Gfn(frame)),
+            waited: u32::from_le_bytes([w0, w1, w2, w3]),
+        })
+    }
+}
+
+/// A device's access that waits for its frame: [`super::Call::Devices`].
+///
+/// ```text
+///  0  u64 frame    8  u32 milliseconds    12  u32 zero
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// The frame.
+    pub gfn: Gfn,
+    /// For how many milliseconds it has waited.
+    pub waited: u32,
+}
+
+impl DeviceReport {
+    /// Bytes of one.
+    pub const BYTES: usize = 16;
+    /// How many come with one reply.
+    pub const MOST: usize = PAGE_SIZE / DeviceReport::BYTES;
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; DeviceReport::BYTES] {
+        (u128::from(self.gfn.0) | u128::from(self.waited) << 64).to_le_bytes()
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<DeviceReport>, Malformed> {
+        let decode = |[gfn @ .., w0, w1, w2, w3, _, _, _, _]: [u8; DeviceReport::BYTES]| DeviceReport {
+            gfn: Gfn(u64::from_le_bytes(gfn)),
+            waited: u32::from_le_bytes([w0, w1, w2, w3]),
+        };
+        Ok(reports(payload, "access")?.iter().copied().map(decode).collect())
+    }
+}
+
+/// The reports of a payload, each of so many bytes.
+fn reports<'a, const BYTES: usize>(payload: &'a [u8], of: &str) -> Result<&'a [[u8; BYTES]], Malformed> {
+    match payload.as_chunks() {
+        (reports, []) => Ok(reports),
+        _ => Err(Malformed(format!("{} bytes where each {of} has {BYTES}", payload.len()))),
+    }
+}
+
+/// What a frame is, as [`super::Call::Types`] tells it: the type's number in the low seven bits, and in bit 7 whether memory is behind it.
+#[must_use]
+pub fn frame_byte(kind: P2mType, held: bool) -> u8 {
+    kind as u8 | u8::from(held) << 7
+}
+
+/// The type of a frame and whether memory is behind it; `None` for a number that is no type's.
+#[must_use]
+pub fn frame_of_byte(byte: u8) -> Option<(P2mType, bool)> {
+    Some((P2mType::from_number(byte & 0x7f)?, byte & 0x80 != 0))
+}
