@@ -6,14 +6,15 @@
 //!
 //! | room | what lives there |
 //! |---|---|
-//! | [`entry`] | beginning and end |
-//! | `service` | the control socket, who may call, event channels, faults |
+//! | `entry` | the door that QEMU comes in by: callbacks, shims, beginning and end (unsafe) |
+//! | `service` | the control socket, which processes may call, event channels, faults |
 //! | `trap` | what stops a vCPU before its instruction, and how it waits |
 //! | [`engine`] | the engine under its lock: steps, effects, control operations, the trace |
-//! | `host` | vCPUs, event channels, instrumentation: what effects act on |
+//! | `fatal` | the end of a run that cannot go on |
+//! | [`host`] | vCPUs, event channels, instrumentation: what effects act on |
 //! | [`memory`] | guest memory: where it is, taking pages out and putting them back (unsafe) |
-//! | `qemu` | everything that touches QEMU (unsafe) |
-//! | [`insn`] | which memory an instruction will touch, and where page tables lead |
+//! | [`qemu`] | everything that touches QEMU (unsafe) |
+//! | [`insn`] | which memory an instruction will touch, and where page tables lead (its arena of recipes unsafe) |
 //! | [`arguments`] | the plugin's arguments |
 
 pub mod arguments;
