@@ -162,17 +162,16 @@ impl Run<'_> {
     fn four(&mut self, [operation, a, b, c]: [u8; 4]) {
         let (gfn, vcpu, ring) =
             (Gfn(u64::from(b) % (FRAMES + 2)), VcpuId(u32::from(a) % 5), Ring::ALL[usize::from(a) % 3]);
-        let rights = Rights::from_bits(c);
         let access = Access {
             gfn,
             offset: u16::from(b) << 5,
             gla: (c & 8 != 0).then_some(Gla(u64::from(b) << 12)),
-            rights,
+            rights: Rights::from_bits(c),
             source: if c & 16 == 0 { AccessSource::Instruction } else { AccessSource::PageWalk },
             rip: 0,
         };
         let access_type = AccessType::from_number(c % 10).unwrap();
-        let kind = CpuEventKind::ALL[usize::from(b) % 6];
+        let kind = CpuEventKind::ALL[usize::from(b) % CpuEventKind::ALL.len()];
         let control = match operation {
             0..60 => return self.step(Input::Access { vcpu, access }),
             60..75 => return self.step(Input::Foreign { access }),

@@ -299,9 +299,12 @@ impl Game {
         let at = if self.dice.one_in(3) { self.dice.below(count) as usize } else { 0 };
         let request = self.consumers[ring.index()].inbox.remove(at);
         if ring == Ring::Paging && !self.dice.one_in(8) {
-            let _ = self.step(&Input::Control(Control::Prep { gfn: request.frame().unwrap(), buffer: true }));
+            let _ = self.step(&Input::Control(Control::Prep {
+                gfn: request.frame().expect("a paging request has a frame"),
+                buffer: true,
+            }));
             if self.dice.one_in(10) {
-                let _ = self.step(&Input::FillFailed { gfn: request.frame().unwrap() });
+                let _ = self.step(&Input::FillFailed { gfn: request.frame().expect("a paging request has a frame") });
             }
         }
         let mut response = request.answer();
@@ -470,7 +473,10 @@ impl Game {
             for request in std::mem::take(&mut self.consumers[ring.index()].inbox) {
                 busy = true;
                 if ring == Ring::Paging {
-                    let _ = self.step(&Input::Control(Control::Prep { gfn: request.frame().unwrap(), buffer: true }));
+                    let _ = self.step(&Input::Control(Control::Prep {
+                        gfn: request.frame().expect("a paging request has a frame"),
+                        buffer: true,
+                    }));
                 }
                 self.post(ring, request.answer());
             }
