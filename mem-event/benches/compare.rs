@@ -289,10 +289,9 @@ fn one_by_one(domain: &mut Domain, page: &RingPage, effects: &mut Effects) -> Ve
         .collect()
 }
 
-/// Records a run of events in memory and replays it.
-fn replaying() -> Result<(), Failure> {
+fn header() -> Header {
     let text = || String::from("bench");
-    let header = Header {
+    Header {
         guest: text(),
         guest_hash: text(),
         qemu: text(),
@@ -301,9 +300,13 @@ fn replaying() -> Result<(), Failure> {
         config: config(),
         facts: Vec::new(),
         symbols: Vec::new(),
-    };
+    }
+}
+
+/// Records a run of events in memory and replays it.
+fn replaying() -> Result<(), Failure> {
     let mut file = Vec::new();
-    let mut writer = Writer::new(&mut file, &header)?;
+    let mut writer = Writer::new(&mut file, &header())?;
     let page = RingPage::heap();
     let mut back = Back::init(page.clone(), RING, Layout::Flags32, 0)?;
     let mut domain = Domain::new(config())?;
