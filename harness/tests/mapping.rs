@@ -24,7 +24,7 @@ fn a_paged_out_frame_is_mapped_after_its_page_in_and_stays_until_it_is_unmapped(
     let acts = vec![out(), map(), out(), map(), unmap(), out(), unmap(), out()];
     let (_, sequence) = run(Scenario { steps: vec![step(1, acts)], ..scenario("page_in") });
     let lines: Vec<&str> = sequence.lines().collect();
-    assert_eq!(lines[0], "paging  vcpu 0  gfn 0x500 PAGES  RamPaged  FOREIGN -> load, answer");
+    assert_eq!(lines[0], "paging  vcpu 0  gfn 0x500 PAGES  p2m_ram_paged  FOREIGN -> load, answer");
     let done = "page out 64 of 64 frames of PAGES, map 0x500, page out 0 of 64 frames of PAGES, map 0x500, \
                 unmap 0x500, page out 0 of 64 frames of PAGES, unmap 0x500, page out 1 of 64 frames of PAGES";
     assert_eq!(lines[1], format!("checkpoint 1  vcpu 0  -> {done}"));

@@ -186,7 +186,7 @@ fn each_panel_can_have_the_whole_screen() {
     keys(&mut app, "?");
     is_accepted("help", &text(&mut app, SIZE));
     keys(&mut app, "5");
-    assert!(text(&mut app, SIZE).contains(">0x5    RamRw        r     v0 WATCHED"), "{}", text(&mut app, SIZE));
+    assert!(text(&mut app, SIZE).contains(">0x5    ram_rw       r     v0 WATCHED"), "{}", text(&mut app, SIZE));
     keys(&mut app, "i");
     assert!(text(&mut app, SIZE).contains("a ring of two slots, three vCPUs"));
     keys(&mut app, "mb");

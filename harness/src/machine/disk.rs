@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn a_small_disk_has_one_cylinder_and_a_large_one_what_qemu_supposes() {
         let path = std::env::temp_dir().join(format!("mem-event-geometry-{}", std::process::id()));
-        let mut of = |bytes: usize| {
+        let of = |bytes: usize| {
             std::fs::write(&path, vec![0; bytes]).unwrap();
             Geometry::of_small_disk(&path, "raw")
         };

@@ -2,6 +2,7 @@
 
 use super::qemu;
 use crate::guest::{self, linux};
+use crate::output;
 use serde::Serialize;
 use std::io::Write;
 use std::path::Path;
@@ -155,7 +156,7 @@ pub fn doctor(json: bool) -> anyhow::Result<u8> {
     let checks = checks();
     let mut output = std::io::stdout().lock();
     if json {
-        writeln!(output, "{}", serde_json::to_string(&checks)?)?;
+        writeln!(output, "{}", output::json(&serde_json::json!({ "checks": checks }))?)?;
     } else {
         for check in &checks {
             let mark = check.ok.map_or("  - ", |ok| if ok { " ok " } else { "LACK" });

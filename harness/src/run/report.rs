@@ -2,6 +2,7 @@
 
 use super::outcome::Outcome;
 use crate::guest::symbols::Symbols;
+use crate::output;
 use crate::scenario::amount::mebibytes;
 use crate::toolstack::log::Observer;
 use crate::toolstack::transcript::Record;
@@ -80,7 +81,7 @@ impl Observer for Live {
         match self.style {
             Style::Quiet => {}
             Style::Terminal => say(&format!("attached to a domain with {vcpus} vCPUs; Ctrl-C leaves it")),
-            Style::Json => say(&json!({ "event": "attached", "vcpus": vcpus }).to_string()),
+            Style::Json => say(&output::json(&json!({ "event": "attached", "vcpus": vcpus })).unwrap_or_default()),
         }
     }
 }
@@ -127,7 +128,7 @@ pub fn summary(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
 /// The summary as one line of JSON.
 #[must_use]
 pub fn summary_json(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
-    json!({
+    let summary = json!({
         "event": "summary",
         "name": name,
         "verdict": outcome.verdict.kind,
@@ -141,6 +142,6 @@ pub fn summary_json(name: &str, outcome: &Outcome, target: Option<u64>) -> Strin
         "asleep": outcome.sleepers,
         "notes": outcome.notes,
         "seconds": outcome.took.as_secs_f64(),
-    })
-    .to_string()
+    });
+    output::json(&summary).unwrap_or_default()
 }

@@ -23,8 +23,13 @@ pub fn lines<R: Read + Seek>(model: &Model<R>, rows: u16, theme: Theme) -> Vec<L
     for (at, frame) in frames.iter().enumerate().skip(first).take(rows) {
         let changed = moment.before.as_ref().is_some_and(|before| before.frames.get(at) != Some(frame));
         let signs = (if changed { '*' } else { ' ' }, if model.frame() == Some(frame.gfn) { '>' } else { ' ' });
-        let mut text =
-            format!("{}{}{:<6} {:<12}", signs.0, signs.1, frame.gfn.to_string(), format!("{:?}", frame.kind));
+        let mut text = format!(
+            "{}{}{:<6} {:<12}",
+            signs.0,
+            signs.1,
+            frame.gfn.to_string(),
+            frame.kind.name().trim_start_matches("p2m_")
+        );
         text += &format!(" {:<5}", frame.access.to_string());
         // Of the other types it is clear, or of no matter.
         let ordinary = matches!(frame.kind, P2mType::RamRw | P2mType::RamShared | P2mType::RamPagingOut);

@@ -1,6 +1,7 @@
 //! What a person or a program sees of a suite: a line a verdict, the difference of what changed.
 
 use super::case::{Case, Judged};
+use crate::output;
 use crate::verdict::Kind;
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
@@ -44,15 +45,15 @@ pub fn difference(judged: &Judged, colours: bool) -> String {
 /// A verdict as a line of JSON.
 #[must_use]
 pub fn json(case: &Case, judged: &Judged) -> String {
-    json!({
+    let line = json!({
         "event": "scenario",
         "name": case.scenario.name,
         "verdict": judged.verdict.kind,
         "reason": judged.verdict.reason,
         "difference": difference(judged, false),
         "seconds": judged.took.as_secs_f64(),
-    })
-    .to_string()
+    });
+    output::json(&line).unwrap_or_default()
 }
 
 /// How many of which verdict, in words.

@@ -81,7 +81,7 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             let (kind, mode, on_change_only) = (event.0, mode.0, *on_change_only);
             client.values(&Call::Control(Control::Monitor { kind, mode, on_change_only }))?;
             let which = if on_change_only { " changes only" } else { "" };
-            done(format!("monitor {kind:?} {mode:?}{which}").to_lowercase())
+            done(format!("monitor {kind} {mode}{which}"))
         }
         MemoryAct::SingleStep { vcpu, on } => {
             client.values(&Call::Control(Control::SingleStep { vcpu: VcpuId(*vcpu), on: *on }))?;

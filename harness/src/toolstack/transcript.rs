@@ -1,6 +1,7 @@
 //! The sequence of a run as text that a person can read: one line an event with its answer, no clocks, no host addresses.
 
 use crate::guest::symbols::Symbols;
+use crate::output;
 use crate::scenario::At;
 use mem_event::{Cpu, Event, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId};
 use serde::Serialize;
@@ -112,7 +113,7 @@ impl Record {
                     offset: offset(&request.event),
                     gla: second(&request.event).map(|value| format!("{value:#x}")),
                     rights: request.event.rights().to_string(),
-                    p2mt: format!("{:?}", request.event.p2mt()),
+                    p2mt: request.event.p2mt().name(),
                     flags: request.flags.to_string(),
                     done: done.clone(),
                     answer: response.map(|response| response.flags.to_string()),
@@ -121,7 +122,7 @@ impl Record {
                 serde_json::to_value(event).unwrap_or_default()
             }
         };
-        line.to_string()
+        output::json(&line).unwrap_or_default()
     }
 }
 
@@ -135,7 +136,7 @@ struct JsonEvent {
     offset: u16,
     gla: Option<String>,
     rights: String,
-    p2mt: String,
+    p2mt: &'static str,
     flags: String,
     done: Vec<String>,
     answer: Option<String>,
@@ -224,7 +225,7 @@ pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
             }
             add(format_args!("  {rights}"));
         }
-        other => add(format_args!("  {:?}", other.p2mt())),
+        other => add(format_args!("  {}", other.p2mt())),
     }
     with_flags(line, request)
 }

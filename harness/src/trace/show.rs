@@ -4,7 +4,7 @@ use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
 use super::{about, exit_code, open, stats};
 use crate::guest::symbols::Symbols;
-use crate::output::{is_read, print};
+use crate::output::{self, is_read, print};
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ fn lines(rows: &[Row], json: bool) -> anyhow::Result<String> {
     if !json {
         return Ok(table(rows));
     }
-    let lines = rows.iter().map(|row| Ok(serde_json::to_string(row)? + "\n"));
+    let lines = rows.iter().map(|row| Ok(output::json(row)? + "\n"));
     lines.collect()
 }
 

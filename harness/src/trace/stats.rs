@@ -5,7 +5,7 @@ use super::row::{self, duration};
 use super::selection::Selection;
 use super::story::{Level, Story, Wait};
 use crate::guest::symbols::Symbols;
-use crate::output::print;
+use crate::output::{self, print};
 use comfy_table::{Table, presets};
 use mem_event::Ring;
 use mem_event::trace::{End, Header, Tape};
@@ -85,7 +85,7 @@ struct Tally {
 /// The output cannot be written.
 pub fn stats(tape: &mut Tape, selection: &Selection, symbols: &Symbols, json: bool) -> anyhow::Result<u8> {
     let (stats, end) = of(tape, selection, symbols);
-    print(&if json { serde_json::to_string(&stats)? + "\n" } else { text(&stats) })?;
+    print(&if json { output::json(&stats)? + "\n" } else { text(&stats) })?;
     Ok(exit_code(end.as_ref().unwrap_or(tape.end())))
 }
 
@@ -231,7 +231,7 @@ pub fn text(stats: &Stats) -> String {
 /// A header as JSON.
 #[must_use]
 pub fn header_json(header: &Header, end: &End) -> String {
-    serde_json::json!({
+    let header = serde_json::json!({
         "guest": header.guest,
         "guest_hash": header.guest_hash,
         "qemu": header.qemu,
@@ -243,6 +243,6 @@ pub fn header_json(header: &Header, end: &End) -> String {
         "symbols": header.symbols.len(),
         "steps": end.steps,
         "end": end.to_string(),
-    })
-    .to_string()
+    });
+    output::json(&header).unwrap_or_default()
 }

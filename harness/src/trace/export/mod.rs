@@ -11,6 +11,7 @@ use super::stats::header_json;
 use super::story::{Level, Story};
 use super::{exit_code, open};
 use crate::guest::symbols::Symbols;
+use crate::output::VERSION;
 use crate::refusal::Refusal;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -146,7 +147,7 @@ fn json(
     symbols: &Symbols,
     output: &mut dyn Write,
 ) -> anyhow::Result<Option<End>> {
-    write!(output, "{{\"header\":{},\n\"steps\":[", header_json(tape.header(), tape.end()))?;
+    write!(output, "{{\"version\":{VERSION},\"header\":{},\n\"steps\":[", header_json(tape.header(), tape.end()))?;
     let mut separator = "\n";
     let ended = each_row(tape, selection, symbols, |row| {
         write!(output, "{separator}{}", serde_json::to_string(&row)?)?;
@@ -163,10 +164,11 @@ fn csv(
     symbols: &Symbols,
     output: &mut dyn Write,
 ) -> anyhow::Result<Option<End>> {
-    writeln!(output, "step,time_ns,kind,vcpu,ring,gfn,offset,place,rights,rip,at,code,outcome,effects")?;
+    writeln!(output, "version,step,time_ns,kind,vcpu,ring,gfn,offset,place,rights,rip,at,code,outcome,effects")?;
     each_row(tape, selection, symbols, |row| {
         let hex = |number: u64| format!("{number:#x}");
         let cells = [
+            VERSION.to_string(),
             row.step.to_string(),
             row.time.to_string(),
             row.kind,
