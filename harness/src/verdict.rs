@@ -66,6 +66,18 @@ impl Verdict {
         if other.kind > self.kind { other } else { self }
     }
 
+    /// Both: the worse one's kind, then the reasons of both, unless one is a success.
+    #[must_use]
+    pub fn and(self, other: Verdict) -> Verdict {
+        let (worse, other) = if other.kind > self.kind { (other, self) } else { (self, other) };
+        if other.kind == Kind::Success || other == worse {
+            return worse;
+        }
+        let also = if other.kind == worse.kind { other.reason } else { other.to_string() };
+        let reason = if worse.reason.is_empty() { also } else { format!("{}; {also}", worse.reason) };
+        Verdict { kind: worse.kind, reason }
+    }
+
     /// The last verdict line on a guest's console: `verdict: KIND` or `verdict: KIND: REASON`.
     #[must_use]
     pub fn on_console(console: &str) -> Option<Verdict> {
@@ -98,6 +110,17 @@ mod tests {
         let failure = Verdict::new(Kind::Failure, "sum");
         assert_eq!(Verdict::new(Kind::Success, "").worst(failure.clone()), failure);
         assert_eq!(failure.clone().worst(Verdict::new(Kind::Skip, "")), failure);
+    }
+
+    #[test]
+    fn no_reason_is_lost_to_a_worse_verdict() {
+        let (error, failure) = (Verdict::new(Kind::Error, "no watch"), Verdict::new(Kind::Failure, "sum"));
+        let both = Verdict::new(Kind::Failure, "sum; error: no watch");
+        assert_eq!(error.clone().and(failure.clone()), both);
+        assert_eq!(failure.and(error.clone()), both);
+        assert_eq!(Verdict::new(Kind::Success, "powered off").and(error.clone()), error);
+        assert_eq!(error.clone().and(Verdict::new(Kind::Error, "x")).reason, "no watch; x");
+        assert_eq!(error.clone().and(error.clone()), error);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use harness::refusal::Refusal;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
 use harness::toolstack::log::Silent;
-use harness::verdict::Kind;
+use harness::verdict::{Kind, Verdict};
 use std::path::Path;
 
 /// The `page_in` guest with a listener and a pager, and these acts at its first checkpoint, when its pages are filled.
@@ -49,6 +49,20 @@ fn a_watch_without_a_listener_is_set_and_relaxed_and_no_lack_of_the_machine() {
     let job = Job::new(Scenario::parse(Path::new("acts.toml"), text.into()).unwrap(), None).unwrap();
     let outcome = job.run(&mut Silent, None).unwrap();
     assert_eq!((outcome.verdict.kind, outcome.counts.access), (Kind::Success, 0), "{}", outcome.verdict);
+}
+
+#[test]
+fn a_refused_step_is_no_success_however_soon_the_guest_ends() {
+    // The last checkpoint: the guest goes on when the connection that holds it there is gone, and ends with its own verdict.
+    let text = "version = 1\nabout = \"acts\"\n[machine]\nguest = \"read_write\"\n[consumers.listener]\n[[steps]]\nat = 3\n\
+                do = [{ watch = { frames = \"0xa0\", stop = \"r\" } }]\n";
+    let job = Job::new(Scenario::parse(Path::new("acts.toml"), text.into()).unwrap(), None).unwrap();
+    let verdict = match job.run(&mut Silent, None) {
+        Ok(outcome) => outcome.verdict,
+        Err(error) => Verdict::new(Kind::Error, format!("{error:#}")),
+    };
+    assert_eq!(verdict.kind, Kind::Error, "{verdict}");
+    assert!(verdict.reason.contains("frames 0xa0 to 0xff"), "{verdict}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub fn attach(
             Verdict::new(Kind::Success, "left the domain")
         }
     };
+    let verdict = log.with_failures(verdict);
     let (records, counts, notes) = (log.records, log.counts, log.notes);
     let (console, said) = (String::new(), String::new());
     Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })

@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 /// How long a QEMU may take from closing its descriptors to its end.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long after its descriptors a QEMU that died ends.
+/// How soon after an error a QEMU ends whose end belongs to it.
 const MOMENT: Duration = Duration::from_millis(200);
 
 impl Job {
@@ -66,16 +66,22 @@ impl Job {
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
         let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
             Ok(verdict) => verdict,
-            Err(error) if Refusal::of(&error).is_some() => return Err(error),
+            // Nothing worse is known: what a user can put right is told as such.
+            Err(error) if Refusal::of(&error).is_some() && log.failures.is_empty() => return Err(error),
             Err(error) if is_the_end(&error, &qemu)? => ending::of_the_guest(self, &mut qemu)?,
-            Err(error) => Verdict::new(Kind::Error, format!("{error:#}{}", last_words(&qemu))),
+            Err(error) => {
+                let verdict = Verdict::new(Kind::Error, format!("{error:#}{}", last_words(&qemu)));
+                // Where QEMU ended too, its end may be worse, and is no success in any case.
+                if poll::readable(&qemu, Instant::now() + MOMENT)? {
+                    ending::of_the_guest(self, &mut qemu)?.and(verdict)
+                } else {
+                    verdict
+                }
+            }
         };
         trace.keep();
         let Attended { resident, paged, sleepers, .. } = attended;
-        let verdict = log
-            .failures
-            .iter()
-            .fold(verdict, |verdict, failure| verdict.worst(Verdict::new(Kind::Failure, failure.clone())));
+        let verdict = log.with_failures(verdict);
         let (console, said) = (qemu.console(), qemu.errors());
         let (records, counts, mut notes) = (log.records, log.counts, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
@@ -118,10 +124,10 @@ impl Attended<'_> {
             // A domain that crashed and took QEMU with it said why before.
             let _ = consumers.hear(scenario, log);
         }
-        let ended = match served {
-            Err(_) if log.crash.is_some() => Ok(Ended::Crashed),
-            Err(error) if is_the_end(&error, qemu)? => Ok(Ended::Gone),
-            other => other,
+        let (ended, error) = match served {
+            Err(error) if log.crash.is_some() => (Ok(Ended::Crashed), Some(error).filter(|error| !error.is::<Lost>())),
+            Err(error) if is_the_end(&error, qemu)? => (Ok(Ended::Gone), None),
+            other => (other, None),
         };
         self.paged = consumers.in_process.paged();
         self.resident = sampler.map(|sampler| sampler.largest());
@@ -148,7 +154,10 @@ impl Attended<'_> {
             Ended::Deadline => self.of_the_deadline(&mut consumers, qemu),
         };
         qemu.end(IN_ORDER);
-        log.failures.extend(consumers.finish()?);
+        let verdict = [error, consumers.finish().map(|faults| log.failures.extend(faults)).err()]
+            .into_iter()
+            .flatten()
+            .fold(verdict, |verdict, error| verdict.and(Verdict::new(Kind::Error, format!("{error:#}"))));
         let missed = consumers.not_reached(scenario);
         Ok(match missed.first() {
             Some(at) => verdict.worst(Verdict::new(Kind::Error, format!("{at} was never reached"))),
@@ -172,11 +181,10 @@ impl Attended<'_> {
     }
 }
 
-/// Whether the error is that QEMU has ended, which a connection notices first, or a consumer that says no more than that it cannot go
-/// on. Waits for the end.
+/// Whether the error is that QEMU has ended, which a connection notices first. Waits for the end. No other error is one, however soon
+/// after it QEMU ends: a guest's verdict does not undo what was refused.
 fn is_the_end(error: &anyhow::Error, qemu: &Qemu) -> anyhow::Result<bool> {
-    let grace = if error.is::<Lost>() { GRACE } else { MOMENT };
-    poll::readable(qemu, Instant::now() + grace)
+    Ok(error.is::<Lost>() && poll::readable(qemu, Instant::now() + GRACE)?)
 }
 
 /// Boots a job's guest without the plugin, for measuring what the plugin costs; how long it took and the console.

@@ -186,7 +186,8 @@ fn settle(case: &Case, judged: &mut Judged, arguments: &Test) -> anyhow::Result<
         return if in_ci() { Ok(()) } else { snapshot::propose(file, &case.scenario, sequence) };
     }
     snapshot::accept(file, &case.scenario, sequence)?;
-    print(&format!("accepted  {}\n", case.scenario.name))?;
+    let warning = if report::has_event(sequence) { "" } else { ": a sequence without any event" };
+    print(&format!("accepted  {}{warning}\n", case.scenario.name))?;
     judged.verdict = Verdict::new(Kind::Success, "accepted");
     Ok(())
 }

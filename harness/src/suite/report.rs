@@ -3,6 +3,7 @@
 use super::case::{Case, Judged};
 use crate::output;
 use crate::verdict::Kind;
+use mem_event::Ring;
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
 
@@ -64,4 +65,23 @@ pub fn summary(all: &[(Case, Judged)]) -> String {
     let parts = kinds.into_iter().map(|kind| (kind, count(kind))).filter(|(_, count)| *count > 0);
     let parts: Vec<String> = parts.map(|(kind, count)| format!("{count} {kind}")).collect();
     format!("{} scenarios: {}", all.len(), parts.join(", "))
+}
+
+/// Whether a sequence has a request of any ring: one without shows only that nothing came.
+#[must_use]
+pub fn has_event(sequence: &str) -> bool {
+    let is_event = |line: &str| Ring::ALL.iter().any(|ring| line.trim_start().starts_with(&format!("{ring}  ")));
+    sequence.lines().any(is_event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_event;
+
+    #[test]
+    fn checkpoints_and_verdicts_are_no_events() {
+        assert!(!has_event("") && !has_event("checkpoint 1  vcpu 0  -> nothing\nverdict: success\n"));
+        assert!(has_event("checkpoint 1  vcpu 0  -> nothing\npaging  vcpu 0  gfn 0x500\n"));
+        assert!(has_event("vcpu 1:\n  access  vcpu 1  gfn 0x200\n"), "with several vCPUs lines are indented");
+    }
 }

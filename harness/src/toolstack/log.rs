@@ -2,6 +2,7 @@
 
 use super::transcript::Record;
 use crate::guest::symbols::Symbols;
+use crate::verdict::{Kind, Verdict};
 use mem_event::Ring;
 use serde::Serialize;
 use std::fmt;
@@ -85,6 +86,13 @@ impl<'a> Log<'a> {
     /// The consumers have joined a domain with so many vCPUs.
     pub fn attached(&mut self, vcpus: u32) {
         self.observer.attached(vcpus);
+    }
+
+    /// A verdict, and every expectation that did not hold.
+    #[must_use]
+    pub fn with_failures(&self, verdict: Verdict) -> Verdict {
+        let failures = self.failures.iter().map(|failure| Verdict::new(Kind::Failure, failure.clone()));
+        failures.fold(verdict, Verdict::and)
     }
 
     /// Something happened.
