@@ -125,21 +125,22 @@ impl Front {
             self.page.write(word, &flags32::request(request));
             return self.show();
         }
-        self.put_other(Packed::new(request))
-    }
-
-    /// Takes the request packed, so that the one of the usual layout stays in registers.
-    #[inline(never)]
-    fn put_other(&mut self, request: Packed) -> u32 {
-        self.put_with(&request.request(), None)
+        self.put_other(Packed::new(request), None)
     }
 
     /// [`Front::put`] with the vCPU's registers, for the layout that has them.
     ///
     /// # Panics
     /// As [`Front::put`].
-    #[inline(never)]
+    #[inline(always)]
     pub fn put_with(&mut self, request: &Request, registers: Option<&Registers>) -> u32 {
+        self.put_other(Packed::new(request), registers)
+    }
+
+    /// Takes the request packed, so that the one of the usual layout stays in registers.
+    #[inline(never)]
+    fn put_other(&mut self, request: Packed, registers: Option<&Registers>) -> u32 {
+        let request = &request.request();
         let word = self.next_slot();
         match self.shape.layout {
             Layout::Flags16 => self.page.write(word, &flags16::request(self.shape.ring, request)),

@@ -35,6 +35,18 @@ pub fn response(response: &Response) -> Slot {
 /// [`Malformed`] for a reason, p2m type or offset that the layout does not know on this ring.
 #[inline(always)]
 pub fn read_request(ring: Ring, slot: &Slot) -> Result<Request, Malformed> {
+    if ring == Ring::Access && mem_event::is_violation(slot) {
+        // Most requests are violations. With one kind of event only, the request stays in registers.
+        p2m_type(mem_event::read_p2mt(slot))?;
+        return mem_event::read_violation(slot, Flags(low(slot[0])));
+    }
+    read_other(ring, *slot)
+}
+
+/// Takes the slot by value, so that its words stay in registers where the request is a violation.
+#[inline(never)]
+fn read_other(ring: Ring, slot: Slot) -> Result<Request, Malformed> {
+    let slot = &slot;
     let reason = match (ring, mem_event::read_reason(slot)) {
         (Ring::Paging, 0) => Reason::Paging,
         (Ring::Sharing, 0) => Reason::Sharing,

@@ -79,23 +79,37 @@ pub(super) fn read_p2mt(slot: &Slot) -> u32 {
     low(slot[4])
 }
 
+/// Whether a slot of the access ring is a violation.
+#[inline(always)]
+pub(super) fn is_violation(slot: &Slot) -> bool {
+    read_reason(slot) == VIOLATION
+}
+
+/// A violation's request, whose flags are read already.
+#[inline(always)]
+pub(super) fn read_violation(slot: &Slot, flags: Flags) -> Result<Request, Malformed> {
+    let (offset, bits) = (read_offset(slot)?, slot[4] >> 32);
+    let gla = (bits & GLA_VALID != 0).then_some(Gla(slot[3]));
+    let event = Event::Violation { gfn: Gfn(slot[1]), offset, gla, rights: Rights::from_bits((bits & 7) as u8) };
+    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
+}
+
 /// The rest of a request whose flags, reason and p2m type are read already.
 #[inline(always)]
 pub(super) fn read(slot: &Slot, flags: Flags, reason: Reason, p2mt: P2mType) -> Result<Request, Malformed> {
-    let (gfn, offset, bits) = (Gfn(slot[1]), slot[2], slot[4] >> 32);
-    if offset > 0xfff {
-        return Err(Malformed::Offset(offset));
-    }
+    read_offset(slot)?;
+    let gfn = Gfn(slot[1]);
     let event = match reason {
         Reason::Paging => Event::Paging { gfn, p2mt },
         Reason::Sharing => Event::Sharing { gfn, p2mt },
-        Reason::Violation => Event::Violation {
-            gfn,
-            offset: (offset & 0xfff) as u16,
-            gla: (bits & GLA_VALID != 0).then_some(Gla(slot[3])),
-            rights: Rights::from_bits((bits & 7) as u8),
-        },
+        Reason::Violation => return read_violation(slot, flags),
         Reason::Cpu(kind) => Event::Cpu(packed::cpu_event(kind, slot[1], slot[3])),
     };
     Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
+}
+
+/// The offset in the frame; bounded in every kind of request.
+#[inline(always)]
+fn read_offset(slot: &Slot) -> Result<u16, Malformed> {
+    u16::try_from(slot[2]).ok().filter(|offset| *offset <= 0xfff).ok_or(Malformed::Offset(slot[2]))
 }
