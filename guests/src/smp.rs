@@ -28,8 +28,9 @@ pub fn vcpus() -> usize {
     VCPUS.load(Ordering::Acquire)
 }
 
-/// Asks how many vCPUs there are, once: the device that knows has a selector, which two vCPUs must not use at a time.
-pub(crate) fn count() {
+/// Asks how many vCPUs there are, at the start and where some may have been plugged in since. Before others are started: the device that
+/// knows has a selector, which two vCPUs must not use at a time.
+pub fn count() {
     VCPUS.store(fwcfg::vcpus(), Ordering::Release);
 }
 

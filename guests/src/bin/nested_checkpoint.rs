@@ -13,8 +13,8 @@
 #![no_main]
 
 use core::arch::asm;
-use guest::{access, apic, checkpoint, failure, println, skip, smp, verdict};
 use guest::segments::Pointer;
+use guest::{access, apic, checkpoint, failure, println, skip, smp, verdict};
 
 guest::pages!(
     /// The interrupt is wanted; how often checkpoint 1 was passed; how often the handler's was.

@@ -42,7 +42,15 @@ impl Qmp {
     /// # Errors
     /// QEMU refuses, ends or stays silent.
     pub fn execute(&mut self, command: &str) -> anyhow::Result<Value> {
-        let line = format!("{}\n", json!({ "execute": command }));
+        self.execute_with(command, &json!({}))
+    }
+
+    /// The same with arguments.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn execute_with(&mut self, command: &str, arguments: &Value) -> anyhow::Result<Value> {
+        let line = format!("{}\n", json!({ "execute": command, "arguments": arguments }));
         self.stream.write_all(line.as_bytes()).with_context(|| format!("QEMU takes no {command}"))?;
         loop {
             let mut answer = self.line()?.with_context(|| format!("QEMU ended without an answer to {command}"))?;

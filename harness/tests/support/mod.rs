@@ -114,16 +114,22 @@ pub fn replays(trace: &Path) -> u64 {
 
 /// A guest whose QEMU stands before its first instruction; the plugin's socket is `socket` in the folder.
 pub fn machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(scenario, false)
+    start(Gate::default(), scenario, false)
+}
+
+/// The same, with what stops accesses.
+pub fn machine_under(gate: Gate, scenario: Scenario) -> (Qemu, RunFolder, Job) {
+    start(gate, scenario, false)
 }
 
 /// The same; its trace is `trace` in the folder.
 pub fn traced_machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(scenario, true)
+    start(Gate::default(), scenario, true)
 }
 
-fn start(scenario: Scenario, traced: bool) -> (Qemu, RunFolder, Job) {
+fn start(gate: Gate, scenario: Scenario, traced: bool) -> (Qemu, RunFolder, Job) {
     let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
+    job.gate = gate;
     let folder = RunFolder::create().expect("a folder");
     job.trace = traced.then(|| folder.file("trace"));
     let qemu = job.machine().expect("the plugin").start(&folder).expect("a QEMU");

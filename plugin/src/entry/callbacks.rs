@@ -64,6 +64,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
 }
 
 unsafe extern "C" fn on_vcpu_init(_: sys::qemu_plugin_id_t, index: c_uint) {
+    api::announced(index);
     register::know_registers();
     install::vcpu_started(index);
 }

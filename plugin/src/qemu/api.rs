@@ -5,6 +5,7 @@ use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
 use qemu_plugin_sys as sys;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The API version that this module speaks.
 pub const API_VERSION: i32 = 4;
@@ -75,16 +76,30 @@ pub(super) fn noted() -> sys::qemu_plugin_u64 {
     sys::qemu_plugin_u64 { score: score as *mut sys::qemu_plugin_scoreboard, offset: 0 }
 }
 
-/// The recipe that was noted last for a vCPU, under the same conditions as [`current_recipe`].
+/// How many vCPUs QEMU has made scoreboards for: one more than the highest number of those that it has announced. vCPUs are announced in
+/// any order, and some of those that are possible may never be.
+static ANNOUNCED: AtomicU32 = AtomicU32::new(0);
+
+/// QEMU announces a vCPU. From here on, and not before, its number may be handed to QEMU, which ends the process over any other.
+pub fn announced(vcpu: u32) {
+    ANNOUNCED.fetch_max(vcpu + 1, Ordering::AcqRel);
+}
+
+/// The recipe that was noted last for a vCPU, under the same conditions as [`current_recipe`]; none for one that is not announced.
 pub fn noted_recipe(vcpu: u32) -> Option<&'static Recipe> {
-    // SAFETY: the scoreboard has a number for every vCPU; what is noted lives until the next flush, which forgets it.
+    if vcpu >= ANNOUNCED.load(Ordering::Acquire) {
+        return None;
+    }
+    // SAFETY: the scoreboard has a number for every announced vCPU; what is noted lives until the next flush, which forgets it.
     unsafe { (sys::qemu_plugin_u64_get(noted(), vcpu) as *const Recipe).as_ref() }
 }
 
-/// No recipe is noted any more.
+/// No recipe is noted any more. A vCPU that is not announced has run no block that could have noted one.
 pub fn forget_noted(vcpu: u32) {
-    // SAFETY: as above.
-    unsafe { sys::qemu_plugin_u64_set(noted(), vcpu, 0) }
+    if vcpu < ANNOUNCED.load(Ordering::Acquire) {
+        // SAFETY: as above.
+        unsafe { sys::qemu_plugin_u64_set(noted(), vcpu, 0) }
+    }
 }
 
 /// Ends the process at once: QEMU's exit handlers wait for vCPU threads, and this is called from one.
