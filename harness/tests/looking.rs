@@ -17,7 +17,7 @@ fn doctor_finds_nothing_lacking_where_the_other_tests_run() {
     for name in
         ["qemu", "qemu version", "qemu plugins", "plugin", "userfaultfd", "memory files", "guests", "linux kernel"]
     {
-        let check = checks.as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
+        let check = checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap();
         assert_eq!(check["ok"], true, "{check}");
     }
 }
@@ -27,7 +27,7 @@ fn doctor_says_whether_the_hosts_mmu_can_be_the_gate_and_what_to_do_if_not() {
     let folder = RunFolder::create().unwrap();
     let output = command(&folder).args(["doctor", "--json"]).output().unwrap();
     let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let row = checks.as_array().unwrap().iter().find(|check| check["name"] == "gate=mmu").unwrap();
+    let row = checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "gate=mmu").unwrap();
     if kernel_maps_write_protected() {
         assert_eq!((&row["ok"], &row["remedy"]), (&true.into(), &"".into()), "{row}");
     } else {

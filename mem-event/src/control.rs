@@ -215,7 +215,7 @@ fn next<T: Argument>(arguments: &mut impl Iterator<Item = (usize, u64)>) -> Resu
 }
 
 operations! {
-    /// A control operation. What each needs and in which order it is refused stands in xen-facts of Xen 4.2 (`mem_event_domctl`).
+    /// A control operation. What each needs and in which order it is refused stands in Xen 4.2, `mem_event_domctl`.
     // The derives stand here, and not in the macro: bincode's names no field that came through one.
     #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
     pub enum Control {

@@ -1,4 +1,4 @@
-//! Responses: what a consumer may change, checked field by field (xen-facts of `mem_event_get_response` and the resume paths).
+//! Responses: what a consumer may change, checked field by field (Xen 4.2, `mem_event_get_response` and the resume paths).
 //!
 //! | in the response | what it does |
 //! |---|---|
