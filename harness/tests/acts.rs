@@ -42,13 +42,31 @@ fn what_is_done_where_an_error_is_due_is_a_failure_and_so_is_another_error() {
     assert!(outcome.verdict.reason.contains("was refused: EBUSY"), "{}", outcome.verdict);
 }
 
+/// The `read_write` guest, whose watched page nobody listens to.
+fn watched_by_nobody(more: &str) -> Result<Job, Refusal> {
+    let text = format!(
+        "version = 1\nabout = \"acts\"\n{more}[machine]\nguest = \"read_write\"\n[[steps]]\nat = 1\n\
+         do = [{{ watch = {{ frames = \"WATCHED\", stop = \"rw\" }} }}]\n"
+    );
+    Job::new(Scenario::parse(Path::new("acts.toml"), text).unwrap(), None)
+}
+
 #[test]
-fn a_watch_without_a_listener_is_set_and_relaxed_and_no_lack_of_the_machine() {
-    let text = "version = 1\nabout = \"acts\"\n[machine]\nguest = \"read_write\"\n[[steps]]\nat = 1\n\
-                do = [{ watch = { frames = \"0x200..0x208\", stop = \"rw\" } }]\n";
-    let job = Job::new(Scenario::parse(Path::new("acts.toml"), text.into()).unwrap(), None).unwrap();
-    let outcome = job.run(&mut Silent, None).unwrap();
+fn a_watch_without_a_listener_is_refused_before_the_guest_starts_and_a_relaxed_one_passes() {
+    let refusal = watched_by_nobody("").unwrap_err();
+    assert_eq!(refusal.exit_code(), 2, "no lack of the machine: {refusal}");
+    assert!(refusal.shown.as_ref().unwrap().contains("--> acts.toml:7:28"), "{refusal:?}");
+    let relaxed = "rings.access.no-consumer = \"relax\"\n";
+    let outcome = watched_by_nobody(relaxed).unwrap().run(&mut Silent, None).unwrap();
     assert_eq!((outcome.verdict.kind, outcome.counts.access), (Kind::Success, 0), "{}", outcome.verdict);
+}
+
+#[test]
+fn a_watched_page_without_a_listener_stops_its_vcpu_until_the_deadline() {
+    let to_wait_in_vain = "verdict = \"failure\"\ndeadline = \"2s\"\n";
+    let outcome = watched_by_nobody(to_wait_in_vain).unwrap().run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Failure, "{}", outcome.verdict);
+    assert!(outcome.verdict.reason.contains(" s for a consumer on the access ring"), "{}", outcome.verdict);
 }
 
 #[test]

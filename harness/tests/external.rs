@@ -79,6 +79,16 @@ fn a_consumer_that_fails_ends_the_run_and_is_named() {
 }
 
 #[test]
+fn a_consumer_that_fails_when_its_domain_has_ended_is_named_and_the_guests_success_does_not_hide_it() {
+    let waits = "import os; at = lambda name: int(os.environ[\"MEM_EVENT_\" + name]); os.write(at(\"READY_FD\"), b\".\"); \
+                 os.read(at(\"SOCKET_FD\"), 1); os._exit(7)";
+    let dies = format!("sharing=python3 -c '{waits}'");
+    let (outcome, _) = run(scenario("page_fault"), &[&dies]);
+    assert_eq!(outcome.verdict.kind, Kind::Failure, "{}", outcome.verdict);
+    assert!(outcome.verdict.reason.contains("exit status: 7"), "{}", outcome.verdict);
+}
+
+#[test]
 fn a_consumer_that_never_says_ready_is_named_and_the_guest_does_not_start() {
     let (outcome, sequence) = run(scenario("page_fault"), &["access=true"]);
     assert_eq!(outcome.verdict.kind, Kind::Error);

@@ -61,6 +61,16 @@ fn a_new_scenario_is_built_run_accepted_broken_and_mended_outside_of_the_reposit
 }
 
 #[test]
+fn a_sequence_without_any_event_is_accepted_with_a_word_about_it() {
+    let folder = RunFolder::create().unwrap();
+    let scenario = folder.file("quiet.toml");
+    let text = "version = 1\nabout = \"quiet\"\n[machine]\nguest = \"touch\"\n";
+    std::fs::write(&scenario, text).unwrap();
+    let (code, said) = mem_event(&folder, &["test", scenario.to_str().unwrap(), "--accept"]);
+    assert!(code == Some(0) && said.contains("accepted  quiet: a sequence without any event\n"), "{said}");
+}
+
+#[test]
 fn the_parts_of_a_suite_are_the_whole() {
     let folder = RunFolder::create().unwrap();
     let names = |arguments: &[&str]| {

@@ -37,7 +37,7 @@ use self::source::Source;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::verdict::Kind;
-use mem_event::{Gpa, Ring};
+use mem_event::{Gpa, NoConsumer, Ring};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -177,6 +177,7 @@ impl Scenario {
         for act in self.acts() {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
+        self.check_watches()?;
         for act in rules.flat_map(|rule| &rule.acts) {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
@@ -192,6 +193,48 @@ impl Scenario {
     pub fn memory_acts(&self) -> impl Iterator<Item = &MemoryAct> {
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         self.acts().filter_map(Act::memory).chain(rules.flat_map(|rule| &rule.acts))
+    }
+
+    /// A watch that nobody answers would leave a vCPU waiting until the deadline. Where the run is to end otherwise than in success, that
+    /// may be what it shows.
+    fn check_watches(&self) -> Result<(), Refusal> {
+        if self.may_have_a_listener() || self.verdict.0 != Kind::Success {
+            return Ok(());
+        }
+        let watched = self.acts().find_map(|act| match act {
+            Act::Memory(MemoryAct::Watch { frames, .. }) => Some(frames),
+            _ => None,
+        });
+        match watched {
+            None => Ok(()),
+            Some(frames) => {
+                let what =
+                    format!("nobody listens to the watch of {frames}: a vCPU that touches it would wait for ever");
+                let remedy = "add [consumers.listener], or let [rings.access] have no-consumer = \"relax\"";
+                Err(self.shown(Refusal::usage(what, remedy), frames))
+            }
+        }
+    }
+
+    /// Whether the access ring may have a consumer, or says what becomes of an access without one.
+    fn may_have_a_listener(&self) -> bool {
+        let joins = |act: &Act| match act {
+            Act::Consumer(ConsumerAct::Join { consumer }) => *consumer == Role::Listener,
+            Act::Memory(MemoryAct::NoConsumer { ring, .. }) => ring.0 == Ring::Access,
+            Act::Memory(MemoryAct::AccessRequired { .. }) => true,
+            _ => false,
+        };
+        self.has_listener() || self.rings.access.no_consumer.0 != NoConsumer::Wait || self.acts().any(joins)
+    }
+
+    /// Whether a consumer of the access ring is there from the start.
+    fn has_listener(&self) -> bool {
+        // A consumer that was handed no ring may enable any.
+        let may_listen = |one: &External| one.rings.is_empty() || one.has(Ring::Access);
+        let listens = |one: &Consumer| one.rings().contains(&Ring::Access);
+        self.consumers.listener.is_some()
+            || self.consumers.external.iter().any(may_listen)
+            || self.consumers.process.iter().any(listens)
     }
 
     fn check_icount(&self) -> Result<(), Refusal> {
@@ -225,13 +268,7 @@ impl Scenario {
     /// Whether accesses are to be trapped.
     #[must_use]
     pub fn needs_gate(&self) -> bool {
-        // A consumer that was handed no ring may enable any.
-        let may_listen = |one: &External| one.rings.is_empty() || one.has(Ring::Access);
-        let listens = |one: &Consumer| one.rings().contains(&Ring::Access);
-        self.consumers.listener.is_some()
-            || self.consumers.external.iter().any(may_listen)
-            || self.consumers.process.iter().any(listens)
-            || self.memory_acts().any(MemoryAct::needs_gate)
+        self.has_listener() || self.memory_acts().any(MemoryAct::needs_gate)
     }
 
     /// Whether a ring is served by a process of its own.
@@ -244,7 +281,9 @@ impl Scenario {
 
 #[cfg(test)]
 mod tests {
-    use super::Scenario;
+    use super::{Name, Scenario};
+    use crate::guest::symbols::Symbols;
+    use crate::verdict::Kind;
     use std::path::Path;
 
     fn with(more: &str) -> Scenario {
@@ -266,6 +305,37 @@ mod tests {
             start.start = with(&format!("[[steps]]\nat = 1\ndo = [{{ {act} }}]\n")).steps.remove(0).acts;
             assert!(start.needs_gate(), "{act} at the start");
         }
+    }
+
+    const WATCH: &str = "[[steps]]\nat = 1\ndo = [{ watch = { frames = \"0x100\", stop = \"r\" } }]\n";
+
+    #[test]
+    fn a_watch_that_nobody_listens_to_is_refused_at_its_place() {
+        let refusal = with(WATCH).check(&Symbols::default()).unwrap_err();
+        let shown = refusal.shown.unwrap();
+        assert!(shown.contains("--> x.toml:7:28") && shown.contains("[consumers.listener]"), "{shown}");
+    }
+
+    #[test]
+    fn a_watch_is_taken_where_somebody_may_listen_or_the_scenario_says_what_becomes_of_it() {
+        for more in [
+            "[consumers.listener]\n",
+            "[[consumers.external]]\ncommand = \"./mine\"\n",
+            "[[consumers.external]]\nrings = [\"access\"]\ncommand = \"./mine\"\n",
+            "[rings.access]\nno-consumer = \"relax\"\n",
+            "[[steps]]\nat = 2\ndo = [{ join = { consumer = \"listener\" } }]\n",
+            "[[steps]]\nat = 2\ndo = [{ access-required = { required = false } }]\n",
+            "[[steps]]\nat = 2\ndo = [{ no-consumer = { ring = \"access\", policy = \"crash\" } }]\n",
+        ] {
+            with(&format!("{more}{WATCH}"))
+                .check(&Symbols::default())
+                .unwrap_or_else(|error| panic!("{more}: {error}"));
+        }
+        let mut fails = with(WATCH);
+        fails.verdict = Name(Kind::Failure);
+        assert!(fails.check(&Symbols::default()).is_ok(), "to wait in vain may be what it shows");
+        let pager = "[[consumers.external]]\nrings = [\"paging\"]\ncommand = \"./mine\"\n";
+        assert!(with(&format!("{pager}{WATCH}")).check(&Symbols::default()).is_err());
     }
 
     #[test]

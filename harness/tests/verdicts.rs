@@ -1,0 +1,52 @@
+//! What a run's verdict says: the worst that came, with its reason.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::guest::symbols::Symbols;
+use harness::machine::process::Qemu;
+use harness::run::attach;
+use harness::scenario::{MemoryAct, Scenario};
+use harness::toolstack::log::Observer;
+use harness::toolstack::transcript::Record;
+use harness::verdict::{Kind, Verdict};
+use mem_event::spin::Spin;
+use support::{machine, scenario};
+
+/// Somebody else's QEMU, which goes on when the consumers have joined it.
+struct Elsewhere {
+    qemu: Qemu,
+}
+
+impl Observer for Elsewhere {
+    fn record(&mut self, _: &Record, _: &Symbols) {}
+
+    fn attached(&mut self, _: u32) {
+        self.qemu.qmp.execute("cont").unwrap();
+    }
+}
+
+/// The verdict of a scenario in somebody else's QEMU.
+fn attached(scenario: Scenario) -> Verdict {
+    let (qemu, folder, job) = machine(scenario);
+    let (mut scenario, symbols) = (job.scenario.clone(), job.symbols());
+    let socket = folder.file("socket");
+    attach::attach(&socket, &mut scenario, &symbols, &mut Elsewhere { qemu }, None, Spin::Auto).unwrap().verdict
+}
+
+#[test]
+fn an_expectation_that_does_not_hold_fails_an_attached_run_too() {
+    let mut read_write = scenario("read_write");
+    assert_eq!(attached(read_write.clone()).kind, Kind::Success);
+    for rule in &mut read_write.consumers.listener.as_mut().unwrap().rules {
+        for act in &mut rule.acts {
+            if let MemoryAct::Expect { value, .. } = act {
+                value.0 += 1;
+            }
+        }
+    }
+    let verdict = attached(read_write);
+    assert_eq!(verdict.kind, Kind::Failure, "{verdict}");
+    assert!(verdict.reason.contains("WATCHED+0x20") && verdict.reason.contains("WATCHED+0x30"), "{verdict}");
+}
