@@ -6,13 +6,21 @@ mod support;
 
 use harness::guest::symbols::Symbols;
 use harness::machine::process::Qemu;
-use harness::run::attach;
+use harness::run::{Job, attach};
 use harness::scenario::{MemoryAct, Scenario};
-use harness::toolstack::log::Observer;
+use harness::toolstack::log::{Observer, Silent};
 use harness::toolstack::transcript::Record;
 use harness::verdict::{Kind, Verdict};
 use mem_event::spin::Spin;
 use support::{machine, scenario};
+
+#[test]
+fn a_guest_that_skips_says_why_whatever_it_did_not_reach() {
+    let mut alone = scenario("smp_storm");
+    alone.machine.vcpus = 1;
+    let outcome = Job::new(alone, None).unwrap().run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.to_string(), "skip: 1 vCPUs; a storm has 2 to 8");
+}
 
 /// Somebody else's QEMU, which goes on when the consumers have joined it.
 struct Elsewhere {

@@ -158,8 +158,9 @@ impl Attended<'_> {
             .into_iter()
             .flatten()
             .fold(verdict, |verdict, error| verdict.and(Verdict::new(Kind::Error, format!("{error:#}"))));
-        let missed = consumers.not_reached(scenario);
-        Ok(match missed.first() {
+        // A guest that cannot run here comes to no checkpoint, and says why.
+        let missed = consumers.not_reached(scenario).into_iter().next().filter(|_| verdict.kind != Kind::Skip);
+        Ok(match missed {
             Some(at) => verdict.worst(Verdict::new(Kind::Error, format!("{at} was never reached"))),
             None => verdict,
         })
