@@ -10,7 +10,7 @@ mod support;
 use mem_event::AccessType;
 use mem_event::page::Index;
 use mem_event::spin::{Spin, Window};
-use mem_event_client::look::look;
+use mem_event_client::poll::poll_until;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use support::storm::Storm;
@@ -71,7 +71,7 @@ impl Load<'_> {
 
     fn wait(&mut self) {
         self.storm.listener.begin_polling();
-        let seen = look(&mut self.window, || self.storm.listener.is_pending());
+        let seen = poll_until(&mut self.window, || self.storm.listener.is_pending());
         if self.storm.listener.end_polling() || seen {
             return;
         }
@@ -109,7 +109,7 @@ fn under_sustained_load_both_ends_count_the_same_and_memory_stays_flat() {
     load.storm.set(AccessType::Rwx);
     let rest = load.taken + u64::from(load.storm.listener.unanswered());
     load.serve(&Until::Events(rest));
-    // Those who found no slot were woken, look again, and find the page open.
+    // The vCPUs that found no slot were woken, retry, and find the page open.
     let put = load.storm.listener.back().page().load(Index::ReqProd, Ordering::Acquire);
     // The ring's indices have 32 bits.
     assert_eq!(u64::from(put), load.taken & 0xffff_ffff, "events that the engine put, and events that were taken");

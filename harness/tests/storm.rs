@@ -1,5 +1,5 @@
 //! Eight vCPUs on a ring of four slots: every event is delivered exactly once, and everybody finishes, 50 times in a row; a slot that
-//! comes free is used by the vCPU that it was set aside for.
+//! comes free is used by the vCPU that it was reserved for.
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 

@@ -121,7 +121,7 @@ fn request(round: u32) -> Request {
     Request { flags, vcpu, event: Event::Violation { gfn, offset, gla, rights } }
 }
 
-/// Both halves without the engine: put, take, answer, look and take.
+/// Both halves without the engine: put, take, answer, poll and take.
 fn bare_ring() -> Result<(), Failure> {
     let page = RingPage::heap();
     let mut back = Back::init(page.clone(), RING, Layout::Flags32, 0)?;

@@ -1,4 +1,4 @@
-//! The engine embedded in somebody else's emulator: a guest of one vCPU, a pager that keeps page 7, and nothing else.
+//! The engine embedded in another emulator: a guest of one vCPU, a pager that keeps page 7, and nothing else.
 //!
 //! `cargo run -p mem-event --example embed`
 
@@ -51,7 +51,7 @@ fn main() -> Result<(), String> {
         guest.carry_out(&mut effects);
     }
 
-    // The vCPU reads it: told to wait, it looks again when it is woken.
+    // The vCPU reads it: told to wait, it retries when it is woken.
     let rights = Rights::R;
     let access = Access { gfn: Gfn(7), offset: 8, gla: None, rights, source: AccessSource::Instruction, rip: 0x1000 };
     let read = Input::Access { vcpu: VcpuId(0), access };

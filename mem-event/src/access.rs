@@ -13,7 +13,7 @@ use crate::wire::vm_event::Registers;
 use std::ops::ControlFlow;
 
 impl Domain {
-    /// A vCPU is about to access a frame, or looks again after a wake: [`crate::Input::Access`] without the wrapping, and
+    /// A vCPU is about to access a frame, or retries after a wake: [`crate::Input::Access`] without the wrapping, and
     /// [`crate::With::registers`].
     pub fn access(
         &mut self,
@@ -30,15 +30,22 @@ impl Domain {
         }
         if !self.has_loose_ends(vcpu) {
             // Nothing to do afterwards: the outcome is built where the caller wants it.
-            return self.look(vcpu, access, registers, effects);
+            return self.nested_page_fault(vcpu, access, registers, effects);
         }
-        let outcome = self.look(vcpu, access, registers, effects);
+        let outcome = self.nested_page_fault(vcpu, access, registers, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
     }
 
-    fn look(&mut self, vcpu: VcpuId, access: &Access, registers: Option<&Registers>, effects: &mut Effects) -> Outcome {
+    /// `hvm_hap_nested_page_fault`: what the rights and the type of the frame make of the access.
+    fn nested_page_fault(
+        &mut self,
+        vcpu: VcpuId,
+        access: &Access,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
         let mut entry = self.p2m.get(access.gfn);
         if entry.passing().contains(access.rights) || !entry.is_ram() {
             return Outcome::Proceed;
@@ -63,7 +70,7 @@ impl Domain {
         }
     }
 
-    /// [`crate::Input::AccessNosleep`]: the same, but nobody stands in a queue afterwards.
+    /// [`crate::Input::AccessNosleep`]: the same, but the vCPU stands in no queue afterwards.
     pub(crate) fn access_nosleep(
         &mut self,
         vcpu: VcpuId,
@@ -77,7 +84,7 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = self.look(vcpu, access, registers, effects);
+        let outcome = self.nested_page_fault(vcpu, access, registers, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         match outcome {
@@ -122,7 +129,7 @@ impl Domain {
     }
 
     /// Whether the frame's rights become such that the access passes without an event: `rx2rw` by a write, anything where
-    /// nobody listens and that is set so.
+    /// there is no listener and the ring is set to relax.
     #[inline(always)]
     pub(crate) fn gives_way(&mut self, access: &Access, entry: &mut Entry) -> bool {
         if entry.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 pub(crate) struct Budget {
     /// How many the domain may hold.
     pub frames: u64,
-    /// How many are set aside for woken vCPUs.
+    /// How many are reserved for woken vCPUs.
     pub granted: u64,
     /// vCPUs that wait for one, oldest first.
     pub queue: VecDeque<VcpuId>,

@@ -5,7 +5,7 @@
 //! that a consumer writes changes them, except that a response it may give frees one slot.
 //!
 //! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
-//! consumer. A slot that comes free is claimed for the oldest before it is woken, so nobody takes it from under its feet.
+//! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it.
 
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
@@ -106,7 +106,7 @@ impl Channel {
         self.state.phase == RingPhase::Live
     }
 
-    /// Slots that nobody holds: neither outstanding nor claimed.
+    /// Free slots: neither outstanding nor claimed.
     #[inline]
     pub fn available(&self) -> u32 {
         let state = &self.state;
@@ -128,7 +128,7 @@ impl Channel {
         Claimed::Slot(Claim { foreign: false, generation: self.state.generation })
     }
 
-    /// A claim of anybody else, who cannot wait: it leaves a slot for the guest (unless the ring has only one) and never
+    /// A claim of a foreign caller, which cannot wait: it leaves a slot for the guest (unless the ring has only one) and never
     /// overtakes a waiting vCPU.
     pub fn claim_foreign(&mut self) -> Claimed {
         if !self.has_consumer() {
@@ -201,7 +201,7 @@ impl Channel {
         self.write(&request, None).map(|slot| (slot, request))
     }
 
-    /// Looks once at how many responses the consumer says there are, or takes `until` for its word.
+    /// Polls once how many responses the consumer says there are; with `until` that is what it says.
     ///
     /// # Errors
     /// A sentence, where it moved its index further than requests are outstanding.
@@ -213,7 +213,7 @@ impl Channel {
         }
     }
 
-    /// One response of those that the look saw, put on record if one is kept; its request is off the books.
+    /// One response of those that the poll saw, put on record if one is kept; its request is off the books.
     #[inline(always)]
     pub fn take(&mut self, effects: &mut Effects, record: bool) -> Option<Answer> {
         let ring = self.ring;
@@ -285,7 +285,8 @@ impl Channel {
     pub fn restore(ring: Ring, state: RingState, counters: Option<FrontState>) -> Result<Channel, String> {
         let has_page = matches!(state.phase, RingPhase::Live | RingPhase::Draining);
         if has_page != counters.is_some() {
-            return Err(format!("the {ring} ring is {:?}, with a page: {}", state.phase, counters.is_some()));
+            let what = if has_page { "has no counters" } else { "is not in use and has counters" };
+            return Err(format!("the {ring} ring {what}"));
         }
         let front = counters.map(|counters| Front::restore(RingPage::heap(), ring, state.layout, counters));
         let front = front.transpose()?;

@@ -178,7 +178,7 @@ impl Domain {
         self.p2m.get(gfn).access
     }
 
-    /// Slots of a ring that nobody holds, 0 where there is no ring.
+    /// Free slots of a ring, 0 where there is no ring.
     #[must_use]
     pub fn free_slots(&self, ring: Ring) -> u32 {
         self.channels[ring.index()].available()
@@ -201,7 +201,7 @@ impl Domain {
         &mut self.vcpus[vcpu.0 as usize]
     }
 
-    /// What a vCPU gets to hear before anything is looked at: the domain is gone, the vCPU does not exist, or it is stopped.
+    /// What a vCPU is told before anything else is checked: the domain is gone, the vCPU does not exist, or it is stopped.
     #[inline]
     pub(crate) fn stopped(&self, vcpu: VcpuId) -> Option<Outcome> {
         if self.life != Life::Alive {
@@ -297,7 +297,7 @@ impl Domain {
         }
     }
 
-    /// Gives back what was set aside for a woken vCPU and was not needed after all.
+    /// Gives back what was reserved for a woken vCPU and was not needed after all.
     #[inline]
     pub(crate) fn return_grants(&mut self, vcpu: VcpuId, effects: &mut Effects) {
         if let Some(ring) = self.vcpu(vcpu).slot.take() {
@@ -312,14 +312,14 @@ impl Domain {
         }
     }
 
-    /// Whether something was set aside for this vCPU, or a foreign caller waits for room.
+    /// Whether something is reserved for this vCPU, or a foreign caller waits for room.
     #[inline]
     pub(crate) fn has_loose_ends(&self, vcpu: VcpuId) -> bool {
         let it = &self.vcpus[vcpu.0 as usize];
         self.foreign_waits || it.slot.is_some() || it.frame
     }
 
-    /// Tells foreign callers to look again, once a step, if room was made and one of them waits.
+    /// Tells foreign callers to retry, once a step, if room was made and one of them waits.
     #[inline]
     pub(crate) fn end_step(&mut self, effects: &mut Effects) {
         if std::mem::take(&mut self.room) && self.foreign_waits {

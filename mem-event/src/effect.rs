@@ -27,7 +27,7 @@ pub enum Outcome {
     Proceed,
     /// The operation is done and this is what it found.
     Value(u64),
-    /// The vCPU stays stopped until [`Effect::Wake`] names it, then looks again with the same input.
+    /// The vCPU stays stopped until [`Effect::Wake`] names it, then retries with the same input.
     Wait(WaitReason),
     /// A foreign caller must try again, at the latest after [`Effect::RetryForeign`].
     Retry(Errno),
@@ -60,7 +60,7 @@ pub enum Effect {
     },
     /// Signal the consumer's end of the event channel.
     Notify(Ring),
-    /// The vCPU must look again.
+    /// The vCPU must retry.
     Wake(VcpuId),
     /// Foreign callers that were told to retry may find room now.
     RetryForeign,
@@ -106,7 +106,7 @@ pub enum Effect {
 
 /// The effects of one step. A caller keeps one and hands it in each time, so that no step allocates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
-#[must_use = "an effect that is not carried out leaves somebody waiting"]
+#[must_use = "an effect that is not carried out leaves a vCPU waiting"]
 pub struct Effects {
     /// What must happen, in order.
     pub list: Vec<Effect>,

@@ -20,7 +20,7 @@ use crate::ring_state::{Claimed, RingPhase};
 use std::ops::ControlFlow;
 
 impl Domain {
-    /// Somebody who is no vCPU is about to access a frame, or tries again: [`crate::Input::Foreign`] without the wrapping.
+    /// A foreign caller is about to access a frame, or retries: [`crate::Input::Foreign`] without the wrapping.
     pub fn foreign(&mut self, access: &Access, effects: &mut Effects) -> Outcome {
         if self.life != Life::Alive {
             return Outcome::Crashed;
@@ -28,13 +28,13 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = self.look_foreign(access, effects);
+        let outcome = self.foreign_fault(access, effects);
         self.end_step(effects);
         outcome
     }
 
     /// The frame must be there before its rights are asked, and they before it is unshared.
-    fn look_foreign(&mut self, access: &Access, effects: &mut Effects) -> Outcome {
+    fn foreign_fault(&mut self, access: &Access, effects: &mut Effects) -> Outcome {
         match self.bring(access.gfn, Rights::NONE, effects) {
             Outcome::Proceed => {}
             other => return other,
@@ -51,7 +51,7 @@ impl Domain {
         self.bring(access.gfn, access.rights, effects)
     }
 
-    /// What the frame's type asks for before somebody who is no vCPU can use it so, whatever the access rights say.
+    /// What the frame's type asks for before a foreign caller can use it so, whatever the access rights say.
     pub(crate) fn bring(&mut self, gfn: Gfn, rights: Rights, effects: &mut Effects) -> Outcome {
         match self.p2m_type(gfn) {
             kind if kind.is_paging() => self.populate_foreign(gfn, effects),
@@ -61,8 +61,8 @@ impl Domain {
         }
     }
 
-    /// Whether a foreign access to the frame is out on the access ring. All who come for the frame wait for its answer, whatever the
-    /// rights are by then: the listener may change them first and look at the frame after.
+    /// Whether a foreign access to the frame is out on the access ring. All foreign callers that touch the frame wait for its answer, whatever the
+    /// rights are by then: the listener may change them first and read the frame after.
     fn is_asked_for(&self, gfn: Gfn) -> bool {
         let state = &self.channels[Ring::Access.index()].state;
         let answers = matches!(state.phase, RingPhase::Live | RingPhase::Draining);
@@ -70,7 +70,7 @@ impl Domain {
         answers && state.outstanding.iter().any(asked)
     }
 
-    /// The rights forbid it. When it is answered they look again, and rights that are the same then make the same event again.
+    /// The rights forbid it. When it is answered they retry, and rights that are the same then make the same event again.
     fn violation_foreign(&mut self, access: &Access, entry: Entry, effects: &mut Effects) -> ControlFlow<Outcome> {
         let mut entry = entry;
         if self.gives_way(access, &mut entry) {

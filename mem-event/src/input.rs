@@ -93,14 +93,14 @@ impl With<'_> {
 /// One step of the engine: everything that can change its state is one of these, so a list of them replays a run.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Input {
-    /// A vCPU is about to access a frame, or looks again after a wake.
+    /// A vCPU is about to access a frame, or retries after a wake.
     Access {
         /// Who.
         vcpu: VcpuId,
         /// What.
         access: Access,
     },
-    /// Somebody who is no vCPU is about to access a frame, or tries again.
+    /// A foreign caller is about to access a frame, or retries.
     Foreign {
         /// What.
         access: Access,
@@ -128,7 +128,7 @@ pub enum Input {
         gfn: Gfn,
     },
     /// A vCPU does something else than it queued for (it took an interrupt and runs on, it was reset): it gives up its place,
-    /// and what was set aside for it. What it wants later it asks for anew. A request that is out is not taken back.
+    /// and what was reserved for it. What it wants later it asks for anew. A request that is out is not taken back.
     Abandon {
         /// Who.
         vcpu: VcpuId,

@@ -81,12 +81,12 @@ impl Domain {
                 P2mType::Invalid | P2mType::MmioDm | P2mType::PopulateOnDemand | P2mType::RamPaged => !held,
                 _ => false,
             };
-            holds!(legal, "frame {gfn} is {kind:?} with memory {held}");
-            holds!(entry.pins == 0 || held, "frame {gfn} is {kind:?}, mapped by somebody and not there");
+            holds!(legal, "frame {gfn} is {kind} with memory {held}");
+            holds!(entry.pins == 0 || held, "frame {gfn} is {kind}, mapped by a foreign caller and not there");
             let allowed = published.allowed(gfn);
             holds!(allowed == entry.passing(), "frame {gfn} publishes {allowed}, holds {}", entry.passing());
             let shared = self.shares.handles.contains_key(&gfn.0);
-            holds!(shared == (kind == P2mType::RamShared), "frame {gfn} is {kind:?}, in a group of sharers: {shared}");
+            holds!(shared == (kind == P2mType::RamShared), "frame {gfn} is {kind}, in a group of sharers: {shared}");
         }
         let shared = self.p2m.entries().filter(|entry| entry.kind == P2mType::RamShared).count();
         let handles = self.shares.handles.len();

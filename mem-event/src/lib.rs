@@ -27,14 +27,14 @@
 //! | `response` | what a consumer may change |
 //! | `lifecycle`, `operations` | rings begin and end; the other control operations |
 //! | `invariants` | what holds between two steps |
-//! | [`state`], [`view`] | the whole state as a value; what of it can be looked at |
+//! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
 //! | [`published`] | the rights that pass without the engine |
 //! | [`control`], `argument` | control operations, and their arguments as numbers |
 //! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
-//! | [`spin`] | how long one who waits spins before he sleeps |
+//! | [`spin`] | how long a waiting thread spins before it sleeps |
 //! | [`wire`] | the byte layouts of a slot |
 //! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`trace`] | records a run, reads it back, replays it |

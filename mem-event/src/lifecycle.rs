@@ -62,7 +62,7 @@ impl Domain {
         None
     }
 
-    /// The new consumer gets what its predecessor left, and those who waited for one go on.
+    /// The new consumer gets what its predecessor left, and the vCPUs that waited for one go on.
     fn take_up(&mut self, ring: Ring, left: usize, effects: &mut Effects) {
         for _ in 0..left {
             if let Some((slot, request)) = self.channel(ring).put_again()
@@ -90,7 +90,7 @@ impl Domain {
         outstanding.any(|request| request.vcpu() == vcpu.0 && request.flags().contains(Flags::VCPU_PAUSED))
     }
 
-    /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and look again.
+    /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and retry.
     pub(crate) fn disable(&mut self, ring: Ring, drain: bool, effects: &mut Effects) -> Outcome {
         if self.life == Life::Dying {
             return Outcome::Proceed;
@@ -118,7 +118,7 @@ impl Domain {
         Outcome::Proceed
     }
 
-    /// The ring is no more: nobody is left waiting for it.
+    /// The ring is no more: no vCPU is left waiting for it.
     pub(crate) fn end_ring(&mut self, ring: Ring, effects: &mut Effects) {
         self.channel(ring).close();
         self.revoke_grants(ring);
@@ -157,7 +157,7 @@ impl Domain {
     pub(crate) fn consumer_lost(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
         let was = self.channel(ring).state.phase.clone();
         if was == RingPhase::Live {
-            // From here on no slot is handed over: nobody gives his place up for one that he could not use.
+            // From here on no slot is handed over: a vCPU would leave the queue for one that it could not use.
             self.channel(ring).state.phase = RingPhase::Lost;
         }
         self.take_responses(ring, None, effects);
@@ -184,7 +184,7 @@ impl Domain {
 
     /// Applies the setting for "no consumer" to those who already wait for one.
     pub(crate) fn follow_policy(&mut self, ring: Ring, effects: &mut Effects) {
-        // Foreign callers who wait for an answer look again: the ring's setting is for them too.
+        // Foreign callers that wait for an answer retry: the ring's setting is for them too.
         self.room = true;
         let state = &self.channel(ring).state;
         if matches!(state.phase, RingPhase::Live | RingPhase::Draining) {
@@ -218,7 +218,7 @@ impl Domain {
         Outcome::Proceed
     }
 
-    /// The domain crashes. Everybody who waits is woken to hear it.
+    /// The domain crashes. Every waiting vCPU is woken to be told.
     pub(crate) fn crash(&mut self, why: String, effects: &mut Effects) -> Outcome {
         if self.life == Life::Alive {
             self.life = Life::Crashed(why.clone());
@@ -240,7 +240,7 @@ impl Domain {
         self.room = true;
     }
 
-    /// `Input::Destroy`: everybody is woken, every ring ends.
+    /// `Input::Destroy`: every vCPU is woken, every ring ends.
     pub(crate) fn destroy(&mut self, effects: &mut Effects) -> Outcome {
         if self.life == Life::Dying {
             return Outcome::Proceed;

@@ -1,6 +1,6 @@
 //! CPU events: writes to control and model-specific registers, breakpoints, single steps (Xen's `hvm_memory_event_traps`).
 //!
-//! They travel on the access ring. A synchronous event stops the vCPU until its answer; when it looks again with the same
+//! They travel on the access ring. A synchronous event stops the vCPU until its answer; when it retries with the same
 //! event, that event is over. So a breakpoint that is answered is then executed by the guest, which is what a listener's
 //! reinjection does in Xen.
 

@@ -99,15 +99,15 @@ impl Domain {
         self.set_no_consumer(Ring::Access, policy, effects)
     }
 
-    /// `Control::Pin`: somebody maps a frame. What is paged out is asked for, and he comes back (Xen's `mmu_update`); a frame
-    /// that is only nominated is still there, and its eviction will fail.
+    /// `Control::Pin`: a foreign caller maps a frame. What is paged out is asked for, and the caller retries (Xen's `mmu_update`);
+    /// a frame that is only nominated is still there, and its eviction will fail.
     fn pin(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
         if self.life != Life::Alive {
             return Outcome::Crashed;
         }
         let kind = self.p2m_type(gfn);
         if kind == P2mType::MmioDm || kind == P2mType::Invalid {
-            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind:?}"));
+            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind}"));
         }
         if kind != P2mType::RamPagingOut {
             match self.bring(gfn, Rights::R, effects) {

@@ -65,7 +65,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// What every number outside of RAM reads as: somebody else's, and no event.
+    /// What every number outside of RAM reads as: a device's, and no event.
     const OUTSIDE: Entry =
         Entry { kind: P2mType::MmioDm, access: AccessType::Rwx, held: false, chosen: false, pins: 0 };
 
@@ -256,7 +256,7 @@ impl P2m {
             for gfn in (next..end).map(Gfn) {
                 let before = self.get(gfn);
                 if before.is_ram() != entry.is_ram() {
-                    return Err(format!("frame {gfn} is {:?} and was {:?}", entry.kind, before.kind));
+                    return Err(format!("frame {gfn} is {} and was {}", entry.kind, before.kind));
                 }
                 if before != *entry {
                     self.set(gfn, *entry);

@@ -1,4 +1,4 @@
-//! The shared ring page: the one place of this crate where memory is touched that somebody else may write at any time.
+//! The shared ring page: the one place of this crate where memory is touched that another process may write at any time.
 //!
 //! There are no references to plain data in the page, only atomics: the four indices as 32-bit words whose orderings are
 //! stated by the caller, the slots as relaxed 64-bit words. What a slot holds while its owner changes is torn at worst,

@@ -5,7 +5,7 @@
 //!   RamRw ------------> RamPagingOut -----> RamPaged ------------> RamPagingIn ----------> RamRw
 //!     ^                     | touch: EVICT_FAIL                   ^ (prep: content)          Map
 //!     |                     +-------------------------------------+
-//!     +---- prep of a frame that nobody asked for: RamPaged --> RamRw at once
+//!     +---- prep of a frame that was not asked for: RamPaged --> RamRw at once
 //! ```
 //! The type stays `RamPagingIn` until the response, so nothing reads the frame before its content is there.
 
@@ -34,7 +34,7 @@ impl Domain {
         Outcome::Wait(WaitReason::Answer(Ring::Paging))
     }
 
-    /// Somebody who is no vCPU touches it. He is told to come back; only one request is made for all who come.
+    /// A foreign caller touches it, and is told to retry; one request is made for all of them.
     pub(crate) fn populate_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
         let asked = || self.channels[Ring::Paging.index()].state.outstanding.iter().any(|request| request.gfn() == gfn);
         if self.p2m_type(gfn) == P2mType::RamPagingIn && asked() {
@@ -83,13 +83,13 @@ impl Domain {
         }
         let entry = self.p2m.get(gfn);
         if entry.kind != P2mType::RamRw || !entry.held {
-            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is {:?}, not pageable", entry.kind));
+            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is {}, not pageable", entry.kind));
         }
         if entry.pins > 0 {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped by somebody"));
         }
         self.p2m.set(gfn, Entry { kind: P2mType::RamPagingOut, ..entry });
-        // A foreign caller who waited for rights asks the pager first now.
+        // A foreign caller that waited for rights asks the pager first now.
         self.room = true;
         effects.list.push(Effect::Unmap(gfn));
         Outcome::Proceed
@@ -102,7 +102,7 @@ impl Domain {
         }
         let entry = self.p2m.get(gfn);
         if entry.kind != P2mType::RamPagingOut || entry.pins > 0 {
-            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is {:?}, not nominated", entry.kind));
+            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is {}, not nominated", entry.kind));
         }
         self.p2m.set(gfn, Entry { kind: P2mType::RamPaged, held: false, ..entry });
         effects.list.push(Effect::Punch(gfn));
@@ -110,14 +110,14 @@ impl Domain {
         Outcome::Proceed
     }
 
-    /// `Control::Prep`. A frame whose memory never left takes no content; one that nobody asked for is mapped at once.
+    /// `Control::Prep`. A frame whose memory never left takes no content; one that was not asked for is mapped at once.
     pub(crate) fn prep(&mut self, gfn: Gfn, buffer: bool, effects: &mut Effects) -> Outcome {
         if let Some(refused) = self.no_pager_to_load() {
             return refused;
         }
         let entry = self.p2m.get(gfn);
         if !matches!(entry.kind, P2mType::RamPagingIn | P2mType::RamPaged) {
-            return Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {:?}, not paged out", entry.kind));
+            return Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {}, not paged out", entry.kind));
         }
         if entry.held {
             return Outcome::Proceed;
@@ -145,7 +145,7 @@ impl Domain {
         let kind = match entry.kind {
             P2mType::RamPagingIn if entry.held && entry.pins == 0 => P2mType::RamPagingIn,
             P2mType::RamRw if entry.held && entry.pins == 0 => P2mType::RamPaged,
-            other => return Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {other:?}, no content was due")),
+            other => return Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {other}, no content was due")),
         };
         if kind == P2mType::RamPaged {
             effects.list.push(Effect::Unmap(gfn));
@@ -207,7 +207,7 @@ impl Domain {
     fn not_droppable(&self, gfn: Gfn) -> Option<Outcome> {
         let entry = self.p2m.get(gfn);
         if !entry.is_ram() || entry.kind == P2mType::Invalid {
-            return Some(Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {:?}", entry.kind)));
+            return Some(Outcome::Refused(Errno::ENOENT, format!("frame {gfn} is {}", entry.kind)));
         }
         (entry.pins > 0).then(|| Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped by somebody")))
     }

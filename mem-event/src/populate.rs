@@ -1,6 +1,6 @@
 //! Memory behind frames: the domain's budget, who waits for a frame, and the first touch of a frame that has none.
 //!
-//! A frame that comes free is set aside for the oldest waiter before it is woken. The budget may be below what the domain
+//! A frame that comes free is reserved for the oldest waiter before it is woken. The budget may be below what the domain
 //! holds: then nothing is populated until a pager has brought it down.
 
 use crate::control::{NoConsumer, Ring};
@@ -20,7 +20,7 @@ impl Domain {
         self.p2m.held() - self.shares.saved()
     }
 
-    /// Frames within the budget that nobody holds or has reserved.
+    /// Frames within the budget that are neither held nor reserved.
     pub(crate) fn available(&self) -> u64 {
         self.budget.frames.saturating_sub(self.resident().saturating_add(self.budget.granted))
     }
@@ -74,7 +74,7 @@ impl Domain {
         Outcome::Wait(WaitReason::Answer(Ring::Sharing))
     }
 
-    /// No frame for somebody who is no vCPU: the helper is told where the ring has room, and nobody waits. The caller may be the
+    /// No frame for a foreign caller: the helper is told where the ring has room, and the caller does not wait. The caller may be the
     /// helper itself.
     pub(crate) fn out_of_memory_foreign(&mut self, gfn: Gfn, effects: &mut Effects) {
         if let crate::ring_state::Claimed::Slot(claim) = self.channel(Ring::Sharing).claim_foreign() {

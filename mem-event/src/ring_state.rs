@@ -22,7 +22,7 @@ pub enum RingPhase {
     Broken(String),
 }
 
-/// A slot that is reserved for somebody. Only `Channel::put` and `Channel::cancel` take it.
+/// A slot that is reserved for a caller. Only `Channel::put` and `Channel::cancel` take it.
 #[derive(Debug)]
 #[must_use = "a claim that is neither put nor cancelled holds its slot for ever"]
 pub(crate) struct Claim {

@@ -4,7 +4,7 @@ use crate::number::Gfn;
 use bincode::{Decode, Encode};
 use std::collections::BTreeMap;
 
-/// Who shares with whom. A handle names one frame of memory; it is void once nobody shares it.
+/// Which frames share. A handle names one frame of memory; it is void once no frame shares it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Shares {
     pub handles: BTreeMap<u64, u64>,

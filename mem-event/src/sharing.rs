@@ -1,7 +1,7 @@
-//! Sharing: equal frames become one, write-protected, until somebody writes (Xen 4.2's `mem_sharing_*`).
+//! Sharing: equal frames become one, write-protected, until one of them is written (Xen 4.2's `mem_sharing_*`).
 //!
-//! The engine never sees contents: whoever shares two frames has compared them, after nominating both (nobody writes them
-//! unnoticed from then on).
+//! The engine never sees contents: the caller that shares two frames has compared them, after nominating both (no write to them
+//! goes unnoticed from then on).
 
 use crate::control::Ring;
 use crate::domain::Domain;
@@ -22,7 +22,7 @@ impl Domain {
             return Outcome::Value(self.shares.handles.get(&gfn.0).copied().unwrap_or_default());
         }
         if entry.kind != P2mType::RamRw || !entry.held {
-            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {:?}, not sharable", entry.kind));
+            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {}, not sharable", entry.kind));
         }
         if entry.pins > 0 {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped by somebody"));
@@ -68,7 +68,7 @@ impl Domain {
         Outcome::Proceed
     }
 
-    /// Somebody who is no vCPU writes to it: without memory he gets an error, and the content stays shared.
+    /// A foreign caller writes to it: without memory it gets an error, and the content stays shared.
     pub(crate) fn unshare_foreign(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
         if self.shares.has_company(gfn) && self.available() == 0 {
             self.out_of_memory_foreign(gfn, effects);

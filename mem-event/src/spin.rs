@@ -1,6 +1,6 @@
-//! How long somebody looks again and again before he sleeps: being woken costs more than most answers take.
+//! How long a thread polls before it sleeps: being woken costs more than most answers take.
 //!
-//! No clock is read here: the caller measures his waits and says how long they were.
+//! No clock is read here: the caller measures its waits and says how long they were.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,15 +12,15 @@ const FIRST: Duration = Duration::from_micros(25);
 /// little.
 const LONGEST: Duration = Duration::from_micros(200);
 
-/// Somebody who looks and finds that so much time has passed since he looked last did not have his core meanwhile.
+/// A thread that polls, and whose last poll is so long ago, did not have its core meanwhile.
 const GAP: Duration = Duration::from_micros(300);
-/// Waits without spinning after that: others want the core, and who spins uses up the time that he would have it for.
+/// Waits without spinning after that: others want the core, and a thread that spins uses up its own time on it.
 const REST: u32 = 64;
 
 /// The setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Spin {
-    /// As long as recent waits make it worth while.
+    /// As long as recent waits paid off.
     #[default]
     Auto,
     /// Never.
@@ -55,7 +55,7 @@ impl fmt::Display for Spin {
     }
 }
 
-/// How long one who waits spins next time. `auto` grows while waits end soon enough to be met spinning, and shrinks after
+/// How long a waiting thread spins next time. `auto` grows while waits end soon enough to be met spinning, and shrinks after
 /// those that do not, as the halt polling of the kernel's hypervisor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -83,8 +83,8 @@ impl Window {
         self.length
     }
 
-    /// One who spins has not looked for so long. Whether he is to go on: not where somebody else had his core.
-    pub fn looked_after(&mut self, gap: Duration) -> bool {
+    /// A thread that spins has not polled for so long. Whether it is to go on: not where another thread had its core.
+    pub fn polled_after(&mut self, gap: Duration) -> bool {
         let kept = self.spin != Spin::Auto || gap < GAP;
         if !kept {
             self.length = Duration::ZERO;
@@ -138,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn who_loses_his_core_while_he_spins_sleeps_for_the_next_waits() {
+    fn a_thread_that_loses_its_core_while_it_spins_sleeps_for_the_next_waits() {
         let mut window = Window::new(Spin::Auto);
-        assert!(window.looked_after(micros(1)));
-        assert!(!window.looked_after(micros(4000)));
+        assert!(window.polled_after(micros(1)));
+        assert!(!window.polled_after(micros(4000)));
         for _ in 0..REST {
             window.waited(micros(30));
             assert_eq!(window.length(), Duration::ZERO);
@@ -156,7 +156,7 @@ mod tests {
             let mut window = Window::new(text.parse().expect("a setting"));
             window.waited(micros(10));
             window.waited(micros(100_000));
-            assert!(window.looked_after(micros(100_000)));
+            assert!(window.polled_after(micros(100_000)));
             assert_eq!(window.length(), micros(length), "{text}");
         }
     }

@@ -26,13 +26,13 @@ pub(crate) struct Vcpu {
     pub stopped_on: Gfn,
     /// A slot that was claimed for it when it was woken.
     pub slot: Option<Ring>,
-    /// A frame that was set aside for it when it was woken.
+    /// A frame that was reserved for it when it was woken.
     pub frame: bool,
     /// Its single steps are reported.
     pub single_step: bool,
     /// The CPU event that paused it.
     pub reported: Option<CpuEvent>,
-    /// The CPU event that was answered: it is over when the vCPU looks again.
+    /// The CPU event that was answered: it is over when the vCPU retries.
     pub answered: Option<CpuEvent>,
 }
 

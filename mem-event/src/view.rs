@@ -1,4 +1,4 @@
-//! What of a domain can be looked at, as values: for debuggers and reports, which decide nothing.
+//! What of a domain can be inspected, as values: for debuggers and reports, which decide nothing.
 
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::domain::Domain;
@@ -21,9 +21,9 @@ pub struct RingView {
     pub layout: Layout,
     /// How many it has; 0 where there is no ring.
     pub slots: u32,
-    /// Slots that nobody holds.
+    /// Free slots.
     pub free: u32,
-    /// Slots that are set aside for vCPUs that were woken for them.
+    /// Slots that are reserved for vCPUs that were woken for them.
     pub granted: u32,
     /// Requests without an answer, oldest first.
     pub outstanding: Vec<Request>,
@@ -40,9 +40,9 @@ pub struct VcpuView {
     pub wait: Option<WaitReason>,
     /// The frame of the request that paused it; while it is paused.
     pub stopped_on: Option<Gfn>,
-    /// A slot that was set aside for it when it was woken.
+    /// A slot that was reserved for it when it was woken.
     pub slot: Option<Ring>,
-    /// A frame was set aside for it when it was woken.
+    /// A frame was reserved for it when it was woken.
     pub frame: bool,
     /// Its single steps are reported.
     pub single_step: bool,

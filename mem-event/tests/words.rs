@@ -195,3 +195,32 @@ fn what_cannot_be_is_refused_at_the_edges_too() {
     assert!(matches!(unpopulated, Outcome::Refused(Errno::EINVAL, _)));
     assert_eq!(bench.refused(Control::NominateShare { gfn: Gfn(1) }), Errno::EINVAL);
 }
+
+/// No sentence shows a name of Rust's: types of frames are Xen's, calls and operations are in words.
+#[test]
+fn a_refusal_names_types_of_frames_as_xen_does_and_calls_in_words() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Paging, 0);
+    bench.page_out(3);
+    for (control, what) in [
+        (Control::Nominate { gfn: Gfn(3) }, "frame 0x3 is p2m_ram_paged, not pageable"),
+        (Control::Evict { gfn: Gfn(3) }, "frame 0x3 is p2m_ram_paged, not nominated"),
+        (Control::Prep { gfn: Gfn(4), buffer: true }, "frame 0x4 is p2m_ram_rw, not paged out"),
+        (Control::NominateShare { gfn: Gfn(3) }, "frame 0x3 is p2m_ram_paged, not sharable"),
+        (Control::Pin { gfn: Gfn(FRAMES) }, "frame 0x20 is p2m_mmio_dm"),
+        (Control::Drop { gfn: Gfn(FRAMES) }, "frame 0x20 is p2m_mmio_dm"),
+    ] {
+        let Outcome::Refused(_, sentence) = bench.control(control) else { panic!("{what}") };
+        assert_eq!(sentence, what);
+    }
+    let (gfn, offset) = (Gfn(3), 0x10);
+    for (call, words) in [
+        (Call::Control(Control::Nominate { gfn }), "nominate gfn 0x3"),
+        (Call::ReadFrame { gfn, offset, len: 8 }, "read of 8 bytes at frame 0x3 offset 0x10"),
+        (Call::WriteFrame { gfn, offset, bytes: vec![1, 2] }, "write of 2 bytes at frame 0x3 offset 0x10"),
+        (Call::Load { gfn, content: vec![0; 4096].into() }, "load of frame 0x3"),
+        (Call::Release { vcpu: VcpuId(2) }, "release of vCPU 2"),
+    ] {
+        assert_eq!(call.to_string(), words);
+    }
+}

@@ -7,7 +7,7 @@ use crate::poll;
 use crate::scenario::Scenario;
 use crate::toolstack::log::Log;
 use mem_event::spin::Window;
-use mem_event_client::look::look;
+use mem_event_client::poll::poll_until;
 use rustix::event::{PollFd, PollFlags};
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,7 @@ pub fn serve(
             window.waited(now - served);
             // A vCPU that has just gone on often stops again at once, and to be woken across cores costs more than that.
             consumers.in_process.begin_polling();
-            let came = look(&mut window, || consumers.in_process.is_pending());
+            let came = poll_until(&mut window, || consumers.in_process.is_pending());
             served = Instant::now();
             if consumers.in_process.end_polling() || came {
                 continue;

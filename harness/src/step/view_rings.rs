@@ -7,7 +7,7 @@ use mem_event::{Effect, Ring, RingPhase, RingView};
 use ratatui::text::Line;
 
 /// What the signs of slots mean.
-pub const LEGEND: &str = "slots: . free  # out  g set aside  + put now  - freed now";
+pub const LEGEND: &str = "slots: . free  # out  r reserved  + put now  - freed now";
 
 /// A line a ring, then its slots; `full` with counters, requests and queue. `*` is what this step changed.
 #[must_use]
@@ -57,7 +57,7 @@ fn slots(moment: &Moment, ring: Ring, view: &RingView, width: u16) -> Vec<String
     let mut set = |counter: u32, sign| signs[(counter % count) as usize] = sign;
     let out = counters.req_prod_pvt.wrapping_sub(counters.rsp_cons).min(count);
     (0..out).for_each(|at| set(counters.rsp_cons.wrapping_add(at), '#'));
-    (0..view.granted.min(count - out)).for_each(|at| set(counters.req_prod_pvt.wrapping_add(at), 'g'));
+    (0..view.granted.min(count - out)).for_each(|at| set(counters.req_prod_pvt.wrapping_add(at), 'r'));
     for effect in moment.step.iter().flatten().flat_map(|step| &step.effects.list) {
         match effect {
             Effect::Requested { ring: of, slot, .. } if *of == ring && moment.stop.is_none() => set(*slot, '+'),
@@ -76,13 +76,10 @@ fn details(view: &RingView) -> Vec<String> {
     }
     if let Some(counters) = view.counters {
         let (put, taken) = (counters.req_prod_pvt, counters.rsp_cons);
-        lines.push(format!(
-            "  {:?}, {put} requests put, {taken} answers taken, {} set aside",
-            view.layout, view.granted
-        ));
+        lines.push(format!("  {}, {put} requests put, {taken} answers taken, {} reserved", view.layout, view.granted));
     }
     if view.phase != RingPhase::Absent || !view.queue.is_empty() {
-        lines.push(format!("  without a consumer: {:?}", view.policy).to_lowercase());
+        lines.push(format!("  without a consumer: {}", view.policy));
     }
     for (number, request) in view.outstanding.iter().enumerate() {
         let who = vcpu_of(request).map_or_else(|| "foreign".to_owned(), |vcpu| format!("vcpu {vcpu}"));

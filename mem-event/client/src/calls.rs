@@ -1,6 +1,6 @@
 //! What a consumer asks for, a method a call: frames and their rights, rings, vCPUs, the page file.
 
-use crate::refusal::{brief, cannot};
+use crate::refusal::cannot;
 use crate::socket::Client;
 use anyhow::{Context, bail};
 use mem_event::message::{Call, DeviceReport, Info, Reply, VcpuReport, frame_of_byte};
@@ -72,7 +72,7 @@ impl Client {
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
         self.send_with(&call, &mut ancillary)?;
         match self.reply()? {
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
             Reply::Done(_) | Reply::Bytes(_) => Ok(()),
         }
     }
@@ -86,7 +86,7 @@ impl Client {
         self.send(&call)?;
         let mut packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
             _ => Ok(packet.descriptors.pop()),
         }
     }
@@ -150,7 +150,7 @@ impl Client {
         let packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
             Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(&call)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
             _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
                 anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
             }),

@@ -39,7 +39,7 @@ impl Channel {
     /// Connects and enables the ring.
     ///
     /// # Errors
-    /// The plugin refuses, or nobody listens.
+    /// The plugin refuses, or no plugin listens.
     pub fn enable(socket: &Path, ring: Ring, settings: RingSettings) -> anyhow::Result<Channel> {
         let RingSettings { layout, slots } = settings;
         let mut client = Client::connect(socket)?;
@@ -83,7 +83,7 @@ impl Channel {
         self.back.registers()
     }
 
-    /// Whether a request waits; looks at memory only.
+    /// Whether a request waits; reads memory only.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.back.pending() > 0
@@ -111,7 +111,7 @@ impl Channel {
         (self.ring, self.settings)
     }
 
-    /// Signals the engine of what was answered, unless somebody there looks at the ring by himself.
+    /// Signals the engine of what was answered, unless a thread there polls the ring.
     ///
     /// # Errors
     /// The event channel is gone.
@@ -155,7 +155,7 @@ impl Channel {
         self.contents.as_ref()?.result(number)
     }
 
-    /// From now on the caller looks at the ring again and again: the engine need not signal.
+    /// From now on the caller polls the ring: the engine need not signal.
     pub fn begin_polling(&mut self) {
         self.back.begin_polling();
     }
@@ -166,7 +166,7 @@ impl Channel {
         self.back.end_polling()
     }
 
-    /// Forgets the signals that came; call it when the descriptor can be read, before the ring is looked at.
+    /// Forgets the signals that came; call it when the descriptor can be read, before the ring is polled.
     pub fn clear_signal(&mut self) {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.signalled, &mut count);

@@ -11,13 +11,13 @@
 //! | `calls` | what a consumer asks for, a method a call |
 //! | [`refusal`] | why a call or a connection comes to nothing |
 //! | [`channel`] | one ring: its page, its event channel, the connection that holds it |
-//! | [`look`] | looking again and again before one sleeps |
+//! | [`poll`] | polling before a sleep |
 //! | [`handed`] | what `mem-event run --consumer` hands over, taken from the environment |
 
 mod calls;
 pub mod channel;
 pub mod handed;
-pub mod look;
+pub mod poll;
 pub mod refusal;
 pub mod socket;
 

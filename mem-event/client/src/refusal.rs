@@ -1,6 +1,6 @@
 //! Why a call or a connection comes to nothing.
 
-use mem_event::message::{Call, Reply};
+use mem_event::message::Reply;
 
 /// The connection ended while something was expected of it: QEMU has ended, or will in a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,14 +43,4 @@ pub(crate) fn refusal(reply: Reply) -> anyhow::Error {
 pub(crate) fn cannot(why: &str) -> anyhow::Error {
     let (what, remedy) = why.split_once("; ").unwrap_or((why, "see `mem-event doctor`"));
     Lacking { what: what.into(), remedy: remedy.into() }.into()
-}
-
-/// A call in a few words, without a frame's content.
-pub(crate) fn brief(call: &Call) -> String {
-    match call {
-        Call::Load { gfn, .. } => format!("Load of frame {gfn}"),
-        Call::WriteFrame { gfn, offset, bytes } => format!("WriteFrame of {} bytes at {gfn}+{offset:#x}", bytes.len()),
-        Call::Control(control) => control.to_string(),
-        other => format!("{other:?}"),
-    }
 }

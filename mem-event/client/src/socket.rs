@@ -1,6 +1,6 @@
 //! The plugin's control socket: calls with their replies, descriptors, notices.
 
-use crate::refusal::{Lost, brief, cannot, refusal};
+use crate::refusal::{Lost, cannot, refusal};
 use anyhow::{Context, bail};
 use mem_event::message::{Call, LARGEST, Notice, Reply, VERSION};
 use mem_event::{Control, Errno};
@@ -49,7 +49,7 @@ impl Client {
         Ok(client)
     }
 
-    /// A connection that has said Hello, by whoever made it.
+    /// A connection that has said Hello, made elsewhere.
     #[must_use]
     pub fn greeted(socket: OwnedFd) -> Client {
         Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false }
@@ -71,7 +71,7 @@ impl Client {
         self.socket
     }
 
-    /// Ends the connection at once, whoever else holds its descriptor: a child that another thread has forked does until its exec.
+    /// Ends the connection at once, even where its descriptor has other holders: a child that another thread has forked does until its exec.
     pub fn hang_up(&self) {
         // It fails where the plugin was faster.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
@@ -93,9 +93,9 @@ impl Client {
     pub fn values(&mut self, call: &Call) -> anyhow::Result<[u64; 5]> {
         match self.call(call)? {
             Reply::Done(values) => Ok(values),
-            Reply::Bytes(_) => bail!("bytes in reply to {}", brief(call)),
+            Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
             Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
         }
     }
 
@@ -116,7 +116,7 @@ impl Client {
         match self.call(call)? {
             Reply::Bytes(bytes) => Ok(bytes),
             Reply::Done(_) => Ok(Vec::new()),
-            Reply::Refused(errno, why) => bail!("{} is refused: {errno}, {why}", brief(call)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
         }
     }
 
@@ -126,7 +126,7 @@ impl Client {
     /// As [`Client::call`], and a refusal.
     pub fn bytes(&mut self, call: &Call) -> anyhow::Result<Vec<u8>> {
         match self.some_bytes(call)? {
-            none if none.is_empty() => bail!("no bytes in reply to {}", brief(call)),
+            none if none.is_empty() => bail!("no bytes in reply to: {call}"),
             bytes => Ok(bytes),
         }
     }
@@ -149,7 +149,7 @@ impl Client {
         let mut send = || rustix::net::sendmsg(&self.socket, &[IoSlice::new(&bytes)], ancillary, SendFlags::NOSIGNAL);
         rustix::io::retry_on_intr(&mut send).map_err(|error| match error {
             rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET => Lost.into(),
-            other => anyhow::Error::new(other).context(format!("the plugin takes no {}", brief(call))),
+            other => anyhow::Error::new(other).context(format!("the plugin takes no {call}")),
         })?;
         self.due.push_back(self.sequence);
         Ok(())

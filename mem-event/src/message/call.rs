@@ -3,6 +3,7 @@
 use super::packet::{CALL, Malformed, Packet};
 use crate::control::Control;
 use crate::number::{Gfn, PAGE_SIZE, VcpuId};
+use std::fmt;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,16 +62,16 @@ pub enum Call {
         first: Gfn,
     },
     /// Hands the pager's page file over, as a descriptor that comes with the packet. The plugin keeps it for the pager's successor; it
-    /// never looks into it. Only for whom the paging ring was enabled.
+    /// never looks into it. Only for the client that enabled the paging ring.
     SetPageFile,
-    /// The page file that a pager handed over: the reply's argument 0 is 1 and the descriptor comes with it, or 0. Only for whom
-    /// the paging ring was enabled.
+    /// The page file that a pager handed over: the reply's argument 0 is 1 and the descriptor comes with it, or 0. Only for
+    /// the client that enabled the paging ring.
     PageFile,
     /// The accesses of devices that wait in the kernel: [`super::DeviceReport::BYTES`] bytes each in the reply's payload, see [`super::DeviceReport`];
     /// at most [`super::DeviceReport::MOST`] of them.
     Devices,
-    /// The trace, if there is one, ends here in order; the domain goes on without. For who is about to end a QEMU that may not come to
-    /// its own end.
+    /// The trace, if there is one, ends here in order; the domain goes on without. For a caller that is about to end a QEMU which may not come
+    /// to its own end.
     EndTrace,
 }
 
@@ -128,5 +129,29 @@ impl Call {
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         };
         Ok((packet.sequence, packet.operation, call))
+    }
+}
+
+impl fmt::Display for Call {
+    /// The call in a few words, without a frame's content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Call::Hello { version } => write!(f, "hello of version {version}"),
+            Call::Info => f.write_str("info"),
+            Call::Subscribe => f.write_str("subscribe"),
+            Call::Release { vcpu } => write!(f, "release of vCPU {vcpu}"),
+            Call::ReadFrame { gfn, offset, len } => write!(f, "read of {len} bytes at frame {gfn} offset {offset:#x}"),
+            Call::WriteFrame { gfn, offset, bytes } => {
+                write!(f, "write of {} bytes at frame {gfn} offset {offset:#x}", bytes.len())
+            }
+            Call::Control(control) => control.fmt(f),
+            Call::Load { gfn, .. } => write!(f, "load of frame {gfn}"),
+            Call::Vcpus { first } => write!(f, "state of the vCPUs from {first} on"),
+            Call::Types { first } => write!(f, "types of the frames from {first} on"),
+            Call::SetPageFile => f.write_str("hand-over of the page file"),
+            Call::PageFile => f.write_str("request for the page file"),
+            Call::Devices => f.write_str("list of waiting devices"),
+            Call::EndTrace => f.write_str("end of the trace"),
+        }
     }
 }

@@ -65,6 +65,7 @@ fn add(index: &mut Index, block: Block, payload: &[u8]) -> Result<bool, String> 
             Ok(true)
         }
         Some(&super::KIND_INDEX) => Ok(false),
-        kind => Err(format!("a block of kind {kind:?}")),
+        Some(kind) => Err(format!("a block of unknown kind {kind}")),
+        None => Err("an empty block".to_owned()),
     }
 }

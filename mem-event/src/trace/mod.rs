@@ -97,7 +97,7 @@ pub struct Symbol {
     pub name: String,
 }
 
-/// What a recorder knows of a step besides the engine's part. A replay passes it on and does not look at it.
+/// What a recorder knows of a step besides the engine's part. A replay passes it on and does not read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Context<'a> {
     /// Nanoseconds from the beginning of the recording; never less than in the step before.

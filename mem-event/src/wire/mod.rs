@@ -65,7 +65,7 @@ pub fn response_bytes(layout: Layout, ring: Ring, response: &Response) -> Vec<u8
     }
 }
 
-/// A response from its bytes; missing bytes read as zero, further ones are not looked at.
+/// A response from its bytes; missing bytes read as zero, further ones are ignored.
 #[must_use]
 pub fn read_response(layout: Layout, ring: Ring, slot: &[u8]) -> Response {
     match layout {
@@ -75,7 +75,7 @@ pub fn read_response(layout: Layout, ring: Ring, slot: &[u8]) -> Response {
     }
 }
 
-/// A request from its bytes; missing bytes read as zero, further ones are not looked at.
+/// A request from its bytes; missing bytes read as zero, further ones are ignored.
 ///
 /// # Errors
 /// [`Malformed`] names the field that this layout does not know.

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// Without anything to do, the thread wakes this often to write out the trace.
 const IDLE: Duration = Duration::from_millis(100);
-/// Polls of the rings between two looks at everything else.
+/// Polls of the rings between two polls of everything else.
 const POLLS: u32 = 64;
 
 /// The listening control socket.
@@ -187,7 +187,7 @@ impl Service {
         while self.hypervisor.host.anything_waits() && polled - begun < length && self.hypervisor.host.has_cores(0) {
             self.poll(channels);
             let now = Instant::now();
-            if !self.window.looked_after(now - polled) {
+            if !self.window.polled_after(now - polled) {
                 break;
             }
             polled = now;

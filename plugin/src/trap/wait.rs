@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 /// How long a vCPU stays in its block before it leaves: QEMU's own requests wait at most this long.
 const STAY: Duration = Duration::from_millis(5);
-/// Polls between two looks at the clock, some hundreds of nanoseconds.
+/// Polls between two readings of the clock, some hundreds of nanoseconds.
 const POLLS: u32 = 16;
 
 /// A vCPU waits, in its callback, until the engine released it: `Run` means ask again.
@@ -96,7 +96,7 @@ impl Wait<'_> {
         let mut polled = begun;
         while self.polls() && polled - begun < length && self.hypervisor.host.has_cores(0) {
             let now = Instant::now();
-            if !self.vcpu.waiting.window().looked_after(now - polled) {
+            if !self.vcpu.waiting.window().polled_after(now - polled) {
                 break;
             }
             polled = now;

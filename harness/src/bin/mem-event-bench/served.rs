@@ -6,7 +6,7 @@ use mem_event::message::{Call, Notice};
 use mem_event::spin::{Spin, Window};
 use mem_event::{AccessType, Control, Gfn, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
-use mem_event_client::look::look;
+use mem_event_client::poll::poll_until;
 use mem_event_client::{Client, Lost};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ impl Run {
     fn wait(&mut self) -> anyhow::Result<bool> {
         if !self.window.length().is_zero() {
             self.channel.begin_polling();
-            if look(&mut self.window, || self.channel.is_pending()) {
+            if poll_until(&mut self.window, || self.channel.is_pending()) {
                 return Ok(true);
             }
         }
