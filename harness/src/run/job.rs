@@ -157,14 +157,17 @@ impl Job {
         match self.gate_to_take() {
             _ if self.gate != Gate::Auto => Vec::new(),
             (gate, Some(why)) => vec![format!("gate=auto takes gate={gate}: {why}")],
-            (_, None) => said
-                .lines()
-                .filter_map(|line| line.strip_prefix("mem-event: "))
-                .filter(|line| line.starts_with("gate=auto "))
-                .map(str::to_owned)
-                .collect(),
+            (_, None) => lines_of_the_plugin(said, "gate=auto ").collect(),
         }
     }
+}
+
+/// What the plugin said, of one kind.
+pub fn lines_of_the_plugin<'a>(said: &'a str, kind: &'a str) -> impl Iterator<Item = String> + 'a {
+    said.lines()
+        .filter_map(|line| line.strip_prefix("mem-event: "))
+        .filter(move |line| line.starts_with(kind))
+        .map(str::to_owned)
 }
 
 /// The firmware's file. `ovmf` is where Debian's package puts it.

@@ -85,6 +85,7 @@ impl Job {
         let (console, said) = (qemu.console(), qemu.errors());
         let (records, counts, mut notes) = (log.records, log.counts, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
+        notes.extend(job::lines_of_the_plugin(&said, "code: "));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
     }
 }

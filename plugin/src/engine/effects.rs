@@ -4,7 +4,10 @@ use crate::engine::step::Engine;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::notification::Notification;
-use mem_event::{Effect, Gfn, Input, Rights};
+use mem_event::{Effect, Gfn, Input, PAGE_SIZE, Rights};
+
+/// What a frame holds that nobody filled.
+const NO_CONTENT: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 impl Engine {
     /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
@@ -38,14 +41,20 @@ impl Engine {
             Effect::Map(gfn) => self.map(host, *gfn),
             Effect::Punch(gfn) => {
                 self.part(host, *gfn);
+                self.goes(host, *gfn);
                 report("punch", *gfn, host.memory.punch(*gfn));
             }
             Effect::Zero(gfn) => {
+                self.is_back(host, *gfn, &NO_CONTENT);
                 if !self.stopped.is_touched(*gfn) {
                     report("zero", *gfn, host.memory.zero(*gfn));
                 }
             }
-            Effect::Fill(gfn) => fill(host, *gfn, content)?,
+            Effect::Fill(gfn) => {
+                let content = content.unwrap_or(&NO_CONTENT);
+                fill(host, *gfn, content)?;
+                self.is_back(host, *gfn, content);
+            }
             Effect::Share { source, client } => {
                 // Where it fails the client goes on with a page of its own, which is as right.
                 report("share", *client, host.memory.share(*source, *client, &mut self.met));
@@ -85,6 +94,22 @@ impl Engine {
         }
     }
 
+    /// The frame's memory goes. What cannot be read counts as changed already.
+    fn goes(&mut self, host: &Host, gfn: Gfn) {
+        let mut content = NO_CONTENT;
+        match host.memory.read(gfn, 0, &mut content) {
+            Ok(()) => self.gone.goes(gfn, &content),
+            Err(_) => host.bytes_changed(gfn, 0, PAGE_SIZE),
+        }
+    }
+
+    /// The frame has memory again, with this content. Before anything that it lets go on.
+    fn is_back(&mut self, host: &Host, gfn: Gfn, content: &[u8]) {
+        if self.gone.is_back_changed(gfn, content) {
+            host.bytes_changed(gfn, 0, PAGE_SIZE);
+        }
+    }
+
     /// No access passes unseen from here on: caches forget, and a vCPU that was past its check meets an unmapped page.
     fn unmap(&mut self, host: &Host, first: Gfn, count: u64) {
         if host.has_gate() {
@@ -94,8 +119,7 @@ impl Engine {
     }
 }
 
-fn fill(host: &Host, gfn: Gfn, content: Option<&[u8]>) -> Result<(), Input> {
-    let content = content.unwrap_or(&[0; mem_event::PAGE_SIZE]);
+fn fill(host: &Host, gfn: Gfn, content: &[u8]) -> Result<(), Input> {
     host.memory.write(gfn, 0, content).map_err(|error| {
         eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
         Input::FillFailed { gfn }

@@ -27,7 +27,10 @@ impl Hypervisor {
                 _ => return Err((Errno::EINVAL, "the domain has crashed".to_owned())),
             }
         }
-        self.host.memory.write(gfn, offset, bytes).map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+        let written = self.host.memory.write(gfn, offset, bytes);
+        // Whatever of it was written.
+        self.host.bytes_changed(gfn, offset, bytes.len());
+        written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 
     /// Copies bytes of a frame that holds some.

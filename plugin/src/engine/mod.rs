@@ -5,6 +5,7 @@ mod control;
 mod effects;
 pub mod facts;
 mod frames;
+pub mod gone;
 pub mod held;
 pub mod hypervisor;
 pub mod kernel_stops;

@@ -1,5 +1,6 @@
 //! One step of the engine at a time: recorded, and its effects carried out in their order.
 
+use crate::engine::gone::Gone;
 use crate::engine::kernel_stops::KernelStops;
 use crate::engine::spool::{self, Spool};
 use crate::host::domain_host::Host;
@@ -37,6 +38,8 @@ pub(crate) struct Engine {
     pub failures: Vec<Input>,
     /// Faults that were read while frames were remapped, and that nobody has explained yet.
     pub met: Vec<UffdFault>,
+    /// What frames held whose memory went.
+    pub gone: Gone,
     /// The threads that are to be notified when the engine is free.
     pub notifications: Vec<Notification>,
 }
@@ -58,6 +61,7 @@ impl Engine {
             stopped: KernelStops::default(),
             failures: Vec::new(),
             met: Vec::new(),
+            gone: Gone::default(),
             notifications: Vec::new(),
         }
     }

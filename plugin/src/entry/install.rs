@@ -3,7 +3,7 @@
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
 use crate::fatal;
-use crate::host::instrumentation;
+use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Source};
@@ -107,6 +107,13 @@ pub fn ended() {
         0 => {}
         blocks => eprintln!(
             "mem-event: {blocks} translated blocks were not checked: the API does not show that they are 64-bit code"
+        ),
+    }
+    match changed_code::changes() {
+        0 => {}
+        changes => eprintln!(
+            "mem-event: code: consumers changed bytes {changes} times; {} blocks were translated while there was something to check",
+            translate::translations()
         ),
     }
     for (name, count) in translate::unforeseen() {

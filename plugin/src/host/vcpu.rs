@@ -8,7 +8,7 @@ use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One vCPU.
@@ -42,6 +42,11 @@ impl Vcpu {
             checkpoints: Checkpoints::default(),
             state: Mutex::default(),
         })
+    }
+
+    /// Whether it has a thread that may run it.
+    pub fn has_started(&self) -> bool {
+        self.thread.load(Ordering::Acquire) != 0
     }
 
     /// Where it is.

@@ -58,10 +58,13 @@ impl Memory {
         self.map.frame(offset)
     }
 
+    /// Where a frame lies in QEMU's mapping, if it is RAM.
+    pub fn host_address(&self, gfn: Gfn) -> Option<u64> {
+        self.offset(gfn).map(|offset| self.base + offset)
+    }
+
     fn address(&self, gfn: Gfn) -> io::Result<u64> {
-        self.offset(gfn)
-            .map(|offset| self.base + offset)
-            .ok_or_else(|| io::Error::other(format!("frame {gfn} is no RAM")))
+        self.host_address(gfn).ok_or_else(|| io::Error::other(format!("frame {gfn} is no RAM")))
     }
 
     /// The userfaultfd, opened and registered on first use. With `missing`, first touches of memory are reported too.

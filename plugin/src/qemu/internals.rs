@@ -3,6 +3,7 @@
 //! - Leaving a translation block from inside a callback, and coming back to the same instruction. A vCPU that waits in a
 //!   callback holds up everything for which QEMU needs all vCPUs out of their blocks, so it leaves now and then. Without it
 //!   vCPUs wait where they are.
+//! - Dropping the blocks of some bytes of RAM, so that what is written from outside is what runs. Without it all blocks are dropped.
 //! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
 //!   instrumented from the start.
 //! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
@@ -11,8 +12,10 @@
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
+use crate::insn::cache::MOST_VCPUS;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// QEMU's `CPUState` of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,9 @@ type Work = unsafe extern "C" fn(*mut c_void, usize);
 type RunSafely = unsafe extern "C" fn(*mut c_void, Work, usize);
 type ReadFlags = unsafe extern "C" fn(*mut u8) -> u64;
 type Flush = unsafe extern "C" fn(*mut c_void);
+type RamAddress = unsafe extern "C" fn(*mut c_void) -> u64;
+type DropTo10 = unsafe extern "C" fn(u64, u64);
+type DropFrom10 = unsafe extern "C" fn(*mut c_void, u64, u64);
 
 type ReadKeys = unsafe extern "C" fn(*mut c_void, u32) -> u64;
 
@@ -35,6 +41,21 @@ struct Leaving {
 struct Flushing {
     run_safely: RunSafely,
     flush: Flush,
+}
+
+struct Dropping {
+    run: RunSafely,
+    ram_address: RamAddress,
+    drop: DropSome,
+}
+
+/// `tb_invalidate_phys_range`.
+#[derive(Clone, Copy)]
+enum DropSome {
+    /// QEMU up to 10.1: first and last.
+    Old(DropTo10),
+    /// From 10.2 on a vCPU comes first; none where no block is under way.
+    New(DropFrom10),
 }
 
 fn symbol(name: &CStr) -> Option<*mut c_void> {
@@ -73,6 +94,32 @@ fn flushing() -> Option<&'static Flushing> {
                 Flushing {
                     run_safely: std::mem::transmute::<*mut c_void, RunSafely>(run_safely),
                     flush: std::mem::transmute::<*mut c_void, Flush>(flush),
+                }
+            })
+        })
+        .as_ref()
+}
+
+fn dropping() -> Option<&'static Dropping> {
+    static DROPPING: OnceLock<Option<Dropping>> = OnceLock::new();
+    DROPPING
+        .get_or_init(|| {
+            leaving()?;
+            let run = symbol(c"async_run_on_cpu")?;
+            let ram_address = symbol(c"qemu_ram_addr_from_host")?;
+            let drop = symbol(c"tb_invalidate_phys_range")?;
+            // SAFETY: the first two have had these signatures since QEMU 8 (include/hw/core/cpu.h, include/exec/cpu-common.h). The
+            // third got its first argument in 10.2, which also took the name `tb_flush` away and brought the other one.
+            Some(unsafe {
+                let drop = match (symbol(c"tb_flush"), symbol(c"tb_flush__exclusive_or_serial")) {
+                    (Some(_), None) => DropSome::Old(std::mem::transmute::<*mut c_void, DropTo10>(drop)),
+                    (None, Some(_)) => DropSome::New(std::mem::transmute::<*mut c_void, DropFrom10>(drop)),
+                    _ => return None,
+                };
+                Dropping {
+                    run: std::mem::transmute::<*mut c_void, RunSafely>(run),
+                    ram_address: std::mem::transmute::<*mut c_void, RamAddress>(ram_address),
+                    drop,
                 }
             })
         })
@@ -134,6 +181,62 @@ unsafe extern "C" fn flush_work(cpu: *mut c_void, _: usize) {
     if let Some(flushing) = flushing() {
         // SAFETY: called by QEMU with a vCPU of its own, while no vCPU runs.
         unsafe { (flushing.flush)(cpu) }
+    }
+}
+
+/// Bytes of RAM whose blocks a vCPU drops before it begins another one.
+struct Changed {
+    vcpu: u32,
+    first: u64,
+    last: u64,
+}
+
+/// For each vCPU how often it has yet to drop blocks.
+static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
+
+/// QEMU's own address of the RAM at a host address, `None` where this QEMU cannot drop the blocks of some bytes alone, or where there is
+/// no RAM of its.
+pub fn ram_address(host: u64) -> Option<u64> {
+    let dropping = dropping()?;
+    // SAFETY: QEMU walks its list of RAM blocks, under RCU; nothing is read at the address.
+    let address = unsafe { (dropping.ram_address)(host as *mut c_void) };
+    (address != u64::MAX).then_some(address)
+}
+
+/// Has a vCPU drop the blocks that were made from bytes of RAM, before it begins another block. From any thread, and without waiting.
+///
+/// Not at once in the thread that asks: a vCPU that translates holds the page's lock, and may stand in the kernel meanwhile until that
+/// thread has its frame brought.
+pub fn drop_blocks(vcpu: u32, first: u64, last: u64) {
+    let Some((dropping, Cpu(cpu))) = dropping().zip(cpu_of(vcpu)) else { return };
+    let Some(due) = DUE.get(vcpu as usize) else { return };
+    due.fetch_add(1, Ordering::AcqRel);
+    let changed = Box::into_raw(Box::new(Changed { vcpu, first, last }));
+    // SAFETY: QEMU queues the work under its own lock, kicks the vCPU, and runs the work once, in its thread and out of any block.
+    unsafe { (dropping.run)(cpu, drop_work, changed.expose_provenance()) }
+}
+
+/// Whether a vCPU has blocks to drop: it must not go on in the one that it stands in.
+pub fn has_blocks_to_drop(vcpu: u32) -> bool {
+    DUE.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)
+}
+
+unsafe extern "C" fn drop_work(_: *mut c_void, changed: usize) {
+    // SAFETY: `drop_blocks` made it for this call.
+    let Changed { vcpu, first, last } =
+        *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Changed>(changed)) };
+    if let Some(dropping) = dropping() {
+        // SAFETY: the addresses are of one page of RAM; QEMU takes the locks that it needs. No block is under way in this thread, so
+        // none needs to be left for it.
+        unsafe {
+            match dropping.drop {
+                DropSome::Old(drop) => drop(first, last),
+                DropSome::New(drop) => drop(std::ptr::null_mut(), first, last),
+            }
+        }
+    }
+    if let Some(due) = DUE.get(vcpu as usize) {
+        due.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

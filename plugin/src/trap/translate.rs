@@ -41,6 +41,7 @@ pub fn thread_runs(vcpu: u32) {
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
+    TRANSLATIONS.fetch_add(1, Ordering::Relaxed);
     if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(|vcpu| vcpu.trap.take_lent()) {
         hypervisor.host.hide(gfn);
     }
@@ -197,6 +198,13 @@ pub fn flushed() {
     recipes::OTHERS.free();
     recipes::STOPS.free();
     instrumentation::flushed();
+}
+
+static TRANSLATIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Blocks that were translated while there was something to instrument: the others do not come here.
+pub fn translations() -> u64 {
+    TRANSLATIONS.load(Ordering::Relaxed)
 }
 
 static UNCHECKED: AtomicU64 = AtomicU64::new(0);

@@ -43,8 +43,9 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
         if word.is_stopped() {
             sleep(STAY);
         }
-        // Released, but its block is to be dropped: it goes on in a new one.
-        if !word.is_stopped() && !instrumentation::is_flushing() {
+        // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
+        // answered is seen.
+        if !word.is_stopped() && !instrumentation::is_flushing() && !internals::has_blocks_to_drop(vcpu.id.0) {
             return Go::Run;
         }
         if !vcpu.state().may_leave() {
