@@ -59,6 +59,23 @@ fn the_vga_and_rom_window_is_known() {
 }
 
 #[test]
+fn a_row_of_frames_that_is_partly_no_ram_is_told_by_its_first_gap() {
+    let map = MemoryMap::new(8 << 30, 2 << 30);
+    assert_eq!(map.to_string(), "0x0 to 0x7ffff and 0x100000 to 0x27ffff");
+    for (first, count, gap) in [
+        (0, 0x8_0000, None),
+        (0x10_0000, 0x18_0000, None),
+        (0xf_ee00, 1, Some((0xf_ee00, 0xf_ee00))),
+        (0x7_fffe, 4, Some((0x8_0000, 0x8_0001))),
+        (0x7_fffe, 0x10_0000, Some((0x8_0000, 0xf_ffff))),
+        (0x27_ffff, 3, Some((0x28_0000, 0x28_0001))),
+    ] {
+        let found = map.gap(Gfn(first), count).map(|(from, to)| (from.0, to.0));
+        assert_eq!(found, gap, "{count:#x} frames at {first:#x}");
+    }
+}
+
+#[test]
 fn an_emptied_cache_knows_nothing_until_it_is_told_again() {
     let cache = cache::of(3).expect("a cache");
     cache.empty();

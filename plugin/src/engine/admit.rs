@@ -29,6 +29,9 @@ impl Hypervisor {
                         .to_owned(),
                 ))
             }
+            Control::SetAccess { first, count, access } if access.rights() != Rights::RWX => {
+                self.are_ram(*first, *count).and_then(|()| self.prepare(false))
+            }
             Control::SetAccess { .. } => self.prepare(false),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
@@ -44,6 +47,21 @@ impl Hypervisor {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Rights that are taken from what is no RAM (a device's registers, a hole) would stop nothing. All of them at once, before the first
+    /// frame is set. That everything passes is true of any frame.
+    fn are_ram(&self, first: Gfn, count: u64) -> Result<(), (Errno, String)> {
+        let map = self.host.memory.map();
+        let Some((from, to)) = map.gap(first, count) else { return Ok(()) };
+        let which = if from == to { format!("frame {from} is") } else { format!("frames {from} to {to} are") };
+        Err((
+            Errno::EINVAL,
+            format!(
+                "{which} no RAM; accesses there meet devices or nothing, and cannot be trapped. RAM is frames {map}, \
+                 which is the highest"
+            ),
+        ))
     }
 
     /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.

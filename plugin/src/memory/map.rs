@@ -1,6 +1,7 @@
 //! How the machine lays its RAM out: which frame lies where in the memory file.
 
 use mem_event::{Gfn, PAGE_SIZE};
+use std::fmt;
 
 const PAGE: u64 = PAGE_SIZE as u64;
 /// Where RAM goes on above the hole for devices.
@@ -87,8 +88,30 @@ impl MemoryMap {
         ram
     }
 
+    /// The first frames of a row that are no RAM, if any are: the first of them and the last.
+    pub fn gap(&self, first: Gfn, count: u64) -> Option<(Gfn, Gfn)> {
+        let end = first.0.saturating_add(count);
+        let mut next = first.0;
+        while next < end {
+            let Some(run) = self.contiguous(Gfn(next), end - next) else {
+                let above = self.ram().into_iter().map(|(gfn, _)| gfn.0).find(|start| *start > next);
+                return Some((Gfn(next), Gfn(above.map_or(end, |start| start.min(end)) - 1)));
+            };
+            next += run;
+        }
+        None
+    }
+
     /// Whether a run of frames meets the VGA and ROM window, where accesses cannot be trapped.
     pub fn meets_window(first: Gfn, count: u64) -> bool {
         first.0 < WINDOW.end && first.0.saturating_add(count) > WINDOW.start
+    }
+}
+
+impl fmt::Display for MemoryMap {
+    /// Its ranges of frames, the highest last.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.ram().into_iter().map(|(first, count)| format!("{first} to {}", Gfn(first.0 + count - 1)));
+        f.write_str(&ranges.collect::<Vec<_>>().join(" and "))
     }
 }
