@@ -10,7 +10,7 @@ use harness::guest::symbols::Symbols;
 use harness::trace::difference::{Recent, report};
 use harness::trace::minimise::rust_test::as_test;
 use harness::trace::minimise::search::{Minimal, Shown, Subject, of_failure};
-use mem_event::trace::{Consumers, Context, Engine, Failure, Header, Reader, Tape, Writer, replay};
+use mem_event::trace::{Context, Engine, Failure, Header, Reader, RecordedConsumers, Tape, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effect, Effects, Gfn, Input,
     Layout, Outcome, Rights, Ring, RingPage, VcpuId, With,
@@ -180,7 +180,7 @@ fn a_waiter_that_sleeps_on_with_its_slot_is_shown_by_an_answer_that_frees_one() 
 
 /// What was left out did not matter: an engine that is right does with the short sequence what the trace says.
 fn a_right_engine_does_what_is_missing(minimal: &Minimal, missing: &[Effect]) {
-    let (mut domain, mut consumers) = (Domain::new(header().config).unwrap(), Consumers::default());
+    let (mut domain, mut consumers) = (Domain::new(header().config).unwrap(), RecordedConsumers::default());
     let mut effects = Effects::default();
     for told in &minimal.inputs {
         effects.clear();

@@ -8,7 +8,7 @@ use harness::run::Job;
 use harness::scenario::settings::{
     Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment,
 };
-use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Name, Scenario, Size, Step};
+use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Name, Scenario, ScenarioStep, Size};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
@@ -23,12 +23,12 @@ const PAGES: u64 = 64;
 /// What is left of a machine's memory with this target: what lies below one mebibyte and cannot leave, and 64 frames.
 const TARGET: u64 = 320 << 12;
 
-fn at_first_checkpoint(acts: Vec<Act>) -> Vec<Step> {
-    vec![Step { at: At::Number(1), vcpu: None, acts }]
+fn at_first_checkpoint(acts: Vec<Act>) -> Vec<ScenarioStep> {
+    vec![ScenarioStep { at: At::Number(1), vcpu: None, acts }]
 }
 
 /// The `page_in` guest with this pager.
-fn paged(pager: PagerSettings, steps: Vec<Step>) -> Scenario {
+fn paged(pager: PagerSettings, steps: Vec<ScenarioStep>) -> Scenario {
     let mut scenario = scenario("page_in");
     scenario.consumers.pager = Some(pager);
     Scenario { steps, ..scenario }

@@ -5,14 +5,14 @@
 
 mod support;
 
-use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Scenario, Step};
+use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Scenario, ScenarioStep};
 use mem_event::message::{Call, Notice};
 use mem_event::{Control, Errno, Gfn, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use support::{machine, run, scenario, wait_for};
 
-fn step(at: u64, acts: Vec<Act>) -> Step {
-    Step { at: At::Number(at), vcpu: None, acts }
+fn step(at: u64, acts: Vec<Act>) -> ScenarioStep {
+    ScenarioStep { at: At::Number(at), vcpu: None, acts }
 }
 
 #[test]

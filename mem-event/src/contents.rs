@@ -2,7 +2,7 @@
 //! behind the paging ring's page in the same file; a consumer that does not map it sends [`crate::message::Call::Load`] instead.
 //!
 //! The consumer writes entry and content of load number n at place n modulo [`PLACES`], then stores n + 1 as
-//! [`crate::page::Index::Loads`], then pushes its response. Whoever takes responses does the loads first, in their order, and writes
+//! [`crate::page::Index::Loads`], then pushes its response. The thread that takes responses does the loads first, in their order, and writes
 //! what became of each. Xen hands over one buffer a page-in, `xen_mem_paging_op.buffer` (xen/include/public/memory.h).
 //!
 //! ```text

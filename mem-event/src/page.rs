@@ -100,7 +100,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the mapping was made by `Mapping::of` with this length, and whoever used it held this value. Nothing is left to
+        // SAFETY: the mapping was made by `Mapping::of` with this length, and each user of it held this value. Nothing is left to
         // do about an error.
         let _ = unsafe { munmap(self.address.as_ptr(), self.length) };
     }

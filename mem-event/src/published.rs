@@ -1,7 +1,7 @@
 //! The rights that pass without the engine, one byte a frame, read by every access without a lock.
 //!
 //! The engine alone writes, while its caller holds it exclusively; anybody reads. A reader may see the rights from just
-//! before a change: whoever reduces rights must wait until no late access can follow ([`crate::Effect::Tighten`],
+//! before a change: the one that reduces rights must wait until no late access can follow ([`crate::Effect::Tighten`],
 //! [`crate::Effect::Unmap`]) before the reduction is answered. Nothing else hangs on the order of these stores.
 
 use crate::number::Gfn;

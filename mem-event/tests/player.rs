@@ -5,7 +5,7 @@
     reason = "a test may stop, and cuts numbers on purpose"
 )]
 
-use mem_event::trace::{Context, Failure, Header, Player, Reader, Step, Stop, Tape, Why, Writer, replay};
+use mem_event::trace::{Context, Failure, Header, Player, PlayerError, Reader, Step, Tape, Why, Writer, replay};
 use mem_event::{
     Access, AccessSource, AccessType, Back, Checkpoint, Control, Domain, DomainConfig, Effects, Gfn, Input, Layout,
     Rights, Ring, RingPage, VcpuId, With,
@@ -153,7 +153,7 @@ fn a_seek_anywhere_finds_the_engine_as_it_was() {
         assert_eq!(player.domain().checkpoint(), states[forward as usize]);
     }
     assert_eq!(forward, 400);
-    assert!(matches!(player.seek(401), Err(Stop::End(_))));
+    assert!(matches!(player.seek(401), Err(PlayerError::End(_))));
 }
 
 #[test]
@@ -216,9 +216,9 @@ fn an_engine_that_differs_stops_the_player_and_the_steps_before_are_still_there(
     writer.finish().unwrap();
     let mut player = Player::new(tape(&file)).unwrap();
     for _ in 0..2 {
-        let Err(Stop::Failure(failure)) = player.seek(10) else { panic!("the difference is not seen") };
+        let Err(PlayerError::Failure(failure)) = player.seek(10) else { panic!("the difference is not seen") };
         assert_eq!((failure.step(), player.number()), (6, 5));
-        assert!(matches!(player.forward(), Err(Stop::Failure(_))), "it is met again");
+        assert!(matches!(player.forward(), Err(PlayerError::Failure(_))), "it is met again");
         player.seek(3).unwrap();
         assert_eq!(player.forward().unwrap().unwrap().input, budget(4));
     }
@@ -236,7 +236,7 @@ fn is_never_wrong(bytes: &[u8], all: &[Step], states: &[Checkpoint], what: &str)
         }
         match player.seek(number) {
             Ok(()) => assert_eq!(player.domain().checkpoint(), states[number as usize], "{what}: after step {number}"),
-            Err(Stop::Failure(failure)) => panic!("{what}: {failure}"),
+            Err(PlayerError::Failure(failure)) => panic!("{what}: {failure}"),
             Err(_) => whole = false,
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::machine::qemu::Gate;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
-use crate::step::Step;
+use crate::step::StepOptions;
 use crate::trace::compare::Diff;
 use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
@@ -65,7 +65,7 @@ pub enum Command {
         folder: PathBuf,
     },
     /// Walk through a trace in the terminal, with the engine as it was after each step.
-    Step(Step),
+    Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect.
     Replay {
         /// The trace; `-` for the standard input.
@@ -81,7 +81,7 @@ pub enum Command {
 
 /// What the consumers do.
 #[derive(Debug, Args)]
-pub struct Consumers {
+pub struct ConsumerOptions {
     /// Frames to watch, and the accesses that stop: r, w, x or several (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
     /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
     #[arg(long, value_name = "RANGE=r|w|x")]
@@ -123,7 +123,7 @@ pub struct Run {
     pub memory: Option<String>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
-    pub consumers: Consumers,
+    pub consumers: ConsumerOptions,
     /// Start a consumer of your own, with rings (access, paging, sharing; a layout flags16, flags32 or vm_event7 and a number
     /// of slots may follow) that are enabled and handed over: docs/protocol.md. Such a ring is not served by this program.
     #[arg(long, value_name = "[RING[:LAYOUT[:SLOTS]],…=]CMD")]
@@ -162,5 +162,5 @@ pub struct Attach {
     pub guest: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
-    pub consumers: Consumers,
+    pub consumers: ConsumerOptions,
 }

@@ -1,6 +1,6 @@
 //! The subcommands: from arguments to a job, from an outcome to an exit code.
 
-use super::arguments::{Attach, Consumers, Run};
+use super::arguments::{Attach, ConsumerOptions, Run};
 use crate::consumers::solo;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};
@@ -122,7 +122,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
     Ok(job)
 }
 
-fn add_consumers(scenario: &mut Scenario, wanted: &Consumers) -> Result<(), Refusal> {
+fn add_consumers(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal> {
     for watch in &wanted.watch {
         let (range, accesses) = watch.rsplit_once('=').ok_or_else(|| {
             Refusal::usage(

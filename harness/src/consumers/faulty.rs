@@ -40,7 +40,7 @@ impl Faulty {
                     self.answer(&request.answer())?;
                 } else {
                     self.misbehave(&request)?;
-                    // For whoever waits until it has happened.
+                    // For a test that waits until it has happened.
                     println!("event {}: {:?}", self.seen, self.settings.fault);
                 }
             }

@@ -228,7 +228,7 @@ impl Pager {
             if room == 0 {
                 break;
             }
-            // One that cannot be read is the affair of whoever asks for it.
+            // One that cannot be read is the affair of the vCPU that asks for it.
             let Ok(Some(content)) = self.file.content(next) else { continue };
             self.load(&Call::Load { gfn: next, content })?;
             self.file.forget(next);

@@ -78,7 +78,7 @@ pub enum MemoryAct {
     Share {
         /// Whose memory stays: one frame for all, or as many as the others.
         frames: Place,
-        /// Who shows it too, and gives his own back.
+        /// The frame that shows it too, and gives its own page back.
         with: Place,
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,

@@ -66,7 +66,7 @@ fn all() -> &'static [&'static str] {
     ALL.get_or_init(|| [names::<MemoryAct>(), names::<ConsumerAct>()].concat())
 }
 
-/// The names of an enum's variants, which it tells whoever reads it.
+/// The names of an enum's variants, which it tells its reader.
 fn names<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     let mut names: &'static [&'static str] = &[];
     // It gets nothing to read, so that it fails.

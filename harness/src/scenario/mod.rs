@@ -80,7 +80,7 @@ pub struct Scenario {
     pub start: Vec<Act>,
     /// What is done while the guest runs.
     #[serde(default)]
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScenarioStep>,
     /// What of the sequence is compared with the snapshot.
     #[serde(default)]
     pub snapshot: Snapshot,
@@ -105,7 +105,8 @@ pub struct Roles {
 /// What is done at a checkpoint or a place of the guest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Step {
+#[schemars(rename = "Step")]
+pub struct ScenarioStep {
     /// A checkpoint's number; or where the guest's program stands before the instruction there: a symbol (`main`, `main+0x10`) or
     /// a guest-physical address (`gpa:0x100040`).
     pub at: At,
@@ -251,7 +252,7 @@ impl Scenario {
     /// # Errors
     /// One is not in the guest.
     pub fn places(&self, symbols: &Symbols) -> Result<Vec<Gpa>, Refusal> {
-        let place = |step: &Step| match &step.at {
+        let place = |step: &ScenarioStep| match &step.at {
             At::Number(_) => None,
             At::Place(place) => Some(place.address(symbols)),
         };

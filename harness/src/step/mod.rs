@@ -29,14 +29,14 @@ use crate::refusal::Refusal;
 use crate::trace;
 use app::App;
 use clap::Args;
-use mem_event::trace::{Player, Stop};
+use mem_event::trace::{Player, PlayerError};
 use model::Model;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// `step`
 #[derive(Clone, Debug, Args)]
-pub struct Step {
+pub struct StepOptions {
     /// The trace.
     pub trace: PathBuf,
     /// Where to begin: a step (1234), a part of the whole (50%) or a time (1.5ms).
@@ -48,10 +48,11 @@ pub struct Step {
 ///
 /// # Errors
 /// No trace, no such place in it, no terminal.
-pub fn step(arguments: &Step) -> anyhow::Result<u8> {
+pub fn step(arguments: &StepOptions) -> anyhow::Result<u8> {
     let tape = trace::open(&arguments.trace)?;
     let path = arguments.trace.display();
-    let player = Player::new(tape).map_err(|stop: Stop| Refusal::usage(format!("{path}: {stop}"), trace::REMEDY))?;
+    let player =
+        Player::new(tape).map_err(|stop: PlayerError| Refusal::usage(format!("{path}: {stop}"), trace::REMEDY))?;
     let mut model = Model::new(player);
     if let Some(place) = &arguments.at {
         let forms = "write a step (1234), a part (50%) or a time (1.5ms)";

@@ -6,7 +6,7 @@ use crate::guest::symbols::Symbols;
 use crate::scenario::amount;
 use crate::trace::condition::nanoseconds;
 use crate::trace::row::{About, vcpu_of};
-use mem_event::trace::{End, Header, Player, Step, Stop};
+use mem_event::trace::{End, Header, Player, PlayerError, Step};
 use mem_event::{Effect, Gfn, VcpuId};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -296,10 +296,10 @@ impl<R: Read + Seek> Model<R> {
 }
 
 /// The step at which an engine stopped, where it is a step's matter.
-fn step_of(stop: &Stop) -> Option<u64> {
+fn step_of(stop: &PlayerError) -> Option<u64> {
     match stop {
-        Stop::Failure(failure) => Some(failure.step()),
-        Stop::End(_) | Stop::NoDomain(_) => None,
+        PlayerError::Failure(failure) => Some(failure.step()),
+        PlayerError::End(_) | PlayerError::NoDomain(_) => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The engine around one step: what it looked like before and what it looks like after.
 
-use mem_event::trace::{End, Step, Stop};
+use mem_event::trace::{End, PlayerError, Step};
 use mem_event::{AccessType, Domain, Gfn, P2mType, Ring, RingView, VcpuId, VcpuView};
 
 /// Frames that are kept on each side of the frame at hand.
@@ -74,5 +74,5 @@ pub struct Moment {
     /// Steps that are applied in it.
     pub applied: u64,
     /// Why the engine did not get to after the step.
-    pub stop: Option<Stop>,
+    pub stop: Option<PlayerError>,
 }

@@ -100,7 +100,7 @@ fn is_gone(keys: &OwnedFd, wait: Duration) -> anyhow::Result<bool> {
     let mut looked_at = [PollFd::new(keys, PollFlags::IN)];
     let wait = Timespec::try_from(wait).context("a wait that is too long")?;
     match rustix::event::poll(&mut looked_at, Some(&wait)) {
-        // A signal: whoever asked looks at that.
+        // Interrupted by a signal; the caller checks for it.
         Err(Errno::INTR) => Ok(false),
         polled => {
             polled.context("cannot wait for the terminal")?;

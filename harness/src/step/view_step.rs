@@ -4,7 +4,7 @@ use super::model::Model;
 use super::style::Theme;
 use crate::trace::difference::{answer, diff};
 use crate::trace::row::{Row, duration};
-use mem_event::trace::{Failure, Step, Stop};
+use mem_event::trace::{Failure, PlayerError, Step};
 use ratatui::text::Line;
 use std::io::{Read, Seek};
 
@@ -32,14 +32,14 @@ pub fn lines<R: Read + Seek>(model: &Model<R>, theme: Theme) -> Vec<Line<'static
     lines
 }
 
-fn is_difference_here(stop: Option<&Stop>, at: u64) -> bool {
-    matches!(stop, Some(Stop::Failure(Failure::Difference(difference))) if difference.step == at)
+fn is_difference_here(stop: Option<&PlayerError>, at: u64) -> bool {
+    matches!(stop, Some(PlayerError::Failure(Failure::Difference(difference))) if difference.step == at)
 }
 
 /// Why the engine is not where the step is. A difference at the step itself is shown as lines that went and lines that came.
-fn trouble(stop: &Stop, at: u64, applied: u64) -> Vec<String> {
+fn trouble(stop: &PlayerError, at: u64, applied: u64) -> Vec<String> {
     match stop {
-        Stop::Failure(Failure::Difference(difference)) if difference.step == at => {
+        PlayerError::Failure(Failure::Difference(difference)) if difference.step == at => {
             let then = answer(&difference.recorded.outcome, &difference.recorded.effects.list);
             let now = answer(&difference.outcome, &difference.effects.list);
             let mut lines = vec!["! the engine differs (- recorded, + now)".to_owned()];
@@ -49,7 +49,7 @@ fn trouble(stop: &Stop, at: u64, applied: u64) -> Vec<String> {
             }
             lines
         }
-        Stop::Failure(failure) if failure.step() < at => {
+        PlayerError::Failure(failure) if failure.step() < at => {
             vec![format!("! the engine differs from step {} on (d goes there);", failure.step()), shown_after(applied)]
         }
         stop => {

@@ -11,13 +11,13 @@ use crate::taken::{self, Taken};
 
 /// A consumer for each ring that answers what was recorded.
 #[derive(Debug, Default)]
-pub struct Consumers {
+pub struct RecordedConsumers {
     rings: [Option<Back>; 3],
     /// The one of the ring that the step at hand enables.
     next: Option<(Ring, Back)>,
 }
 
-impl Consumers {
+impl RecordedConsumers {
     /// One step with what it took from ring pages when it was recorded; effects are appended.
     ///
     /// # Errors
@@ -36,12 +36,12 @@ impl Consumers {
     }
 
     /// The consumers of a domain that was restored.
-    pub(super) fn of(domain: &Domain) -> Consumers {
+    pub(super) fn of(domain: &Domain) -> RecordedConsumers {
         let back = |ring| {
             let view = domain.ring(ring);
             Back::new(domain.ring_page(ring)?.clone(), ring, view.layout, view.slots).ok()
         };
-        Consumers { rings: Ring::ALL.map(back), next: None }
+        RecordedConsumers { rings: Ring::ALL.map(back), next: None }
     }
 
     /// Before a step: responses in the rings that are enabled, and the page of one that the step enables.

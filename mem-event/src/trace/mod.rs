@@ -30,11 +30,11 @@ pub mod replay;
 pub mod tape;
 pub mod writer;
 
-pub use consumers::Consumers;
+pub use consumers::RecordedConsumers;
 pub use end::{End, Why};
 pub use engine::Engine;
 pub use index::Index;
-pub use player::{Player, Stop};
+pub use player::{Player, PlayerError};
 pub use reader::Reader;
 pub use replay::{Difference, Failure, Summary, replay};
 pub use tape::Tape;

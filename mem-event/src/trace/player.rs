@@ -1,6 +1,6 @@
 //! An engine at any step of a trace.
 
-use super::consumers::Consumers;
+use super::consumers::RecordedConsumers;
 use super::{Difference, End, Failure, Header, Step, Tape};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
@@ -27,7 +27,7 @@ use std::path::Path;
 pub struct Player<R: Read + Seek = BufReader<File>> {
     tape: Tape<R>,
     engine: Domain,
-    consumers: Consumers,
+    consumers: RecordedConsumers,
     number: u64,
     /// The engine did something else than the trace's next step.
     astray: bool,
@@ -36,7 +36,7 @@ pub struct Player<R: Read + Seek = BufReader<File>> {
 
 /// Why a player does not go there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum PlayerError {
     /// The trace ends before, or is damaged.
     End(End),
     /// The engine answers otherwise than recorded, or the trace cannot come from a run.
@@ -49,9 +49,9 @@ impl Player {
     /// Opens a file, before its first step.
     ///
     /// # Errors
-    /// [`Stop::End`] as of [`Tape::open`]; [`Stop::NoDomain`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Player, Stop> {
-        Player::new(Tape::open(path).map_err(Stop::End)?)
+    /// [`PlayerError::End`] as of [`Tape::open`]; [`PlayerError::NoDomain`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Player, PlayerError> {
+        Player::new(Tape::open(path).map_err(PlayerError::End)?)
     }
 }
 
@@ -59,13 +59,13 @@ impl<R: Read + Seek> Player<R> {
     /// The engine before the first step.
     ///
     /// # Errors
-    /// [`Stop::NoDomain`].
-    pub fn new(tape: Tape<R>) -> Result<Player<R>, Stop> {
-        let engine = Domain::new(tape.header().config.clone()).map_err(Stop::NoDomain)?;
+    /// [`PlayerError::NoDomain`].
+    pub fn new(tape: Tape<R>) -> Result<Player<R>, PlayerError> {
+        let engine = Domain::new(tape.header().config.clone()).map_err(PlayerError::NoDomain)?;
         Ok(Player {
             tape,
             engine,
-            consumers: Consumers::default(),
+            consumers: RecordedConsumers::default(),
             number: 0,
             astray: false,
             effects: Effects::default(),
@@ -97,7 +97,7 @@ impl<R: Read + Seek> Player<R> {
         self.number
     }
 
-    /// The engine after [`Player::number`] steps; after a [`Stop::Failure`] as it came out of the step that differs.
+    /// The engine after [`Player::number`] steps; after a [`PlayerError::Failure`] as it came out of the step that differs.
     pub fn domain(&self) -> &Domain {
         &self.engine
     }
@@ -105,9 +105,9 @@ impl<R: Read + Seek> Player<R> {
     /// Applies the next step and compares; `None` after the last one.
     ///
     /// # Errors
-    /// [`Stop::End`] at damage; [`Stop::Failure`] where the engine answers otherwise. [`Player::seek`] to a step before it works,
+    /// [`PlayerError::End`] at damage; [`PlayerError::Failure`] where the engine answers otherwise. [`Player::seek`] to a step before it works,
     /// and going forward from there meets it again.
-    pub fn forward(&mut self) -> Result<Option<Step>, Stop> {
+    pub fn forward(&mut self) -> Result<Option<Step>, PlayerError> {
         if self.number == self.len() {
             return Ok(None);
         }
@@ -115,11 +115,11 @@ impl<R: Read + Seek> Player<R> {
         if self.astray {
             self.seek(self.number)?;
         }
-        let step = self.tape.step(number).map_err(Stop::End)?;
+        let step = self.tape.step(number).map_err(PlayerError::End)?;
         self.effects.clear();
         let page = self.consumers.prepare(&step.input, &step.effects.taken).map_err(|why| {
             self.astray = true;
-            Stop::Failure(Failure::Impossible { step: number, why })
+            PlayerError::Failure(Failure::Impossible { step: number, why })
         })?;
         let with = With { page: page.as_ref(), ..With::NOTHING };
         let outcome = self.engine.apply(&step.input, with, &mut self.effects);
@@ -128,7 +128,7 @@ impl<R: Read + Seek> Player<R> {
             self.astray = true;
             let effects = std::mem::take(&mut self.effects);
             let difference = Difference { step: number, recorded: step, outcome, effects };
-            return Err(Stop::Failure(Failure::Difference(Box::new(difference))));
+            return Err(PlayerError::Failure(Failure::Difference(Box::new(difference))));
         }
         self.consumers.settle(matches!(outcome, Outcome::Refused(..)));
         self.number = number;
@@ -138,10 +138,10 @@ impl<R: Read + Seek> Player<R> {
     /// Goes to where so many steps are applied; 0 is before the first.
     ///
     /// # Errors
-    /// As [`Player::forward`]; [`Stop::End`] for more steps than there are.
-    pub fn seek(&mut self, number: u64) -> Result<(), Stop> {
+    /// As [`Player::forward`]; [`PlayerError::End`] for more steps than there are.
+    pub fn seek(&mut self, number: u64) -> Result<(), PlayerError> {
         if number > self.len() {
-            return Err(Stop::End(self.tape.end().clone()));
+            return Err(PlayerError::End(self.tape.end().clone()));
         }
         let state = self.tape.index().states_before(number).next().map_or(0, |state| state.steps);
         if self.astray || self.number > number || self.number < state {
@@ -154,34 +154,34 @@ impl<R: Read + Seek> Player<R> {
     }
 
     /// The last state before a step that can be read; else the beginning.
-    fn begin_before(&mut self, number: u64) -> Result<(), Stop> {
+    fn begin_before(&mut self, number: u64) -> Result<(), PlayerError> {
         self.astray = false;
         let states: Vec<_> = self.tape.index().states_before(number).collect();
         for at in states {
             let restored = self.tape.state(at).and_then(|state| Domain::restore(self.header().config.clone(), state));
             if let Ok(engine) = restored {
-                self.consumers = Consumers::of(&engine);
+                self.consumers = RecordedConsumers::of(&engine);
                 (self.engine, self.number) = (engine, at.steps);
                 return Ok(());
             }
         }
-        self.engine = Domain::new(self.header().config.clone()).map_err(Stop::NoDomain)?;
-        (self.consumers, self.number) = (Consumers::default(), 0);
+        self.engine = Domain::new(self.header().config.clone()).map_err(PlayerError::NoDomain)?;
+        (self.consumers, self.number) = (RecordedConsumers::default(), 0);
         Ok(())
     }
 }
 
-impl fmt::Display for Stop {
+impl fmt::Display for PlayerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stop::End(end) => end.fmt(f),
-            Stop::Failure(failure) => failure.fmt(f),
-            Stop::NoDomain(why) => write!(f, "the trace's domain cannot be: {why}"),
+            PlayerError::End(end) => end.fmt(f),
+            PlayerError::Failure(failure) => failure.fmt(f),
+            PlayerError::NoDomain(why) => write!(f, "the trace's domain cannot be: {why}"),
         }
     }
 }
 
-impl std::error::Error for Stop {}
+impl std::error::Error for PlayerError {}
 
 impl<R: Read + Seek> fmt::Debug for Player<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

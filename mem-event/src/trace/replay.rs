@@ -1,6 +1,6 @@
 //! Replays a trace: the inputs go to a fresh engine, and everything that it answers is compared.
 
-use super::consumers::Consumers;
+use super::consumers::RecordedConsumers;
 use super::engine::Engine;
 use super::{End, Reader, Step, codec};
 use crate::effect::{Effect, Effects, Outcome};
@@ -68,7 +68,7 @@ pub fn replay<R: Read>(
     engine: &mut impl Engine,
     mut observer: impl FnMut(u64, &Step),
 ) -> Result<Summary, Failure> {
-    let (mut consumers, mut encoded) = (Consumers::default(), Vec::new());
+    let (mut consumers, mut encoded) = (RecordedConsumers::default(), Vec::new());
     let (mut steps, mut effects, mut states) = (0, 0, 0);
     // What the engine answers now; where it is what was recorded, it is the recorded step.
     let mut step = Step {

@@ -47,7 +47,7 @@ enum Way {
     Peer,
 }
 
-/// The rows; whoever names the armed boot gets all of them.
+/// The rows; a name of the armed boot gives all of them.
 const ROWS: [(&str, Way, Option<f64>); 6] = [
     ("unarmed-linux-boot", Way::Unarmed, Some(1.03)),
     ("unarmed-linux-boot-checkpoints", Way::Checkpoints, Some(1.06)),

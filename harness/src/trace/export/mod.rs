@@ -71,7 +71,7 @@ pub fn export(arguments: &Export) -> anyhow::Result<u8> {
     Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
 }
 
-/// Whoever read the output went away.
+/// The reader of the output went away.
 fn is_gone(error: &anyhow::Error) -> bool {
     let gone = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::BrokenPipe;
     error.chain().any(|cause| cause.downcast_ref::<std::io::Error>().is_some_and(gone))

@@ -39,7 +39,7 @@ pub fn as_test(header: &Header, minimal: &Minimal) -> String {
     let names: Vec<&str> = NAMES.into_iter().filter(is_named).collect();
     let mut text = format!(
         "/// Minimised from a trace of {}, whose step {step} ({last}) shows it.\n#[test]\n\
-         fn minimised_from_{name}_step_{step}() {{\n    use mem_event::trace::Consumers;\n    \
+         fn minimised_from_{name}_step_{step}() {{\n    use mem_event::trace::RecordedConsumers;\n    \
          use mem_event::{{Domain, DomainConfig, Effects, Input, {}}};\n    \
          let config = {config};\n    let inputs: &[(Input, &[u8])] = &[\n",
         header.guest,
@@ -49,7 +49,7 @@ pub fn as_test(header: &Header, minimal: &Minimal) -> String {
         let bytes: Vec<String> = told.taken.concat().iter().map(u8::to_string).collect();
         text += &format!("        ({}, &[{}]),\n", source, bytes.join(", "));
     }
-    text += "    ];\n    let (mut domain, mut consumers) = (Domain::new(config).unwrap(), Consumers::default());\n    \
+    text += "    ];\n    let (mut domain, mut consumers) = (Domain::new(config).unwrap(), RecordedConsumers::default());\n    \
              let (mut effects, mut outcome) = (Effects::default(), None);\n    for (input, taken) in inputs {\n        \
              effects.clear();\n        outcome = Some(consumers.step(&mut domain, input, taken, &mut effects).unwrap());\n        \
              domain.check_invariants().unwrap();\n    }\n    let said = format!(\"{outcome:?} {:?}\", effects.list);\n";

@@ -8,7 +8,7 @@
 use crate::trace::row::About;
 use mem_event::domain::Domain;
 use mem_event::taken::{self, Taken};
-use mem_event::trace::{Consumers, Engine, Failure, Tape};
+use mem_event::trace::{Engine, Failure, RecordedConsumers, Tape};
 use mem_event::{Effect, Effects, Gfn, Input, Outcome, Ring, VcpuId};
 use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -136,7 +136,7 @@ fn run<S: Subject>(
     concerned: &Concerned,
     fresh: &dyn Fn() -> Result<S, String>,
 ) -> Option<(Answer, S)> {
-    let (mut engine, mut consumers, mut effects) = (fresh().ok()?, Consumers::default(), Effects::default());
+    let (mut engine, mut consumers, mut effects) = (fresh().ok()?, RecordedConsumers::default(), Effects::default());
     let (last, others) = inputs.split_last()?;
     for told in others {
         effects.clear();
@@ -192,7 +192,7 @@ impl Shown {
 
 /// The first step after which an invariant does not hold, or in which an assertion fails.
 fn first_broken<S: Subject>(inputs: &[TakenInput], fresh: &dyn Fn() -> Result<S, String>) -> Option<(Shown, u64)> {
-    let (mut engine, mut consumers, mut effects) = (fresh().ok()?, Consumers::default(), Effects::default());
+    let (mut engine, mut consumers, mut effects) = (fresh().ok()?, RecordedConsumers::default(), Effects::default());
     for (number, told) in (1..).zip(inputs) {
         effects.clear();
         let ran = catch_unwind(AssertUnwindSafe(|| {
