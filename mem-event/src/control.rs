@@ -340,5 +340,12 @@ operations! {
             /// Its handle.
             client_handle: u64,
         }
+        /// Deliver a trap to a vCPU when its event is answered (`HVMOP_inject_trap`): the breakpoint that it stands before.
+        35 "inject" Inject {
+            /// The vCPU.
+            vcpu: VcpuId,
+            /// The trap's vector; only 3, of the breakpoint.
+            vector: u32,
+        }
     }
 }

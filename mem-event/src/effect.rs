@@ -29,7 +29,8 @@ pub enum Outcome {
     Value(u64),
     /// The vCPU stays stopped until [`Effect::Wake`] names it, then retries with the same input.
     Wait(WaitReason),
-    /// A foreign caller must try again, at the latest after [`Effect::RetryForeign`].
+    /// A foreign caller must try again, at the latest after [`Effect::RetryForeign`]. A vCPU with a breakpoint fetches its
+    /// instruction again.
     Retry(Errno),
     /// The operation is refused; the state is unchanged (but for a request that tells the helper of ENOMEM).
     Refused(Errno, String),

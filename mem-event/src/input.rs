@@ -113,7 +113,7 @@ pub enum Input {
     /// A control operation.
     Control(Control),
     /// A CPU event, or the same once more after a wake. A register already has its new value; a breakpoint is not delivered yet,
-    /// and `Proceed` means that the guest gets it.
+    /// and `Proceed` means that the guest gets it, `Retry` that its instruction is fetched again.
     CpuEvent {
         /// Who.
         vcpu: VcpuId,

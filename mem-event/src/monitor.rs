@@ -1,8 +1,9 @@
 //! CPU events: writes to control and model-specific registers, breakpoints, single steps (Xen's `hvm_memory_event_traps`).
 //!
 //! They travel on the access ring. A synchronous event stops the vCPU until its answer; when it retries with the same
-//! event, that event is over. So a breakpoint that is answered is then executed by the guest, which is what a listener's
-//! reinjection does in Xen.
+//! event, that event is over. A breakpoint that is answered is then the guest's, or its instruction is fetched again: in the
+//! layout of `vm_event` the guest gets it only if the consumer has injected it before its answer, as Xen's consumers do. The
+//! older layouts' listeners only answer, so there the guest always gets it.
 
 use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
 use crate::domain::Domain;
@@ -11,12 +12,16 @@ use crate::errno::Errno;
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
 use crate::number::VcpuId;
+use crate::vcpu::Breakpoint;
 use crate::wire::vm_event::Registers;
+
+/// The vector of the trap that `int3` raises.
+const BREAKPOINT: u32 = 3;
 
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
     /// [`crate::With::registers`]. `Proceed`: the vCPU goes on;
-    /// for a breakpoint: the guest gets it.
+    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again.
     pub fn cpu_event(
         &mut self,
         vcpu: VcpuId,
@@ -40,8 +45,11 @@ impl Domain {
         registers: Option<&Registers>,
         effects: &mut Effects,
     ) -> Outcome {
-        if self.vcpu(vcpu).answered.take() == Some(*event) {
-            return Outcome::Proceed;
+        let it = self.vcpu(vcpu);
+        let breakpoint = std::mem::take(&mut it.breakpoint);
+        if it.answered.take() == Some(*event) {
+            let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
+            return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
         let (mode, on_change_only) = self.monitor.modes[event.kind as usize];
         let unchanged = on_change_only && event.kind.has_old_value() && event.value == event.old;
@@ -85,6 +93,22 @@ impl Domain {
             Some(it) => it.single_step = on,
             None => return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}")),
         }
+        Outcome::Proceed
+    }
+
+    /// `Control::Inject`.
+    pub(crate) fn inject(&mut self, vcpu: VcpuId, vector: u32) -> Outcome {
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else {
+            return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
+        };
+        if vector != BREAKPOINT {
+            let sentence = format!("trap {vector} cannot be injected, only {BREAKPOINT}, the breakpoint");
+            return Outcome::Refused(Errno::EOPNOTSUPP, sentence);
+        }
+        if !it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
+            return Outcome::Refused(Errno::EINVAL, format!("vCPU {vcpu} does not stand before a breakpoint"));
+        }
+        it.breakpoint = Breakpoint::Injected;
         Outcome::Proceed
     }
 

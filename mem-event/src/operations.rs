@@ -32,6 +32,7 @@ impl Domain {
             Control::SetBudget { frames } => self.set_budget(frames, effects),
             Control::Monitor { kind, mode, on_change_only } => self.set_monitor(kind, mode, on_change_only),
             Control::SingleStep { vcpu, on } => self.set_single_step(vcpu, on),
+            Control::Inject { vcpu, vector } => self.inject(vcpu, vector),
             Control::Pin { gfn } => self.pin(gfn, effects),
             Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => self.nominate_share(gfn, effects),

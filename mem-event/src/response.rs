@@ -7,17 +7,18 @@
 //! | a vCPU that does not exist | nothing else, unless it answers a foreign request: then the frame comes back all the same |
 //! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again |
 //! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
+//! | with it, after a breakpoint's event | the breakpoint is delivered; in `vm_event` only if it was injected, else it is fetched again |
 //! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
 //! | not `VCPU_PAUSED` | nobody is woken |
 
 use crate::channel::Answer;
-use crate::control::{Layout, Ring};
+use crate::control::{CpuEventKind, Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
 use crate::number::{Gfn, VcpuId};
 use crate::ring_state::RingPhase;
-use crate::vcpu::Wait;
+use crate::vcpu::{Breakpoint, Wait};
 
 impl Domain {
     /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time. `until` is [`crate::With::until`].
@@ -64,7 +65,7 @@ impl Domain {
         }
         let vcpu = VcpuId(answer.vcpu);
         // The 40-byte layouts have no such flag; there the bit is noise.
-        let has_toggle = ring == Ring::Access && self.channel(ring).state.layout == Layout::VmEvent7;
+        let is_vm_event = ring == Ring::Access && self.channel(ring).state.layout == Layout::VmEvent7;
         let it = self.vcpu(vcpu);
         if !it.is_paused_by(ring) {
             return;
@@ -72,7 +73,12 @@ impl Domain {
         if it.reported.is_some() || it.answered.is_some() {
             it.answered = it.reported;
         }
-        it.single_step ^= has_toggle && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+        // As in Xen, where a consumer injects the trap; the older layouts know no such call, and their listeners only answer.
+        let is_breakpoint = it.answered.is_some_and(|event| event.kind == CpuEventKind::Int3);
+        if is_vm_event && is_breakpoint && it.breakpoint != Breakpoint::Injected {
+            it.breakpoint = Breakpoint::FetchedAgain;
+        }
+        it.single_step ^= is_vm_event && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         self.unpause(vcpu, ring, effects);
     }
 

@@ -19,6 +19,18 @@ pub(crate) enum Wait {
     Frame,
 }
 
+/// What becomes of a breakpoint whose event is out or was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
+pub(crate) enum Breakpoint {
+    /// What the layout says.
+    #[default]
+    AsLaidOut,
+    /// The consumer asked for it to be delivered.
+    Injected,
+    /// The instruction is fetched again.
+    FetchedAgain,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Encode, Decode)]
 pub(crate) struct Vcpu {
     pub wait: Wait,
@@ -34,6 +46,8 @@ pub(crate) struct Vcpu {
     pub reported: Option<CpuEvent>,
     /// The CPU event that was answered: it is over when the vCPU retries.
     pub answered: Option<CpuEvent>,
+    /// What becomes of the breakpoint that it was stopped at.
+    pub breakpoint: Breakpoint,
 }
 
 impl Vcpu {

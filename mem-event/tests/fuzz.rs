@@ -127,6 +127,13 @@ struct Run<'a> {
     text: String,
 }
 
+fn of_vcpu(vcpu: VcpuId, c: u8) -> Control {
+    match c & 2 {
+        0 => Control::SingleStep { vcpu, on: c & 1 != 0 },
+        _ => Control::Inject { vcpu, vector: u32::from(c) % 8 },
+    }
+}
+
 impl Run<'_> {
     fn step(&mut self, input: Input) {
         self.step_with(input, With::NOTHING);
@@ -208,7 +215,7 @@ impl Run<'_> {
                 let mode = [MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync][usize::from(c) % 3];
                 Control::Monitor { kind, mode, on_change_only: a & 1 != 0 }
             }
-            243..245 => Control::SingleStep { vcpu, on: c & 1 != 0 },
+            243..245 => of_vcpu(vcpu, c),
             245..247 => Control::Pin { gfn },
             247..249 => Control::Unpin { gfn },
             249..252 => Control::NominateShare { gfn },

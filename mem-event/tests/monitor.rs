@@ -4,8 +4,8 @@ mod common;
 
 use common::{Bench, R, answer_due, consumer_due, slot_due};
 use mem_event::{
-    AccessType, Control, Cpu, CpuEvent, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Input, MonitorMode, NoConsumer,
-    Outcome, Ring, VcpuId,
+    AccessType, Control, Cpu, CpuEvent, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode,
+    NoConsumer, Outcome, Request, Ring, VcpuId,
 };
 
 fn event(kind: CpuEventKind, value: u64, old: u64) -> CpuEvent {
@@ -103,6 +103,51 @@ fn a_breakpoint_that_is_answered_is_the_guests_once() {
     bench.answer(Ring::Access, &request);
     assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
     assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "the next time is another event");
+}
+
+fn stopped_at_a_breakpoint(layout: Layout) -> (Bench, CpuEvent, Request) {
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.try_enable(Ring::Access, layout, 0), Outcome::Proceed);
+    bench.must(Control::Monitor { kind: CpuEventKind::Int3, mode: MonitorMode::Sync, on_change_only: false });
+    let breakpoint = event(CpuEventKind::Int3, 0, 0);
+    assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    (bench, breakpoint, request)
+}
+
+#[test]
+fn a_breakpoint_of_vm_event_is_fetched_again_when_it_is_answered_and_the_guests_when_it_was_injected() {
+    let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(Layout::VmEvent7);
+    bench.answer(Ring::Access, &request);
+    assert_eq!(raise(&mut bench, breakpoint), Outcome::Retry(Errno::EAGAIN));
+    assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "it is still there");
+    let request = bench.request(Ring::Access);
+    bench.must(Control::Inject { vcpu: VcpuId(0), vector: 3 });
+    bench.answer(Ring::Access, &request);
+    assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "an injection is for one event");
+}
+
+#[test]
+fn the_older_layouts_need_no_injection() {
+    for (layout, injects) in [(Layout::Flags16, false), (Layout::Flags32, false), (Layout::Flags32, true)] {
+        let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(layout);
+        if injects {
+            bench.must(Control::Inject { vcpu: VcpuId(0), vector: 3 });
+        }
+        bench.answer(Ring::Access, &request);
+        assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
+    }
+}
+
+#[test]
+fn only_a_breakpoint_is_injected_and_only_into_a_vcpu_that_stands_before_one() {
+    let (mut bench, _, request) = stopped_at_a_breakpoint(Layout::VmEvent7);
+    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(0), vector: 14 }), Errno::EOPNOTSUPP);
+    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(1), vector: 3 }), Errno::EINVAL);
+    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(2), vector: 3 }), Errno::ESRCH);
+    bench.answer(Ring::Access, &request);
+    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(0), vector: 3 }), Errno::EINVAL);
 }
 
 #[test]

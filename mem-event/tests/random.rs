@@ -386,6 +386,7 @@ impl Game {
                 let mode = self.dice.pick(&[MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync]);
                 Control::Monitor { kind, mode, on_change_only: self.dice.one_in(2) }
             }
+            30 if self.dice.one_in(2) => Control::Inject { vcpu: self.vcpu(), vector: self.dice.pick(&[3, 3, 14]) },
             30 => Control::SingleStep { vcpu: self.vcpu(), on: self.dice.one_in(2) },
             31 => return self.find_unpopulated(),
             32 => Control::Disable { ring, drain: self.dice.one_in(2) },

@@ -33,6 +33,7 @@ fn controls() -> Vec<Control> {
         all.push(Control::SetAccess { first: gfn, count: u64::MAX, access });
         all.push(Control::SetDefaultAccess { access });
     }
+    all.push(Control::Inject { vcpu: VcpuId(u32::MAX), vector: 3 });
     for flag in [false, true] {
         all.push(Control::Disable { ring, drain: flag });
         all.push(Control::SetAccessRequired { required: flag });

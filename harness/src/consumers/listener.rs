@@ -4,10 +4,13 @@ use crate::guest::symbols::Symbols;
 use crate::scenario::{Rule, Then};
 use crate::toolstack;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Event, Request, Response, Ring};
+use mem_event::{AccessType, Control, Cpu, Event, Layout, Request, Response, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+
+/// The vector of the trap that `int3` raises.
+const BREAKPOINT: u32 = 3;
 
 /// A listener with its ring.
 #[derive(Debug)]
@@ -86,6 +89,13 @@ impl Listener {
             }
         }
         if then != Then::Silence {
+            if self.channel.shape().1.layout == Layout::VmEvent7
+                && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
+            {
+                // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.
+                let inject = Control::Inject { vcpu: request.vcpu, vector: BREAKPOINT };
+                self.channel.client.values(&Call::Control(inject))?;
+            }
             let response = request.answer();
             self.channel.answer(&response);
             self.channel.kick()?;

@@ -141,7 +141,7 @@ pub enum MemoryAct {
         /// On or off.
         on: bool,
     },
-    /// Inject a trap into a vCPU, as HVMOP_inject_trap does. It takes QEMU's plugin API 6, so a scenario that does this is skipped.
+    /// Have a trap delivered to a vCPU when its event is answered, as HVMOP_inject_trap does.
     Inject {
         /// The vCPU.
         #[serde(default)]

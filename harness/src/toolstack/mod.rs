@@ -14,7 +14,6 @@ pub mod transcript;
 
 use self::done::{Done, judge, operate};
 use crate::guest::symbols::Symbols;
-use crate::refusal::Refusal;
 use crate::scenario::range::Frames;
 use crate::scenario::share::pairs;
 use crate::scenario::{MemoryAct, Name, Place, Size};
@@ -33,9 +32,8 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
         MemoryAct::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
         MemoryAct::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
         MemoryAct::Inject { vcpu, vector } => {
-            let what = format!("trap {vector} cannot be injected into vCPU {vcpu}");
-            let remedy = "that needs QEMU's plugin API 6, and this plugin speaks API 4; leave `inject` out";
-            Err(Refusal::machine(what, remedy).into())
+            let control = Control::Inject { vcpu: VcpuId(*vcpu), vector: (*vector).into() };
+            operate(client, control, None, &format!("inject trap {vector} into vCPU {vcpu}"))
         }
         MemoryAct::Nominate { frames, refused } => {
             of_each(client, frames, *refused, "nominate", symbols, |gfn| Control::Nominate { gfn })

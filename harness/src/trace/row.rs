@@ -132,7 +132,9 @@ fn of_control(control: &Control) -> About {
         | Control::Unpin { gfn }
         | Control::NominateShare { gfn }
         | Control::Share { client: gfn, .. } => frame(gfn),
-        Control::SingleStep { vcpu, .. } => About { vcpu: Some(vcpu.0), ..About::default() },
+        Control::SingleStep { vcpu, .. } | Control::Inject { vcpu, .. } => {
+            About { vcpu: Some(vcpu.0), ..About::default() }
+        }
         _ => About::default(),
     }
 }

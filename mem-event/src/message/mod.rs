@@ -30,4 +30,4 @@ pub use reply::Reply;
 pub use report::{DeviceReport, Info, VcpuReport, VcpuState, frame_byte, frame_of_byte};
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;

@@ -49,11 +49,21 @@ pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) 
 pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     let event = match vcpu.trap.pending_event() {
         None => return Go::Run,
-        // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
-        Some(pending) if pending.is_breakpoint_at(recipe.rip(view)) && recipe.special != Special::Breakpoint => {
-            return Go::Run;
+        Some(PendingEvent::Event(event)) => {
+            let comes_to_it = PendingEvent::Event(event).is_breakpoint_at(recipe.rip(view));
+            if comes_to_it && recipe.special != Special::Breakpoint {
+                // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
+                if is_there(hypervisor, event) {
+                    return Go::Run;
+                }
+                // Overwritten meanwhile. What the engine was not asked about yet did not happen.
+                if vcpu.waiting.pending_retry().is_none() {
+                    vcpu.trap.set_pending_event(None);
+                    return Go::Run;
+                }
+            }
+            event
         }
-        Some(PendingEvent::Event(event)) => event,
         Some(PendingEvent::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
             None => {
                 vcpu.trap.set_pending_event(None);
@@ -92,12 +102,22 @@ fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, ri
                     return Go::Leave;
                 }
             }
-            _ => {
+            outcome => {
                 vcpu.trap.set_pending_event(None);
-                return Go::Run;
+                // Of a breakpoint: its instruction is fetched again, and if it is still there, that is another event.
+                let again = matches!(outcome, Outcome::Retry(_)) && vcpu.state().may_leave();
+                return if again { Go::Leave } else { Go::Run };
             }
         }
     }
+}
+
+/// Whether the breakpoint of an event still stands where it was.
+fn is_there(hypervisor: &Hypervisor, event: CpuEvent) -> bool {
+    const INT3: u8 = 0xcc;
+    let mut byte = [0];
+    let offset = (event.rip.0 & 0xfff) as u16;
+    hypervisor.host.memory.read(event.gfn, offset, &mut byte).is_ok() && byte == [INT3]
 }
 
 fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {

@@ -1,0 +1,193 @@
+//! Breakpoints of a consumer's own: an answer means that the instruction is fetched again. What the consumer put back runs, and a breakpoint
+//! that is still there is the guest's only where the consumer injects it; the older layouts' listeners, which only answer, need not.
+//!
+//! `MEM_EVENT_RECOILS` says how often each vCPU calls the function with the breakpoint (`ci/soak`: more often).
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
+use harness::machine::qemu::Gate;
+use harness::run::Job;
+use harness::scenario::Scenario;
+use mem_event::message::{Call, Notice};
+use mem_event::{Control, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Layout, MonitorMode, Request, Ring, VcpuId};
+use mem_event_client::{Channel, Client, RingSettings};
+use rustix::event::{PollFd, PollFlags};
+use std::collections::HashSet;
+use support::domain::how_often;
+use support::{kernel_maps_write_protected, wait_for};
+
+const VCPUS: u64 = 2;
+const INT3: u8 = 0xcc;
+const NOP: u8 = 0x90;
+const BREAKPOINT: u32 = 3;
+
+/// The guest `recoil` and the consumer that puts a breakpoint into it.
+struct Recoil {
+    qemu: Qemu,
+    _folder: RunFolder,
+    job: Job,
+    toolstack: Client,
+    channel: Channel,
+}
+
+fn gates() -> Vec<Gate> {
+    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
+}
+
+impl Recoil {
+    /// It stands at its first checkpoint, with the breakpoint in its hot function.
+    fn start(gate: Gate, layout: Layout, calls: u64) -> Recoil {
+        let mut scenario = Scenario::bare("recoil");
+        scenario.machine.vcpus = u32::try_from(VCPUS).unwrap();
+        scenario.consumers.listener.get_or_insert_default();
+        let mut job = Job::new(scenario, None).unwrap();
+        job.gate = gate;
+        let folder = RunFolder::create().unwrap();
+        let mut qemu = job.machine().unwrap().start(&folder).unwrap();
+        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let settings = RingSettings { layout, ..RingSettings::default() };
+        let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
+        for kind in [CpuEventKind::Int3, CpuEventKind::SingleStep] {
+            let monitor = Control::Monitor { kind, mode: MonitorMode::Sync, on_change_only: false };
+            channel.client.control(monitor).unwrap().unwrap();
+        }
+        qemu.qmp.execute("cont").unwrap();
+        while !matches!(toolstack.notice().unwrap(), Some(Notice::Checkpoint { .. })) {
+            wait_for("the first checkpoint", &toolstack);
+        }
+        let mut recoil = Recoil { qemu, _folder: folder, job, toolstack, channel };
+        let more = recoil.frame("MORE");
+        recoil.channel.client.values(&write(more, &calls.to_le_bytes())).unwrap();
+        recoil.put(INT3);
+        recoil.toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+        recoil
+    }
+
+    fn frame(&self, symbol: &str) -> Gfn {
+        self.job.symbols().find(symbol).unwrap().gpa.gfn()
+    }
+
+    /// The first byte of the hot function.
+    fn put(&mut self, byte: u8) {
+        let hot = self.frame("HOT");
+        self.channel.client.values(&write(hot, &[byte])).unwrap();
+    }
+
+    /// Serves the guest to its end, which must be a good one; what the plugin says.
+    fn serve(mut self, mut serve: impl FnMut(&mut Recoil, &Request)) -> String {
+        while !self.toolstack.has_ended() {
+            while let Some(request) = self.channel.take() {
+                serve(&mut self, &request);
+            }
+            let mut waited = [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.toolstack, PollFlags::IN)];
+            let ready = rustix::event::poll(&mut waited, Some(&support::DEADLINE)).unwrap();
+            assert_ne!(ready, 0, "the guest hangs: {:?}", self.toolstack.vcpus());
+            let heard = !waited[1].revents().is_empty();
+            self.channel.clear_signal();
+            while heard && let Ok(Some(notice)) = self.toolstack.notice() {
+                if let Notice::Checkpoint { vcpu, .. } = notice {
+                    // The guest may end before it replies.
+                    let _ = self.toolstack.values(&Call::Release { vcpu });
+                }
+            }
+        }
+        self.qemu.wait().unwrap();
+        let console = self.qemu.console();
+        assert!(console.contains("verdict: success"), "{console}\n{}", self.qemu.errors());
+        self.qemu.errors()
+    }
+
+    fn answer(&mut self, request: &Request, flags: Flags) {
+        let mut answer = request.answer();
+        answer.flags = answer.flags.union(flags);
+        self.channel.answer(&answer);
+        self.channel.kick().unwrap();
+    }
+
+    fn inject(&mut self, vcpu: VcpuId) {
+        self.channel.client.control(Control::Inject { vcpu, vector: BREAKPOINT }).unwrap().unwrap();
+    }
+}
+
+fn write(gfn: Gfn, bytes: &[u8]) -> Call {
+    Call::WriteFrame { gfn, offset: 0, bytes: bytes.into() }
+}
+
+#[test]
+fn a_breakpoint_recoils_thousands_of_times_on_two_vcpus_and_the_guest_never_sees_it() {
+    let calls = how_often("MEM_EVENT_RECOILS", 1500);
+    for gate in gates() {
+        let guest = Recoil::start(gate, Layout::VmEvent7, calls);
+        let own = guest.frame("OWN");
+        let (mut hits, mut stepping) = (0, HashSet::new());
+        let said = guest.serve(|guest, request| match request.event {
+            Event::Cpu(Cpu::Int3 { gfn, .. }) if gfn == own => {
+                guest.inject(request.vcpu);
+                guest.answer(request, Flags::NONE);
+            }
+            Event::Cpu(Cpu::Int3 { .. }) => {
+                hits += 1;
+                guest.put(NOP);
+                stepping.insert(request.vcpu);
+                guest.answer(request, Flags::TOGGLE_SINGLESTEP);
+            }
+            Event::Cpu(Cpu::SingleStep { .. }) => {
+                stepping.remove(&request.vcpu);
+                // As long as another vCPU steps over it, the breakpoint stays away.
+                if stepping.is_empty() {
+                    guest.put(INT3);
+                }
+                guest.answer(request, Flags::TOGGLE_SINGLESTEP);
+            }
+            other => panic!("{other:?}"),
+        });
+        println!("{gate}: {hits} of {} calls met the breakpoint; {said}", VCPUS * calls);
+        assert!(hits >= calls, "{hits} of {} calls met the breakpoint", VCPUS * calls);
+    }
+}
+
+#[test]
+fn what_was_put_back_before_the_answer_runs_in_every_layout() {
+    for (gate, layout) in gates().into_iter().flat_map(|gate| Layout::ALL.map(|layout| (gate, layout))) {
+        let guest = Recoil::start(gate, layout, 10);
+        let own = guest.frame("OWN");
+        let mut own_seen = 0;
+        guest.serve(|guest, request| {
+            let Event::Cpu(Cpu::Int3 { gfn, .. }) = request.event else { panic!("{request:?}") };
+            if gfn != own {
+                guest.put(NOP);
+            } else {
+                own_seen += 1;
+                if layout == Layout::VmEvent7 {
+                    guest.inject(request.vcpu);
+                }
+            }
+            guest.answer(request, Flags::NONE);
+        });
+        assert_eq!(own_seen, 1, "{layout} {gate}: the guest's own breakpoint is one event");
+    }
+}
+
+#[test]
+fn a_breakpoint_of_vm_event_that_is_answered_and_still_there_is_an_event_again() {
+    for gate in gates() {
+        let guest = Recoil::start(gate, Layout::VmEvent7, 0);
+        let mut seen = 0;
+        guest.serve(|guest, request| {
+            seen += 1;
+            if seen == 3 {
+                guest.inject(request.vcpu);
+            } else {
+                let other = Control::Inject { vcpu: request.vcpu, vector: 14 };
+                assert_eq!(guest.channel.client.control(other).unwrap().unwrap_err().0, Errno::EOPNOTSUPP);
+            }
+            guest.answer(request, Flags::NONE);
+        });
+        assert_eq!(seen, 3);
+    }
+}
