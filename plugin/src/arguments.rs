@@ -169,7 +169,8 @@ fn falsify(value: &str) -> Result<Falsify, String> {
     match value {
         "proof" => Ok(Falsify::Proof),
         "sample" => Ok(Falsify::Sample),
-        _ => Err(format!("falsify={value}: proof or sample")),
+        "names" => Ok(Falsify::Names),
+        _ => Err(format!("falsify={value}: proof, sample or names")),
     }
 }
 

@@ -41,10 +41,15 @@ pub fn wanted() -> u8 {
     if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
 }
 
-/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped. `callback`: whether
-/// blocks pass through the translation callback in any case.
+/// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped: under either gate checks
+/// of memory instructions too, since pages that may be written and not read need them. `callback`: whether blocks pass through the
+/// translation callback in any case.
 pub fn begin(always: u8, possible: u8, callback: bool) {
-    let wanted = if internals::can_flush() { always } else { always | possible };
+    let wanted = match possible {
+        0 => always,
+        _ if internals::can_flush() => always,
+        _ => always | possible | ACCESS,
+    };
     WANTED.store(wanted, Ordering::Release);
     ALWAYS.store(callback, Ordering::Release);
     if callback || wanted != 0 {

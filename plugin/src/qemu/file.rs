@@ -10,10 +10,6 @@ use super::view::{View, offset};
 use crate::insn::registers::{CodeSize, Registers as _, segment};
 use mem_event::wire::vm_event::{Registers, Segment};
 
-/// CF, PF, AF, ZF, SF, DF and OF, which QEMU keeps apart from the other flags while blocks run.
-const APART: u64 = 0xcd5;
-/// VM and RF, which its own function leaves out.
-const LEFT_OUT: u64 = 1 << 17 | 1 << 16;
 const LMA: u64 = 1 << 10;
 const LME: u64 = 1 << 8;
 /// The GDT's number among the segments.
@@ -52,9 +48,7 @@ impl View {
         }
         let kept = self.u64_at(offset::EFLAGS);
         let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
-        // The function proves itself by the flags that it only hands on.
-        let proven = whole.filter(|whole| (whole ^ kept) & !(APART | LEFT_OUT) == 0);
-        proven.map_or(kept, |whole| whole | kept & LEFT_OUT)
+        whole.unwrap_or(kept)
     }
 
     fn segment(&self, number: u8) -> Segment {

@@ -12,6 +12,7 @@
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
+use super::source;
 use crate::insn::cache::MOST_VCPUS;
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::OnceLock;
@@ -25,7 +26,7 @@ type GetCpu = unsafe extern "C" fn(c_int) -> *mut c_void;
 type Leave = unsafe extern "C" fn(*mut c_void, usize) -> !;
 type Work = unsafe extern "C" fn(*mut c_void, usize);
 type RunSafely = unsafe extern "C" fn(*mut c_void, Work, usize);
-type ReadFlags = unsafe extern "C" fn(*mut u8) -> u64;
+type ComputeFlags = unsafe extern "C" fn(u64, u64, u64, c_int) -> u64;
 type Flush = unsafe extern "C" fn(*mut c_void);
 type RamAddress = unsafe extern "C" fn(*mut c_void) -> u64;
 type DropTo10 = unsafe extern "C" fn(u64, u64);
@@ -58,7 +59,22 @@ enum DropSome {
     New(DropFrom10),
 }
 
+/// CF, PF, AF, ZF, SF and OF.
+const ARITHMETIC: u64 = 0x8d5;
+
+/// What the last instruction that changed the arithmetic flags left behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FlagOperands {
+    /// Result, and two operands.
+    pub values: [u64; 3],
+    /// What the instruction was, as QEMU counts.
+    pub kind: u32,
+}
+
 fn symbol(name: &CStr) -> Option<*mut c_void> {
+    if source::names_fail() {
+        return None;
+    }
     // SAFETY: a look-up by name without side effects.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!address.is_null()).then_some(address)
@@ -126,27 +142,28 @@ fn dropping() -> Option<&'static Dropping> {
         .as_ref()
 }
 
-fn reading_flags() -> Option<ReadFlags> {
-    static READING: OnceLock<Option<ReadFlags>> = OnceLock::new();
-    *READING.get_or_init(|| {
-        let address = symbol(c"helper_read_eflags")?;
-        // SAFETY: the helper of `pushf`, which has had this signature from 1.x to 11 (target/i386/helper.h).
-        Some(unsafe { std::mem::transmute::<*mut c_void, ReadFlags>(address) })
+fn computing_flags() -> Option<ComputeFlags> {
+    static COMPUTING: OnceLock<Option<ComputeFlags>> = OnceLock::new();
+    *COMPUTING.get_or_init(|| {
+        let address = symbol(c"helper_cc_compute_all")?;
+        // SAFETY: the name has had this signature since QEMU 1.7 (target/i386/helper.h): result, two operands, kind.
+        Some(unsafe { std::mem::transmute::<*mut c_void, ComputeFlags>(address) })
     })
 }
 
 /// Whether QEMU's way to compute RFLAGS is there.
 pub fn can_compute_flags() -> bool {
-    reading_flags().is_some()
+    computing_flags().is_some()
 }
 
-/// RFLAGS without VM and RF, as the CPU state says; the arithmetic flags are right only at the beginning of a block.
-///
-/// # Safety
-/// It is a vCPU's CPU state, and the vCPU runs in this thread or is stopped.
-pub(super) unsafe fn flags(state: *mut u8) -> Option<u64> {
-    // SAFETY: by this function's contract; the helper only reads.
-    reading_flags().map(|read| unsafe { read(state) })
+/// The arithmetic flags by these operands; none where QEMU does not export the function, or where what it gives are not those flags.
+/// `helper_read_eflags` is not used: from QEMU 11.1 on it writes what it computed into the CPU state, and this is asked from other threads
+/// than the vCPU's too.
+pub(super) fn arithmetic_flags(FlagOperands { values: [result, first, second], kind }: FlagOperands) -> Option<u64> {
+    let compute = computing_flags()?;
+    // SAFETY: the function is pure, and of a kind that it does not know it gives 0.
+    let flags = unsafe { compute(result, first, second, kind.cast_signed()) };
+    (flags & !ARITHMETIC == 0).then_some(flags)
 }
 
 /// Whether vCPUs can leave their blocks here.

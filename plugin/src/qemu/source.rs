@@ -25,6 +25,8 @@ pub enum Falsify {
     Proof,
     /// A later one, after the view has proven itself.
     Sample,
+    /// Every look-up by name of what QEMU exports besides the API, as in a QEMU that was built without modules.
+    Names,
 }
 
 /// Where the view's proof stands.
@@ -80,8 +82,13 @@ pub(super) fn gives_way() -> bool {
 /// For tests: this much is wrong of what is in place.
 pub(super) fn falsified() -> u64 {
     match wanted().1 {
-        Falsify::Nothing => 0,
+        Falsify::Nothing | Falsify::Names => 0,
         Falsify::Proof => 1,
         Falsify::Sample => u64::from(ViewCheck::now() == ViewCheck::Proven),
     }
+}
+
+/// For tests: QEMU exports nothing besides the API.
+pub(super) fn names_fail() -> bool {
+    wanted().1 == Falsify::Names
 }

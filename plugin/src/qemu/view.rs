@@ -6,7 +6,7 @@
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
-use super::internals::{self, cpu_of};
+use super::internals::{self, FlagOperands, cpu_of};
 use super::register::{Register, read_register};
 use super::source::ViewCheck;
 use crate::insn::quick::RegisterOffsets;
@@ -18,6 +18,9 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 pub(super) mod offset {
     pub const EIP: usize = 128;
     pub const EFLAGS: usize = 136;
+    /// What arithmetic flags are computed from: result, two operands, kind.
+    pub const FLAG_OPERANDS: [usize; 3] = [144, 152, 160];
+    pub const FLAG_KIND: usize = 168;
     pub const DIRECTION: usize = 172;
     pub const HFLAGS: usize = 176;
     pub const SEGMENTS: usize = 184;
@@ -37,6 +40,7 @@ const HF_SS32: u32 = 1 << 5;
 pub(super) const HF_PE: u32 = 1 << 7;
 pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
+const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_AC: u64 = 1 << 18;
 const CR4_PKE: u64 = 1 << 22;
 
@@ -142,8 +146,13 @@ impl View {
         if self.is_by_api() {
             return None;
         }
-        // SAFETY: not null, so it is the state of this thread's vCPU or of a stopped one.
-        unsafe { internals::flags(self.0) }
+        let operands = FlagOperands {
+            values: offset::FLAG_OPERANDS.map(|at| self.u64_at(at)),
+            kind: self.u32_at(offset::FLAG_KIND),
+        };
+        // QEMU keeps the direction as 1 or -1.
+        let direction = u64::from(self.u32_at(offset::DIRECTION)) & EFLAGS_DF;
+        internals::arithmetic_flags(operands).map(|flags| flags | direction | self.u64_at(offset::EFLAGS))
     }
 
     /// The linear address of the stack's top.
