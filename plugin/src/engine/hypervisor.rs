@@ -14,6 +14,7 @@ use crate::host::waiting::Retry;
 use crate::host::{explain, instrumentation};
 use crate::memory::mapping::Memory;
 use crate::memory::userfault::UffdFault;
+use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::trace::Writer;
 use mem_event::{Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, WaitReason, With};
@@ -150,6 +151,9 @@ impl Hypervisor {
             let engine = self.engine();
             if engine.stopped.is_empty() {
                 instrumentation::want(engine.needed(self.host.gate.now()));
+                if ViewCheck::now() == ViewCheck::Proven {
+                    instrumentation::need_not_compare();
+                }
             }
         }
     }

@@ -29,6 +29,8 @@ static WANTED: AtomicU8 = AtomicU8::new(0);
 /// Memory instructions are checked where they were to be noted.
 static CHECKED: AtomicBool = AtomicBool::new(false);
 static FLUSHING: AtomicBool = AtomicBool::new(false);
+/// Some block compares the registers in place whenever it begins.
+static COMPARING: AtomicBool = AtomicBool::new(false);
 /// Blocks pass through the translation callback whatever is wanted: for checkpoints.
 static ALWAYS: AtomicBool = AtomicBool::new(false);
 /// Whether they do; changed together with what is wanted.
@@ -81,6 +83,19 @@ pub fn notes_become_checks() {
     CHECKED.store(true, Ordering::Release);
 }
 
+/// A block is translated that compares the registers in place.
+pub fn compares() {
+    COMPARING.store(true, Ordering::Release);
+}
+
+/// The registers in place are proven: blocks that compare them are dropped, since a short one that runs all the time would go on with
+/// it for ever.
+pub fn need_not_compare() {
+    if COMPARING.load(Ordering::Acquire) && internals::can_flush() && !is_flushing() {
+        renew();
+    }
+}
+
 /// The same is wanted, in blocks translated anew.
 pub fn renew() {
     FLUSHING.store(true, Ordering::Release);
@@ -90,6 +105,7 @@ pub fn renew() {
 /// All blocks are gone, and every vCPU is out of its own. Only here may the translation callback be taken back: QEMU frees it at once,
 /// and elsewhere a vCPU might be about to call it.
 pub fn flushed() {
+    COMPARING.store(false, Ordering::Release);
     FLUSHING.store(false, Ordering::Release);
     let mut has_callback = HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
     if WANTED.load(Ordering::Acquire) == 0

@@ -48,6 +48,7 @@ pub fn translated(block: &Block) {
     let wanted = instrumentation::wanted();
     if hypervisor.host.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
         block.check_view_at_start();
+        instrumentation::compares();
     }
     if wanted == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
         return;
