@@ -21,9 +21,9 @@ fn main() -> ExitCode {
         Command::Minimise(arguments) => trace::minimise::minimise(arguments),
         Command::Consumer { consumer, socket } => command::consumer(consumer, socket.as_deref()),
         Command::Show(arguments) => trace::show::show(arguments),
-        Command::Test(arguments) => suite::command::test(arguments),
+        Command::Test(arguments) => suite::command::test(arguments, cli.color),
         Command::New { folder } => new::new(folder),
-        Command::Step(arguments) => step::step(arguments),
+        Command::Step(arguments) => step::step(arguments, cli.color),
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };
     match ended {

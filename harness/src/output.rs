@@ -1,8 +1,38 @@
 //! What this program writes on its output, and the version of what programs read of it.
 
 use anyhow::Context;
+use clap::ValueEnum;
 use serde::Serialize;
-use std::io::Write;
+use std::ffi::OsStr;
+use std::io::{IsTerminal, Write};
+
+/// When the output is coloured. Colours only underline what signs and letters say too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` has any content (no-color.org).
+    #[default]
+    Auto,
+    /// Also in files and pipes.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl Color {
+    /// Whether this program's output is coloured.
+    #[must_use]
+    pub fn is_on(self) -> bool {
+        self.is_on_for(std::io::stdout().is_terminal(), std::env::var_os("NO_COLOR").as_deref())
+    }
+
+    fn is_on_for(self, terminal: bool, no_color: Option<&OsStr>) -> bool {
+        match self {
+            Color::Auto => terminal && no_color.is_none_or(OsStr::is_empty),
+            Color::Always => true,
+            Color::Never => false,
+        }
+    }
+}
 
 /// Writes to the output; a reader that went away is no error.
 ///
@@ -44,7 +74,16 @@ pub fn json(content: &impl Serialize) -> serde_json::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{VERSION, json};
+    use super::{Color, VERSION, json};
+    use std::ffi::OsStr;
+
+    #[test]
+    fn colours_are_for_terminals_unless_no_color_or_the_user_says_otherwise() {
+        let (no_color, empty) = (Some(OsStr::new("1")), Some(OsStr::new("")));
+        assert!(Color::Auto.is_on_for(true, None) && Color::Auto.is_on_for(true, empty));
+        assert!(!Color::Auto.is_on_for(true, no_color) && !Color::Auto.is_on_for(false, None));
+        assert!(Color::Always.is_on_for(false, no_color) && !Color::Never.is_on_for(true, None));
+    }
 
     #[test]
     fn a_line_of_json_begins_with_its_version() {

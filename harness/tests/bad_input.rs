@@ -49,6 +49,8 @@ fn what_is_wrong_on_the_command_line_is_told_with_a_remedy() {
             "cannot write the trace /nowhere/trace",
             "can be written",
         ),
+        (&["run", "page_in", "--trace", "/proc/self/comm"], 2, "is no trace: it is not overwritten", "a new file"),
+        (&["run", "page_in", "--consumer", "acces=./x"], 2, "no ring \"acces\"", "did you mean access?"),
         (&["run", "page_in", "--trace", "/"], 2, "cannot write the trace /", "can be written"),
         (&["run", "example", "--", "-no-such-option"], 2, "-no-such-option", "doctor"),
         (&["attach", "/nowhere/socket"], 2, "nobody listens at /nowhere/socket", "socket=PATH"),

@@ -14,7 +14,7 @@ use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::io::{BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 use support::{command, left_over, machine, run_to_its_deadline, scenario, wait_for};
@@ -171,12 +171,12 @@ fn handle(number: u32) -> OwnedFd {
 
 /// A run of the command that stands still in the middle: its output goes into a pipe too small for all its events, and
 /// nobody reads on after the first.
-fn standing_run(folder: &RunFolder) -> (Child, BufReader<impl Read>, OwnedFd) {
+fn standing_run(folder: &RunFolder) -> (Child, BufReader<impl Read + AsFd>, OwnedFd) {
     standing_run_with(folder, &[])
 }
 
 /// The same with further arguments.
-fn standing_run_with(folder: &RunFolder, further: &[&str]) -> (Child, BufReader<impl Read + use<>>, OwnedFd) {
+fn standing_run_with(folder: &RunFolder, further: &[&str]) -> (Child, BufReader<impl Read + AsFd + use<>>, OwnedFd) {
     let mut child =
         command(folder).args(["run", "page_in", "--json"]).args(further).stdout(Stdio::piped()).spawn().unwrap();
     let output = child.stdout.take().unwrap();
@@ -243,8 +243,11 @@ fn sigterm_and_sigint_end_a_run_in_good_order() {
 #[test]
 fn the_second_sigint_ends_a_run_at_once() {
     let folder = RunFolder::create().unwrap();
-    let (mut child, _output, qemu) = standing_run(&folder);
-    // Nobody reads its output, so at the first it cannot come to its end.
+    let (mut child, output, qemu) = standing_run(&folder);
+    // Nobody reads its output, so at the first it cannot come to its end: neither an event nor the summary has room.
+    while rustix::io::ioctl_fionread(output.get_ref()).unwrap() < 3440 {
+        std::thread::yield_now();
+    }
     while child.try_wait().unwrap().is_none() {
         rustix::process::kill_process(pid(child.id()), Signal::INT).unwrap();
         std::thread::yield_now();

@@ -47,6 +47,9 @@ fn a_new_scenario_is_built_run_accepted_broken_and_mended_outside_of_the_reposit
     assert_eq!((code, said.as_str()), (Some(0), "success   mine\n1 scenarios: 1 success\n"));
     replace(&at("scenarios/mine.toml"), "stop = \"rwx\"", "stop = \"w\"");
     let junit = folder.file("junit.xml");
+    let coloured =
+        |arguments: &[&str]| mem_event(&folder, &[&["test", scenarios], arguments].concat()).1.contains("\u{1b}[31m");
+    assert!(coloured(&["--color", "always"]) && !coloured(&[]) && !coloured(&["--color", "never"]));
     let (code, said) = mem_event(&folder, &["test", scenarios, "--junit", junit.to_str().unwrap()]);
     assert!(code == Some(5) && said.contains("the sequence has changed"), "{said}");
     assert!(said.contains("\n  - access") && at("scenarios/mine.snap.new").exists(), "{said}");
@@ -83,6 +86,9 @@ fn the_parts_of_a_suite_are_the_whole() {
         names
     };
     let mut parts = [names(&["--partition", "1/2"]), names(&["--partition", "2/2"])].concat();
+    assert_eq!(names(&["--partition", "4/4"]), [""; 0], "a part without a scenario");
+    let empty = mem_event(&folder, &["test", "--filter", "layout_", "--partition", "4/4"]);
+    assert_eq!(empty, (Some(0), "0 scenarios\n".into()), "and that is no failure");
     parts.sort();
     assert_eq!(parts, ["layout_flags16", "layout_flags32", "layout_vm_event7"]);
 }

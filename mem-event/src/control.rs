@@ -164,6 +164,9 @@ macro_rules! operations {
             /// The numbers of all operations on the control socket, in the table's order.
             pub const NUMBERS: [u16; [$($number),+].len()] = [$($number),+];
 
+            /// The names of all operations, in the table's order.
+            pub const NAMES: [&'static str; [$($number),+].len()] = [$($name),+];
+
             /// The operation's number on the control socket.
             #[must_use]
             pub const fn number(&self) -> u16 {

@@ -182,4 +182,26 @@ impl Input {
             Input::AccessNosleep { .. } => "access-nosleep",
         }
     }
+
+    /// Every kind that [`Input::kind`] tells.
+    #[must_use]
+    pub fn kinds() -> Vec<&'static str> {
+        let own = [
+            "access",
+            "access-nosleep",
+            "foreign",
+            "kick",
+            "balloon",
+            "abandon",
+            "unpopulated",
+            "fill-failed",
+            "consumer-lost",
+            "destroy",
+        ];
+        let events = CpuEventKind::ALL.iter().map(|kind| kind.name());
+        let mut all: Vec<&str> = own.into_iter().chain(Control::NAMES).chain(events).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }

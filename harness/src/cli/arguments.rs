@@ -1,6 +1,7 @@
 //! The command line as the user writes it.
 
 use crate::machine::qemu::Gate;
+use crate::output::Color;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::step::StepOptions;
 use crate::trace::compare::Diff;
@@ -23,6 +24,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// When differences and `step` are coloured; `auto`: on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, default_value_t, global = true, value_name = "WHEN", hide_possible_values = true)]
+    pub color: Color,
 }
 
 /// What to do.

@@ -51,6 +51,8 @@ pub struct Consumers {
     external: Vec<Running>,
     /// How long rings are polled before the thread sleeps.
     pub spin: Spin,
+    /// QEMU has said that it ends.
+    pub ended_in_order: bool,
     /// For each step of the scenario, whether it was reached.
     reached: Vec<bool>,
 }
@@ -92,6 +94,7 @@ impl Consumers {
             in_process: InProcess::new(socket, scenario),
             external: Vec::new(),
             spin: Spin::Auto,
+            ended_in_order: false,
             reached: vec![false; scenario.steps.len()],
         };
         let Roles { listener, pager, .. } = &scenario.consumers;
@@ -128,6 +131,7 @@ impl Consumers {
         while let Some(notice) = self.toolstack.notice()? {
             match notice {
                 Notice::Crashed(why) => log.crash = Some(why),
+                Notice::Ended => self.ended_in_order = true,
                 Notice::Checkpoint { vcpu, number, arguments } => {
                     self.step(scenario, vcpu, Point::Number(number), arguments, log)?;
                 }

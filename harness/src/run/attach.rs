@@ -57,7 +57,15 @@ pub fn attach(
     let mut sleepers = Vec::new();
     let verdict = match ended {
         // Only a QEMU of one's own is seen to be held.
-        Ended::Gone | Ended::Held => Verdict::new(Kind::Success, "the domain ended"),
+        Ended::Gone | Ended::Held => {
+            // Another connection may have noticed its end before its last word was read here.
+            let _ = consumers.hear(scenario, &mut log);
+            if consumers.ended_in_order {
+                Verdict::new(Kind::Success, "the domain ended")
+            } else {
+                Verdict::new(Kind::Crash, "QEMU ended without a word: it was killed, or it crashed")
+            }
+        }
         Ended::Fault(why) => Verdict::new(Kind::Failure, why),
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Deadline => {

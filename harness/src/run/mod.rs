@@ -53,7 +53,7 @@ impl Job {
     /// # Errors
     /// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
     pub fn run(&self, observer: &mut dyn Observer, signals: Option<&Signals>) -> anyhow::Result<Outcome> {
-        let trace = TraceFile::open(self.trace.as_deref())?;
+        let mut trace = TraceFile::open(self.trace.as_deref())?;
         let begun = Instant::now();
         let folder = RunFolder::create()?;
         let mut machine = self.machine()?;

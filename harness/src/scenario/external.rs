@@ -1,7 +1,7 @@
 //! A consumer that is a process of its own, as a scenario or the command line names it.
 
 use super::name::named;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, nearest};
 use mem_event::{Layout, Ring};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
@@ -37,13 +37,22 @@ impl External {
     /// `RING[:LAYOUT[:SLOTS]][,…]=COMMAND`, or only a command.
     ///
     /// # Errors
-    /// The part before the first `=` begins as a ring and is none.
+    /// The part before the first `=` is to be rings and names none.
     pub fn parse(text: &str) -> Result<External, Refusal> {
         let plain = || External { rings: Vec::new(), command: text.to_owned() };
         let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
         let first = rings.split([',', ':']).next().unwrap_or_default();
-        if Ring::ALL.iter().all(|ring| ring.to_string() != first) {
-            return Ok(plain());
+        let names: Vec<String> = Ring::ALL.iter().map(Ring::to_string).collect();
+        if !names.iter().any(|name| name == first) {
+            // No command is a word with `=` behind it: the shell would take it for a variable.
+            let is_word =
+                !first.is_empty() && first.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+            if !is_word {
+                return Ok(plain());
+            }
+            let near = nearest(first, names.iter().map(String::as_str));
+            let meant = near.first().map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+            return Err(Refusal::usage(format!("no ring {first:?}"), format!("{meant}{RING_FORMS}")));
         }
         let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
             Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
@@ -108,6 +117,14 @@ mod tests {
         for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
             assert_eq!(External::parse(command).unwrap(), External { rings: vec![], command: command.into() });
         }
+    }
+
+    #[test]
+    fn a_ring_that_is_written_wrongly_is_no_command() {
+        let refusal = External::parse("acces=./x").unwrap_err();
+        assert_eq!(refusal.what, "no ring \"acces\"");
+        assert!(refusal.remedy.starts_with("did you mean access? write RING"), "{refusal}");
+        assert!(External::parse("zzz:flags32=./x").unwrap_err().remedy.starts_with("write RING"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod view_step;
 pub mod view_steps;
 pub mod view_vcpus;
 
+use crate::output::Color;
 use crate::refusal::Refusal;
 use crate::trace;
 use app::App;
@@ -33,6 +34,7 @@ use mem_event::trace::{Player, PlayerError};
 use model::Model;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use style::Theme;
 
 /// `step`
 #[derive(Clone, Debug, Args)]
@@ -48,7 +50,7 @@ pub struct StepOptions {
 ///
 /// # Errors
 /// No trace, no such place in it, no terminal.
-pub fn step(arguments: &StepOptions) -> anyhow::Result<u8> {
+pub fn step(arguments: &StepOptions, color: Color) -> anyhow::Result<u8> {
     let tape = trace::open(&arguments.trace)?;
     let path = arguments.trace.display();
     let player =
@@ -66,6 +68,6 @@ pub fn step(arguments: &StepOptions) -> anyhow::Result<u8> {
             Refusal::usage("step draws on a terminal, and the output is none that can be drawn on", remedy).into()
         );
     }
-    terminal::run(App::new(model))?;
+    terminal::run(App::new(model), Theme::new(color.is_on()))?;
     Ok(0)
 }

@@ -1,4 +1,4 @@
-//! How the screen is coloured. Colours only underline what letters and signs say too; without them (`NO_COLOR`) nothing is lost.
+//! How the screen is coloured. Colours only underline what letters and signs say too; without them nothing is lost.
 
 use ratatui::style::{Color, Modifier, Style};
 
@@ -13,12 +13,6 @@ impl Theme {
     #[must_use]
     pub fn new(color: bool) -> Theme {
         Theme { color }
-    }
-
-    /// As the environment asks: `NO_COLOR` with any content means without (no-color.org).
-    #[must_use]
-    pub fn from_environment() -> Theme {
-        Theme::new(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
     }
 
     fn colored(self, color: Color, modifier: Modifier) -> Style {

@@ -26,7 +26,7 @@ const SLICE: u64 = 1 << 13;
 ///
 /// # Errors
 /// The terminal cannot be used, or goes away.
-pub fn run(mut app: App) -> anyhow::Result<()> {
+pub fn run(mut app: App, theme: Theme) -> anyhow::Result<()> {
     let ended = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ended)).context("cannot catch signals")?;
@@ -37,7 +37,7 @@ pub fn run(mut app: App) -> anyhow::Result<()> {
         ratatui::restore();
         Refusal::usage(format!("the terminal cannot be drawn on: {error}"), "run it in a terminal of its own")
     })?;
-    let shown = show(&mut terminal, &mut app, &keys, &ended);
+    let shown = show(&mut terminal, &mut app, theme, &keys, &ended);
     if is_gone(&keys, Duration::ZERO)? {
         // There is nothing to give back, and nobody to tell: what the terminal's destructor writes would fail, and panic.
         std::mem::forget(terminal);
@@ -47,8 +47,13 @@ pub fn run(mut app: App) -> anyhow::Result<()> {
     shown
 }
 
-fn show(terminal: &mut DefaultTerminal, app: &mut App, keys: &OwnedFd, ended: &AtomicBool) -> anyhow::Result<()> {
-    let theme = Theme::from_environment();
+fn show(
+    terminal: &mut DefaultTerminal,
+    app: &mut App,
+    theme: Theme,
+    keys: &OwnedFd,
+    ended: &AtomicBool,
+) -> anyhow::Result<()> {
     while !app.done && !ended.load(Ordering::Relaxed) {
         terminal.draw(|frame| view::draw(frame, app, theme)).context("cannot draw on the terminal")?;
         while !app.done && !ended.load(Ordering::Relaxed) {

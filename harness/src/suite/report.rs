@@ -64,7 +64,7 @@ pub fn summary(all: &[(Case, Judged)]) -> String {
     let count = |kind| all.iter().filter(|(_, judged)| judged.verdict.kind == kind).count();
     let parts = kinds.into_iter().map(|kind| (kind, count(kind))).filter(|(_, count)| *count > 0);
     let parts: Vec<String> = parts.map(|(kind, count)| format!("{count} {kind}")).collect();
-    format!("{} scenarios: {}", all.len(), parts.join(", "))
+    if all.is_empty() { "0 scenarios".into() } else { format!("{} scenarios: {}", all.len(), parts.join(", ")) }
 }
 
 /// Whether a sequence has a request of any ring: one without shows only that nothing came.

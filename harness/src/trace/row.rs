@@ -4,7 +4,7 @@ use crate::guest::symbols::Symbols;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use mem_event::trace::Step;
 use mem_event::{Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Request, Rights, Ring, VcpuId, WaitReason};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -27,7 +27,8 @@ pub struct Row {
     pub place: Option<String>,
     /// What was wanted; of accesses.
     pub rights: Option<String>,
-    /// The instruction pointer, 0 where it is not known.
+    /// The instruction pointer, 0 where it is not known. In JSON it is text, or null: JavaScript's numbers do not hold 64 bits.
+    #[serde(serialize_with = "address")]
     pub rip: u64,
     /// The symbol there, where code lies at its physical address.
     pub at: Option<String>,
@@ -63,6 +64,11 @@ impl Row {
             effects: step.effects.list.iter().map(effect).collect(),
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a field over so")]
+fn address<S: Serializer>(rip: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    (*rip != 0).then(|| format!("{rip:#x}")).serialize(serializer)
 }
 
 /// What an input is about.
@@ -229,7 +235,30 @@ pub fn duration(nanoseconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::disassembled;
+    use super::{Row, disassembled};
+
+    #[test]
+    fn an_instruction_pointer_keeps_all_its_bits_in_json() {
+        let mut row = Row {
+            step: 1,
+            time: 0,
+            kind: "access".into(),
+            vcpu: Some(0),
+            ring: None,
+            gfn: None,
+            offset: None,
+            place: None,
+            rights: None,
+            rip: 0xffff_ffff_8100_0001,
+            at: None,
+            code: None,
+            outcome: "proceed".into(),
+            effects: Vec::new(),
+        };
+        assert_eq!(serde_json::to_value(&row).unwrap()["rip"], "0xffffffff81000001");
+        row.rip = 0;
+        assert!(serde_json::to_value(&row).unwrap()["rip"].is_null(), "it is not known");
+    }
 
     #[test]
     fn code_is_disassembled_by_its_size() {

@@ -4,7 +4,7 @@ use super::condition::{Condition, nanoseconds};
 use super::row::{self, About, Row};
 use super::story::Story;
 use crate::guest::symbols::Symbols;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, nearest};
 use crate::scenario::amount;
 use crate::scenario::range::Frames;
 use clap::Args;
@@ -60,7 +60,7 @@ impl Selection {
         let ring = filters.ring.as_deref().map(ring).transpose()?;
         let condition = filters.condition.as_deref().map(Condition::parse).transpose()?;
         let (first, last) = filters.between.as_deref().map_or(Ok((1, tape.len())), |text| between(text, tape))?;
-        let kinds = filters.kind.iter().flat_map(|text| text.split(',')).map(|kind| kind.trim().to_owned()).collect();
+        let kinds = filters.kind.iter().flat_map(|text| text.split(',')).map(kind).collect::<Result<_, _>>()?;
         let waits = match &condition {
             Some(condition) if condition.asks_for_waits() => waits(tape)?,
             _ => HashMap::new(),
@@ -179,8 +179,24 @@ impl Concerned<'_> {
 }
 
 fn ring(text: &str) -> Result<Ring, Refusal> {
-    let known = || Refusal::usage(format!("{text:?} is no ring"), "write paging, access or sharing");
-    Ring::ALL.into_iter().find(|ring| ring.to_string() == text).ok_or_else(known)
+    let names: Vec<String> = Ring::ALL.iter().map(Ring::to_string).collect();
+    let known = names.iter().map(String::as_str);
+    let none = || unknown("ring", text, known, "write paging, access or sharing");
+    Ring::ALL.into_iter().find(|ring| ring.to_string() == text).ok_or_else(none)
+}
+
+fn kind(text: &str) -> Result<String, Refusal> {
+    let text = text.trim();
+    let known = Input::kinds();
+    let all = || unknown("kind of step", text, known.iter().copied(), &format!("kinds are {}", known.join(", ")));
+    known.contains(&text).then(|| text.to_owned()).ok_or_else(all)
+}
+
+/// What is none of those that are known, with the nearest of them.
+fn unknown<'a>(what: &str, text: &str, known: impl Iterator<Item = &'a str>, forms: &str) -> Refusal {
+    let near = nearest(text, known);
+    let meant = near.first().map(|name| format!("did you mean {name}? ")).unwrap_or_default();
+    Refusal::usage(format!("{text:?} is no {what}"), format!("{meant}{forms}"))
 }
 
 fn between(text: &str, tape: &mut Tape) -> anyhow::Result<(u64, u64)> {
@@ -217,4 +233,25 @@ fn waits(tape: &mut Tape) -> Result<HashMap<u64, u64>, End> {
     story.finish();
     waits.extend(story.waits.iter().map(|wait| (wait.step, wait.length(last))));
     Ok(waits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{kind, ring};
+    use mem_event::Ring;
+
+    #[test]
+    fn a_filter_that_is_written_wrongly_says_what_is_near() {
+        assert_eq!(ring("paging").unwrap(), Ring::Paging);
+        assert_eq!(kind(" set-access").unwrap(), "set-access");
+        for (refusal, near) in [
+            (ring("acces").unwrap_err(), "did you mean access? write paging"),
+            (kind("set-acces").unwrap_err(), "did you mean set-access? kinds are abandon, "),
+            (kind("singlestep").unwrap_err(), "did you mean single-step? kinds are "),
+            (kind("foreing").unwrap_err(), "did you mean foreign? kinds are "),
+        ] {
+            assert!(refusal.remedy.starts_with(near), "{refusal}");
+        }
+        assert!(ring("zzz").unwrap_err().remedy.starts_with("write paging"));
+    }
 }

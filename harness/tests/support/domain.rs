@@ -119,6 +119,7 @@ impl Domain {
                     unless_ended(self.toolstack.send(&Call::Release { vcpu }));
                     unless_ended(self.toolstack.reply().map(drop));
                 }
+                Notice::Ended => {}
                 other => panic!("{other:?}"),
             }
         }

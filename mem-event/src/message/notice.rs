@@ -26,6 +26,8 @@ pub enum Notice {
         /// The guest's RDI, RSI and RDX: a function's first arguments.
         arguments: [u64; 3],
     },
+    /// QEMU ends in order. One that is killed says nothing.
+    Ended,
 }
 
 impl Notice {
@@ -43,6 +45,7 @@ impl Notice {
                 (1, [u64::from(vcpu.0), *number, *a, *b, *c], &[][..])
             }
             Notice::Place { vcpu, gpa, arguments: [a, b, c] } => (3, [u64::from(vcpu.0), gpa.0, *a, *b, *c], &[][..]),
+            Notice::Ended => (4, [0; 5], &[][..]),
             Notice::Crashed(why) => (2, [0; 5], &why.as_bytes()[..why.len().min(PAGE_SIZE)]),
         };
         Packet { kind: NOTICE, operation, sequence: 0, error: 0, arguments, payload }.bytes()
@@ -66,6 +69,7 @@ impl Notice {
                 gpa: Gpa(packet.arguments[1]),
                 arguments: [packet.arguments[2], packet.arguments[3], packet.arguments[4]],
             }),
+            4 => Ok(Notice::Ended),
             other => Err(Malformed(format!("no notice {other}"))),
         }
     }

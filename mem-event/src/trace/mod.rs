@@ -47,7 +47,8 @@ use bincode::{Decode, Encode};
 /// The format's version; a change of [`Header`], [`Step`], [`crate::Checkpoint`] or anything inside them needs the next number.
 pub const VERSION: u32 = 4;
 
-const MAGIC: &[u8; 8] = b"MEMEVENT";
+/// The first eight bytes of a trace, of any version.
+pub const MAGIC: &[u8; 8] = b"MEMEVENT";
 /// The last eight bytes of a trace that was ended in order; before them stands the offset of the index.
 const TAIL_MAGIC: &[u8; 8] = b"MEMINDEX";
 const PREAMBLE: usize = 12;

@@ -9,6 +9,7 @@ use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Source};
 use crate::service::thread::{self, Listener};
 use crate::trap::{proof, translate, verify};
+use mem_event::message::Notice;
 use std::ffi::OsString;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -126,6 +127,7 @@ pub fn ended() {
     }
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.end();
+        hypervisor.host.subscribers.notify(&Notice::Ended);
     }
     fatal::remove_socket();
 }
