@@ -4,6 +4,7 @@
 
 mod support;
 
+use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::scenario::settings::{
     Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment,
@@ -11,10 +12,11 @@ use harness::scenario::settings::{
 use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Name, Scenario, ScenarioStep, Size};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
+use harness::trace;
 use harness::verdict::Kind;
 use mem_event::AccessType;
-use mem_event::Control;
 use mem_event::message::Call;
+use mem_event::{Control, Input, Outcome};
 use mem_event_client::Client;
 use std::time::Duration;
 use support::{file_holds, machine, replays, run, run_to_its_deadline, scenario, served_by, wait_for};
@@ -45,6 +47,27 @@ fn each_policy_holds_a_guest_to_a_target_that_changes_while_it_runs() {
             assert!(paged.pages_out > 100 && paged.pages_in > 0, "{policy:?} {store:?}: {paged:?}");
             assert!(sequence.contains("-> hold to 1.2 MiB"), "{sequence}");
         }
+    }
+}
+
+#[test]
+fn a_pager_nominates_no_frame_that_nobody_has_touched() {
+    for policy in [Policy::Mru, Policy::Clock, Policy::Random] {
+        let pager = PagerSettings { policy, target: Some(Size(64 << 20)), seed: 7, ..PagerSettings::default() };
+        let steps = at_first_checkpoint(vec![ConsumerAct::Target { memory: Size(TARGET) }.into()]);
+        let folder = RunFolder::create().unwrap();
+        let mut job = Job::new(paged(pager, steps), None).unwrap();
+        job.trace = Some(folder.file("trace"));
+        assert_eq!(job.run(&mut Silent, None).unwrap().verdict.kind, Kind::Success);
+        let mut tape = trace::open(&folder.file("trace")).unwrap();
+        let (mut taken, mut refused) = (0, 0);
+        for number in 1..=tape.len() {
+            let step = tape.step(number).unwrap();
+            if matches!(step.input, Input::Control(Control::Nominate { .. })) {
+                *(if step.outcome == Outcome::Proceed { &mut taken } else { &mut refused }) += 1;
+            }
+        }
+        assert!(taken > 100 && refused == 0, "{policy:?}: {taken} nominations were taken, {refused} refused");
     }
 }
 

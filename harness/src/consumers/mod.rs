@@ -7,7 +7,7 @@
 //! | [`in_process`] | those of this program, served by one thread |
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
 //! | `acts`, [`sleepers`] | acts carried out; who waits for what |
-//! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`countdown`] | the pager |
+//! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`] | the pager |
 //! | [`listener`], [`watcher`] | a listener by a scenario's rules; one with one treatment for all |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
@@ -24,6 +24,7 @@ pub mod pagefile;
 pub mod pager;
 pub mod policy;
 pub mod recent;
+pub mod resident;
 pub mod sleepers;
 pub mod solo;
 pub mod watcher;

@@ -8,6 +8,7 @@ use super::countdown::Countdown;
 use super::loads::Loads;
 use super::pagefile::PageFile;
 use super::policy::{Chooser, Ram};
+use super::resident::Resident;
 use crate::scenario::settings::{PagerSettings, PagerStep};
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
@@ -274,8 +275,11 @@ impl Pager {
         if self.full {
             return Ok(0);
         }
-        let chosen = (0..frames).filter_map(|_| self.chooser.next(true));
-        let chosen: Vec<Gfn> = chosen.filter(|gfn| !self.file.holds(*gfn)).collect();
+        let mut resident = Resident::default();
+        let mut chosen = Vec::with_capacity(frames);
+        for _ in 0..frames {
+            chosen.extend(self.candidate(true, &mut resident)?);
+        }
         self.page_out(&chosen)
     }
 
@@ -306,15 +310,22 @@ impl Pager {
     fn scan(&mut self, wanted: usize, spare: bool) -> anyhow::Result<usize> {
         let count = self.chooser.count();
         let (mut looked, mut evicted) = (0, 0);
+        let mut resident = Resident::default();
         while evicted < wanted && looked < count && !self.full {
             let mut candidates = Vec::with_capacity(BATCH);
             while candidates.len() < BATCH.min(wanted - evicted) && looked < count {
                 looked += 1;
-                candidates.extend(self.chooser.next(spare).filter(|gfn| !self.file.holds(*gfn)));
+                candidates.extend(self.candidate(spare, &mut resident)?);
             }
             evicted += self.page_out(&candidates)?;
         }
         Ok(evicted)
+    }
+
+    /// The next frame of the policy's choice, where it is one that can be nominated.
+    fn candidate(&mut self, spare: bool, resident: &mut Resident) -> anyhow::Result<Option<Gfn>> {
+        let Some(gfn) = self.chooser.next(spare).filter(|gfn| !self.file.holds(*gfn)) else { return Ok(None) };
+        Ok(resident.take(&mut self.channel.client, gfn)?.then_some(gfn))
     }
 
     /// Nominates frames, copies their content, evicts them; those that cannot be, or cannot be kept, are left. How many went.

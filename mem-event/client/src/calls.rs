@@ -50,14 +50,22 @@ impl Client {
     pub fn types(&mut self) -> anyhow::Result<Vec<(P2mType, bool)>> {
         let mut types = Vec::new();
         loop {
-            let first = Gfn(types.len() as u64);
-            let more = self.some_bytes(&Call::Types { first })?;
+            let more = self.types_from(Gfn(types.len() as u64))?;
             if more.is_empty() {
                 return Ok(types);
             }
-            let one = |byte: &u8| frame_of_byte(*byte).with_context(|| format!("no type of a frame is {byte:#x}"));
-            types.extend(more.iter().map(one).collect::<anyhow::Result<Vec<_>>>()?);
+            types.extend(more);
         }
+    }
+
+    /// The same for as many frames as one call tells of, 4096, from this one on; none above the last frame. A frame that was never
+    /// touched has no memory behind it.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn types_from(&mut self, first: Gfn) -> anyhow::Result<Vec<(P2mType, bool)>> {
+        let one = |byte: &u8| frame_of_byte(*byte).with_context(|| format!("no type of a frame is {byte:#x}"));
+        self.some_bytes(&Call::Types { first })?.iter().map(one).collect()
     }
 
     /// Hands the pager's page file over to the plugin, which keeps it for a successor. The connection must hold the paging ring.
