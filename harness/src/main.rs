@@ -5,6 +5,7 @@ use harness::cli::arguments::{Cli, Command};
 use harness::cli::{command, new};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
+use harness::run::status;
 use harness::trace::replay;
 use harness::{step, suite, trace};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),
+        Command::Status(arguments) => status::status(arguments),
         Command::Diff(arguments) => trace::compare::compare(arguments),
         Command::Export(arguments) => trace::export::export(arguments),
         Command::Minimise(arguments) => trace::minimise::minimise(arguments),

@@ -118,6 +118,12 @@ impl Domain {
         self.monitor.modes[kind as usize].0
     }
 
+    /// Whether events of a kind are reported only where the new value differs from the old.
+    #[must_use]
+    pub fn monitors_changes_only(&self, kind: CpuEventKind) -> bool {
+        self.monitor.modes[kind as usize].1
+    }
+
     /// Whether a vCPU's single steps are reported.
     #[must_use]
     pub fn single_steps(&self, vcpu: VcpuId) -> bool {

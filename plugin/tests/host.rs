@@ -35,7 +35,7 @@ fn packets(socket: &OwnedFd) -> usize {
 fn channel() -> (EventChannel, [OwnedFd; 2]) {
     let (_, page) = RingPage::create().unwrap();
     page.init();
-    EventChannel::new(Ring::Access, page, None).unwrap()
+    EventChannel::new(Ring::Access, 0, page, None).unwrap()
 }
 
 fn is_readable(descriptor: impl AsFd) -> bool {

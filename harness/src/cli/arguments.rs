@@ -2,6 +2,7 @@
 
 use crate::machine::qemu::Gate;
 use crate::output::Color;
+use crate::run::status::Status;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::step::StepOptions;
 use crate::trace::compare::Diff;
@@ -44,6 +45,8 @@ pub enum Command {
     Run(Run),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
     Attach(Attach),
+    /// Say who waits for what in a QEMU that is running, and free it of what a dead consumer has left behind.
+    Status(Status),
     /// Be a consumer: for `run --consumer`, or beside a plugin that runs.
     Consumer {
         /// Which.

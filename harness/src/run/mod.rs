@@ -6,7 +6,7 @@
 //! | [`job`], [`gate`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
 //! | [`serve`], [`signals`] | the loop that serves a domain |
 //! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; the summary |
-//! | [`attach`] | a plugin in a QEMU of somebody else's |
+//! | [`attach`], [`status`] | a plugin in a QEMU of somebody else's: joined; asked, and freed of what a dead consumer left |
 
 pub mod attach;
 pub mod ending;
@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod report;
 pub mod serve;
 pub mod signals;
+pub mod status;
 pub mod trace_file;
 
 pub use self::job::Job;

@@ -3,7 +3,7 @@
 use crate::refusal::cannot;
 use crate::socket::Client;
 use anyhow::{Context, bail};
-use mem_event::message::{Call, DeviceReport, Info, Reply, VcpuReport, frame_of_byte};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport, frame_of_byte};
 use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
 use std::mem::MaybeUninit;
@@ -40,6 +40,22 @@ impl Client {
     /// As [`Client::call`].
     pub fn devices(&mut self) -> anyhow::Result<Vec<DeviceReport>> {
         Ok(DeviceReport::decode_all(&self.some_bytes(&Call::Devices)?)?)
+    }
+
+    /// How the three rings stand.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn rings(&mut self) -> anyhow::Result<Vec<RingReport>> {
+        Ok(RingReport::decode_all(&self.some_bytes(&Call::Rings)?)?)
+    }
+
+    /// Which CPU events are reported, and how; a report for each kind.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn monitors(&mut self) -> anyhow::Result<Vec<MonitorReport>> {
+        Ok(MonitorReport::decode_all(&self.some_bytes(&Call::Monitors)?)?)
     }
 
     /// What each of so many frames is, from frame 0 on, and whether memory is behind it. All are told one after the other, while the

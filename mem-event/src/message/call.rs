@@ -73,6 +73,10 @@ pub enum Call {
     /// The trace, if there is one, ends here in order; the domain goes on without. For a caller that is about to end a QEMU which may not come
     /// to its own end.
     EndTrace,
+    /// How the three rings stand: [`super::RingReport::BYTES`] bytes each in the reply's payload, see [`super::RingReport`].
+    Rings,
+    /// Which CPU events are reported, and how: a byte for each kind in the reply's payload, see [`super::MonitorReport`].
+    Monitors,
 }
 
 /// One call's operation number and arguments.
@@ -93,6 +97,8 @@ fn call_parts(call: &Call) -> Parts<'_> {
         Call::PageFile => (11, [0; 5], &[]),
         Call::Devices => (12, [0; 5], &[]),
         Call::EndTrace => (13, [0; 5], &[]),
+        Call::Rings => (14, [0; 5], &[]),
+        Call::Monitors => (15, [0; 5], &[]),
         Call::Control(control) => (control.number(), control.arguments(), &[]),
     }
 }
@@ -126,6 +132,8 @@ impl Call {
             11 => Call::PageFile,
             12 => Call::Devices,
             13 => Call::EndTrace,
+            14 => Call::Rings,
+            15 => Call::Monitors,
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         };
         Ok((packet.sequence, packet.operation, call))
@@ -152,6 +160,8 @@ impl fmt::Display for Call {
             Call::PageFile => f.write_str("request for the page file"),
             Call::Devices => f.write_str("list of waiting devices"),
             Call::EndTrace => f.write_str("end of the trace"),
+            Call::Rings => f.write_str("state of the rings"),
+            Call::Monitors => f.write_str("list of monitors"),
         }
     }
 }

@@ -27,7 +27,9 @@ pub use call::Call;
 pub use notice::Notice;
 pub use packet::{HEADER, LARGEST, Malformed};
 pub use reply::Reply;
-pub use report::{DeviceReport, Info, VcpuReport, VcpuState, frame_byte, frame_of_byte};
+pub use report::{
+    DeviceReport, Info, MonitorReport, RingReport, RingState, VcpuReport, VcpuState, frame_byte, frame_of_byte,
+};
 
 /// The protocol's version, checked by [`Call::Hello`].
 pub const VERSION: u64 = 3;

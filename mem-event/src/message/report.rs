@@ -1,7 +1,8 @@
-//! What replies tell of the domain: its figures, where its vCPUs stand, which devices wait, what its frames are.
+//! What replies tell of the domain: its figures, where its vCPUs and rings stand, which CPU events are reported, which devices wait, what its
+//! frames are.
 
 use super::packet::Malformed;
-use crate::control::Ring;
+use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
 use crate::number::{Gfn, PAGE_SIZE};
 use crate::p2m::P2mType;
 use crate::table::table;
@@ -104,6 +105,122 @@ impl VcpuReport {
             frame: (frame != u64::MAX).then_some(Gfn(frame)),
             waited: u32::from_le_bytes([w0, w1, w2, w3]),
         })
+    }
+}
+
+table! {
+    /// Where a ring stands in its life: what [`super::Call::Rings`] tells of each.
+    pub enum RingState {
+        /// Never enabled, or ended.
+        Absent = 0 "absent",
+        /// A consumer holds it.
+        Live = 1 "live",
+        /// It ends when the last answer is in.
+        Draining = 2 "draining",
+        /// Its consumer is gone; what was not answered is kept for the successor.
+        Lost = 3 "lost",
+        /// Its consumer wrote nonsense.
+        Broken = 4 "broken",
+    }
+}
+
+/// A ring as it stands: [`super::Call::Rings`].
+///
+/// ```text
+///  0  u8 ring    1  u8 state    2  u8 no consumer    3  u8 zero    4  u32 slots    8  u32 free slots
+/// 12  u32 requests without an answer    16  u32 vCPUs that wait for a slot or a consumer    20  u32 process, 0 for none
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingReport {
+    /// Which.
+    pub ring: Ring,
+    /// Where it stands.
+    pub state: RingState,
+    /// What happens while it has no consumer.
+    pub policy: NoConsumer,
+    /// How many slots it has; 0 where there is no ring.
+    pub slots: u32,
+    /// Slots that nobody holds.
+    pub free: u32,
+    /// Requests without an answer.
+    pub unanswered: u32,
+    /// vCPUs that wait for a slot, or for a consumer while there is none.
+    pub queued: u32,
+    /// The process that enabled it, as QEMU sees its number; 0 where there is none, or QEMU does not see it.
+    pub process: u32,
+}
+
+impl RingReport {
+    /// Bytes of one.
+    pub const BYTES: usize = 24;
+
+    /// As bytes.
+    #[must_use]
+    pub fn encode(self) -> [u8; RingReport::BYTES] {
+        let mut bytes = [0; RingReport::BYTES];
+        bytes[..3].copy_from_slice(&[self.ring as u8, self.state as u8, self.policy as u8]);
+        let words = [self.slots, self.free, self.unanswered, self.queued, self.process];
+        for (place, word) in bytes[4..].chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<RingReport>, Malformed> {
+        reports::<{ RingReport::BYTES }>(payload, "ring")?.iter().map(RingReport::decode).collect()
+    }
+
+    fn decode(bytes: &[u8; RingReport::BYTES]) -> Result<RingReport, Malformed> {
+        let none = |what: &str, number: u8| Malformed(format!("no {what} {number}"));
+        let [ring, state, policy, ..] = *bytes;
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Ok(RingReport {
+            ring: Ring::from_number(ring).ok_or_else(|| none("ring", ring))?,
+            state: RingState::from_number(state).ok_or_else(|| none("state of a ring", state))?,
+            policy: NoConsumer::from_number(policy).ok_or_else(|| none("policy", policy))?,
+            slots: word(4),
+            free: word(8),
+            unanswered: word(12),
+            queued: word(16),
+            process: word(20),
+        })
+    }
+}
+
+/// How one kind of CPU event is reported: [`super::Call::Monitors`]. A byte: the mode, and in bit 7 whether only changes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MonitorReport {
+    /// The kind.
+    pub kind: CpuEventKind,
+    /// How.
+    pub mode: MonitorMode,
+    /// Only where the new value differs from the old.
+    pub on_change_only: bool,
+}
+
+impl MonitorReport {
+    /// As a byte; the place in the payload is the kind's number.
+    #[must_use]
+    pub fn encode(self) -> u8 {
+        self.mode as u8 | u8::from(self.on_change_only) << 7
+    }
+
+    /// The reports of a reply's payload.
+    ///
+    /// # Errors
+    /// A payload that is none of this version.
+    pub fn decode_all(payload: &[u8]) -> Result<Vec<MonitorReport>, Malformed> {
+        let one = |(number, byte): (usize, &u8)| {
+            let kind = u8::try_from(number).ok().and_then(CpuEventKind::from_number);
+            let (kind, mode) = (kind?, MonitorMode::from_number(byte & 0x7f)?);
+            Some(MonitorReport { kind, mode, on_change_only: byte & 0x80 != 0 })
+        };
+        let all: Option<Vec<_>> = payload.iter().enumerate().map(one).collect();
+        all.ok_or_else(|| Malformed(format!("{payload:?} are no monitors")))
     }
 }
 

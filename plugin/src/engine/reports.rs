@@ -1,9 +1,10 @@
-//! What the domain says of itself: its figures, where its vCPUs stand, which devices wait, what its frames are.
+//! What the domain says of itself: its figures, where its vCPUs and rings stand, which CPU events are reported, which devices wait, what its
+//! frames are.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::vcpu::Vcpu;
-use mem_event::message::{self, DeviceReport, Info, VcpuReport, VcpuState};
-use mem_event::{Domain, Gfn, PAGE_SIZE, VcpuId, WaitReason};
+use mem_event::message::{self, DeviceReport, Info, MonitorReport, RingReport, RingState, VcpuReport, VcpuState};
+use mem_event::{CpuEventKind, Domain, Gfn, PAGE_SIZE, Ring, RingPhase, VcpuId, WaitReason};
 use std::time::Instant;
 
 impl Hypervisor {
@@ -36,6 +37,44 @@ impl Hypervisor {
         let millis = |since: Instant| u32::try_from(since.elapsed().as_millis()).unwrap_or(u32::MAX);
         let report = |(gfn, since)| DeviceReport { gfn, waited: millis(since) };
         self.engine().stopped.foreign().take(DeviceReport::MOST).map(report).collect()
+    }
+
+    /// How the rings stand.
+    pub fn rings(&self) -> Vec<RingReport> {
+        let engine = self.engine();
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let report = |ring: Ring| {
+            let view = engine.domain.ring(ring);
+            let state = match view.phase {
+                RingPhase::Absent => RingState::Absent,
+                RingPhase::Live => RingState::Live,
+                RingPhase::Draining => RingState::Draining,
+                RingPhase::Lost => RingState::Lost,
+                RingPhase::Broken(_) => RingState::Broken,
+            };
+            RingReport {
+                ring,
+                state,
+                policy: view.policy,
+                slots: view.slots,
+                free: view.free,
+                unanswered: count(view.outstanding.len()),
+                queued: count(view.queue.len()),
+                process: self.host.channel(ring).map_or(0, |channel| channel.process),
+            }
+        };
+        Ring::ALL.into_iter().map(report).collect()
+    }
+
+    /// Which CPU events are reported, and how.
+    pub fn monitors(&self) -> Vec<MonitorReport> {
+        let domain = &self.engine().domain;
+        let report = |kind| MonitorReport {
+            kind,
+            mode: domain.monitored(kind),
+            on_change_only: domain.monitors_changes_only(kind),
+        };
+        CpuEventKind::ALL.into_iter().map(report).collect()
     }
 
     /// What frames are, from this one on, as bytes.

@@ -10,8 +10,13 @@ use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Hypervisor {
-    /// Makes a ring: the reply's descriptors are the page, the engine's signal and the consumer's.
-    pub fn enable(&self, control: Control, ring: Ring) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), (Errno, String)> {
+    /// Makes a ring for a process: the reply's descriptors are the page, the engine's signal and the consumer's.
+    pub fn enable(
+        &self,
+        control: Control,
+        ring: Ring,
+        process: u32,
+    ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), (Errno, String)> {
         self.admit(&control)?;
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
         let (memory, page, contents) = match ring {
@@ -21,7 +26,8 @@ impl Hypervisor {
         .map_err(io)?;
         // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
         page.init();
-        let (channel, [to_consumer, to_engine]) = EventChannel::new(ring, page.clone(), contents).map_err(io)?;
+        let (channel, [to_consumer, to_engine]) =
+            EventChannel::new(ring, process, page.clone(), contents).map_err(io)?;
         let channel = Arc::new(channel);
         let mut engine = self.engine();
         let with = With::page(&page);

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub struct EventChannel {
     /// The ring.
     pub ring: Ring,
+    /// The process that enabled it; 0 for one that QEMU does not see.
+    pub process: u32,
     /// The ring page as the threads that wait see it.
     pub pollers: Pollers,
     to_consumer: OwnedFd,
@@ -40,6 +42,7 @@ impl EventChannel {
     /// The kernel has no more descriptors.
     pub fn new(
         ring: Ring,
+        process: u32,
         page: RingPage,
         contents: Option<Contents>,
     ) -> std::io::Result<(EventChannel, [OwnedFd; 2])> {
@@ -49,7 +52,7 @@ impl EventChannel {
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
         let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((EventChannel { ring, pollers, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
+        Ok((EventChannel { ring, process, pollers, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
     }
 
     /// Signals the consumer.

@@ -5,7 +5,7 @@ use crate::host::event_channel::EventChannel;
 use crate::host::vcpu::Vcpu;
 use crate::service::page_file::PageFile;
 use crate::service::peer::Peer;
-use mem_event::message::{Call, DeviceReport, LARGEST, Reply, VERSION, VcpuReport};
+use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{
@@ -137,7 +137,7 @@ impl Client {
             Call::Hello { version } => (self.hello(version), None),
             _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
             Call::Control(Control::Enable { ring, layout, slots }) => {
-                match hypervisor.enable(Control::Enable { ring, layout, slots }, ring) {
+                match hypervisor.enable(Control::Enable { ring, layout, slots }, ring, self.peer.number()) {
                     Ok(made) => (Reply::Done([0; 5]), Some(made)),
                     Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
                 }
@@ -210,6 +210,8 @@ impl Client {
                 hypervisor.end();
                 Reply::Done([0; 5])
             }
+            Call::Rings => Reply::Bytes(hypervisor.rings().into_iter().flat_map(RingReport::encode).collect()),
+            Call::Monitors => Reply::Bytes(hypervisor.monitors().into_iter().map(MonitorReport::encode).collect()),
             Call::Devices => Reply::Bytes(hypervisor.devices().into_iter().flat_map(DeviceReport::encode).collect()),
             Call::Subscribe => {
                 hypervisor.host.subscribers.add(Arc::clone(&self.socket));

@@ -18,6 +18,11 @@ const MOST_OF_PROCESS: usize = 32;
 pub struct Peer(i32);
 
 impl Peer {
+    /// Its number, as QEMU sees it; 0 where QEMU does not see it.
+    pub fn number(self) -> u32 {
+        u32::try_from(self.0).unwrap_or(0)
+    }
+
     /// The process at the other end, if it may come in besides those that are here.
     ///
     /// # Errors

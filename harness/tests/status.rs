@@ -1,0 +1,91 @@
+//! `status`: what a consumer that died has left behind is told, and ended.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::consumers::pager::Pager;
+use harness::machine::folder::RunFolder;
+use harness::scenario::settings::PagerSettings;
+use mem_event::message::{Call, Notice};
+use mem_event::{Control, CpuEventKind, Gfn, MonitorMode, Ring, VcpuId};
+use mem_event_client::{Channel, Client, RingSettings};
+use serde_json::{Value, json};
+use std::path::Path;
+use support::{command, machine, scenario, wait_for};
+
+fn status(folder: &RunFolder, further: &[&str]) -> String {
+    let output = command(folder).arg("status").arg(folder.file("socket")).args(further).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn told(folder: &RunFolder) -> Value {
+    serde_json::from_str(&status(folder, &["--json"])).unwrap()
+}
+
+/// The plugin has seen that a connection is gone: it serves its clients in the order in which they came.
+fn is_seen(socket: &Path) {
+    Client::connect(socket).unwrap().info().unwrap();
+}
+
+#[test]
+fn a_dead_listeners_monitor_is_told_and_released_and_the_guest_goes_on() {
+    let (mut qemu, folder, _job) = machine(scenario("cr3_sync"));
+    let socket = folder.file("socket");
+    let mut toolstack = Client::connect(&socket).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    let listener = Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    while !matches!(toolstack.notice().unwrap(), Some(Notice::Checkpoint { .. })) {
+        wait_for("the first checkpoint", &toolstack);
+    }
+    let served = told(&folder);
+    assert_eq!(served["rings"][1]["process"], std::process::id(), "{served}");
+    let monitor = Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Sync, on_change_only: false };
+    toolstack.values(&Call::Control(monitor)).unwrap();
+    toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+    // Nobody holds the guest at its other checkpoints.
+    drop(toolstack);
+    wait_for("the first event", &listener);
+    assert!(status(&folder, &["--release"]).contains("served by process"), "who is served is left alone");
+    listener.client.hang_up();
+    is_seen(&socket);
+
+    let left = told(&folder);
+    let access = &left["rings"][1];
+    assert_eq!(
+        (&access["ring"], &access["state"], &access["unanswered"]),
+        (&json!("access"), &json!("lost"), &json!(1))
+    );
+    assert_eq!(left["monitors"][1], json!({ "event": "cr3", "mode": "sync", "on_change_only": false }));
+    assert_eq!((&left["vcpus"][0]["state"], &left["vcpus"][0]["ring"]), (&json!("answer"), &json!("access")), "{left}");
+    let text = status(&folder, &[]);
+    assert!(text.contains("its consumer is gone") && text.contains("monitor   cr3 sync"), "{text}");
+
+    let text = status(&folder, &["--release"]);
+    assert!(text.contains("released  the monitor of cr3") && text.contains("released  the access ring"), "{text}");
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+#[test]
+fn what_a_dead_pager_has_out_comes_back_with_its_release() {
+    let mut paged = scenario("page_in");
+    paged.consumers.pager.get_or_insert_default();
+    let memory = paged.machine.memory.0;
+    let (mut qemu, folder, _job) = machine(paged);
+    let socket = folder.file("socket");
+    let mut pager = Pager::enable(&socket, RingSettings::default(), &PagerSettings::default(), memory).unwrap();
+    let frames: Vec<Gfn> = (0x100..0x104).map(Gfn).collect();
+    assert_eq!(pager.page_out(&frames).unwrap(), 4);
+    pager.channel().client.hang_up();
+    is_seen(&socket);
+    let left = told(&folder);
+    assert_eq!((&left["rings"][0]["state"], &left["paged"]), (&json!("lost"), &json!(4)), "{left}");
+    let text = status(&folder, &["--release"]);
+    assert!(text.contains("released  the paging ring") && text.contains(" 0 paged out"), "{text}");
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
