@@ -17,6 +17,9 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+/// How often a read of the page file is tried before its frame's vCPU is left stopped.
+const TRIES: u32 = 4;
+
 /// The page file. Nobody else can open it; it is gone with its last descriptor.
 #[derive(Debug)]
 pub struct PageFile {
@@ -83,6 +86,19 @@ impl PageFile {
         self.file.write_all_at(content, place(gfn)).context("the page file cannot be written")?;
         self.frames.insert(gfn);
         Ok(())
+    }
+
+    /// As [`PageFile::content`]; a read that fails is tried again.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&mut self, gfn: Gfn) -> anyhow::Result<Option<Box<[u8]>>> {
+        for _ in 1..TRIES {
+            if let Ok(content) = self.content(gfn) {
+                return Ok(content);
+            }
+        }
+        self.content(gfn)
     }
 
     /// A frame's content, if it is here.

@@ -20,8 +20,6 @@ use std::path::Path;
 
 /// Frames that are asked for, read or evicted with one round of calls.
 const BATCH: usize = 64;
-/// How often a read of the page file is tried before its frame's vCPU is left stopped.
-const TRIES: u32 = 4;
 
 /// What the pager did so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -168,7 +166,7 @@ impl Pager {
             // Another vCPU's request for the same frame came just before.
             self.settle()?;
         }
-        let content = match self.content(gfn) {
+        let content = match self.file.read(gfn) {
             Ok(Some(content)) => content,
             // It was evicted for nobody yet (EVICT_FAIL), or another vCPU's request has brought it back.
             Ok(None) => return self.answered(request, &[]),
@@ -204,16 +202,6 @@ impl Pager {
     fn answered(&mut self, request: &Request, done: &[&str]) -> anyhow::Result<Served> {
         self.answer(request)?;
         Ok(Served { done: done.iter().map(|word| (*word).to_owned()).collect(), answered: true })
-    }
-
-    /// A frame's content; a read that fails is tried again.
-    fn content(&mut self, gfn: Gfn) -> anyhow::Result<Option<Box<[u8]>>> {
-        for _ in 1..TRIES {
-            if let Ok(content) = self.file.content(gfn) {
-                return Ok(content);
-            }
-        }
-        self.file.content(gfn)
     }
 
     /// Brings back those of the next frames that are here, as far as the budget has room. How many.
@@ -387,7 +375,7 @@ impl Pager {
         self.settle()?;
         self.set_budget(u64::MAX)?;
         for gfn in self.file.frames() {
-            if let Some(content) = self.content(gfn)? {
+            if let Some(content) = self.file.read(gfn)? {
                 self.load(&Call::Load { gfn, content })?;
             }
         }
