@@ -205,7 +205,7 @@ fn look_and_sleep(end: impl Fn(&Pollers) -> bool + Sync + Send + Copy + 'static)
 
 #[test]
 fn who_looks_by_himself_and_then_sleeps_misses_no_response() {
-    look_and_sleep(Pollers::end);
+    look_and_sleep(Pollers::end_polling);
 }
 
 /// What the second look in `Pollers::end_polling` is for.
@@ -229,7 +229,7 @@ fn the_last_of_two_to_look_misses_no_response() {
         pollers.begin_polling();
         pollers.begin_polling();
         let other = Arc::clone(&pollers);
-        let first = thread::spawn(move || other.end());
+        let first = thread::spawn(move || other.end_polling());
         let signalled = Arc::new(AtomicBool::new(false));
         let signal = Arc::clone(&signalled);
         let consumer = thread::spawn(move || {
