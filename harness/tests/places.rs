@@ -14,7 +14,7 @@ use support::command;
 const SCENARIO: &str = "version = 1\nabout = \"x\"\n[machine]\nguest = \"example\"\n";
 
 fn run(folder: &RunFolder, arguments: &[&OsStr]) -> Output {
-    command(folder).args(arguments).env_remove("CI").output().unwrap()
+    command(folder).args(arguments).output().unwrap()
 }
 
 fn test(folder: &RunFolder, path: &Path, more: &[&OsStr]) -> (Option<i32>, String) {

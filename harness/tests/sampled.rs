@@ -32,8 +32,9 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
         }
     }
     let rules = &mut scenario.consumers.listener.get_or_insert_default().rules;
-    // What rules expect to see holds only if nobody else watches the page.
-    if rules.iter().flat_map(|rule| &rule.acts).any(|act| matches!(act, MemoryAct::Expect { .. })) {
+    // What rules expect to see, and when they write, holds only if the page is watched by nothing else.
+    let is_timed = |act: &MemoryAct| matches!(act, MemoryAct::Expect { .. } | MemoryAct::Write { .. });
+    if rules.iter().flat_map(|rule| &rule.acts).any(is_timed) {
         rules.clear();
     }
     // Each further right is asked for by an event of its own, but where the scenario has its own rules.

@@ -146,7 +146,8 @@ pub fn wait_for(what: &str, fd: impl AsFd) {
 /// The command, with its temporary files in this folder.
 pub fn command(folder: &RunFolder) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mem-event"));
-    command.env("TMPDIR", folder.file(""));
+    // As a person runs it: a test that means a CI system says so.
+    command.env("TMPDIR", folder.file("")).env_remove("CI");
     command
 }
 
