@@ -34,7 +34,8 @@ pub fn count() {
     VCPUS.store(fwcfg::vcpus(), Ordering::Release);
 }
 
-/// Wakes all other vCPUs to run `work` with their number, and returns when each of them has begun. Once in a guest's life.
+/// Wakes all other vCPUs to run `work` with their number, and returns when each of them has begun. Again only where none of those that
+/// were woken before is still there.
 ///
 /// If one does not come up this waits forever; a deadline is the harness's business.
 pub fn start(work: fn(usize)) {
@@ -43,6 +44,8 @@ pub fn start(work: fn(usize)) {
         error!("{} vCPUs, and stacks for {MAX_VCPUS}", others + 1);
     }
     WORK.store(work as *mut (), Ordering::Release);
+    ARRIVED.store(0, Ordering::Release);
+    FINISHED.store(0, Ordering::Release);
     copy_trampoline();
     if others > 0 {
         apic::start_others(boot::TRAMPOLINE);

@@ -1,17 +1,19 @@
-//! vCPUs that are possible and not there, and vCPUs that come while the guest runs.
+//! vCPUs that are possible and not there, and vCPUs that come and go while the guest runs.
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 mod support;
 
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
 use harness::verdict::Verdict;
-use mem_event::message::{Call, Notice};
+use mem_event::message::{Call, Notice, VcpuState};
 use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::json;
-use support::{kernel_maps_write_protected, machine_under, scenario, wait_for};
+use support::{answer, kernel_maps_write_protected, machine_under, next_request, scenario, wait_for};
 
 const GATES: [Gate; 2] = [Gate::Callback, Gate::Mmu];
 
@@ -20,22 +22,6 @@ fn with_one_vcpu_of_two(mut scenario: Scenario) -> Scenario {
     scenario.machine.vcpus = 1;
     scenario.machine.args = ["-smp", "1,maxcpus=2"].map(str::to_owned).to_vec();
     scenario
-}
-
-/// Waits for the next request.
-fn next(channel: &mut Channel) -> Request {
-    loop {
-        if let Some(request) = channel.take() {
-            return request;
-        }
-        wait_for("a request", &*channel);
-        channel.clear_signal();
-    }
-}
-
-fn answer(channel: &mut Channel, request: &Request) {
-    channel.answer(&request.answer());
-    channel.kick().unwrap();
 }
 
 /// The vCPU that stands at the next checkpoint.
@@ -90,12 +76,12 @@ fn late_vcpu_is_stopped(gate: Gate) {
     plug_in_a_vcpu(&mut qemu.qmp);
     toolstack.values(&Call::Release { vcpu: first }).unwrap();
 
-    let request = next(&mut pager);
+    let request = next_request(&mut pager);
     assert_eq!((request.vcpu, request.frame()), (VcpuId(1), Some(paged)), "{gate:?}");
     pager.client.values(&Call::Load { gfn: paged, content: content.into() }).unwrap();
     answer(&mut pager, &request);
 
-    let request = next(&mut listener);
+    let request = next_request(&mut listener);
     assert_eq!((request.vcpu, request.frame()), (VcpuId(1), Some(watched)), "{gate:?}");
     assert!(matches!(request.event, Event::Violation { offset: 8, .. }), "{:?}", request.event);
     listener.client.set_access(watched, AccessType::Rwx).unwrap();
@@ -108,10 +94,104 @@ fn late_vcpu_is_stopped(gate: Gate) {
     assert!(qemu.console().contains("verdict: success"), "{gate:?}: {verdict:?} {}", qemu.errors());
 }
 
-/// The one that is possible and not there.
+/// The vCPU waits outside of its block when it is ejected. The answer that comes afterwards is for nobody.
+#[test]
+fn a_vcpu_that_waits_is_unplugged_and_the_one_that_comes_in_its_place_is_stopped_anew() {
+    let mut unplugged = Unplugged::start(Gate::Callback);
+    unplugged.goes_on();
+    let old = unplugged.is_stopped();
+    // It is ejected while it waits.
+    unplugged.goes_on();
+    let gone = unplugged.toolstack.vcpus().unwrap()[1];
+    assert_eq!(gone.state, VcpuState::Running, "a vCPU that is not there waits for nothing");
+    answer(&mut unplugged.listener, &old);
+    unplugged.another_comes_and_all_ends_well();
+}
+
+/// It stands in the kernel, in the middle of its block, and can go only when it has its answer.
+#[test]
+fn a_vcpu_that_the_hosts_mmu_stopped_is_unplugged_when_it_has_its_answer() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let mut unplugged = Unplugged::start(Gate::Mmu);
+    unplugged.goes_on();
+    let old = unplugged.is_stopped();
+    let first = unplugged.stands.take().unwrap();
+    unplugged.toolstack.values(&Call::Release { vcpu: first }).unwrap();
+    unplugged.allow(AccessType::Rwx);
+    answer(&mut unplugged.listener, &old);
+    unplugged.stands = Some(checkpoint(&mut unplugged.toolstack));
+    unplugged.allow(AccessType::N);
+    unplugged.another_comes_and_all_ends_well();
+}
+
+/// The guest `ejected_vcpu` and those around it.
+struct Unplugged {
+    qemu: Qemu,
+    _folder: RunFolder,
+    toolstack: Client,
+    listener: Channel,
+    watched: Gfn,
+    /// The vCPU that stands at a checkpoint.
+    stands: Option<VcpuId>,
+}
+
+impl Unplugged {
+    /// Up to the first checkpoint, with the page watched.
+    fn start(gate: Gate) -> Unplugged {
+        let mut guest = Scenario::bare("ejected_vcpu");
+        guest.machine.vcpus = 2;
+        // QEMU has room for as many vCPUs' threads as are possible, those that have ended included.
+        guest.machine.args = ["-smp", "2,maxcpus=3"].map(str::to_owned).to_vec();
+        guest.consumers.listener.get_or_insert_default();
+        let (mut qemu, folder, job) = machine_under(gate, guest);
+        let socket = folder.file("socket");
+        let mut toolstack = Client::connect(&socket).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let listener = Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap();
+        qemu.qmp.execute("cont").unwrap();
+        let stands = Some(checkpoint(&mut toolstack));
+        let watched = job.symbols().find("WATCHED").unwrap().gpa.gfn();
+        let mut unplugged = Unplugged { qemu, _folder: folder, toolstack, listener, watched, stands };
+        unplugged.allow(AccessType::N);
+        unplugged
+    }
+
+    fn allow(&mut self, access: AccessType) {
+        self.toolstack.set_access(self.watched, access).unwrap();
+    }
+
+    /// The first vCPU goes on to its next checkpoint.
+    fn goes_on(&mut self) {
+        self.toolstack.values(&Call::Release { vcpu: self.stands.take().unwrap() }).unwrap();
+        self.stands = Some(checkpoint(&mut self.toolstack));
+    }
+
+    /// The second one waits for the listener.
+    fn is_stopped(&mut self) -> Request {
+        let request = next_request(&mut self.listener);
+        assert_eq!((request.vcpu, request.frame()), (VcpuId(1), Some(self.watched)));
+        request
+    }
+
+    fn another_comes_and_all_ends_well(mut self) {
+        plug_in_a_vcpu(&mut self.qemu.qmp);
+        self.toolstack.values(&Call::Release { vcpu: self.stands.take().unwrap() }).unwrap();
+        let request = self.is_stopped();
+        self.allow(AccessType::Rwx);
+        answer(&mut self.listener, &request);
+        let last = checkpoint(&mut self.toolstack);
+        self.toolstack.send(&Call::Release { vcpu: last }).unwrap();
+        wait_for("the guest's end", &self.qemu);
+        assert!(self.qemu.console().contains("verdict: success"), "{} {}", self.qemu.console(), self.qemu.errors());
+    }
+}
+
+/// The first of those that are possible and not there; QEMU lists the last one first.
 fn plug_in_a_vcpu(qmp: &mut harness::machine::qmp::Qmp) {
     let possible = qmp.execute("query-hotpluggable-cpus").unwrap();
-    let absent = possible.as_array().unwrap().iter().find(|vcpu| vcpu.get("qom-path").is_none()).unwrap();
+    let absent = possible.as_array().unwrap().iter().rfind(|vcpu| vcpu.get("qom-path").is_none()).unwrap();
     let mut device = absent["props"].clone();
     device["driver"] = absent["type"].clone();
     qmp.execute_with("device_add", &json!(device)).unwrap();

@@ -11,9 +11,9 @@ use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
+use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
-use support::{kernel_maps_write_protected, wait_for};
+use support::{answer, kernel_maps_write_protected, next_request, wait_for};
 
 /// A number that the guest's functions did not return before.
 const NEW: u64 = 0x2222_2222_2222_2222;
@@ -92,21 +92,6 @@ impl Overwritten {
     }
 }
 
-fn request_on(channel: &mut Channel) -> Request {
-    loop {
-        if let Some(request) = channel.take() {
-            return request;
-        }
-        wait_for("a request", &*channel);
-        channel.clear_signal();
-    }
-}
-
-fn answer(channel: &mut Channel, request: &Request) {
-    channel.answer(&request.answer());
-    channel.kick().unwrap();
-}
-
 #[test]
 fn code_that_was_overwritten_runs_as_it_was_written_under_both_gates() {
     for gate in gates() {
@@ -129,7 +114,7 @@ fn the_rest_of_a_block_is_fetched_anew_when_it_was_overwritten_before_the_answer
     let data = guest.frame("DATA");
     guest.toolstack.set_access(data, AccessType::N).unwrap();
     guest.goes_on();
-    let request = request_on(&mut guest.access);
+    let request = next_request(&mut guest.access);
     guest.write("CODE", THIRDS_NUMBER_AT, NEW);
     guest.write("DUE", 0, NEW);
     guest.toolstack.set_access(data, AccessType::Rwx).unwrap();

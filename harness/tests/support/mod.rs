@@ -17,9 +17,9 @@ use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::trace::replay::replay_file;
 use harness::verdict::Kind;
-use mem_event::Control;
 use mem_event::message::Call;
 use mem_event::page::Index;
+use mem_event::{Control, Request};
 use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
@@ -141,6 +141,23 @@ pub fn wait_for(what: &str, fd: impl AsFd) {
     let mut waited = [PollFd::new(&fd, PollFlags::IN)];
     let ready = rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, Some(&DEADLINE)));
     assert_eq!(ready, Ok(1), "{what} does not come");
+}
+
+/// The next request of a ring. A signal may come without one.
+pub fn next_request(channel: &mut Channel) -> Request {
+    loop {
+        if let Some(request) = channel.take() {
+            return request;
+        }
+        wait_for("a request", &*channel);
+        channel.clear_signal();
+    }
+}
+
+/// A request has its answer, and the engine is told.
+pub fn answer(channel: &mut Channel, request: &Request) {
+    channel.answer(&request.answer());
+    channel.kick().expect("the engine hears of it");
 }
 
 /// The command, with its temporary files in this folder.

@@ -39,7 +39,7 @@ impl Info {
 table! {
     /// What a vCPU does: what [`super::Call::Vcpus`] tells of each.
     pub enum VcpuState {
-        /// It runs, or QEMU stopped it.
+        /// It runs, or QEMU stopped it, or it is not there.
         Running = 0 "running",
         /// It waits for an answer.
         Answer = 1 "answer",

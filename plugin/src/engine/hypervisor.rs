@@ -97,6 +97,16 @@ impl Hypervisor {
         outcome
     }
 
+    /// A vCPU was unplugged: it gives up its place in queues and what was reserved for it. A request of its that is out stays out, and
+    /// the answer to it frees its slot.
+    pub fn vcpu_ended(&self, index: u32) {
+        let Some(vcpu) = self.host.vcpu(index) else { return };
+        let mut engine = self.engine();
+        vcpu.end();
+        let _ = engine.step(&self.host, Input::Abandon { vcpu: vcpu.id });
+        engine.settle(&self.host);
+    }
+
     /// Whether events of a kind are reported.
     pub fn is_monitored(&self, kind: CpuEventKind) -> bool {
         self.engine().domain.monitored(kind) != MonitorMode::Disabled

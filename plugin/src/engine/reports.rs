@@ -20,6 +20,8 @@ impl Hypervisor {
             let view = engine.domain.vcpu_view(vcpu.id);
             let (state, ring) = match view.and_then(|view| view.wait) {
                 _ if vcpu.awaits_release() => (VcpuState::Checkpoint, None),
+                // One that was unplugged waits for nothing, whatever of its is still out.
+                _ if !vcpu.has_started() => (VcpuState::Running, None),
                 None => (VcpuState::Running, None),
                 Some(WaitReason::Answer(ring)) => (VcpuState::Answer, Some(ring)),
                 Some(WaitReason::Slot(ring)) => (VcpuState::Slot, Some(ring)),

@@ -1,4 +1,4 @@
-//! The functions that QEMU calls: at installation, when a vCPU begins, halts and goes on, when a block is translated, when all are
+//! The functions that QEMU calls: at installation, when a vCPU begins, halts, goes on and is unplugged, when a block is translated, when all are
 //! dropped, at the end.
 //!
 //! Unwinding must not cross into C: every entry point is an `extern "C"` function, which aborts instead, and calls one safe
@@ -21,6 +21,7 @@ pub static qemu_plugin_version: c_int = API_VERSION;
 
 const CALLBACKS: Callbacks = Callbacks {
     vcpu_init: Some(on_vcpu_init),
+    vcpu_exit: Some(on_vcpu_exit),
     vcpu_idle: Some(on_idle),
     vcpu_resume: Some(on_resume),
     flushed: Some(on_flush),
@@ -67,6 +68,11 @@ unsafe extern "C" fn on_vcpu_init(_: sys::qemu_plugin_id_t, index: c_uint) {
     api::announced(index);
     register::know_registers();
     install::vcpu_started(index);
+}
+
+/// A vCPU was unplugged. Called with QEMU's lock held, by the thread that unplugs it, after the vCPU's own thread has ended.
+unsafe extern "C" fn on_vcpu_exit(_: sys::qemu_plugin_id_t, index: c_uint) {
+    install::vcpu_ended(index);
 }
 
 /// A vCPU halts, or QEMU stops it. Called with QEMU's lock held.

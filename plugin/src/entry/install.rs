@@ -7,6 +7,7 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Source};
+use crate::qemu::{internals, view};
 use crate::service::thread::{self, Listener};
 use crate::trap::{proof, translate, verify};
 use mem_event::message::Notice;
@@ -92,6 +93,15 @@ pub fn vcpu_started(index: u32) {
         let thread = rustix::thread::gettid().as_raw_nonzero().get();
         vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
         vcpu.waiting.set_busy(true);
+    }
+}
+
+/// A vCPU was unplugged, and its thread is over. Another one may come in its place.
+pub fn vcpu_ended(index: u32) {
+    view::forget(index);
+    internals::forget(index);
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.vcpu_ended(index);
     }
 }
 

@@ -70,6 +70,11 @@ impl Arrivals {
         self.0.retain(|(known, _)| *known != arrival);
     }
 
+    /// The vCPU is gone.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Whether one awaits its release.
     pub fn is_waiting(&self) -> bool {
         self.0.iter().any(|(_, release)| *release == Release::Awaited)

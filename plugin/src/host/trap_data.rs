@@ -28,6 +28,13 @@ impl TrapData {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = pending;
     }
 
+    /// The vCPU is gone: nothing of what it was about to do is left. That its steps are reported is a switch of its number, and stays.
+    pub fn reset(&self) {
+        self.set_pending_event(None);
+        self.lent.store(0, Ordering::Release);
+        self.set_paging_mode(PagingMode::default());
+    }
+
     /// Whether its steps are reported.
     pub fn is_stepped(&self) -> bool {
         self.stepped.load(Ordering::Acquire)

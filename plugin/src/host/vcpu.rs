@@ -49,6 +49,17 @@ impl Vcpu {
         self.thread.load(Ordering::Acquire) != 0
     }
 
+    /// It was unplugged: a vCPU that comes in its place begins anew.
+    pub fn end(&self) {
+        self.thread.store(0, Ordering::Release);
+        self.cache.empty();
+        self.trap.reset();
+        self.waiting.end();
+        self.checkpoints.arrivals().clear();
+        self.checkpoints.word.go();
+        *self.lock() = State::Runs;
+    }
+
     /// Where it is.
     pub fn state(&self) -> State {
         *self.lock()

@@ -74,6 +74,15 @@ impl Waiting {
         self.word.go();
     }
 
+    /// The vCPU is gone.
+    pub fn end(&self) {
+        self.go_on();
+        self.set_ring(None);
+        self.set_retry(None);
+        self.set_busy(false);
+        self.since.store(0, Ordering::Relaxed);
+    }
+
     /// The engine releases the vCPU; if it sleeps, it is still to be notified.
     #[must_use = "a sleeper does not see that it may go on"]
     pub fn release(&self) -> Option<Asleep> {

@@ -15,6 +15,8 @@ pub const API_VERSION: i32 = 4;
 pub struct Callbacks {
     /// A vCPU's thread begins.
     pub vcpu_init: sys::qemu_plugin_vcpu_simple_cb_t,
+    /// A vCPU was unplugged; its thread is over.
+    pub vcpu_exit: sys::qemu_plugin_vcpu_simple_cb_t,
     /// A vCPU halts, or QEMU stops it. Called with QEMU's lock held.
     pub vcpu_idle: sys::qemu_plugin_vcpu_simple_cb_t,
     /// It goes on. Called with QEMU's lock held.
@@ -41,6 +43,7 @@ pub fn register_lifecycle() {
     // SAFETY: `id` is this plugin's; the functions live as long as the process (QEMU never unloads a plugin with threads).
     unsafe {
         sys::qemu_plugin_register_vcpu_init_cb(*id, callbacks.vcpu_init);
+        sys::qemu_plugin_register_vcpu_exit_cb(*id, callbacks.vcpu_exit);
         sys::qemu_plugin_register_vcpu_idle_cb(*id, callbacks.vcpu_idle);
         sys::qemu_plugin_register_vcpu_resume_cb(*id, callbacks.vcpu_resume);
         sys::qemu_plugin_register_flush_cb(*id, callbacks.flushed);

@@ -233,6 +233,13 @@ pub fn drop_blocks(vcpu: u32, first: u64, last: u64) {
     unsafe { (dropping.run)(cpu, drop_work, changed.expose_provenance()) }
 }
 
+/// A vCPU is gone, and QEMU runs no work of its any more. Its own queue held nothing that another vCPU has not to do too.
+pub fn forget(vcpu: u32) {
+    if let Some(due) = DUE.get(vcpu as usize) {
+        due.store(0, Ordering::Release);
+    }
+}
+
 /// Whether a vCPU has blocks to drop: it must not go on in the one that it stands in.
 pub fn has_blocks_to_drop(vcpu: u32) -> bool {
     DUE.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)

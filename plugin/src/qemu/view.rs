@@ -296,6 +296,13 @@ pub fn view_of(vcpu: u32) -> Option<View> {
     }
 }
 
+/// A vCPU is gone, with its state: one that comes in its place has another.
+pub fn forget(vcpu: u32) {
+    if let Some(seen) = SEEN.get(vcpu as usize) {
+        seen.store(std::ptr::null_mut(), Ordering::Relaxed);
+    }
+}
+
 /// Remembers where this vCPU's state is.
 pub(super) fn remember(vcpu: u32, view: &View) {
     if let Some(seen) = SEEN.get(vcpu as usize) {
