@@ -173,10 +173,29 @@ fn an_installed_command_finds_its_parts_beside_itself_or_says_what_is_missing() 
 /// Needs root, to give it up; as another user the right may or may not be there.
 #[test]
 fn without_the_right_to_userfaultfd_paging_is_skipped() {
+    let Some(output) = run_without_the_right_to_userfaultfd("page_in") else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("no right to open a userfaultfd") && said.contains("/dev/userfaultfd"), "{said}");
+}
+
+/// Watching alone needs no more than the checks, and what they do not see is said.
+#[test]
+fn without_the_right_to_userfaultfd_pages_are_watched_and_what_is_not_seen_is_told() {
+    let Some(output) = run_without_the_right_to_userfaultfd("page_cross") else { return };
+    let (said, summary) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(summary.contains("watching without userfaultfd: page walks"), "{summary}");
+    assert!(summary.contains("/dev/userfaultfd"), "the remedy: {summary}");
+    let accepted = harness::suite::snapshot::text(harness::scenario::corpus::snapshot("page_cross").unwrap());
+    assert!(summary.contains(accepted.trim()), "{summary}");
+}
+
+fn run_without_the_right_to_userfaultfd(scenario: &str) -> Option<std::process::Output> {
     let allowed = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").unwrap_or_default();
     if !rustix::process::geteuid().is_root() || allowed.trim() == "1" {
         println!("not shown: this user cannot give the right up");
-        return;
+        return None;
     }
     let folder = RunFolder::create().unwrap();
     std::fs::set_permissions(folder.file(""), std::fs::Permissions::from_mode(0o777)).unwrap();
@@ -184,14 +203,9 @@ fn without_the_right_to_userfaultfd_paging_is_skipped() {
     std::fs::create_dir_all(copy.join("guests")).unwrap();
     install(Path::new(env!("CARGO_BIN_EXE_mem-event")), &copy.join("mem-event"));
     std::fs::copy(harness::machine::qemu::plugin_library().unwrap(), copy.join("libmem_event_plugin.so")).unwrap();
-    std::fs::copy(Guest::find("page_in").unwrap().path, copy.join("guests/page_in")).unwrap();
-    let output = std::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(copy.join("mem-event"))
-        .args(["run", "page_in"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("no right to open a userfaultfd") && said.contains("/dev/userfaultfd"), "{said}");
+    std::fs::copy(Guest::find(scenario).unwrap().path, copy.join("guests").join(scenario)).unwrap();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    command.arg(copy.join("mem-event")).args(["run", scenario, "--sequence"]);
+    Some(command.output().unwrap())
 }

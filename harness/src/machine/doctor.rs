@@ -46,7 +46,8 @@ pub fn checks() -> Vec<Check> {
         check(
             "userfaultfd",
             userfaultfd(),
-            "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1",
+            "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1. Without it nothing is paged, and \
+             pages are watched by checks alone (gate=callback), which do not see page walks, deliveries, DMA and late accesses",
         ),
         path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(ask_plugin(path))),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),

@@ -87,6 +87,7 @@ impl Job {
         let (records, counts, mut notes) = (log.records, log.counts, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
+        notes.extend(job::lines_of_the_plugin(&said, "watching without "));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
     }
 }

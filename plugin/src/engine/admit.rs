@@ -7,6 +7,11 @@ use crate::host::watched;
 use crate::memory::map::MemoryMap;
 use crate::memory::userfault;
 use mem_event::{Control, Errno, Gfn, Input, P2mType, Rights, Ring};
+use std::sync::Once;
+
+/// What passes a watch where the host's MMU does not stand behind the checks.
+const UNSEEN: &str = "page walks, the delivery of interrupts and exceptions, devices' DMA, and what a vCPU was past its check of when \
+                      rights were taken pass without an event";
 
 impl Hypervisor {
     /// What this host and these arguments cannot do.
@@ -30,9 +35,9 @@ impl Hypervisor {
                 ))
             }
             Control::SetAccess { first, count, access } if access.rights() != Rights::RWX => {
-                self.are_ram(*first, *count).and_then(|()| self.prepare(false))
+                self.are_ram(*first, *count).and_then(|()| self.prepare_watching())
             }
-            Control::SetAccess { .. } => self.prepare(false),
+            Control::SetAccess { .. } => self.prepare_watching(),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
@@ -62,6 +67,18 @@ impl Hypervisor {
                  which is the highest"
             ),
         ))
+    }
+
+    /// Opens userfaultfd, or does without where checks stop instructions: then what no instruction shows passes, and that is said.
+    fn prepare_watching(&self) -> Result<(), (Errno, String)> {
+        static SAID: Once = Once::new();
+        match (self.host.gate.now(), userfault::right()) {
+            (Gate::Callback, Err(lack)) => {
+                SAID.call_once(|| eprintln!("mem-event: {}: {UNSEEN}; {lack}", userfault::WITHOUT));
+                Ok(())
+            }
+            _ => self.prepare(false),
+        }
     }
 
     /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.

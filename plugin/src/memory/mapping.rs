@@ -101,16 +101,20 @@ impl Memory {
         self.userfault.get()
     }
 
-    /// Takes frames out of QEMU's mapping; their content stays in the file.
+    /// Takes frames out of QEMU's mapping; their content stays in the file. Without a userfaultfd nothing would be told of the next touch,
+    /// and they stay.
     ///
     /// # Errors
     /// The kernel's error, or a frame that is no RAM.
     pub fn unmap(&self, first: Gfn, count: u64) -> io::Result<()> {
+        if self.userfault.get().is_none() {
+            return Ok(());
+        }
         for (gfn, run) in self.map.runs_of(first, count) {
             let address = self.address(gfn)?;
             let length = usize::try_from(run * PAGE).map_err(io::Error::other)?;
             // SAFETY: the range is QEMU's mapping of guest RAM, which is shared: dropping its pages loses nothing. It is registered
-            // with userfaultfd before this is called, so the next touch is reported.
+            // with userfaultfd, so the next touch is reported.
             if unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) } != 0 {
                 return Err(io::Error::last_os_error());
             }

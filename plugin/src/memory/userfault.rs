@@ -209,6 +209,18 @@ impl AsFd for Userfault {
     }
 }
 
+/// How a run is called in which frames are watched by checks alone.
+pub const WITHOUT: &str = "watching without userfaultfd";
+
+/// Whether this process may open a userfaultfd, of a kernel that has what is needed; it is asked once.
+///
+/// # Errors
+/// What is lacking, a semicolon, and the remedy.
+pub fn right() -> Result<(), String> {
+    static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
+    FOUND.get_or_init(|| Userfault::open().map(drop)).clone()
+}
+
 /// Whether this kernel offers what `gate=mmu` needs; it is asked once.
 ///
 /// # Errors
