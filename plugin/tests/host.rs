@@ -7,11 +7,11 @@ use mem_event::page::RingPage;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Rights, Ring};
 use mem_event_plugin::arguments::{Arguments, Gate};
-use mem_event_plugin::host::event_channel::EventChannel;
 use mem_event_plugin::host::gate_in_force::GateInForce;
-use mem_event_plugin::host::subscribers::Subscribers;
+use mem_event_plugin::host::waiter::{self, wait_alone};
 use mem_event_plugin::host::waiting::{Retry, Waiting};
 use mem_event_plugin::host::word::{Asleep, Word};
+use mem_event_server::{EventChannel, Subscribers};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -35,7 +35,9 @@ fn packets(socket: &OwnedFd) -> usize {
 fn channel() -> (EventChannel, [OwnedFd; 2]) {
     let (_, page) = RingPage::create().unwrap();
     page.init();
-    EventChannel::new(Ring::Access, 0, page, None).unwrap()
+    let (channel, ends) = EventChannel::new(Ring::Access, 0, page, None).unwrap();
+    waiter::begin(&channel).unwrap();
+    (channel, ends)
 }
 
 fn is_readable(descriptor: impl AsFd) -> bool {
@@ -85,11 +87,11 @@ fn a_sleeper_is_notified_the_way_it_sleeps() {
 #[test]
 fn one_vcpu_at_a_time_sleeps_on_a_ring() {
     let (channel, _ends) = channel();
-    let first = channel.wait_alone();
+    let first = wait_alone(&channel);
     assert!(first.is_some());
-    assert!(channel.wait_alone().is_none(), "the others sleep on their words");
+    assert!(wait_alone(&channel).is_none(), "the others sleep on their words");
     drop(first);
-    assert!(channel.wait_alone().is_some());
+    assert!(wait_alone(&channel).is_some());
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
-use crate::host::event_channel::EventChannel;
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights};
+use mem_event_server::EventChannel;
 
 impl Engine {
     /// A control operation that is admitted, with the content of a page-in.

@@ -8,7 +8,6 @@ use crate::engine::spool::Spool;
 use crate::engine::step::{Beside, Engine};
 use crate::fatal;
 use crate::host::domain_host::Host;
-use crate::host::event_channel::EventChannel;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiting::Retry;
 use crate::host::{explain, instrumentation};
@@ -18,6 +17,7 @@ use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::trace::Writer;
 use mem_event::{Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, WaitReason, With};
+use mem_event_server::EventChannel;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The one domain of this process.
@@ -122,29 +122,18 @@ impl Hypervisor {
 
     /// Takes the responses that are on a ring, if no other thread has meanwhile; first the contents that were handed over before them.
     pub fn take_responses(&self, channel: &EventChannel) {
-        /// More rounds than a ring has slots: a consumer that moves its index without end gets its turn with the others.
-        const ROUNDS: u32 = 65;
         let mut engine = self.engine();
         if !self.host.is_current(channel) {
             // What stands on the page of a ring that has ended is no answer on the page of the next.
             return;
         }
-        for round in 0..=ROUNDS {
-            if !channel.pollers.is_pending() {
-                break;
-            }
-            let responses = channel.pollers.responses();
-            if round == ROUNDS {
-                channel.notify_service();
-                break;
-            }
+        channel.take_responses(|responses| {
             // After the index: what was handed over before these responses is seen.
             engine.take_loads(&self.host, channel);
             let with = With { until: Some(responses), ..With::NOTHING };
             let _ =
                 engine.step_with(&self.host, Input::Kick { ring: channel.ring }, Beside { with, ..Beside::NOTHING });
-            channel.pollers.polled(responses);
-        }
+        });
         engine.settle(&self.host);
         // A response may switch single steps.
         if engine.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {

@@ -2,10 +2,11 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Beside;
-use crate::host::event_channel::EventChannel;
+use crate::host::waiter;
 use mem_event::contents::Contents;
 use mem_event::page::RingPage;
 use mem_event::{Control, Errno, Input, Outcome, Ring, With};
+use mem_event_server::EventChannel;
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -28,12 +29,13 @@ impl Hypervisor {
         page.init();
         let (channel, [to_consumer, to_engine]) =
             EventChannel::new(ring, process, page.clone(), contents).map_err(io)?;
+        waiter::begin(&channel).map_err(io)?;
         let channel = Arc::new(channel);
         let mut engine = self.engine();
         let with = With::page(&page);
         match engine.step_with(&self.host, Input::Control(control), Beside { with, ..Beside::NOTHING }) {
             Outcome::Refused(errno, sentence) => {
-                channel.end();
+                waiter::end(&channel);
                 Err((errno, sentence))
             }
             _ => {

@@ -8,9 +8,10 @@ use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Source};
 use crate::qemu::{internals, view};
-use crate::service::thread::{self, Listener};
+use crate::service::thread;
 use crate::trap::{proof, translate, verify};
 use mem_event::message::Notice;
+use mem_event_server::Listener;
 use std::ffi::OsString;
 use std::sync::{Mutex, OnceLock, PoisonError};
 

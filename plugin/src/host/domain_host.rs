@@ -1,16 +1,16 @@
 //! The domain's host: guest memory, the rights in force, the vCPUs, the rings' event channels, the subscribers.
 
 use crate::arguments::{Arguments, Gate};
-use crate::host::event_channel::EventChannel;
 use crate::host::gate_in_force::GateInForce;
-use crate::host::subscribers::Subscribers;
 use crate::host::vcpu::Vcpu;
+use crate::host::waiter;
 use crate::insn::cache::MOST_VCPUS;
 use crate::memory::mapping::Memory;
 use crate::qemu::{api, file};
 use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
+use mem_event_server::{EventChannel, Subscribers};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -159,7 +159,7 @@ impl Host {
     pub fn set_channel(&self, ring: Ring, channel: Option<Arc<EventChannel>>) {
         let mut place = self.channels[ring.index()].write().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = std::mem::replace(&mut *place, channel) {
-            old.end();
+            waiter::end(&old);
         }
     }
 

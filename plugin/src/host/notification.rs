@@ -1,9 +1,9 @@
 //! A thread that is to be notified when the engine is free.
 
 use crate::host::domain_host::Host;
-use crate::host::event_channel::EventChannel;
 use crate::host::word::Asleep;
 use mem_event::VcpuId;
+use mem_event_server::EventChannel;
 use std::sync::Arc;
 
 /// A thread that is to be notified.

@@ -3,21 +3,13 @@
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::EventChannel;
 use crate::host::watched::{self, token};
-use crate::service::client::{self, Client};
 use crate::service::follow::Follow;
-use crate::service::page_file::PageFile;
-use crate::service::peer::Peer;
 use mem_event::spin::Window;
+use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
 use rustix::event::epoll;
-use rustix::fd::OwnedFd;
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::time::Timespec;
 use std::mem::MaybeUninit;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,54 +18,12 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Polls of the rings between two polls of everything else.
 const POLLS: u32 = 64;
 
-/// The listening control socket.
-#[derive(Debug)]
-pub struct Listener(OwnedFd);
-
-impl Listener {
-    /// Makes the socket, for its owner alone. A socket that a dead process left there is replaced.
-    ///
-    /// # Errors
-    /// A sentence with the path.
-    pub fn bind(path: &Path) -> Result<Listener, String> {
-        let fail = |what: &str, error: Errno| format!("control socket {}: {what}: {error}", path.display());
-        let address =
-            SocketAddrUnix::new(path).map_err(|error| fail("the path is longer than a socket's may be", error))?;
-        let make = || {
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        };
-        let socket = make().map_err(|error| fail("socket", error))?;
-        if path.exists() {
-            let probe = make().map_err(|error| fail("socket", error))?;
-            match rustix::net::connect(&probe, &address) {
-                Err(Errno::CONNREFUSED) => {
-                    std::fs::remove_file(path)
-                        .map_err(|error| format!("control socket {}: {error}", path.display()))?;
-                }
-                Ok(()) => return Err(fail("another QEMU serves it", Errno::ADDRINUSE)),
-                Err(error) => return Err(fail("something else is there; remove it or name another path", error)),
-            }
-        }
-        rustix::net::bind(&socket, &address).map_err(|error| fail("bind", error))?;
-        // Before `listen`, so that nobody can connect in between.
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| format!("control socket {}: {error}", path.display()))?;
-        rustix::net::listen(&socket, 16).map_err(|error| fail("listen", error))?;
-        Ok(Listener(socket))
-    }
-
-    fn accept(&self) -> Option<OwnedFd> {
-        rustix::net::accept_with(&self.0, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
-    }
-}
-
 /// Starts the thread.
 ///
 /// # Errors
 /// A sentence.
 pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), String> {
-    watched::watch(&listener.0, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
+    watched::watch(&listener, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
     let serve = move || {
         let window = Window::new(hypervisor.host.spin);
         let follow = Follow::none();
@@ -98,7 +48,7 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
 struct Service {
     hypervisor: &'static Hypervisor,
     listener: Listener,
-    clients: Vec<(u64, Client)>,
+    clients: Vec<(u64, Connection)>,
     page_file: PageFile,
     next_client: u64,
     /// How long it polls for the answer that an access in the kernel waits for.
@@ -141,10 +91,10 @@ impl Service {
         for (number, client) in &mut self.clients {
             // Calls before signals, and so also those of a client whose ring was signalled.
             if clients.contains(number) || channels && !client.channels().is_empty() {
-                client.serve(self.hypervisor, &mut self.page_file);
+                client.serve(&mut self.hypervisor, &mut self.page_file);
             }
         }
-        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(self.hypervisor));
+        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(&mut self.hypervisor));
         true
     }
 
@@ -152,9 +102,9 @@ impl Service {
         let Some(socket) = self.listener.accept() else { return };
         match Peer::admit(&socket, self.clients.iter().map(|(_, client)| client.peer())) {
             // Accepted and let go: one that waited for room would have the listening socket ready for ever.
-            Err((errno, sentence)) => client::refuse(socket, errno, sentence),
+            Err((errno, sentence)) => packet::refuse(&socket, errno, sentence),
             Ok(peer) if watched::watch(&socket, self.next_client).is_ok() => {
-                self.clients.push((self.next_client, Client::new(socket, peer)));
+                self.clients.push((self.next_client, Connection::new(socket, peer)));
                 self.next_client += 1;
             }
             Ok(_) => {}

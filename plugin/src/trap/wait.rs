@@ -5,12 +5,13 @@
 //! The thread that takes a response wakes just the vCPU that it is for.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::{EventChannel, Waiter};
 use crate::host::instrumentation;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
+use crate::host::waiter::{Waiter, wait_alone};
 use crate::host::word::Word;
 use crate::qemu::internals;
+use mem_event_server::EventChannel;
 use std::time::{Duration, Instant};
 
 /// How long a vCPU stays in its block before it leaves: QEMU's own requests wait at most this long.
@@ -77,7 +78,7 @@ impl Wait<'_> {
         if waiting.is_stopped() {
             waiting.start_clock();
             waiting.set_busy(false);
-            match self.channel.wait_alone() {
+            match wait_alone(self.channel) {
                 Some(waiter) => self.sleep_on_channel(waiter, begun + limit),
                 None => waiting.word.sleep(limit),
             }

@@ -1,18 +1,13 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
-use crate::engine::hypervisor::Hypervisor;
-use crate::host::event_channel::EventChannel;
-use crate::host::vcpu::Vcpu;
-use crate::service::page_file::PageFile;
-use crate::service::peer::Peer;
+use crate::event_channel::EventChannel;
+use crate::hypercalls::{Hypercalls, Refusal};
+use crate::packet::{receive, send};
+use crate::page_file::PageFile;
+use crate::peer::Peer;
 use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
-use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring, VcpuId};
+use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-};
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +20,7 @@ const MOST_PINS: usize = 1 << 20;
 
 /// A connection.
 #[derive(Debug)]
-pub struct Client {
+pub struct Connection {
     socket: Arc<OwnedFd>,
     peer: Peer,
     greeted: bool,
@@ -36,49 +31,53 @@ pub struct Client {
     pins: Vec<Gfn>,
 }
 
-impl Client {
+impl Connection {
     /// A new connection.
-    pub fn new(socket: OwnedFd, peer: Peer) -> Client {
-        Client { socket: Arc::new(socket), peer, greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
+    #[must_use]
+    pub fn new(socket: OwnedFd, peer: Peer) -> Connection {
+        Connection { socket: Arc::new(socket), peer, greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
     }
 
     /// The process that made it.
+    #[must_use]
     pub fn peer(&self) -> Peer {
         self.peer
     }
 
     /// The rings that it enabled.
+    #[must_use]
     pub fn channels(&self) -> &[Arc<EventChannel>] {
         &self.rings
     }
 
     /// Whether the connection stands.
+    #[must_use]
     pub fn is_alive(&self) -> bool {
         self.alive
     }
 
     /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
-    pub fn part(&mut self, hypervisor: &Hypervisor) -> bool {
-        hypervisor.host.unsubscribe(&self.socket);
+    pub fn part(&mut self, domain: &mut impl Hypercalls) -> bool {
+        domain.unsubscribe(&self.socket);
         for gfn in self.pins.drain(..) {
-            let _ = hypervisor.control(Control::Unpin { gfn }, None);
+            let _ = domain.control(Control::Unpin { gfn }, None);
         }
         for channel in self.rings.drain(..) {
-            hypervisor.consumer_lost(&channel);
+            domain.consumer_lost(&channel);
         }
         false
     }
 
     /// Serves the calls that wait, then its rings that were signalled.
-    pub fn serve(&mut self, hypervisor: &Hypervisor, page_file: &mut PageFile) {
+    pub fn serve(&mut self, domain: &mut impl Hypercalls, page_file: &mut PageFile) {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
         let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
-        let all = self.serve_calls(hypervisor, page_file);
+        let all = self.serve_calls(domain, page_file);
         for (channel, signalled) in rings {
             if all && (signalled || channel.pollers.is_pending()) {
-                hypervisor.take_responses(&channel);
+                domain.take_responses(&channel);
             } else if signalled {
                 // The rest has its turn when the others had theirs.
                 channel.notify_service();
@@ -87,7 +86,7 @@ impl Client {
     }
 
     /// Whether all that wait were served.
-    fn serve_calls(&mut self, hypervisor: &Hypervisor, page_file: &mut PageFile) -> bool {
+    fn serve_calls(&mut self, domain: &mut impl Hypercalls, page_file: &mut PageFile) -> bool {
         let mut packet = vec![0; LARGEST + 1];
         let begun = Instant::now();
         for served in 0..TURN {
@@ -96,9 +95,7 @@ impl Client {
             }
             match receive(&self.socket, &mut packet) {
                 Ok((0, _)) => self.alive = false,
-                Ok((length, file)) => {
-                    self.serve_call(hypervisor, page_file, (&packet[..length.min(packet.len())], file))
-                }
+                Ok((length, file)) => self.serve_call(domain, page_file, (&packet[..length.min(packet.len())], file)),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
                 // It ended with replies unread. What it asked for before is still there, and counts.
                 Err(rustix::io::Errno::CONNRESET) => {}
@@ -113,17 +110,17 @@ impl Client {
 
     fn serve_call(
         &mut self,
-        hypervisor: &Hypervisor,
+        domain: &mut impl Hypercalls,
         page_file: &mut PageFile,
         (packet, file): (&[u8], Option<OwnedFd>),
     ) {
         // Contents that were handed over come before the calls that were sent after them.
-        self.rings.iter().for_each(|channel| hypervisor.take_loads(channel));
+        self.rings.iter().for_each(|channel| domain.take_loads(channel));
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
                 self.answer_about_file(page_file, (sequence, operation), call == Call::PageFile, file);
             }
-            Ok((sequence, operation, call)) => self.answer(hypervisor, sequence, operation, call),
+            Ok((sequence, operation, call)) => self.answer(domain, sequence, operation, call),
             Err(malformed) => {
                 // Nothing in such a packet can be trusted to say what it answers.
                 self.send(&Reply::Refused(Errno::EINVAL, malformed.to_string()).encode(0, 0), &[]);
@@ -132,25 +129,25 @@ impl Client {
         }
     }
 
-    fn answer(&mut self, hypervisor: &Hypervisor, sequence: u32, operation: u16, call: Call) {
+    fn answer(&mut self, domain: &mut impl Hypercalls, sequence: u32, operation: u16, call: Call) {
         let (reply, descriptors) = match call {
             Call::Hello { version } => (self.hello(version), None),
             _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
             Call::Control(Control::Enable { ring, layout, slots }) => {
-                match hypervisor.enable(Control::Enable { ring, layout, slots }, ring, self.peer.number()) {
+                match domain.enable(Control::Enable { ring, layout, slots }, ring, self.peer.number()) {
                     Ok(made) => (Reply::Done([0; 5]), Some(made)),
                     Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
                 }
             }
-            Call::Release { vcpu } => match at_checkpoint(hypervisor, vcpu) {
-                Ok(vcpu) => {
+            Call::Release { vcpu } => match domain.at_checkpoint(vcpu) {
+                Ok(()) => {
                     // The reply first: what the vCPU does next may end this process.
                     self.send(&Reply::Done([0; 5]).encode(sequence, operation), &[]);
-                    return vcpu.release_checkpoint();
+                    return domain.release(vcpu);
                 }
-                Err(reply) => (reply, None),
+                Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
             },
-            other => (self.plain(hypervisor, other), None),
+            other => (self.plain(domain, other), None),
         };
         let packet = reply.encode(sequence, operation);
         match descriptors {
@@ -199,53 +196,51 @@ impl Client {
         Reply::Done([VERSION, 0, 0, 0, 0])
     }
 
-    fn plain(&mut self, hypervisor: &Hypervisor, call: Call) -> Reply {
+    fn plain(&mut self, domain: &mut impl Hypercalls, call: Call) -> Reply {
         match call {
-            Call::Info => Reply::Done(hypervisor.info().values()),
+            Call::Info => Reply::Done(domain.info().values()),
             Call::Vcpus { first } => {
-                Reply::Bytes(hypervisor.reports(first).into_iter().flat_map(VcpuReport::encode).collect())
+                Reply::Bytes(domain.vcpus(first).into_iter().flat_map(VcpuReport::encode).collect())
             }
-            Call::Types { first } => Reply::Bytes(hypervisor.types(first)),
+            Call::Types { first } => Reply::Bytes(domain.types(first)),
             Call::EndTrace => {
-                hypervisor.end();
+                domain.end_trace();
                 Reply::Done([0; 5])
             }
-            Call::Rings => Reply::Bytes(hypervisor.rings().into_iter().flat_map(RingReport::encode).collect()),
-            Call::Monitors => Reply::Bytes(hypervisor.monitors().into_iter().map(MonitorReport::encode).collect()),
-            Call::Devices => Reply::Bytes(hypervisor.devices().into_iter().flat_map(DeviceReport::encode).collect()),
+            Call::Rings => Reply::Bytes(domain.rings().into_iter().flat_map(RingReport::encode).collect()),
+            Call::Monitors => Reply::Bytes(domain.monitors().into_iter().map(MonitorReport::encode).collect()),
+            Call::Devices => Reply::Bytes(domain.devices().into_iter().flat_map(DeviceReport::encode).collect()),
             Call::Subscribe => {
-                hypervisor.host.subscribers.add(Arc::clone(&self.socket));
+                domain.subscribe(&self.socket);
                 Reply::Done([0; 5])
             }
-            Call::ReadFrame { gfn, offset, len } => read_frame(hypervisor, gfn, offset, len),
-            Call::WriteFrame { gfn, offset, bytes } => write_frame(hypervisor, gfn, offset, &bytes),
-            Call::Load { gfn, content } => {
-                outcome(hypervisor.control(Control::Prep { gfn, buffer: true }, Some(content)))
-            }
+            Call::ReadFrame { gfn, offset, len } => read_frame(domain, gfn, offset, len),
+            Call::WriteFrame { gfn, offset, bytes } => write_frame(domain, gfn, offset, &bytes),
+            Call::Load { gfn, content } => outcome(domain.control(Control::Prep { gfn, buffer: true }, Some(content))),
             Call::Control(Control::Pin { .. }) if self.pins.len() >= MOST_PINS => {
                 refused(Errno::EBUSY, &format!("this connection has {MOST_PINS} foreign mappings; end some"))
             }
             Call::Control(Control::Pin { gfn }) => {
-                let pinned = hypervisor.control(Control::Pin { gfn }, None);
+                let pinned = domain.control(Control::Pin { gfn }, None);
                 self.pins.extend((pinned == Outcome::Proceed).then_some(gfn));
                 outcome(pinned)
             }
             Call::Control(Control::Unpin { gfn }) => match self.pins.iter().position(|pinned| *pinned == gfn) {
                 Some(at) => {
                     self.pins.swap_remove(at);
-                    outcome(hypervisor.control(Control::Unpin { gfn }, None))
+                    outcome(domain.control(Control::Unpin { gfn }, None))
                 }
                 None => refused(Errno::EINVAL, &format!("frame {gfn} is not mapped by this connection")),
             },
             Call::Control(control) => {
                 if let Control::Disable { ring, .. } = control {
-                    let reply = outcome(hypervisor.control(control, None));
+                    let reply = outcome(domain.control(control, None));
                     if !matches!(reply, Reply::Refused(..)) {
                         self.rings.retain(|channel| channel.ring != ring);
                     }
                     return reply;
                 }
-                outcome(hypervisor.control(control, None))
+                outcome(domain.control(control, None))
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
@@ -265,34 +260,6 @@ impl Client {
     }
 }
 
-/// One packet: its length, and the first descriptor that came with it.
-fn receive(socket: &OwnedFd, packet: &mut [u8]) -> rustix::io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-    let received = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(packet)], &mut ancillary, flags)?;
-    let files = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut files) => files.next(),
-        _ => None,
-    });
-    Ok((received.bytes, files.last()))
-}
-
-/// A process that may not come in is told why; whether it reads that is its own matter.
-pub fn refuse(socket: OwnedFd, errno: Errno, sentence: String) {
-    let _ = send(&socket, &Reply::Refused(errno, sentence).encode(0, 0), &[]);
-}
-
-fn send(socket: &OwnedFd, packet: &[u8], descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
-    }
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(socket, &[IoSlice::new(packet)], &mut ancillary, flags)
-}
-
 fn refused(errno: Errno, sentence: &str) -> Reply {
     Reply::Refused(errno, sentence.to_owned())
 }
@@ -307,31 +274,23 @@ fn outcome(outcome: Outcome) -> Reply {
     }
 }
 
-fn at_checkpoint(hypervisor: &Hypervisor, vcpu: VcpuId) -> Result<&Vcpu, Reply> {
-    match hypervisor.host.vcpu(vcpu.0) {
-        Some(vcpu) if vcpu.awaits_release() => Ok(vcpu),
-        Some(_) => Err(refused(Errno::EINVAL, &format!("vCPU {vcpu} is at no checkpoint"))),
-        None => Err(refused(Errno::ESRCH, &format!("no vCPU {vcpu}"))),
-    }
-}
-
-fn within(offset: u16, len: usize) -> Result<(), (Errno, String)> {
+fn within(offset: u16, len: usize) -> Result<(), Refusal> {
     if len == 0 || usize::from(offset) + len > PAGE_SIZE {
         return Err((Errno::EINVAL, format!("{len} bytes at offset {offset} are not within a frame")));
     }
     Ok(())
 }
 
-fn read_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, len: u16) -> Reply {
+fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
     let mut bytes = vec![0; usize::from(len)];
-    match within(offset, bytes.len()).and_then(|()| hypervisor.read(gfn, offset, &mut bytes)) {
+    match within(offset, bytes.len()).and_then(|()| domain.read(gfn, offset, &mut bytes)) {
         Ok(()) => Reply::Bytes(bytes),
         Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }
 }
 
-fn write_frame(hypervisor: &Hypervisor, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
-    match within(offset, bytes.len()).and_then(|()| hypervisor.write(gfn, offset, bytes)) {
+fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
+    match within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)) {
         Ok(()) => Reply::Done([0; 5]),
         Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }

@@ -1,10 +1,6 @@
-//! A ring's event channel as the plugin holds it: the consumer's signal, the threads that poll for responses, the vCPU that sleeps on it.
-//!
-//! Responses are taken by the thread that sees them first: a parked vCPU that spins ([`EventChannel::pollers`]), the one parked vCPU of the ring
-//! that sleeps on its eventfd ([`EventChannel::wait_alone`]), or the service thread. While a vCPU sleeps there, the service's epoll set leaves that
-//! eventfd out: it is level triggered, so a signal that no thread took is reported when it is put back.
+//! A ring's event channel as the engine's side holds it: the consumer's signal, the threads that poll for responses, the one that sleeps
+//! on it, the contents that a pager hands over.
 
-use crate::host::watched;
 use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
 use mem_event::{Errno, Gfn, PAGE_SIZE, Pollers, Ring};
@@ -17,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 pub struct EventChannel {
     /// The ring.
     pub ring: Ring,
-    /// The process that enabled it; 0 for one that QEMU does not see.
+    /// The process that enabled it; 0 for one that this process does not see.
     pub process: u32,
     /// The ring page as the threads that wait see it.
     pub pollers: Pollers,
     to_consumer: OwnedFd,
     to_engine: OwnedFd,
-    /// Whether a parked vCPU sleeps on the eventfd.
+    /// Whether a thread sleeps on the eventfd for itself.
     has_waiter: AtomicBool,
     /// Contents that a pager hands over.
     contents: Option<Contents>,
@@ -31,12 +27,8 @@ pub struct EventChannel {
     loaded: AtomicU32,
 }
 
-/// A parked vCPU that alone sleeps on the ring's eventfd. Dropped, the service listens to it again.
-#[derive(Debug)]
-pub struct Waiter<'a>(&'a EventChannel);
-
 impl EventChannel {
-    /// The engine's end of a new ring, which the service listens to; and the consumer's two descriptors.
+    /// The engine's end of a new ring, and the consumer's two descriptors.
     ///
     /// # Errors
     /// The kernel has no more descriptors.
@@ -48,7 +40,6 @@ impl EventChannel {
     ) -> std::io::Result<(EventChannel, [OwnedFd; 2])> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let (to_consumer, to_engine) = (make()?, make()?);
-        watched::watch(&to_engine, watched::token::CHANNEL)?;
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
         let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
@@ -72,11 +63,13 @@ impl EventChannel {
     }
 
     /// Readable when the consumer has signalled.
+    #[must_use]
     pub fn signalled(&self) -> BorrowedFd<'_> {
         self.to_engine.as_fd()
     }
 
     /// Whether contents were handed over that nobody has taken.
+    #[must_use]
     pub fn has_loads(&self) -> bool {
         self.contents.is_some() && self.pollers.loads() != self.loaded.load(Ordering::Relaxed)
     }
@@ -99,25 +92,32 @@ impl EventChannel {
         }
     }
 
-    /// The caller becomes the ring's waiter, if there is none: it sleeps on the eventfd in the service's stead.
-    pub fn wait_alone(&self) -> Option<Waiter<'_>> {
-        if self.has_waiter.swap(true, Ordering::AcqRel) {
-            return None;
+    /// Has the engine take responses until none is pending: `take` gets the index up to which they are to be taken. To be called by the
+    /// thread that holds the engine. A consumer that moves its index without end gets its turn with the others.
+    pub fn take_responses(&self, mut take: impl FnMut(u32)) {
+        /// More rounds than a ring has slots.
+        const ROUNDS: u32 = 65;
+        for _ in 0..ROUNDS {
+            if !self.pollers.is_pending() {
+                return;
+            }
+            let responses = self.pollers.responses();
+            take(responses);
+            self.pollers.polled(responses);
         }
-        watched::listen(&self.to_engine, false);
-        Some(Waiter(self))
+        if self.pollers.is_pending() {
+            self.notify_service();
+        }
     }
 
-    /// The ring has ended, or its client is gone. The consumer may hold the eventfd for as long as it likes.
-    pub fn end(&self) {
-        watched::forget(&self.to_engine);
+    /// The caller sleeps on the eventfd for itself from now on, unless another thread does: then false.
+    #[must_use]
+    pub fn begin_waiting(&self) -> bool {
+        !self.has_waiter.swap(true, Ordering::AcqRel)
     }
-}
 
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        // In this order: the next waiter takes the eventfd out after it was put back.
-        watched::listen(&self.0.to_engine, true);
-        self.0.has_waiter.store(false, Ordering::Release);
+    /// It does so no more.
+    pub fn end_waiting(&self) {
+        self.has_waiter.store(false, Ordering::Release);
     }
 }

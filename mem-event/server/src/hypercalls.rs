@@ -1,0 +1,84 @@
+//! What a domain does for its clients, whatever runs its guest.
+
+use crate::event_channel::EventChannel;
+use mem_event::message::{DeviceReport, Info, MonitorReport, RingReport, VcpuReport};
+use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Xen's error with a sentence.
+pub type Refusal = (Errno, String);
+
+/// A domain as the control socket sees it. A reply is made of what a method returns; the engine decides what that is.
+pub trait Hypercalls {
+    /// A control operation, with the content of a page-in.
+    fn control(&mut self, control: Control, content: Option<Box<[u8]>>) -> Outcome;
+
+    /// Makes a ring for a process: the engine's end, and the descriptors of the page, of the engine's signal and of the consumer's.
+    ///
+    /// # Errors
+    /// The engine's refusal, or the kernel's as ENOMEM.
+    fn enable(
+        &mut self,
+        control: Control,
+        ring: Ring,
+        process: u32,
+    ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal>;
+
+    /// The consumer that held this end of a ring is gone.
+    fn consumer_lost(&mut self, channel: &Arc<EventChannel>);
+
+    /// Takes the responses that are on a ring.
+    fn take_responses(&mut self, channel: &EventChannel);
+
+    /// Takes the contents that a pager has handed over until now.
+    fn take_loads(&mut self, channel: &EventChannel);
+
+    /// A client hears notices from now on.
+    fn subscribe(&mut self, client: &Arc<OwnedFd>);
+
+    /// A client is gone.
+    fn unsubscribe(&mut self, client: &Arc<OwnedFd>);
+
+    /// Whether a vCPU stands at a checkpoint.
+    ///
+    /// # Errors
+    /// EINVAL where it does not, ESRCH where there is no such vCPU.
+    fn at_checkpoint(&mut self, vcpu: VcpuId) -> Result<(), Refusal>;
+
+    /// Lets a vCPU go on from its checkpoint.
+    fn release(&mut self, vcpu: VcpuId);
+
+    /// The trace ends here, in order.
+    fn end_trace(&mut self);
+
+    /// Copies bytes of a frame that holds some.
+    ///
+    /// # Errors
+    /// EINVAL for what is no RAM, ENOENT for a frame that is paged out, EFAULT where it cannot be read.
+    fn read(&mut self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> Result<(), Refusal>;
+
+    /// Overwrites bytes of a frame that holds some.
+    ///
+    /// # Errors
+    /// As [`Hypercalls::read`]; ENOMEM and EBUSY where a shared frame cannot be parted now.
+    fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal>;
+
+    /// The domain's figures.
+    fn info(&mut self) -> Info;
+
+    /// Where each vCPU stands, from this one on, as far as one reply has room.
+    fn vcpus(&mut self, first: VcpuId) -> Vec<VcpuReport>;
+
+    /// The accesses of devices that wait, as far as one reply has room.
+    fn devices(&mut self) -> Vec<DeviceReport>;
+
+    /// How the rings stand.
+    fn rings(&mut self) -> Vec<RingReport>;
+
+    /// Which CPU events are reported, and how.
+    fn monitors(&mut self) -> Vec<MonitorReport>;
+
+    /// What frames are, from this one on, as bytes.
+    fn types(&mut self, first: Gfn) -> Vec<u8>;
+}

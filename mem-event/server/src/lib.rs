@@ -1,0 +1,31 @@
+//! A hypervisor's side of the control socket and of the rings' event channels. Nothing here knows what runs the guest.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`packet`] | packets with descriptors, sent and received |
+//! | [`peer`] | the process at the other end, and whether there is room for it |
+//! | [`listener`] | the socket that is found by its path |
+//! | [`page_file`] | a pager's page file, kept for its successor |
+//! | [`subscribers`] | the clients that hear notices |
+//! | [`event_channel`] | the engine's end of a ring's event channel |
+//! | [`reports`] | what an engine tells of itself, as replies |
+//! | [`hypercalls`] | what a domain does for its clients |
+//! | [`connection`] | one connection: calls in, replies out |
+
+pub mod connection;
+pub mod event_channel;
+pub mod hypercalls;
+pub mod listener;
+pub mod packet;
+pub mod page_file;
+pub mod peer;
+pub mod reports;
+pub mod subscribers;
+
+pub use connection::Connection;
+pub use event_channel::EventChannel;
+pub use hypercalls::Hypercalls;
+pub use listener::Listener;
+pub use page_file::PageFile;
+pub use peer::Peer;
+pub use subscribers::Subscribers;

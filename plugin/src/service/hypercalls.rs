@@ -1,0 +1,94 @@
+//! What the domain does for the clients of the control socket.
+
+use crate::engine::hypervisor::Hypervisor;
+use mem_event::message::{DeviceReport, Info, MonitorReport, RingReport, VcpuReport};
+use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
+use mem_event_server::hypercalls::Refusal;
+use mem_event_server::{EventChannel, Hypercalls};
+use rustix::fd::OwnedFd;
+use std::sync::Arc;
+
+impl Hypercalls for &Hypervisor {
+    fn control(&mut self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+        Hypervisor::control(self, control, content)
+    }
+
+    fn enable(
+        &mut self,
+        control: Control,
+        ring: Ring,
+        process: u32,
+    ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal> {
+        Hypervisor::enable(self, control, ring, process)
+    }
+
+    fn consumer_lost(&mut self, channel: &Arc<EventChannel>) {
+        Hypervisor::consumer_lost(self, channel);
+    }
+
+    fn take_responses(&mut self, channel: &EventChannel) {
+        Hypervisor::take_responses(self, channel);
+    }
+
+    fn take_loads(&mut self, channel: &EventChannel) {
+        Hypervisor::take_loads(self, channel);
+    }
+
+    fn subscribe(&mut self, client: &Arc<OwnedFd>) {
+        self.host.subscribers.add(Arc::clone(client));
+    }
+
+    fn unsubscribe(&mut self, client: &Arc<OwnedFd>) {
+        self.host.unsubscribe(client);
+    }
+
+    fn at_checkpoint(&mut self, vcpu: VcpuId) -> Result<(), Refusal> {
+        match self.host.vcpu(vcpu.0) {
+            Some(vcpu) if vcpu.awaits_release() => Ok(()),
+            Some(_) => Err((Errno::EINVAL, format!("vCPU {vcpu} is at no checkpoint"))),
+            None => Err((Errno::ESRCH, format!("no vCPU {vcpu}"))),
+        }
+    }
+
+    fn release(&mut self, vcpu: VcpuId) {
+        if let Some(vcpu) = self.host.vcpu(vcpu.0) {
+            vcpu.release_checkpoint();
+        }
+    }
+
+    fn end_trace(&mut self) {
+        self.end();
+    }
+
+    fn read(&mut self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> Result<(), Refusal> {
+        Hypervisor::read(self, gfn, offset, bytes)
+    }
+
+    fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal> {
+        Hypervisor::write(self, gfn, offset, bytes)
+    }
+
+    fn info(&mut self) -> Info {
+        Hypervisor::info(self)
+    }
+
+    fn vcpus(&mut self, first: VcpuId) -> Vec<VcpuReport> {
+        self.reports(first)
+    }
+
+    fn devices(&mut self) -> Vec<DeviceReport> {
+        Hypervisor::devices(self)
+    }
+
+    fn rings(&mut self) -> Vec<RingReport> {
+        Hypervisor::rings(self)
+    }
+
+    fn monitors(&mut self) -> Vec<MonitorReport> {
+        Hypervisor::monitors(self)
+    }
+
+    fn types(&mut self, first: Gfn) -> Vec<u8> {
+        Hypervisor::types(self, first)
+    }
+}
