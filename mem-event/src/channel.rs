@@ -9,7 +9,7 @@
 
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
-use crate::event::{Flags, Request, Response};
+use crate::event::{About, Event, Flags, Request, Response};
 use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
@@ -31,6 +31,8 @@ pub(crate) struct Answer {
     pub foreign: bool,
     /// It speaks another version, and nothing of it counts.
     pub skip: bool,
+    /// It is about another kind of event than its ring's page-ins: only layouts that have a reason there can say so.
+    pub other_reason: bool,
 }
 
 #[derive(Debug)]
@@ -224,17 +226,22 @@ impl Channel {
                 effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
             }
             let (flags, vcpu, subject) = flags32::read_answer(&words);
-            return Some(Answer { flags, vcpu, subject, foreign: self.settle(flags, vcpu, subject), skip: false });
+            let foreign = self.settle(flags, vcpu, subject);
+            return Some(Answer { flags, vcpu, subject, foreign, skip: false, other_reason: false });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
         let Response { flags, vcpu, other_version, .. } = response;
         let subject = response.subject();
+        let is_paging = matches!(response.about, About::Event(Event::Paging { .. }));
+        // The 40-byte layouts have 0 there for all of paging and sharing.
+        let other_reason = self.state.layout == Layout::VmEvent7 && !is_paging;
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
             effects.taken.clear();
         }
-        Some(Answer { flags, vcpu, subject, foreign: self.settle(flags, vcpu, subject), skip: other_version.is_some() })
+        let foreign = self.settle(flags, vcpu, subject);
+        Some(Answer { flags, vcpu, subject, foreign, skip: other_version.is_some(), other_reason })
     }
 
     #[inline(always)]

@@ -6,6 +6,7 @@ use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
 use crate::event::Flags;
 use crate::life::Life;
+use crate::modes::Monitor;
 use crate::number::VcpuId;
 use crate::page::RingPage;
 use crate::ring_state::RingPhase;
@@ -90,7 +91,9 @@ impl Domain {
         outstanding.any(|request| request.vcpu() == vcpu.0 && request.flags().contains(Flags::VCPU_PAUSED))
     }
 
-    /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and retry.
+    /// `Control::Disable`. Without draining, vCPUs whose events were not answered are woken and retry. What the access ring's consumer
+    /// monitored ends with its ring, at once (Xen's b848dc83cc, 985ba41f66): else the guest would stand at its next such event, with
+    /// nobody to answer, and the next consumer would be told what it never asked for. A consumer that is lost leaves it to its successor.
     pub(crate) fn disable(&mut self, ring: Ring, drain: bool, effects: &mut Effects) -> Outcome {
         if self.life == Life::Dying {
             return Outcome::Proceed;
@@ -103,6 +106,9 @@ impl Domain {
                 return Outcome::Refused(Errno::EBUSY, format!("{count} vCPUs wait for a slot of the {ring} ring"));
             }
             _ => {}
+        }
+        if ring == Ring::Access {
+            self.monitor = Monitor::default();
         }
         if drain && self.channel(ring).has_consumer() {
             self.channel(ring).drain();
@@ -122,8 +128,10 @@ impl Domain {
     pub(crate) fn end_ring(&mut self, ring: Ring, effects: &mut Effects) {
         self.channel(ring).close();
         self.revoke_grants(ring);
-        if ring == Ring::Paging && self.life != Life::Dying {
-            self.forget_pager(effects);
+        match ring {
+            Ring::Paging if self.life != Life::Dying => self.forget_pager(effects),
+            Ring::Access => self.vcpus.iter_mut().for_each(|it| it.single_step = false),
+            Ring::Paging | Ring::Sharing => {}
         }
         self.wake_all(ring, effects);
         self.room = true;

@@ -51,8 +51,9 @@ impl Domain {
             let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
-        let (mode, on_change_only) = self.monitor.modes[event.kind as usize];
-        let unchanged = on_change_only && event.kind.has_old_value() && event.value == event.old;
+        let (mode, _) = self.monitor.modes[event.kind as usize];
+        // As in Xen from 4.10 on, whose mask of bits is all ones where nobody set one: "on change only" adds nothing to that.
+        let unchanged = event.kind.has_old_value() && event.value == event.old;
         let not_stepped = event.kind == CpuEventKind::SingleStep && !self.vcpu(vcpu).single_step;
         if mode == MonitorMode::Disabled || unchanged || not_stepped {
             return Outcome::Proceed;
@@ -78,12 +79,18 @@ impl Domain {
         Outcome::Wait(WaitReason::Answer(Ring::Access))
     }
 
-    /// `Control::Monitor`.
+    /// `Control::Monitor`: EEXIST for what is so already, as `arch_monitor_domctl_event` has it.
     pub(crate) fn set_monitor(&mut self, kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> Outcome {
         if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
             return Outcome::Refused(Errno::EINVAL, format!("{kind} events have no old value"));
         }
-        self.monitor.modes[kind as usize] = (mode, on_change_only);
+        // What is off has no other setting.
+        let wanted = (mode, on_change_only && mode != MonitorMode::Disabled);
+        if self.monitor.modes[kind as usize] == wanted {
+            let only = if wanted.1 { ", changes only" } else { "" };
+            return Outcome::Refused(Errno::EEXIST, format!("the monitor of {kind} is {mode}{only} already"));
+        }
+        self.monitor.modes[kind as usize] = wanted;
         Outcome::Proceed
     }
 

@@ -5,7 +5,7 @@
 //! | any | its slot is free, and the oldest waiters for a slot are woken |
 //! | `DUMMY`, or another version of `vm_event` | nothing else |
 //! | a vCPU that does not exist | nothing else, unless it answers a foreign request: then the frame comes back all the same |
-//! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again |
+//! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again; in `vm_event` only if the reason is `MEM_PAGING` |
 //! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
 //! | with it, after a breakpoint's event | the breakpoint is delivered; in `vm_event` only if it was injected, else it is fetched again |
 //! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
@@ -57,7 +57,7 @@ impl Domain {
         if !exists && !answer.foreign {
             return;
         }
-        if ring == Ring::Paging && !answer.flags.contains(Flags::DROP_PAGE) {
+        if ring == Ring::Paging && !answer.other_reason && !answer.flags.contains(Flags::DROP_PAGE) {
             self.resume_page(Gfn(answer.subject), effects);
         }
         if !exists || answer.foreign || !answer.flags.contains(Flags::VCPU_PAUSED) {

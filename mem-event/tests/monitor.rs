@@ -27,12 +27,12 @@ fn raise(bench: &mut Bench, event: CpuEvent) -> Outcome {
 fn a_sync_cr3_write_is_one_event_and_the_vcpu_stops_until_its_answer() {
     let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, false);
     for _ in 0..3 {
-        // The same value again and again is an event each time.
-        let write = event(CpuEventKind::Cr3, 0x5000, 0x5000);
+        // The same change again and again is an event each time.
+        let write = event(CpuEventKind::Cr3, 0x5000, 0x6000);
         assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
         assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
         let request = bench.request(Ring::Access);
-        assert_eq!(request.event, Event::Cpu(Cpu::Cr3 { new: 0x5000, old: 0x5000 }));
+        assert_eq!(request.event, Event::Cpu(Cpu::Cr3 { new: 0x5000, old: 0x6000 }));
         assert_eq!(request.flags, Flags::VCPU_PAUSED);
         bench.answer(Ring::Access, &request);
         assert_eq!(bench.woken(), [0]);
@@ -50,18 +50,41 @@ fn an_async_event_lets_the_vcpu_run() {
 }
 
 #[test]
-fn on_change_only_suppresses_equal_values_of_control_registers_and_only_those() {
-    for kind in [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4] {
-        let mut bench = monitored(kind, MonitorMode::Async, true);
-        assert_eq!(raise(&mut bench, event(kind, 7, 7)), Outcome::Proceed);
-        assert!(bench.requests(Ring::Access).is_empty());
-        assert_eq!(raise(&mut bench, event(kind, 8, 7)), Outcome::Proceed);
-        assert_eq!(bench.request(Ring::Access).event.subject(), 8);
+fn a_write_that_changes_nothing_is_told_of_model_specific_registers_alone() {
+    for on_change_only in [false, true] {
+        for kind in [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4] {
+            let mut bench = monitored(kind, MonitorMode::Async, on_change_only);
+            assert_eq!(raise(&mut bench, event(kind, 7, 7)), Outcome::Proceed);
+            assert!(bench.requests(Ring::Access).is_empty(), "{kind}");
+            assert_eq!(raise(&mut bench, event(kind, 8, 7)), Outcome::Proceed);
+            assert_eq!(bench.request(Ring::Access).event.subject(), 8);
+        }
+        let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, on_change_only);
+        assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
+        let request = bench.request(Ring::Access);
+        assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7 }));
     }
-    let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, true);
-    assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
-    let request = bench.request(Ring::Access);
-    assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7 }));
+}
+
+#[test]
+fn setting_what_is_set_and_clearing_what_is_not_is_refused_with_eexist() {
+    for kind in CpuEventKind::ALL {
+        let mut bench = Bench::new(1);
+        let set = |mode, on_change_only| Control::Monitor { kind, mode, on_change_only };
+        assert_eq!(bench.refused(set(MonitorMode::Disabled, false)), Errno::EEXIST, "{kind}");
+        for mode in [MonitorMode::Sync, MonitorMode::Async] {
+            bench.must(set(mode, false));
+            assert_eq!(bench.refused(set(mode, false)), Errno::EEXIST, "{kind}");
+            assert_eq!(bench.domain.monitored(kind), mode);
+        }
+        bench.must(set(MonitorMode::Disabled, false));
+        assert_eq!(bench.refused(set(MonitorMode::Disabled, false)), Errno::EEXIST, "{kind}");
+    }
+    let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, true);
+    let off =
+        |on_change_only| Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Disabled, on_change_only };
+    bench.must(off(true));
+    assert_eq!(bench.refused(off(false)), Errno::EEXIST, "what is off is off");
 }
 
 #[test]
@@ -197,14 +220,66 @@ fn single_steps_are_reported_for_the_vcpus_that_were_told_to() {
 }
 
 #[test]
-fn an_event_that_its_consumer_did_not_answer_is_told_to_the_next_one() {
+fn what_was_monitored_ends_with_the_ring_that_is_disabled() {
+    for drain in [false, true] {
+        let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, false);
+        bench.must(Control::Monitor { kind: CpuEventKind::SingleStep, mode: MonitorMode::Sync, on_change_only: false });
+        bench.must(Control::SingleStep { vcpu: VcpuId(1), on: true });
+        let write = event(CpuEventKind::Cr3, 0x5000, 0);
+        assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+        let request = bench.request(Ring::Access);
+        bench.must(Control::Disable { ring: Ring::Access, drain });
+        for kind in CpuEventKind::ALL {
+            assert_eq!(bench.domain.monitored(kind), MonitorMode::Disabled, "{kind}, before the last answer");
+        }
+        assert!(!bench.domain.single_steps(VcpuId(1)));
+        if drain {
+            bench.answer(Ring::Access, &request);
+        }
+        assert_eq!(bench.woken(), [0]);
+        assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+        assert_eq!(
+            raise(&mut bench, event(CpuEventKind::Cr3, 0x6000, 0x5000)),
+            Outcome::Proceed,
+            "nobody asked for it"
+        );
+        // A new consumer begins with nothing: not even a vCPU's steps, when it monitors them.
+        bench.enable(Ring::Access, 0);
+        assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+        let steps = CpuEventKind::SingleStep;
+        bench.must(Control::Monitor { kind: steps, mode: MonitorMode::Sync, on_change_only: false });
+        assert!(!bench.domain.single_steps(VcpuId(1)));
+        assert!(bench.requests(Ring::Access).is_empty());
+    }
+}
+
+#[test]
+fn a_disable_that_is_refused_and_one_of_another_ring_change_no_monitor() {
+    let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Async, false);
+    bench.must(Control::Disable { ring: Ring::Access, drain: false });
+    bench.must(Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Async, on_change_only: false });
+    assert_eq!(bench.refused(Control::Disable { ring: Ring::Access, drain: false }), Errno::EINVAL);
+    assert_eq!(bench.domain.monitored(CpuEventKind::Cr3), MonitorMode::Async);
+    bench.enable(Ring::Access, 1);
+    bench.enable(Ring::Paging, 0);
+    bench.must(Control::Disable { ring: Ring::Paging, drain: false });
+    assert_eq!(raise(&mut bench, event(CpuEventKind::Cr3, 1, 0)), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, event(CpuEventKind::Cr3, 2, 1)), slot_due(Ring::Access));
+    assert_eq!(bench.refused(Control::Disable { ring: Ring::Access, drain: false }), Errno::EBUSY);
+    assert_eq!(bench.domain.monitored(CpuEventKind::Cr3), MonitorMode::Async);
+}
+
+#[test]
+fn a_consumer_that_is_lost_leaves_its_monitors_and_its_event_to_its_successor() {
     let mut bench = monitored(CpuEventKind::Cr3, MonitorMode::Sync, false);
     let write = event(CpuEventKind::Cr3, 0x5000, 0);
     assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
-    bench.must(Control::Disable { ring: Ring::Access, drain: false });
-    assert_eq!(bench.woken(), [0]);
-    assert_eq!(raise(&mut bench, write), consumer_due(Ring::Access));
-    bench.enable(Ring::Access, 0);
+    assert_eq!(bench.step(&Input::ConsumerLost { ring: Ring::Access }), Outcome::Proceed);
     assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
-    assert_eq!(bench.request(Ring::Access).event.subject(), 0x5000);
+    bench.enable(Ring::Access, 0);
+    let request = bench.request(Ring::Access);
+    assert_eq!(request.event.subject(), 0x5000);
+    bench.answer(Ring::Access, &request);
+    assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+    assert_eq!(bench.domain.monitored(CpuEventKind::Cr3), MonitorMode::Sync);
 }

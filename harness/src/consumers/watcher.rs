@@ -4,8 +4,9 @@ use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::scenario::settings::{ListenerSettings, Treatment};
 use crate::toolstack::transcript;
+use anyhow::bail;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, MonitorMode, Rights, Ring, VcpuId};
+use mem_event::{AccessType, Control, Cpu, CpuEventKind, Errno, Event, Gfn, MonitorMode, Rights, Ring, VcpuId};
 use mem_event_client::Channel;
 use std::collections::HashMap;
 
@@ -29,7 +30,11 @@ impl Watcher {
         possible(settings.treatment)?;
         if settings.treatment == Treatment::Once {
             let (kind, mode) = (CpuEventKind::SingleStep, MonitorMode::Sync);
-            channel.client.values(&Call::Control(Control::Monitor { kind, mode, on_change_only: false }))?;
+            match channel.client.control(Control::Monitor { kind, mode, on_change_only: false })? {
+                // A predecessor that was lost has left it on.
+                Ok(_) | Err((Errno::EEXIST, _)) => {}
+                Err((errno, why)) => bail!("steps cannot be monitored: {errno}, {why}"),
+            }
         }
         Ok(Watcher { channel, settings: settings.clone(), stepping: HashMap::new(), open: None })
     }

@@ -22,6 +22,7 @@ use super::word::{high, low, pair};
 use crate::control::Ring;
 use crate::event::{About, Cpu, Event, Flags, Request, Response};
 use crate::number::{Gfn, Gla, VcpuId};
+use crate::p2m::P2mType;
 use crate::rights::Rights;
 use crate::wire::registers::{self, DATA};
 
@@ -184,13 +185,23 @@ pub fn read_response(slot: &Slot) -> Response {
         let other_version = Some(low(slot[0]));
         return Response { flags: Flags::NONE, vcpu: 0, about: About::Other(0), other_version };
     }
-    let request = read_request(slot).ok();
+    let request = read_request(slot).or_else(|malformed| without_type(slot, malformed)).ok();
     Response {
         flags: request.map_or_else(|| read_flags(high(slot[0])), |request| request.flags),
         vcpu: high(slot[1]),
         about: request.map_or(About::Other(slot[3]), |request| About::Event(request.event)),
         other_version: None,
     }
+}
+
+/// A response to a page-in whose `p2mt` is no type of Xen's: Xen does not look at it there, and reads everything else.
+fn without_type(slot: &Slot, malformed: Malformed) -> Result<Request, Malformed> {
+    if low(slot[1]) != PAGING {
+        return Err(malformed);
+    }
+    let mut plain = *slot;
+    plain[4] = pair(P2mType::Invalid as u32, high(slot[4]));
+    read_request(&plain)
 }
 
 /// The registers in a slot.

@@ -491,13 +491,13 @@ impl Reference {
         if self.vcpus[v].answered.take() == Some(*event) {
             return Ok(());
         }
-        let (mode, on_change_only) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
+        let (mode, _) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
         let stepping = event.kind != CpuEventKind::SingleStep || self.vcpus[v].stepping;
         let control_register = matches!(event.kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4);
         if mode == MonitorMode::Disabled || !stepping {
             return Ok(());
         }
-        if on_change_only && control_register && event.value == event.old {
+        if control_register && event.value == event.old {
             return Ok(());
         }
         let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
@@ -657,6 +657,9 @@ impl Reference {
         channel.slots = 0;
         channel.due.clear();
         self.revoke(ring);
+        if ring == Ring::Access {
+            self.vcpus.iter_mut().for_each(|it| it.stepping = false);
+        }
         if ring == Ring::Paging {
             for (gfn, frame) in (0..).zip(&mut self.frames) {
                 let nominated = matches!(frame.kind, P2mType::RamPagingOut | P2mType::RamPagingIn);
@@ -806,8 +809,9 @@ impl Reference {
                 if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
                     Err(refused(Errno::EINVAL))
                 } else {
-                    self.modes.insert(kind as u8, (mode, on_change_only));
-                    Ok(())
+                    let only = on_change_only && mode != MonitorMode::Disabled;
+                    let before = self.modes.insert(kind as u8, (mode, only)).unwrap_or_default();
+                    if before == (mode, only) { Err(refused(Errno::EEXIST)) } else { Ok(()) }
                 }
             }
             Control::SingleStep { vcpu, on } => match self.vcpus.get_mut(vcpu.0 as usize) {
@@ -875,6 +879,9 @@ impl Reference {
             Standing::Absent => return Err(refused(Errno::EINVAL)),
             Standing::Live | Standing::Draining if !drain && waiters => return Err(refused(Errno::EBUSY)),
             _ => {}
+        }
+        if ring == Ring::Access {
+            self.modes.clear();
         }
         if drain && self.live(ring) {
             self.channel(ring).standing = Standing::Draining;
