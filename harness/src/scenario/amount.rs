@@ -3,14 +3,15 @@
 use crate::refusal::Refusal;
 use std::time::Duration;
 
-/// A size in bytes: a number with `K`, `M` or `G` (powers of 1024), or bytes.
+/// A size in bytes: a number with `K`, `M` or `G` (powers of 1024; `KiB`, `MiB`, `GiB` are the same), or bytes.
 ///
 /// # Errors
 /// What is no size, zero, too large, or no multiple of a page.
 pub fn size(text: &str) -> Result<u64, Refusal> {
     let wrong = |why: &str| Refusal::usage(format!("size {text:?} {why}"), "write 512M, 2G or 65536K");
-    let digits = text.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
-    let shift = match &text[digits.len()..] {
+    let short = text.strip_suffix("iB").filter(|short| short.ends_with(['K', 'M', 'G'])).unwrap_or(text);
+    let digits = short.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
+    let shift = match &short[digits.len()..] {
         "" => 0,
         "K" | "k" => 10,
         "M" | "m" => 20,
@@ -71,12 +72,13 @@ mod tests {
     fn sizes_have_units_of_1024() {
         assert_eq!(size("512M"), Ok(512 << 20));
         assert_eq!(size("8192"), Ok(8192));
+        assert_eq!((size("64KiB"), size("128MiB"), size("2GiB")), (Ok(64 << 10), Ok(128 << 20), Ok(2 << 30)));
         assert_eq!(mebibytes((128 << 20) + (1 << 19)), "128.5 MiB");
     }
 
     #[test]
     fn sizes_that_are_none_are_refused() {
-        for text in ["", "M", "0", "12X", "4097", "-1M", "99999999999G", "1MM"] {
+        for text in ["", "M", "0", "12X", "4097", "-1M", "99999999999G", "1MM", "4096iB", "1miB", "iB"] {
             assert!(size(text).is_err(), "{text}");
         }
     }

@@ -6,6 +6,7 @@
 mod act;
 mod act_text;
 pub mod amount;
+pub mod budget;
 pub mod corpus;
 pub mod external;
 pub mod file;
@@ -31,6 +32,7 @@ pub use rule::{Listening, Rule, Then};
 pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
+use self::budget::Budget;
 use self::external::External;
 use self::settings::{Consumer, HelperSettings, PagerSettings};
 use self::source::Source;
@@ -84,6 +86,9 @@ pub struct Scenario {
     /// What of the sequence is compared with the snapshot.
     #[serde(default)]
     pub snapshot: Snapshot,
+    /// What else the run must keep to.
+    #[serde(default)]
+    pub expect: Budget,
 }
 
 /// The consumers, one a ring.
@@ -143,6 +148,7 @@ impl Scenario {
             start: Vec::new(),
             steps: Vec::new(),
             snapshot: Snapshot::default(),
+            expect: Budget::default(),
         }
     }
 

@@ -217,7 +217,7 @@ read_by!(
     "^([rwx]{1,3}|rx2rw|n2rwx)$",
     "The accesses that stop: some of the letters r, w, x; or one of Xen's types rx2rw and n2rwx."
 );
-read_by!(Size, amount::size, "^[0-9]+[KMGkmg]?$", "A multiple of 4096 bytes: 512M, 2G or 65536K.");
+read_by!(Size, amount::size, "^[0-9]+([KMGkmg]|[KMG]iB)?$", "A multiple of 4096 bytes: 512M, 2G or 65536K.");
 read_by!(Time, amount::time, "^[0-9]+(ms|s|m|min)?$", "A time: 500ms, 60s or 5m.");
 
 /// An unsigned number of 64 bits. TOML's integers end at 63: what is larger is written as text, "0xaaaaaaaaaaaaaaaa".

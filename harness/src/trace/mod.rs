@@ -9,8 +9,10 @@
 //! | [`compare`] | two traces, aligned by meaning |
 //! | [`export`] | for other programs, and as a page to read |
 //! | [`minimise`] | the shortest sequence of inputs that still shows something |
+//! | [`budget`] | whether a run kept to what its scenario allows |
 //! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
 
+pub mod budget;
 pub mod compare;
 pub mod condition;
 pub mod difference;
