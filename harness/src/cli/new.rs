@@ -56,7 +56,7 @@ fn files(name: &str) -> Vec<(String, String)> {
         ("guest/link.ld".to_owned(), LINK.to_owned()),
         (format!("guest/src/bin/{name}.rs"), GUEST.replace(NAME, name)),
         (format!("scenarios/{name}.toml"), SCENARIO.replace(NAME, name)),
-        (".gitignore".to_owned(), "target\n*.snap.new\n".to_owned()),
+        (".gitignore".to_owned(), "target\n*.snap.new\n*.failed\n".to_owned()),
     ];
     runtime.chain(own).collect()
 }

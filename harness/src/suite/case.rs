@@ -1,8 +1,9 @@
 //! A scenario with its snapshot, how it is run, and how that went.
 
 use crate::machine::qemu::Gate;
+use crate::refusal::Refusal;
 use crate::scenario::Scenario;
-use crate::verdict::Verdict;
+use crate::verdict::{Kind, Verdict};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +16,17 @@ pub struct Case {
     pub file: Option<PathBuf>,
     /// The accepted sequence.
     pub accepted: Option<String>,
+    /// Why it cannot be run: what is wrong with its files.
+    pub broken: Option<Refusal>,
+}
+
+impl Case {
+    /// A case whose files are wrong; it is known by the name of its snapshot.
+    #[must_use]
+    pub fn broken(snapshot: PathBuf, why: Refusal) -> Case {
+        let name = snapshot.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Case { scenario: Scenario::bare(&name), file: Some(snapshot), accepted: None, broken: Some(why) }
+    }
 }
 
 /// How cases are run.
@@ -26,6 +38,8 @@ pub struct Settings {
     pub gate: Gate,
     /// How often each runs; all runs must give the same sequence. At least 1.
     pub repeat: usize,
+    /// How often one that failed may be tried again.
+    pub retries: u16,
 }
 
 /// How a case went.
@@ -41,4 +55,42 @@ pub struct Judged {
     pub acceptable: bool,
     /// How long all runs took.
     pub took: Duration,
+    /// How earlier tries ended, of one that was tried again.
+    pub failures: Vec<Verdict>,
+    /// What the guest wrote.
+    pub console: String,
+    /// What QEMU and the plugin wrote.
+    pub said: String,
+    /// Where the evidence of its failure is.
+    pub evidence: Option<PathBuf>,
+}
+
+impl Judged {
+    /// A verdict, and nothing else yet.
+    #[must_use]
+    pub fn new(verdict: Verdict) -> Judged {
+        Judged {
+            verdict,
+            sequence: None,
+            differs_from: None,
+            acceptable: false,
+            took: Duration::ZERO,
+            failures: Vec::new(),
+            console: String::new(),
+            said: String::new(),
+            evidence: None,
+        }
+    }
+
+    /// Whether it is neither a success nor skipped.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        !matches!(self.verdict.kind, Kind::Success | Kind::Skip)
+    }
+
+    /// Whether it succeeded after it had failed.
+    #[must_use]
+    pub fn is_flaky(&self) -> bool {
+        !self.has_failed() && !self.failures.is_empty()
+    }
 }

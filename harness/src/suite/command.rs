@@ -1,6 +1,7 @@
 //! `mem-event test`
 
 use super::case::{Case, Judged, Settings};
+use super::evidence::Place;
 use super::{judge, junit, report, snapshot};
 use crate::machine::qemu::Gate;
 use crate::output::{Color, print};
@@ -14,7 +15,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
@@ -39,6 +40,16 @@ pub struct Test {
     /// Write a JUnit report.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+    /// Keep the evidence of each failure in this folder: trace, picture, what guest, QEMU and consumers wrote. By default beside the
+    /// scenario's snapshot, as NAME.failed; nowhere for built-in scenarios, and with CI=true.
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// Try a scenario that fails so often again. One that then succeeds is told as flaky.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub retries: u16,
+    /// Begin no further scenario when one has failed.
+    #[arg(long)]
+    pub fail_fast: bool,
     /// Verdicts and summary as lines of JSON.
     #[arg(long)]
     pub json: bool,
@@ -88,10 +99,10 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
         );
     }
     let repeat = usize::from(arguments.repeat);
-    let settings = Settings { qemu: arguments.qemu.clone(), gate: arguments.gate, repeat };
+    let settings = Settings { qemu: arguments.qemu.clone(), gate: arguments.gate, repeat, retries: arguments.retries };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or(cores, usize::from);
-    let colours = color.is_on();
+    let (colours, count) = (color.is_on(), cases.len());
     let mut all = run(cases, &settings, jobs, arguments, colours)?;
     for (case, judged) in all.iter_mut().filter(|(_, judged)| judged.acceptable) {
         // A folder that cannot be written is this scenario's matter: the others, and the report, are not lost to it.
@@ -105,7 +116,7 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
         std::fs::write(path, junit::report(&all)).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !arguments.json {
-        print(&(report::summary(&all) + "\n"))?;
+        print(&(report::summary(&all, count) + "\n"))?;
     }
     if all.is_empty() {
         // A part of a suite that has fewer scenarios than parts.
@@ -148,7 +159,7 @@ fn run(
     if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
         bar.set_style(style);
     }
-    let next = AtomicUsize::new(0);
+    let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
     let done: Mutex<Vec<(usize, Judged)>> = Mutex::new(Vec::new());
     let failed: Mutex<Option<anyhow::Error>> = Mutex::new(None);
     std::thread::scope(|scope| {
@@ -156,10 +167,12 @@ fn run(
             scope.spawn(|| {
                 while let Some((index, case)) = {
                     let index = next.fetch_add(1, Ordering::Relaxed);
-                    cases.get(index).map(|case| (index, case))
+                    cases.get(index).map(|case| (index, case)).filter(|_| !stopped.load(Ordering::Relaxed))
                 } {
                     bar.set_message(case.scenario.name.clone());
-                    let judged = judge(case, settings);
+                    let evidence = Place::of(case, arguments.artifacts.as_deref(), in_ci());
+                    let judged = judge(case, settings, evidence.as_ref());
+                    stopped.fetch_or(arguments.fail_fast && judged.has_failed(), Ordering::Relaxed);
                     let shown = if arguments.json {
                         report::json(case, &judged) + "\n"
                     } else {
@@ -184,7 +197,10 @@ fn run(
     }
     let mut done = done.into_inner().unwrap_or_default();
     done.sort_by_key(|(index, _)| *index);
-    Ok(cases.into_iter().zip(done).map(|(case, (_, judged))| (case, judged)).collect())
+    // With --fail-fast some have no verdict.
+    let mut cases: Vec<Option<Case>> = cases.into_iter().map(Some).collect();
+    let judged = done.into_iter().filter_map(|(index, judged)| Some((cases.get_mut(index)?.take()?, judged)));
+    Ok(judged.collect())
 }
 
 /// What becomes of a sequence that differs from its snapshot.
@@ -196,6 +212,9 @@ fn settle(case: &Case, judged: &mut Judged, arguments: &Test, colours: bool) -> 
         return if in_ci() { Ok(()) } else { snapshot::propose(file, &case.scenario, sequence) };
     }
     snapshot::accept(file, &case.scenario, sequence)?;
+    if let Some(folder) = judged.evidence.take() {
+        Place(folder).clear();
+    }
     let warning = if report::has_event(sequence) { "" } else { ": a sequence without any event" };
     print(&format!("accepted  {}{warning}\n", case.scenario.name))?;
     judged.verdict = Verdict::new(Kind::Success, "accepted");

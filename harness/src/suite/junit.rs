@@ -32,9 +32,32 @@ pub fn report(all: &[(Case, Judged)]) -> String {
             let why = escaped(&judged.verdict.to_string());
             let _ = write!(text, "<{element} message=\"{why}\">{body}</{element}>");
         }
+        // As others' runners tell of tries: those before a success are flaky, those before a failure are more of it.
+        let before = if judged.is_flaky() { "flakyFailure" } else { "rerunFailure" };
+        for failure in &judged.failures {
+            let _ = write!(text, "<{before} message=\"{}\"/>", escaped(&failure.to_string()));
+        }
+        if judged.has_failed() || judged.is_flaky() {
+            text += &output(judged);
+        }
         text += "</testcase>\n";
     }
     text + "</testsuite></testsuites>\n"
+}
+
+/// What a failure is looked into with. A program that shows the report may link to what stands in an attachment's brackets.
+fn output(judged: &Judged) -> String {
+    let mut out = judged.console.clone();
+    for file in judged.evidence.iter().flat_map(|folder| std::fs::read_dir(folder)).flatten().flatten() {
+        let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path());
+        let _ = writeln!(out, "[[ATTACHMENT|{}]]", path.display());
+    }
+    format!("<system-out>{}</system-out><system-err>{}</system-err>", lines(&out), lines(&judged.said))
+}
+
+/// Text that keeps its lines.
+fn lines(text: &str) -> String {
+    text.lines().map(|line| escaped(line) + "\n").collect()
 }
 
 /// XML has no place for control characters, escaped or not.

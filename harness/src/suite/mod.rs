@@ -3,45 +3,51 @@
 //! A snapshot is `NAME.snap` beside `NAME.toml`, in insta's format; what differs is written as `NAME.snap.new`, so that
 //! `cargo insta review` works on it as well as `mem-event test --review`.
 
+mod attempt;
 pub mod case;
 pub mod command;
+pub mod evidence;
 pub mod junit;
 pub mod report;
 pub mod snapshot;
 
+use self::attempt::Attempt;
 use self::case::{Case, Judged, Settings};
+use self::evidence::Place;
 use crate::guest::symbols::Symbols;
-use crate::machine::folder::RunFolder;
-use crate::refusal::{Blame, Refusal};
-use crate::run::{Job, Outcome};
+use crate::refusal::Refusal;
+use crate::run::Outcome;
 use crate::scenario::corpus;
 use crate::scenario::{Order, Scenario, Shown};
-use crate::toolstack::log::Silent;
 use crate::toolstack::transcript::{self, Record};
-use crate::trace::replay::replay_file;
 use crate::verdict::{Kind, Verdict};
 use mem_event::Ring;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// The cases of files and folders; the built-in ones if none is named.
+/// The cases of files and folders; the built-in ones if none is named. A scenario in a folder that is wrong fails as a case of its own; one
+/// that was named is refused.
 ///
 /// # Errors
-/// A path cannot be read, a scenario is wrong, or there is none.
+/// A path cannot be read, a scenario that was named is wrong, or there is none.
 pub fn cases(paths: &[PathBuf]) -> Result<Vec<Case>, Refusal> {
     if paths.is_empty() {
         let case = |scenario: Scenario| {
             let accepted = corpus::snapshot(&scenario.name).map(snapshot::text);
-            Case { accepted, file: None, scenario }
+            Case { accepted, file: None, scenario, broken: None }
         };
         return Ok(corpus::all().into_iter().map(case).collect());
     }
     let mut cases = Vec::new();
     for path in paths {
         for file in files(path)? {
-            let scenario = Scenario::load(&file)?;
             let snapshot = file.with_extension("snap");
-            cases.push(Case { scenario, accepted: snapshot::read(&snapshot)?, file: Some(snapshot) });
+            let read = Scenario::load(&file).and_then(|scenario| Ok((scenario, snapshot::read(&snapshot)?)));
+            cases.push(match read {
+                Ok((scenario, accepted)) => Case { scenario, accepted, file: Some(snapshot), broken: None },
+                Err(refusal) if file == *path => return Err(refusal),
+                Err(refusal) => Case::broken(snapshot, refusal),
+            });
         }
     }
     Ok(cases)
@@ -88,68 +94,68 @@ pub fn sequence(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols) -> St
     text
 }
 
-/// One run with its trace, which must replay: the sequence, or the verdict of a run that has none to compare.
-fn run_once(scenario: &Scenario, settings: &Settings) -> Result<String, Verdict> {
-    let refused = |error: &anyhow::Error| match Refusal::of(error) {
-        Some(Refusal { blame: Blame::Machine, what, remedy, .. }) => {
-            Verdict::new(Kind::Skip, format!("{what}; {remedy}"))
-        }
-        Some(Refusal { shown: Some(shown), .. }) => {
-            Verdict::new(Kind::Error, shown.strip_prefix("error: ").unwrap_or(&shown))
-        }
-        Some(refusal) => Verdict::new(Kind::Error, refusal.to_string()),
-        None => Verdict::new(Kind::Error, format!("{error:#}")),
-    };
-    let folder = RunFolder::create().map_err(|error| refused(&error))?;
-    let mut job = Job::new(scenario.clone(), settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
-    let trace = folder.file("trace");
-    job.gate = settings.gate;
-    job.trace = Some(trace.clone());
-    let outcome = job.run(&mut Silent, None).map_err(|error| refused(&error))?;
-    let due = scenario.verdict.0;
-    if outcome.verdict.kind != due {
-        return Err(match outcome.verdict.kind {
-            Kind::Success => Verdict::new(Kind::Failure, format!("it ended in success where {due} is due")),
-            _ => outcome.verdict,
-        });
-    }
-    match replay_file(&trace, false) {
-        Ok(replayed) if replayed.exit_code() == 0 => Ok(sequence(scenario, &outcome, &job.symbols())),
-        Ok(replayed) => Err(Verdict::new(Kind::Failure, format!("its trace does not replay: {}", replayed.report()))),
-        Err(refusal) => Err(Verdict::new(Kind::Error, refusal.to_string())),
-    }
-}
-
-/// Runs a case as often as wanted and compares.
+/// Runs a case as often as wanted and compares; again where it fails, as often as may be. What a failure leaves is kept.
 #[must_use]
-pub fn judge(case: &Case, settings: &Settings) -> Judged {
+pub fn judge(case: &Case, settings: &Settings, evidence: Option<&Place>) -> Judged {
     let begun = Instant::now();
-    let mut judged = compare(case, settings);
+    let mut judged = tried(case, settings, evidence);
+    for _ in 0..settings.retries {
+        if !judged.has_failed() {
+            break;
+        }
+        let failure = judged.verdict.clone();
+        let mut failures = std::mem::take(&mut judged.failures);
+        failures.push(failure);
+        judged = Judged { failures, evidence: judged.evidence, ..tried(case, settings, None) };
+    }
     judged.took = begun.elapsed();
     judged
 }
 
-fn compare(case: &Case, settings: &Settings) -> Judged {
-    let mut judged = Judged {
-        verdict: Verdict::new(Kind::Success, ""),
-        sequence: None,
-        differs_from: None,
-        acceptable: false,
-        took: Duration::ZERO,
-    };
+/// One try: the evidence is that of the first.
+fn tried(case: &Case, settings: &Settings, evidence: Option<&Place>) -> Judged {
+    if let Some(refusal) = &case.broken {
+        return Judged::new(attempt::of_refusal(refusal));
+    }
+    let (mut judged, last) = compare(case, settings);
+    if let Some(outcome) = &last.outcome {
+        (judged.console, judged.said) = (outcome.console.clone(), outcome.said.clone());
+    }
+    match evidence {
+        // A sequence that nobody has looked at yet is no failure of the run's.
+        Some(place) if judged.has_failed() && !(judged.acceptable && case.accepted.is_none()) => {
+            match place.keep(case, &last, &judged) {
+                Ok(()) => judged.evidence = Some(place.0.clone()),
+                // The failure counts, whatever becomes of its evidence.
+                Err(error) => eprintln!("mem-event: {}: no evidence is kept: {error:#}", case.scenario.name),
+            }
+        }
+        Some(place) => place.clear(),
+        None => {}
+    }
+    judged
+}
+
+fn compare(case: &Case, settings: &Settings) -> (Judged, Attempt) {
+    let mut judged = Judged::new(Verdict::new(Kind::Success, ""));
+    let mut attempt = Attempt::of(&case.scenario, settings);
     for run in 1..=settings.repeat.max(1) {
-        match (run_once(&case.scenario, settings), judged.sequence.take()) {
-            (Err(verdict), _) => {
-                judged.verdict = verdict;
-                return judged;
-            }
-            (Ok(now), None) => judged.sequence = Some(now),
-            (Ok(now), Some(first)) if now == first => judged.sequence = Some(first),
-            (Ok(now), Some(first)) => {
+        if run > 1 {
+            attempt = Attempt::of(&case.scenario, settings);
+        }
+        let now = attempt.sequence.clone();
+        if attempt.verdict.kind != Kind::Success {
+            judged.verdict = attempt.verdict.clone();
+            judged.sequence = now;
+            return (judged, attempt);
+        }
+        match judged.sequence.replace(now.unwrap_or_default()) {
+            Some(first) if judged.sequence.as_ref() != Some(&first) => {
                 judged.verdict = Verdict::new(Kind::Failure, format!("run {run} gave another sequence than the first"));
-                (judged.sequence, judged.differs_from) = (Some(now), Some(first));
-                return judged;
+                judged.differs_from = Some(first);
+                return (judged, attempt);
             }
+            _ => {}
         }
     }
     let now = judged.sequence.as_deref().unwrap_or_default();
@@ -162,5 +168,5 @@ fn compare(case: &Case, settings: &Settings) -> Judged {
             judged.acceptable = true;
         }
     }
-    judged
+    (judged, attempt)
 }

@@ -14,7 +14,19 @@ pub fn line(case: &Case, judged: &Judged) -> String {
 }
 
 fn reason(judged: &Judged) -> String {
-    if judged.verdict.reason.is_empty() { String::new() } else { format!(": {}", judged.verdict.reason) }
+    let mut text =
+        if judged.verdict.reason.is_empty() { String::new() } else { format!(": {}", judged.verdict.reason) };
+    if let Some(first) = judged.failures.first().filter(|_| judged.is_flaky()) {
+        text += &format!(
+            " (flaky: {} of {} tries failed; the first: {first})",
+            judged.failures.len(),
+            judged.failures.len() + 1
+        );
+    }
+    if let Some(folder) = &judged.evidence {
+        text += &format!("\n          evidence: {}", folder.display());
+    }
+    text
 }
 
 /// The difference of two sequences, event by event: three events around each change; `-` was due, `+` came.
@@ -52,18 +64,24 @@ pub fn json(case: &Case, judged: &Judged) -> String {
         "verdict": judged.verdict.kind,
         "reason": judged.verdict.reason,
         "difference": difference(judged, false),
+        "flaky": judged.is_flaky(),
+        "failures": judged.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "evidence": judged.evidence,
         "seconds": judged.took.as_secs_f64(),
     });
     output::json(&line).unwrap_or_default()
 }
 
-/// How many of which verdict, in words.
+/// How many of which verdict, in words; of so many that were to run.
 #[must_use]
-pub fn summary(all: &[(Case, Judged)]) -> String {
+pub fn summary(all: &[(Case, Judged)], due: usize) -> String {
     let kinds = [Kind::Success, Kind::Skip, Kind::Error, Kind::Failure, Kind::Crash];
     let count = |kind| all.iter().filter(|(_, judged)| judged.verdict.kind == kind).count();
     let parts = kinds.into_iter().map(|kind| (kind, count(kind))).filter(|(_, count)| *count > 0);
-    let parts: Vec<String> = parts.map(|(kind, count)| format!("{count} {kind}")).collect();
+    let mut parts: Vec<String> = parts.map(|(kind, count)| format!("{count} {kind}")).collect();
+    let flaky = all.iter().filter(|(_, judged)| judged.is_flaky()).count();
+    parts.extend((flaky > 0).then(|| format!("{flaky} of them flaky")));
+    parts.extend((all.len() < due).then(|| format!("{} not run", due - all.len())));
     if all.is_empty() { "0 scenarios".into() } else { format!("{} scenarios: {}", all.len(), parts.join(", ")) }
 }
 

@@ -52,7 +52,7 @@ pub fn scenario(name: &str) -> Scenario {
 pub fn has_its_accepted_sequence(name: &str, gate: Gate, repeat: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
     let cases = suite::cases(&[path]).expect("a scenario");
-    let judged = suite::judge(&cases[0], &Settings { qemu: None, gate, repeat });
+    let judged = suite::judge(&cases[0], &Settings { gate, repeat, ..Settings::default() }, None);
     let difference = suite::report::difference(&judged, false);
     assert!(judged.acceptable || judged.verdict.kind == Kind::Success, "{name}: {}\n{difference}", judged.verdict);
     insta::with_settings!({
