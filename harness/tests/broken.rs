@@ -126,7 +126,7 @@ fn record(steps: u64, slots: u32) -> Vec<u8> {
         }
         effects.clear();
         let outcome = domain.apply(&input, With::page(&page), &mut effects);
-        writer.record(Context { time: number, code: &[] }, &input, &outcome, &effects);
+        writer.record(Context { time: number, ..Context::default() }, &input, &outcome, &effects);
     }
     writer.finish().unwrap();
     file

@@ -11,7 +11,7 @@ use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::toolstack::log::Silent;
 use harness::trace::replay::replay_file;
-use mem_event::trace::{Context, Player, Writer};
+use mem_event::trace::{Context, Player, Remark, Remarked, Writer};
 use std::path::{Path, PathBuf};
 use support::scenario;
 
@@ -37,13 +37,27 @@ fn write(name: &str) {
     let mut writer = Writer::create(place(name), &header).unwrap();
     writer.put_states_every(STATES);
     while let Some(step) = player.forward().unwrap() {
-        let context = Context { time: step.time, code: &step.code };
+        let after = player.number() - 1;
+        put_remarks(&mut player, after, &mut writer);
+        let context = Context { time: step.time, code: &step.code, connection: step.connection };
         writer.record(context, &step.input, &step.outcome, &step.effects);
         if writer.wants_state() || player.number() == player.len() {
             writer.keep(player.domain());
         }
     }
+    let after = player.len();
+    put_remarks(&mut player, after, &mut writer);
     writer.finish().unwrap();
+}
+
+/// What stands after a step, without what it tells of the machine.
+fn put_remarks(player: &mut Player, after: u64, writer: &mut Writer) {
+    for Remarked { time, mut remark } in player.tape().remarks(after).unwrap() {
+        if let Remark::Came { process, user, .. } = &mut remark {
+            (*process, *user) = (0, 0);
+        }
+        writer.remark(time, &remark);
+    }
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn trace(wrong: Option<usize>) -> Vec<u8> {
             effects.list.push(Effect::Wake(VcpuId(1)));
         }
         let time = 1000 * (at as u64 + 1);
-        writer.record(Context { time, code: &[64, 0x48, 0x89, 0x03] }, &input, &outcome, &effects);
+        writer.record(Context { time, code: &[64, 0x48, 0x89, 0x03], connection: 0 }, &input, &outcome, &effects);
         if writer.wants_state() && wrong.is_none() {
             writer.keep(&domain);
         }

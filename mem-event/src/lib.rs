@@ -37,6 +37,7 @@
 //! | [`spin`] | how long a waiting thread spins before it sleeps |
 //! | [`wire`] | the byte layouts of a slot |
 //! | [`taken`] | the bytes that a step took from ring pages |
+//! | [`mod@digest`] | tells contents apart
 //! | [`trace`] | records a run, reads it back, replays it |
 //! | [`message`] | the bytes of the control socket |
 
@@ -47,6 +48,7 @@ mod budget;
 mod channel;
 pub mod contents;
 pub mod control;
+pub mod digest;
 pub mod domain;
 pub mod effect;
 pub mod errno;
@@ -83,6 +85,7 @@ pub mod view;
 pub mod wire;
 
 pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
+pub use digest::{digest, keyed_digest};
 pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;

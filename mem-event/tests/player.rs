@@ -92,7 +92,7 @@ fn record(count: u64) -> (Vec<u8>, Vec<Checkpoint>) {
         }
         effects.clear();
         let outcome = domain.apply(&next, With::page(&page), &mut effects);
-        writer.record(Context { time: 500 * number, code: &[] }, &next, &outcome, &effects);
+        writer.record(Context { time: 500 * number, ..Context::default() }, &next, &outcome, &effects);
         if number % 9 == 8 {
             writer.flush();
         }

@@ -79,7 +79,8 @@ fn every_call_is_listed_with_its_number_and_its_arguments_in_order() {
             let named: Vec<&str> = arguments.get(index).copied().into_iter().collect();
             assert_eq!(differing, named, "argument {index} of {}", row[1]);
         }
-        let payload = plain.iter().map(|(name, _)| name.as_str()).filter(|name| ["bytes", "content"].contains(name));
+        let payload =
+            plain.iter().map(|(name, _)| name.as_str()).filter(|name| ["bytes", "content", "text"].contains(name));
         assert_eq!(row[3], payload.collect::<String>(), "payload of {}", row[1]);
     }
 }

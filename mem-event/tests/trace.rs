@@ -83,11 +83,18 @@ fn record(layout: Layout, rounds: u64, file: impl Write) -> Vec<Step> {
         let mut effects = Effects::default();
         let outcome = engine.apply(&input, With::page(&page), &mut effects);
         let code: &[u8] = if steps.len() % 2 == 0 { &[0x90] } else { &[] };
-        writer.record(Context { time: 1000 * steps.len() as u64, code }, &input, &outcome, &effects);
+        writer.record(Context { time: 1000 * steps.len() as u64, code, connection: 3 }, &input, &outcome, &effects);
         if steps.len() % 4 == 3 {
             writer.flush();
         }
-        steps.push(Step { time: 1000 * steps.len() as u64, code: code.to_vec(), input, outcome, effects });
+        steps.push(Step {
+            time: 1000 * steps.len() as u64,
+            code: code.to_vec(),
+            connection: 3,
+            input,
+            outcome,
+            effects,
+        });
     };
     let ring = Ring::Access;
     let enable = || Input::Control(Control::Enable { ring, layout, slots: 4 });
@@ -249,7 +256,7 @@ fn another_version_and_another_file_are_refused_with_a_sentence() {
     record(Layout::Flags32, 1, &mut bytes);
     bytes[8] = 1;
     let text = read(&bytes).1.to_string();
-    assert!(text.starts_with("a trace of format version 1; this program reads 4: record it again"), "{text}");
+    assert!(text.starts_with("a trace of format version 1; this program reads 5: record it again"), "{text}");
     assert_eq!(read(b"\x7fELF, not a trace").1.why, trace::Why::NoTrace);
     assert_eq!(read(b"").1.why, trace::Why::NoTrace);
     let missing = Reader::open("/nonexistent/trace").unwrap_err();

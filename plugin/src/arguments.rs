@@ -34,7 +34,7 @@ impl Gate {
 }
 
 /// All arguments.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arguments {
     /// Where the control socket is made.
     pub socket: PathBuf,
@@ -56,6 +56,10 @@ pub struct Arguments {
     pub spin: Spin,
     /// Where the trace goes, if anywhere.
     pub trace: Option<PathBuf>,
+    /// Bytes after which the recording ends.
+    pub trace_limit: u64,
+    /// Whether the trace keeps what frames held that clients read, and not a digest alone.
+    pub record_reads: bool,
     /// The guest's name, for the trace.
     pub guest: String,
     /// A hash of the guest's image, for the trace.
@@ -68,9 +72,37 @@ pub struct Arguments {
     pub facts: Option<PathBuf>,
 }
 
+/// Bytes that a trace may have unless the argument `trace-limit` says otherwise.
+const TRACE_LIMIT: u64 = 1 << 30;
+
+impl Default for Arguments {
+    fn default() -> Arguments {
+        Arguments {
+            socket: PathBuf::new(),
+            gate: Gate::default(),
+            gives_way: false,
+            registers: Source::default(),
+            falsify: Falsify::default(),
+            checkpoints: false,
+            breakpoints: Vec::new(),
+            verify: false,
+            spin: Spin::default(),
+            trace: None,
+            trace_limit: TRACE_LIMIT,
+            record_reads: false,
+            guest: String::new(),
+            guest_hash: String::new(),
+            qemu: String::new(),
+            scenario: String::new(),
+            facts: None,
+        }
+    }
+}
+
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
                      places=GPA:GPA..., \
-                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH; and for the trace's header guest=NAME, \
+                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH, trace-limit=BYTES, \
+                     record-reads=on|off; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
@@ -94,6 +126,8 @@ impl Arguments {
                 "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
                 name @ "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(path.into()),
+                "trace-limit" => arguments.trace_limit = bytes(value)?,
+                name @ "record-reads" => arguments.record_reads = switch(name, value)?,
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),
                 "qemu" => value.clone_into(&mut arguments.qemu),
@@ -144,6 +178,10 @@ fn places(value: &str) -> Result<Vec<Gpa>, String> {
     };
     let read: Result<_, ()> = value.split(':').map(place).collect();
     read.map_err(|()| format!("places={value}: guest-physical addresses, 0x100000:0x100040"))
+}
+
+fn bytes(value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("trace-limit={value}: a number of bytes; {} is no limit", u64::MAX))
 }
 
 fn gate(value: &str) -> Result<Gate, String> {

@@ -35,7 +35,7 @@ fn packets(socket: &OwnedFd) -> usize {
 fn channel() -> (EventChannel, [OwnedFd; 2]) {
     let (_, page) = RingPage::create().unwrap();
     page.init();
-    let (channel, ends) = EventChannel::new(Ring::Access, 0, page, None).unwrap();
+    let (channel, ends) = EventChannel::new(Ring::Access, (0, 0), page, None).unwrap();
     waiter::begin(&channel).unwrap();
     (channel, ends)
 }

@@ -299,6 +299,8 @@ mod tests {
             code: None,
             outcome: "wait: answer on access".into(),
             effects: vec!["wake vcpu 2".into()],
+            connection: 0,
+            remark: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | [`row`] | a step as words |
+//! | [`row`], [`remark_row`] | a step as words; what stands between steps |
 //! | [`condition`], [`selection`] | which steps are wanted |
 //! | [`story`] | what the steps tell: who waited for whom, which answer belongs to which request |
 //! | [`show`], [`stats`] | tables |
@@ -18,6 +18,7 @@ pub mod condition;
 pub mod difference;
 pub mod export;
 pub mod minimise;
+pub mod remark_row;
 pub mod replay;
 pub mod row;
 pub mod selection;

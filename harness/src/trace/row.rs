@@ -38,6 +38,10 @@ pub struct Row {
     pub outcome: String,
     /// What had to happen.
     pub effects: Vec<String>,
+    /// The connection whose call it is, 0 for none.
+    pub connection: u32,
+    /// Of a remark, what it says.
+    pub remark: Option<String>,
 }
 
 impl Row {
@@ -62,6 +66,8 @@ impl Row {
             code: disassembled(&step.code, rip),
             outcome: outcome(&step.outcome),
             effects: step.effects.list.iter().map(effect).collect(),
+            connection: step.connection,
+            remark: None,
         }
     }
 }
@@ -254,6 +260,8 @@ mod tests {
             code: None,
             outcome: "proceed".into(),
             effects: Vec::new(),
+            connection: 0,
+            remark: None,
         };
         assert_eq!(serde_json::to_value(&row).unwrap()["rip"], "0xffffffff81000001");
         row.rip = 0;

@@ -2,11 +2,12 @@
 
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
-use super::{about, exit_code, open, stats};
+use super::{about, exit_code, open, remark_row, stats};
 use crate::guest::symbols::Symbols;
 use crate::output::{self, is_read, print};
 use clap::Args;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use mem_event::trace::{End, Tape};
 use std::path::PathBuf;
 
 /// `show`
@@ -20,6 +21,10 @@ pub struct Show {
     /// The largest number of steps to show.
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
+    /// Also what stands between the steps: connections, checkpoints, calls that the engine does not see, notes. Filters are for steps
+    /// alone.
+    #[arg(long)]
+    pub remarks: bool,
     /// Lines of JSON in place of a table.
     #[arg(long)]
     pub json: bool,
@@ -60,17 +65,16 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
         if arguments.limit.is_some_and(|limit| shown >= limit) {
             break;
         }
-        let step = match tape.step(number) {
-            Ok(step) => step,
+        let rows = match rows(&mut tape, number, arguments, &selection, &symbols) {
+            Ok(rows) => rows,
             Err(end) => {
                 ended = Some(end);
                 break;
             }
         };
-        let Some(row) = selection.row(number, step, &symbols) else { continue };
-        shown += 1;
-        page.push(row);
-        if page.len() == PAGE {
+        shown += rows.len() as u64;
+        page.extend(rows);
+        if page.len() >= PAGE {
             if !is_read(&lines(&page, arguments.json)?)? {
                 return Ok(0);
             }
@@ -81,6 +85,28 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
         print(&lines(&page, arguments.json)?)?;
     }
     Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
+}
+
+/// The row of a step, where it is wanted, and those of the remarks around it: before the first step, and after each.
+fn rows(
+    tape: &mut Tape,
+    number: u64,
+    arguments: &Show,
+    selection: &Selection,
+    symbols: &Symbols,
+) -> Result<Vec<Row>, End> {
+    let step = selection.row(number, tape.step(number)?, symbols);
+    if !arguments.remarks {
+        return Ok(step.into_iter().collect());
+    }
+    let mut remarks = |after| {
+        let remarks = tape.remarks(after)?;
+        Ok(remarks.iter().map(|remark| remark_row::row(after, remark, symbols)).collect::<Vec<Row>>())
+    };
+    let mut rows = if number == 1 { remarks(0)? } else { Vec::new() };
+    rows.extend(step);
+    rows.extend(remarks(number)?);
+    Ok(rows)
 }
 
 fn lines(rows: &[Row], json: bool) -> anyhow::Result<String> {
@@ -101,7 +127,7 @@ pub fn table(rows: &[Row]) -> String {
     for row in rows {
         let vcpu = row.vcpu.map_or_else(String::new, |vcpu| vcpu.to_string());
         let cells = [
-            row.step.to_string(),
+            if row.remark.is_some() { String::new() } else { row.step.to_string() },
             duration(row.time),
             vcpu,
             row.kind.clone(),
@@ -126,6 +152,10 @@ fn width() -> u16 {
 /// What a step is about: frame, symbol, rights, instruction.
 #[must_use]
 pub fn what(row: &Row) -> String {
+    if let Some(remark) = &row.remark {
+        let whose = if row.connection == 0 { String::new() } else { format!("connection {} ", row.connection) };
+        return whose + remark;
+    }
     let mut parts = Vec::new();
     parts.extend(row.ring.clone());
     if let Some(gfn) = row.gfn {

@@ -6,6 +6,7 @@ use crate::packet::{receive, send};
 use crate::page_file::PageFile;
 use crate::peer::Peer;
 use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
+use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ const MOST_PINS: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Connection {
     socket: Arc<OwnedFd>,
+    /// Its number in the trace.
+    number: u32,
     peer: Peer,
     greeted: bool,
     alive: bool,
@@ -33,9 +36,22 @@ pub struct Connection {
 
 impl Connection {
     /// A new connection.
-    #[must_use]
-    pub fn new(socket: OwnedFd, peer: Peer) -> Connection {
-        Connection { socket: Arc::new(socket), peer, greeted: false, alive: true, rings: Vec::new(), pins: Vec::new() }
+    pub fn new(domain: &mut impl Hypercalls, socket: OwnedFd, number: u32, peer: Peer) -> Connection {
+        domain.remark(|| Remark::Came {
+            connection: number,
+            process: peer.number(),
+            user: peer.user(),
+            program: peer.program(),
+        });
+        Connection {
+            socket: Arc::new(socket),
+            number,
+            peer,
+            greeted: false,
+            alive: true,
+            rings: Vec::new(),
+            pins: Vec::new(),
+        }
     }
 
     /// The process that made it.
@@ -58,9 +74,10 @@ impl Connection {
 
     /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
     pub fn part(&mut self, domain: &mut impl Hypercalls) -> bool {
+        domain.remark(|| Remark::Went { connection: self.number });
         domain.unsubscribe(&self.socket);
         for gfn in self.pins.drain(..) {
-            let _ = domain.control(Control::Unpin { gfn }, None);
+            let _ = domain.control(self.number, Control::Unpin { gfn }, None);
         }
         for channel in self.rings.drain(..) {
             domain.consumer_lost(&channel);
@@ -118,7 +135,7 @@ impl Connection {
         self.rings.iter().for_each(|channel| domain.take_loads(channel));
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
-                self.answer_about_file(page_file, (sequence, operation), call == Call::PageFile, file);
+                self.answer_about_file((domain, page_file), (sequence, operation, call), file);
             }
             Ok((sequence, operation, call)) => self.answer(domain, sequence, operation, call),
             Err(malformed) => {
@@ -134,20 +151,31 @@ impl Connection {
             Call::Hello { version } => (self.hello(version), None),
             _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
             Call::Control(Control::Enable { ring, layout, slots }) => {
-                match domain.enable(Control::Enable { ring, layout, slots }, ring, self.peer.number()) {
+                match domain.enable(Control::Enable { ring, layout, slots }, ring, (self.number, self.peer.number())) {
                     Ok(made) => (Reply::Done([0; 5]), Some(made)),
                     Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
                 }
             }
             Call::Release { vcpu } => match domain.at_checkpoint(vcpu) {
                 Ok(()) => {
+                    domain.remark(|| Remark::Released { vcpu, connection: Some(self.number) });
                     // The reply first: what the vCPU does next may end this process.
                     self.send(&Reply::Done([0; 5]).encode(sequence, operation), &[]);
                     return domain.release(vcpu);
                 }
-                Err((errno, sentence)) => (Reply::Refused(errno, sentence), None),
+                Err((errno, sentence)) => {
+                    let reply = Reply::Refused(errno, sentence);
+                    (self.refused(domain, &Call::Release { vcpu }, reply), None)
+                }
             },
-            other => (self.plain(domain, other), None),
+            Call::Control(_) | Call::Load { .. } | Call::Note { .. } | Call::EndTrace => {
+                (self.plain(domain, call), None)
+            }
+            unseen => {
+                let reply = self.plain(domain, unseen.clone());
+                domain.called(self.number, &unseen, &reply);
+                (reply, None)
+            }
         };
         let packet = reply.encode(sequence, operation);
         match descriptors {
@@ -163,25 +191,27 @@ impl Connection {
     /// The pager hands its page file over, or its successor asks for it.
     fn answer_about_file(
         &mut self,
-        page_file: &mut PageFile,
-        (sequence, operation): (u32, u16),
-        asks: bool,
+        (domain, page_file): (&mut impl Hypercalls, &mut PageFile),
+        (sequence, operation, call): (u32, u16, Call),
         given: Option<OwnedFd>,
     ) {
         if !self.rings.iter().any(|channel| channel.ring == Ring::Paging) {
             let reply = refused(Errno::EPERM, "the page file is for the client that enabled the paging ring");
+            domain.called(self.number, &call, &reply);
             return self.send(&reply.encode(sequence, operation), &[]);
         }
-        if asks {
+        if call == Call::PageFile {
             let kept = page_file.kept();
-            let reply = Reply::Done([u64::from(kept.is_some()), 0, 0, 0, 0]).encode(sequence, operation);
-            return self.send(&reply, kept.as_slice());
+            let reply = Reply::Done([u64::from(kept.is_some()), 0, 0, 0, 0]);
+            domain.called(self.number, &call, &reply);
+            return self.send(&reply.encode(sequence, operation), kept.as_slice());
         }
         let reply = match given.map(|file| page_file.keep(file)) {
             Some(Ok(())) => Reply::Done([0; 5]),
             Some(Err(sentence)) => refused(Errno::EINVAL, &sentence),
             None => refused(Errno::EINVAL, "no descriptor came with the call"),
         };
+        domain.called(self.number, &call, &reply);
         self.send(&reply.encode(sequence, operation), &[]);
     }
 
@@ -210,37 +240,44 @@ impl Connection {
             Call::Rings => Reply::Bytes(domain.rings().into_iter().flat_map(RingReport::encode).collect()),
             Call::Monitors => Reply::Bytes(domain.monitors().into_iter().map(MonitorReport::encode).collect()),
             Call::Devices => Reply::Bytes(domain.devices().into_iter().flat_map(DeviceReport::encode).collect()),
+            Call::Note { text } => Reply::Done([domain.note(self.number, &text), 0, 0, 0, 0]),
             Call::Subscribe => {
                 domain.subscribe(&self.socket);
                 Reply::Done([0; 5])
             }
             Call::ReadFrame { gfn, offset, len } => read_frame(domain, gfn, offset, len),
             Call::WriteFrame { gfn, offset, bytes } => write_frame(domain, gfn, offset, &bytes),
-            Call::Load { gfn, content } => outcome(domain.control(Control::Prep { gfn, buffer: true }, Some(content))),
+            Call::Load { gfn, content } => {
+                outcome(domain.control(self.number, Control::Prep { gfn, buffer: true }, Some(content)))
+            }
             Call::Control(Control::Pin { .. }) if self.pins.len() >= MOST_PINS => {
-                refused(Errno::EBUSY, &format!("this connection has {MOST_PINS} foreign mappings; end some"))
+                let what = format!("this connection has {MOST_PINS} foreign mappings; end some");
+                self.refused(domain, &call, refused(Errno::EBUSY, &what))
             }
             Call::Control(Control::Pin { gfn }) => {
-                let pinned = domain.control(Control::Pin { gfn }, None);
+                let pinned = domain.control(self.number, Control::Pin { gfn }, None);
                 self.pins.extend((pinned == Outcome::Proceed).then_some(gfn));
                 outcome(pinned)
             }
             Call::Control(Control::Unpin { gfn }) => match self.pins.iter().position(|pinned| *pinned == gfn) {
                 Some(at) => {
                     self.pins.swap_remove(at);
-                    outcome(domain.control(Control::Unpin { gfn }, None))
+                    outcome(domain.control(self.number, Control::Unpin { gfn }, None))
                 }
-                None => refused(Errno::EINVAL, &format!("frame {gfn} is not mapped by this connection")),
+                None => {
+                    let what = format!("frame {gfn} is not mapped by this connection");
+                    self.refused(domain, &call, refused(Errno::EINVAL, &what))
+                }
             },
             Call::Control(control) => {
                 if let Control::Disable { ring, .. } = control {
-                    let reply = outcome(domain.control(control, None));
+                    let reply = outcome(domain.control(self.number, control, None));
                     if !matches!(reply, Reply::Refused(..)) {
                         self.rings.retain(|channel| channel.ring != ring);
                     }
                     return reply;
                 }
-                outcome(domain.control(control, None))
+                outcome(domain.control(self.number, control, None))
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
@@ -248,6 +285,12 @@ impl Connection {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }
+    }
+
+    /// A control operation that does not come to the engine, for the trace.
+    fn refused(&self, domain: &mut impl Hypercalls, call: &Call, reply: Reply) -> Reply {
+        domain.called(self.number, call, &reply);
+        reply
     }
 
     fn send(&mut self, packet: &[u8], descriptors: &[BorrowedFd<'_>]) {

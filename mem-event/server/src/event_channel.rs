@@ -15,6 +15,8 @@ pub struct EventChannel {
     pub ring: Ring,
     /// The process that enabled it; 0 for one that this process does not see.
     pub process: u32,
+    /// That process's connection, by its number in the trace.
+    pub connection: u32,
     /// The ring page as the threads that wait see it.
     pub pollers: Pollers,
     to_consumer: OwnedFd,
@@ -34,7 +36,7 @@ impl EventChannel {
     /// The kernel has no more descriptors.
     pub fn new(
         ring: Ring,
-        process: u32,
+        (connection, process): (u32, u32),
         page: RingPage,
         contents: Option<Contents>,
     ) -> std::io::Result<(EventChannel, [OwnedFd; 2])> {
@@ -43,7 +45,10 @@ impl EventChannel {
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
         let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((EventChannel { ring, process, pollers, to_consumer, to_engine, has_waiter, contents, loaded }, ends))
+        Ok((
+            EventChannel { ring, process, connection, pollers, to_consumer, to_engine, has_waiter, contents, loaded },
+            ends,
+        ))
     }
 
     /// Signals the consumer.

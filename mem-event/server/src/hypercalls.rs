@@ -1,7 +1,8 @@
 //! What a domain does for its clients, whatever runs its guest.
 
 use crate::event_channel::EventChannel;
-use mem_event::message::{DeviceReport, Info, MonitorReport, RingReport, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport};
+use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ pub type Refusal = (Errno, String);
 
 /// A domain as the control socket sees it. A reply is made of what a method returns; the engine decides what that is.
 pub trait Hypercalls {
-    /// A control operation, with the content of a page-in.
-    fn control(&mut self, control: Control, content: Option<Box<[u8]>>) -> Outcome;
+    /// A control operation of a connection, by its number in the trace, with the content of a page-in.
+    fn control(&mut self, connection: u32, control: Control, content: Option<Box<[u8]>>) -> Outcome;
 
-    /// Makes a ring for a process: the engine's end, and the descriptors of the page, of the engine's signal and of the consumer's.
+    /// Makes a ring for a connection and its process: the engine's end, and the descriptors of the page, of the engine's signal and of the consumer's.
     ///
     /// # Errors
     /// The engine's refusal, or the kernel's as ENOMEM.
@@ -22,7 +23,7 @@ pub trait Hypercalls {
         &mut self,
         control: Control,
         ring: Ring,
-        process: u32,
+        caller: (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal>;
 
     /// The consumer that held this end of a ring is gone.
@@ -63,6 +64,15 @@ pub trait Hypercalls {
     /// # Errors
     /// As [`Hypercalls::read`]; ENOMEM and EBUSY where a shared frame cannot be parted now.
     fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal>;
+
+    /// Puts a remark into the trace, if there is one.
+    fn remark(&mut self, remark: impl FnOnce() -> Remark);
+
+    /// Puts a call of a connection into the trace that no step tells of.
+    fn called(&mut self, connection: u32, call: &Call, reply: &Reply);
+
+    /// Puts a text of a connection into the trace; how many steps that has, which are then on their way to its file.
+    fn note(&mut self, connection: u32, text: &str) -> u64;
 
     /// The domain's figures.
     fn info(&mut self) -> Info;

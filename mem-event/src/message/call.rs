@@ -77,37 +77,47 @@ pub enum Call {
     Rings,
     /// Which CPU events are reported, and how: a byte for each kind in the reply's payload, see [`super::MonitorReport`].
     Monitors,
+    /// Puts a text into the trace, if there is one: a name for what this connection did since its last note or answer. The reply's
+    /// argument 0 is how many steps the trace has by now, which are then on their way to its file; 0 without a trace. An empty
+    /// text is not put there.
+    Note {
+        /// The text, at most 4096 bytes of UTF-8.
+        text: String,
+    },
 }
 
-/// One call's operation number and arguments.
-type Parts<'a> = (u16, [u64; 5], &'a [u8]);
-
-fn call_parts(call: &Call) -> Parts<'_> {
-    match call {
-        Call::Hello { version } => (1, [*version, 0, 0, 0, 0], &[]),
-        Call::Info => (2, [0; 5], &[]),
-        Call::Subscribe => (3, [0; 5], &[]),
-        Call::Release { vcpu } => (4, [u64::from(vcpu.0), 0, 0, 0, 0], &[]),
-        Call::ReadFrame { gfn, offset, len } => (5, [gfn.0, u64::from(*offset), u64::from(*len), 0, 0], &[]),
-        Call::WriteFrame { gfn, offset, bytes } => (6, [gfn.0, u64::from(*offset), 0, 0, 0], bytes),
-        Call::Load { gfn, content } => (7, [gfn.0, 0, 0, 0, 0], content),
-        Call::Vcpus { first } => (8, [u64::from(first.0), 0, 0, 0, 0], &[]),
-        Call::Types { first } => (9, [first.0, 0, 0, 0, 0], &[]),
-        Call::SetPageFile => (10, [0; 5], &[]),
-        Call::PageFile => (11, [0; 5], &[]),
-        Call::Devices => (12, [0; 5], &[]),
-        Call::EndTrace => (13, [0; 5], &[]),
-        Call::Rings => (14, [0; 5], &[]),
-        Call::Monitors => (15, [0; 5], &[]),
-        Call::Control(control) => (control.number(), control.arguments(), &[]),
-    }
-}
+/// One call's operation number, arguments and payload.
+pub(crate) type Parts<'a> = (u16, [u64; 5], &'a [u8]);
 
 impl Call {
+    /// Its operation's number, arguments and payload.
+    #[must_use]
+    pub fn parts(&self) -> Parts<'_> {
+        match self {
+            Call::Hello { version } => (1, [*version, 0, 0, 0, 0], &[]),
+            Call::Info => (2, [0; 5], &[]),
+            Call::Subscribe => (3, [0; 5], &[]),
+            Call::Release { vcpu } => (4, [u64::from(vcpu.0), 0, 0, 0, 0], &[]),
+            Call::ReadFrame { gfn, offset, len } => (5, [gfn.0, u64::from(*offset), u64::from(*len), 0, 0], &[]),
+            Call::WriteFrame { gfn, offset, bytes } => (6, [gfn.0, u64::from(*offset), 0, 0, 0], bytes),
+            Call::Load { gfn, content } => (7, [gfn.0, 0, 0, 0, 0], content),
+            Call::Vcpus { first } => (8, [u64::from(first.0), 0, 0, 0, 0], &[]),
+            Call::Types { first } => (9, [first.0, 0, 0, 0, 0], &[]),
+            Call::SetPageFile => (10, [0; 5], &[]),
+            Call::PageFile => (11, [0; 5], &[]),
+            Call::Devices => (12, [0; 5], &[]),
+            Call::EndTrace => (13, [0; 5], &[]),
+            Call::Rings => (14, [0; 5], &[]),
+            Call::Monitors => (15, [0; 5], &[]),
+            Call::Note { text } => (64, [0; 5], text.as_bytes()),
+            Call::Control(control) => (control.number(), control.arguments(), &[]),
+        }
+    }
+
     /// The packet of this call.
     #[must_use]
     pub fn encode(&self, sequence: u32) -> Vec<u8> {
-        let (operation, arguments, payload) = call_parts(self);
+        let (operation, arguments, payload) = self.parts();
         Packet { kind: CALL, operation, sequence, error: 0, arguments, payload }.bytes()
     }
 
@@ -117,7 +127,19 @@ impl Call {
     /// A packet that is no call of this version, with what is wrong and where.
     pub fn decode(bytes: &[u8]) -> Result<(u32, u16, Call), Malformed> {
         let packet = Packet::parse(bytes)?.expect(CALL)?;
-        let call = match packet.operation {
+        Ok((packet.sequence, packet.operation, Call::of(&packet)?))
+    }
+
+    /// The call with these parts.
+    ///
+    /// # Errors
+    /// They are no call of this version; what is wrong and where.
+    pub fn from_parts(operation: u16, arguments: [u64; 5], payload: &[u8]) -> Result<Call, Malformed> {
+        Call::of(&Packet { kind: CALL, operation, sequence: 0, error: 0, arguments, payload })
+    }
+
+    fn of(packet: &Packet<'_>) -> Result<Call, Malformed> {
+        Ok(match packet.operation {
             1 => Call::Hello { version: packet.arguments[0] },
             2 => Call::Info,
             3 => Call::Subscribe,
@@ -134,9 +156,12 @@ impl Call {
             13 => Call::EndTrace,
             14 => Call::Rings,
             15 => Call::Monitors,
+            64 => match std::str::from_utf8(packet.payload) {
+                Ok(text) => Call::Note { text: text.to_owned() },
+                Err(_) => return Err(Malformed("a note that is no UTF-8".to_owned())),
+            },
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
-        };
-        Ok((packet.sequence, packet.operation, call))
+        })
     }
 }
 
@@ -162,6 +187,7 @@ impl fmt::Display for Call {
             Call::EndTrace => f.write_str("end of the trace"),
             Call::Rings => f.write_str("state of the rings"),
             Call::Monitors => f.write_str("list of monitors"),
+            Call::Note { text } => write!(f, "note {text:?}"),
         }
     }
 }

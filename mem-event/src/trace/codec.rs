@@ -1,6 +1,6 @@
 //! Values to bytes and back: bincode 2.0.1 in its standard configuration, which its successors read.
 
-use super::{HEAD, Header, Index, KIND_STATE, KIND_STEPS, LONGEST, LONGEST_STEP, Step};
+use super::{HEAD, Header, Index, KIND_STATE, KIND_STEPS, LONGEST, LONGEST_STEP, Remark, Step};
 use crate::effect::{Effects, Outcome};
 use crate::input::Input;
 use crate::state::Checkpoint;
@@ -20,17 +20,28 @@ pub(super) struct StepsHead {
     pub before: u64,
     /// How many it holds.
     pub count: u32,
-    /// The time from which the first step's is counted.
+    /// How many remarks it holds.
+    pub remarks: u32,
+    /// The time from which the first one's is counted.
     pub time: u64,
 }
 
 /// Bytes of [`StepsHead`] and the kind before it.
-pub(super) const STEPS_HEAD: usize = 21;
+pub(super) const STEPS_HEAD: usize = 25;
+
+/// What stands before a remark where a step has its caller.
+const REMARK: u32 = 1;
+
+/// What stands before a step: 0, or its caller's number and 1.
+fn mark(connection: u32) -> u32 {
+    if connection == 0 { 0 } else { connection.saturating_add(1) }
+}
 
 /// As much of a step as a replay needs beforehand; what the engine answered stays encoded, to be compared.
 pub(super) struct Told<'a> {
-    /// Nanoseconds since the step before.
+    /// Nanoseconds since the step or remark before.
     pub later: u64,
+    pub connection: u32,
     pub code: &'a [u8],
     pub input: Input,
     pub taken: &'a [u8],
@@ -113,7 +124,8 @@ pub(super) fn seal_steps(buffer: &mut Vec<u8>, start: usize, head: StepsHead) ->
     let at = start + HEAD + 1;
     buffer[at..at + 8].copy_from_slice(&head.before.to_le_bytes());
     buffer[at + 8..at + 12].copy_from_slice(&head.count.to_le_bytes());
-    buffer[at + 12..at + 20].copy_from_slice(&head.time.to_le_bytes());
+    buffer[at + 12..at + 16].copy_from_slice(&head.remarks.to_le_bytes());
+    buffer[at + 16..at + 24].copy_from_slice(&head.time.to_le_bytes());
     seal(buffer, start)
 }
 
@@ -121,14 +133,25 @@ pub(super) fn seal_steps(buffer: &mut Vec<u8>, start: usize, head: StepsHead) ->
 #[inline]
 pub(super) fn step(
     buffer: &mut Vec<u8>,
-    (later, code): (u64, &[u8]),
+    (later, connection, code): (u64, u32, &[u8]),
     input: &Input,
     outcome: &Outcome,
     effects: &Effects,
 ) -> Result<(), String> {
     let start = buffer.len();
-    let told = (later, code, input, effects.taken.as_slice());
+    let told = (later, mark(connection), code, input, effects.taken.as_slice());
     let appended = append(buffer, told).and_then(|()| append(buffer, (outcome, effects.list.as_slice())));
+    bounded(buffer, start, appended)
+}
+
+/// Appends a remark to a block, `later` than what stands before it; after an error the buffer is as before.
+pub(super) fn remark(buffer: &mut Vec<u8>, later: u64, remark: &Remark) -> Result<(), String> {
+    let start = buffer.len();
+    let appended = append(buffer, (later, REMARK, remark));
+    bounded(buffer, start, appended)
+}
+
+fn bounded(buffer: &mut Vec<u8>, start: usize, appended: Result<(), String>) -> Result<(), String> {
     let size = buffer.len() - start;
     let done = appended.and_then(|()| match size {
         0..=LONGEST_STEP => Ok(()),
@@ -152,35 +175,56 @@ pub(super) fn steps_head(payload: &[u8]) -> Result<StepsHead, String> {
     let too_short = || "a block of steps without its head".to_owned();
     let (before, head) = head.split_first_chunk().ok_or_else(too_short)?;
     let (count, head) = head.split_first_chunk().ok_or_else(too_short)?;
+    let (remarks, head) = head.split_first_chunk().ok_or_else(too_short)?;
     let (time, _) = head.split_first_chunk().ok_or_else(too_short)?;
     if *kind != KIND_STEPS {
         return Err(format!("a block of kind {kind}, where steps are due"));
     }
-    let (before, count, time) = (u64::from_le_bytes(*before), u32::from_le_bytes(*count), u64::from_le_bytes(*time));
-    Ok(StepsHead { before, count, time })
+    let (before, time) = (u64::from_le_bytes(*before), u64::from_le_bytes(*time));
+    let (count, remarks) = (u32::from_le_bytes(*count), u32::from_le_bytes(*remarks));
+    if count == 0 && remarks == 0 {
+        return Err("a block of no steps".to_owned());
+    }
+    Ok(StepsHead { before, count, remarks, time })
 }
 
 /// The first step of these bytes, whole, with how many nanoseconds it is later than the one before in place of its time; and how
 /// many bytes it has.
 pub(super) fn read_step(bytes: &[u8]) -> Result<(Step, usize), String> {
-    let Told { later, code, input, taken, rest } = told(bytes)?;
+    let Told { later, connection, code, input, taken, rest } = told(bytes)?;
     let ((outcome, list), used): ((Outcome, Vec<_>), usize) = part(rest)?;
     let effects = Effects { list, taken: taken.to_vec() };
-    let step = Step { time: later, code: code.to_vec(), input, outcome, effects };
+    let step = Step { time: later, code: code.to_vec(), connection, input, outcome, effects };
     Ok((step, bytes.len() - rest.len() + used))
+}
+
+/// The remark that these bytes begin with, if they do not begin with a step: how much later it is than what stands before it, and how many
+/// bytes it has.
+#[inline]
+pub(super) fn read_remark(bytes: &[u8]) -> Result<Option<(u64, Remark, usize)>, String> {
+    let ((later, mark), at): ((u64, u32), usize) = part(bytes)?;
+    if mark != REMARK {
+        return Ok(None);
+    }
+    let (remark, used) = part(&bytes[at..])?;
+    Ok(Some((later, remark, at + used)))
 }
 
 /// The first step of these bytes, as far as a replay needs it.
 #[inline]
 pub(super) fn told(bytes: &[u8]) -> Result<Told<'_>, String> {
-    let (later, at) = part(bytes)?;
+    let ((later, mark), at): ((u64, u32), usize) = part(bytes)?;
+    let connection = match mark {
+        REMARK => return Err("a remark where a step is due".to_owned()),
+        mark => mark.saturating_sub(1),
+    };
     let (code, more) = part(&bytes[at..])?;
     let at = at + more;
     let (input, more) = part(&bytes[at..])?;
     let at = at + more;
     let (taken, more) = part(&bytes[at..])?;
     let used = at + more;
-    Ok(Told { later, code, input, taken, rest: &bytes[used..] })
+    Ok(Told { later, connection, code, input, taken, rest: &bytes[used..] })
 }
 
 /// A payload that is a header.

@@ -51,12 +51,14 @@ pub(super) fn by_reading<R: Read + Seek>(file: &mut R, first: u64) -> Result<(In
 fn add(index: &mut Index, block: Block, payload: &[u8]) -> Result<bool, String> {
     match payload.first() {
         Some(&super::KIND_STEPS) => {
-            let StepsHead { before, count, time } = codec::steps_head(payload)?;
-            if before != index.steps || count == 0 {
+            let StepsHead { before, count, time, .. } = codec::steps_head(payload)?;
+            if before != index.steps {
                 let here = index.steps;
                 return Err(format!("{count} steps from {} on, where {here} were read", before.saturating_add(1)));
             }
-            index.blocks.push(BlockAt { before, offset: block.offset, time });
+            if index.blocks.last().is_none_or(|last| last.before < before) {
+                index.blocks.push(BlockAt { before, offset: block.offset, time });
+            }
             index.steps += u64::from(count);
             Ok(true)
         }

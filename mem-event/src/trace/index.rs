@@ -2,7 +2,8 @@
 
 use bincode::{Decode, Encode};
 
-/// Where to begin to read. Not every block of steps is listed: from one on they follow each other.
+/// Where to begin to read. Not every block of steps is listed: from one on they follow each other. Of several with the same number of
+/// steps before them (of which all but the last hold remarks alone) the first is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Index {
     /// Steps in the trace.
@@ -42,7 +43,7 @@ impl Index {
         blocks
             && states
             && begins
-            && self.blocks.last().is_none_or(|block| block.before < self.steps && block.offset < end)
+            && self.blocks.last().is_none_or(|block| block.before <= self.steps && block.offset < end)
             && self.states.last().is_none_or(|state| state.steps <= self.steps && state.offset < end)
     }
 

@@ -11,11 +11,13 @@
 //! | [`replay`](mod@replay) | applies the inputs to a fresh engine and compares |
 //! | `engine` | what a replay drives |
 //! | [`player`] | an engine at any step of a file |
+//! | [`remark`] | what stands between the steps
+//! | [`follow`] | a file that still grows
 //! | [`consumers`] | what the world outside did to ring pages before a step |
 //! | [`end`] | where reading stopped, and why |
 //!
 //! `docs/trace.md` describes the bytes. In short: a magic, a version, then blocks, each with its length and checksum: the header,
-//! steps by some hundreds, now and then the engine's whole state, at last an index. A block is written after the ones before
+//! steps and remarks by some hundreds, now and then the engine's whole state, at last an index. A block is written after the ones before
 //! it and never changed, so whatever a killed recorder left can be read up to its last whole block, and a pipe will do.
 
 pub(crate) mod codec;
@@ -23,9 +25,11 @@ pub mod consumers;
 pub mod end;
 mod engine;
 mod find;
+pub mod follow;
 pub mod index;
 pub mod player;
 pub mod reader;
+pub mod remark;
 pub mod replay;
 pub mod tape;
 pub mod writer;
@@ -33,9 +37,11 @@ pub mod writer;
 pub use consumers::RecordedConsumers;
 pub use end::{End, Why};
 pub use engine::Engine;
+pub use follow::Follower;
 pub use index::Index;
 pub use player::{Player, PlayerError};
 pub use reader::Reader;
+pub use remark::Remark;
 pub use replay::{Difference, Failure, Summary, replay};
 pub use tape::Tape;
 pub use writer::Writer;
@@ -44,8 +50,8 @@ use crate::effect::{Effects, Outcome};
 use crate::input::{DomainConfig, Input};
 use bincode::{Decode, Encode};
 
-/// The format's version; a change of [`Header`], [`Step`], [`crate::Checkpoint`] or anything inside them needs the next number.
-pub const VERSION: u32 = 4;
+/// The format's version; a change of [`Header`], [`Step`], [`Remark`], [`crate::Checkpoint`] or anything inside them needs the next number.
+pub const VERSION: u32 = 5;
 
 /// The first eight bytes of a trace, of any version.
 pub const MAGIC: &[u8; 8] = b"MEMEVENT";
@@ -106,6 +112,8 @@ pub struct Context<'a> {
     /// The code's size in bits (16, 32 or 64), then the bytes from the instruction pointer on, at most 15; empty where they are not
     /// known.
     pub code: &'a [u8],
+    /// The connection whose call caused the step, see [`Remark::Came`]; 0 for none.
+    pub connection: u32,
 }
 
 /// One step of the engine.
@@ -115,10 +123,30 @@ pub struct Step {
     pub time: u64,
     /// See [`Context::code`].
     pub code: Vec<u8>,
+    /// See [`Context::connection`].
+    pub connection: u32,
     /// What the engine was told.
     pub input: Input,
     /// What it answered.
     pub outcome: Outcome,
     /// What had to happen, and what was taken from ring pages.
     pub effects: Effects,
+}
+
+/// What a trace holds besides its header and its states, in its order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A step of the engine.
+    Step(Step),
+    /// Something between two steps.
+    Remark(Remarked),
+}
+
+/// A remark with its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remarked {
+    /// See [`Context::time`].
+    pub time: u64,
+    /// What.
+    pub remark: Remark,
 }

@@ -1,7 +1,7 @@
 //! Reads a trace from front to back, up to its end or to the first damage.
 
 use super::codec::{self, StepsHead, Told};
-use super::{End, HEAD, Header, LONGEST, MAGIC, PREAMBLE, Step, TAIL, TAIL_MAGIC, VERSION, Why};
+use super::{End, HEAD, Header, LONGEST, MAGIC, PREAMBLE, Record, Remarked, Step, TAIL, TAIL_MAGIC, VERSION, Why};
 use super::{KIND_INDEX, KIND_STATE, KIND_STEPS};
 use crate::state::Checkpoint;
 use std::fmt;
@@ -127,9 +127,10 @@ pub struct Reader<R: Read = BufReader<File>> {
     header: Header,
     /// The block of steps that is being read.
     payload: Vec<u8>,
-    /// Where in it the next step begins, how many are left, and where the block begins in the file.
+    /// Where in it the next step or remark begins, how many of each are left, and where the block begins in the file.
     at: usize,
     left: u32,
+    remarks: u32,
     begin: u64,
     /// The time of the last step read.
     time: u64,
@@ -164,6 +165,7 @@ impl<R: Read> Reader<R> {
             payload: Vec::new(),
             at: 0,
             left: 0,
+            remarks: 0,
             begin: offset,
             time: 0,
             steps: 0,
@@ -179,19 +181,52 @@ impl<R: Read> Reader<R> {
 
     /// The byte after the last block that is read to its end.
     pub fn offset(&self) -> u64 {
-        if self.left > 0 { self.begin } else { self.blocks.offset() }
+        if self.left > 0 || self.remarks > 0 { self.begin } else { self.blocks.offset() }
     }
 
-    /// Makes sure that there is a next step, of which nothing is decoded.
+    /// Makes sure that there is a next step, of which nothing is decoded. Remarks before it are passed over.
     ///
     /// # Errors
     /// The trace's end, which comes once and is remembered.
     #[inline]
     pub(super) fn advance(&mut self) -> Result<(), End> {
-        while self.left == 0 {
+        while self.remark()?.is_some() {}
+        Ok(())
+    }
+
+    /// The remark that stands next; none where a step does.
+    fn remark(&mut self) -> Result<Option<Remarked>, End> {
+        while self.left == 0 && self.remarks == 0 {
             self.next_block()?;
         }
-        Ok(())
+        if self.remarks == 0 {
+            return Ok(None);
+        }
+        let Some((later, remark, used)) =
+            codec::read_remark(&self.payload[self.at..]).map_err(|why| self.wrong(why))?
+        else {
+            return if self.left > 0 { Ok(None) } else { Err(self.wrong("too few remarks".to_owned())) };
+        };
+        self.remarks -= 1;
+        self.passed(used, self.time.saturating_add(later))?;
+        Ok(Some(Remarked { time: self.time, remark }))
+    }
+
+    fn wrong(&mut self, why: String) -> End {
+        self.end(Why::Content(why))
+    }
+
+    /// The next step or remark.
+    ///
+    /// # Errors
+    /// The trace's end, which comes once.
+    pub fn record(&mut self) -> Result<Record, End> {
+        if let Some(remark) = self.remark()? {
+            return Ok(Record::Remark(remark));
+        }
+        let (step, used) = self.step().map_err(|why| self.end(why))?;
+        self.accept(used, step.time)?;
+        Ok(Record::Step(step))
     }
 
     fn next_block(&mut self) -> Result<(), End> {
@@ -206,13 +241,14 @@ impl<R: Read> Reader<R> {
     fn take_block(&mut self) -> Result<(), Why> {
         match self.payload.first() {
             Some(&KIND_STEPS) => {
-                let StepsHead { before, count, time } = codec::steps_head(&self.payload).map_err(Why::Content)?;
-                if before != self.steps || count == 0 || time < self.time {
+                let StepsHead { before, count, remarks, time } =
+                    codec::steps_head(&self.payload).map_err(Why::Content)?;
+                if before != self.steps || time < self.time {
                     let here = self.steps;
                     let from = before.saturating_add(1);
                     return Err(Why::Content(format!("{count} steps from {from} on, where {here} were read")));
                 }
-                (self.at, self.left, self.time) = (codec::STEPS_HEAD, count, time);
+                (self.at, self.left, self.remarks, self.time) = (codec::STEPS_HEAD, count, remarks, time);
                 Ok(())
             }
             Some(&KIND_STATE) => {
@@ -274,10 +310,15 @@ impl<R: Read> Reader<R> {
     pub(super) fn accept(&mut self, used: usize, time: u64) -> Result<(), End> {
         self.steps += 1;
         self.left -= 1;
+        self.passed(used, time)
+    }
+
+    #[inline]
+    fn passed(&mut self, used: usize, time: u64) -> Result<(), End> {
         self.at += used;
         self.time = time;
         match self.left() {
-            more if self.left == 0 && more > 0 => {
+            more if self.left == 0 && self.remarks == 0 && more > 0 => {
                 Err(self.end(Why::Content(format!("{more} bytes after the last step of a block"))))
             }
             _ => Ok(()),

@@ -74,6 +74,7 @@ pub fn replay<R: Read>(
     let mut step = Step {
         time: 0,
         code: Vec::new(),
+        connection: 0,
         input: Input::Destroy,
         outcome: Outcome::Proceed,
         effects: Effects::default(),
@@ -94,6 +95,7 @@ pub fn replay<R: Read>(
         };
         steps += 1;
         step.time = reader.time().saturating_add(told.later);
+        step.connection = told.connection;
         step.code.clear();
         step.code.extend_from_slice(told.code);
         step.input = told.input;

@@ -4,7 +4,7 @@ use super::codec::{self, StepsHead};
 use super::find;
 use super::index::{Index, StateAt};
 use super::reader::{self, Blocks, unreadable};
-use super::{End, HEAD, Header, KIND_STATE, Step, TAIL, Why};
+use super::{End, HEAD, Header, KIND_STATE, KIND_STEPS, Record, Remarked, Step, TAIL, Why};
 use crate::state::Checkpoint;
 use std::fmt;
 use std::fs::File;
@@ -20,8 +20,12 @@ pub struct Tape<R: Read + Seek = BufReader<File>> {
     /// The steps of the block that was read last, and how many come before them.
     before: u64,
     steps: Vec<Step>,
+    /// Its remarks, each with how many steps come before it.
+    remarks: Vec<(u64, Remarked)>,
     /// Where the block after it begins.
     next: u64,
+    /// Where the first block begins.
+    first: u64,
 }
 
 impl Tape {
@@ -50,7 +54,7 @@ impl<R: Read + Seek> Tape<R> {
             }
             None => find::by_reading(&mut file, first)?,
         };
-        Ok(Tape { file, header, index, end, before: 0, steps: Vec::new(), next: first })
+        Ok(Tape { file, header, index, end, before: 0, steps: Vec::new(), remarks: Vec::new(), next: first, first })
     }
 
     /// The header.
@@ -109,7 +113,7 @@ impl<R: Read + Seek> Tape<R> {
             (false, Some(offset)) => offset,
             (false, None) => return Err(self.end.clone()),
         };
-        self.steps.clear();
+        (self.steps, self.remarks) = (Vec::new(), Vec::new());
         let fail = |offset, steps, why| End { offset, steps, why };
         self.file.seek(SeekFrom::Start(offset)).map_err(|error| fail(offset, number - 1, unreadable(&error)))?;
         let mut payload = Vec::new();
@@ -130,12 +134,54 @@ impl<R: Read + Seek> Tape<R> {
                     return Err(end(Why::Content(format!("steps from {} on", head.before.saturating_add(1)))));
                 }
                 if number - head.before <= u64::from(head.count) {
-                    self.steps = decode(&payload, head).map_err(|why| end(Why::Content(why)))?;
+                    let decoded = records(&payload, head).map_err(|why| end(Why::Content(why)))?;
+                    (self.steps, self.remarks) = apart(decoded, head.before);
                     (self.before, self.next) = (head.before, next);
                     return Ok(());
                 }
             }
             offset = next;
+        }
+    }
+
+    /// The remarks that stand right after a step, and before the next one; of 0 those before the first step.
+    ///
+    /// # Errors
+    /// As [`Tape::step`].
+    pub fn remarks(&mut self, after: u64) -> Result<Vec<Remarked>, End> {
+        let mut remarks = Vec::new();
+        if after > 0 {
+            self.step(after)?;
+            remarks.extend(self.remarks.iter().filter(|(before, _)| *before == after).map(|(_, it)| it.clone()));
+            if after < self.before + self.steps.len() as u64 {
+                return Ok(remarks);
+            }
+        }
+        let mut offset = if after > 0 { self.next } else { self.first };
+        let end = |offset, why| End { offset, steps: after, why };
+        let mut payload = Vec::new();
+        loop {
+            self.file.seek(SeekFrom::Start(offset)).map_err(|error| end(offset, unreadable(&error)))?;
+            match Blocks::new(&mut self.file, offset).next(&mut payload) {
+                Ok(block) if payload.first() == Some(&KIND_STATE) => offset = block.end(),
+                Err(Why::Checksum) if payload.first() == Some(&KIND_STATE) => offset += (HEAD + payload.len()) as u64,
+                Ok(block) if payload.first() == Some(&KIND_STEPS) => {
+                    let decoded = codec::steps_head(&payload).and_then(|head| Ok((head, records(&payload, head)?)));
+                    let (head, decoded) = decoded.map_err(|why| end(offset, Why::Content(why)))?;
+                    let leading = decoded.into_iter().map_while(|record| match record {
+                        Record::Remark(remark) => Some(remark),
+                        Record::Step(_) => None,
+                    });
+                    remarks.extend(leading);
+                    if head.count > 0 {
+                        return Ok(remarks);
+                    }
+                    offset = block.end();
+                }
+                // The index, or the end of what is there.
+                Ok(_) | Err(Why::Stopped | Why::Cut(_)) => return Ok(remarks),
+                Err(why) => return Err(end(offset, why)),
+            }
         }
     }
 
@@ -168,16 +214,44 @@ impl<R: Read + Seek> Tape<R> {
     }
 }
 
-fn decode(payload: &[u8], head: StepsHead) -> Result<Vec<Step>, String> {
-    let (mut at, mut time, mut steps) = (codec::STEPS_HEAD, head.time, Vec::new());
-    for _ in 0..head.count {
-        let (mut step, used) = codec::read_step(&payload[at..])?;
-        time = step.time.saturating_add(time);
-        step.time = time;
-        steps.push(step);
+/// What a payload that is a block of steps holds.
+pub(super) fn records(payload: &[u8], head: StepsHead) -> Result<Vec<Record>, String> {
+    let (mut at, mut time) = (codec::STEPS_HEAD, head.time);
+    let (mut steps, mut remarks, mut records) = (head.count, head.remarks, Vec::new());
+    while steps > 0 || remarks > 0 {
+        let bytes = &payload[at..];
+        let remark = if remarks > 0 { codec::read_remark(bytes)? } else { None };
+        let (record, later, used) = match remark {
+            Some((later, remark, used)) => {
+                remarks -= 1;
+                (Record::Remark(Remarked { time: time.saturating_add(later), remark }), later, used)
+            }
+            None if steps == 0 => return Err("too few remarks in a block".to_owned()),
+            None => {
+                steps -= 1;
+                let (mut step, used) = codec::read_step(bytes)?;
+                let later = step.time;
+                step.time = time.saturating_add(later);
+                (Record::Step(step), later, used)
+            }
+        };
+        time = time.saturating_add(later);
+        records.push(record);
         at += used;
     }
-    if at == payload.len() { Ok(steps) } else { Err(format!("{} bytes after the last step", payload.len() - at)) }
+    if at == payload.len() { Ok(records) } else { Err(format!("{} bytes after the last step", payload.len() - at)) }
+}
+
+/// The steps, and the remarks with how many steps of the trace come before each.
+fn apart(records: Vec<Record>, before: u64) -> (Vec<Step>, Vec<(u64, Remarked)>) {
+    let (mut steps, mut remarks) = (Vec::new(), Vec::new());
+    for record in records {
+        match record {
+            Record::Step(step) => steps.push(step),
+            Record::Remark(remark) => remarks.push((before + steps.len() as u64, remark)),
+        }
+    }
+    (steps, remarks)
 }
 
 impl<R: Read + Seek> fmt::Debug for Tape<R> {

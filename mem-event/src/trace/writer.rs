@@ -2,7 +2,7 @@
 
 use super::codec::{self, StepsHead};
 use super::index::{BlockAt, Index, StateAt};
-use super::{Context, Header, MAGIC, TAIL_MAGIC, VERSION};
+use super::{Context, Header, MAGIC, Remark, TAIL_MAGIC, VERSION};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
 use crate::input::Input;
@@ -29,6 +29,10 @@ pub struct Writer<W: Write = File> {
     offset: u64,
     time: u64,
     index: Index,
+    /// The first block that has as many steps before it as the last one.
+    first: BlockAt,
+    /// Bytes after which the recording ends.
+    limit: u64,
     /// Steps from one state to the next.
     state_every: u64,
     failed: Option<String>,
@@ -57,11 +61,13 @@ impl<W: Write> Writer<W> {
         file.write_all(&buffer)?;
         let offset = buffer.len() as u64;
         buffer.clear();
-        let block = StepsHead { before: 0, count: 0, time: 0 };
+        let block = StepsHead { before: 0, count: 0, remarks: 0, time: 0 };
+        let first = BlockAt { before: 0, offset, time: 0 };
         let frames: u64 = header.config.ram.iter().map(|(_, count)| count).sum();
         // Taking a state reads the whole p2m: a large one less often.
         let state_every = STATE_EVERY.max(frames / 4);
-        Ok(Writer { file, buffer, block, offset, time: 0, index: Index::default(), state_every, failed: None })
+        let index = Index::default();
+        Ok(Writer { file, buffer, block, offset, time: 0, index, first, limit: u64::MAX, state_every, failed: None })
     }
 
     /// Changes how many steps lie between two states, at least 1.
@@ -69,17 +75,18 @@ impl<W: Write> Writer<W> {
         self.state_every = steps.max(1);
     }
 
+    /// The recording ends in order once it has so many bytes, or a block more; [`Writer::failed`] says so then.
+    pub fn limit(&mut self, bytes: u64) {
+        self.limit = bytes;
+    }
+
     /// Records one step. It is in the file after the next [`Writer::flush`], or when enough others follow.
     pub fn record(&mut self, context: Context<'_>, input: &Input, outcome: &Outcome, effects: &Effects) {
         if self.failed.is_some() {
             return;
         }
-        if self.buffer.is_empty() {
-            codec::begin_steps(&mut self.buffer);
-            self.block = StepsHead { before: self.steps(), count: 0, time: self.time };
-        }
-        let later = context.time.saturating_sub(self.time);
-        match codec::step(&mut self.buffer, (later, context.code), input, outcome, effects) {
+        let later = self.begin_at(context.time);
+        match codec::step(&mut self.buffer, (later, context.connection, context.code), input, outcome, effects) {
             Ok(()) => {
                 self.time += later;
                 self.block.count += 1;
@@ -93,6 +100,31 @@ impl<W: Write> Writer<W> {
         if self.buffer.len() >= BUFFER {
             self.flush();
         }
+    }
+
+    /// Records a remark, at so many nanoseconds from the beginning. One that is too long is left out.
+    pub fn remark(&mut self, time: u64, remark: &Remark) {
+        if self.failed.is_some() {
+            return;
+        }
+        let later = self.begin_at(time);
+        if codec::remark(&mut self.buffer, later, remark).is_ok() {
+            self.time += later;
+            self.block.remarks += 1;
+        }
+        if self.buffer.len() >= BUFFER {
+            self.flush();
+        }
+    }
+
+    /// A step or a remark comes at this time; how much later than the last one.
+    #[inline]
+    fn begin_at(&mut self, time: u64) -> u64 {
+        if self.buffer.is_empty() {
+            codec::begin_steps(&mut self.buffer);
+            self.block = StepsHead { before: self.steps(), count: 0, remarks: 0, time: self.time };
+        }
+        time.saturating_sub(self.time)
     }
 
     /// Whether a state is due, for [`Writer::keep`].
@@ -118,11 +150,15 @@ impl<W: Write> Writer<W> {
 
     /// Hands what waits in memory to the operating system: from then on it outlives this process.
     pub fn flush(&mut self) {
-        if self.failed.is_none() && !self.buffer.is_empty() && self.block.count > 0 {
+        let holds = self.block.count > 0 || self.block.remarks > 0;
+        if self.failed.is_none() && !self.buffer.is_empty() && holds {
             let head = self.block;
+            if self.first.before != head.before || self.index.blocks.is_empty() {
+                self.first = BlockAt { before: head.before, offset: self.offset, time: head.time };
+            }
             let last = self.index.blocks.last();
-            if last.is_none_or(|last| self.offset - last.offset >= APART) {
-                self.index.blocks.push(BlockAt { before: head.before, offset: self.offset, time: head.time });
+            if last.is_none_or(|last| last.before < head.before && self.first.offset - last.offset >= APART) {
+                self.index.blocks.push(self.first);
             }
             if let Err(why) = codec::seal_steps(&mut self.buffer, 0, head) {
                 self.failed = Some(why);
@@ -140,6 +176,21 @@ impl<W: Write> Writer<W> {
         }
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.failed.is_none() && self.offset > self.limit {
+            let limit = std::mem::replace(&mut self.limit, u64::MAX);
+            self.write_index();
+            self.failed.get_or_insert_with(|| format!("it may have {limit} bytes, its limit"));
+        }
+    }
+
+    fn write_index(&mut self) {
+        let offset = self.offset;
+        if let Err(why) = codec::index_block(&mut self.buffer, &self.index) {
+            self.failed = Some(why);
+        }
+        self.buffer.extend_from_slice(&offset.to_le_bytes());
+        self.buffer.extend_from_slice(TAIL_MAGIC);
+        self.hand_over();
     }
 
     /// Steps recorded so far.
@@ -160,13 +211,8 @@ impl<W: Write> Writer<W> {
     pub fn finish(mut self) -> Result<(), String> {
         self.flush();
         if self.failed.is_none() {
-            let offset = self.offset;
-            if let Err(why) = codec::index_block(&mut self.buffer, &self.index) {
-                self.failed = Some(why);
-            }
-            self.buffer.extend_from_slice(&offset.to_le_bytes());
-            self.buffer.extend_from_slice(TAIL_MAGIC);
-            self.hand_over();
+            self.limit = u64::MAX;
+            self.write_index();
         }
         self.failed.take().map_or(Ok(()), Err)
     }

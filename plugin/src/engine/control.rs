@@ -4,6 +4,9 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
+use mem_event::message::{Call, Reply};
+use mem_event::trace::Remark;
+use mem_event::trace::remark::{Answer, Asked};
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights};
 use mem_event_server::EventChannel;
 
@@ -23,8 +26,19 @@ impl Engine {
         outcome
     }
 
+    /// A control operation that does not come to a step, for the trace.
+    pub fn refuse(&mut self, control: Control, errno: Errno, sentence: String) -> Outcome {
+        let connection = self.caller();
+        let (call, reply) = (Call::Control(control), Reply::Refused(errno, sentence.clone()));
+        let refused = || Remark::Called { connection, call: Asked::of(&call), reply: Answer::of(&call, &reply, false) };
+        self.remark(refused);
+        Outcome::Refused(errno, sentence)
+    }
+
     /// The contents that a pager has handed over.
     pub fn take_loads(&mut self, host: &Host, channel: &EventChannel) {
+        let before = self.caller();
+        self.serving(channel.connection);
         channel.take_loads(|gfn, content| {
             match self.control(host, Control::Prep { gfn, buffer: true }, Some(content)) {
                 Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
@@ -32,6 +46,7 @@ impl Engine {
                 Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) => Ok(()),
             }
         });
+        self.serving(before);
     }
 }
 
@@ -48,19 +63,19 @@ impl Hypervisor {
         }
     }
 
-    /// A control operation, with the content of a page-in.
-    pub fn control(&self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+    /// A control operation of a connection, with the content of a page-in.
+    pub fn control(&self, connection: u32, control: Control, content: Option<Box<[u8]>>) -> Outcome {
         if let Err((errno, sentence)) = self.admit(&control) {
-            return Outcome::Refused(errno, sentence);
+            return self.engine_for(connection).refuse(control, errno, sentence);
         }
         if let Control::SetAccess { first, count, access } = control {
-            return self.set_access(first, count, access);
+            return self.set_access(connection, first, count, access);
         }
-        let mut engine = self.engine();
+        let mut engine = self.engine_for(connection);
         if let Control::Share { source, client, .. } = control
             && let Err((errno, sentence)) = self.can_share(&engine, source, client)
         {
-            return Outcome::Refused(errno, sentence);
+            return engine.refuse(control, errno, sentence);
         }
         let outcome = engine.control(&self.host, control, content);
         engine.arm(&self.host);
@@ -68,9 +83,9 @@ impl Hypervisor {
     }
 
     /// In spans, between which vCPUs get their turn (XSA-89).
-    fn set_access(&self, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
+    fn set_access(&self, connection: u32, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
         loop {
-            let mut engine = self.engine();
+            let mut engine = self.engine_for(connection);
             let outcome = engine.step(&self.host, Input::Control(Control::SetAccess { first, count, access }));
             engine.settle(&self.host);
             if access.rights() != Rights::RWX {

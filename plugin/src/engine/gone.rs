@@ -1,7 +1,7 @@
 //! The contents that frames had when their memory went, as digests: blocks outlive a frame that comes back as it was, and are dropped
 //! for one that comes back with another content.
 
-use mem_event::{Gfn, PAGE_SIZE};
+use mem_event::{Gfn, PAGE_SIZE, keyed_digest};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
@@ -32,15 +32,7 @@ impl Gone {
         self.digests.remove(&gfn).is_some_and(|digest| digest != self.digest(content))
     }
 
-    /// Folded multiplication, of 16 bytes at a time: a page takes some hundred nanoseconds.
     fn digest(&self, content: &[u8]) -> u64 {
-        let [first, second] = self.keys;
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
-        content.chunks_exact(16).fold(first, |digest, bytes| {
-            let (low, high) = bytes.split_at(8);
-            let (one, other) = (word(low) ^ digest, word(high) ^ second);
-            let upper = (u128::from(one) * u128::from(other)) >> 64;
-            upper as u64 ^ one.wrapping_mul(other)
-        })
+        keyed_digest(self.keys, content)
     }
 }

@@ -45,6 +45,7 @@ impl DerefMut for Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.notifications.host.set_carrying_registers(self.engine.domain.carries_registers());
+        self.engine.serving(0);
         self.notifications.list = std::mem::take(&mut self.engine.notifications);
     }
 }

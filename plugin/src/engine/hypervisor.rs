@@ -15,7 +15,9 @@ use crate::memory::mapping::Memory;
 use crate::memory::userfault::UffdFault;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
-use mem_event::trace::Writer;
+use mem_event::message::{Call, Reply};
+use mem_event::trace::remark::{Answer, Asked};
+use mem_event::trace::{Remark, Writer};
 use mem_event::{Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, WaitReason, With};
 use mem_event_server::EventChannel;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -48,9 +50,10 @@ impl Hypervisor {
             None => None,
             Some(path) => {
                 let header = facts::header(arguments, &config)?;
-                let writer = Spool::create(path)
+                let mut writer = Spool::create(path)
                     .and_then(|spool| Writer::new(spool, &header))
                     .map_err(|error| format!("trace {}: {error}", path.display()))?;
+                writer.limit(arguments.trace_limit);
                 Some(writer)
             }
         };
@@ -58,13 +61,47 @@ impl Hypervisor {
         // Only a trace wants to know what was written into ring pages and taken from them.
         domain.keep_record(trace.is_some());
         let host = Host::new(arguments, vcpus, memory, domain.rights())?;
-        let hypervisor = Hypervisor { host, engine: Mutex::new(Engine::new(domain, trace)) };
+        let mut engine = Engine::new(domain, trace);
+        engine.keeps_reads = arguments.record_reads;
+        let hypervisor = Hypervisor { host, engine: Mutex::new(engine) };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
         HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())
     }
 
     pub(crate) fn engine(&self) -> Held<'_> {
         Held::new(&self.host, self.engine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The engine for a call of this connection.
+    pub(crate) fn engine_for(&self, connection: u32) -> Held<'_> {
+        let mut engine = self.engine();
+        engine.serving(connection);
+        engine
+    }
+
+    /// Puts a remark into the trace, if there is one.
+    pub fn remark(&self, remark: impl FnOnce() -> Remark) {
+        self.engine().remark(remark);
+    }
+
+    /// Puts a call into the trace that no step tells of.
+    pub fn called(&self, connection: u32, call: &Call, reply: &Reply) {
+        let mut engine = self.engine();
+        let keeps_reads = engine.keeps_reads;
+        engine.remark(|| Remark::Called {
+            connection,
+            call: Asked::of(call),
+            reply: Answer::of(call, reply, keeps_reads),
+        });
+    }
+
+    /// Puts a text into the trace; how many steps that has, which are then on their way to its file.
+    pub fn note(&self, connection: u32, text: &str) -> u64 {
+        let mut engine = self.engine();
+        if !text.is_empty() {
+            engine.remark(|| Remark::Note { connection, text: text.to_owned() });
+        }
+        engine.flush_trace()
     }
 
     /// A vCPU asks, in its callback, whether it may; the code at its instruction pointer is for the trace.
@@ -159,9 +196,7 @@ impl Hypervisor {
 
     /// Writes what the trace still holds.
     pub fn flush_trace(&self) {
-        if let Some(trace) = &mut self.engine().trace {
-            trace.flush();
-        }
+        let _ = self.engine().flush_trace();
     }
 
     /// QEMU ends, or is about to: so does the trace, in order.

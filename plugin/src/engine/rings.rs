@@ -5,20 +5,24 @@ use crate::engine::step::Beside;
 use crate::host::waiter;
 use mem_event::contents::Contents;
 use mem_event::page::RingPage;
+use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Input, Outcome, Ring, With};
 use mem_event_server::EventChannel;
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Hypervisor {
-    /// Makes a ring for a process: the reply's descriptors are the page, the engine's signal and the consumer's.
+    /// Makes a ring for a process, by its connection: the reply's descriptors are the page, the engine's signal and the consumer's.
     pub fn enable(
         &self,
         control: Control,
         ring: Ring,
-        process: u32,
+        (connection, process): (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), (Errno, String)> {
-        self.admit(&control)?;
+        if let Err((errno, sentence)) = self.admit(&control) {
+            let _ = self.engine_for(connection).refuse(control, errno, sentence.clone());
+            return Err((errno, sentence));
+        }
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
         let (memory, page, contents) = match ring {
             Ring::Paging => Contents::create().map(|(memory, page, contents)| (memory, page, Some(contents))),
@@ -28,10 +32,10 @@ impl Hypervisor {
         // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
         page.init();
         let (channel, [to_consumer, to_engine]) =
-            EventChannel::new(ring, process, page.clone(), contents).map_err(io)?;
+            EventChannel::new(ring, (connection, process), page.clone(), contents).map_err(io)?;
         waiter::begin(&channel).map_err(io)?;
         let channel = Arc::new(channel);
-        let mut engine = self.engine();
+        let mut engine = self.engine_for(connection);
         let with = With::page(&page);
         match engine.step_with(&self.host, Input::Control(control), Beside { with, ..Beside::NOTHING }) {
             Outcome::Refused(errno, sentence) => {
@@ -45,6 +49,19 @@ impl Hypervisor {
                 engine.settle(&self.host);
                 Ok((channel, [memory, to_consumer, to_engine]))
             }
+        }
+    }
+
+    /// A client is gone. After the last subscriber nobody would let the vCPUs at checkpoints go on.
+    pub fn unsubscribe(&self, client: &Arc<OwnedFd>) {
+        if !self.host.subscribers.remove(client) {
+            return;
+        }
+        for vcpu in &self.host.vcpus {
+            for _ in 0..vcpu.stops() {
+                self.remark(|| Remark::Released { vcpu: vcpu.id, connection: None });
+            }
+            vcpu.release_checkpoints();
         }
     }
 

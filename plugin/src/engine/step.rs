@@ -6,9 +6,12 @@ use crate::engine::spool::{self, Spool};
 use crate::host::domain_host::Host;
 use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
-use mem_event::trace::{Context, Writer};
+use mem_event::trace::{Context, Remark, Writer};
 use mem_event::{Domain, Effects, Input, Outcome, With};
 use std::time::Instant;
+
+/// Nanoseconds after which a step is on its way to the trace's file, at the latest with the next one.
+const LATE: u64 = 100_000_000;
 
 /// What comes with one step beside its input.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +34,14 @@ pub(crate) struct Engine {
     pub domain: Domain,
     pub effects: Effects,
     pub trace: Option<Writer<Spool>>,
+    /// The connection whose call is served, 0 for none: see [`Engine::serving`].
+    caller: u32,
+    /// Whether the trace keeps what frames held that were read.
+    pub keeps_reads: bool,
     /// When the recording began.
     pub begun: Instant,
+    /// When the trace was last handed to its thread, in nanoseconds of the recording.
+    flushed: u64,
     pub stopped: KernelStops,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
@@ -57,7 +66,10 @@ impl Engine {
             domain,
             effects: Effects::default(),
             trace,
+            caller: 0,
+            keeps_reads: false,
             begun: Instant::now(),
+            flushed: 0,
             stopped: KernelStops::default(),
             failures: Vec::new(),
             met: Vec::new(),
@@ -96,21 +108,63 @@ impl Engine {
         }
     }
 
+    /// Control operations are this connection's from now on, until the engine is let go of.
+    pub fn serving(&mut self, connection: u32) {
+        self.caller = connection;
+    }
+
+    /// The connection whose call is served.
+    pub fn caller(&self) -> u32 {
+        self.caller
+    }
+
+    /// Puts a remark into the trace, which is built only if there is one.
+    #[inline]
+    pub fn remark(&mut self, remark: impl FnOnce() -> Remark) {
+        let Some(trace) = &mut self.trace else { return };
+        trace.remark(nanoseconds(self.begun), &remark());
+        self.end_a_failed_trace();
+    }
+
+    /// Hands what the trace still holds to its thread; how many steps it has.
+    pub fn flush_trace(&mut self) -> u64 {
+        let Some(trace) = &mut self.trace else { return 0 };
+        trace.flush();
+        let steps = trace.steps();
+        self.flushed = nanoseconds(self.begun);
+        self.end_a_failed_trace();
+        steps
+    }
+
     #[inline]
     fn record(&mut self, code: &[u8], input: &Input, outcome: &Outcome) {
         let Some(trace) = &mut self.trace else { return };
-        let time = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        trace.record(Context { time, code }, input, outcome, &self.effects);
+        let time = nanoseconds(self.begun);
+        let connection = if matches!(input, Input::Control(_)) { self.caller } else { 0 };
+        trace.record(Context { time, code, connection }, input, outcome, &self.effects);
         if trace.wants_state() {
             trace.keep(&self.domain);
         }
-        if let Some(why) = trace.failed() {
-            if why != spool::ENDED {
-                eprintln!("mem-event: the trace ends here, and the run goes on: {why}");
-            }
-            // From here on nothing is kept that only a trace wants.
-            self.trace = None;
-            self.domain.keep_record(false);
+        if time - self.flushed.min(time) > LATE {
+            // Somebody may follow the file while the run is busy.
+            trace.flush();
+            self.flushed = time;
         }
+        self.end_a_failed_trace();
     }
+
+    #[inline]
+    fn end_a_failed_trace(&mut self) {
+        let Some(why) = self.trace.as_ref().and_then(Writer::failed) else { return };
+        if why != spool::ENDED {
+            eprintln!("mem-event: the trace ends here, and the run goes on: {why}");
+        }
+        // From here on nothing is kept that only a trace wants.
+        self.trace = None;
+        self.domain.keep_record(false);
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

@@ -77,7 +77,12 @@ impl Arrivals {
 
     /// Whether one awaits its release.
     pub fn is_waiting(&self) -> bool {
-        self.0.iter().any(|(_, release)| *release == Release::Awaited)
+        self.waiting() > 0
+    }
+
+    /// How many await their release.
+    pub fn waiting(&self) -> usize {
+        self.0.iter().filter(|(_, release)| *release == Release::Awaited).count()
     }
 }
 

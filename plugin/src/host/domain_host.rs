@@ -11,7 +11,6 @@ use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
 use mem_event_server::{EventChannel, Subscribers};
-use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -182,13 +181,6 @@ impl Host {
     /// Whether an access stands in the kernel, after a step.
     pub fn set_stopping(&self, is_stopping: bool) {
         self.is_stopping.store(is_stopping, Ordering::Relaxed);
-    }
-
-    /// A client is gone. After the last subscriber nobody would let the vCPUs at checkpoints go on.
-    pub fn unsubscribe(&self, client: &Arc<OwnedFd>) {
-        if self.subscribers.remove(client) {
-            self.vcpus.iter().for_each(|vcpu| vcpu.release_checkpoints());
-        }
     }
 
     /// Something outside of the engine makes the domain useless.

@@ -126,6 +126,11 @@ impl Vcpu {
         self.checkpoints.arrivals().is_waiting()
     }
 
+    /// How many checkpoints it reached where a client is to let it go on.
+    pub fn stops(&self) -> usize {
+        self.checkpoints.arrivals().waiting()
+    }
+
     /// A client lets it go on from the checkpoint that it reached first of those that it was not let go on from.
     pub fn release_checkpoint(&self) {
         let mut arrivals = self.checkpoints.arrivals();

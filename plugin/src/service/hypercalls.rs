@@ -1,7 +1,8 @@
 //! What the domain does for the clients of the control socket.
 
 use crate::engine::hypervisor::Hypervisor;
-use mem_event::message::{DeviceReport, Info, MonitorReport, RingReport, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport};
+use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
 use mem_event_server::hypercalls::Refusal;
 use mem_event_server::{EventChannel, Hypercalls};
@@ -9,17 +10,17 @@ use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
 impl Hypercalls for &Hypervisor {
-    fn control(&mut self, control: Control, content: Option<Box<[u8]>>) -> Outcome {
-        Hypervisor::control(self, control, content)
+    fn control(&mut self, connection: u32, control: Control, content: Option<Box<[u8]>>) -> Outcome {
+        Hypervisor::control(self, connection, control, content)
     }
 
     fn enable(
         &mut self,
         control: Control,
         ring: Ring,
-        process: u32,
+        caller: (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal> {
-        Hypervisor::enable(self, control, ring, process)
+        Hypervisor::enable(self, control, ring, caller)
     }
 
     fn consumer_lost(&mut self, channel: &Arc<EventChannel>) {
@@ -39,7 +40,7 @@ impl Hypercalls for &Hypervisor {
     }
 
     fn unsubscribe(&mut self, client: &Arc<OwnedFd>) {
-        self.host.unsubscribe(client);
+        Hypervisor::unsubscribe(self, client);
     }
 
     fn at_checkpoint(&mut self, vcpu: VcpuId) -> Result<(), Refusal> {
@@ -66,6 +67,18 @@ impl Hypercalls for &Hypervisor {
 
     fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal> {
         Hypervisor::write(self, gfn, offset, bytes)
+    }
+
+    fn remark(&mut self, remark: impl FnOnce() -> Remark) {
+        Hypervisor::remark(self, remark);
+    }
+
+    fn called(&mut self, connection: u32, call: &Call, reply: &Reply) {
+        Hypervisor::called(self, connection, call, reply);
+    }
+
+    fn note(&mut self, connection: u32, text: &str) -> u64 {
+        Hypervisor::note(self, connection, text)
     }
 
     fn info(&mut self) -> Info {

@@ -104,7 +104,8 @@ impl Service {
             // Accepted and let go: one that waited for room would have the listening socket ready for ever.
             Err((errno, sentence)) => packet::refuse(&socket, errno, sentence),
             Ok(peer) if watched::watch(&socket, self.next_client).is_ok() => {
-                self.clients.push((self.next_client, Connection::new(socket, peer)));
+                let number = u32::try_from(self.next_client - token::CLIENT + 1).unwrap_or(u32::MAX);
+                self.clients.push((self.next_client, Connection::new(&mut self.hypervisor, socket, number, peer)));
                 self.next_client += 1;
             }
             Ok(_) => {}

@@ -9,6 +9,8 @@ use crate::qemu::view::View;
 use crate::trap::wait;
 use mem_event::VcpuId;
 use mem_event::message::Notice;
+use mem_event::trace::Remark;
+use mem_event::trace::remark::Point;
 
 const RSI: u8 = 6;
 const RDI: u8 = 7;
@@ -23,6 +25,15 @@ fn notice(stop: &StopPoint, vcpu: VcpuId, view: &View) -> Notice {
     }
 }
 
+fn stopped(notice: &Notice, vcpu: VcpuId) -> Remark {
+    let (at, arguments) = match *notice {
+        Notice::Checkpoint { number, arguments, .. } => (Point::Number(number), arguments),
+        Notice::Place { gpa, arguments, .. } => (Point::Place(gpa), arguments),
+        Notice::Crashed(_) | Notice::Ended => (Point::Number(0), [0; 3]),
+    };
+    Remark::Stopped { vcpu, at, arguments }
+}
+
 /// A vCPU is at a checkpoint, for the first time or again after it left its block. Called by the shim.
 pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
@@ -30,7 +41,11 @@ pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let arrival = Arrival { rip: stop.fetch.rip(view), stack: view.stack(), tables: view.paging_mode().cr3 };
     if vcpu.arrive(arrival) {
         vcpu.waiting.restart_clock();
-        if hypervisor.host.subscribers.notify(&notice(stop, vcpu.id, view)) == 0 {
+        let notice = notice(stop, vcpu.id, view);
+        // Before anybody hears of it: what a client does about it comes after.
+        hypervisor.remark(|| stopped(&notice, vcpu.id));
+        if hypervisor.host.subscribers.notify(&notice) == 0 {
+            hypervisor.remark(|| Remark::Released { vcpu: vcpu.id, connection: None });
             vcpu.release_arrival(arrival);
         }
     }

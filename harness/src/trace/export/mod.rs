@@ -9,7 +9,7 @@ use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
 use super::story::{Level, Story};
-use super::{exit_code, open};
+use super::{exit_code, open, remark_row};
 use crate::guest::symbols::Symbols;
 use crate::output::VERSION;
 use crate::refusal::Refusal;
@@ -154,8 +154,32 @@ fn json(
         separator = ",\n";
         Ok(())
     })?;
+    write!(output, "\n],\n\"remarks\":[")?;
+    let ended = ended.or(remarks(tape, selection, symbols, output)?);
     writeln!(output, "\n]}}")?;
     Ok(ended)
+}
+
+/// What stands between the steps that may be selected, each with the number of the step before it.
+fn remarks(
+    tape: &mut Tape,
+    selection: &Selection,
+    symbols: &Symbols,
+    output: &mut dyn Write,
+) -> anyhow::Result<Option<End>> {
+    let numbers = selection.numbers();
+    let mut separator = "\n";
+    for after in numbers.start() - 1..=*numbers.end() {
+        let remarks = match tape.remarks(after) {
+            Ok(remarks) => remarks,
+            Err(end) => return Ok(Some(end)),
+        };
+        for remark in &remarks {
+            write!(output, "{separator}{}", serde_json::to_string(&remark_row::row(after, remark, symbols))?)?;
+            separator = ",\n";
+        }
+    }
+    Ok(None)
 }
 
 fn csv(
