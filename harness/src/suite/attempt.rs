@@ -71,7 +71,7 @@ impl Attempt {
             }
             Err(refusal) => return Err(Verdict::new(Kind::Error, refusal.to_string())),
         }
-        self.sequence = Some(sequence(scenario, outcome, &job.symbols()));
+        self.sequence = Some(sequence::of(scenario, outcome, &job.symbols()));
         let over = budget::judge(&trace, &scenario.expect).map_err(|refusal| refused(&refusal.into()))?;
         if over.is_empty() { Ok(()) } else { Err(Verdict::new(Kind::Failure, over.join("; "))) }
     }

@@ -48,7 +48,7 @@ pub fn report(all: &[(Case, Judged)]) -> String {
 /// What a failure is looked into with. A program that shows the report may link to what stands in an attachment's brackets.
 fn output(judged: &Judged) -> String {
     let mut out = judged.console.clone();
-    for file in judged.evidence.iter().flat_map(|folder| std::fs::read_dir(folder)).flatten().flatten() {
+    for file in judged.evidence.iter().flat_map(std::fs::read_dir).flatten().flatten() {
         let path = std::path::absolute(file.path()).unwrap_or_else(|_| file.path());
         let _ = writeln!(out, "[[ATTACHMENT|{}]]", path.display());
     }

@@ -9,19 +9,16 @@ pub mod command;
 pub mod evidence;
 pub mod junit;
 pub mod report;
+pub mod sequence;
 pub mod snapshot;
 
 use self::attempt::Attempt;
 use self::case::{Case, Judged, Settings};
 use self::evidence::Place;
-use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use crate::run::Outcome;
+use crate::scenario::Scenario;
 use crate::scenario::corpus;
-use crate::scenario::{Order, Scenario, Shown};
-use crate::toolstack::transcript::{self, Record};
 use crate::verdict::{Kind, Verdict};
-use mem_event::Ring;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -73,25 +70,6 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Refusal> {
     }
     files.sort();
     Ok(files)
-}
-
-/// The part of a run's sequence that its scenario wants kept.
-#[must_use]
-pub fn sequence(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols) -> String {
-    let show = &scenario.snapshot.show;
-    let shown = |record: &&Record| match record {
-        Record::Checkpoint { .. } => show.contains(&Shown::Checkpoints),
-        Record::Event { ring: Ring::Access, .. } => show.contains(&Shown::Access),
-        Record::Event { ring: Ring::Paging, .. } => show.contains(&Shown::Paging),
-        Record::Event { ring: Ring::Sharing, .. } => show.contains(&Shown::Sharing),
-    };
-    let records: Vec<Record> = outcome.records.iter().filter(shown).cloned().collect();
-    let vcpus = if scenario.snapshot.order == Some(Order::Arrival) { 1 } else { scenario.machine.vcpus };
-    let mut text = transcript::text(&records, vcpus, symbols);
-    if show.contains(&Shown::Verdict) {
-        text += &format!("verdict: {}\n", outcome.verdict);
-    }
-    text
 }
 
 /// Runs a case as often as wanted and compares; again where it fails, as often as may be. What a failure leaves is kept.
