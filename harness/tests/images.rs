@@ -8,7 +8,7 @@ use harness::guest::Guest;
 use harness::machine::folder::RunFolder;
 use std::path::PathBuf;
 use std::process::Command;
-use support::command;
+use support::{command, kernel_maps_write_protected};
 
 /// Assembles and links one of `images/`.
 fn built(folder: &RunFolder, name: &str, options: &[&str]) -> PathBuf {
@@ -41,6 +41,41 @@ fn kernels_of_32_bits_boot_by_multiboot_and_by_pvh() {
             said.lines().any(|line| line.starts_with("access") && line.contains("gfn 0x500 ")),
             "{name}: {said}{errors}"
         );
+    }
+}
+
+const A20: &str = r#"
+version = 1
+about = "A20"
+[machine]
+guest = "./a20"
+[[consumers.listener.rules]]
+then = "grant"
+[[steps]]
+at = "gpa:0x7c00"
+do = [{ watch = { frames = "0x0", stop = "w" } }, { watch = { frames = "0x100", stop = "w" } }]
+"#;
+
+/// SeaBIOS leaves A20 on, and the sector's page is checked while it is: what the check remembers of it must not outlive the switch.
+#[test]
+fn with_a20_off_an_address_beyond_1_mib_is_the_one_below() {
+    let folder = RunFolder::create().unwrap();
+    built(&folder, "a20", &["-m32", "-Wl,--oformat=binary,-Ttext=0x7c00"]);
+    let sector = std::fs::read(folder.file("a20")).unwrap();
+    assert_eq!(sector.len(), 512);
+    std::fs::write(folder.file("a20.toml"), A20).unwrap();
+    for gate in ["callback", "mmu"] {
+        if gate == "mmu" && !kernel_maps_write_protected() {
+            continue;
+        }
+        let mut run = command(&folder);
+        let output = run.arg("run").arg(folder.file("a20.toml")).args(["--gate", gate, "--sequence"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let events: Vec<_> = said.lines().filter(|line| line.starts_with("access")).collect();
+        let are = |event: &str, place: &str| event.contains(&format!("{place}  gla 0x100500  -w-"));
+        assert_eq!(events.len(), 2, "{gate}: {said}");
+        assert!(are(events[0], "gfn 0x0  offset 0x500"), "{gate}: {said}");
+        assert!(are(events[1], "gfn 0x100  offset 0x500"), "{gate}: {said}");
     }
 }
 

@@ -12,6 +12,10 @@ struct Plain {
     direction: i64,
     stack_mask: u64,
     vectors: [[u64; 4]; 16],
+    enabled_state: u64,
+    in_use: u64,
+    bounds: Option<u64>,
+    memory: Vec<(u64, u64)>,
 }
 
 impl Registers for Plain {
@@ -39,6 +43,18 @@ impl Registers for Plain {
     fn alignment_check(&self) -> bool {
         false
     }
+    fn enabled_state(&self) -> u64 {
+        self.enabled_state
+    }
+    fn state_in_use(&self) -> u64 {
+        self.in_use
+    }
+    fn bound_directory(&self) -> Option<u64> {
+        self.bounds
+    }
+    fn quad(&self, gla: u64) -> Option<u64> {
+        self.memory.iter().find(|(address, _)| *address == gla).map(|(_, quad)| *quad)
+    }
 }
 
 /// Register n holds (n + 1) * 0x10000, segment n begins at (n + 1) << 32, the code runs on page 0x7000.
@@ -50,6 +66,10 @@ fn registers() -> Plain {
         direction: 1,
         stack_mask: u64::MAX,
         vectors: [[0; 4]; 16],
+        enabled_state: 0x21f,
+        in_use: !0,
+        bounds: None,
+        memory: Vec::new(),
     }
 }
 
@@ -102,6 +122,119 @@ fn a_relative_operand_follows_the_page_that_the_code_runs_on() {
     assert_eq!(recipe(&bytes, CodeSize::Bits64).rip(&elsewhere), 0x9000_0000_0050);
     // mov rax, [rip - 0x60]: before the page
     assert_eq!(touches64(&[0x48, 0x8b, 0x05, 0xa0, 0xff, 0xff, 0xff]), [(0x7000 + 0x50 + 7 - 0x60, 8, Rights::R)]);
+}
+
+#[test]
+fn an_operand_across_4_gib_goes_on_at_0_in_32_bit_code() {
+    let mut high = registers();
+    high.general[3] = 0xffff_fffe;
+    high.bases = [0; 6];
+    // mov eax, [ebx]
+    let recipe = recipe(&[0x8b, 0x03], CodeSize::Bits32);
+    let touch = recipe.touch(&high, 0, 0);
+    assert_eq!(recipe.pages(touch).collect::<Vec<_>>(), [0xffff_fffe, 0]);
+}
+
+/// What is touched of the area that an instruction names by RDI, and what is wanted.
+fn saved(bytes: &[u8], code: CodeSize, registers: &Plain) -> Vec<(u64, u16, Rights)> {
+    let touched = touches(bytes, code, registers).into_iter().filter(|(_, size, _)| *size > 0);
+    touched.map(|(gla, size, rights)| (gla - RDI, size, rights)).collect()
+}
+
+const LEGACY: [(u64, u16, Rights); 4] =
+    [(0, 24, Rights::W), (24, 8, Rights::W), (32, 128, Rights::W), (160, 256, Rights::W)];
+const HEADER: (u64, u16, Rights) = (512, 8, Rights::RW);
+
+#[test]
+fn xsave_touches_the_components_that_are_asked_for_and_enabled() {
+    let xsave = [0x0f, 0xae, 0x27];
+    let mut asks = registers();
+    let mut with = |mask: u64| {
+        (asks.general[0], asks.general[2]) = (mask & 0xffff_ffff, mask >> 32);
+        saved(&xsave, CodeSize::Bits64, &asks)
+    };
+    let all = [
+        &LEGACY[..],
+        &[(576, 256, Rights::W), (960, 64, Rights::W), (1024, 16, Rights::W), (2688, 8, Rights::W), HEADER],
+    ];
+    assert_eq!(with(!0), all.concat());
+    assert_eq!(with(4), [(576, 256, Rights::W), HEADER]);
+    assert_eq!(with(1), [LEGACY[0], LEGACY[2], HEADER]);
+    assert_eq!(with(2), [LEGACY[1], LEGACY[3], HEADER]);
+    assert_eq!(with(0x200), [(2688, 8, Rights::W), HEADER]);
+    assert_eq!(with(1 << 5 | 1 << 40), [HEADER], "what is not enabled is not saved");
+    let narrow = Plain { general: asks.general.map(|_| RDI), enabled_state: 0, ..registers() };
+    assert_eq!(saved(&xsave, CodeSize::Bits64, &narrow), [HEADER]);
+}
+
+#[test]
+fn code_of_32_bits_saves_eight_vector_registers() {
+    let mut asks = Plain { bases: [0; 6], ..registers() };
+    (asks.general[0], asks.general[2]) = (6, 0);
+    let due = [LEGACY[1], (160, 128, Rights::W), (576, 128, Rights::W), HEADER];
+    assert_eq!(saved(&[0x0f, 0xae, 0x27], CodeSize::Bits32, &asks), due);
+}
+
+#[test]
+fn xsaveopt_leaves_out_what_is_not_in_use_but_mxcsr() {
+    let mut asks = Plain { in_use: !(1 << 3 | 1 << 1), ..registers() };
+    (asks.general[0], asks.general[2]) = (0xa, 0);
+    assert_eq!(saved(&[0x0f, 0xae, 0x37], CodeSize::Bits64, &asks), [LEGACY[1], HEADER]);
+}
+
+#[test]
+fn xrstor_reads_its_header_first_and_then_what_that_says_is_there() {
+    let xrstor = [0x0f, 0xae, 0x2f];
+    let read = |first, size| (first, size, Rights::R);
+    let mut asks = Plain { memory: vec![(RDI + 512, 4)], ..registers() };
+    (asks.general[0], asks.general[2]) = (7, 0);
+    let mxcsr = read(24, 8);
+    assert_eq!(saved(&xrstor, CodeSize::Bits64, &asks), [read(512, 24), mxcsr, read(576, 256)]);
+    asks.memory.clear();
+    let all = [read(512, 24), read(0, 24), mxcsr, read(32, 128), read(160, 256), read(576, 256)];
+    assert_eq!(saved(&xrstor, CodeSize::Bits64, &asks), all, "what cannot be read says that all is there");
+}
+
+#[test]
+fn what_qemu_does_not_know_of_saved_state_touches_nothing() {
+    // xsavec, xsaves and xrstors [rdi]
+    for bytes in [[0x0f, 0xc7, 0x27], [0x0f, 0xc7, 0x2f], [0x0f, 0xc7, 0x1f]] {
+        assert_eq!(InstructionReader::default().read(&bytes, 0, CodeSize::Bits64), Decoded::Nothing);
+    }
+}
+
+#[test]
+fn bounds_are_moved_only_while_they_are_on() {
+    // bndmov [rdi], bnd0; bndmov bnd0, [rdi]
+    let (store, load) = ([0x66, 0x0f, 0x1b, 0x07], [0x66, 0x0f, 0x1a, 0x07]);
+    assert_eq!(saved(&store, CodeSize::Bits64, &registers()), []);
+    let on = Plain { bounds: Some(1), bases: [0; 6], ..registers() };
+    assert_eq!(saved(&store, CodeSize::Bits64, &on), [(0, 16, Rights::W)]);
+    assert_eq!(saved(&load, CodeSize::Bits64, &on), [(0, 16, Rights::R)]);
+    assert_eq!(saved(&store, CodeSize::Bits32, &on), [(0, 8, Rights::W)]);
+}
+
+#[test]
+fn bounds_of_a_pointer_are_found_by_directory_and_table() {
+    // bndstx [rdi + rax], bnd0; bndldx bnd0, [rdi + rax]: rax is the pointer's value, and its place is rdi.
+    let (store, load) = ([0x0f, 0x1b, 0x04, 0x07], [0x0f, 0x1a, 0x04, 0x07]);
+    let directory = 0x5000 + (RDI >> 20 << 3);
+    let table = 0x9_0000 + (RDI >> 3 << 5);
+    let on = Plain { bounds: Some(5 << 20 | 1), memory: vec![(directory, 0x9_0001)], ..registers() };
+    let entry = |rights| vec![(directory, 8, Rights::R), (table, 24, rights)];
+    assert_eq!(touches(&store, CodeSize::Bits64, &on), entry(Rights::W));
+    assert_eq!(touches(&load, CodeSize::Bits64, &on), entry(Rights::R));
+    let absent = Plain { memory: vec![(directory, 0x9_0000)], ..on };
+    assert_eq!(touches(&store, CodeSize::Bits64, &absent)[1].1, 0, "a table that is not there is not touched");
+    let flat = Plain {
+        bases: [0; 6],
+        bounds: Some(0x5001),
+        memory: vec![(0x5000 + (RDI >> 12 << 2), 0x9_0001)],
+        ..registers()
+    };
+    // bndstx [edi], bnd0
+    let due = [(0x5000 + (RDI >> 12 << 2), 4, Rights::R), (0x9_0000 + ((RDI >> 2 & 0x3ff) << 4), 12, Rights::W)];
+    assert_eq!(touches(&[0x0f, 0x1b, 0x07], CodeSize::Bits32, &flat), due);
 }
 
 #[test]

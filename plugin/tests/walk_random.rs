@@ -61,6 +61,7 @@ const WP: u64 = 1 << 16;
 const SMEP: u64 = 1 << 20;
 const SMAP: u64 = 1 << 21;
 const PKE: u64 = 1 << 22;
+const PKS: u64 = 1 << 24;
 const NXE: u64 = 1 << 11;
 
 /// What a page is meant to be.
@@ -117,9 +118,9 @@ fn allowed(page: &Page, mode: &PagingMode, access: &Judged) -> bool {
     let supervisor = !access.user;
     let (reads, writes, fetches) =
         (access.rights.contains(Rights::R), access.rights.contains(Rights::W), access.rights.contains(Rights::X));
-    let keys = page.user && mode.cr4 & PKE != 0 && mode.efer & 1 << 10 != 0;
-    let (no_access, no_write) =
-        (access.protection_keys >> (2 * page.key) & 1 == 1, access.protection_keys >> (2 * page.key + 1) & 1 == 1);
+    let (register, enabled) = if page.user { (access.protection_keys, PKE) } else { (access.supervisor_keys, PKS) };
+    let keys = mode.cr4 & enabled != 0 && mode.efer & 1 << 10 != 0;
+    let (no_access, no_write) = (register >> (2 * page.key) & 1 == 1, register >> (2 * page.key + 1) & 1 == 1);
     let may_data = match (supervisor, page.user) {
         (true, false) => true,
         (true, true) => mode.cr4 & SMAP == 0 || access.alignment_check,
@@ -131,8 +132,13 @@ fn allowed(page: &Page, mode: &PagingMode, access: &Judged) -> bool {
         (true, false) => true,
         (true, true) => mode.cr4 & SMEP == 0,
         (false, user) => user,
-    } && (page.executable || mode.efer & NXE == 0);
-    page.present && (!reads || may_data) && (!writes || may_write) && (!fetches || may_fetch)
+    } && page.executable;
+    // Without EFER.NXE the bit that forbids execution is reserved.
+    page.present
+        && (page.executable || mode.efer & NXE != 0)
+        && (!reads || may_data)
+        && (!writes || may_write)
+        && (!fetches || may_fetch)
 }
 
 #[test]
@@ -150,7 +156,7 @@ fn the_walk_says_what_the_manual_says() {
         let mode = PagingMode {
             cr0: 1 << 31 | 1 | choose(WP),
             cr3: 0x10_0000 | choose(0x18),
-            cr4: format.cr4 | choose(SMEP) | choose(SMAP) | choose(PKE),
+            cr4: format.cr4 | choose(SMEP) | choose(SMAP) | choose(PKE) | choose(PKS),
             efer: format.efer | choose(NXE),
         };
         // PAE's root may lie on any 32 bytes.
@@ -163,11 +169,8 @@ fn the_walk_says_what_the_manual_says() {
             user: random.one_in(2),
             alignment_check: random.one_in(2),
             protection_keys: (random.bits() & random.bits() & 0xffff_ffff) as u32,
+            supervisor_keys: (random.bits() & random.bits() & 0xffff_ffff) as u32,
         };
-        // Without EFER.NXE the bit is reserved, which is for the processor to say.
-        if mode.efer & NXE == 0 && !page.executable {
-            continue;
-        }
         let due = if allowed(&page, &mode, &access) { Ok(Gpa(page.gpa)) } else { Err(GuestFault) };
         reached += u64::from(due.is_ok());
         refused += u64::from(due.is_err());

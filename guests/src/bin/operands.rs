@@ -501,6 +501,16 @@ global_asm!(
     case flush_line
         clflush [rdi + 0x4b0]
     done flush_line
+    # XSAVE leaves bits in the header of its area as they are, and XRSTOR wants those to be zero.
+    case clear_headers
+        xor eax, eax
+        add rdi, 0x1600
+        mov ecx, 8
+        rep stosq
+        lea rdi, [rsi + 0xf80]
+        mov ecx, 8
+        rep stosq
+    done clear_headers
     case xsave
         mov eax, 3
         xor edx, edx
@@ -566,6 +576,55 @@ global_asm!(
         vpmaskmovd xmm0, xmm1, [rsi + 0xff8]
         movd eax, xmm0
     done vmaskmov_load
+
+    # The area of these begins at +0xd80: legacy region and header lie on the first page, the AVX state from +0xfc0 on reaches into the
+    # second one.
+    case xsave_across
+        mov eax, 7
+        xor edx, edx
+        xsave [rsi + 0xd80]
+    done xsave_across
+    case xsave_without_avx
+        mov eax, 3
+        xor edx, edx
+        xsave [rsi + 0xd80]
+    done xsave_without_avx
+    # SSE is not asked for, and neither is its MXCSR.
+    case xsaveopt_avx_alone
+        mov eax, 4
+        xor edx, edx
+        xsaveopt [rsi + 0xd80]
+    done xsaveopt_avx_alone
+    case xrstor_across
+        mov eax, 7
+        xor edx, edx
+        xrstor [rsi + 0xd80]
+    done xrstor_across
+    # The header says that there is no AVX state: it is cleared, and none is read.
+    case xrstor_of_what_is_there
+        btr qword ptr [rsi + 0xf80], 2
+        mov eax, 7
+        xor edx, edx
+        xrstor [rsi + 0xd80]
+    done xrstor_of_what_is_there
+    # While bounds are off it is none, and touches nothing.
+    case bounds_off
+        .byte 0x66, 0x0f, 0x1b, 0x86, 0xf8, 0x0f, 0, 0    # bndmov [rsi + 0xff8], bnd0
+    done bounds_off
+    case bounds
+        mov eax, 0x1f
+        xor edx, edx
+        xor ecx, ecx
+        xsetbv
+        mov ecx, 0xd90
+        xor edx, edx
+        mov eax, 1
+        wrmsr
+        .byte 0x66, 0x0f, 0x1b, 0x86, 0xf8, 0x0f, 0, 0    # bndmov [rsi + 0xff8], bnd0
+        .byte 0x66, 0x0f, 0x1a, 0x4f, 0x40                # bndmov bnd1, [rdi + 0x40]
+        xor eax, eax
+        wrmsr
+    done bounds
 
     # Not a case: lets the XSAVE and AVX cases run.
     .global enable_xsave
@@ -687,6 +746,7 @@ cases!(CASES:
 );
 
 cases!(CASES_WITH_AVX2:
+    clear_headers -> Anything,
     xsave -> Anything,
     xrstor -> Anything,
     vmaskmov -> Anything,
@@ -696,6 +756,16 @@ cases!(CASES_WITH_AVX2:
     masked_move_before_border -> Anything,
     vmaskmov_behind_border -> Anything,
     vmaskmov_load -> Anything,
+    xsave_across -> Anything,
+    xsave_without_avx -> Anything,
+    xsaveopt_avx_alone -> Anything,
+    xrstor_across -> Anything,
+    xrstor_of_what_is_there -> Anything,
+);
+
+cases!(CASES_WITH_MPX:
+    bounds_off -> Anything,
+    bounds -> Anything,
 );
 
 /// What `WATCHED` holds at the end where cases wrote, or must not have written.
@@ -758,6 +828,11 @@ fn main() {
     } else {
         println!("no AVX2 here: {} cases left out", CASES_WITH_AVX2.len());
     }
+    if cpu::cpuid(7, 0)[1] & 1 << 14 != 0 {
+        cases += run(CASES_WITH_MPX, watched, source);
+    } else {
+        println!("no MPX here: {} cases left out", CASES_WITH_MPX.len());
+    }
     checkpoint(2, watched, source, 0);
     for (offset, is) in WRITTEN {
         let found = access::read(watched + offset);
@@ -807,10 +882,6 @@ fn fill(watched: u64, source: u64) {
     access::write(source + 0x30, address(&raw const target_jump));
     access::write(watched + 0x2e0, address(&raw const target_far_return));
     access::write(watched + 0x2e8, CODE_SEGMENT);
-    // XSAVE leaves bits in the header of its area as they are, and XRSTOR wants those to be zero.
-    for offset in (0x1600..0x1640).step_by(8) {
-        access::write(watched + offset, 0);
-    }
     let frame = [address(&raw const target_interrupt_return), CODE_SEGMENT, FLAGS, watched + 0x328, DATA_SEGMENT];
     for (offset, word) in (0x300..).step_by(8).zip(frame) {
         access::write(watched + offset, word);

@@ -1,4 +1,4 @@
-//! Ring 3, read-only pages, SMAP, SMEP, no-execute, protection keys; one page of code at several addresses.
+//! Ring 3, read-only pages, SMAP, SMEP, no-execute, protection keys, reserved bits; one page of code at several addresses.
 //!
 //! Hardware: the guest's page tables say which code may do what: user code only on user pages, the kernel's writes on read-only pages only
 //! without CR0.WP, its accesses to user pages under SMAP only with EFLAGS.AC, its fetches from them not under SMEP, no fetches
@@ -19,7 +19,10 @@
 //! | `privilege_smap` | read of the user page 1, then the same with EFLAGS.AC set: event |
 //! | `privilege_smep` | call into the user page 0x11, then the same with CR4.SMEP clear: event |
 //! | `privilege_no_execute` | call into the kernel page 0x11, then a read of it: event |
-//! | `privilege_keys` | read and write of the user page under a key that forbids access 0x21, 0x23, one that forbids writes: read event, write 0x23; none: write event |
+//! | `privilege_keys` | read and write of the user page under a key that forbids access 0x21, 0x23; read of another page: event; under one that forbids writes: read event, write 0x23; none: write event |
+//! | `privilege_kernel_keys` | the same on the kernel's page, by IA32_PKRS |
+//! | `privilege_reserved_bit` | read of a page whose entry has a reserved bit 0x09, of another page: event, of the page without it: event |
+//! | `privilege_without_nxe` | read of the no-execute page without EFER.NXE 0x09, of another page: event, with it: event |
 //!
 //! Checkpoint 3 comes before each `privilege_shared_…`: `user_code`, watched too, runs where it lies, at the 1 TiB line, and there in ring 3,
 //! as a shared library does; `shared`, in it, reads from the page behind it, which is `SHARED_DATA` where it lies and the user page at
@@ -148,6 +151,7 @@ guest::functions!(
         call 5f
         mov rax, [rdi + 0x1110]
         mov [rdi + 0x1118], rax
+        mov rcx, [rdi + 0x3110]         # between: an event of its own
         mov r8d, 0x8                    # key 1: no write
         call 5f
         mov rax, [rdi + 0x1110]
@@ -166,6 +170,65 @@ guest::functions!(
         wrpkru
         ret
     done privilege_keys
+    # The kernel's page has key 2, by IA32_PKRS.
+    function privilege_kernel_keys
+        change_cr4 or, 0x1000000
+        mov r8d, 0x10                   # no access
+        call 5f
+        mov rax, [rdi + 0x2110]
+        mov [rdi + 0x2118], rax
+        mov rcx, [rdi + 0x3110]         # between: an event of its own
+        mov r8d, 0x20                   # no write
+        call 5f
+        mov rax, [rdi + 0x2110]
+        mov [rdi + 0x2118], rax
+        xor r8d, r8d
+        call 5f
+        mov rax, [rdi + 0x2110]
+        mov [rdi + 0x2118], rax
+        mov r9, rax
+        change_cr4 and, 0xfeffffff
+        mov rax, r9
+        ret
+    5:  mov eax, r8d
+        mov ecx, 0x6e1
+        xor edx, edx
+        wrmsr
+        ret
+    done privilege_kernel_keys
+    # Bit 51 of the entry, which no processor of fewer address bits has.
+    function privilege_reserved_bit
+        mov rdx, [rip + privilege_entry]
+        bts qword ptr [rdx], 51
+        invlpg [rdi + 0x1000]
+        mov rax, [rdi + 0x1110]
+        mov rcx, [rdi + 0x3110]         # between: an event of its own
+        btr qword ptr [rdx], 51
+        invlpg [rdi + 0x1000]
+        mov rax, [rdi + 0x1110]
+        ret
+    done privilege_reserved_bit
+    # The page's entry forbids execution.
+    function privilege_without_nxe
+        mov ecx, 0xc0000080
+        rdmsr
+        btr eax, 11
+        wrmsr
+        invlpg [rdi + 0x2000]
+        mov rax, [rdi + 0x2110]
+        mov rcx, [rdi + 0x3110]         # between: an event of its own
+        mov ecx, 0xc0000080
+        rdmsr
+        bts eax, 11
+        wrmsr
+        mov rax, [rdi + 0x2110]
+        ret
+    done privilege_without_nxe
+    .pushsection .bss
+    .balign 8
+    .global privilege_entry
+    privilege_entry: .skip 8
+    .popsection
     # Where something of user_code lies at the line.
     .macro at_line register:req, name:req
     lea rax, [rip + user_code]
@@ -205,12 +268,16 @@ unsafe extern "C" {
     static user_code: u8;
     static privilege_from_user: u8;
     static privilege_return: u8;
+    static privilege_entry: u8;
     safe fn privilege_ring_3(line: u64) -> u64;
     safe fn privilege_write_protect(line: u64) -> u64;
     safe fn privilege_smap(line: u64) -> u64;
     safe fn privilege_smep(line: u64) -> u64;
     safe fn privilege_no_execute(line: u64) -> u64;
     safe fn privilege_keys(line: u64) -> u64;
+    safe fn privilege_kernel_keys(line: u64) -> u64;
+    safe fn privilege_reserved_bit(line: u64) -> u64;
+    safe fn privilege_without_nxe(line: u64) -> u64;
     safe fn privilege_shared_where_it_lies(line: u64) -> u64;
     safe fn privilege_shared_at_the_line(line: u64) -> u64;
     safe fn privilege_shared_in_ring_3(line: u64) -> u64;
@@ -226,8 +293,9 @@ const PRESENT: u64 = 0x61;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const NO_EXECUTE: u64 = 1 << 63;
-/// Protection key 1.
+/// Protection keys 1 and 2.
 const KEY: u64 = 1 << 59;
+const KERNEL_KEY: u64 = 2 << 59;
 const WORD: u64 = 0x7072_6976_696c_6567;
 /// `mov eax, 7; ret`, with a byte to spare.
 const CODE: u64 = 0x90_c300_0000_07b8;
@@ -263,6 +331,18 @@ fn main() {
     } else {
         println!("no protection keys here: their case is left out");
     }
+    if cpu::cpuid(7, 0)[2] & 1 << 31 != 0 {
+        check(privilege_kernel_keys, WORD + 1, 0x21_2323);
+    } else {
+        println!("no protection keys for the kernel's pages here: their case is left out");
+    }
+    if cpu::cpuid(0x8000_0008, 0)[0] & 0xff < 52 {
+        access::write((&raw const privilege_entry).addr() as u64, tables::place(tables::FREE + PAGE_SIZE, 0));
+        check(privilege_reserved_bit, WORD, 0x09);
+    } else {
+        println!("addresses have 52 bits here: the case of a reserved one is left out");
+    }
+    check(privilege_without_nxe, WORD + 1, 0x09);
     for (offset, due) in [(0x118, WORD), (2 * PAGE_SIZE + 0x118, 5)] {
         let found = access::read(WATCHED.address() + offset);
         if found != due {
@@ -294,7 +374,9 @@ fn met(exception: Exception) -> Option<u64> {
     if exception.vector != PAGE_FAULT {
         return None;
     }
-    FAULTS.store(FAULTS.load(Ordering::Relaxed) << 8 | exception.code, Ordering::Relaxed);
+    // QEMU leaves out of a reserved bit's code that the entry was present.
+    let code = exception.code | exception.code >> 3 & 1;
+    FAULTS.store(FAULTS.load(Ordering::Relaxed) << 8 | code, Ordering::Relaxed);
     let behind = exception.rip + LENGTH;
     Some(if exception.code & FETCH != 0 { (&raw const privilege_return).addr() as u64 } else { behind })
 }
@@ -311,7 +393,7 @@ fn map() {
     let pages = [
         user | USER,
         watched | USER | WRITABLE | KEY,
-        (watched + PAGE_SIZE) | WRITABLE | NO_EXECUTE,
+        (watched + PAGE_SIZE) | WRITABLE | NO_EXECUTE | KERNEL_KEY,
         (watched + 2 * PAGE_SIZE) | USER,
     ];
     for (entry, page) in (tables::place(tables::FREE, 0)..).step_by(8).zip(pages) {

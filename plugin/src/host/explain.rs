@@ -11,10 +11,11 @@
 
 use crate::host::domain_host::Host;
 use crate::host::implicit_access::ImplicitAccess;
+use crate::host::processor::Processor;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
-use crate::insn::recipe::{Recipe, Special, Touch};
-use crate::insn::walk::{Judged, PagingMode};
+use crate::insn::recipe::{Recipe, Touch};
+use crate::insn::walk::{Addressed, Judged, PagingMode};
 use crate::memory::file_tables::FileTables;
 use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
@@ -89,7 +90,7 @@ impl Explainer<'_> {
     /// It uses a port, or what it touches is no memory.
     fn does_io(&self, recipe: &Recipe) -> bool {
         let is_memory = |gla| self.translate(gla).is_none_or(|gpa| self.host.memory.offset(gpa.gfn()).is_some());
-        recipe.special == Special::PortIo || self.operands(recipe).any(|touch| touch.size > 0 && !is_memory(touch.gla))
+        recipe.special.is_port_io() || self.operands(recipe).any(|touch| touch.size > 0 && !is_memory(touch.gla))
     }
 
     fn is_implicit(&self, recipe: &Recipe) -> bool {
@@ -101,7 +102,8 @@ impl Explainer<'_> {
 
     /// Of a repetition QEMU has written back the registers of the step that it is at.
     fn operands<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = Touch> + 'r {
-        (0..recipe.operands.len()).map(|number| recipe.touch(&self.view, number, 0))
+        let processor = Processor { view: &self.view, memory: &self.host.memory };
+        (0..recipe.operands.len()).map(move |number| recipe.touch(&processor, number, 0))
     }
 
     /// An operand of the instruction that is about to run covers the touched byte.
@@ -110,7 +112,7 @@ impl Explainer<'_> {
         self.operands(recipe).find_map(|touch| {
             let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
             let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());
-            let gla = touch.gla.wrapping_add(into(touch.gla));
+            let gla = recipe.linear(touch.gla.wrapping_add(into(touch.gla)));
             let reaches = covers && self.reaches(gla);
             reaches.then(|| self.on_page(recipe, touch, gla))
         })
@@ -157,6 +159,7 @@ impl Explainer<'_> {
     }
 
     fn translate(&self, gla: u64) -> Option<Gpa> {
-        self.mode.translate(&FileTables(&self.host.memory), gla, Judged::NOT).ok()
+        let memory = FileTables(&self.host.memory);
+        self.mode.translate(&Addressed(&memory, self.view.physical_addresses()), gla, Judged::NOT).ok()
     }
 }

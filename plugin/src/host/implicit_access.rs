@@ -3,7 +3,7 @@
 
 use crate::host::domain_host::Host;
 use crate::host::touch::FrameFault;
-use crate::insn::walk::{Judged, PagingMode, Tables};
+use crate::insn::walk::{Addressed, Judged, PagingMode, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use mem_event::Gpa;
@@ -38,7 +38,7 @@ impl ImplicitAccess<'_> {
         let mut all = used.chain(tables).chain(self.stacks());
         all.any(|gla| {
             let watched = Watched { inner: FileTables(&self.host.memory), fault: self.fault, met: Cell::new(false) };
-            let _ = self.mode.translate(&watched, gla, Judged::NOT);
+            let _ = self.translate(&watched, gla);
             watched.met.get()
         })
     }
@@ -60,8 +60,8 @@ impl ImplicitAccess<'_> {
     fn is_within(&self, first: u64, last: u64) -> bool {
         let into_page = u64::from(self.fault.offset).wrapping_sub(first) & 0xfff;
         (into_page..=last.min(0xffff)).step_by(0x1000).any(|at| {
-            let gpa = self.mode.translate(&FileTables(&self.host.memory), first.wrapping_add(at), Judged::NOT);
-            gpa.is_ok_and(|gpa| gpa.gfn() == self.fault.gfn)
+            let gpa = self.translate(&FileTables(&self.host.memory), first.wrapping_add(at));
+            gpa.is_some_and(|gpa| gpa.gfn() == self.fault.gfn)
         })
     }
 
@@ -72,10 +72,14 @@ impl ImplicitAccess<'_> {
         named.filter(|top| *top != 0).chain([self.view.stack()])
     }
 
+    fn translate(&self, tables: &impl Tables, gla: u64) -> Option<Gpa> {
+        self.mode.translate(&Addressed(tables, self.view.physical_addresses()), gla, Judged::NOT).ok()
+    }
+
     fn word(&self, gla: u64) -> Option<u64> {
         let tables = FileTables(&self.host.memory);
         let half = |gla| {
-            let gpa = self.mode.translate(&tables, gla, Judged::NOT).ok()?;
+            let gpa = self.translate(&tables, gla)?;
             tables.entry(gpa, 4)
         };
         let (low, high) = (half(gla)?, half(gla.wrapping_add(4))?);

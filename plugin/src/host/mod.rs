@@ -11,6 +11,7 @@ pub mod implicit_access;
 pub mod instrumentation;
 pub mod notification;
 pub mod pending_event;
+pub mod processor;
 pub mod state;
 pub mod touch;
 pub mod trap_data;

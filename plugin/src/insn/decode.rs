@@ -1,13 +1,18 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
+use crate::insn::bounds;
 use crate::insn::elements::Elements;
 use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
+use crate::insn::state;
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register, UsedMemory,
 };
 use mem_event::Rights;
+
+/// What iced-x86 knows only if it is told, and QEMU does: MPX.
+pub const OPTIONS: u32 = DecoderOptions::MPX;
 
 /// The displacement that marks a checkpoint: `nopl 0x454d454d(%rax)`.
 pub const CHECKPOINT: u32 = 0x454d_454d;
@@ -60,21 +65,16 @@ impl InstructionReader {
             CodeSize::Bits64 => 64,
         };
         let page_offset = (address & 0xfff) as u16;
-        let mut decoder = Decoder::with_ip(bits, bytes, u64::from(page_offset), DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(bits, bytes, u64::from(page_offset), OPTIONS);
         let instruction = decoder.decode();
-        if instruction.is_invalid() {
+        if instruction.is_invalid() || state::is_unknown(instruction.mnemonic()) {
             return Decoded::Nothing;
         }
         let used: Vec<UsedMemory> = self.factory.info(&instruction).used_memory().to_vec();
-        let mut operands = Vec::with_capacity(used.len());
-        for memory in &used {
-            let Some(rights) = rights_of(memory.access()) else { continue };
-            match (Elements::of(&instruction, memory), operand(&instruction, memory, rights, code)) {
-                (None, Some(operand)) => operands.push(operand),
-                (Some(Some(elements)), Some(operand)) => operands.extend(elements.operands(operand)),
-                _ => return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase()),
-            }
-        }
+        let operands = in_parts(&instruction, &used, code).or_else(|| operands(&instruction, &used, code));
+        let Some(mut operands) = operands else {
+            return Decoded::Unforeseen(format!("{:?}", instruction.mnemonic()).to_lowercase());
+        };
         let special = special(&instruction);
         if operands.is_empty() && special == Special::Nothing {
             return Decoded::Nothing;
@@ -91,6 +91,47 @@ impl InstructionReader {
     }
 }
 
+/// The operands of an instruction whose registers, or what it reads, say which parts of its memory it touches; `None` for others.
+fn in_parts(instruction: &Instruction, used: &[UsedMemory], code: CodeSize) -> Option<Vec<Operand>> {
+    let area = || operand(instruction, used.first()?, Rights::NONE, code);
+    match instruction.mnemonic() {
+        Mnemonic::Bndmov => Some(bounds::moved(instruction, area()?)),
+        Mnemonic::Bndldx => Some(bounds::looked_up(code, pointer(instruction, code)?, Rights::R)),
+        Mnemonic::Bndstx => Some(bounds::looked_up(code, pointer(instruction, code)?, Rights::W)),
+        mnemonic => Some(state::operands(mnemonic, code, area()?, state::of(mnemonic)?)),
+    }
+}
+
+/// What MPX's tables are asked for: the place of a pointer, which has no index, and which iced-x86 does not count as memory.
+fn pointer(instruction: &Instruction, code: CodeSize) -> Option<Operand> {
+    Some(Operand {
+        displacement: instruction.memory_displacement64(),
+        size: 1,
+        base: number(instruction.memory_base())?,
+        index: NONE,
+        scale: 0,
+        segment: segment_number(instruction.memory_segment(), code),
+        extra: Extra::Plain,
+        offset_mask: linear_mask(code),
+        linear_mask: linear_mask(code),
+        rights: Rights::NONE,
+    })
+}
+
+/// One operand for each memory that is used, or one for each of its elements; `None` where one cannot be foreseen.
+fn operands(instruction: &Instruction, used: &[UsedMemory], code: CodeSize) -> Option<Vec<Operand>> {
+    let mut operands = Vec::with_capacity(used.len());
+    for memory in used {
+        let Some(rights) = rights_of(memory.access()) else { continue };
+        let operand = operand(instruction, memory, rights, code)?;
+        match Elements::of(instruction, memory) {
+            None => operands.push(operand),
+            Some(elements) => operands.extend(elements?.operands(operand)),
+        }
+    }
+    Some(operands)
+}
+
 fn rights_of(access: OpAccess) -> Option<Rights> {
     match access {
         OpAccess::None | OpAccess::NoMemAccess => None,
@@ -102,7 +143,7 @@ fn rights_of(access: OpAccess) -> Option<Rights> {
 
 /// Reads come before writes where an instruction has both (a `push` from memory, a `movs`).
 fn in_order_of_touch(instruction: &Instruction, operands: &mut [Operand]) {
-    if !matches!(instruction.mnemonic(), Mnemonic::Enter) {
+    if !matches!(instruction.mnemonic(), Mnemonic::Enter) && state::of(instruction.mnemonic()).is_none() {
         operands.sort_by_key(|operand| operand.rights == Rights::W);
     }
 }
@@ -189,18 +230,14 @@ fn mask(size: AddressSize) -> u64 {
     }
 }
 
-/// How many bytes an operand has; the save areas whose size iced-x86 leaves open count with their fixed part.
+/// How many bytes an operand has.
 fn size(instruction: &Instruction, memory: &UsedMemory) -> u16 {
     // Of a repeated instruction iced-x86 leaves the size open, since it depends on the count; the element's is meant here.
     let size = match memory.memory_size().size() {
         0 if instruction.is_string_instruction() => instruction.memory_size().size(),
         size => size,
     };
-    match instruction.mnemonic() {
-        Mnemonic::Xsave | Mnemonic::Xsave64 | Mnemonic::Xsaveopt | Mnemonic::Xsaveopt64 => 576,
-        Mnemonic::Xrstor | Mnemonic::Xrstor64 | Mnemonic::Xsavec | Mnemonic::Xsavec64 => 576,
-        _ => u16::try_from(size).unwrap_or(4096).clamp(1, 4096),
-    }
+    u16::try_from(size).unwrap_or(4096).clamp(1, 4096)
 }
 
 /// `bt m, r` and its kin reach beyond their operand by the bit number in the register.
@@ -244,8 +281,11 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Lmsw | Mnemonic::Clts => Special::WriteControl(0),
         Mnemonic::Wrmsr => Special::WriteMsr,
         Mnemonic::Int3 => Special::Breakpoint,
-        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::PortIo,
-        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::PortIo,
+        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::ReadPort,
+        Mnemonic::Out if instruction.op0_kind() == OpKind::Immediate8 => {
+            Special::WritePort(Some(instruction.immediate8()))
+        }
+        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::WritePort(None),
         Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
             Special::WriteControl(u8::try_from(instruction.op0_register().number()).unwrap_or(0))
         }

@@ -1,5 +1,6 @@
 //! Which memory an instruction will touch, and where the guest's page tables lead: nothing here knows QEMU.
 
+pub mod bounds;
 pub mod cache;
 pub mod decode;
 pub mod elements;
@@ -7,6 +8,7 @@ pub mod quick;
 pub mod recipe;
 pub mod recipes;
 pub mod registers;
+pub mod state;
 pub mod stop_point;
 pub mod subject;
 pub mod walk;

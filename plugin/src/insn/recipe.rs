@@ -31,6 +31,10 @@ pub enum Extra {
     },
     /// It is one element of several, by vector registers.
     Element(Element),
+    /// It is a part of the area of `xsave` and its kin.
+    State(State),
+    /// It is what an instruction of MPX touches.
+    Bound(Bound),
 }
 
 /// One of the elements that a gather or a masked move touches.
@@ -44,6 +48,39 @@ pub struct Element {
     pub mask: u8,
     /// The vector register that holds a gather's indices, and bytes an index: 4 or 8.
     pub index: Option<(u8, u8)>,
+}
+
+/// A part of the area of `xsave` and its kin, which belongs to a component of the processor's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The component's bit in XCR0.
+    pub component: u8,
+    /// When it is touched.
+    pub when: When,
+    /// Where in the area it lies.
+    pub first: u16,
+}
+
+/// When a part of the area is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Where its component is asked for.
+    Asked,
+    /// Where it is in use too.
+    InUse,
+    /// Where the header says too that it is there.
+    There,
+}
+
+/// What an instruction of MPX touches at, or by, its operand's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// The operand.
+    Itself,
+    /// The entry of the directory for a pointer at that address.
+    Directory(CodeSize),
+    /// The entry of the table to which the directory leads.
+    Table(CodeSize),
 }
 
 /// One memory operand.
@@ -95,14 +132,21 @@ pub enum Special {
     WriteMsr,
     /// It is a breakpoint.
     Breakpoint,
-    /// It reads or writes a port: a device may use guest memory meanwhile.
-    PortIo,
+    /// It reads a port: a device may use guest memory meanwhile.
+    ReadPort,
+    /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
+    WritePort(Option<u8>),
 }
 
 impl Special {
     /// Whether linear addresses may mean other frames after it.
     pub fn changes_translation(self) -> bool {
-        !matches!(self, Special::Nothing | Special::Breakpoint | Special::PortIo)
+        !matches!(self, Special::Nothing | Special::Breakpoint) && !self.is_port_io()
+    }
+
+    /// Whether it reads or writes a port.
+    pub fn is_port_io(self) -> bool {
+        matches!(self, Special::ReadPort | Special::WritePort(_))
     }
 }
 
@@ -182,11 +226,18 @@ impl Operand {
     /// What it touches, where nothing repeats.
     #[inline]
     pub fn touch(&self, registers: &impl Registers) -> Touch {
-        let size = match self.extra {
-            Extra::Element(element) if !element.is_touched(registers) => 0,
-            _ => self.size,
-        };
-        Touch { gla: self.address(registers), size, rights: self.rights }
+        let gla = self.address(registers);
+        let touched =
+            |gla, is_touched| Touch { gla, size: if is_touched { self.size } else { 0 }, rights: self.rights };
+        match self.extra {
+            Extra::Element(element) => touched(gla, element.is_touched(registers)),
+            Extra::State(state) => touched(gla, state.is_touched(registers, gla)),
+            Extra::Bound(bound) => {
+                let place = bound.address(registers, gla);
+                touched(place.unwrap_or(gla), place.is_some())
+            }
+            Extra::Plain | Extra::AddAl | Extra::Stack | Extra::BitOffset { .. } => touched(gla, true),
+        }
     }
 
     #[inline]
@@ -197,7 +248,7 @@ impl Operand {
     #[inline]
     fn extra_offset(&self, registers: &impl Registers) -> u64 {
         match self.extra {
-            Extra::Plain | Extra::Stack => 0,
+            Extra::Plain | Extra::Stack | Extra::State(_) | Extra::Bound(_) => 0,
             Extra::AddAl => registers.general(0) & 0xff,
             Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
             Extra::Element(element) => element.index(registers) << self.scale,
@@ -217,6 +268,31 @@ impl Recipe {
     #[inline]
     pub fn rip(&self, registers: &impl Registers) -> u64 {
         registers.instruction_pointer() & !0xfff | u64::from(self.page_offset)
+    }
+
+    /// Of an address that was computed from one of its operands: the bits that linear addresses have in its code.
+    pub fn linear(&self, gla: u64) -> u64 {
+        gla & linear_mask(self.code)
+    }
+
+    /// Where each page of a touch begins to be touched. An operand has at most 4096 bytes.
+    #[inline]
+    pub fn pages(&self, touch: Touch) -> impl Iterator<Item = u64> + use<> {
+        let on_first = 0x1000 - (touch.gla & 0xfff);
+        let first = (touch.size > 0).then_some(touch.gla);
+        let second = (u64::from(touch.size) > on_first).then(|| self.linear(touch.gla.wrapping_add(on_first)));
+        first.into_iter().chain(second)
+    }
+
+    /// Whether it may change what physical addresses mean: the keyboard's controller and the port of the chipset switch A20.
+    pub fn switches_a20(&self, registers: &impl Registers) -> bool {
+        const PORTS: [u16; 3] = [0x60, 0x64, 0x92];
+        const RDX: u8 = 2;
+        match self.special {
+            Special::WritePort(Some(port)) => PORTS.contains(&port.into()),
+            Special::WritePort(None) => PORTS.contains(&((registers.general(RDX) & 0xffff) as u16)),
+            _ => false,
+        }
     }
 
     /// Whether its block begins with it. Within one, a repeated instruction is no place to leave from: QEMU says of it that the flags'

@@ -45,4 +45,20 @@ pub trait Registers {
     fn privilege(&self) -> u8;
     /// Whether RFLAGS.AC is set.
     fn alignment_check(&self) -> bool;
+    /// XCR0: the components of the state that `xsave` and its kin know; the legacy ones where it cannot be had.
+    fn enabled_state(&self) -> u64 {
+        3
+    }
+    /// XINUSE: those that are not in their first state.
+    fn state_in_use(&self) -> u64 {
+        !0
+    }
+    /// BNDCFGS, or BNDCFGU at privilege level 3; `None` while bounds are off, and where that cannot be had.
+    fn bound_directory(&self) -> Option<u64> {
+        None
+    }
+    /// The eight bytes at a linear address, for what an instruction reads to know what else it touches; `None` where they cannot be had.
+    fn quad(&self, _gla: u64) -> Option<u64> {
+        None
+    }
 }

@@ -1,8 +1,9 @@
 //! An instruction whose predicted accesses are compared with those that are done.
 
+use crate::insn::decode::OPTIONS;
 use crate::insn::recipe::Recipe;
 use crate::insn::registers::CodeSize;
-use iced_x86::{Decoder, DecoderOptions, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind};
+use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind};
 use mem_event::Rights;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -53,7 +54,7 @@ impl Subject {
             CodeSize::Bits32 => 32,
             CodeSize::Bits64 => 64,
         };
-        Decoder::new(bits, &self.bytes, DecoderOptions::NONE).decode()
+        Decoder::new(bits, &self.bytes, OPTIONS).decode()
     }
 
     /// Whether it makes the processor look into its descriptor tables or its task state.

@@ -9,6 +9,47 @@ use mem_event::{Gpa, Rights};
 pub trait Tables {
     /// The little-endian number of `size` (4 or 8) bytes at a guest-physical address; `None` where no RAM is.
     fn entry(&self, address: Gpa, size: u8) -> Option<u64>;
+
+    /// Which physical addresses the processor has.
+    fn addresses(&self) -> PhysicalAddresses {
+        PhysicalAddresses::ALL
+    }
+}
+
+/// Which physical addresses a processor has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PhysicalAddresses {
+    /// How many bits an address has, at most 52. A higher one of an entry is reserved.
+    pub bits: u8,
+    /// Whether bit 20 of each address is held at 0.
+    pub a20_is_off: bool,
+}
+
+impl PhysicalAddresses {
+    /// As many as entries have room for: no bit is reserved, and none is held.
+    pub const ALL: PhysicalAddresses = PhysicalAddresses { bits: 52, a20_is_off: false };
+
+    fn reserved(self) -> u64 {
+        FRAME & !((1 << self.bits.min(52)) - 1)
+    }
+
+    fn reached(self, address: u64) -> Gpa {
+        Gpa(address & !(u64::from(self.a20_is_off) << 20))
+    }
+}
+
+/// The page tables of a processor that has these physical addresses.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressed<'a, T>(pub &'a T, pub PhysicalAddresses);
+
+impl<T: Tables> Tables for Addressed<'_, T> {
+    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
+        self.0.entry(address, size)
+    }
+
+    fn addresses(&self) -> PhysicalAddresses {
+        self.1
+    }
 }
 
 /// The registers that govern paging.
@@ -33,6 +74,7 @@ const CR4_LA57: u64 = 1 << 12;
 const CR4_SMEP: u64 = 1 << 20;
 const CR4_SMAP: u64 = 1 << 21;
 const CR4_PKE: u64 = 1 << 22;
+const CR4_PKS: u64 = 1 << 24;
 const EFER_LMA: u64 = 1 << 10;
 const EFER_NXE: u64 = 1 << 11;
 
@@ -41,6 +83,12 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
+/// Bits 52 to 62, which only the four entries of PAE's top level reserve.
+const HIGH: u64 = 0x7ff << 52;
+/// Of a large page's entry, beside the address.
+const PAT: u64 = 1 << 12;
+/// Of the entry of a 4 MiB page.
+const RESERVED_4_MIB: u64 = 1 << 21;
 /// The first of the four bits of a protection key.
 const KEY: u32 = 59;
 /// Bits 12 to 51: where an entry points.
@@ -57,11 +105,14 @@ pub struct Judged {
     pub alignment_check: bool,
     /// PKRU: which protection keys of user pages forbid data accesses (even bits) or writes (odd bits); 0 where it cannot be had.
     pub protection_keys: u32,
+    /// IA32_PKRS: the same of the kernel's pages; 0 where it cannot be had.
+    pub supervisor_keys: u32,
 }
 
 impl Judged {
     /// No judgement: an access that every entry which leads on lets pass.
-    pub const NOT: Judged = Judged { rights: Rights::NONE, user: false, alignment_check: true, protection_keys: 0 };
+    pub const NOT: Judged =
+        Judged { rights: Rights::NONE, user: false, alignment_check: true, protection_keys: 0, supervisor_keys: 0 };
 }
 
 /// The guest's own tables stop the access: a page fault (or a walk into what is no RAM), not an EPT violation.
@@ -110,34 +161,57 @@ impl PagingMode {
     /// # Errors
     /// The guest's own tables forbid it.
     pub fn translate(&self, tables: &impl Tables, gla: u64, access: Judged) -> Result<Gpa, GuestFault> {
-        let Some(shape) = self.shape() else { return Ok(Gpa(gla & 0xffff_ffff)) };
+        let addresses = tables.addresses();
+        let Some(shape) = self.shape() else { return Ok(addresses.reached(gla & 0xffff_ffff)) };
         if shape.levels > 3 && !is_canonical(gla, shape.levels) {
             return Err(GuestFault);
         }
+        // Without long mode there are no others, and PAE's top level has four entries.
+        let gla = if shape.levels > 3 { gla } else { gla & 0xffff_ffff };
         let mut table = self.root(&shape);
         let mut allowed = WRITABLE | USER;
         let mut no_execute = false;
         for level in (1..=shape.levels).rev() {
             let shift = 12 + (level - 1) * shape.bits;
             let index = gla >> shift & ((1 << shape.bits) - 1);
-            let address = Gpa(table + index * u64::from(shape.entry));
+            let address = addresses.reached(table + index * u64::from(shape.entry));
             let entry = tables.entry(address, shape.entry).ok_or(GuestFault)?;
-            if entry & PRESENT == 0 {
+            let is_large = level > 1 && level <= shape.large_up_to && entry & LARGE != 0;
+            if entry & PRESENT == 0 || entry & self.reserved(&shape, level, is_large, addresses) != 0 {
                 return Err(GuestFault);
             }
             if level < shape.levels || shape.top_has_rights {
                 allowed &= entry;
                 no_execute |= entry & NO_EXECUTE != 0;
             }
-            let is_large = level > 1 && level <= shape.large_up_to && entry & LARGE != 0;
             if level == 1 || is_large {
                 let key = if shape.levels > 3 { entry >> KEY & 15 } else { 0 };
                 self.judge(allowed, no_execute, key, access)?;
-                return Ok(Gpa(page(entry, shift, &shape) | gla & ((1 << shift) - 1)));
+                return Ok(addresses.reached(page(entry, shift, &shape) | gla & ((1 << shift) - 1)));
             }
             table = entry & FRAME;
         }
         Err(GuestFault)
+    }
+
+    /// The bits that no entry of this level may have.
+    fn reserved(&self, shape: &Shape, level: u32, is_large: bool, addresses: PhysicalAddresses) -> u64 {
+        if shape.entry == 4 {
+            return if is_large { RESERVED_4_MIB } else { 0 };
+        }
+        let no_execute = if self.efer & EFER_NXE == 0 { NO_EXECUTE } else { 0 };
+        let of_level = match level {
+            4.. => LARGE,
+            _ if level == shape.levels && !shape.top_has_rights => NO_EXECUTE | HIGH,
+            _ if is_large => ((1 << (12 + (level - 1) * shape.bits)) - 1) & FRAME & !PAT,
+            _ => 0,
+        };
+        addresses.reserved() | no_execute | of_level
+    }
+
+    /// Whether the kernel's pages have protection keys.
+    pub fn has_supervisor_keys(&self) -> bool {
+        self.cr4 & CR4_PKS != 0 && self.efer & EFER_LMA != 0
     }
 
     /// Whether user pages have protection keys.
@@ -156,13 +230,17 @@ impl PagingMode {
             || execute && no_execute && self.efer & EFER_NXE != 0
             || execute && kernel && user_page && self.cr4 & CR4_SMEP != 0
             || data && kernel && user_page && self.cr4 & CR4_SMAP != 0 && !access.alignment_check
-            || data && user_page && self.has_protection_keys() && self.key_forbids(key, access);
+            || data && self.key_forbids(key, user_page, access);
         if stopped { Err(GuestFault) } else { Ok(()) }
     }
 
-    fn key_forbids(&self, key: u64, access: Judged) -> bool {
-        let (no_access, no_write) =
-            (access.protection_keys >> (2 * key) & 1, access.protection_keys >> (2 * key + 1) & 1);
+    fn key_forbids(&self, key: u64, user_page: bool, access: Judged) -> bool {
+        let keys = match user_page {
+            true if self.has_protection_keys() => access.protection_keys,
+            false if self.has_supervisor_keys() => access.supervisor_keys,
+            _ => return false,
+        };
+        let (no_access, no_write) = (keys >> (2 * key) & 1, keys >> (2 * key + 1) & 1);
         let judges_writes = access.user || self.cr0 & CR0_WP != 0;
         no_access != 0 || no_write != 0 && judges_writes && access.rights.contains(Rights::W)
     }

@@ -9,6 +9,9 @@
 //! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
 //! - Whether instructions are counted (`-icount`). Without it every check of a repeated instruction looks at all pages that are still
 //!   ahead, once a step.
+//! - The table of what is migrated, which says where fields of the CPU state are. Without it A20 is taken for on, the kernel's protection
+//!   keys for absent, and of `xsave` and its kin only the legacy region is foreseen.
+//! - How wide physical addresses are, by QEMU's own function for `cpuid`. Without it no bit of an entry's address is reserved.
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
@@ -32,6 +35,7 @@ type RamAddress = unsafe extern "C" fn(*mut c_void) -> u64;
 type DropTo10 = unsafe extern "C" fn(u64, u64);
 type DropFrom10 = unsafe extern "C" fn(*mut c_void, u64, u64);
 
+type Cpuid = unsafe extern "C" fn(*mut c_void, u32, u32, *mut u32, *mut u32, *mut u32, *mut u32);
 type ReadKeys = unsafe extern "C" fn(*mut c_void, u32) -> u64;
 
 struct Leaving {
@@ -274,6 +278,26 @@ pub(super) fn protection_keys(state: *mut u8) -> u32 {
     // SAFETY: with CR4.PKE set and 0 for ECX it reads a field of the state and raises nothing.
     let keys = read.map_or(0, |read| unsafe { read(state.cast(), 0) });
     u32::try_from(keys).unwrap_or(0)
+}
+
+/// The address of QEMU's table of what it migrates of a vCPU.
+pub(super) fn migrated_fields() -> Option<u64> {
+    symbol(c"vmstate_x86_cpu").map(|table| table as u64)
+}
+
+/// How many bits a physical address has, by a CPU state; the same for all vCPUs of a machine.
+pub(super) fn physical_address_bits(state: *mut u8) -> Option<u8> {
+    const ADDRESS_SIZES: u32 = 0x8000_0008;
+    static BITS: OnceLock<Option<u8>> = OnceLock::new();
+    *BITS.get_or_init(|| {
+        let cpuid = symbol(c"cpu_x86_cpuid")?;
+        // SAFETY: the name has had this signature in every QEMU from 0.12 to 11 (target/i386/cpu.h).
+        let cpuid = unsafe { std::mem::transmute::<*mut c_void, Cpuid>(cpuid) };
+        let [mut eax, mut ebx, mut ecx, mut edx] = [0; 4];
+        // SAFETY: it reads the CPU state and writes these four numbers.
+        unsafe { cpuid(state.cast(), ADDRESS_SIZES, 0, &raw mut eax, &raw mut ebx, &raw mut ecx, &raw mut edx) };
+        Some(eax.to_le_bytes()[0]).filter(|bits| (32..=52).contains(bits))
+    })
 }
 
 /// The state of a vCPU, where QEMU exports the look-up.

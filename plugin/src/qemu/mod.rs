@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod block;
+pub mod fields;
 pub mod file;
 pub mod internals;
 pub mod proof;

@@ -6,12 +6,13 @@
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
+use super::fields::{self, Field};
 use super::internals::{self, FlagOperands, cpu_of};
 use super::register::{Register, read_register};
 use super::source::ViewCheck;
 use crate::insn::quick::RegisterOffsets;
 use crate::insn::registers::{CodeSize, Registers, segment};
-use crate::insn::walk::PagingMode;
+use crate::insn::walk::{PagingMode, PhysicalAddresses};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
@@ -37,12 +38,20 @@ pub(super) mod offset {
 const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
 const HF_SS32: u32 = 1 << 5;
+const HF_SMM: u32 = 1 << 19;
+/// Whether bounds are on at the privilege level in force, and whether a bound register has been loaded.
+const HF_MPX_EN: u32 = 1 << 25;
+const HF_MPX_IU: u32 = 1 << 26;
+/// Of XCR0: the bound registers.
+const BOUND_REGISTERS: u64 = 1 << 3;
 pub(super) const HF_PE: u32 = 1 << 7;
 pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
 const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_AC: u64 = 1 << 18;
 const CR4_PKE: u64 = 1 << 22;
+const CR4_PKS: u64 = 1 << 24;
+const BIT_20: u64 = 1 << 20;
 
 /// Where the quick check finds the instruction pointer.
 pub const INSTRUCTION_POINTER: usize = offset::EIP;
@@ -96,7 +105,8 @@ impl View {
         if self.is_by_api() {
             return 0;
         }
-        // SAFETY: not null, so it is the state of this thread's vCPU or of a stopped one, which is over 700 bytes long in every QEMU.
+        // SAFETY: not null, so it is the state of this thread's vCPU or of a stopped one, which is over 700 bytes long in every QEMU. What
+        // lies beyond is where QEMU itself says that it has a field.
         unsafe { self.0.add(offset).cast::<u32>().read() }
     }
 
@@ -126,9 +136,33 @@ impl View {
         self.u64_at(offset::CONTROL + number * 8)
     }
 
+    /// A field's value; `None` where its place is not known.
+    fn field(&self, field: Field) -> Option<u64> {
+        if self.is_by_api() {
+            return None;
+        }
+        let (place, size) = fields::place(field)?;
+        Some(if size == 4 { u64::from(self.u32_at(place)) } else { self.u64_at(place) })
+    }
+
     /// PKRU, where CR4.PKE is set; in the vCPU's own thread.
     pub fn protection_keys(&self) -> u32 {
         if self.control(4) & CR4_PKE != 0 { super::internals::protection_keys(self.0) } else { 0 }
+    }
+
+    /// `IA32_PKRS`, where CR4.PKS is set.
+    pub fn supervisor_keys(&self) -> u32 {
+        let keys = if self.control(4) & CR4_PKS != 0 { self.field(Field::Pkrs) } else { None };
+        keys.and_then(|keys| u32::try_from(keys).ok()).unwrap_or(0)
+    }
+
+    /// How wide physical addresses are, and whether bit 20 of them is held at 0: not in system management mode.
+    pub fn physical_addresses(&self) -> PhysicalAddresses {
+        if self.is_by_api() {
+            return PhysicalAddresses::ALL;
+        }
+        let is_off = self.flags() & HF_SMM == 0 && self.field(Field::A20Mask).is_some_and(|mask| mask & BIT_20 == 0);
+        PhysicalAddresses { bits: internals::physical_address_bits(self.0).unwrap_or(52), a20_is_off: is_off }
     }
 
     /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT.
@@ -255,6 +289,22 @@ impl Registers for View {
         let flags = if self.is_by_api() { by_api(Register::EFLAGS) } else { self.u64_at(offset::EFLAGS) };
         flags & EFLAGS_AC != 0
     }
+
+    fn enabled_state(&self) -> u64 {
+        self.field(Field::Xcr0).unwrap_or(3)
+    }
+
+    fn state_in_use(&self) -> u64 {
+        // QEMU does not know it of the others.
+        if self.flags() & HF_MPX_IU == 0 { !BOUND_REGISTERS } else { !0 }
+    }
+
+    fn bound_directory(&self) -> Option<u64> {
+        if self.flags() & HF_MPX_EN == 0 {
+            return None;
+        }
+        self.field(if self.privilege() == 3 { Field::BoundsOfUser } else { Field::BoundsOfKernel })
+    }
 }
 
 /// From a vCPU's `CPUState` to its CPU state, learnt with the first callback; 0 until then.
@@ -309,6 +359,8 @@ pub(super) fn remember(vcpu: u32, view: &View) {
         seen.store(view.0, Ordering::Relaxed);
     }
     if let Some(cpu) = cpu_of(vcpu) {
-        STATE_IN_CPU.store((view.0 as usize).wrapping_sub(cpu.0 as usize), Ordering::Release);
+        let distance = (view.0 as usize).wrapping_sub(cpu.0 as usize);
+        STATE_IN_CPU.store(distance, Ordering::Release);
+        fields::find(distance as u64, offset::EIP);
     }
 }

@@ -5,13 +5,14 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
+use crate::host::processor::Processor;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiting::Retry;
 use crate::insn::cache::Part;
 use crate::insn::recipe::{Recipe, Special, Touch};
 use crate::insn::registers::{CodeSize, Registers};
-use crate::insn::walk::{GuestFault, Judged, PagingMode};
+use crate::insn::walk::{Addressed, GuestFault, Judged, PagingMode};
 use crate::qemu::internals;
 use crate::qemu::proof;
 use crate::qemu::register::{Register, read_register};
@@ -39,14 +40,12 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     if recipe.needs_vectors() {
         view.prove_vectors();
     }
-    if recipe.repeat.is_none() && matches!(recipe.special, Special::Nothing | Special::PortIo) {
+    if recipe.repeat.is_none() && (recipe.special == Special::Nothing || recipe.special.is_port_io()) {
         let all_allowed = recipe.operands.iter().all(|operand| {
-            let Touch { gla: first, size, rights } = operand.touch(view);
-            let last = first.wrapping_add(u64::from(size).saturating_sub(1));
-            size == 0
-                || is_allowed(vcpu, first, rights) && (last >> 12 == first >> 12 || is_allowed(vcpu, last, rights))
+            let touch = operand.touch(view);
+            recipe.pages(touch).all(|gla| is_allowed(vcpu, gla, touch.rights))
         });
-        if all_allowed {
+        if all_allowed && !recipe.switches_a20(view) {
             return Go::Run;
         }
     }
@@ -105,7 +104,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
     }
-    if recipe.special.changes_translation() {
+    if recipe.special.changes_translation() || recipe.switches_a20(view) {
         events::note(hypervisor, vcpu, recipe, view);
         vcpu.cache.empty();
     }
@@ -150,7 +149,8 @@ impl Miss<'_> {
     /// hardware would begin the instruction anew: all its pages must be allowed at once.
     fn step(&mut self, step: u64) -> Check {
         for number in 0..self.recipe.operands.len() {
-            let touch = self.recipe.touch(self.view, number, step);
+            let processor = Processor { view: self.view, memory: &self.hypervisor.host.memory };
+            let touch = self.recipe.touch(&processor, number, step);
             match self.touch(touch) {
                 Check::Pass => {}
                 other => return other,
@@ -160,16 +160,13 @@ impl Miss<'_> {
     }
 
     fn touch(&mut self, touch: Touch) -> Check {
-        if touch.size == 0 {
-            return Check::Pass;
-        }
-        let on_first = 0x1000 - (touch.gla & 0xfff);
-        match self.page(touch.gla, touch.rights) {
-            Check::Pass if u64::from(touch.size) > on_first => {
-                self.page(touch.gla.wrapping_add(on_first), touch.rights)
+        for gla in self.recipe.pages(touch) {
+            match self.page(gla, touch.rights) {
+                Check::Pass => {}
+                other => return other,
             }
-            other => other,
         }
+        Check::Pass
     }
 
     fn page(&mut self, gla: u64, rights: Rights) -> Check {
@@ -240,8 +237,10 @@ impl Miss<'_> {
             user: self.view.privilege() == 3,
             alignment_check: self.view.alignment_check(),
             protection_keys: if mode.has_protection_keys() { self.view.protection_keys() } else { 0 },
+            supervisor_keys: if mode.has_supervisor_keys() { self.view.supervisor_keys() } else { 0 },
         };
-        mode.translate(&self.hypervisor.host.memory, gla, access)
+        let tables = Addressed(&self.hypervisor.host.memory, self.view.physical_addresses());
+        mode.translate(&tables, gla, access)
     }
 
     fn ask(&mut self, gla: u64, gpa: Gpa, rights: Rights) -> Check {

@@ -10,7 +10,7 @@ use crate::insn::recipes;
 use crate::insn::registers::CodeSize;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
-use crate::insn::walk::Judged;
+use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::block::{Block, Instruction};
 use crate::qemu::proof;
@@ -99,7 +99,9 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
     let Some(by_qemu) = hypervisor.host.memory.frame_at(first.host_address()) else { return };
     let gla = view.linear_instruction_pointer() & !0xfff | first.address() & 0xfff;
-    let Ok(gpa) = view.paging_mode().translate(&FileTables(&hypervisor.host.memory), gla, Judged::NOT) else { return };
+    let memory = FileTables(&hypervisor.host.memory);
+    let tables = Addressed(&memory, view.physical_addresses());
+    let Ok(gpa) = view.paging_mode().translate(&tables, gla, Judged::NOT) else { return };
     let by_map = gpa.gfn();
     if by_map == by_qemu {
         agreed(by_map).store(true, Ordering::Relaxed);
@@ -146,7 +148,7 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         // The `mmu` gate has no other moment for it.
         view.prove_vectors();
     }
-    if wanted & instrumentation::NOTE != 0 && (!recipe.operands.is_empty() || recipe.special == Special::PortIo) {
+    if wanted & instrumentation::NOTE != 0 && (!recipe.operands.is_empty() || recipe.special.is_port_io()) {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
     if wanted & instrumentation::ACCESS != 0 {

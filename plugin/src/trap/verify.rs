@@ -7,6 +7,8 @@
 //! lies: that is for the host's MMU.
 //! *Done but not predicted* is what is left: an access that no event would have been raised for.
 
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::processor::Processor;
 use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::recipes;
 use crate::insn::registers::Registers;
@@ -50,6 +52,8 @@ static COUNTS: Mutex<BTreeMap<String, Count>> = Mutex::new(BTreeMap::new());
 
 /// An instruction is about to run: what the one before it left undone is counted.
 pub fn predict(subject: &'static Subject, view: &View) {
+    let Some(hypervisor) = Hypervisor::get() else { return };
+    let processor = Processor { view, memory: &hypervisor.host.memory };
     EXPECTED.with_borrow_mut(|expected| {
         expected.close();
         expected.subject = Some(subject);
@@ -58,7 +62,7 @@ pub fn predict(subject: &'static Subject, view: &View) {
                 view.prove_vectors();
             }
             expected.touches.extend((0..recipe.operands.len()).map(|number| {
-                let (touch, bytes) = reach(recipe, view, number);
+                let (touch, bytes) = reach(recipe, &processor, number);
                 (touch, bytes, false)
             }));
         }
@@ -66,13 +70,14 @@ pub fn predict(subject: &'static Subject, view: &View) {
 }
 
 /// The lowest touch of an operand, and how many bytes all its steps cover together.
-fn reach(recipe: &Recipe, view: &View, number: usize) -> (Touch, u64) {
-    let first = recipe.touch(view, number, 0);
-    let last = match recipe.count(view) {
+fn reach(recipe: &Recipe, registers: &impl Registers, number: usize) -> (Touch, u64) {
+    let first = recipe.touch(registers, number, 0);
+    let last = match recipe.count(registers) {
         0 => return (first, 0),
-        steps => recipe.touch(view, number, steps - 1),
+        _ if first.size == 0 => return (first, 0),
+        steps => recipe.touch(registers, number, steps - 1),
     };
-    let lowest = if view.direction() < 0 { last.gla } else { first.gla };
+    let lowest = if registers.direction() < 0 { last.gla } else { first.gla };
     (Touch { gla: lowest, ..first }, first.gla.abs_diff(last.gla) + u64::from(first.size))
 }
 

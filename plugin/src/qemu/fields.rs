@@ -1,0 +1,118 @@
+//! Fields of the CPU state beyond its first part, found where QEMU itself says that they are.
+//!
+//! QEMU describes in a table what of a vCPU it migrates: `vmstate_x86_cpu`, which it exports. Each row has the name of a field
+//! and its distance from the vCPU's start. The table is believed only where the distances that are known already stand in it too. It is
+//! read through `/proc/self/mem`, so that a table of another shape is an error and no fault.
+
+use super::internals;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+
+/// A field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field {
+    /// All ones, or without bit 20 where A20 is off.
+    A20Mask,
+    /// XCR0.
+    Xcr0,
+    /// `IA32_PKRS`.
+    Pkrs,
+    /// `IA32_BNDCFGS`: where the kernel's bound directory is.
+    BoundsOfKernel,
+    /// BNDCFGU: where the user's is.
+    BoundsOfUser,
+}
+
+/// By [`Field`]: its name there, and its bytes.
+const FIELDS: [(&str, usize); 5] =
+    [("env.a20_mask", 4), ("env.xcr0", 8), ("env.pkrs", 4), ("env.msr_bndcfgs", 8), ("env.bndcs_regs.cfgu", 8)];
+
+/// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,
+/// size, and nine more words.
+const ROW: u64 = 104;
+const MOST_ROWS: u64 = 512;
+/// Words of a table's head that are looked at: the rows' address is one of them, and that of the tables below this one is the next.
+const HEAD: u64 = 24;
+const MOST_TABLES: u64 = 128;
+/// No CPU state is longer.
+const LONGEST: u64 = 1 << 16;
+
+/// By [`Field`]: bytes from the start of the CPU state.
+type Places = [Option<usize>; FIELDS.len()];
+
+static PLACES: OnceLock<Places> = OnceLock::new();
+
+/// Looks for the fields, once, given how many bytes after a vCPU's start its CPU state begins, and how many bytes after that EIP lies.
+pub(super) fn find(state_in_cpu: u64, eip: usize) {
+    PLACES.get_or_init(|| places(state_in_cpu, eip as u64).unwrap_or_default());
+}
+
+/// Bytes from the start of the CPU state to a field, and its size, 4 or 8; `None` where it is not known.
+pub(super) fn place(field: Field) -> Option<(usize, usize)> {
+    Some((PLACES.get()?[field as usize]?, FIELDS[field as usize].1))
+}
+
+fn places(state_in_cpu: u64, eip: u64) -> Option<Places> {
+    let memory = Memory(File::open("/proc/self/mem").ok()?);
+    let table = internals::migrated_fields()?;
+    let (head, rows) = (0..HEAD).map(|word| word * 8).find_map(|word| {
+        let rows = memory.word(table + word)?;
+        memory.is_of_this_state(rows, state_in_cpu, eip).then_some((word, rows))
+    })?;
+    let below = memory.word(table + head + 8)?;
+    let tables = (0..MOST_TABLES).map_while(|number| memory.word(below + number * 8).filter(|table| *table != 0));
+    let all = std::iter::once(rows).chain(tables.filter_map(|table| memory.word(table + head)));
+    let mut places = Places::default();
+    for row in all.flat_map(|rows| memory.rows(rows)) {
+        let named = FIELDS.iter().position(|field| (field.0, field.1 as u64) == (row.name.as_str(), row.size));
+        if let Some(place) = row.distance.checked_sub(state_in_cpu).filter(|place| *place < LONGEST)
+            && let Some(field) = named
+        {
+            places[field] = usize::try_from(place).ok();
+        }
+    }
+    Some(places)
+}
+
+struct Row {
+    name: String,
+    distance: u64,
+    size: u64,
+}
+
+/// This process's own memory.
+struct Memory(File);
+
+impl Memory {
+    fn word(&self, address: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, address).ok()?;
+        Some(u64::from_ne_bytes(bytes))
+    }
+
+    fn name(&self, address: u64) -> Option<String> {
+        let mut bytes = [0; 32];
+        let length = self.0.read_at(&mut bytes, address).ok()?;
+        let end = bytes[..length].iter().position(|byte| *byte == 0)?;
+        String::from_utf8(bytes[..end].to_vec()).ok()
+    }
+
+    fn row(&self, address: u64) -> Option<Row> {
+        let [name, distance, size] = [0, 16, 24].map(|at| self.word(address + at));
+        // A name that is too long is none of those that are looked for.
+        let name = name.filter(|name| *name != 0).map(|name| self.name(name).unwrap_or_default())?;
+        Some(Row { name, distance: distance?, size: size? })
+    }
+
+    fn rows(&self, first: u64) -> impl Iterator<Item = Row> {
+        (0..MOST_ROWS).map_while(move |number| self.row(first + number * ROW))
+    }
+
+    /// Whether the rows begin with the general registers and the instruction pointer, where these are.
+    fn is_of_this_state(&self, rows: u64, state_in_cpu: u64, eip: u64) -> bool {
+        let known = [("env.regs", 0), ("env.eip", eip)];
+        let found = self.rows(rows).take(known.len()).map(|row| (row.name, row.distance));
+        found.eq(known.map(|(name, place)| (name.to_owned(), state_in_cpu + place)))
+    }
+}
