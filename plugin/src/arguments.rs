@@ -60,6 +60,8 @@ pub struct Arguments {
     pub trace_limit: u64,
     /// Whether the trace keeps what frames held that clients read, and not a digest alone.
     pub record_reads: bool,
+    /// Whether the trace says what frames held when they were evicted, came back, and were written by a call.
+    pub contents: bool,
     /// The guest's name, for the trace.
     pub guest: String,
     /// A hash of the guest's image, for the trace.
@@ -90,6 +92,7 @@ impl Default for Arguments {
             trace: None,
             trace_limit: TRACE_LIMIT,
             record_reads: false,
+            contents: false,
             guest: String::new(),
             guest_hash: String::new(),
             qemu: String::new(),
@@ -102,7 +105,7 @@ impl Default for Arguments {
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
                      places=GPA:GPA..., \
                      spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH, trace-limit=BYTES, \
-                     record-reads=on|off; and for the trace's header guest=NAME, \
+                     record-reads=on|off, contents=on|off; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
@@ -128,6 +131,7 @@ impl Arguments {
                 "trace" => arguments.trace = Some(path.into()),
                 "trace-limit" => arguments.trace_limit = bytes(value)?,
                 name @ "record-reads" => arguments.record_reads = switch(name, value)?,
+                name @ "contents" => arguments.contents = switch(name, value)?,
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),
                 "qemu" => value.clone_into(&mut arguments.qemu),

@@ -3,6 +3,7 @@
 use crate::machine::qemu::Gate;
 use crate::output::Color;
 use crate::run::status::Status;
+use crate::scenario::Contents;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::step::StepOptions;
 use crate::trace::compare::Diff;
@@ -145,6 +146,10 @@ pub struct Run {
     /// Record a trace.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
+    /// Whether frames must come back with the contents that they were evicted with (`check`), or the pager changes them on purpose (`own`);
+    /// by default as the scenario says.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub contents: Option<Contents>,
     /// The QEMU to use; by default qemu-system-x86_64 in PATH.
     #[arg(long, value_name = "PATH")]
     pub qemu: Option<PathBuf>,

@@ -115,6 +115,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .transpose()
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
     job.gate = arguments.gate;
+    job.contents = arguments.contents;
     job.plugin.clone_from(&arguments.plugin);
     job.spin = arguments.consumers.spin;
     job.extra.clone_from(&arguments.extra);

@@ -99,6 +99,8 @@ pub struct PluginArguments {
     pub verify: bool,
     /// Where the trace goes.
     pub trace: Option<PathBuf>,
+    /// Whether the trace says what frames hold when they leave and come back.
+    pub contents: bool,
     /// The guest's name, for the trace's header.
     pub guest: String,
     /// The checksum of the guest's image, for the trace's header.
@@ -363,6 +365,7 @@ impl PluginArguments {
         }
         if let Some(trace) = &self.trace {
             parts.push(("trace=", value(trace)));
+            parts.push(("contents=", switch(self.contents)));
             parts.push(("qemu=", value(&self.qemu)));
             parts.extend(self.facts.as_ref().map(|facts| ("facts=", value(facts))));
         }

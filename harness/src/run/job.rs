@@ -5,7 +5,7 @@ use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest, linux};
 use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
 use crate::refusal::Refusal;
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Contents, Scenario};
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ pub struct Job {
     pub qemu: PathBuf,
     /// Where the trace goes.
     pub trace: Option<PathBuf>,
+    /// Whether the pager must bring back what a frame held, where it is not as the scenario says.
+    pub contents: Option<Contents>,
     /// What stops accesses, where the scenario traps any.
     pub gate: Gate,
     /// Whether what is predicted is compared with what QEMU reports; the counts are in what QEMU said at the end.
@@ -50,6 +52,7 @@ impl Job {
             guest,
             qemu: qemu::find(qemu)?,
             trace: None,
+            contents: None,
             gate: Gate::default(),
             verify: false,
             plugin: Vec::new(),
@@ -112,6 +115,11 @@ impl Job {
             .map_or_else(|| name.into(), |folder| folder.join(name))
     }
 
+    /// Whether the pager must bring back what a frame held.
+    pub fn checks_contents(&self) -> bool {
+        self.contents.unwrap_or(self.scenario.contents) == Contents::Check
+    }
+
     /// Whether the guest is made for this program: checkpoints, an exit port.
     pub fn is_ours(&self) -> bool {
         self.guest.as_ref().is_some_and(|guest| guest.kind == guest::kind::Kind::Elf)
@@ -130,6 +138,7 @@ impl Job {
             places: self.scenario.places(&self.symbols())?,
             verify: self.verify,
             trace: self.trace.clone(),
+            contents: self.checks_contents(),
             guest: self.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone()),
             checksum: self.guest.as_ref().map(|guest| format!("{:08x}", guest.checksum)).unwrap_or_default(),
             scenario: self.scenario.name.clone(),

@@ -36,6 +36,7 @@ use crate::machine::resident::Sampler;
 use crate::poll;
 use crate::refusal::Refusal;
 use crate::toolstack::log::{Log, Observer};
+use crate::trace::contents;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
 use mem_event_client::Lost;
@@ -82,6 +83,7 @@ impl Job {
         };
         trace.keep();
         let Attended { resident, paged, sleepers, .. } = attended;
+        log.failures.extend(self.changed_contents()?);
         let verdict = log.with_failures(verdict);
         let (console, said) = (qemu.console(), qemu.errors());
         let (records, counts, mut notes) = (log.records, log.counts, log.notes);
@@ -89,6 +91,16 @@ impl Job {
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
         notes.extend(job::lines_of_the_plugin(&said, "watching without "));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
+    }
+}
+
+impl Job {
+    /// What its trace says of frames that came back changed. A trace that went into a pipe is not there to be read.
+    fn changed_contents(&self) -> Result<Vec<String>, Refusal> {
+        match &self.trace {
+            Some(trace) if self.checks_contents() && trace.is_file() => contents::judge(trace, &self.symbols()),
+            _ => Ok(Vec::new()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod act;
 mod act_text;
 pub mod amount;
 pub mod budget;
+mod contents;
 pub mod corpus;
 pub mod external;
 pub mod file;
@@ -24,6 +25,7 @@ pub mod source;
 mod text;
 
 pub use act::{Act, ConsumerAct, MemoryAct};
+pub use contents::Contents;
 pub use machine::Machine;
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};
@@ -86,6 +88,9 @@ pub struct Scenario {
     /// What of the sequence is compared with the snapshot.
     #[serde(default)]
     pub snapshot: Snapshot,
+    /// Whose the contents of frames are that are paged out.
+    #[serde(default)]
+    pub contents: Contents,
     /// What else the run must keep to.
     #[serde(default)]
     pub expect: Budget,
@@ -148,6 +153,7 @@ impl Scenario {
             start: Vec::new(),
             steps: Vec::new(),
             snapshot: Snapshot::default(),
+            contents: Contents::default(),
             expect: Budget::default(),
         }
     }

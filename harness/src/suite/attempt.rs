@@ -55,6 +55,7 @@ impl Attempt {
         let mut job =
             Job::new(scenario.clone(), settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
         job.gate = settings.gate;
+        job.contents = settings.contents;
         job.trace = Some(trace.clone());
         let outcome = self.outcome.insert(job.run(&mut Silent, None).map_err(|error| refused(&error))?);
         let due = scenario.verdict.0;

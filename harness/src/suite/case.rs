@@ -2,7 +2,7 @@
 
 use crate::machine::qemu::Gate;
 use crate::refusal::Refusal;
-use crate::scenario::Scenario;
+use crate::scenario::{Contents, Scenario};
 use crate::verdict::{Kind, Verdict};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct Settings {
     pub qemu: Option<PathBuf>,
     /// What stops accesses.
     pub gate: Gate,
+    /// Whether frames must come back as they were, where it is not as the scenarios say.
+    pub contents: Option<Contents>,
     /// How often each runs; all runs must give the same sequence. At least 1.
     pub repeat: usize,
     /// How often one that failed may be tried again.

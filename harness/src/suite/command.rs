@@ -6,6 +6,7 @@ use super::{judge, junit, report, snapshot};
 use crate::machine::qemu::Gate;
 use crate::output::{Color, print};
 use crate::refusal::Refusal;
+use crate::scenario::Contents;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
 use clap::Args;
@@ -59,6 +60,10 @@ pub struct Test {
     /// Only the Kth of N parts: every Nth scenario, from the Kth on.
     #[arg(long, value_name = "K/N")]
     pub partition: Option<Partition>,
+    /// Whether frames must come back with the contents that they were evicted with (`check`), or not (`own`); by default as each scenario
+    /// says.
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    pub contents: Option<Contents>,
     /// What stops accesses.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,
@@ -99,7 +104,8 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
         );
     }
     let repeat = usize::from(arguments.repeat);
-    let settings = Settings { qemu: arguments.qemu.clone(), gate: arguments.gate, repeat, retries: arguments.retries };
+    let Test { qemu, gate, retries, contents, .. } = arguments;
+    let settings = Settings { qemu: qemu.clone(), gate: *gate, contents: *contents, repeat, retries: *retries };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or(cores, usize::from);
     let (colours, count) = (color.is_on(), cases.len());

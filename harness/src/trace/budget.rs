@@ -209,7 +209,7 @@ mod tests {
             let mut effects = Effects::default();
             let with = With::page(&self.page);
             let outcome = self.domain.apply(&input, with, &mut effects);
-            self.writer.record(Context { time: self.time, code: &[] }, &input, &outcome, &effects);
+            self.writer.record(Context { time: self.time, code: &[], connection: 0 }, &input, &outcome, &effects);
         }
 
         fn touch(&mut self, milliseconds: u64) {

@@ -10,11 +10,13 @@
 //! | [`export`] | for other programs, and as a page to read |
 //! | [`minimise`] | the shortest sequence of inputs that still shows something |
 //! | [`budget`] | whether a run kept to what its scenario allows |
+//! | [`contents`] | whether frames came back as they were evicted |
 //! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
 
 pub mod budget;
 pub mod compare;
 pub mod condition;
+pub mod contents;
 pub mod difference;
 pub mod export;
 pub mod minimise;

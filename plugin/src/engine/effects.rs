@@ -4,7 +4,8 @@ use crate::engine::step::Engine;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::notification::Notification;
-use mem_event::{Effect, Gfn, Input, PAGE_SIZE, Rights};
+use mem_event::trace::remark::Moment;
+use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Rights};
 
 /// What a frame holds that nobody filled.
 const NO_CONTENT: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
@@ -53,6 +54,7 @@ impl Engine {
             Effect::Fill(gfn) => {
                 let content = content.unwrap_or(&NO_CONTENT);
                 fill(host, *gfn, content)?;
+                self.remark_content(*gfn, content, Moment::Loaded);
                 self.is_back(host, *gfn, content);
             }
             Effect::Share { source, client } => {
@@ -98,7 +100,13 @@ impl Engine {
     fn goes(&mut self, host: &Host, gfn: Gfn) {
         let mut content = NO_CONTENT;
         match host.memory.read(gfn, 0, &mut content) {
-            Ok(()) => self.gone.goes(gfn, &content),
+            Ok(()) => {
+                self.gone.goes(gfn, &content);
+                // What is ballooned out is nobody's to bring back.
+                if self.domain.p2m_type(gfn) == P2mType::RamPaged {
+                    self.remark_content(gfn, &content, Moment::Evicted);
+                }
+            }
             Err(_) => host.bytes_changed(gfn, 0, PAGE_SIZE),
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
-use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, Rights};
+use mem_event::trace::remark::Moment;
+use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, PAGE_SIZE, Rights};
 
 impl Hypervisor {
     /// Overwrites bytes of a frame that holds some, for a client that maps it: a shared frame is unshared first.
@@ -30,6 +31,10 @@ impl Hypervisor {
         let written = self.host.memory.write(gfn, offset, bytes);
         // Whatever of it was written.
         self.host.bytes_changed(gfn, offset, bytes.len());
+        let mut content = [0; PAGE_SIZE];
+        if engine.keeps_contents && self.host.memory.read(gfn, 0, &mut content).is_ok() {
+            engine.remark_content(gfn, &content, Moment::Written);
+        }
         written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 

@@ -63,6 +63,7 @@ impl Hypervisor {
         let host = Host::new(arguments, vcpus, memory, domain.rights())?;
         let mut engine = Engine::new(domain, trace);
         engine.keeps_reads = arguments.record_reads;
+        engine.keeps_contents = arguments.contents;
         let hypervisor = Hypervisor { host, engine: Mutex::new(engine) };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
         HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())

@@ -6,8 +6,9 @@ use crate::engine::spool::{self, Spool};
 use crate::host::domain_host::Host;
 use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
+use mem_event::trace::remark::Moment;
 use mem_event::trace::{Context, Remark, Writer};
-use mem_event::{Domain, Effects, Input, Outcome, With};
+use mem_event::{Domain, Effects, Gfn, Input, Outcome, With, digest};
 use std::time::Instant;
 
 /// Nanoseconds after which a step is on its way to the trace's file, at the latest with the next one.
@@ -38,6 +39,8 @@ pub(crate) struct Engine {
     caller: u32,
     /// Whether the trace keeps what frames held that were read.
     pub keeps_reads: bool,
+    /// Whether the trace says what frames held when the pager had to do with them.
+    pub keeps_contents: bool,
     /// When the recording began.
     pub begun: Instant,
     /// When the trace was last handed to its thread, in nanoseconds of the recording.
@@ -68,6 +71,7 @@ impl Engine {
             trace,
             caller: 0,
             keeps_reads: false,
+            keeps_contents: false,
             begun: Instant::now(),
             flushed: 0,
             stopped: KernelStops::default(),
@@ -124,6 +128,13 @@ impl Engine {
         let Some(trace) = &mut self.trace else { return };
         trace.remark(nanoseconds(self.begun), &remark());
         self.end_a_failed_trace();
+    }
+
+    /// What a frame holds at this moment, for the trace.
+    pub fn remark_content(&mut self, gfn: Gfn, content: &[u8], how: Moment) {
+        if self.keeps_contents {
+            self.remark(|| Remark::Content { gfn, hash: digest(content), how });
+        }
     }
 
     /// Hands what the trace still holds to its thread; how many steps it has.

@@ -6,7 +6,7 @@ use harness::machine::folder::RunFolder;
 use harness::machine::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::run::{Job, run_machine};
 use harness::scenario::corpus;
-use harness::scenario::{MemoryAct, Name};
+use harness::scenario::{Contents, MemoryAct, Name, Size};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::AccessType;
@@ -156,6 +156,32 @@ pub fn record_overhead() -> anyhow::Result<Figure> {
     let (without, with) = (median(without), median(with));
     let detail = format!("{with:.2} s with a trace against {without:.2} s, medians of {BOOTS}, alternating");
     Ok(Figure { name: "record-overhead", value: with / without, unit: "ratio", goal: Some(1.05), detail })
+}
+
+/// A boot under a paging target whose contents are compared, against one whose are not; both with a trace.
+pub fn contents_overhead() -> anyhow::Result<Figure> {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..BOOTS {
+        without.push(paged_boot(Contents::Own)?);
+        with.push(paged_boot(Contents::Check)?);
+    }
+    let (without, with) = (median(without), median(with));
+    let detail = format!("{with:.2} s with contents compared against {without:.2} s, medians of {BOOTS}, alternating");
+    Ok(Figure { name: "contents-overhead", value: with / without, unit: "ratio", goal: Some(1.05), detail })
+}
+
+fn paged_boot(contents: Contents) -> anyhow::Result<f64> {
+    let folder = RunFolder::create()?;
+    let mut scenario = corpus::linux();
+    scenario.consumers.pager.get_or_insert_default().target = Some(Size(64 << 20));
+    let mut job = Job::new(scenario, None)?;
+    job.linux_works = false;
+    (job.trace, job.contents) = (Some(folder.file("trace")), Some(contents));
+    let outcome = job.run(&mut Silent, None)?;
+    if outcome.verdict.kind != Kind::Success || outcome.paged.pages_in == 0 {
+        bail!("Linux did not boot, or nothing was paged: {}", outcome.verdict);
+    }
+    booted((outcome.took, outcome.console))
 }
 
 /// With the gate built in. Armed, frames all over memory are watched: some are touched, which is an event and opens them, and

@@ -50,6 +50,9 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("record-overhead") {
         figures.push(boots::record_overhead()?);
     }
+    if is_wanted("contents-overhead") {
+        figures.push(boots::contents_overhead()?);
+    }
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
     if engine::NAMES.into_iter().any(is_wanted) {
