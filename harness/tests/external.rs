@@ -1,5 +1,5 @@
-//! Consumers that are processes of their own: the worked examples in three languages give the built-in listener's sequences, and
-//! one that fails is named.
+//! Consumers that are processes of their own: the worked examples in three languages do what the built-in consumers do, and one that
+//! fails is named.
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
@@ -7,16 +7,75 @@ mod support;
 
 use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
-use harness::scenario::Scenario;
 use harness::scenario::external::External;
+use harness::scenario::settings::PagerSettings;
+use harness::scenario::{Scenario, Size};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
+use mem_event::Gfn;
+use mem_event::message::{VcpuReport, VcpuState};
+use mem_event_client::Order;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+use support::domain::Domain;
 use support::{replays, scenario, sequence_of};
+
+/// A worked example of a consumer, ready to be started.
+struct Example {
+    command: String,
+    layout: &'static str,
+    _folder: Option<RunFolder>,
+}
 
 fn examples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../mem-event/client/examples")
+}
+
+impl Example {
+    fn in_rust(name: &str) -> Example {
+        let program = std::env::current_exe().unwrap();
+        // Cargo builds it with the workspace's tests, two folders up from this one.
+        let example = program.ancestors().nth(2).unwrap().join("examples").join(name);
+        assert!(example.is_file(), "no {}; cargo build --release --examples -p mem-event-client", example.display());
+        Example { command: example.display().to_string(), layout: "flags32", _folder: None }
+    }
+
+    /// None without Xen's public headers.
+    fn in_c(name: &str) -> Option<Example> {
+        if !Path::new("/usr/include/xen/vm_event.h").exists() {
+            eprintln!("skipped: Xen's public headers are not installed (ci/setup installs libxen-dev)");
+            return None;
+        }
+        let folder = RunFolder::create().unwrap();
+        let (source, program) = (examples().join(name).with_extension("c"), folder.file(name));
+        let compiled =
+            Command::new("cc").args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source).status();
+        assert!(compiled.unwrap().success());
+        Some(Example { command: program.display().to_string(), layout: "vm_event7", _folder: Some(folder) })
+    }
+
+    fn in_python(name: &str) -> Example {
+        let source = examples().join(name).with_extension("py");
+        Example { command: format!("python3 {}", source.display()), layout: "flags32", _folder: None }
+    }
+
+    /// With these rings, each with as many slots as fit.
+    fn with(&self, rings: &[&str]) -> String {
+        self.with_slots(rings, 0)
+    }
+
+    fn with_slots(&self, rings: &[&str], slots: u32) -> String {
+        let rings: Vec<String> = rings.iter().map(|ring| format!("{ring}:{}:{slots}", self.layout)).collect();
+        format!("{}={}", rings.join(","), self.command)
+    }
+
+    /// The same, with a page file that can hold frames below this one only.
+    fn with_a_file_below(mut self, gfn: u64) -> Example {
+        // In the shell's blocks of 512 bytes. A write beyond is an error, where the signal is ignored.
+        self.command = format!("sh -c \"trap '' XFSZ; ulimit -f {}; exec {}\"", gfn * 8, self.command);
+        self
+    }
 }
 
 /// Runs a scenario whose rings are served by commands; the outcome, and what the trace holds of requests and answers.
@@ -30,43 +89,241 @@ fn run(mut scenario: Scenario, commands: &[&str]) -> (Outcome, String) {
     (outcome, sequence)
 }
 
-fn gives_the_built_in_listeners_sequences(command: &str) {
+fn gives_the_built_in_listeners_sequences(example: &Example) {
     for name in ["page_fault", "rights"] {
         let (_, own) = run(scenario(name), &[]);
         assert!(own.contains("answer on access"), "{own}");
-        let (outcome, sequence) = run(scenario(name), &[command]);
+        let (outcome, sequence) = run(scenario(name), &[&example.with(&["access"])]);
         assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}", outcome.verdict);
-        assert_eq!(sequence, own, "{command} on {name}");
+        assert_eq!(sequence, own, "{} on {name}", example.command);
     }
 }
 
 #[test]
-fn the_example_in_rust_gives_the_built_in_listeners_sequences() {
-    let program = std::env::current_exe().unwrap();
-    // Cargo builds it with the workspace's tests, two folders up from this one.
-    let example = program.ancestors().nth(2).unwrap().join("examples/listener");
-    assert!(example.is_file(), "no {}; cargo build --release --examples -p mem-event-client", example.display());
-    gives_the_built_in_listeners_sequences(&format!("access={}", example.display()));
+fn the_listener_in_rust_gives_the_built_in_listeners_sequences() {
+    gives_the_built_in_listeners_sequences(&Example::in_rust("listener"));
 }
 
 #[test]
-fn the_example_in_c_gives_the_built_in_listeners_sequences() {
-    if !Path::new("/usr/include/xen/vm_event.h").exists() {
-        eprintln!("skipped: Xen's public headers are not installed (ci/setup installs libxen-dev)");
-        return;
+fn the_listener_in_c_gives_the_built_in_listeners_sequences() {
+    let Some(example) = Example::in_c("listener") else { return };
+    gives_the_built_in_listeners_sequences(&example);
+}
+
+#[test]
+fn the_listener_in_python_gives_the_built_in_listeners_sequences() {
+    gives_the_built_in_listeners_sequences(&Example::in_python("listener"));
+}
+
+/// Each with as many slots as its paging ring has. The order of what several vCPUs do is chance, and so are devices' touches.
+const PAGED: [(&str, u32, bool); 16] = [
+    ("page_in", 0, true),
+    ("page_touch", 0, true),
+    ("out_every_round", 0, true),
+    ("prep_unasked", 0, true),
+    ("evict_fail", 0, true),
+    ("evict_unasked", 0, true),
+    ("balloon_paged", 0, true),
+    ("balloon_nominated", 0, true),
+    ("map_paged", 0, true),
+    ("mapped_stays", 0, true),
+    ("paged_and_watched", 0, true),
+    ("map_paged_and_watched", 0, true),
+    ("interrupts_paged", 0, true),
+    ("foreign_storm", 2, false),
+    ("one_page_for_all", 0, false),
+    ("disk_virtio", 0, false),
+];
+
+fn serves_the_paging_scenarios(example: &Example) {
+    for (name, slots, repeats) in PAGED {
+        let (outcome, sequence) = run(scenario(name), &[&example.with_slots(&["paging"], slots)]);
+        let due = scenario(name).verdict.0;
+        assert_eq!(outcome.verdict.kind, due, "{name}: {}\n{}", outcome.verdict, outcome.console);
+        if repeats {
+            let (_, own) = run(scenario(name), &[]);
+            assert_eq!(waited_for(&sequence), waited_for(&own), "{} on {name}", example.command);
+        }
     }
+}
+
+/// Without the answers that nobody waits for: they may come after the next request, or after the guest's end.
+fn waited_for(sequence: &str) -> Vec<&str> {
+    sequence.lines().filter(|line| !(line.starts_with("answer") && line.contains("FOREIGN"))).collect()
+}
+
+#[test]
+fn the_pager_in_rust_serves_the_paging_scenarios() {
+    serves_the_paging_scenarios(&Example::in_rust("pager"));
+}
+
+#[test]
+fn the_pager_in_c_serves_the_paging_scenarios() {
+    let Some(example) = Example::in_c("pager") else { return };
+    serves_the_paging_scenarios(&example);
+}
+
+#[test]
+fn the_pager_in_python_serves_the_paging_scenarios() {
+    serves_the_paging_scenarios(&Example::in_python("pager"));
+}
+
+/// `page_in`, held to so many frames by the pager's own choice of what goes.
+fn held_to(frames: u64) -> Scenario {
+    let mut held = scenario("page_in");
+    held.steps.clear();
+    held.consumers.pager = Some(PagerSettings { target: Some(Size(frames << 12)), ..PagerSettings::default() });
+    held
+}
+
+/// What the guest, its firmware and its 64 pages need is more than 320 frames, so loads are refused with ENOMEM again and again.
+fn holds_a_guest_to_its_target(example: &Example) {
+    let (outcome, sequence) = run(held_to(320), &[&example.with(&["paging", "sharing"])]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.console);
+    let back = sequence.lines().filter(|line| line.starts_with("answer on paging")).count();
+    assert!(back > 64, "each of the 64 pages came back, some twice: {back}");
+    assert!(sequence.contains("answer on sharing"), "{sequence}");
+}
+
+/// Frames 0x500 to 0x50f fit into the file, and the other 48 pages do not.
+fn keeps_what_fits_into_a_full_file(example: &Example) {
+    let (outcome, sequence) = run(scenario("page_in"), &[&example.with(&["paging"])]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.console);
+    let done = format!("{:?}", outcome.records);
+    assert!(done.contains("page out 16 of 64 frames of PAGES"), "{done}");
+    let failed = sequence.lines().filter(|line| line.contains("EVICT_FAIL")).count();
+    assert!(failed >= 48, "those that were nominated and not kept come back where they are touched: {sequence}");
+    let (outcome, _) = run(held_to(320), &[&example.with(&["paging", "sharing"])]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "a target that cannot be held is given up: {}", outcome.verdict);
+}
+
+/// Killed with all pages out while a vCPU waits for one of them; its successor finds file and request.
+fn is_succeeded_by_another(example: &Example) {
+    let external = External::parse(&example.with(&["paging"])).unwrap();
+    let mut domain = Domain::of("page_in", None);
+    domain.qemu.qmp.execute("cont").unwrap();
+    support::wait_for("the first checkpoint", &domain.toolstack);
+    let mut first = domain.join_as(&external).unwrap();
+    let order = Order::PageOut { first: Gfn(0x500), count: 64 };
+    assert_eq!(first.order(order).unwrap(), 64);
+    rustix::process::kill_process(first.pid(), rustix::process::Signal::STOP).unwrap();
+    let waits = |report: &VcpuReport| report.state == VcpuState::Answer;
+    while !domain.toolstack.vcpus().unwrap().iter().any(waits) {
+        assert!(domain.go_on(Duration::from_millis(1)), "the guest ends without its pages");
+    }
+    first.kill();
+    let _second = domain.join_as(&external).unwrap();
+    while domain.go_on(Duration::from_secs(1)) {}
+    domain.verdict();
+}
+
+fn does_what_a_pager_must(example: fn() -> Option<Example>) {
+    let Some(pager) = example() else { return };
+    holds_a_guest_to_its_target(&pager);
+    is_succeeded_by_another(&pager);
+    keeps_what_fits_into_a_full_file(&pager.with_a_file_below(0x510));
+}
+
+#[test]
+fn the_pager_in_rust_holds_a_target_outlives_a_full_file_and_is_succeeded() {
+    does_what_a_pager_must(|| Some(Example::in_rust("pager")));
+}
+
+#[test]
+fn the_pager_in_c_holds_a_target_outlives_a_full_file_and_is_succeeded() {
+    does_what_a_pager_must(|| Example::in_c("pager"));
+}
+
+#[test]
+fn the_pager_in_python_holds_a_target_outlives_a_full_file_and_is_succeeded() {
+    does_what_a_pager_must(|| Some(Example::in_python("pager")));
+}
+
+#[test]
+fn the_built_in_pager_takes_orders_as_a_process_too() {
+    let program = env!("CARGO_BIN_EXE_mem-event");
+    let (outcome, sequence) = run(scenario("page_in"), &[&format!("paging={program} consumer pager")]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert_eq!(sequence, run(scenario("page_in"), &[]).1);
+}
+
+/// A pager that says that it is ready, and does this with the order that comes.
+fn pager_that(does: &str) -> (RunFolder, String) {
     let folder = RunFolder::create().unwrap();
-    let (source, program) = (examples().join("listener.c"), folder.file("listener"));
-    let compiled =
-        Command::new("cc").args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source).status();
-    assert!(compiled.unwrap().success());
-    gives_the_built_in_listeners_sequences(&format!("access:vm_event7={}", program.display()));
+    let source = folder.file("pager.py");
+    let text = format!(
+        "import os, socket, time\n\
+         at = lambda name: int(os.environ['MEM_EVENT_' + name])\n\
+         os.write(at('READY_FD'), b'.')\n\
+         orders = socket.socket(fileno=at('ORDERS_FD'))\n\
+         orders.recv(256)\n{does}\n"
+    );
+    std::fs::write(&source, text).unwrap();
+    (folder, format!("paging=python3 {}", source.display()))
 }
 
 #[test]
-fn the_example_in_python_gives_the_built_in_listeners_sequences() {
-    let source = examples().join("listener.py");
-    gives_the_built_in_listeners_sequences(&format!("access:flags32=python3 {}", source.display()));
+fn a_pager_that_does_not_carry_an_order_out_is_named_with_the_order() {
+    for (does, said) in [
+        ("orders.send(b'I do not page')", "to the order `page-out 1280 64`: I do not page"),
+        ("orders.close(); time.sleep(600)", "closed MEM_EVENT_ORDERS_FD, at the order `page-out 1280 64`"),
+    ] {
+        let (_folder, command) = pager_that(does);
+        let (outcome, _) = run(scenario("page_in"), &[&command]);
+        assert_eq!(outcome.verdict.kind, Kind::Error, "{}", outcome.verdict);
+        assert!(outcome.verdict.reason.contains(said), "{}", outcome.verdict);
+    }
+}
+
+#[test]
+fn a_pager_with_a_target_and_without_the_ring_that_tells_of_it_is_refused() {
+    let mut held = held_to(320);
+    held.consumers.external = vec![External::parse("paging=true").unwrap()];
+    let refusal = Job::new(held, None).unwrap_err();
+    assert!(refusal.remedy.contains("paging,sharing"), "{refusal}");
+}
+
+#[test]
+fn a_command_starts_in_its_scenarios_folder_and_one_of_the_command_line_where_it_was_written() {
+    let folder = RunFolder::create().unwrap();
+    let scenarios = folder.file("scenarios");
+    std::fs::create_dir(&scenarios).unwrap();
+    let listener = |log: &str| {
+        format!(
+            "sh -c 'pwd >{log}; ls $MEM_EVENT_GUEST >>{log}; exec python3 {}'",
+            examples().join("listener.py").display()
+        )
+    };
+    let guest = folder.file("guest");
+    let built_in = Job::new(scenario("page_fault"), None).unwrap().guest.unwrap().path;
+    std::fs::copy(built_in, &guest).unwrap();
+    let text = format!(
+        "version = 1\nabout = \"x\"\n[machine]\nguest = \"../guest\"\n[[consumers.external]]\nrings = [\"access\"]\ncommand = \"\"\"{}\"\"\"\n",
+        listener("log")
+    );
+    std::fs::write(scenarios.join("mine.toml"), text).unwrap();
+    let here = scenarios.canonicalize().unwrap();
+    let folder_path = folder.file("").canonicalize().unwrap();
+    for (from, arguments) in [
+        (&folder_path, ["run", "scenarios/mine.toml"]),
+        (&folder_path, ["test", "scenarios/mine.toml"]),
+        (&here, ["run", "mine.toml"]),
+        (&here, ["test", "."]),
+    ] {
+        let output = support::command(&folder).args(arguments).current_dir(from).output().unwrap();
+        let log = std::fs::read_to_string(here.join("log"))
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}, {output:?}"));
+        assert_eq!(log.lines().next(), here.to_str(), "{arguments:?}");
+        assert_eq!(log.lines().count(), 2, "the guest's path holds there too: {log}");
+        std::fs::remove_file(here.join("log")).unwrap();
+    }
+    let bare = "version = 1\nabout = \"x\"\n[machine]\nguest = \"../guest\"\n";
+    std::fs::write(scenarios.join("bare.toml"), bare).unwrap();
+    let consumer = format!("access={}", listener("log"));
+    let arguments = ["run", "scenarios/bare.toml", "--consumer", consumer.as_str()];
+    let output = support::command(&folder).args(arguments).current_dir(&folder_path).output().unwrap();
+    let log = std::fs::read_to_string(folder_path.join("log")).unwrap_or_else(|error| panic!("{error}, {output:?}"));
+    assert_eq!(log.lines().next(), folder_path.to_str());
 }
 
 #[test]
@@ -108,7 +365,7 @@ fn a_ring_is_handed_to_one_consumer_only() {
 #[test]
 fn a_trace_with_an_external_consumer_replays() {
     let folder = RunFolder::create().unwrap();
-    let command = format!("access:flags32=python3 {}", examples().join("listener.py").display());
+    let command = Example::in_python("listener").with(&["access"]);
     let mut rights = scenario("rights");
     rights.consumers.external = vec![External::parse(&command).unwrap()];
     let mut job = Job::new(rights, None).unwrap();

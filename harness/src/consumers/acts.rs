@@ -1,7 +1,9 @@
 //! Acts carried out: what concerns the consumers and their rings here, all else by the toolstack.
 
+use super::external::Running;
 use super::in_process::InProcess;
 use crate::scenario::amount::mebibytes;
+use crate::scenario::range::Frames;
 use crate::scenario::{Act, ConsumerAct, Place};
 use crate::toolstack;
 use crate::toolstack::done::{Done, operate};
@@ -9,6 +11,7 @@ use crate::toolstack::log::Log;
 use anyhow::{Context, ensure};
 use mem_event::message::VcpuState;
 use mem_event::{Control, Errno, Gfn, Ring};
+use mem_event_client::Order;
 use mem_event_client::channel::RingSettings;
 use mem_event_client::socket::Client;
 use std::time::{Duration, Instant};
@@ -26,6 +29,7 @@ pub fn carry_out(
     act: &Act,
     toolstack: &mut Client,
     consumers: &mut InProcess,
+    external: &[Running],
     log: &mut Log<'_>,
 ) -> anyhow::Result<Done> {
     let act = match act {
@@ -33,15 +37,12 @@ pub fn carry_out(
         Act::Consumer(act) => act,
     };
     let text = match act {
-        ConsumerAct::PageOut { frames } => {
-            let list: Vec<Gfn> = frames.frames(log.symbols)?.iter().collect();
-            let pager = consumers.pager().context("a page-out without a pager; add [consumers.pager]")?;
-            let gone = pager.page_out(&list)?;
-            format!("page out {gone} of {} frames of {frames}", list.len())
-        }
+        ConsumerAct::PageOut { frames } => page_out(frames, consumers, external, log)?,
         ConsumerAct::Target { memory } => {
-            let pager = consumers.pager().context("a target without a pager; add [consumers.pager]")?;
-            pager.hold_to(memory.0)?;
+            match consumers.pager() {
+                Some(pager) => pager.hold_to(memory.0)?,
+                None => pager_of(external, "target")?.order(Order::target(memory.0)).map(drop)?,
+            }
             format!("hold to {}", mebibytes(memory.0))
         }
         ConsumerAct::Map { frames } => {
@@ -86,6 +87,22 @@ pub fn carry_out(
         }
     };
     Ok(Done { text, failure: None })
+}
+
+/// The pager evicts what it can of these frames; that in words.
+fn page_out(frames: &Place, consumers: &mut InProcess, external: &[Running], log: &Log<'_>) -> anyhow::Result<String> {
+    let Frames { first, count } = frames.frames(log.symbols)?;
+    let gone = match consumers.pager() {
+        Some(pager) => pager.page_out(&(first.0..first.0 + count).map(Gfn).collect::<Vec<Gfn>>())? as u64,
+        None => pager_of(external, "page-out")?.order(Order::PageOut { first, count })?,
+    };
+    Ok(format!("page out {gone} of {count} frames of {frames}"))
+}
+
+/// The process that holds the paging ring, for an act that only a pager can do.
+fn pager_of<'a>(external: &'a [Running], act: &str) -> anyhow::Result<&'a Running> {
+    let why = || format!("a {act} without a pager; add [consumers.pager], or a process with the paging ring");
+    external.iter().find(|one| one.has(Ring::Paging)).with_context(why)
 }
 
 /// Ends a ring. Its consumer here leaves with it, unless it drains or the end is to be refused.

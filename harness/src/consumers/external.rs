@@ -9,10 +9,11 @@ use crate::refusal::Refusal;
 use crate::scenario::Scenario;
 use crate::scenario::external::External;
 use crate::verdict::Kind;
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use mem_event::{Control, Ring};
-use mem_event_client::handed::{READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
-use mem_event_client::{Client, RingSettings};
+use mem_event_client::handed::{ORDERS_FD, READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
+use mem_event_client::{Client, Order, RingSettings};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -22,6 +23,8 @@ use std::time::{Duration, Instant};
 
 /// How long a consumer may take to end after its domain has.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a pager may take to carry an order out: only a hang takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The guest's ELF, for symbols.
 const GUEST: &str = "MEM_EVENT_GUEST";
 
@@ -40,8 +43,12 @@ pub struct Running {
     /// Readable when the process has ended.
     ended: OwnedFd,
     command: String,
+    /// Where it was started.
+    folder: PathBuf,
     rings: Vec<Ring>,
     ready: OwnedFd,
+    /// Where it takes orders, if it was handed the paging ring.
+    orders: Option<OwnedFd>,
     /// It ended, or was told to, and that is in order.
     done: bool,
 }
@@ -61,9 +68,9 @@ impl Running {
         // `exec`, so that the process that is watched and killed is the consumer and no shell around it.
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(format!("exec {}", external.command));
-        if let Some(folder) = scenario.folder.as_ref().filter(|folder| !folder.as_os_str().is_empty()) {
-            command.current_dir(folder);
-        }
+        let folder = external.folder.as_deref().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = std::path::absolute(folder.unwrap_or(Path::new(".")))?;
+        command.current_dir(&folder);
         let mut handed = Vec::new();
         for ring in &external.rings {
             let settings = match ring.layout {
@@ -76,11 +83,21 @@ impl Running {
             command.env(ring_variable(ring.ring), ring_value(numbers, settings));
             handed.extend(descriptors);
         }
+        let orders = if external.has(Ring::Paging) {
+            let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+            let (ours, theirs) = rustix::net::socketpair(family, kind, SocketFlags::CLOEXEC, None)?;
+            command.env(ORDERS_FD, theirs.as_raw_fd().to_string());
+            handed.push(theirs);
+            Some(ours)
+        } else {
+            None
+        };
         let (ready, said) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         let connection = client.into_socket();
-        command.env(SOCKET, socket).env(SOCKET_FD, connection.as_raw_fd().to_string());
+        // Where it starts is another folder, perhaps.
+        command.env(SOCKET, std::path::absolute(socket)?).env(SOCKET_FD, connection.as_raw_fd().to_string());
         command.env(READY_FD, said.as_raw_fd().to_string());
-        command.envs(guest.map(|path| (GUEST, path)));
+        command.envs(guest.map(std::path::absolute).transpose()?.map(|path| (GUEST, path)));
         // Its words go where this program's own remarks go: the output is the sequence's.
         let words = std::io::stderr().as_fd().try_clone_to_owned()?;
         command.stdin(Stdio::null()).stdout(words);
@@ -89,7 +106,7 @@ impl Running {
             .with_context(|| format!("the consumer `{}` cannot be started", external.command))?;
         let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let rings = external.rings.iter().map(|handed| handed.ring).collect();
-        Ok(Running { child, ended, command: external.command.clone(), rings, ready, done: false })
+        Ok(Running { child, ended, command: external.command.clone(), folder, rings, ready, orders, done: false })
     }
 
     /// Waits until it says that it is ready.
@@ -101,25 +118,67 @@ impl Running {
             bail!("the consumer `{}` did not say that it is ready; it must write to {READY_FD}", self.command);
         }
         if rustix::io::retry_on_intr(|| rustix::io::read(&self.ready, &mut [0; 1]))? == 0 {
-            let skips = Some(i32::from(Kind::Skip.exit_code()));
-            if poll::readable(&self.ended, Instant::now() + GRACE)? && self.child.wait()?.code() == skips {
-                let what = format!("the consumer `{}` cannot run here", self.command);
-                return Err(Refusal::machine(what, "see what it says above").into());
-            }
-            let how = if poll::readable(&self.ended, Instant::now() + GRACE)? {
-                self.child.wait()?.to_string()
-            } else {
-                "it closed the descriptor".into()
-            };
-            bail!("the consumer `{}` never was ready: {how}", self.command);
+            return Err(self.never_ready()?);
         }
         Ok(())
+    }
+
+    /// Why it closed the descriptor without a word.
+    fn never_ready(&mut self) -> anyhow::Result<anyhow::Error> {
+        let command = &self.command;
+        if !poll::readable(&self.ended, Instant::now() + GRACE)? {
+            return Ok(anyhow!("the consumer `{command}` never was ready: it closed the descriptor"));
+        }
+        let status = self.child.wait()?;
+        match status.code() {
+            Some(code) if code == i32::from(Kind::Skip.exit_code()) => {
+                let what = format!("the consumer `{command}` cannot run here");
+                Ok(Refusal::machine(what, "see what it says above").into())
+            }
+            // The shell's numbers for what is no program.
+            Some(126 | 127) => Ok(anyhow!(
+                "the consumer `{command}` cannot be started in {}: {status}; a command starts in its scenario's folder, one of the \
+                 command line where mem-event was started",
+                self.folder.display()
+            )),
+            _ => Ok(anyhow!("the consumer `{command}` never was ready: {status}")),
+        }
     }
 
     /// Whether a ring was handed over to it.
     #[must_use]
     pub fn has(&self, ring: Ring) -> bool {
         self.rings.contains(&ring)
+    }
+
+    /// Has the pager carry an order out; how many frames it evicted for it.
+    ///
+    /// # Errors
+    /// It holds no paging ring, does not reply, or replies that it cannot.
+    pub fn order(&self, order: Order) -> anyhow::Result<u64> {
+        let orders = self.orders.as_ref().with_context(|| format!("the consumer `{}` is no pager", self.command))?;
+        let mut reply = [0; Order::LONGEST];
+        let sent = rustix::net::send(orders, order.to_string().as_bytes(), SendFlags::NOSIGNAL);
+        let length = match sent {
+            Ok(_) if !poll::readable(orders, Instant::now() + PATIENCE)? => {
+                let remedy = format!("a pager takes orders at {ORDERS_FD} and replies to each (docs/pagers.md)");
+                bail!(
+                    "the consumer `{}` gave no reply to the order `{order}` within {PATIENCE:?}; {remedy}",
+                    self.command
+                );
+            }
+            // It is gone where this fails.
+            Ok(_) => rustix::net::recv(orders, &mut reply[..], RecvFlags::empty()).map_or(0, |(_, length)| length),
+            Err(_) => 0,
+        };
+        let reply = String::from_utf8_lossy(&reply[..length.min(Order::LONGEST)]);
+        match reply.trim() {
+            "" => bail!("the consumer `{}` ended, or closed {ORDERS_FD}, at the order `{order}`", self.command),
+            text => text
+                .parse()
+                .ok()
+                .with_context(|| format!("the consumer `{}`, to the order `{order}`: {text}", self.command)),
+        }
     }
 
     /// The process.

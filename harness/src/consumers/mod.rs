@@ -38,6 +38,7 @@ use crate::toolstack::transcript::{Point, Record};
 use mem_event::message::{Call, Notice};
 use mem_event::spin::Spin;
 use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
+use mem_event_client::Order;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -117,11 +118,22 @@ impl Consumers {
     fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
         let mut texts = Vec::with_capacity(acts.len());
         for one in acts {
-            let done = acts::carry_out(one, &mut self.toolstack, &mut self.in_process, log)?;
+            let done = acts::carry_out(one, &mut self.toolstack, &mut self.in_process, &self.external, log)?;
             log.failures.extend(done.failure);
             texts.push(done.text);
         }
         Ok(texts)
+    }
+
+    /// Holds the guest to the target from now on, where the scenario has one: the pager, here or in a process of its own.
+    ///
+    /// # Errors
+    /// The plugin or the process refuses, or the page file cannot be written.
+    pub fn hold_to_target(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        match (scenario.target(), self.external.iter().find(|one| one.has(Ring::Paging))) {
+            (Some(bytes), Some(process)) => process.order(Order::target(bytes)).map(drop),
+            _ => self.in_process.hold_to_target(),
+        }
     }
 
     /// Takes the notices that are here: checkpoints are acted upon and released.

@@ -8,9 +8,9 @@ use super::watcher::Watcher;
 use crate::refusal::Refusal;
 use crate::scenario::settings::{Consumer, HelperSettings, PagerSettings};
 use anyhow::Context;
-use mem_event::{PAGE_SIZE, Ring};
+use mem_event::{Gfn, PAGE_SIZE, Ring};
 use mem_event_client::handed::{Ready, SOCKET_FD};
-use mem_event_client::{Channel, Handed, Lost, RingSettings};
+use mem_event_client::{Channel, Handed, Lost, Order, Orders, RingSettings};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 /// # Errors
 /// What a user can put right, as a [`Refusal`]; the plugin refuses something.
 pub fn consume(consumer: &Consumer, socket: Option<&Path>, target_file: Option<&Path>) -> anyhow::Result<u8> {
-    let ended = rings(consumer, socket).and_then(|(channels, ready)| serve(consumer, channels, ready, target_file));
+    let ended = rings(consumer, socket)
+        .and_then(|(channels, orders, ready)| serve(consumer, channels, orders, ready, target_file));
     match ended {
         // The domain may end in the middle of a call, too.
         Err(error) if error.is::<Lost>() => Ok(0),
@@ -30,24 +31,27 @@ pub fn consume(consumer: &Consumer, socket: Option<&Path>, target_file: Option<&
     }
 }
 
-type Rings = (Vec<(Ring, Channel)>, Option<Ready>);
+type Rings = (Vec<(Ring, Channel)>, Option<Orders>, Option<Ready>);
 
 fn rings(consumer: &Consumer, socket: Option<&Path>) -> anyhow::Result<Rings> {
     if let Some(socket) = socket {
         let enable = |ring| Ok((ring, Channel::enable(socket, ring, RingSettings::default())?));
-        return Ok((consumer.rings().into_iter().map(enable).collect::<anyhow::Result<_>>()?, None));
+        return Ok((consumer.rings().into_iter().map(enable).collect::<anyhow::Result<_>>()?, None, None));
     }
     if std::env::var_os(SOCKET_FD).is_none() {
         let remedy = "start it with `mem-event run GUEST --consumer …`, or name the plugin's socket with --socket";
         return Err(Refusal::usage("no ring was handed over", remedy).into());
     }
-    let (channels, ready) = Handed::take()?.into_channels()?;
-    Ok((channels, Some(ready)))
+    let mut handed = Handed::take()?;
+    let orders = handed.orders.take();
+    let (channels, ready) = handed.into_channels()?;
+    Ok((channels, orders, Some(ready)))
 }
 
 fn serve(
     consumer: &Consumer,
     mut channels: Vec<(Ring, Channel)>,
+    orders: Option<Orders>,
     ready: Option<Ready>,
     target_file: Option<&Path>,
 ) -> anyhow::Result<()> {
@@ -69,7 +73,7 @@ fn serve(
         }
         Consumer::Pager(settings) => {
             let (channel, helper) = (take(Ring::Paging)?, take(Ring::Sharing).ok());
-            let mut pager = LonePager::new(channel, helper, settings, target_file)?;
+            let mut pager = LonePager::new(channel, helper, orders, settings, target_file)?;
             say(ready)?;
             pager.serve()
         }
@@ -99,6 +103,7 @@ fn raise(channel: &mut Channel, settings: &HelperSettings) -> anyhow::Result<()>
 struct LonePager {
     pager: Pager,
     helper: Option<Channel>,
+    orders: Option<Orders>,
     target_file: Option<(PathBuf, UnixStream)>,
     churn: Option<Churn>,
 }
@@ -139,6 +144,7 @@ impl LonePager {
     fn new(
         mut channel: Channel,
         helper: Option<Channel>,
+        orders: Option<Orders>,
         settings: &PagerSettings,
         target_file: Option<&Path>,
     ) -> anyhow::Result<LonePager> {
@@ -149,7 +155,7 @@ impl LonePager {
         }
         let target_file = target_file.map(|path| anyhow::Ok((path.to_owned(), hang_ups()?))).transpose()?;
         let churn = settings.evict_every.map(|every| Churn::new(Duration::from_micros(every.max(1))));
-        let mut lone = LonePager { pager, helper, target_file, churn };
+        let mut lone = LonePager { pager, helper, orders, target_file, churn };
         lone.read_target()?;
         Ok(lone)
     }
@@ -161,6 +167,7 @@ impl LonePager {
             waited.extend(self.target_file.iter().map(|(_, hang_ups)| PollFd::new(hang_ups, PollFlags::IN)));
             let helper_at = waited.len();
             waited.extend(self.helper.iter().map(|helper| PollFd::from_borrowed_fd(helper.as_fd(), PollFlags::IN)));
+            waited.extend(self.orders.iter().map(|orders| PollFd::new(orders, PollFlags::IN)));
             let rest = self.churn.as_ref().map(Churn::rest);
             let rest = rest.map(Timespec::try_from).transpose().context("no such time")?;
             rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, rest.as_ref()))?;
@@ -176,6 +183,7 @@ impl LonePager {
                 self.read_target()?;
             }
             self.requests()?;
+            self.obey()?;
             if let Some(due) = self.churn.as_mut().map(Churn::due).filter(|due| *due > 0) {
                 self.pager.churn(due)?;
             }
@@ -199,6 +207,23 @@ impl LonePager {
         self.pager.settle()?;
         for line in self.pager.notes.drain(..).chain(self.pager.faults.drain(..)) {
             eprintln!("pager: {line}");
+        }
+        Ok(())
+    }
+
+    /// What the toolstack has ordered.
+    fn obey(&mut self) -> anyhow::Result<()> {
+        while let Some(order) = self.orders.as_ref().map(Orders::take).transpose()?.flatten() {
+            let before = self.pager.figures.pages_out;
+            match order {
+                Order::PageOut { first, count } => {
+                    let frames: Vec<Gfn> = (first.0..first.0.saturating_add(count)).map(Gfn).collect();
+                    self.pager.page_out(&frames)?;
+                }
+                Order::Target { frames } => self.pager.hold_to(frames.saturating_mul(PAGE_SIZE as u64))?,
+            }
+            let evicted = self.pager.figures.pages_out - before;
+            self.orders.as_ref().map_or(Ok(()), |orders| orders.done(evicted))?;
         }
         Ok(())
     }

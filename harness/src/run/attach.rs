@@ -41,7 +41,7 @@ pub fn attach(
     let mut log = Log::new(symbols, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.spin = spin;
-    consumers.in_process.hold_to_target()?;
+    consumers.hold_to_target(scenario)?;
     if let Some(sampler) = &sampler {
         sampler.restart();
     }

@@ -126,7 +126,7 @@ impl Attended<'_> {
         let mut consumers = Consumers::enable(socket, scenario, guest, log)?;
         consumers.spin = self.job.spin;
         let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
-        consumers.in_process.hold_to_target()?;
+        consumers.hold_to_target(scenario)?;
         if let Some(sampler) = &sampler {
             sampler.restart();
         }

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
+use std::path::PathBuf;
 
 const RING_FORMS: &str =
     "write RING[:LAYOUT[:SLOTS]]; rings are paging, access and sharing, layouts flags16, flags32 and vm_event7";
@@ -29,8 +30,11 @@ pub struct External {
     /// The rings that are handed over; a consumer without one enables what it needs.
     #[serde(default)]
     pub rings: Vec<HandedRing>,
-    /// What the shell runs.
+    /// What the shell runs, in the folder of the scenario's file; for one of the command line, where `mem-event` was started.
     pub command: String,
+    /// That folder.
+    #[serde(skip)]
+    pub folder: Option<PathBuf>,
 }
 
 impl External {
@@ -39,7 +43,7 @@ impl External {
     /// # Errors
     /// The part before the first `=` is to be rings and names none.
     pub fn parse(text: &str) -> Result<External, Refusal> {
-        let plain = || External { rings: Vec::new(), command: text.to_owned() };
+        let plain = || External { rings: Vec::new(), command: text.to_owned(), folder: None };
         let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
         let first = rings.split([',', ':']).next().unwrap_or_default();
         let names: Vec<String> = Ring::ALL.iter().map(Ring::to_string).collect();
@@ -57,7 +61,7 @@ impl External {
         let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
             Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
         })?;
-        Ok(External { rings, command: command.to_owned() })
+        Ok(External { rings, command: command.to_owned(), folder: None })
     }
 
     /// Whether a ring is handed over to it.
@@ -109,13 +113,16 @@ mod tests {
         let parsed = External::parse("access:vm_event7:4,paging=./tool --x=1").unwrap();
         let access = HandedRing { ring: Ring::Access, layout: Some(Layout::VmEvent7), slots: 4 };
         let paging = HandedRing { ring: Ring::Paging, layout: None, slots: 0 };
-        assert_eq!(parsed, External { rings: vec![access, paging], command: "./tool --x=1".into() });
+        assert_eq!(parsed, External { rings: vec![access, paging], command: "./tool --x=1".into(), folder: None });
     }
 
     #[test]
     fn a_command_with_an_equals_sign_and_no_ring_is_a_command() {
         for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
-            assert_eq!(External::parse(command).unwrap(), External { rings: vec![], command: command.into() });
+            assert_eq!(
+                External::parse(command).unwrap(),
+                External { rings: vec![], command: command.into(), folder: None }
+            );
         }
     }
 

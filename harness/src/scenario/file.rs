@@ -75,6 +75,9 @@ impl Scenario {
         })?;
         let mut scenario = Scenario::parse(path, text)?;
         scenario.folder = path.parent().map(Path::to_owned);
+        for external in &mut scenario.consumers.external {
+            external.folder.clone_from(&scenario.folder);
+        }
         Ok(scenario)
     }
 }

@@ -176,6 +176,7 @@ impl Scenario {
     /// The first one that cannot, shown in the file where there is one.
     pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
         self.check_icount()?;
+        self.check_target()?;
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         for rule in rules.clone() {
             if let Some(frames) = &rule.frames {
@@ -195,6 +196,16 @@ impl Scenario {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
         }
         Ok(())
+    }
+
+    /// A pager that is a process of its own learns of a full budget on the sharing ring alone.
+    fn check_target(&self) -> Result<(), Refusal> {
+        let holds = |ring| self.consumers.external.iter().any(|one| one.has(ring));
+        if self.target().is_none() || !holds(Ring::Paging) || holds(Ring::Sharing) || self.consumers.helper.is_some() {
+            return Ok(());
+        }
+        let what = "a process is to hold the guest to a target, and has no sharing ring, which says when the target is reached";
+        Err(Refusal::usage(what, "hand it both rings: paging,sharing"))
     }
 
     /// What it does at the start and in its steps.

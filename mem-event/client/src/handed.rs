@@ -6,11 +6,13 @@
 //! | `MEM_EVENT_SOCKET` | the control socket's path, for further connections |
 //! | `MEM_EVENT_SOCKET_FD` | a connection that has said Hello; it holds the rings |
 //! | `MEM_EVENT_RING_PAGING`, `_ACCESS`, `_SHARING` | `PAGE,SIGNALLED,SIGNAL,LAYOUT,SLOTS`: three descriptors, then the layout's number and the number of slots |
+//! | `MEM_EVENT_ORDERS_FD` | with the paging ring: where the toolstack's orders come from |
 //! | `MEM_EVENT_READY_FD` | write one byte: the guest starts when every consumer has |
 
 #![allow(unsafe_code, reason = "a number in the environment becomes an owned descriptor; argued below")]
 
 use crate::channel::{Channel, RingSettings};
+use crate::order::Orders;
 use crate::socket::Client;
 use anyhow::{Context, bail};
 use mem_event::{Layout, Ring};
@@ -23,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub const SOCKET: &str = "MEM_EVENT_SOCKET";
 /// The connection.
 pub const SOCKET_FD: &str = "MEM_EVENT_SOCKET_FD";
+/// Where orders come from.
+pub const ORDERS_FD: &str = "MEM_EVENT_ORDERS_FD";
 /// Where "ready" is said.
 pub const READY_FD: &str = "MEM_EVENT_READY_FD";
 
@@ -45,6 +49,8 @@ pub struct Handed {
     pub client: Client,
     /// The rings, each with its page and its event channel.
     pub rings: Vec<(Ring, RingSettings, [OwnedFd; 3])>,
+    /// What the toolstack orders, where the paging ring was handed over.
+    pub orders: Option<Orders>,
     /// Taken by [`Handed::ready`].
     ready: OwnedFd,
 }
@@ -75,6 +81,10 @@ impl Handed {
             |name: &str| text(name)?.to_string_lossy().parse::<RawFd>().with_context(|| format!("{name} is no number"));
         let client = Client::greeted(own(number(SOCKET_FD)?)?);
         let ready = own(number(READY_FD)?)?;
+        let orders = match std::env::var_os(ORDERS_FD) {
+            Some(_) => Some(Orders::new(own(number(ORDERS_FD)?)?)),
+            None => None,
+        };
         let mut rings = Vec::new();
         for ring in Ring::ALL {
             if let Some(value) = std::env::var_os(ring_variable(ring)) {
@@ -84,7 +94,7 @@ impl Handed {
                 rings.push((ring, settings, [own(page)?, own(signalled)?, own(signal)?]));
             }
         }
-        Ok(Handed { path, client, rings, ready })
+        Ok(Handed { path, client, rings, orders, ready })
     }
 
     /// Takes the rings as channels. The connection goes with the first; the others get connections of their own for their calls.
@@ -92,7 +102,7 @@ impl Handed {
     /// # Errors
     /// A ring's page cannot be mapped, or no further connection can be made.
     pub fn into_channels(self) -> anyhow::Result<(Vec<(Ring, Channel)>, Ready)> {
-        let Handed { path, client, rings, ready } = self;
+        let Handed { path, client, rings, ready, .. } = self;
         let mut holder = Some(client);
         let mut channels = Vec::with_capacity(rings.len());
         for (ring, settings, descriptors) in rings {

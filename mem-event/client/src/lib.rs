@@ -12,16 +12,19 @@
 //! | [`refusal`] | why a call or a connection comes to nothing |
 //! | [`channel`] | one ring: its page, its event channel, the connection that holds it |
 //! | [`poll`] | polling before a sleep |
+//! | [`order`] | what the toolstack has a pager do |
 //! | [`handed`] | what `mem-event run --consumer` hands over, taken from the environment |
 
 mod calls;
 pub mod channel;
 pub mod handed;
+pub mod order;
 pub mod poll;
 pub mod refusal;
 pub mod socket;
 
 pub use channel::{Channel, RingSettings};
 pub use handed::Handed;
+pub use order::{Order, Orders};
 pub use refusal::{Lacking, Lost};
 pub use socket::Client;
