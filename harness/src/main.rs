@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         Command::Consumer { consumer, socket } => command::consumer(consumer, socket.as_deref()),
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments, cli.color),
-        Command::New { folder } => new::new(folder),
+        Command::New(arguments) => new::new(arguments),
         Command::Step(arguments) => step::step(arguments, cli.color),
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };

@@ -10,7 +10,7 @@ use crate::trace::compare::Diff;
 use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
 use crate::trace::show::Show;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -67,11 +67,8 @@ pub enum Command {
     Minimise(Minimise),
     /// Run scenarios against their snapshots.
     Test(crate::suite::command::Test),
-    /// Begin a scenario with a guest of its own, in a new folder.
-    New {
-        /// The folder, whose last part is the name: small letters, digits, underscores.
-        folder: PathBuf,
-    },
+    /// Begin a scenario with a guest of its own, and perhaps a consumer of your own, in a new folder.
+    New(New),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect.
@@ -162,6 +159,34 @@ pub struct Run {
     /// Further arguments for QEMU.
     #[arg(last = true, value_name = "QEMU ARGS")]
     pub extra: Vec<OsString>,
+}
+
+/// `new`
+#[derive(Debug, Args)]
+pub struct New {
+    /// The folder, whose last part is the name: small letters, digits, underscores.
+    pub folder: PathBuf,
+    /// With a pager that the scenario tests: a worked example, to be changed.
+    #[arg(long, group = "consumer")]
+    pub pager: bool,
+    /// The same with an access listener.
+    #[arg(long, group = "consumer")]
+    pub listener: bool,
+    /// What the consumer is written in.
+    #[arg(long, value_enum, default_value_t, requires = "consumer")]
+    pub language: Language,
+}
+
+/// What a consumer is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// C, with Xen's public headers.
+    C,
+    /// Rust, with the sources of the crates mem-event and mem-event-client.
+    Rust,
+    /// Python, with its standard library alone.
+    #[default]
+    Python,
 }
 
 /// `attach`

@@ -1,28 +1,31 @@
-//! Replace this by a page of prose: what the hardware does, what is to be shown, which symbols and checkpoints there are.
-//!
-//! Symbol `WATCHED`: one page. Checkpoint 1: before the accesses. Checkpoint 2: end.
+//! The guest's project: its program, and the runtime that guests boot on.
 
-#![no_std]
-#![no_main]
+use super::file::{File, NAME};
+use include_dir::{Dir, include_dir};
 
-use guest::{access, checkpoint, println, verdict};
+static RUNTIME: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../guests/src");
+const MANIFEST: &str = include_str!("../../../../guests/Cargo.toml");
+const FLAGS: &str = include_str!("../../../../guests/.cargo/config.toml");
+const LINK: &str = include_str!("../../../../guests/link.ld");
 
-guest::pages!(
-    /// The page that the scenario watches.
-    WATCHED: 1
-);
+/// A guest with a page to watch.
+pub const WATCHED: &str = include_str!("templates/guest.rs");
+/// A guest with pages to take away.
+pub const PAGED: &str = include_str!("../../../../guests/src/bin/page_in.rs");
 
-guest::main!(main);
-
-fn main() {
-    let address = WATCHED.address();
-    checkpoint(1, address, WATCHED.bytes(), 0);
-    access::write(address + 0x10, 42);
-    let found = access::read(address + 0x10);
-    println!("NAME: read {found} back");
-    checkpoint(2, found, 0, 0);
-    if found != 42 {
-        verdict::finish(verdict::Verdict::Failure, format_args!("read {found} where 42 is due"));
-    }
-    verdict::success();
+/// The files of a guest with this program.
+pub fn files(name: &str, program: &str) -> Vec<File> {
+    let manifest = MANIFEST
+        .replace("name = \"mem-event-guests\"", &format!("name = \"{name}-guest\""))
+        .replace("Bare-metal guests, one behaviour each, and the small runtime they boot on", "A guest for mem-event");
+    let runtime = RUNTIME
+        .files()
+        .filter_map(|file| Some((format!("guest/src/{}", file.path().display()), file.contents_utf8()?.to_owned())));
+    let own = [
+        ("guest/Cargo.toml".to_owned(), manifest),
+        ("guest/.cargo/config.toml".to_owned(), FLAGS.to_owned()),
+        ("guest/link.ld".to_owned(), LINK.to_owned()),
+        (format!("guest/src/bin/{name}.rs"), program.replace(NAME, name)),
+    ];
+    runtime.chain(own).collect()
 }
