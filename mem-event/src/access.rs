@@ -5,7 +5,7 @@ use crate::domain::Domain;
 use crate::effect::{Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
-use crate::input::Access;
+use crate::input::{Access, AccessSource};
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::rights::{AccessType, Rights};
@@ -168,6 +168,7 @@ pub(crate) fn check(access: &Access) -> Result<(), String> {
 
 #[inline(always)]
 pub(crate) fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
-    let Access { gfn, offset, gla, rights, .. } = *access;
-    Request { flags: Flags::NONE, vcpu, event: Event::Violation { gfn, offset, gla, rights } }
+    let Access { gfn, offset, gla, rights, source, .. } = *access;
+    let in_gpt = source == AccessSource::PageWalk;
+    Request { flags: Flags::NONE, vcpu, event: Event::Violation { gfn, offset, gla, rights, in_gpt } }
 }

@@ -40,6 +40,9 @@ pub(crate) struct Channel {
     ring: Ring,
     pub state: RingState,
     front: Option<Front>,
+    /// The registers of the requests that are out, in their order; none at all of a layout that carries none. Nothing is decided by
+    /// them, so they are no state.
+    registers: VecDeque<Option<Registers>>,
 }
 
 impl Channel {
@@ -55,7 +58,7 @@ impl Channel {
             queue: VecDeque::new(),
             generation: 0,
         };
-        Channel { ring, state, front: None }
+        Channel { ring, state, front: None, registers: VecDeque::new() }
     }
 
     /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page: this one, or memory of the engine's.
@@ -75,6 +78,7 @@ impl Channel {
     /// Ends the ring; its claims are void, its requests forgotten. The queue is the caller's to wake.
     pub fn close(&mut self) {
         self.front = None;
+        self.registers.clear();
         let state = &mut self.state;
         state.phase = RingPhase::Absent;
         state.slots = 0;
@@ -194,13 +198,25 @@ impl Channel {
             Some(_) => front.put_with(request, registers),
         };
         self.state.outstanding.push_back(Packed::new(request));
+        if self.state.layout == Layout::VmEvent7 {
+            self.registers.push_back(registers.copied());
+        }
         Some(slot)
     }
 
     /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
     pub fn put_again(&mut self) -> Option<(u32, Request)> {
         let request = self.state.outstanding.pop_front()?.request();
-        self.write(&request, None).map(|slot| (slot, request))
+        let registers = self.registers.pop_front().flatten();
+        self.write(&request, registers.as_ref()).map(|slot| (slot, request))
+    }
+
+    /// Forgets the requests that stop a vCPU: it goes on without their answer.
+    pub fn forget_paused(&mut self) {
+        let stays = |request: &Packed| !request.flags().contains(Flags::VCPU_PAUSED);
+        let mut kept = self.state.outstanding.iter().map(stays).collect::<Vec<_>>().into_iter();
+        self.registers.retain(|_| kept.next().unwrap_or(false));
+        self.state.outstanding.retain(stays);
     }
 
     /// Polls once how many responses the consumer says there are; with `until` that is what it says.
@@ -252,6 +268,7 @@ impl Channel {
         {
             let foreign = oldest.flags().contains(Flags::FOREIGN);
             outstanding.pop_front();
+            self.registers.pop_front();
             return foreign;
         }
         self.settle_any(flags, vcpu, subject)
@@ -269,6 +286,7 @@ impl Channel {
         let answered = outstanding.iter().position(exact).or_else(|| outstanding.iter().position(same));
         let answered = answered.or_else(|| outstanding.iter().position(foreign));
         let at = answered.or_else(|| outstanding.iter().position(idle)).unwrap_or(0);
+        self.registers.remove(at);
         match outstanding.remove(at) {
             Some(request) => answered.is_some() && request.flags().contains(Flags::FOREIGN),
             None => panic!("a response was taken and none was due"),
@@ -307,7 +325,11 @@ impl Channel {
         if !state.outstanding.iter().all(Packed::is_whole) {
             return Err(format!("a request in the {ring} ring's state is none"));
         }
-        Ok(Channel { ring, state, front })
+        let registers = match state.layout {
+            Layout::VmEvent7 => vec![None; state.outstanding.len()].into(),
+            Layout::Flags16 | Layout::Flags32 => VecDeque::new(),
+        };
+        Ok(Channel { ring, state, front, registers })
     }
 
     /// The ring's page, where there is one.
@@ -327,7 +349,7 @@ mod tests {
     const REQUEST: Request = Request {
         flags: Flags::NONE,
         vcpu: VcpuId(0),
-        event: Event::Violation { gfn: Gfn(0), offset: 0, gla: None, rights: Rights::R },
+        event: Event::Violation { gfn: Gfn(0), offset: 0, gla: None, rights: Rights::R, in_gpt: false },
     };
 
     #[test]

@@ -81,7 +81,7 @@ macro_rules! cpu_events {
                 }
             }
 
-            /// Whether "on change only" means something: for the control registers (Xen ignores it for MSRs).
+            /// Whether a write that changes nothing is none: of the control registers. One of a model-specific register is always told.
             #[must_use]
             pub const fn has_old_value(self) -> bool {
                 match self { $(CpuEventKind::$variant => $old),+ }
@@ -90,15 +90,15 @@ macro_rules! cpu_events {
     };
 }
 
-// Before an instruction the plugin raises them in `trap/gate`, after one in `trap/events`.
+// The plugin raises them before an instruction, in `trap/gate` and `trap/events`.
 cpu_events! {
-    /// CR0 was written; raised after the instruction.
+    /// CR0 is about to be written; raised before the instruction.
     Cr0 = 0 "cr0", reason 2, old value true;
-    /// CR3 was written; raised after the instruction.
+    /// CR3 is about to be written; raised before the instruction.
     Cr3 = 1 "cr3", reason 3, old value true;
-    /// CR4 was written; raised after the instruction.
+    /// CR4 is about to be written; raised before the instruction.
     Cr4 = 2 "cr4", reason 4, old value true;
-    /// A model-specific register was written; raised after the instruction.
+    /// A model-specific register is about to be written; raised before the instruction.
     Msr = 3 "msr", reason 7, old value false;
     /// A breakpoint instruction is about to be delivered; raised before it.
     Int3 = 4 "int3", reason 5, old value false;

@@ -34,6 +34,8 @@ pub enum Event {
         gla: Option<Gla>,
         /// What the access wanted.
         rights: Rights,
+        /// The walk of the guest's page tables made it, and no access of the linear address itself (Xen's `npfec_kind_in_gpt`).
+        in_gpt: bool,
     },
     /// Something happened to a vCPU's registers or instruction stream.
     Cpu(Cpu),
@@ -42,33 +44,35 @@ pub enum Event {
 /// What happened to a vCPU's registers or instruction stream, as its listener is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Cpu {
-    /// CR0 was written.
+    /// CR0 is about to be written.
     Cr0 {
-        /// Its value now.
+        /// Its value then.
         new: u64,
         /// Its value before.
         old: u64,
     },
-    /// CR3 was written.
+    /// CR3 is about to be written.
     Cr3 {
-        /// Its value now.
+        /// Its value then.
         new: u64,
         /// Its value before.
         old: u64,
     },
-    /// CR4 was written.
+    /// CR4 is about to be written.
     Cr4 {
-        /// Its value now.
+        /// Its value then.
         new: u64,
         /// Its value before.
         old: u64,
     },
-    /// A model-specific register was written.
+    /// A model-specific register is about to be written.
     Msr {
         /// The register's number.
         msr: u32,
-        /// Its value now.
+        /// Its value then.
         new: u64,
+        /// Its value before; 0 where it is not known, and in the layouts that do not carry it.
+        old: u64,
     },
     /// A breakpoint instruction is about to be delivered.
     Int3 {

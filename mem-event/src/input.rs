@@ -29,6 +29,8 @@ pub enum AccessSource {
     Instruction,
     /// The walk of the guest's page tables, or their accessed and dirty bits.
     PageWalk,
+    /// The processor's own otherwise: the delivery of an interrupt, a descriptor; or it is not known what.
+    Processor,
 }
 
 /// One access to one frame.
@@ -44,7 +46,8 @@ pub struct Access {
     pub rights: Rights,
     /// What made the access.
     pub source: AccessSource,
-    /// The instruction's linear address, 0 where it is not known; for reports only.
+    /// The linear address of the instruction, or of the one before which the processor did it by itself; 0 where it is not known. For
+    /// reports only.
     pub rip: u64,
 }
 
@@ -72,7 +75,8 @@ pub struct With<'a> {
     /// The page on which `Enable` builds its ring; without one the engine takes memory of its own.
     pub page: Option<&'a RingPage>,
     /// The registers of the vCPU whose step this is: a request that the step puts on an access ring in the layout of `vm_event` carries
-    /// them. A request that is put again for a consumer's successor carries none.
+    /// them, also when it is put again for a consumer's successor. They are kept beside the state, until the answer: a restored domain has
+    /// none of requests that were out.
     pub registers: Option<&'a Registers>,
     /// `Kick` takes responses up to this producer index, as if the page said so: for a caller that has to do something before later
     /// ones are taken. The caller must poll the page again after the step.
@@ -112,8 +116,8 @@ pub enum Input {
     },
     /// A control operation.
     Control(Control),
-    /// A CPU event, or the same once more after a wake. A register already has its new value; a breakpoint is not delivered yet,
-    /// and `Proceed` means that the guest gets it, `Retry` that its instruction is fetched again.
+    /// A CPU event, or the same once more after a wake. A register still has its old value, and is written after `Proceed`; a breakpoint
+    /// is not delivered yet, and `Proceed` means that the guest gets it, `Retry` that its instruction is fetched again.
     CpuEvent {
         /// Who.
         vcpu: VcpuId,

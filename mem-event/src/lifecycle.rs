@@ -207,7 +207,7 @@ impl Domain {
             }
             NoConsumer::Crash => {}
             NoConsumer::Relax => {
-                self.channel(ring).state.outstanding.retain(|request| !request.flags().contains(Flags::VCPU_PAUSED));
+                self.channel(ring).forget_paused();
                 self.wake_all(ring, effects);
             }
         }

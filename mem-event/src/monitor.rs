@@ -146,7 +146,7 @@ fn cpu(event: &CpuEvent) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new, old },
         CpuEventKind::Cr3 => Cpu::Cr3 { new, old },
         CpuEventKind::Cr4 => Cpu::Cr4 { new, old },
-        CpuEventKind::Msr => Cpu::Msr { msr, new },
+        CpuEventKind::Msr => Cpu::Msr { msr, new, old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
     }

@@ -10,14 +10,15 @@ use crate::p2m::P2mType;
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
 
-/// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known.
+/// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known and whether a
+/// walk made it; of a model-specific register its number in the upper half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Packed {
     /// Flags in the lower half, the vCPU in the upper.
     head: u64,
     /// [`Event::subject`].
     subject: u64,
-    /// The linear address, the register's old value or its number.
+    /// The linear address, or the register's old value.
     second: u64,
     rest: u64,
 }
@@ -27,6 +28,7 @@ const SHARING: u8 = 1;
 const VIOLATION: u8 = 2;
 /// A CPU event's kind is counted from here on.
 const CPU: u8 = 3;
+const MSR: u8 = CPU + CpuEventKind::Msr as u8;
 
 impl Packed {
     #[inline(always)]
@@ -34,11 +36,12 @@ impl Packed {
         let (kind, second, small) = match request.event {
             Event::Paging { p2mt, .. } => (PAGING, 0, (p2mt as u64) << 32),
             Event::Sharing { p2mt, .. } => (SHARING, 0, (p2mt as u64) << 32),
-            Event::Violation { offset, gla, rights, .. } => {
-                let known = u64::from(gla.is_some()) << 40;
+            Event::Violation { offset, gla, rights, in_gpt, .. } => {
+                let known = u64::from(gla.is_some()) << 40 | u64::from(in_gpt) << 41;
                 let small = u64::from(offset) | u64::from(rights.bits()) << 16 | known;
                 (VIOLATION, gla.map_or(0, |gla| gla.0), small)
             }
+            Event::Cpu(Cpu::Msr { msr, old, .. }) => (MSR, old, u64::from(msr) << 32),
             Event::Cpu(cpu) => (CPU + cpu.kind() as u8, second_value(cpu), 0),
         };
         Packed {
@@ -101,7 +104,11 @@ impl Packed {
             VIOLATION => {
                 let gla = (known & 1 == 1).then_some(Gla(self.second));
                 let (offset, rights) = ((self.rest & 0xfff) as u16, Rights::from_bits(rights));
-                Some(Event::Violation { gfn, offset, gla, rights })
+                Some(Event::Violation { gfn, offset, gla, rights, in_gpt: known & 2 != 0 })
+            }
+            MSR => {
+                let msr = (self.rest >> 32) as u32;
+                Some(Event::Cpu(Cpu::Msr { msr, new: self.subject, old: self.second }))
             }
             cpu => {
                 CpuEventKind::from_number(cpu - CPU).map(|kind| Event::Cpu(cpu_event(kind, self.subject, self.second)))
@@ -110,8 +117,8 @@ impl Packed {
     }
 }
 
-/// Besides its subject a CPU event has one value: the old value of the register, the number of a model-specific one, or the
-/// instruction's linear address.
+/// Besides its subject a CPU event has one value in Xen's 40 bytes: the old value of the register, the number of a model-specific one, or
+/// the instruction's linear address.
 #[inline(always)]
 pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
@@ -129,7 +136,7 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new: subject, old: second },
         CpuEventKind::Cr3 => Cpu::Cr3 { new: subject, old: second },
         CpuEventKind::Cr4 => Cpu::Cr4 { new: subject, old: second },
-        CpuEventKind::Msr => Cpu::Msr { msr: (second & 0xffff_ffff) as u32, new: subject },
+        CpuEventKind::Msr => Cpu::Msr { msr: (second & 0xffff_ffff) as u32, new: subject, old: 0 },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
     }

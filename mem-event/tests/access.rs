@@ -17,7 +17,7 @@ fn a_violation_stops_the_vcpu_until_its_answer() {
     assert_eq!(bench.access(0, 3, Rights::RW), answer_due(Ring::Access));
     let request = bench.request(Ring::Access);
     let gla = Some(Gla(0xffff_8000_0000_3123));
-    assert_eq!(request.event, Event::Violation { gfn: Gfn(3), offset: 0x123, gla, rights: Rights::RW });
+    assert_eq!(request.event, Event::Violation { gfn: Gfn(3), offset: 0x123, gla, rights: Rights::RW, in_gpt: false });
     assert_eq!(request.flags, Flags::VCPU_PAUSED);
     let before = bench.domain.state();
     assert_eq!(bench.access(0, 3, W), answer_due(Ring::Access), "it looks again while it is paused");

@@ -30,6 +30,7 @@ fn violation() -> Request {
             offset: 0xabc,
             gla: Some(Gla(0xffff_8880_0001_2abc)),
             rights: Rights::RW,
+            in_gpt: false,
         },
     }
 }

@@ -55,14 +55,14 @@ fn every_cpu_event_runs_on_where_it_is_asynchronous() {
 #[test]
 fn every_cpu_event_is_told_a_successor_and_comes_out_of_a_state_unchanged() {
     for kind in CpuEventKind::ALL {
-        let mut bench = monitored(kind, Layout::Flags32, MonitorMode::Sync);
+        let mut bench = monitored(kind, Layout::VmEvent7, MonitorMode::Sync);
         assert_eq!(bench.step(&event(kind)), answer_due(Ring::Access));
         let first = bench.request(Ring::Access);
         let put_away = bench.domain.checkpoint();
         let restored = mem_event::Domain::restore(common::config(1), put_away).unwrap();
         assert_eq!(restored.ring(Ring::Access).outstanding, [first], "{kind}");
         assert_eq!(bench.step(&Input::ConsumerLost { ring: Ring::Access }), Outcome::Proceed);
-        bench.enable(Ring::Access, 0);
+        assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
         assert_eq!(bench.request(Ring::Access), first, "{kind}");
     }
 }

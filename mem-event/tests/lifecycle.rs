@@ -2,10 +2,11 @@
 
 mod common;
 
-use common::{Bench, R, W, answer_due, config, consumer_due, slot_due};
+use common::{Bench, R, W, answer_due, config, consumer_due, slot_due, touch};
+use mem_event::wire::vm_event::Registers;
 use mem_event::{
     AccessType, Control, DomainConfig, Effect, Errno, Flags, Gfn, Input, Layout, NoConsumer, Outcome, P2mType, Ring,
-    VcpuId, WaitReason,
+    VcpuId, WaitReason, With,
 };
 
 fn enable(ring: Ring) -> Control {
@@ -322,5 +323,39 @@ fn a_domain_with_impossible_facts_is_refused_with_a_sentence() {
     for config in bad {
         let sentence = mem_event::Domain::new(config.clone()).err();
         assert!(sentence.is_some_and(|sentence| !sentence.is_empty()), "{config:?}");
+    }
+}
+
+/// Registers that tell one vCPU's request from another's.
+fn registers(rip: u64) -> Registers {
+    Registers { rip, control: [1, 2, rip, 4], ..Registers::default() }
+}
+
+#[test]
+fn a_successor_gets_each_request_with_its_registers() {
+    let mut bench = Bench::new(4);
+    assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+    bench.watch(3, AccessType::N);
+    for (vcpu, rip) in [(0, 0x100), (1, 0x200), (2, 0x300)] {
+        let access = Input::Access { vcpu: VcpuId(vcpu), access: touch(3, R) };
+        let with = With { registers: Some(&registers(rip)), ..With::NOTHING };
+        assert_eq!(bench.step_with(&access, with), answer_due(Ring::Access));
+    }
+    assert_eq!(bench.access(3, 3, R), answer_due(Ring::Access));
+    let requests = bench.requests(Ring::Access);
+    bench.answer(Ring::Access, &requests[1]);
+    let found = |bench: &mut Bench| {
+        let back = bench.back(Ring::Access);
+        let mut found = Vec::new();
+        while let Some(request) = back.take().unwrap() {
+            found.push((request.vcpu.0, back.registers().map(|it| (it.rip, it.control[2]))));
+        }
+        found
+    };
+    for _ in 0..2 {
+        let _ = bench.step(&Input::ConsumerLost { ring: Ring::Access });
+        assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+        let left = [(0, Some((0x100, 0x100))), (2, Some((0x300, 0x300))), (3, Some((0, 0)))];
+        assert_eq!(found(&mut bench), left);
     }
 }

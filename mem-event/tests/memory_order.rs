@@ -29,6 +29,7 @@ fn request(number: u64) -> Request {
             offset: number as u16,
             gla: Some(Gla(number)),
             rights: Rights::from_bits(number as u8),
+            in_gpt: false,
         },
     }
 }

@@ -62,7 +62,7 @@ fn a_write_that_changes_nothing_is_told_of_model_specific_registers_alone() {
         let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, on_change_only);
         assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
         let request = bench.request(Ring::Access);
-        assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7 }));
+        assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7, old: 0 }));
     }
 }
 

@@ -190,7 +190,7 @@ fn every_layout_is_listed_with_its_sizes() {
 fn differing(field: &str) -> [Request; 2] {
     let request = |flags, vcpu, event| Request { flags, vcpu: VcpuId(vcpu), event };
     let violation = |gfn, offset, gla, rights| {
-        request(Flags::NONE, 0, Event::Violation { gfn: Gfn(gfn), offset, gla: Some(Gla(gla)), rights })
+        request(Flags::NONE, 0, Event::Violation { gfn: Gfn(gfn), offset, gla: Some(Gla(gla)), rights, in_gpt: false })
     };
     let plain = violation(0, 0, 0, Rights::NONE);
     let paging = |p2mt| request(Flags::NONE, 0, Event::Paging { gfn: Gfn(0), p2mt });
@@ -202,7 +202,7 @@ fn differing(field: &str) -> [Request; 2] {
         "gla" => [plain, violation(0, 0, u64::MAX, Rights::NONE)],
         "rights" => [plain, violation(0, 0, 0, Rights::RWX)],
         "p2mt" => [P2mType::RamRw, P2mType::RamPaged].map(paging),
-        "reason" => [plain, request(Flags::NONE, 0, Event::Cpu(Cpu::Msr { msr: 0, new: 0 }))],
+        "reason" => [plain, request(Flags::NONE, 0, Event::Cpu(Cpu::Msr { msr: 0, new: 0, old: 0 }))],
         "version" => [plain, plain],
         other => panic!("no field {other}"),
     }
@@ -246,13 +246,13 @@ fn every_flag_and_reason_is_listed() {
     assert_eq!(flags, known.map(|flag| (flag.to_string(), flag.0)));
     let (rip, gfn) = (Gla(0), Gfn(0));
     let events = [
-        Event::Violation { gfn, offset: 0, gla: None, rights: Rights::NONE },
+        Event::Violation { gfn, offset: 0, gla: None, rights: Rights::NONE, in_gpt: false },
         Event::Cpu(Cpu::Cr0 { new: 0, old: 0 }),
         Event::Cpu(Cpu::Cr3 { new: 0, old: 0 }),
         Event::Cpu(Cpu::Cr4 { new: 0, old: 0 }),
         Event::Cpu(Cpu::Int3 { rip, gfn }),
         Event::Cpu(Cpu::SingleStep { rip, gfn }),
-        Event::Cpu(Cpu::Msr { msr: 0, new: 0 }),
+        Event::Cpu(Cpu::Msr { msr: 0, new: 0, old: 0 }),
     ];
     let on_the_wire = |event| {
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event };

@@ -12,9 +12,9 @@
 mod reference;
 
 use mem_event::{
-    About, Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect,
-    Effects, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights,
-    Ring, RingPage, VcpuId, With,
+    About, Access, AccessSource, AccessType, Back, Control, Cpu, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect,
+    Effects, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response,
+    Rights, Ring, RingPage, VcpuId, With,
 };
 use reference::{Reference, Standing, Wait};
 use std::collections::VecDeque;
@@ -329,6 +329,13 @@ impl Game {
         let Some(back) = &mut consumer.back else { return };
         while let Some(request) = back.take().expect("the engine writes good requests") {
             let expected = consumer.expected.pop_front();
+            // The 40-byte layouts have no room for a model-specific register's old value.
+            let expected = expected.map(|request| match request.event {
+                Event::Cpu(Cpu::Msr { msr, new, .. }) => {
+                    Request { event: Event::Cpu(Cpu::Msr { msr, new, old: 0 }), ..request }
+                }
+                _ => request,
+            });
             assert_eq!(Some(request), expected, "{}, step {}: the wrong request came", self.name, self.steps);
             consumer.inbox.push(request);
         }

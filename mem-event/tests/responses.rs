@@ -267,7 +267,8 @@ fn without_a_record_the_same_happens_and_nothing_is_written_down() {
 
 #[test]
 fn a_response_of_another_reason_restores_no_frame_and_lets_its_vcpu_go_on() {
-    let about_another = Event::Violation { gfn: Gfn(4), offset: 0, gla: None, rights: mem_event::Rights::R };
+    let about_another =
+        Event::Violation { gfn: Gfn(4), offset: 0, gla: None, rights: mem_event::Rights::R, in_gpt: false };
     for (layout, restores) in [(Layout::VmEvent7, false), (Layout::Flags32, true), (Layout::Flags16, true)] {
         let mut bench = Bench::new(1);
         assert_eq!(bench.try_enable(Ring::Paging, layout, 0), Outcome::Proceed);

@@ -16,7 +16,13 @@ fn request(number: u64) -> Request {
     Request {
         flags: Flags::VCPU_PAUSED,
         vcpu: VcpuId(3),
-        event: Event::Violation { gfn: Gfn(number), offset: 0x7f8, gla: Some(Gla(!number)), rights: Rights::W },
+        event: Event::Violation {
+            gfn: Gfn(number),
+            offset: 0x7f8,
+            gla: Some(Gla(!number)),
+            rights: Rights::W,
+            in_gpt: false,
+        },
     }
 }
 

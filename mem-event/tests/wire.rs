@@ -19,6 +19,7 @@ fn violation() -> Request {
             offset: 0xabc,
             gla: Some(Gla(0xffff_8880_0001_2abc)),
             rights: Rights::RW,
+            in_gpt: false,
         },
     }
 }
@@ -34,7 +35,7 @@ fn cpu_events() -> [Cpu; 6] {
         Cpu::Cr0 { new, old },
         Cpu::Cr3 { new, old },
         Cpu::Cr4 { new, old },
-        Cpu::Msr { msr: 0xc000_0080, new },
+        Cpu::Msr { msr: 0xc000_0080, new, old: 0 },
         Cpu::Int3 { rip, gfn },
         Cpu::SingleStep { rip, gfn },
     ]
@@ -46,7 +47,7 @@ fn requests() -> Vec<(Ring, Request)> {
     let request = |ring, flags, event| (ring, Request { flags: Flags(flags), event, ..violation() });
     let paging = |flags, p2mt| request(Ring::Paging, flags, Event::Paging { gfn, p2mt });
     let sharing = |flags, p2mt| request(Ring::Sharing, flags, Event::Sharing { gfn, p2mt });
-    let unknown = Event::Violation { gfn, offset: 0xabc, gla: None, rights: Rights::X };
+    let unknown = Event::Violation { gfn, offset: 0xabc, gla: None, rights: Rights::X, in_gpt: false };
     let mut requests = vec![
         (Ring::Access, violation()),
         (Ring::Access, Request { flags: Flags::FOREIGN, event: unknown, ..violation() }),
@@ -105,7 +106,7 @@ fn a_violation_in_vm_event_7_is_these_bytes() {
         0x45, 0x23, 0x01, 0, 0, 0, 0, 0, // gfn
         0xbc, 0x0a, 0, 0, 0, 0, 0, 0, // offset
         0xbc, 0x2a, 0x01, 0x00, 0x80, 0x88, 0xff, 0xff, // gla
-        0b1011, 0, 0, 0, // r, w, gla_valid
+        0b1_1011, 0, 0, 0, // r, w, gla_valid, fault_with_gla
     ]);
     assert_eq!(wire::request_bytes(Layout::VmEvent7, Ring::Access, &violation()), golden);
 }
@@ -248,11 +249,35 @@ fn registers_stand_at_their_offsets_and_read_back() {
     assert_eq!((word(160), word(168), word(176), word(184)), (0x8005_0033, 0xdead, 0x1000, 0x6f0));
     assert_eq!((word(192), word(208), word(216), word(224)), (0x10, 0x30, 0xd01, registers.star));
     assert_eq!((word(232), word(240)), (registers.lstar, registers.gdtr_base));
-    assert_eq!((word(248), word(256)), (0, 0), "npt_base, vmtrace_pos");
+    assert_eq!((word(248), word(256)), (0, u64::MAX), "npt_base, vmtrace_pos");
     assert_eq!((half(264), half(268), half(272), half(276)), (0x1000, 0x2000, 0x3000, 0x4000));
     assert_eq!((word(280), word(288)), (0x5000, 0x6000));
     assert_eq!((half(296), half(316)), (0xa91f_0001, 0xa96f_0006), "cs and gs: limit, rights");
     assert_eq!((word(320), short(328), short(330), short(340)), (registers.shadow_gs, 0x7f, 8, 48));
+}
+
+#[test]
+fn a_violation_says_whether_the_access_itself_or_the_walk_of_page_tables_made_it() {
+    let bits = |gla, in_gpt| {
+        let event = Event::Violation { gfn: Gfn(1), offset: 0, gla, rights: Rights::R, in_gpt };
+        let request = Request { event, ..violation() };
+        let bytes = wire::request_bytes(Layout::VmEvent7, Ring::Access, &request);
+        assert_eq!(wire::read_request(Layout::VmEvent7, Ring::Access, &bytes), Ok(request));
+        bytes[48]
+    };
+    let (read, gla_valid, with_gla, in_gpt) = (1, 8, 16, 32);
+    assert_eq!(bits(Some(Gla(0)), false), read | gla_valid | with_gla);
+    assert_eq!(bits(Some(Gla(0)), true), read | gla_valid | in_gpt);
+    assert_eq!(bits(None, true), read | in_gpt);
+    assert_eq!(bits(None, false), read, "a device, or the processor otherwise");
+    assert_eq!(wire::request_bytes(Layout::Flags32, Ring::Access, &violation())[36], 0b1011, "not in 4.2's layout");
+}
+
+#[test]
+fn a_model_specific_register_has_its_old_value_where_there_is_room() {
+    let event = Event::Cpu(Cpu::Msr { msr: 0xc000_0082, new: 0x1234, old: 0x5678 });
+    let bytes = wire::request_bytes(Layout::VmEvent7, Ring::Access, &Request { event, ..violation() });
+    assert_eq!(bytes[24..48], [0xc000_0082_u64, 0x1234, 0x5678].map(u64::to_le_bytes).concat());
 }
 
 #[test]

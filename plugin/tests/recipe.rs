@@ -2,7 +2,7 @@
 
 use mem_event::Rights;
 use mem_event_plugin::insn::decode::{Decoded, InstructionReader, is_checkpoint};
-use mem_event_plugin::insn::recipe::{Recipe, Special, Touch};
+use mem_event_plugin::insn::recipe::{ControlSource, Recipe, Special, Touch};
 use mem_event_plugin::insn::registers::{CodeSize, Registers, segment};
 
 struct Plain {
@@ -415,7 +415,16 @@ fn what_changes_translations_empties_the_cache() {
         assert!(recipe(bytes, CodeSize::Bits64).special.changes_translation(), "{bytes:x?}");
     }
     assert!(!recipe(&[0x53], CodeSize::Bits64).special.changes_translation());
-    assert_eq!(recipe(&[0x0f, 0x22, 0xe0], CodeSize::Bits64).special, Special::WriteControl(4));
+    let writes: [(&[u8], u8, ControlSource); 5] = [
+        (&[0x0f, 0x22, 0xe0], 4, ControlSource::General(0)),
+        (&[0x41, 0x0f, 0x22, 0xd9], 3, ControlSource::General(9)),
+        (&[0x0f, 0x06], 0, ControlSource::TaskSwitchedCleared),
+        (&[0x0f, 0x01, 0xf3], 0, ControlSource::MachineStatus(3)),
+        (&[0x0f, 0x01, 0x33], 0, ControlSource::MachineStatusInMemory),
+    ];
+    for (bytes, number, source) in writes {
+        assert_eq!(recipe(bytes, CodeSize::Bits64).special, Special::WriteControl(number, source), "{bytes:x?}");
+    }
     assert_eq!(recipe(&[0xcc], CodeSize::Bits64).special, Special::Breakpoint);
     assert_eq!(RAX, 0x10000);
 }

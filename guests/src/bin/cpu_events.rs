@@ -3,9 +3,9 @@
 //! Hardware: a hypervisor may have `mov` to CR0, CR3 and CR4, `wrmsr`, the breakpoint exception and each single instruction
 //! exit to it.
 //!
-//! Xen: `hvm_memory_event_traps` reports a register's write after it took effect, with the new and the old value;
-//! where only changes are asked for, a write of the same value is silent. A synchronous event stops the vCPU until its
-//! answer, an asynchronous one does not. A write that faults was no write. A breakpoint is reported before the guest gets it.
+//! Xen: `hvm_monitor_cr` reports a control register's write before it takes effect, with the new and the old value, and none that
+//! changes nothing; a model-specific register's as well, also where it changes nothing. A synchronous event stops the vCPU until its
+//! answer, an asynchronous one does not. A register that is not there is not written. A breakpoint is reported before the guest gets it.
 //!
 //! What this proves: each of them, in the modes off, asynchronous, synchronous, with and without "changes only"; and that the
 //! guest goes on right: its tables are those that CR3 names, its #BP comes once, a refused write is a #GP and no event.

@@ -12,12 +12,20 @@
 //!
 //! The device is QEMU's configuration interface (`fw_cfg`), which copies an item to the address in a descriptor in memory.
 //!
-//! Symbols: `WATCHED` and `PAGED`: one page each; `DESCRIPTOR`: what the device reads. Checkpoint 1: before it writes into
-//! `WATCHED`. Checkpoint 2: before it writes into `PAGED`. Checkpoint 3: end.
+//! The processor uses some memory by itself in the same thread, its tables among it. But it does not write to its IDT, and reads no more of
+//! it than there are vectors, whatever the limit says: firmware leaves one of 64 KiB in force. So what is written there is the device's too.
+//!
+//! Symbols: `WATCHED` and `PAGED`: one page each; `DESCRIPTOR`: what the device reads; `VECTORS`: two pages that the IDT's limit
+//! covers, of which the first holds it. Checkpoint 1: before it writes into `WATCHED`. Checkpoint 2: before it writes into `PAGED`.
+//! Checkpoint 3: before it writes into both pages of `VECTORS`, the second first. Checkpoint 4: end.
 
 #![no_std]
 #![no_main]
 
+use core::arch::asm;
+
+use guest::page::PAGE_SIZE;
+use guest::segments::Pointer;
 use guest::{access, checkpoint, failure, fwcfg, println, skip, verdict};
 
 guest::pages!(
@@ -31,6 +39,10 @@ guest::pages!(
 guest::pages!(
     /// The device's instructions.
     DESCRIPTOR: 1
+);
+guest::pages!(
+    /// The vectors of this guest, and a page of the table behind them.
+    VECTORS: 2
 );
 
 /// Where the device writes in each page.
@@ -58,7 +70,30 @@ fn main() {
             failure!("beside it there is {beside:#x}");
         }
     }
-    checkpoint(3, 0, 0, 0);
-    println!("the device wrote into both pages");
+    move_vectors();
+    checkpoint(3, VECTORS.address(), VECTORS.bytes(), 0);
+    for at in [VECTORS.address() + PAGE_SIZE + AT, VECTORS.address() + BESIDE] {
+        fwcfg::copy(SIGNATURE, 4, at, DESCRIPTOR.address());
+        if access::read(at) & 0xffff_ffff != u64::from(u32::from_le_bytes(*b"QEMU")) {
+            failure!("the device did not write at {at:#x}");
+        }
+    }
+    checkpoint(4, 0, 0, 0);
+    println!("the device wrote into all pages");
     verdict::success();
+}
+
+/// The IDT moves to the first page of `VECTORS`, and its limit is the end of the second.
+fn move_vectors() {
+    let mut old = Pointer(0, 0);
+    // SAFETY: stores the table's place and limit there.
+    unsafe { asm!("sidt [{}]", in(reg) &raw mut old, options(nostack, preserves_flags)) };
+    let Pointer(last, from) = old;
+    for offset in (0..=u64::from(last)).step_by(8) {
+        access::write(VECTORS.address() + offset, access::read(from + offset));
+    }
+    let last = u16::try_from(VECTORS.bytes() - 1).expect("two pages");
+    let new = Pointer(last, VECTORS.address());
+    // SAFETY: the table holds the same gates, and what it has no gates for is not present.
+    unsafe { asm!("lidt [{}]", in(reg) &raw const new, options(readonly, nostack, preserves_flags)) };
 }

@@ -186,7 +186,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Cr0 { new, old } => register("cr0", new, old),
         Cpu::Cr3 { new, old } => register("cr3", new, old),
         Cpu::Cr4 { new, old } => register("cr4", new, old),
-        Cpu::Msr { msr, new } => format!("msr {msr:#x} {new:#x}"),
+        Cpu::Msr { msr, new, .. } => format!("msr {msr:#x} {new:#x}"),
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
     }
@@ -282,7 +282,7 @@ mod tests {
         let request = Request {
             flags: Flags::VCPU_PAUSED,
             vcpu: VcpuId(vcpu),
-            event: Event::Violation { gfn, offset: 0x10, gla, rights: Rights::R },
+            event: Event::Violation { gfn, offset: 0x10, gla, rights: Rights::R, in_gpt: false },
         };
         let response = Some(request.answer());
         Record::Event { ring: Ring::Access, request, done: vec!["set rwx".into()], response, wait: Duration::ZERO }

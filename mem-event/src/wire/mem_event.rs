@@ -90,7 +90,8 @@ pub(super) fn is_violation(slot: &Slot) -> bool {
 pub(super) fn read_violation(slot: &Slot, flags: Flags) -> Result<Request, Malformed> {
     let (offset, bits) = (read_offset(slot)?, slot[4] >> 32);
     let gla = (bits & GLA_VALID != 0).then_some(Gla(slot[3]));
-    let event = Event::Violation { gfn: Gfn(slot[1]), offset, gla, rights: Rights::from_bits((bits & 7) as u8) };
+    let rights = Rights::from_bits((bits & 7) as u8);
+    let event = Event::Violation { gfn: Gfn(slot[1]), offset, gla, rights, in_gpt: false };
     Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
 }
 

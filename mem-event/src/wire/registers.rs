@@ -21,6 +21,9 @@ pub type Slot = [u64; WORDS];
 /// The register file's first word in a slot.
 pub(super) const DATA: usize = 7;
 
+/// `vmtrace_pos` where nothing is traced.
+const NO_TRACE: u64 = u64::MAX;
+
 /// A segment register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Segment {
@@ -35,7 +38,8 @@ pub struct Segment {
 }
 
 /// The registers of the vCPU (`struct vm_event_regs_x86`). `npt_base` and `vmtrace_pos` belong to hardware
-/// virtualisation and are always zero; the others are zero where the caller does not know them.
+/// virtualisation: the one is always zero, the other all ones, as on a Xen without vmtrace. The others are zero where the caller does
+/// not know them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Registers {
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15: the order of their encoding.
@@ -76,6 +80,7 @@ pub(super) fn write(slot: &mut Slot, registers: &Registers) {
     data[20..24].copy_from_slice(&registers.control);
     data[24..27].copy_from_slice(&registers.sysenter);
     data[27..31].copy_from_slice(&[registers.efer, registers.star, registers.lstar, registers.gdtr_base]);
+    data[32] = NO_TRACE;
     let [cs, ss, ds, es, fs, gs] = &registers.segments;
     data[33] = pair(low(cs.base), low(ss.base));
     data[34] = pair(low(ds.base), low(es.base));

@@ -3,11 +3,11 @@
 //! ```text
 //!   0  u32 version = 7     4  u32 flags     8  u32 reason     12  u32 vcpu_id     16  u16 altp2m_idx, padding
 //!  24  by reason, 32 bytes:
-//!        1 mem_access           24 gfn   32 offset   40 gla   48 u32 flags: r 1, w 2, x 4, gla_valid 8
+//!        1 mem_access           24 gfn   32 offset   40 gla   48 u32 flags: r 1, w 2, x 4, gla_valid 8, with_gla 16, in_gpt 32
 //!        2 mem_sharing          24 gfn   32 u32 p2mt
 //!        3 mem_paging           24 gfn   32 u32 p2mt   36 u32 flags: drop_page 1, evict_fail 2
 //!        4 write_ctrlreg        24 u32 register: CR0 0, CR3 1, CR4 2   32 new   40 old
-//!        5 mov_to_msr           24 msr   32 new   40 old (zero: the engine does not know it)
+//!        5 mov_to_msr           24 msr   32 new   40 old
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
 //!  56  registers, 344 bytes: see [`Registers`]
@@ -38,6 +38,8 @@ const SOFTWARE_BREAKPOINT: u32 = 6;
 const SINGLESTEP: u32 = 7;
 
 const GLA_VALID: u32 = 8;
+const FAULT_WITH_GLA: u32 = 16;
+const FAULT_IN_GPT: u32 = 32;
 const RIP: usize = DATA + 19;
 const BREAKPOINT: u64 = 1 | 6 << 32;
 
@@ -56,8 +58,14 @@ fn read_flags(number: u32) -> Flags {
 pub fn request(request: &Request, registers: Option<&Registers>) -> Slot {
     let mut slot = [0; WORDS];
     let reason = match request.event {
-        Event::Violation { gfn, offset, gla, rights } => {
-            let bits = u32::from(rights.bits()) | if gla.is_some() { GLA_VALID } else { 0 };
+        Event::Violation { gfn, offset, gla, rights, in_gpt } => {
+            let known = match (gla, in_gpt) {
+                (None, false) => 0,
+                (Some(_), false) => GLA_VALID | FAULT_WITH_GLA,
+                (None, true) => FAULT_IN_GPT,
+                (Some(_), true) => GLA_VALID | FAULT_IN_GPT,
+            };
+            let bits = u32::from(rights.bits()) | known;
             slot[3..7].copy_from_slice(&[gfn.0, offset.into(), gla.map_or(0, |gla| gla.0), bits.into()]);
             VIOLATION
         }
@@ -89,8 +97,8 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
         Cpu::Cr0 { new, old } => register(0, new, old),
         Cpu::Cr3 { new, old } => register(1, new, old),
         Cpu::Cr4 { new, old } => register(2, new, old),
-        Cpu::Msr { msr, new } => {
-            slot[3..5].copy_from_slice(&[msr.into(), new]);
+        Cpu::Msr { msr, new, old } => {
+            slot[3..6].copy_from_slice(&[msr.into(), new, old]);
             MOV_TO_MSR
         }
         Cpu::Int3 { rip, gfn } => {
@@ -149,6 +157,7 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
                     .ok_or(Malformed::Offset(slot[4]))?,
                 gla: (bits & GLA_VALID != 0).then_some(Gla(slot[5])),
                 rights: Rights::from_bits((bits & 7) as u8),
+                in_gpt: bits & FAULT_IN_GPT != 0,
             }
         }
         SHARING => Event::Sharing { gfn, p2mt: p2m_type(low(slot[4]))? },
@@ -171,7 +180,7 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
             2 => Cpu::Cr4 { new, old },
             other => return Err(Malformed::Register(other)),
         },
-        MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new },
+        MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new, old },
         SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
         SINGLESTEP => Cpu::SingleStep { rip, gfn },
         other => return Err(Malformed::Reason(other)),

@@ -320,7 +320,7 @@ impl Reference {
         }
         self.claim(v, Ring::Access)?;
         let Access { gfn, offset, gla, rights, .. } = *access;
-        let event = Event::Violation { gfn, offset, gla, rights };
+        let event = Event::Violation { gfn, offset, gla, rights, in_gpt: false };
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event };
         if kind == AccessType::N2rwx {
             self.put(Ring::Access, request);
@@ -431,7 +431,7 @@ impl Reference {
             return Err(Outcome::Retry(Errno::EBUSY));
         }
         let (gfn, offset, gla, rights) = (access.gfn, access.offset, access.gla, access.rights);
-        let event = Event::Violation { gfn, offset, gla, rights };
+        let event = Event::Violation { gfn, offset, gla, rights, in_gpt: false };
         self.put(Ring::Access, Request { flags: Flags::FOREIGN, vcpu: VcpuId(0), event });
         match self.frame(gfn) {
             Some(frame) if forbids == AccessType::N2rwx => {
@@ -510,7 +510,7 @@ impl Reference {
             CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
             CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
             CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
-            CpuEventKind::Msr => Cpu::Msr { msr: event.msr, new: event.value },
+            CpuEventKind::Msr => Cpu::Msr { msr: event.msr, new: event.value, old: event.old },
             CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
             CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         };

@@ -43,7 +43,7 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
         offset: fault.offset,
         gla: None,
         rights: if fault.write { Rights::W } else { Rights::R },
-        source: AccessSource::PageWalk,
+        source: AccessSource::Processor,
         rip: 0,
     };
     let plain = StoppedAccess { toucher, fault, access: unexplained };
@@ -57,8 +57,10 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
         return StoppedAccess { access, ..plain };
     }
-    let by_device = recipe.is_some_and(|recipe| explainer.is_foreign(recipe));
-    if by_device { StoppedAccess { toucher: Toucher::Foreign, ..plain } } else { plain }
+    if recipe.is_some_and(|recipe| explainer.is_foreign(recipe)) {
+        return StoppedAccess { toucher: Toucher::Foreign, ..plain };
+    }
+    StoppedAccess { access: explainer.by_processor(recipe, unexplained), ..plain }
 }
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
@@ -94,10 +96,37 @@ impl Explainer<'_> {
     }
 
     fn is_implicit(&self, recipe: &Recipe) -> bool {
+        let implicit = self.implicit();
+        let addresses = self.addresses(recipe).chain(self.fetched());
+        implicit.is_stack() || implicit.is_in_a_table() || implicit.is_walked(addresses)
+    }
+
+    fn implicit(&self) -> ImplicitAccess<'_> {
+        ImplicitAccess { host: self.host, mode: self.mode, view: self.view, fault: self.fault }
+    }
+
+    fn addresses<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = u64> + 'r {
+        self.operands(recipe).map(|touch| touch.gla)
+    }
+
+    /// The pages that the vCPU fetches from.
+    fn fetched(&self) -> [u64; 2] {
         let rip = self.view.linear_instruction_pointer();
-        let used = self.operands(recipe).map(|touch| touch.gla).chain([rip, (rip | 0xfff).wrapping_add(1)]);
-        let implicit = ImplicitAccess { host: self.host, mode: self.mode, view: self.view, fault: self.fault };
-        implicit.is_stack() || implicit.is_in_a_table() || implicit.is_walked(used)
+        [rip, (rip | 0xfff).wrapping_add(1)]
+    }
+
+    /// The processor's own doing: the walk for an operand, which is the instruction's; the walk for anything else, or something else, which
+    /// is done where a block ends, and there the instruction pointer is right.
+    fn by_processor(&self, recipe: Option<&Recipe>, access: Access) -> Access {
+        let implicit = self.implicit();
+        if let Some(recipe) = recipe
+            && implicit.is_walked_for(self.addresses(recipe))
+        {
+            return Access { source: AccessSource::PageWalk, rip: recipe.rip(&self.view), ..access };
+        }
+        let is_walk = implicit.is_walked(self.fetched().into_iter());
+        let source = if is_walk { AccessSource::PageWalk } else { AccessSource::Processor };
+        Access { source, rip: self.view.linear_instruction_pointer(), ..access }
     }
 
     /// Of a repetition QEMU has written back the registers of the step that it is at.

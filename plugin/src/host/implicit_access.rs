@@ -11,8 +11,8 @@ use std::cell::Cell;
 
 /// An interrupt pushes at most six words of eight bytes, from the next multiple of 16 down.
 const FRAME: u64 = 64;
-/// In `View::system_tables`.
-const TASK: usize = 1;
+/// In `View::system_tables`, the last.
+const INTERRUPTS: usize = 3;
 /// In a 64-bit task state: three stacks by privilege level, a reserved word, seven more that gates name. In a 32-bit one the first
 /// is a stack's offset, and of its segment's base it is supposed that it is 0.
 const FIRST_STACK: u64 = 4;
@@ -34,21 +34,24 @@ pub struct ImplicitAccess<'a> {
 impl ImplicitAccess<'_> {
     /// Whether it is in an entry that the walk of one of these linear addresses reads, or of one of the processor's tables.
     pub fn is_walked(&self, used: impl Iterator<Item = u64>) -> bool {
-        let tables = self.view.system_tables().map(|table| *table.start());
-        let mut all = used.chain(tables).chain(self.stacks());
-        all.any(|gla| {
+        let tables = self.view.system_tables().into_iter().flatten().map(|table| *table.start());
+        self.is_walked_for(used.chain(tables).chain(self.stacks()))
+    }
+
+    /// Whether it is in an entry that the walk of one of these linear addresses reads.
+    pub fn is_walked_for(&self, mut addresses: impl Iterator<Item = u64>) -> bool {
+        addresses.any(|gla| {
             let watched = Watched { inner: FileTables(&self.host.memory), fault: self.fault, met: Cell::new(false) };
             let _ = self.translate(&watched, gla);
             watched.met.get()
         })
     }
 
-    /// Whether it is in a descriptor table or the task state.
+    /// Whether it is in a descriptor table or the task state. No processor writes to its IDT.
     pub fn is_in_a_table(&self) -> bool {
-        self.view
-            .system_tables()
-            .into_iter()
-            .any(|table| self.is_within(*table.start(), table.end().wrapping_sub(*table.start())))
+        let used = if self.fault.write { INTERRUPTS } else { INTERRUPTS + 1 };
+        let mut tables = self.view.system_tables().into_iter().take(used).flatten();
+        tables.any(|table| self.is_within(*table.start(), table.end().wrapping_sub(*table.start())))
     }
 
     /// Whether it is where an interrupt's frame goes.
@@ -67,8 +70,11 @@ impl ImplicitAccess<'_> {
 
     /// The tops of the stacks that an interrupt may use.
     fn stacks(&self) -> impl Iterator<Item = u64> {
-        let task = *self.view.system_tables()[TASK].start();
-        let named = (0..STACKS).filter_map(move |number| self.word(task + FIRST_STACK + number * 8));
+        let [_, task, _, _] = self.view.system_tables();
+        let task = task.map(|task| *task.start()).into_iter();
+        let named = task.flat_map(move |task| {
+            (0..STACKS).filter_map(move |number| self.word(task.wrapping_add(FIRST_STACK + number * 8)))
+        });
         named.filter(|top| *top != 0).chain([self.view.stack()])
     }
 

@@ -5,9 +5,9 @@ use mem_event::{CpuEvent, CpuEventKind};
 /// What a vCPU has to report before it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PendingEvent {
-    /// A register was about to be written when it was this, by the instruction that ends at this address.
+    /// A register was about to be written when it was this, by the instruction that ends at this address, with what was not known then.
     Write {
-        /// The event, with the new value as far as it is known.
+        /// The event, without the new value.
         event: CpuEvent,
         /// Where the guest goes on if the write took effect.
         next: u64,

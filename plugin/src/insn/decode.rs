@@ -2,7 +2,7 @@
 
 use crate::insn::bounds;
 use crate::insn::elements::Elements;
-use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
+use crate::insn::recipe::{ControlSource, Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
 use crate::insn::state;
 use iced_x86::{
@@ -275,10 +275,18 @@ fn repeat(instruction: &Instruction, used: &[UsedMemory]) -> Option<Repeat> {
     })
 }
 
+fn number_of(register: Register) -> u8 {
+    u8::try_from(register.number()).unwrap_or(0)
+}
+
 fn special(instruction: &Instruction) -> Special {
     match instruction.mnemonic() {
         Mnemonic::Invlpg | Mnemonic::Invpcid => Special::Translation,
-        Mnemonic::Lmsw | Mnemonic::Clts => Special::WriteControl(0),
+        Mnemonic::Clts => Special::WriteControl(0, ControlSource::TaskSwitchedCleared),
+        Mnemonic::Lmsw if instruction.op0_kind() == OpKind::Register => {
+            Special::WriteControl(0, ControlSource::MachineStatus(number_of(instruction.op0_register())))
+        }
+        Mnemonic::Lmsw => Special::WriteControl(0, ControlSource::MachineStatusInMemory),
         Mnemonic::Wrmsr => Special::WriteMsr,
         Mnemonic::Int3 => Special::Breakpoint,
         Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::ReadPort,
@@ -287,7 +295,8 @@ fn special(instruction: &Instruction) -> Special {
         }
         Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::WritePort(None),
         Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
-            Special::WriteControl(u8::try_from(instruction.op0_register().number()).unwrap_or(0))
+            let source = ControlSource::General(number_of(instruction.op1_register()));
+            Special::WriteControl(number_of(instruction.op0_register()), source)
         }
         _ => Special::Nothing,
     }

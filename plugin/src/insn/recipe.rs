@@ -119,6 +119,19 @@ pub struct Repeat {
     pub conditional: bool,
 }
 
+/// What a control register is written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlSource {
+    /// This general register.
+    General(u8),
+    /// The low four bits of this general register, but for PE, which stays set (`lmsw`).
+    MachineStatus(u8),
+    /// The same of a word in memory, which is not foreseen.
+    MachineStatusInMemory,
+    /// What is there, without TS (`clts`).
+    TaskSwitchedCleared,
+}
+
 /// What an instruction does besides touching memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
@@ -126,8 +139,8 @@ pub enum Special {
     Nothing,
     /// Linear addresses may mean other frames after it (`invlpg`).
     Translation,
-    /// It writes this control register.
-    WriteControl(u8),
+    /// It writes CR0, CR3 or CR4: the register's number, and what with.
+    WriteControl(u8, ControlSource),
     /// It writes the model-specific register in ECX.
     WriteMsr,
     /// It is a breakpoint.

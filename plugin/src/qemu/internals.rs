@@ -12,6 +12,7 @@
 //! - The table of what is migrated, which says where fields of the CPU state are. Without it A20 is taken for on, the kernel's protection
 //!   keys for absent, and of `xsave` and its kin only the legacy region is foreseen.
 //! - How wide physical addresses are, by QEMU's own function for `cpuid`. Without it no bit of an entry's address is reserved.
+//! - Reading model-specific registers, of which the API knows four: QEMU's own function for `rdmsr`. Without it their old values are 0.
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
@@ -36,6 +37,7 @@ type DropTo10 = unsafe extern "C" fn(u64, u64);
 type DropFrom10 = unsafe extern "C" fn(*mut c_void, u64, u64);
 
 type Cpuid = unsafe extern "C" fn(*mut c_void, u32, u32, *mut u32, *mut u32, *mut u32, *mut u32);
+type ReadMsr = unsafe extern "C" fn(*mut c_void);
 type ReadKeys = unsafe extern "C" fn(*mut c_void, u32) -> u64;
 
 struct Leaving {
@@ -298,6 +300,40 @@ pub(super) fn physical_address_bits(state: *mut u8) -> Option<u8> {
         unsafe { cpuid(state.cast(), ADDRESS_SIZES, 0, &raw mut eax, &raw mut ebx, &raw mut ecx, &raw mut edx) };
         Some(eax.to_le_bytes()[0]).filter(|bits| (32..=52).contains(bits))
     })
+}
+
+/// The time stamp counter, which QEMU ends over where it counts instructions and this one is not the last of its block.
+const MSR_TSC: u32 = 0x10;
+/// The local APIC's registers, which raise an exception where they are not there.
+const APIC_MSRS: std::ops::RangeInclusive<u32> = 0x800..=0x8ff;
+
+/// A model-specific register by a vCPU's CPU state, in its own thread, within a callback, and not while it runs a guest of its own; `None`
+/// where QEMU does not export the function, or not without harm. What the register does not exist for is 0.
+pub(super) fn read_msr(state: *mut u8, number: u32) -> Option<u64> {
+    static READ: OnceLock<Option<ReadMsr>> = OnceLock::new();
+    if number == MSR_TSC || APIC_MSRS.contains(&number) {
+        return None;
+    }
+    let read = (*READ.get_or_init(|| {
+        let read = symbol(c"helper_rdmsr")?;
+        // SAFETY: the name has had this signature since QEMU 1.3 (target/i386/helper.h).
+        Some(unsafe { std::mem::transmute::<*mut c_void, ReadMsr>(read) })
+    }))?;
+    let registers = state.cast::<u64>();
+    let [rax, rcx, rdx] = [0, 1, 2];
+    // SAFETY: the state begins with the general registers, which no other thread uses while its vCPU is in a callback, and they are as
+    // they were when it ends. The function takes the register's number from ECX and leaves its value in EDX:EAX. It raises exceptions
+    // for the registers alone that are refused above, and an exit for a nested guest, which the caller excludes.
+    unsafe {
+        let kept = [rax, rcx, rdx].map(|at| registers.add(at).read());
+        registers.add(rcx).write(u64::from(number));
+        read(state.cast());
+        let value = registers.add(rdx).read() << 32 | registers.add(rax).read() & 0xffff_ffff;
+        for (at, value) in [rax, rcx, rdx].into_iter().zip(kept) {
+            registers.add(at).write(value);
+        }
+        Some(value)
+    }
 }
 
 /// The state of a vCPU, where QEMU exports the look-up.

@@ -47,8 +47,11 @@ const BOUND_REGISTERS: u64 = 1 << 3;
 pub(super) const HF_PE: u32 = 1 << 7;
 pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
+/// It runs a guest of its own.
+const HF_GUEST: u32 = 1 << 21;
 const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_AC: u64 = 1 << 18;
+const CR4_PCIDE: u64 = 1 << 17;
 const CR4_PKE: u64 = 1 << 22;
 const CR4_PKS: u64 = 1 << 24;
 const BIT_20: u64 = 1 << 20;
@@ -165,14 +168,36 @@ impl View {
         PhysicalAddresses { bits: internals::physical_address_bits(self.0).unwrap_or(52), a20_is_off: is_off }
     }
 
-    /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT.
-    pub fn system_tables(&self) -> [std::ops::RangeInclusive<u64>; 4] {
-        let table = |number: usize| {
+    /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT. Of the last as much as vectors
+    /// reach, and in real mode nothing else: after a reset all have the base 0 and a limit of 64 KiB, and are no tables there.
+    pub fn system_tables(&self) -> [Option<std::ops::RangeInclusive<u64>>; 4] {
+        let table = |number: usize, most: u64| {
             let segment = offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE;
             let base = self.u64_at(segment + offset::SEGMENT_BASE);
-            base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)))
+            base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)).min(most))
         };
-        [table(0), table(1), table(2), table(3)]
+        let is_protected = self.flags() & HF_PE != 0;
+        let entry = match self.flags() {
+            flags if flags & HF_LMA != 0 => 16,
+            _ if is_protected => 8,
+            _ => 4,
+        };
+        let selected = |number: usize| {
+            let selector = self.u32_at(offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE);
+            (is_protected && selector & 0xfffc != 0).then(|| table(number, u64::MAX))
+        };
+        [selected(0), selected(1), is_protected.then(|| table(2, u64::MAX)), Some(table(3, 256 * entry - 1))]
+    }
+
+    /// A model-specific register as it is, in the vCPU's own thread; `None` where that cannot be told.
+    pub fn model_specific(&self, number: u32) -> Option<u64> {
+        let is_nested = self.flags() & HF_GUEST != 0;
+        if self.is_by_api() || is_nested { None } else { internals::read_msr(self.0, number) }
+    }
+
+    /// Whether CR4.PCIDE is set.
+    pub fn has_process_contexts(&self) -> bool {
+        self.control(4) & CR4_PCIDE != 0
     }
 
     /// All flags as QEMU computes them, where it exports that. Right only at the beginning of a block.

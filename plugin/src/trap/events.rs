@@ -1,48 +1,112 @@
 //! CPU events: writes to control and model-specific registers, breakpoints, single steps.
 //!
-//! A register's write is reported after it took effect. The check before the instruction notes the old value and empties the
-//! page cache, so the next block's fetch is checked the long way, and there the new value is read. A breakpoint is reported
-//! before it is delivered, a step before the instruction that follows it.
+//! All are reported before the instruction that they are about: a register's write before it takes effect, as in Xen, with the registers
+//! as they are and the value that is to come; a breakpoint before it is delivered; a step before the instruction that follows it. Only of
+//! `lmsw` from memory the value is not known before. Its check notes the old value and empties the page cache, so the next block's fetch is
+//! checked the long way, and there the new value is read.
+//!
+//! A vCPU that waits for a write's answer leaves its block and may take an interrupt. What it meets there is not held up by the write once that
+//! is answered, and the engine knows that the write was answered until the vCPU comes back to it or reports something else.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::pending_event::PendingEvent;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
-use crate::insn::recipe::{Recipe, Special};
-use crate::insn::registers::Registers;
+use crate::insn::recipe::{ControlSource, Recipe, Special};
+use crate::insn::registers::{CodeSize, Registers};
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::wait;
 use mem_event::{CpuEvent, CpuEventKind, Gfn, Gla, Outcome};
 
+/// PE, MP, EM and TS.
+const MACHINE_STATUS: u64 = 0xf;
+const CR0_PE: u64 = 1;
+const CR0_TS: u64 = 1 << 3;
+const CR0_ET: u64 = 1 << 4;
+const CR3_NO_FLUSH: u64 = 1 << 63;
+const CR4_LA57: u64 = 1 << 12;
 const RAX: u8 = 0;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
 
-/// Notes what an instruction is about to write.
-pub fn note(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) {
-    let rip = recipe.rip(view);
-    let write = |kind: CpuEventKind, value: u64, old: u64, msr: u32| PendingEvent::Write {
-        event: CpuEvent { kind, value, old, msr, rip: Gla(rip), gfn: Gfn(0) },
-        next: rip.wrapping_add(u64::from(recipe.length)),
+/// A register is about to be written: reports it, where that is asked for, with the value that it will have. `Run`: the write follows.
+///
+/// As in Xen, what the processor refuses before it looks at a hypervisor is no write (by privilege, a register that is not there), and a
+/// model-specific register's value is judged after the answer: it may be told and refused.
+pub fn before_write(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
+    let kind = match recipe.special {
+        Special::WriteControl(number, _) => control_register(number).map(|(kind, _)| kind),
+        Special::WriteMsr => Some(CpuEventKind::Msr),
+        _ => None,
     };
-    let pending = match recipe.special {
-        Special::WriteControl(number) => {
-            let Some((kind, register)) = control_register(number) else { return };
-            write(kind, 0, read_register(register).unwrap_or(0), 0)
+    let Some(kind) = kind.filter(|kind| hypervisor.is_monitored(*kind)) else { return Go::Run };
+    if view.privilege() != 0 {
+        return Go::Run;
+    }
+    let rip = recipe.rip(view);
+    let event = |value: u64, old: u64, msr: u32| CpuEvent { kind, value, old, msr, rip: Gla(rip), gfn: Gfn(0) };
+    let write = match recipe.special {
+        Special::WriteControl(number, source) => {
+            let Some(old) = control_register(number).and_then(|(_, register)| read_register(register)) else {
+                return Go::Run;
+            };
+            match written(recipe, view, number, source, old) {
+                Written::Value(value) => event(value, old, 0),
+                Written::Refused => return Go::Run,
+                Written::Unforeseen => {
+                    let next = rip.wrapping_add(u64::from(recipe.length));
+                    vcpu.trap.set_pending_event(Some(PendingEvent::Write { event: event(0, old, 0), next }));
+                    return Go::Run;
+                }
+            }
         }
-        Special::WriteMsr => {
+        _ => {
             let low = |register| view.general(register) & 0xffff_ffff;
             let msr = u32::try_from(low(RCX)).unwrap_or(0);
-            write(CpuEventKind::Msr, low(RDX) << 32 | low(RAX), 0, msr)
+            if is_missing(view, msr) {
+                return Go::Run;
+            }
+            event(low(RDX) << 32 | low(RAX), view.model_specific(msr).unwrap_or(0), msr)
         }
-        _ => return,
     };
-    if let PendingEvent::Write { event, .. } = pending
-        && hypervisor.is_monitored(event.kind)
-    {
-        vcpu.trap.set_pending_event(Some(pending));
+    ask(hypervisor, vcpu, write, view, rip)
+}
+
+/// What becomes of a control register.
+enum Written {
+    /// It has this value then.
+    Value(u64),
+    /// The instruction faults.
+    Refused,
+    /// What it is written with is not known before.
+    Unforeseen,
+}
+
+/// What a control register will hold, as QEMU will have it.
+fn written(recipe: &Recipe, view: &View, number: u8, source: ControlSource, old: u64) -> Written {
+    let status = |word: u64| old & !MACHINE_STATUS | old & CR0_PE | word & MACHINE_STATUS;
+    let value = match source {
+        ControlSource::General(register) if recipe.code == CodeSize::Bits64 => view.general(register),
+        ControlSource::General(register) => view.general(register) & 0xffff_ffff,
+        ControlSource::MachineStatus(register) => status(view.general(register)),
+        ControlSource::TaskSwitchedCleared => old & !CR0_TS,
+        ControlSource::MachineStatusInMemory => return Written::Unforeseen,
+    };
+    match number {
+        0 => Written::Value(value & 0xffff_ffff | CR0_ET),
+        3 if view.has_process_contexts() => Written::Value(value & !CR3_NO_FLUSH),
+        4 if (value ^ old) & CR4_LA57 != 0 && recipe.code == CodeSize::Bits64 => Written::Refused,
+        _ => Written::Value(value),
     }
+}
+
+/// Whether a model-specific register is not there: those of the local APIC in its second mode, while that is off.
+fn is_missing(view: &View, msr: u32) -> bool {
+    const APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8ff;
+    const APIC_BASE: u32 = 0x1b;
+    const SECOND_MODE: u64 = 1 << 10;
+    APIC.contains(&msr) && view.model_specific(APIC_BASE).is_some_and(|base| base & SECOND_MODE == 0)
 }
 
 /// Reports the event that is pending. `Run`: nothing is, or its time is over.
@@ -89,9 +153,14 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
     report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(rip), gfn }, view, rip)
 }
 
-/// Reports one event and waits for what the engine wants to wait for.
+/// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
 fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     vcpu.trap.set_pending_event(Some(PendingEvent::Event(event)));
+    ask(hypervisor, vcpu, event, view, rip)
+}
+
+/// Asks the engine until it lets the vCPU go on.
+fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     if leaves_for_flags(hypervisor, vcpu) {
         return Go::Leave;
     }

@@ -105,7 +105,9 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
     }
     if recipe.special.changes_translation() || recipe.switches_a20(view) {
-        events::note(hypervisor, vcpu, recipe, view);
+        if events::before_write(hypervisor, vcpu, recipe, view) == Go::Leave {
+            return Go::Leave;
+        }
         vcpu.cache.empty();
     }
     Go::Run

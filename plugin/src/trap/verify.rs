@@ -104,7 +104,7 @@ pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: R
 
 /// Whether this touch is the processor's own, in a table that such an instruction makes it use.
 fn is_in_tables(subject: &Subject, vcpu: u32, gla: u64) -> bool {
-    let in_table = |view: View| view.system_tables().iter().any(|table| table.contains(&gla));
+    let in_table = |view: View| view.system_tables().iter().flatten().any(|table| table.contains(&gla));
     subject.uses_tables() && view_of(vcpu).is_some_and(in_table)
 }
 
