@@ -249,6 +249,20 @@ impl Act {
         if let Act::Memory(act) = self { Some(act) } else { None }
     }
 
+    /// The consumer that it kills, brings back, holds or lets go on.
+    #[must_use]
+    pub fn consumer(&self) -> Option<Role> {
+        match self {
+            Act::Consumer(
+                ConsumerAct::Kill { consumer }
+                | ConsumerAct::Join { consumer }
+                | ConsumerAct::Hold { consumer }
+                | ConsumerAct::Resume { consumer },
+            ) => Some(*consumer),
+            _ => None,
+        }
+    }
+
     /// Checks that what it names is in the guest.
     ///
     /// # Errors
