@@ -12,6 +12,7 @@ struct Plain {
     direction: i64,
     stack_mask: u64,
     vectors: [[u64; 4]; 16],
+    privilege: u8,
     enabled_state: u64,
     in_use: u64,
     bounds: Option<u64>,
@@ -38,7 +39,7 @@ impl Registers for Plain {
         self.direction
     }
     fn privilege(&self) -> u8 {
-        0
+        self.privilege
     }
     fn alignment_check(&self) -> bool {
         false
@@ -66,6 +67,7 @@ fn registers() -> Plain {
         direction: 1,
         stack_mask: u64::MAX,
         vectors: [[0; 4]; 16],
+        privilege: 0,
         enabled_state: 0x21f,
         in_use: !0,
         bounds: None,
@@ -196,11 +198,40 @@ fn xrstor_reads_its_header_first_and_then_what_that_says_is_there() {
 }
 
 #[test]
-fn what_qemu_does_not_know_of_saved_state_touches_nothing() {
-    // xsavec, xsaves and xrstors [rdi]
-    for bytes in [[0x0f, 0xc7, 0x27], [0x0f, 0xc7, 0x2f], [0x0f, 0xc7, 0x1f]] {
-        assert_eq!(InstructionReader::default().read(&bytes, 0, CodeSize::Bits64), Decoded::Nothing);
+fn what_qemu_does_not_know_touches_nothing() {
+    // xsavec, xsaves and xrstors [rdi]; kmovw k0, [rdi]; vmptrld [rdi]
+    let xsave = [[0x0f, 0xc7, 0x27], [0x0f, 0xc7, 0x2f], [0x0f, 0xc7, 0x1f]];
+    let others: [&[u8]; 2] = [&[0xc5, 0xf8, 0x90, 0x07], &[0x0f, 0xc7, 0x37]];
+    for bytes in xsave.iter().map(|bytes| &bytes[..]).chain(others) {
+        assert_eq!(InstructionReader::default().read(bytes, 0, CodeSize::Bits64), Decoded::Nothing, "{bytes:x?}");
     }
+}
+
+#[test]
+fn a_rex_prefix_counts_wherever_it_stands_as_qemu_has_it() {
+    // mov eax, [r15] with REX.B before an operand-size prefix, and with one that a later REX overrides
+    assert_eq!(touches64(&[0x41, 0x66, 0x8b, 0x07]), [(0x8_0000 + 0x8_0000, 2, Rights::R)]);
+    assert_eq!(touches64(&[0x41, 0x3e, 0x48, 0x8b, 0x07]), [(RDI, 8, Rights::R)]);
+    assert_eq!(recipe(&[0x41, 0x3e, 0x48, 0x8b, 0x07], CodeSize::Bits64).length, 5);
+}
+
+#[test]
+fn what_qemu_reads_beyond_an_operand_is_foreseen() {
+    // cvtdq2pd xmm0, [rdi]; punpcklbw mm0, [rdi]; vfmadd132sd xmm0, xmm0, [rdi]; vpslld ymm0, ymm0, [rdi]
+    assert_eq!(touches64(&[0xf3, 0x0f, 0xe6, 0x07]), [(RDI, 16, Rights::R)]);
+    assert_eq!(touches64(&[0x0f, 0x60, 0x07]), [(RDI, 8, Rights::R)]);
+    assert_eq!(touches64(&[0xc4, 0xe2, 0xf9, 0x99, 0x07]), [(RDI, 16, Rights::R)]);
+    assert_eq!(touches64(&[0xc5, 0xfd, 0xf2, 0x07]), [(RDI, 32, Rights::R)]);
+    // push word ptr [rdi]
+    assert_eq!(touches64(&[0x66, 0xff, 0x37]), [(RDI, 8, Rights::R), (RSP - 2, 2, Rights::W)]);
+}
+
+#[test]
+fn what_takes_the_kernel_touches_nothing_in_ring_3() {
+    // lgdt [rdi]
+    let lgdt = [0x0f, 0x01, 0x17];
+    assert_eq!(touches64(&lgdt), [(RDI, 10, Rights::R)]);
+    assert_eq!(touches(&lgdt, CodeSize::Bits64, &Plain { privilege: 3, ..registers() })[0].1, 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
 use crate::insn::bounds;
+use crate::insn::dialect;
 use crate::insn::elements::Elements;
 use crate::insn::recipe::{ControlSource, Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
@@ -64,10 +65,11 @@ impl InstructionReader {
             CodeSize::Bits32 => 32,
             CodeSize::Bits64 => 64,
         };
+        let bytes = if bits == 64 { &dialect::in_order(bytes) } else { bytes };
         let page_offset = (address & 0xfff) as u16;
         let mut decoder = Decoder::with_ip(bits, bytes, u64::from(page_offset), OPTIONS);
         let instruction = decoder.decode();
-        if instruction.is_invalid() || state::is_unknown(instruction.mnemonic()) {
+        if instruction.is_invalid() || dialect::is_unknown(&instruction) {
             return Decoded::Nothing;
         }
         let used: Vec<UsedMemory> = self.factory.info(&instruction).used_memory().to_vec();
@@ -85,7 +87,7 @@ impl InstructionReader {
             code,
             length: u8::try_from(instruction.len()).unwrap_or(15),
             special,
-            repeat: repeat(&instruction, &used),
+            repeat: repeat(&instruction, &used, code),
             operands: operands.into(),
         })
     }
@@ -154,12 +156,13 @@ fn operand(instruction: &Instruction, memory: &UsedMemory, rights: Rights, code:
         // Left to the elements.
         register if register.is_vector_register() => (Extra::Plain, NONE),
         Register::None if code != CodeSize::Bits64 && is_stack(instruction, memory) => (Extra::Stack, NONE),
+        _ if dialect::is_for_the_kernel(instruction.mnemonic()) => (Extra::Kernel, number(memory.index())?),
         register => (bit_offset(instruction, memory), number(register)?),
     };
     let base = if is_page_relative(instruction, memory) { PAGE } else { number(memory.base())? };
     Some(Operand {
         displacement: if extra == Extra::Stack { signed(memory) } else { memory.displacement() },
-        size: size(instruction, memory),
+        size: size(instruction, memory, code),
         base,
         index,
         scale: log2(memory.scale() as usize),
@@ -231,10 +234,13 @@ fn mask(size: AddressSize) -> u64 {
 }
 
 /// How many bytes an operand has.
-fn size(instruction: &Instruction, memory: &UsedMemory) -> u16 {
+fn size(instruction: &Instruction, memory: &UsedMemory, code: CodeSize) -> u16 {
     // Of a repeated instruction iced-x86 leaves the size open, since it depends on the count; the element's is meant here.
     let size = match memory.memory_size().size() {
+        // QEMU pushes two bytes then, and reads eight for them.
+        _ if code == CodeSize::Bits64 && instruction.code() == Code::Push_rm16 && !is_stack(instruction, memory) => 8,
         0 if instruction.is_string_instruction() => instruction.memory_size().size(),
+        _ if dialect::reads_whole_register(instruction.mnemonic()) => instruction.op0_register().size(),
         size => size,
     };
     u16::try_from(size).unwrap_or(4096).clamp(1, 4096)
@@ -253,13 +259,13 @@ fn bit_offset(instruction: &Instruction, memory: &UsedMemory) -> Extra {
     }
 }
 
-fn repeat(instruction: &Instruction, used: &[UsedMemory]) -> Option<Repeat> {
+fn repeat(instruction: &Instruction, used: &[UsedMemory], code: CodeSize) -> Option<Repeat> {
     if !instruction.is_string_instruction() || !(instruction.has_rep_prefix() || instruction.has_repne_prefix()) {
         return None;
     }
     let memory = used.first()?;
     Some(Repeat {
-        element: size(instruction, memory),
+        element: size(instruction, memory, code),
         count_mask: mask(memory.address_size()),
         conditional: matches!(
             instruction.mnemonic(),

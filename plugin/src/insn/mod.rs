@@ -3,6 +3,7 @@
 pub mod bounds;
 pub mod cache;
 pub mod decode;
+pub mod dialect;
 pub mod elements;
 pub mod quick;
 pub mod recipe;

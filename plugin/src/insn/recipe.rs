@@ -29,6 +29,8 @@ pub enum Extra {
         /// log2 of the operand's width in bits: 4, 5 or 6.
         shift: u8,
     },
+    /// It is touched at privilege level 0 alone.
+    Kernel,
     /// It is one element of several, by vector registers.
     Element(Element),
     /// It is a part of the area of `xsave` and its kin.
@@ -249,6 +251,7 @@ impl Operand {
                 let place = bound.address(registers, gla);
                 touched(place.unwrap_or(gla), place.is_some())
             }
+            Extra::Kernel => touched(gla, registers.privilege() == 0),
             Extra::Plain | Extra::AddAl | Extra::Stack | Extra::BitOffset { .. } => touched(gla, true),
         }
     }
@@ -261,7 +264,7 @@ impl Operand {
     #[inline]
     fn extra_offset(&self, registers: &impl Registers) -> u64 {
         match self.extra {
-            Extra::Plain | Extra::Stack | Extra::State(_) | Extra::Bound(_) => 0,
+            Extra::Plain | Extra::Kernel | Extra::Stack | Extra::State(_) | Extra::Bound(_) => 0,
             Extra::AddAl => registers.general(0) & 0xff,
             Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
             Extra::Element(element) => element.index(registers) << self.scale,

@@ -43,12 +43,6 @@ pub fn of(mnemonic: Mnemonic) -> Option<Rights> {
     }
 }
 
-/// Whether QEMU does not know the instruction: it touches nothing.
-pub fn is_unknown(mnemonic: Mnemonic) -> bool {
-    use Mnemonic::{Xrstors, Xrstors64, Xsavec, Xsavec64, Xsaves, Xsaves64};
-    matches!(mnemonic, Xsavec | Xsavec64 | Xsaves | Xsaves64 | Xrstors | Xrstors64)
-}
-
 /// The operands in the order in which they are touched, from the area as one operand.
 pub fn operands(mnemonic: Mnemonic, code: CodeSize, area: Operand, rights: Rights) -> Vec<Operand> {
     let when = match mnemonic {

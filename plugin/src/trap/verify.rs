@@ -168,7 +168,7 @@ impl fmt::Display for Report {
         let strange = |count: &Count| count.not_done + count.not_predicted + count.in_tables > 0;
         let mut worst: Vec<_> = self.0.iter().filter(|(_, count)| strange(count)).collect();
         worst.sort_by_key(|(_, count)| std::cmp::Reverse((count.not_predicted, count.not_done, count.in_tables)));
-        for (mnemonic, count) in worst.into_iter().take(20) {
+        for (mnemonic, count) in worst {
             writeln!(
                 f,
                 "  {mnemonic:12} {:>12} matched {:>9} not done {:>9} in tables {:>9} not predicted  {}",
