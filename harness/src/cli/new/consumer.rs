@@ -13,7 +13,8 @@ macro_rules! example {
 const MAKEFILE: &str = include_str!("templates/Makefile");
 const README: &str = include_str!("templates/README.md");
 const CI: &str = include_str!("templates/gitlab-ci.yml");
-const IGNORED: &str = "target\n__pycache__\n/consumer/pager\n/consumer/listener\n*.snap.new\n*.failed\n/junit.xml\n";
+const IGNORED: &str =
+    "target\n__pycache__\n/consumer/pager\n/consumer/listener\n*.snap.new\n*.failed\n/evidence\n/junit.xml\n";
 /// The examples may be used by either.
 const LICENCES: [(&str, &str); 2] = [
     ("consumer/LICENSE-APACHE", include_str!("../../../../LICENSE-APACHE")),
