@@ -6,6 +6,7 @@ mod support;
 
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
+use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::{ConsumerAct, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
@@ -18,11 +19,15 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::time::Duration;
-use support::{command, left_over, machine, run_to_its_deadline, scenario, wait_for};
+use support::{command, left_over, machine, machine_under, run_to_its_deadline, scenario, wait_for};
 
 /// A guest that stands at its first checkpoint, with the toolstack's connection.
 fn at_the_first_checkpoint(name: &str) -> (Qemu, RunFolder, Job, Client) {
-    let (mut qemu, folder, job) = machine(scenario(name));
+    at_the_first_checkpoint_under(Gate::default(), name)
+}
+
+fn at_the_first_checkpoint_under(gate: Gate, name: &str) -> (Qemu, RunFolder, Job, Client) {
+    let (mut qemu, folder, job) = machine_under(gate, scenario(name));
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     qemu.qmp.execute("cont").unwrap();
@@ -106,6 +111,48 @@ fn flags_outlive_a_long_wait_before_a_repeated_instruction() {
     drop(toolstack);
     wait_for("the guest's end", &qemu);
     assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+#[test]
+fn the_monitor_stops_a_machine_in_a_repetition_over_more_pages_than_can_be_looked_at() {
+    for gate in [Gate::Callback, Gate::Mmu] {
+        stops_in_a_repetition(gate);
+    }
+}
+
+fn stops_in_a_repetition(gate: Gate) {
+    let (mut qemu, folder, job, mut toolstack) = at_the_first_checkpoint_under(gate, "repeat_aliases");
+    let settings = RingSettings::default();
+    let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, settings).unwrap();
+    let frame = |name| job.symbols().find(name).unwrap().gpa.gfn();
+    toolstack.set_access(frame("ALIASED"), AccessType::N).unwrap();
+    // Nobody writes there: something stays watched.
+    toolstack.set_access(frame("LEVELS"), AccessType::R).unwrap();
+    let bytes = (1u64 << 46).to_le_bytes().into();
+    toolstack.values(&Call::WriteFrame { gfn: frame("COUNT"), offset: 0, bytes }).unwrap();
+    toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    let request = loop {
+        match channel.take() {
+            Some(request) => break request,
+            None => wait_for("the event", &channel),
+        }
+        channel.clear_signal();
+    };
+    toolstack.set_access(request.frame().unwrap(), AccessType::Rwx).unwrap();
+    channel.answer(&request.answer());
+    channel.kick().unwrap();
+    let begun = std::time::Instant::now();
+    while toolstack.read(frame("ALIASED"), 0xff8, 8).unwrap() != [0xa1; 8] {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "{gate}: the repetition does not get through its first page"
+        );
+        harness::poll::readable(&qemu, std::time::Instant::now() + Duration::from_millis(5)).unwrap();
+    }
+    qemu.qmp.execute("stop").unwrap();
+    assert_eq!(status(&mut qemu), "paused");
+    qemu.qmp.execute("quit").unwrap();
+    wait_for("the end", &qemu);
 }
 
 #[test]

@@ -421,6 +421,31 @@ fn every_step_of_a_repetition_lies_on_a_page_that_was_announced() {
 }
 
 #[test]
+fn a_repetition_goes_on_from_the_other_end_where_its_address_size_ends() {
+    for (direction, first, ends) in [(1, 0xfff0, [0xffff, 0]), (-1, 0x0f, [0, 0xffff])] {
+        // addr16 rep stosb in 32-bit code: across the end of 64 KiB, from either side.
+        let recipe = recipe(&[0x67, 0xf3, 0xaa], CodeSize::Bits32);
+        let mut registers = registers();
+        registers.bases[usize::from(segment::ES)] = 0x40_0800;
+        registers.direction = direction;
+        registers.general[1] = 0x20;
+        registers.general[7] = 0xabcd_0000 | first;
+        let gla = |step| recipe.touch(&registers, 0, step).gla;
+        assert_eq!([gla(15), gla(16)], ends.map(|offset| 0x40_0800 + offset), "direction {direction}");
+        assert_eq!(recipe.next_page(&registers, 0), 16, "the step that begins anew is on another page");
+    }
+}
+
+#[test]
+fn a_repetition_is_foreseen_as_far_as_it_goes_before_its_next_check() {
+    let recipe = recipe(&[0xf3, 0xaa], CodeSize::Bits64);
+    let mut registers = registers();
+    registers.general[1] = 1 << 40;
+    assert_eq!(recipe.steps(&registers), 65_537);
+    assert_eq!(recipe.count(&registers), 1 << 40);
+}
+
+#[test]
 fn what_touches_no_memory_has_no_recipe() {
     let mut reader = InstructionReader::default();
     for bytes in

@@ -46,6 +46,7 @@ impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.notifications.host.set_carrying_registers(self.engine.domain.carries_registers());
         self.engine.serving(0);
+        self.notifications.host.set_write_only(self.engine.domain.is_watching_write_only());
         self.notifications.list = std::mem::take(&mut self.engine.notifications);
     }
 }

@@ -6,6 +6,7 @@ use crate::host::vcpu::Vcpu;
 use crate::host::waiter;
 use crate::insn::cache::MOST_VCPUS;
 use crate::memory::mapping::Memory;
+use crate::memory::userfault;
 use crate::qemu::{api, file};
 use mem_event::message::Notice;
 use mem_event::spin::Spin;
@@ -37,6 +38,8 @@ pub struct Host {
     breakpoints: Box<[Gpa]>,
     /// What is reported carries registers.
     carries_registers: AtomicBool,
+    /// Some frame may be written and not read.
+    has_write_only: AtomicBool,
     /// The engine's end of each ring's event channel.
     channels: [RwLock<Option<Arc<EventChannel>>>; 3],
     /// How many threads may run at once.
@@ -70,6 +73,7 @@ impl Host {
             is_recorded: arguments.trace.is_some(),
             breakpoints: arguments.breakpoints.clone().into(),
             carries_registers: AtomicBool::new(false),
+            has_write_only: AtomicBool::new(false),
             channels: Default::default(),
             // As few as the affinity and the control group of this process allow.
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -137,6 +141,18 @@ impl Host {
     /// Whether what is reported carries registers, after steps.
     pub fn set_carrying_registers(&self, is: bool) {
         self.carries_registers.store(is, Ordering::Relaxed);
+    }
+
+    /// Whether some frame may be written and not read, after steps.
+    pub fn set_write_only(&self, is: bool) {
+        self.has_write_only.store(is, Ordering::Relaxed);
+    }
+
+    /// Whether the host's MMU stops every access that is forbidden and was not checked. It does not without userfaultfd, nor where the
+    /// kernel maps no page write-protected at once, nor does it stop reads of a page that was written to and may be written alone.
+    pub fn stops_late_accesses(&self) -> bool {
+        let is_behind = self.memory.opened_userfault().is_some() && userfault::can_map_protected();
+        is_behind && !self.has_write_only.load(Ordering::Relaxed)
     }
 
     /// Whether what a vCPU reports here carries its registers, with all flags: then it asks from the beginning of a block.

@@ -121,6 +121,12 @@ pub struct Repeat {
     pub conditional: bool,
 }
 
+impl Repeat {
+    /// The most steps that QEMU makes of an instruction before it comes back to it, with its check: its loop ends where the count is a
+    /// multiple of 65,536, and the last step of all lies outside of the loop.
+    pub const MOST_STEPS: u64 = (1 << 16) + 1;
+}
+
 /// What a control register is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlSource {
@@ -221,7 +227,23 @@ impl Operand {
     /// The linear address of the operand's first byte.
     #[inline]
     pub fn address(&self, registers: &impl Registers) -> u64 {
-        let mut offset = self.displacement;
+        self.address_moved(registers, 0)
+    }
+
+    /// The same so many bytes further, as far as the address size reaches: there it goes on from the other end.
+    #[inline]
+    fn address_moved(&self, registers: &impl Registers, moved: u64) -> u64 {
+        let mut linear = self.offset(registers, moved);
+        if self.segment != NONE {
+            linear = linear.wrapping_add(registers.segment_base(self.segment));
+        }
+        linear & self.linear_mask
+    }
+
+    /// The offset of its first byte in its segment, so many bytes further.
+    #[inline]
+    fn offset(&self, registers: &impl Registers, moved: u64) -> u64 {
+        let mut offset = self.displacement.wrapping_add(moved);
         offset = offset.wrapping_add(match self.base {
             NONE => 0,
             PAGE => registers.instruction_pointer() & !0xfff,
@@ -230,12 +252,7 @@ impl Operand {
         if self.index != NONE {
             offset = offset.wrapping_add(registers.general(self.index) << self.scale);
         }
-        offset = offset.wrapping_add(self.extra_offset(registers));
-        let mut linear = offset & self.offset_mask(registers);
-        if self.segment != NONE {
-            linear = linear.wrapping_add(registers.segment_base(self.segment));
-        }
-        linear & self.linear_mask
+        offset.wrapping_add(self.extra_offset(registers)) & self.offset_mask(registers)
     }
 
     /// What it touches, where nothing repeats.
@@ -323,10 +340,12 @@ impl Recipe {
         self.operands.first().is_some_and(|operand| matches!(operand.extra, Extra::Element(_)))
     }
 
-    /// How often the operands are stepped through: 1, or what RCX says.
+    /// How many steps the instruction makes before its next check, as far as they can be foreseen: 1, or what RCX says.
     pub fn steps(&self, registers: &impl Registers) -> u64 {
-        let count = self.count(registers);
-        if self.repeat.is_some_and(|repeat| repeat.conditional) { count.min(1) } else { count }
+        match self.repeat {
+            Some(repeat) if repeat.conditional => self.count(registers).min(1),
+            _ => self.count(registers).min(Repeat::MOST_STEPS),
+        }
     }
 
     /// How many steps there are by RCX alone, whatever the data says.
@@ -338,13 +357,16 @@ impl Recipe {
     pub fn touch(&self, registers: &impl Registers, number: usize, step: u64) -> Touch {
         let operand = &self.operands[number];
         let first = operand.touch(registers);
-        let moved = match self.repeat {
-            None => return first,
-            Some(repeat) => first.gla.wrapping_add(
-                (step.wrapping_mul(u64::from(repeat.element))).wrapping_mul(registers.direction().cast_unsigned()),
-            ),
-        };
-        Touch { gla: moved & operand.linear_mask, ..first }
+        match self.repeat {
+            None => first,
+            Some(_) => Touch { gla: operand.address_moved(registers, self.moved(registers, step)), ..first },
+        }
+    }
+
+    /// How far a repetition has come before its step `step`.
+    fn moved(&self, registers: &impl Registers, step: u64) -> u64 {
+        let element = self.repeat.map_or(0, |repeat| u64::from(repeat.element));
+        step.wrapping_mul(element).wrapping_mul(registers.direction().cast_unsigned())
     }
 
     /// The next step after `step` in which some operand meets a page that it did not touch in `step`.
@@ -352,15 +374,18 @@ impl Recipe {
         let Some(repeat) = self.repeat else { return step + 1 };
         let element = u64::from(repeat.element.max(1));
         let down = registers.direction() < 0;
-        (0..self.operands.len())
-            .map(|number| {
-                let touch = self.touch(registers, number, step);
-                let last = touch.gla.wrapping_add(u64::from(touch.size) - 1);
-                // Bytes that are left on the page in the direction of travel, beyond this element.
-                let room = if down { touch.gla & 0xfff } else { 0xfff - (last & 0xfff) };
-                step + 1 + room / element
-            })
-            .min()
-            .unwrap_or(step + 1)
+        let moved = self.moved(registers, step);
+        let more = self.operands.iter().map(|operand| {
+            let offset = operand.offset(registers, moved);
+            let gla = operand.address_moved(registers, moved);
+            let last = gla.wrapping_add(u64::from(operand.size) - 1);
+            // Bytes that are left in the direction of travel: on the page beyond this element, and before the offset begins anew.
+            let (page, segment) = match down {
+                true => (gla & 0xfff, offset),
+                false => (0xfff - (last & 0xfff), operand.offset_mask(registers) - offset),
+            };
+            page.min(segment) / element
+        });
+        step + 1 + more.min().unwrap_or(0)
     }
 }

@@ -10,7 +10,7 @@ use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiting::Retry;
 use crate::insn::cache::Part;
-use crate::insn::recipe::{Recipe, Special, Touch};
+use crate::insn::recipe::{Recipe, Repeat, Special, Touch};
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::walk::{Addressed, GuestFault, Judged, PagingMode};
 use crate::qemu::internals;
@@ -82,10 +82,8 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         return Go::Leave;
     }
     let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
-    let one_by_one = view.is_by_api() || internals::counts_instructions();
-    let steps = recipe.steps(view).min(if one_by_one { 1 } else { u64::MAX });
     let mut step = 0;
-    while step < steps {
+    while step < miss.steps() {
         match miss.step(step) {
             Check::Pass => step = recipe.next_page(view, step),
             Check::Again => {
@@ -147,6 +145,15 @@ struct Miss<'a> {
 }
 
 impl Miss<'_> {
+    /// How many steps are checked before the first one runs. What a later step touches is stopped at that step by the host's MMU, where
+    /// that stops all that is watched: so no page is asked for before it is touched, and none that was opened for a step can be closed
+    /// again before the step ran.
+    fn steps(&self) -> u64 {
+        let one_by_one = self.view.is_by_api() || internals::counts_instructions();
+        let most = if one_by_one || self.hypervisor.host.stops_late_accesses() { 1 } else { Repeat::MOST_STEPS };
+        self.recipe.steps(self.view).min(most)
+    }
+
     /// All operands of one step, in the order in which the instruction touches them. After a wait the step begins anew, as the
     /// hardware would begin the instruction anew: all its pages must be allowed at once.
     fn step(&mut self, step: u64) -> Check {
