@@ -437,6 +437,21 @@ fn a_repetition_goes_on_from_the_other_end_where_its_address_size_ends() {
 }
 
 #[test]
+fn a_control_block_is_no_operand_and_lies_where_the_accumulator_says() {
+    let mut registers = registers();
+    registers.general[0] = 0x12_3456_7000;
+    let block = |bytes: &[u8]| match recipe(bytes, CodeSize::Bits64) {
+        Recipe { special: Special::ControlBlock(block), operands, .. } if operands.is_empty() => {
+            (block.address(&registers).0, block.rights, block.enters)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(block(&[0x0f, 0x01, 0xd8]), (0x12_3456_7000, Rights::R, true), "vmrun");
+    assert_eq!(block(&[0x0f, 0x01, 0xda]), (0x12_3456_7000, Rights::R, false), "vmload");
+    assert_eq!(block(&[0x67, 0x0f, 0x01, 0xdb]), (0x3456_7000, Rights::W, false), "vmsave by EAX");
+}
+
+#[test]
 fn a_repetition_is_foreseen_as_far_as_it_goes_before_its_next_check() {
     let recipe = recipe(&[0xf3, 0xaa], CodeSize::Bits64);
     let mut registers = registers();

@@ -1,6 +1,7 @@
 //! The walk of page tables, against tables laid out by hand in a plain map.
 
 use mem_event::{Gpa, Rights};
+use mem_event_plugin::insn::nested::AddressSpace;
 use mem_event_plugin::insn::walk::{Addressed, GuestFault, Judged, PagingMode, PhysicalAddresses, Tables};
 use std::collections::HashMap;
 
@@ -234,4 +235,22 @@ fn rights_of_upper_levels_count() {
     ram.0.insert(0x3000 + 3 * 8, 0x4000 | ALL | NX);
     assert_eq!(mode(PAE, LONG).translate(&ram, gla, user(Rights::X)), Err(GuestFault));
     assert!(mode(PAE, LONG).translate(&ram, gla, user(Rights::W)).is_ok());
+}
+
+#[test]
+fn a_guests_guest_is_walked_through_its_own_tables_and_those_of_its_hypervisor() {
+    // Its own tables and what they lead to are as far up as its hypervisor's nested tables say: one entry for 1 GiB.
+    let (own, gla) = four_levels(ALL);
+    let mut ram = Ram(own.0.into_iter().map(|(at, entry)| (at + (1 << 30), entry)).collect());
+    ram.0.insert(0x10_0000, 0x10_1000 | ALL);
+    ram.0.insert(0x10_1000, 1 << 30 | ALL | LARGE);
+    let nested = PagingMode { cr3: 0x10_0000, ..mode(PAE, LONG) };
+    let space = AddressSpace { own: mode(PAE, LONG), nested: Some(nested) };
+    let write = kernel(Rights::W);
+    assert_eq!(space.translate(&ram, gla | 0x123, write), Ok(Gpa(1 << 30 | 0x9123)));
+    ram.0.insert(0x10_1000, 1 << 30 | PRESENT | WRITABLE | LARGE);
+    assert_eq!(space.translate(&ram, gla, write), Err(GuestFault), "nested tables judge a user's access");
+    ram.0.insert(0x10_1000, 1 << 30 | PRESENT | USER | LARGE);
+    assert_eq!(space.translate(&ram, gla, write), Err(GuestFault), "read-only for its hypervisor");
+    assert_eq!(space.translate(&ram, gla, kernel(Rights::R)), Ok(Gpa(1 << 30 | 0x9000)));
 }

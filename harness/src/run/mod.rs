@@ -90,6 +90,7 @@ impl Job {
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
         notes.extend(job::lines_of_the_plugin(&said, "watching without "));
+        notes.extend(job::lines_of_the_plugin(&said, "a guest's guest: "));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
     }
 }

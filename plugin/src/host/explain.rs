@@ -11,9 +11,11 @@
 
 use crate::host::domain_host::Host;
 use crate::host::implicit_access::ImplicitAccess;
+use crate::host::nested::address_space;
 use crate::host::processor::Processor;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
+use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::walk::{Addressed, Judged, PagingMode};
 use crate::memory::file_tables::FileTables;
@@ -52,7 +54,8 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
         return plain;
     }
     let Some((vcpu, view)) = host.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
-    let explainer = Explainer { host, mode: paging_mode(host, vcpu, &view), view, fault };
+    let Some(space) = address_space(paging_mode(host, vcpu, &view), &view) else { return plain };
+    let explainer = Explainer { host, space, view, fault };
     let recipe = explainer.current(vcpu);
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
         return StoppedAccess { access, ..plain };
@@ -65,12 +68,12 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
 fn paging_mode(host: &Host, vcpu: &Vcpu, view: &View) -> PagingMode {
-    if host.has_callback_gate() { vcpu.trap.paging_mode() } else { view.paging_mode() }
+    if host.has_callback_gate() && !view.runs_nested() { vcpu.trap.paging_mode() } else { view.paging_mode() }
 }
 
 struct Explainer<'a> {
     host: &'a Host,
-    mode: PagingMode,
+    space: AddressSpace,
     view: View,
     fault: FrameFault,
 }
@@ -102,7 +105,7 @@ impl Explainer<'_> {
     }
 
     fn implicit(&self) -> ImplicitAccess<'_> {
-        ImplicitAccess { host: self.host, mode: self.mode, view: self.view, fault: self.fault }
+        ImplicitAccess { host: self.host, space: self.space, view: self.view, fault: self.fault }
     }
 
     fn addresses<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = u64> + 'r {
@@ -189,6 +192,6 @@ impl Explainer<'_> {
 
     fn translate(&self, gla: u64) -> Option<Gpa> {
         let memory = FileTables(&self.host.memory);
-        self.mode.translate(&Addressed(&memory, self.view.physical_addresses()), gla, Judged::NOT).ok()
+        self.space.translate(&Addressed(&memory, self.view.physical_addresses()), gla, Judged::NOT).ok()
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::host::domain_host::Host;
 use crate::host::touch::FrameFault;
-use crate::insn::walk::{Addressed, Judged, PagingMode, Tables};
+use crate::insn::nested::AddressSpace;
+use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use mem_event::Gpa;
@@ -23,8 +24,8 @@ const STACKS: u64 = 11;
 pub struct ImplicitAccess<'a> {
     /// The domain's host.
     pub host: &'a Host,
-    /// How the processor walks page tables.
-    pub mode: PagingMode,
+    /// How the processor translates addresses.
+    pub space: AddressSpace,
     /// Its state.
     pub view: View,
     /// What was touched.
@@ -79,7 +80,7 @@ impl ImplicitAccess<'_> {
     }
 
     fn translate(&self, tables: &impl Tables, gla: u64) -> Option<Gpa> {
-        self.mode.translate(&Addressed(tables, self.view.physical_addresses()), gla, Judged::NOT).ok()
+        self.space.translate(&Addressed(tables, self.view.physical_addresses()), gla, Judged::NOT).ok()
     }
 
     fn word(&self, gla: u64) -> Option<u64> {
@@ -89,7 +90,7 @@ impl ImplicitAccess<'_> {
             tables.entry(gpa, 4)
         };
         let (low, high) = (half(gla)?, half(gla.wrapping_add(4))?);
-        Some(if self.mode.is_long() { high << 32 | low } else { low })
+        Some(if self.space.own.is_long() { high << 32 | low } else { low })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod gate_in_force;
 pub mod implicit_access;
 pub mod instrumentation;
+pub mod nested;
 pub mod notification;
 pub mod pending_event;
 pub mod processor;

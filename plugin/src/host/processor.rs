@@ -1,5 +1,6 @@
 //! A processor's registers together with its memory: some instructions read there what else they touch.
 
+use crate::host::nested::address_space;
 use crate::insn::registers::Registers;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
@@ -19,7 +20,8 @@ impl Processor<'_> {
     fn read(&self, gla: u64, bytes: &mut [u8]) -> Option<()> {
         let tables = FileTables(self.memory);
         let tables = Addressed(&tables, self.view.physical_addresses());
-        let gpa = self.view.paging_mode().translate(&tables, gla, Judged::NOT).ok()?;
+        let space = address_space(self.view.paging_mode(), self.view)?;
+        let gpa = space.translate(&tables, gla, Judged::NOT).ok()?;
         self.memory.read(gpa.gfn(), gpa.offset(), bytes).ok()
     }
 }

@@ -3,6 +3,7 @@
 use crate::insn::bounds;
 use crate::insn::dialect;
 use crate::insn::elements::Elements;
+use crate::insn::nested::ControlBlock;
 use crate::insn::recipe::{ControlSource, Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
 use crate::insn::state;
@@ -27,6 +28,11 @@ pub const CHECKPOINT_LENGTH: usize = CHECKPOINT_BYTES.len();
 /// Whether these bytes are a guest's checkpoint.
 pub fn is_checkpoint(bytes: &[u8]) -> bool {
     bytes == CHECKPOINT_BYTES
+}
+
+/// Whether these bytes are of an instruction that uses a control block (`vmrun`, `vmload`, `vmsave`).
+pub fn uses_control_block(bytes: &[u8]) -> bool {
+    matches!(bytes, [.., 0x0f, 0x01, 0xd8 | 0xda | 0xdb])
 }
 
 /// What decoding an instruction found.
@@ -123,7 +129,9 @@ fn pointer(instruction: &Instruction, code: CodeSize) -> Option<Operand> {
 /// One operand for each memory that is used, or one for each of its elements; `None` where one cannot be foreseen.
 fn operands(instruction: &Instruction, used: &[UsedMemory], code: CodeSize) -> Option<Vec<Operand>> {
     let mut operands = Vec::with_capacity(used.len());
-    for memory in used {
+    // A control block is no operand: its address is physical.
+    let is_control_block = matches!(special(instruction), Special::ControlBlock(_));
+    for memory in used.iter().filter(|_| !is_control_block) {
         let Some(rights) = rights_of(memory.access()) else { continue };
         let operand = operand(instruction, memory, rights, code)?;
         match Elements::of(instruction, memory) {
@@ -285,6 +293,13 @@ fn number_of(register: Register) -> u8 {
     u8::try_from(register.number()).unwrap_or(0)
 }
 
+/// How `vmrun`, `vmload` or `vmsave` uses the block that RAX points to, or EAX: QEMU takes no less.
+fn control_block(instruction: &Instruction, rights: Rights) -> Special {
+    let is_wide = matches!(instruction.code(), Code::Vmrunq | Code::Vmloadq | Code::Vmsaveq);
+    let address_mask = if is_wide { u64::MAX } else { u64::from(u32::MAX) };
+    Special::ControlBlock(ControlBlock { address_mask, rights, enters: instruction.mnemonic() == Mnemonic::Vmrun })
+}
+
 fn special(instruction: &Instruction) -> Special {
     match instruction.mnemonic() {
         Mnemonic::Invlpg | Mnemonic::Invpcid => Special::Translation,
@@ -294,6 +309,8 @@ fn special(instruction: &Instruction) -> Special {
         }
         Mnemonic::Lmsw => Special::WriteControl(0, ControlSource::MachineStatusInMemory),
         Mnemonic::Wrmsr => Special::WriteMsr,
+        Mnemonic::Vmrun | Mnemonic::Vmload => control_block(instruction, Rights::R),
+        Mnemonic::Vmsave => control_block(instruction, Rights::W),
         Mnemonic::Int3 => Special::Breakpoint,
         Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::ReadPort,
         Mnemonic::Out if instruction.op0_kind() == OpKind::Immediate8 => {

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod decode;
 pub mod dialect;
 pub mod elements;
+pub mod nested;
 pub mod quick;
 pub mod recipe;
 pub mod recipes;

@@ -4,6 +4,7 @@
 //! in it names the instruction's page: QEMU's x86 blocks are position independent, one translation serves every linear
 //! address of a physical page, so the page comes from the instruction pointer at run time.
 
+use crate::insn::nested::ControlBlock;
 use crate::insn::registers::{CodeSize, Registers};
 use mem_event::Rights;
 
@@ -157,12 +158,15 @@ pub enum Special {
     ReadPort,
     /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
     WritePort(Option<u8>),
+    /// It uses the control block at the physical address in RAX (`vmrun`, `vmload`, `vmsave`).
+    ControlBlock(ControlBlock),
 }
 
 impl Special {
     /// Whether linear addresses may mean other frames after it.
     pub fn changes_translation(self) -> bool {
-        !matches!(self, Special::Nothing | Special::Breakpoint) && !self.is_port_io()
+        let stays = matches!(self, Special::ControlBlock(block) if !block.enters);
+        !matches!(self, Special::Nothing | Special::Breakpoint) && !stays && !self.is_port_io()
     }
 
     /// Whether it reads or writes a port.
@@ -369,23 +373,28 @@ impl Recipe {
         step.wrapping_mul(element).wrapping_mul(registers.direction().cast_unsigned())
     }
 
+    /// The step after `step` at which an operand of a repetition goes on from the other end of what its address size reaches.
+    pub fn next_wrap(&self, registers: &impl Registers, number: usize, step: u64) -> u64 {
+        let operand = &self.operands[number];
+        let element = self.repeat.map_or(1, |repeat| u64::from(repeat.element.max(1)));
+        let offset = operand.offset(registers, self.moved(registers, step));
+        let room = if registers.direction() < 0 { offset } else { operand.offset_mask(registers) - offset };
+        (room / element).saturating_add(step + 1)
+    }
+
     /// The next step after `step` in which some operand meets a page that it did not touch in `step`.
     pub fn next_page(&self, registers: &impl Registers, step: u64) -> u64 {
         let Some(repeat) = self.repeat else { return step + 1 };
         let element = u64::from(repeat.element.max(1));
         let down = registers.direction() < 0;
         let moved = self.moved(registers, step);
-        let more = self.operands.iter().map(|operand| {
-            let offset = operand.offset(registers, moved);
-            let gla = operand.address_moved(registers, moved);
-            let last = gla.wrapping_add(u64::from(operand.size) - 1);
-            // Bytes that are left in the direction of travel: on the page beyond this element, and before the offset begins anew.
-            let (page, segment) = match down {
-                true => (gla & 0xfff, offset),
-                false => (0xfff - (last & 0xfff), operand.offset_mask(registers) - offset),
-            };
-            page.min(segment) / element
+        let next = (0..self.operands.len()).map(|number| {
+            let gla = self.operands[number].address_moved(registers, moved);
+            let last = gla.wrapping_add(u64::from(self.operands[number].size) - 1);
+            // Bytes that are left on the page in the direction of travel, beyond this element.
+            let room = if down { gla & 0xfff } else { 0xfff - (last & 0xfff) };
+            (step + 1 + room / element).min(self.next_wrap(registers, number, step))
         });
-        step + 1 + more.min().unwrap_or(0)
+        next.min().unwrap_or(step + 1)
     }
 }

@@ -22,11 +22,25 @@ pub enum Field {
     BoundsOfKernel,
     /// BNDCFGU: where the user's is.
     BoundsOfUser,
+    /// More of QEMU's flags: whether paging is nested.
+    MoreFlags,
+    /// The root of the nested tables.
+    NestedRoot,
+    /// Their shape, in QEMU's bits.
+    NestedShape,
 }
 
 /// By [`Field`]: its name there, and its bytes.
-const FIELDS: [(&str, usize); 5] =
-    [("env.a20_mask", 4), ("env.xcr0", 8), ("env.pkrs", 4), ("env.msr_bndcfgs", 8), ("env.bndcs_regs.cfgu", 8)];
+const FIELDS: [(&str, usize); 8] = [
+    ("env.a20_mask", 4),
+    ("env.xcr0", 8),
+    ("env.pkrs", 4),
+    ("env.msr_bndcfgs", 8),
+    ("env.bndcs_regs.cfgu", 8),
+    ("env.hflags2", 4),
+    ("env.nested_cr3", 8),
+    ("env.nested_pg_mode", 4),
+];
 
 /// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,
 /// size, and nine more words.

@@ -8,6 +8,7 @@ pub mod block;
 pub mod fields;
 pub mod file;
 pub mod internals;
+mod nested;
 pub mod proof;
 pub mod register;
 pub mod source;

@@ -35,7 +35,7 @@ pub(super) mod offset {
     pub const CONTROL: usize = SEGMENTS + 10 * SEGMENT_SIZE;
 }
 
-const HF_CPL: u32 = 3;
+pub(super) const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
 const HF_SS32: u32 = 1 << 5;
 const HF_SMM: u32 = 1 << 19;
@@ -47,8 +47,6 @@ const BOUND_REGISTERS: u64 = 1 << 3;
 pub(super) const HF_PE: u32 = 1 << 7;
 pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
-/// It runs a guest of its own.
-const HF_GUEST: u32 = 1 << 21;
 const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_AC: u64 = 1 << 18;
 const CR4_PCIDE: u64 = 1 << 17;
@@ -140,7 +138,7 @@ impl View {
     }
 
     /// A field's value; `None` where its place is not known.
-    fn field(&self, field: Field) -> Option<u64> {
+    pub(super) fn field(&self, field: Field) -> Option<u64> {
         if self.is_by_api() {
             return None;
         }
@@ -191,7 +189,7 @@ impl View {
 
     /// A model-specific register as it is, in the vCPU's own thread; `None` where that cannot be told.
     pub fn model_specific(&self, number: u32) -> Option<u64> {
-        let is_nested = self.flags() & HF_GUEST != 0;
+        let is_nested = self.runs_nested();
         if self.is_by_api() || is_nested { None } else { internals::read_msr(self.0, number) }
     }
 

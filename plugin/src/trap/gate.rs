@@ -5,11 +5,13 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
+use crate::host::nested::{address_space, say_unknown};
 use crate::host::processor::Processor;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiting::Retry;
 use crate::insn::cache::Part;
+use crate::insn::nested::{AddressSpace, ControlBlock};
 use crate::insn::recipe::{Recipe, Repeat, Special, Touch};
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::walk::{Addressed, GuestFault, Judged, PagingMode};
@@ -81,7 +83,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     {
         return Go::Leave;
     }
-    let mut miss = Miss { hypervisor, vcpu, recipe, view, mode: None };
+    let mut miss = Miss { hypervisor, vcpu, recipe, view, space: None };
     let mut step = 0;
     while step < miss.steps() {
         match miss.step(step) {
@@ -92,6 +94,13 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
                 }
             }
             Check::Fault => break,
+            Check::Leave => return Go::Leave,
+        }
+    }
+    if let Special::ControlBlock(block) = recipe.special {
+        match miss.control_block(block) {
+            Check::Pass | Check::Again => {}
+            Check::Fault => return Go::Run,
             Check::Leave => return Go::Leave,
         }
     }
@@ -124,7 +133,7 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
         return Go::Run;
     }
     vcpu.stand(rip, true);
-    let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, mode: None }.gfn_of_code();
+    let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, space: None }.gfn_of_code();
     vcpu.go(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn))
 }
 
@@ -141,7 +150,7 @@ struct Miss<'a> {
     vcpu: &'a Vcpu,
     recipe: &'a Recipe,
     view: &'a View,
-    mode: Option<PagingMode>,
+    space: Option<AddressSpace>,
 }
 
 impl Miss<'_> {
@@ -184,17 +193,30 @@ impl Miss<'_> {
         }
         self.vcpu.cache.revalidate();
         let Ok(gpa) = self.translate(gla, rights) else { return Check::Fault };
+        self.frame(Some(gla), gpa, rights)
+    }
+
+    /// A frame, by the linear address that led there, if any.
+    fn frame(&mut self, gla: Option<u64>, gpa: Gpa, rights: Rights) -> Check {
         let retry = self.vcpu.waiting.pending_retry();
         let is_due = |retry: Retry| retry.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
         if self.hypervisor.host.allows(gpa, rights) && !retry.is_some_and(is_due) {
             // While a retry is pending the fast path is never taken. The write part stands for both rights: the walk above judged a write,
             // and the p2m must allow the read too.
             if retry.is_none() && (!rights.contains(Rights::W) || self.hypervisor.host.allows(gpa, Rights::RW)) {
-                self.vcpu.cache.allow(gla, Part::of(rights));
+                self.remember(gla, rights);
             }
             return Check::Pass;
         }
         self.ask(gla, gpa, rights)
+    }
+
+    /// The page may be touched from now on. Of a guest's guest nothing is remembered: it is left without an instruction that would tell, and
+    /// the same addresses mean others to its hypervisor.
+    fn remember(&self, gla: Option<u64>, rights: Rights) {
+        if let Some(gla) = gla.filter(|_| !self.view.runs_nested()) {
+            self.vcpu.cache.allow(gla, Part::of(rights));
+        }
     }
 
     /// After a wait within a block: fetches are checked where blocks begin, and the consumer that answered may have taken the right to run.
@@ -236,27 +258,50 @@ impl Miss<'_> {
     }
 
     fn translate(&mut self, gla: u64, rights: Rights) -> Result<Gpa, GuestFault> {
-        let mode = *self.mode.get_or_insert_with(|| {
-            let mode = paging_mode();
-            self.vcpu.trap.set_paging_mode(mode);
-            mode
-        });
+        let space = self.space().ok_or(GuestFault)?;
         let access = Judged {
             rights,
             user: self.view.privilege() == 3,
             alignment_check: self.view.alignment_check(),
-            protection_keys: if mode.has_protection_keys() { self.view.protection_keys() } else { 0 },
-            supervisor_keys: if mode.has_supervisor_keys() { self.view.supervisor_keys() } else { 0 },
+            protection_keys: if space.own.has_protection_keys() { self.view.protection_keys() } else { 0 },
+            supervisor_keys: if space.own.has_supervisor_keys() { self.view.supervisor_keys() } else { 0 },
         };
         let tables = Addressed(&self.hypervisor.host.memory, self.view.physical_addresses());
-        mode.translate(&tables, gla, access)
+        space.translate(&tables, gla, access)
     }
 
-    fn ask(&mut self, gla: u64, gpa: Gpa, rights: Rights) -> Check {
+    /// How addresses are translated; `None` where that is not known.
+    fn space(&mut self) -> Option<AddressSpace> {
+        if self.space.is_none() {
+            let mode = paging_mode();
+            self.vcpu.trap.set_paging_mode(mode);
+            self.space = address_space(mode, self.view);
+        }
+        self.space
+    }
+
+    /// The control block of `vmrun`, `vmload` or `vmsave`, which has a physical address.
+    fn control_block(&mut self, block: ControlBlock) -> Check {
+        if self.view.is_by_api() {
+            say_unknown();
+            return Check::Pass;
+        }
+        if !self.view.may_use_control_blocks() {
+            return Check::Fault;
+        }
+        loop {
+            match self.frame(None, block.address(self.view), block.rights) {
+                Check::Again => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn ask(&mut self, gla: Option<u64>, gpa: Gpa, rights: Rights) -> Check {
         let access = Access {
             gfn: gpa.gfn(),
             offset: gpa.offset(),
-            gla: Some(Gla(gla)),
+            gla: gla.map(Gla),
             rights,
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),

@@ -94,7 +94,7 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
     let (Some(first), Some(view)) = (block.instructions().next(), view::running(VCPU.get())) else { return };
     super::proof::act_on(hypervisor, proof::sample(&view));
-    if view.code_size().is_none() {
+    if view.code_size().is_none() || view.runs_nested() {
         return;
     }
     let Some(by_qemu) = hypervisor.host.memory.frame_at(first.host_address()) else { return };
@@ -125,8 +125,11 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
             call_before(instruction, fetch);
         }
     }
+    // Whatever is wanted: after a `vmrun` the same linear addresses are others.
+    let uses_control_block = decode::uses_control_block(bytes);
     if wanted & (instrumentation::ACCESS | instrumentation::VERIFY | instrumentation::NOTE | instrumentation::SPECIAL)
         == 0
+        && !uses_control_block
     {
         return;
     }
@@ -148,12 +151,13 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         // The `mmu` gate has no other moment for it.
         view.prove_vectors();
     }
-    if wanted & instrumentation::NOTE != 0 && (!recipe.operands.is_empty() || recipe.special.is_port_io()) {
+    let explains = !recipe.operands.is_empty() || recipe.special.is_port_io() || uses_control_block;
+    if wanted & instrumentation::NOTE != 0 && explains {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
     if wanted & instrumentation::ACCESS != 0 {
         call_before(instruction, recipe);
-    } else if wanted & instrumentation::SPECIAL != 0 && recipe.special != Special::Nothing {
+    } else if uses_control_block || wanted & instrumentation::SPECIAL != 0 && recipe.special != Special::Nothing {
         call_before(instruction, Recipe { operands: Box::default(), ..recipe });
     }
 }

@@ -61,24 +61,29 @@ pub fn predict(subject: &'static Subject, view: &View) {
             if recipe.needs_vectors() {
                 view.prove_vectors();
             }
-            expected.touches.extend((0..recipe.operands.len()).map(|number| {
-                let (touch, bytes) = reach(recipe, &processor, number);
-                (touch, bytes, false)
-            }));
+            for number in 0..recipe.operands.len() {
+                expected
+                    .touches
+                    .extend(reaches(recipe, &processor, number).map(|(touch, bytes)| (touch, bytes, false)));
+            }
         }
     });
 }
 
-/// The lowest touch of an operand, and how many bytes all its steps cover together.
-fn reach(recipe: &Recipe, registers: &impl Registers, number: usize) -> (Touch, u64) {
+/// What all steps of an operand cover together: the lowest touch and how many bytes, for each part that lies in one piece.
+fn reaches(recipe: &Recipe, registers: &impl Registers, number: usize) -> impl Iterator<Item = (Touch, u64)> {
+    let count = recipe.count(registers);
     let first = recipe.touch(registers, number, 0);
-    let last = match recipe.count(registers) {
-        0 => return (first, 0),
-        _ if first.size == 0 => return (first, 0),
-        steps => recipe.touch(registers, number, steps - 1),
-    };
-    let lowest = if registers.direction() < 0 { last.gla } else { first.gla };
-    (Touch { gla: lowest, ..first }, first.gla.abs_diff(last.gla) + u64::from(first.size))
+    let nothing = (count == 0 || first.size == 0).then_some((first, 0));
+    let steps = if nothing.is_some() { 0 } else { count };
+    let begins = std::iter::successors(Some(0), move |step| Some(recipe.next_wrap(registers, number, *step)));
+    let pieces = begins.take_while(move |step| *step < steps).map(move |step| {
+        let end = recipe.next_wrap(registers, number, step).min(steps);
+        let [from, to] = [step, end - 1].map(|step| recipe.touch(registers, number, step));
+        let lowest = if registers.direction() < 0 { to.gla } else { from.gla };
+        (Touch { gla: lowest, ..first }, from.gla.abs_diff(to.gla) + u64::from(first.size))
+    });
+    nothing.into_iter().chain(pieces)
 }
 
 /// QEMU reports an access of this instruction.
