@@ -91,8 +91,8 @@ fn a_storm_of_every_kind_of_event_ends_well() {
         ["cr3", "msr", "int3"].map(|event| format!(r#"{{ monitor = {{ event = "{event}", mode = "sync" }} }}"#));
     let outcome = run(Gate::Callback, &on_its_way(1, 4, "grant", &format!("{WATCHED}, {}", monitors.join(", "))));
     is(&outcome, Kind::Success, "");
-    // Four vCPUs, 400 rounds, three CPU events each.
-    assert!(outcome.records.len() >= 4800, "{} events", outcome.records.len());
+    // Four vCPUs, 400 rounds, two CPU events each: CR3 is written with what it holds, which is none.
+    assert!(outcome.records.len() >= 3200, "{} events", outcome.records.len());
 }
 
 /// Under `gate=mmu` a stopped vCPU stands in the kernel, where it keeps QEMU from its end: that was seen at the deadline only.
