@@ -14,6 +14,7 @@
 //! | [`consumers`] | the pager, the listener, the helper, those that misbehave, those in processes of their own |
 //! | [`run`] | a domain served from its start, or its being joined, to its end; the summary |
 //! | [`trace`], [`step`] | traces read, compared, exported, minimised, replayed; a trace in the terminal, step by step |
+//! | [`trial`] | a consumer against a recording, without QEMU |
 //! | [`suite`] | scenarios against their snapshots |
 //! | [`cli`] | the command line |
 
@@ -31,4 +32,5 @@ pub mod step;
 pub mod suite;
 pub mod toolstack;
 pub mod trace;
+pub mod trial;
 pub mod verdict;

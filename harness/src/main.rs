@@ -7,7 +7,7 @@ use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
 use harness::trace::replay;
-use harness::{step, suite, trace};
+use harness::{step, suite, trace, trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,12 +20,18 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::status(arguments),
         Command::Diff(arguments) => trace::compare::compare(arguments),
         Command::Export(arguments) => trace::export::export(arguments),
-        Command::Minimise(arguments) => trace::minimise::minimise(arguments),
+        Command::Minimise { minimise, under_test } if under_test.consumer.is_some() => {
+            trial::minimise::minimise(&minimise.trace, under_test, minimise.output.as_deref())
+        }
+        Command::Minimise { minimise, .. } => trace::minimise::minimise(minimise),
         Command::Consumer { consumer, socket } => command::consumer(consumer, socket.as_deref()),
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments, cli.color),
         Command::New(arguments) => new::new(arguments),
         Command::Step(arguments) => step::step(arguments, cli.color),
+        Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
+            trial::command::replay(file, under_test, manner)
+        }
         Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
     };
     match ended {

@@ -10,6 +10,7 @@ use crate::trace::compare::Diff;
 use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
 use crate::trace::show::Show;
+use crate::trial::command::{Manner, UnderTest};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mem_event::spin::Spin;
 use std::ffi::OsString;
@@ -63,15 +64,22 @@ pub enum Command {
     Diff(Diff),
     /// A trace for other programs, or as a page to read.
     Export(Export),
-    /// The shortest sequence of inputs that still shows a trace's difference, as a test.
-    Minimise(Minimise),
+    /// The shortest sequence of inputs that still shows a trace's difference, as a test; or the shortest recording that a consumer still fails.
+    Minimise {
+        /// Which.
+        #[command(flatten)]
+        minimise: Minimise,
+        /// By whom: without it the engine's own difference is shown.
+        #[command(flatten)]
+        under_test: UnderTest,
+    },
     /// Run scenarios against their snapshots.
     Test(crate::suite::command::Test),
     /// Begin a scenario with a guest of its own, and perhaps a consumer of your own, in a new folder.
     New(New),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
-    /// Replay a trace through a fresh engine and compare every effect.
+    /// Replay a trace through a fresh engine and compare every effect; or serve its requests to a consumer and compare what that does.
     Replay {
         /// The trace; `-` for the standard input.
         trace: PathBuf,
@@ -79,8 +87,14 @@ pub enum Command {
         #[arg(long)]
         verify: bool,
         /// Print each request and answer with the number of its step.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "consumer")]
         sequence: bool,
+        /// By whom: without it the engine alone is compared.
+        #[command(flatten)]
+        under_test: UnderTest,
+        /// How.
+        #[command(flatten)]
+        manner: Manner,
     },
 }
 

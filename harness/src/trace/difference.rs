@@ -14,15 +14,27 @@ const BEFORE: usize = 10;
 const CONTEXT: usize = 3;
 
 /// The last steps of a replay.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Recent {
     steps: VecDeque<(u64, Step)>,
+    most: usize,
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent { steps: VecDeque::new(), most: BEFORE }
+    }
 }
 
 impl Recent {
+    /// The last steps with the one that differs as their last.
+    pub(crate) fn with_the_one_that_differs() -> Recent {
+        Recent { most: BEFORE + 1, ..Recent::default() }
+    }
+
     /// Another step came out as recorded.
     pub fn step(&mut self, number: u64, step: &Step) {
-        if self.steps.len() < BEFORE {
+        if self.steps.len() < self.most {
             self.steps.push_back((number, step.clone()));
         } else if let Some((oldest, mut copy)) = self.steps.pop_front() {
             debug_assert!(oldest < number, "steps come in order");
@@ -36,7 +48,8 @@ impl Recent {
         }
     }
 
-    fn table(&self, symbols: &Symbols) -> String {
+    /// The steps as a table.
+    pub(crate) fn table(&self, symbols: &Symbols) -> String {
         let rows: Vec<Row> = self.steps.iter().map(|(number, step)| Row::new(*number, step, symbols)).collect();
         if rows.is_empty() { "no step\n".into() } else { table(&rows) }
     }

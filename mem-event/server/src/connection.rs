@@ -338,3 +338,9 @@ fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]
         Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }
 }
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

@@ -1,7 +1,7 @@
 //! An engine at any step of a trace.
 
 use super::consumers::RecordedConsumers;
-use super::{Difference, End, Failure, Header, Step, Tape};
+use super::{Difference, End, Failure, Header, Remarked, Step, Tape};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
 use crate::input::With;
@@ -90,6 +90,14 @@ impl<R: Read + Seek> Player<R> {
     /// The trace itself, to read steps without applying them.
     pub fn tape(&mut self) -> &mut Tape<R> {
         &mut self.tape
+    }
+
+    /// The remarks that stand right after the steps that are applied, and before the next one.
+    ///
+    /// # Errors
+    /// [`PlayerError::End`] at damage.
+    pub fn remarks(&mut self) -> Result<Vec<Remarked>, PlayerError> {
+        self.tape.remarks(self.number).map_err(PlayerError::End)
     }
 
     /// How many steps are applied.

@@ -25,6 +25,9 @@ use std::path::PathBuf;
 pub struct Minimise {
     /// The trace.
     pub trace: PathBuf,
+    /// Where the shortest recording goes that the consumer still fails.
+    #[arg(long, value_name = "FILE", requires = "consumer")]
+    pub output: Option<PathBuf>,
 }
 
 /// `minimise`; 0 with a sequence, 5 where the trace shows nothing.

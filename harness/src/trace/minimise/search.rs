@@ -95,12 +95,7 @@ pub fn of_failure<S: Subject, R: Read + Seek>(
     fresh: &dyn Fn() -> Result<S, String>,
 ) -> anyhow::Result<Option<Minimal>> {
     let last = failure.map_or(tape.len(), Failure::step);
-    let mut inputs = Vec::new();
-    for number in 1..=last {
-        let step = tape.step(number)?;
-        let taken = taken::records(&step.effects.taken).map(record).collect();
-        inputs.push(TakenInput { input: step.input.clone(), taken });
-    }
+    let mut inputs = inputs(tape, last)?;
     let (shown, step) = match failure {
         Some(Failure::Difference(difference)) => {
             let recorded = (&difference.recorded.outcome, &difference.recorded.effects);
@@ -118,6 +113,20 @@ pub fn of_failure<S: Subject, R: Read + Seek>(
     inputs.truncate(usize::try_from(step).unwrap_or(usize::MAX));
     let inputs = shortest(inputs, &|inputs| shown.is_shown_by(inputs, fresh));
     Ok(Some(Minimal { inputs, shown, step }))
+}
+
+/// The inputs of the first steps of a trace.
+///
+/// # Errors
+/// The trace is damaged before that.
+pub fn inputs<R: Read + Seek>(tape: &mut Tape<R>, last: u64) -> anyhow::Result<Vec<TakenInput>> {
+    let mut inputs = Vec::new();
+    for number in 1..=last {
+        let step = tape.step(number)?;
+        let taken = taken::records(&step.effects.taken).map(record).collect();
+        inputs.push(TakenInput { input: step.input.clone(), taken });
+    }
+    Ok(inputs)
 }
 
 /// A record as bytes again.
@@ -329,7 +338,8 @@ fn size(inputs: &[TakenInput]) -> usize {
 }
 
 /// A list without all that can be left out; its last `keep` elements stay.
-fn fewer<T: Clone>(mut list: Vec<T>, keep: usize, still: &dyn Fn(&[T]) -> bool) -> Vec<T> {
+#[must_use]
+pub fn fewer<T: Clone>(mut list: Vec<T>, keep: usize, still: &dyn Fn(&[T]) -> bool) -> Vec<T> {
     let mut part = list.len().saturating_sub(keep);
     while part > 0 {
         let mut at = 0;
