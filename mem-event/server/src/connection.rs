@@ -93,7 +93,9 @@ impl Connection {
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(domain, page_file);
         for (channel, signalled) in rings {
-            if all && (signalled || channel.pollers.is_pending()) {
+            // What it left unsignalled when it ended is taken with its end, so that the trace tells.
+            let is_left = !self.alive && !channel.pollers.is_polled();
+            if all && (signalled || (channel.pollers.is_pending() && !is_left)) {
                 domain.take_responses(&channel);
             } else if signalled {
                 // The rest has its turn when the others had theirs.

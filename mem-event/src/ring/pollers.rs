@@ -43,6 +43,12 @@ impl Pollers {
         self.page.load(Index::RspProd, Ordering::Relaxed) != self.seen.load(Ordering::Acquire)
     }
 
+    /// Whether a thread polls, so that the consumer need not notify.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.pollers.load(Ordering::Acquire) > 0
+    }
+
     /// The consumer's producer index. What the consumer did before it wrote this is seen from here on.
     #[inline]
     #[must_use]

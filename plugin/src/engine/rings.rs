@@ -73,8 +73,30 @@ impl Hypervisor {
             return;
         }
         let mut engine = self.engine();
+        if self.host.is_current(channel) && channel.pollers.is_pending() {
+            // Its last answers count, and so do the contents that it handed over before them.
+            engine.take_loads(&self.host, channel);
+        }
         self.host.set_channel(ring, None);
         let _ = engine.step(&self.host, Input::ConsumerLost { ring });
         engine.settle(&self.host);
+    }
+
+    /// Before the recording ends: answers that stand on a ring page, which no thread polls and which were not signalled, are taken as
+    /// if somebody had asked for it. The trace then holds them, and tells how they were taken. A ring without any is looked at too: by
+    /// that step the trace tells how long a wait has lasted.
+    pub fn take_unsignalled(&self) {
+        for ring in Ring::ALL {
+            let Some(channel) = self.host.channel(ring) else { continue };
+            if channel.clear() {
+                self.take_responses(&channel);
+            } else if channel.pollers.is_pending() && !channel.pollers.is_polled() {
+                let _ = self.control(0, Control::Resume { ring }, None);
+            } else {
+                let mut engine = self.engine();
+                let _ = engine.step(&self.host, Input::Kick { ring });
+                engine.settle(&self.host);
+            }
+        }
     }
 }

@@ -58,6 +58,7 @@ impl Hypercalls for &Hypervisor {
     }
 
     fn end_trace(&mut self) {
+        self.take_unsignalled();
         self.end();
     }
 
