@@ -95,13 +95,17 @@ fn inputs() -> Vec<Input> {
 
 /// The trace of those steps; at step `wrong` an effect too many is recorded, as an engine with a bug would.
 fn trace(wrong: Option<usize>) -> Vec<u8> {
+    recorded(inputs(), wrong)
+}
+
+fn recorded(inputs: Vec<Input>, wrong: Option<usize>) -> Vec<u8> {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, &header()).unwrap();
     writer.put_states_every(7);
     let mut domain = Domain::new(header().config).unwrap();
     let mut backs: [Option<Back>; 3] = [None, None, None];
     let mut effects = Effects::default();
-    for (at, input) in inputs().into_iter().enumerate() {
+    for (at, input) in inputs.into_iter().enumerate() {
         let page = RingPage::heap();
         if let Input::Control(Control::Enable { ring, slots, .. }) = input {
             backs[ring.index()] = Some(Back::init(page.clone(), ring, Layout::Flags32, slots).unwrap());
@@ -176,6 +180,44 @@ fn the_screen_shows_steps_rings_vcpus_and_p2m_side_by_side() {
     is_accepted("answer", &text(&mut app, SIZE));
     keys(&mut app, ":13⏎");
     is_accepted("paged_out", &text(&mut app, (120, 36)));
+}
+
+#[test]
+fn a_wide_screen_has_the_instruction_and_the_p2m_between_the_steps_and_the_rings() {
+    let mut app = app(trace(None));
+    keys(&mut app, ":5⏎");
+    let wide = text(&mut app, (150, 30));
+    let head = wide.lines().nth(1).unwrap();
+    let places = ["[1] steps", "[2] step", "[3] rings"].map(|panel| head.find(panel).unwrap());
+    assert!(places.is_sorted(), "{wide}");
+    for shown in ["code    mov [rbx], rax", "[5] p2m", "waits: slot of access (1 of 1)", "queue, oldest first: vcpu 2"]
+    {
+        assert!(wide.contains(shown), "{shown}:\n{wide}");
+    }
+}
+
+#[test]
+fn a_run_of_steps_of_one_kind_is_one_line_that_says_how_many() {
+    let mut inputs = vec![enable(Ring::Access, 2)];
+    inputs.extend((0..30).map(|gfn| set_access(gfn, 1, AccessType::Rwx)));
+    inputs.push(access(0, 5));
+    let mut app = app(recorded(inputs, None));
+    keys(&mut app, ":32⏎");
+    let shown = text(&mut app, SIZE);
+    assert!(shown.contains(" 2 to 31, 30 steps: set-access 0x0 ok"), "{shown}");
+    assert!(shown.contains(">  32 v0 access 0x5"), "{shown}");
+    // Where one stands, and what is marked, is a line of its own.
+    keys(&mut app, ":10⏎m:20⏎");
+    let shown = text(&mut app, SIZE);
+    for line in [
+        " 2 to 9, 8 steps: ",
+        " m 10 set-access 0x8",
+        "11 to 19, 9 steps: ",
+        ">  20 set-access 0x12",
+        "21 to 31, 11 steps: ",
+    ] {
+        assert!(shown.contains(line), "{line}:\n{shown}");
+    }
 }
 
 #[test]

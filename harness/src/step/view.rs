@@ -8,6 +8,8 @@
 //!                            │── p2m ──────────────
 //!  keys, a question, or what there is to be told
 //! ```
+//!
+//! A wide terminal has three columns: the steps; the step, and below it the p2m; rings, and below them the vCPUs.
 
 use super::app::{App, Panel};
 use super::model::Model;
@@ -22,6 +24,9 @@ use std::io::{Read, Seek};
 
 /// Less than this is too little to show anything.
 const LEAST: (u16, u16) = (40, 10);
+
+/// From this width on there are three columns.
+const WIDE: u16 = 130;
 
 /// Draws everything.
 pub fn draw<R: Read + Seek>(frame: &mut Frame<'_>, app: &mut App<R>, theme: Theme) {
@@ -79,27 +84,58 @@ fn bottom<R: Read + Seek>(app: &App<R>, width: u16, theme: Theme) -> Paragraph<'
     Paragraph::new(keys).style(theme.dim())
 }
 
+/// Three columns.
+fn wide<R: Read + Seek>(frame: &mut Frame<'_>, area: Rect, app: &mut App<R>, theme: Theme) {
+    let columns = [Constraint::Percentage(40), Constraint::Percentage(32), Constraint::Min(1)];
+    let [steps, middle, right] = Layout::horizontal(columns).areas(area);
+    app.page = steps.height.saturating_sub(1);
+    let lines = view_steps::lines(&mut app.model, app.page, theme);
+    panel(frame, steps, "[1] steps", lines, 0, theme);
+
+    let middle = beside(frame, middle, theme);
+    let [step, p2m_area] = Layout::vertical([Constraint::Percentage(45), Constraint::Min(1)]).areas(middle);
+    panel(frame, step, "[2] step", view_step::lines(&app.model, theme), 0, theme);
+    let lines = view_p2m::lines(&app.model, p2m_area.height.saturating_sub(1), theme);
+    panel(frame, p2m_area, "[5] p2m", lines, 0, theme);
+
+    let right = beside(frame, right, theme);
+    let rings = view_rings::lines(app.model.moment(), right.width, true, theme);
+    let wanted = u16::try_from(rings.len() + 1).unwrap_or(u16::MAX).min(right.height / 2);
+    let [rings_area, vcpus_area] = Layout::vertical([Constraint::Length(wanted), Constraint::Min(1)]).areas(right);
+    panel(frame, rings_area, "[3] rings", rings, 0, theme);
+    let lines = view_vcpus::lines(&app.model, vcpus_area.height.saturating_sub(1), theme);
+    panel(frame, vcpus_area, "[4] vcpus", lines, 0, theme);
+}
+
+/// A column to the right of another one, without the line between them.
+fn beside(frame: &mut Frame<'_>, area: Rect, theme: Theme) -> Rect {
+    frame.render_widget(Block::new().borders(Borders::LEFT).border_style(theme.dim()), area);
+    Rect { x: area.x + 1, width: area.width - 1, ..area }
+}
+
 fn all<R: Read + Seek>(frame: &mut Frame<'_>, area: Rect, app: &mut App<R>, theme: Theme) {
+    if area.width >= WIDE {
+        return wide(frame, area, app, theme);
+    }
     let columns = [Constraint::Percentage(54), Constraint::Min(1)];
     let [left, right] = Layout::horizontal(columns).areas(area);
     let [steps, step] = Layout::vertical([Constraint::Percentage(55), Constraint::Min(1)]).areas(left);
     app.page = steps.height.saturating_sub(1);
     let lines = view_steps::lines(&mut app.model, app.page, theme);
-    panel(frame, steps, "1 steps", lines, 0, theme);
-    panel(frame, step, "2 step", view_step::lines(&app.model, theme), 0, theme);
+    panel(frame, steps, "[1] steps", lines, 0, theme);
+    panel(frame, step, "[2] step", view_step::lines(&app.model, theme), 0, theme);
 
-    frame.render_widget(Block::new().borders(Borders::LEFT).border_style(theme.dim()), right);
-    let right = Rect { x: right.x + 1, width: right.width - 1, ..right };
+    let right = beside(frame, right, theme);
     let rings = view_rings::lines(app.model.moment(), right.width, false, theme);
     let vcpus = app.model.moment().after.vcpus.len();
     let (first, second) = heights(right.height, rings.len(), vcpus);
     let rows = [Constraint::Length(first), Constraint::Length(second), Constraint::Min(1)];
     let [rings_area, vcpus_area, p2m_area] = Layout::vertical(rows).areas(right);
-    panel(frame, rings_area, "3 rings", rings, 0, theme);
+    panel(frame, rings_area, "[3] rings", rings, 0, theme);
     let lines = view_vcpus::lines(&app.model, vcpus_area.height.saturating_sub(1), theme);
-    panel(frame, vcpus_area, "4 vcpus", lines, 0, theme);
+    panel(frame, vcpus_area, "[4] vcpus", lines, 0, theme);
     let lines = view_p2m::lines(&app.model, p2m_area.height.saturating_sub(1), theme);
-    panel(frame, p2m_area, "5 p2m", lines, 0, theme);
+    panel(frame, p2m_area, "[5] p2m", lines, 0, theme);
 }
 
 /// Rows for rings and vCPUs with their titles; what is left is the p2m's, a quarter at least.
@@ -116,12 +152,12 @@ fn large<R: Read + Seek>(frame: &mut Frame<'_>, area: Rect, which: Panel, app: &
     let (title, lines) = match which {
         Panel::Steps => {
             app.page = rows;
-            ("1 steps", view_steps::lines(model, rows, theme))
+            ("[1] steps", view_steps::lines(model, rows, theme))
         }
-        Panel::Step => ("2 step", view_step::lines(model, theme)),
-        Panel::Rings => ("3 rings", view_rings::lines(model.moment(), area.width, true, theme)),
-        Panel::Vcpus => ("4 vcpus", view_vcpus::lines(model, rows, theme)),
-        Panel::P2m => ("5 p2m", view_p2m::lines(model, rows, theme)),
+        Panel::Step => ("[2] step", view_step::lines(model, theme)),
+        Panel::Rings => ("[3] rings", view_rings::lines(model.moment(), area.width, true, theme)),
+        Panel::Vcpus => ("[4] vcpus", view_vcpus::lines(model, rows, theme)),
+        Panel::P2m => ("[5] p2m", view_p2m::lines(model, rows, theme)),
         Panel::Help => ("keys", view_help::keys()),
         Panel::Header => ("the trace", view_help::header(model)),
         Panel::Bookmarks => ("bookmarks", view_steps::bookmarks(model, theme)),
@@ -134,7 +170,7 @@ fn large<R: Read + Seek>(frame: &mut Frame<'_>, area: Rect, which: Panel, app: &
 
 fn panel(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'static>>, scroll: u16, theme: Theme) {
     // What a step is about is worth a second line; lists are not.
-    let wrapped = title.starts_with("2 step") || title == "the trace";
+    let wrapped = title.starts_with("[2] step") || title == "the trace";
     let title = Line::styled(format!(" {title} "), theme.title());
     let block = Block::new().borders(Borders::TOP).border_style(theme.dim()).title(title);
     let text = Paragraph::new(lines).block(block).scroll((scroll, 0));

@@ -9,14 +9,78 @@ use mem_event::{Effect, Outcome, WaitReason};
 use ratatui::text::Line;
 use std::io::{Read, Seek};
 
+/// So many steps of one kind in a row are one line.
+const FOLDED: u64 = 4;
+/// A run is followed so far.
+const RUN: u64 = 4096;
+
 /// So many lines with the step at hand in the middle; the number, then `>` for the step at hand, `m` for a bookmark, `!` for
-/// a step that went wrong.
+/// a step that went wrong. A run of steps of one kind is one line: the first of them, the last, and how many they are.
 pub fn lines<R: Read + Seek>(model: &mut Model<R>, rows: u16, theme: Theme) -> Vec<Line<'static>> {
-    let (at, rows) = (model.at(), u64::from(rows));
+    let (at, rows) = (model.at(), usize::from(rows));
+    let (mut above, mut below) = (Vec::new(), Vec::new());
+    let mut next = at;
     // Before the first step there is a line too.
-    let first = at.saturating_sub(rows / 2).min((model.len() + 1).saturating_sub(rows));
-    let last = (first + rows).min(model.len() + 1);
-    (first..last).map(|number| line(model, number, theme)).collect()
+    while above.len() < rows && next > 0 {
+        let first = run(model, next - 1, false);
+        above.push(folded(model, first, next - 1, theme));
+        next = first;
+    }
+    next = at + 1;
+    while below.len() < rows && next <= model.len() {
+        let last = run(model, next, true);
+        below.push(folded(model, next, last, theme));
+        next = last + 1;
+    }
+    let up = above.len().min((rows / 2).max((rows.max(1) - 1).saturating_sub(below.len())));
+    let here = line(model, at, "", theme);
+    above.into_iter().take(up).rev().chain([here]).chain(below).take(rows).collect()
+}
+
+/// The other end of the run of steps of one kind that begins here, on or back; the step itself where there are few. Neither the step
+/// at hand nor a bookmark is hidden in one.
+fn run<R: Read + Seek>(model: &mut Model<R>, from: u64, on: bool) -> u64 {
+    let is_apart =
+        |model: &Model<R>, number: u64| number == 0 || number == model.at() || model.bookmarks().contains(&number);
+    let kind_of = |model: &mut Model<R>, number: u64| model.words(number, |step, _| kind(step)).ok();
+    if is_apart(model, from) {
+        return from;
+    }
+    let wanted = kind_of(model, from);
+    let mut end = from;
+    for _ in 0..RUN {
+        let next = if on { end + 1 } else { end - 1 };
+        if next > model.len() || is_apart(model, next) || wanted.is_none() || kind_of(model, next) != wanted {
+            break;
+        }
+        end = next;
+    }
+    if end.abs_diff(from) + 1 >= FOLDED { end } else { from }
+}
+
+/// What makes steps alike: who was told what, and what came of it, whatever the frame.
+#[derive(PartialEq, Eq)]
+struct Kind {
+    name: String,
+    vcpu: Option<u32>,
+    outcome: std::mem::Discriminant<Outcome>,
+    effects: Vec<std::mem::Discriminant<Effect>>,
+}
+
+fn kind(step: &Step) -> Kind {
+    Kind {
+        name: row::kind(&step.input),
+        vcpu: About::of(&step.input).vcpu,
+        outcome: std::mem::discriminant(&step.outcome),
+        effects: step.effects.list.iter().map(std::mem::discriminant).collect(),
+    }
+}
+
+/// A line for a run.
+fn folded<R: Read + Seek>(model: &mut Model<R>, first: u64, last: u64, theme: Theme) -> Line<'static> {
+    let count = last - first + 1;
+    let many = if count > 1 { format!("to {last}, {count} steps: ") } else { String::new() };
+    line(model, first, &many, theme)
 }
 
 /// A line for each bookmark.
@@ -25,10 +89,11 @@ pub fn bookmarks<R: Read + Seek>(model: &mut Model<R>, theme: Theme) -> Vec<Line
     if marks.is_empty() {
         return vec![Line::raw("none: m sets one on the step at hand, ' goes to the next, \" to the one before")];
     }
-    marks.into_iter().map(|number| line(model, number, theme)).collect()
+    marks.into_iter().map(|number| line(model, number, "", theme)).collect()
 }
 
-fn line<R: Read + Seek>(model: &mut Model<R>, number: u64, theme: Theme) -> Line<'static> {
+/// The line of a step, with what comes before its words.
+fn line<R: Read + Seek>(model: &mut Model<R>, number: u64, many: &str, theme: Theme) -> Line<'static> {
     let is_at = model.at() == number;
     let stopped = is_at && model.moment().stop.is_some();
     let width = model.len().to_string().len();
@@ -44,7 +109,7 @@ fn line<R: Read + Seek>(model: &mut Model<R>, number: u64, theme: Theme) -> Line
     let signs = format!("{}{mark}{}", if is_at { '>' } else { ' ' }, if bad { '!' } else { ' ' });
     let style = if bad { theme.bad() } else { ratatui::style::Style::new() };
     let style = if is_at { style.patch(theme.cursor()) } else { style };
-    Line::styled(format!("{signs}{number:>width$} {text}"), style)
+    Line::styled(format!("{signs}{number:>width$} {many}{text}"), style)
 }
 
 fn is_bad(step: &Step) -> bool {
