@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Command::Attach(arguments) => command::attach(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Diff(arguments) => trace::compare::compare(arguments),
+        Command::Explain(arguments) => trace::explain::command::explain(arguments),
         Command::Export(arguments) => trace::export::export(arguments),
         Command::Minimise { minimise, under_test } if under_test.consumer.is_some() => {
             trial::minimise::minimise(&minimise.trace, under_test, minimise.output.as_deref())

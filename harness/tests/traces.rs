@@ -200,13 +200,46 @@ fn runs_of_one_scenario_are_equal_in_meaning_and_those_of_two_are_not() {
     let (first, _) = recorded("rights");
     let (second, _) = recorded("rights");
     let (other, _) = recorded("read_write");
-    for (with, code, says) in [(&second, 0, "equal in meaning"), (&other, 5, "the traces part first in")] {
+    for (with, code, says) in [(&second, 0, "equal in meaning"), (&other, 5, "tracks part; ")] {
         let mut diff = command(&first);
         let output = diff.arg("diff").args([first.file("trace"), with.file("trace")]).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(says), "{said}");
     }
+}
+
+#[test]
+fn a_difference_begins_with_its_summary_and_ends_at_its_limit() {
+    let (first, _) = recorded("rights");
+    let (other, _) = recorded("read_write");
+    let diff = |limit: &str| {
+        let traces = [first.file("trace"), other.file("trace")];
+        let output = command(&first).arg("diff").args(traces).args(["--limit", limit]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (short, whole) = (diff("2"), diff("0"));
+    let summary = |said: &str| said.split_once("\n\n").unwrap().0.to_owned();
+    assert!(summary(&short).contains(" tracks part; ") && summary(&short).contains("  first "), "{short}");
+    assert_eq!(summary(&short), summary(&whole));
+    assert!(short.contains(" more lines of this track; --limit 0 shows all"), "{short}");
+    assert!(!whole.contains("--limit") && whole.lines().count() > short.lines().count(), "{whole}");
+}
+
+#[test]
+fn a_table_in_a_pipe_has_a_line_a_step_and_one_without_steps_says_so() {
+    let (folder, _) = recorded("read_write");
+    let show = |arguments: &[&str]| {
+        let output = command(&folder).arg("show").arg(folder.file("trace")).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(show(&[]).lines().count(), show(&["--json"]).lines().count() + 1);
+    let none = ["--where", "vcpu == 77"];
+    assert!(show(&none).starts_with("none of the ") && show(&none).lines().count() == 1, "{}", show(&none));
+    assert_eq!(show(&[&none[..], &["--json"]].concat()), "");
+    let (folder, _) = recorded("example");
+    let output = command(&folder).arg("show").arg(folder.file("trace")).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "the trace has no step\n");
 }
 
 /// As Chrome's description of trace events wants them: fields by kind, a name for each track, flows that begin and end.
@@ -221,6 +254,7 @@ fn are_trace_events(events: &[serde_json::Value]) {
             "M" => &["name", "pid", "args"],
             "X" => &["name", "pid", "tid", "ts", "dur", "cat", "args"],
             "C" => &["name", "pid", "ts", "args"],
+            "i" => &["name", "pid", "tid", "ts", "s", "args"],
             "s" | "t" | "f" => &["name", "pid", "tid", "ts", "cat", "id"],
             other => panic!("an event of kind {other}"),
         };
@@ -249,15 +283,61 @@ fn an_export_holds_every_wait_and_needs_nothing_else() {
     assert_eq!((count("X", "wait"), count("X", "request")), (6, 6));
     assert_eq!((count("s", "flow"), count("t", "flow"), count("f", "flow")), (6, 6, 6));
     assert!(events.iter().any(|it| it["name"] == "free slots of access" && it["args"]["free"] == 63));
+    assert!(events.iter().any(|it| it["ph"] == "i" && it["name"] == "set-access"), "an act");
+    assert!(
+        events.iter().any(|it| it["cat"] == "request" && it["name"].as_str().unwrap().starts_with("violation vCPU 0"))
+    );
     are_trace_events(events);
 
     let page = export("html");
     assert_eq!(page.matches("<rect class=\"answer-access\"").count(), 6);
     assert!(page.contains("mov rax, [rdi]") && page.contains("WATCHED"), "{page}");
-    assert!(!page.contains("http") && !page.contains("<script"), "the page needs something from elsewhere");
+    let elsewhere = ["http", "src=", "@import", "fetch("].into_iter().find(|it| page.contains(it));
+    assert_eq!(elsewhere, None, "the page needs something from elsewhere");
+    let static_part = page.split("<script").next().unwrap();
+    assert!(
+        static_part.contains("</svg>") && static_part.contains("The longest waits"),
+        "it is readable without its script"
+    );
 
     let steps = replay_file(&folder.file("trace"), false).unwrap().steps;
     let json: serde_json::Value = serde_json::from_str(&export("json")).unwrap();
     assert_eq!(json["steps"].as_array().unwrap().len() as u64, steps);
     assert_eq!(export("csv").lines().count() as u64, steps + 1);
+}
+
+#[test]
+fn a_page_of_a_part_has_that_parts_axis_and_the_slots_of_before() {
+    let (folder, _) = recorded("read_write");
+    let run = |arguments: &[&str]| {
+        let output = command(&folder).args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let trace = folder.file("trace");
+    let trace = trace.to_str().unwrap();
+    let row = |step: &str| {
+        let said = run(&["show", trace, "--json", "--where", &format!("step == {step}")]);
+        serde_json::from_str::<serde_json::Value>(said.trim()).unwrap()
+    };
+    let waits = run(&["show", trace, "--json", "--where", "outcome ~ wait"]);
+    let first: serde_json::Value = serde_json::from_str(waits.lines().next().unwrap()).unwrap();
+    // From the step after the first request on: the ring was enabled before, and the wait had begun.
+    let from = first["step"].as_u64().unwrap() + 1;
+    let (begin, end) = (row(&from.to_string()), row(&(from + 4).to_string()));
+    let page = run(&["export", trace, "--to", "html", "--between", &format!("{from}..{}", from + 4)]);
+    let (begin, end) = (begin["time"].as_u64().unwrap(), end["time"].as_u64().unwrap());
+    assert!(page.contains(&format!("data-from=\"{begin}\" data-span=\"{}\"", end - begin)), "{begin} {end}");
+    assert!(page.contains("of 64 slots"), "the ring was enabled before");
+    assert!(page.contains(&format!("data-b=\"{}\"", first["time"])), "the wait began before");
+    assert!(!page.contains("never ended"), "what lasts when the part ends has its end after it");
+}
+
+#[test]
+fn a_page_about_a_pager_shows_its_frames_and_the_lengths_of_waits() {
+    let (folder, _) = recorded("page_in");
+    let output = command(&folder).arg("export").arg(folder.file("trace")).args(["--to", "html"]).output().unwrap();
+    let page = String::from_utf8(output.stdout).unwrap();
+    for part in ["What the pager did", "64 out", "64 in<", "0 in again", "resident", "the pager's answer", "p99 "] {
+        assert!(page.contains(part), "{part}");
+    }
 }

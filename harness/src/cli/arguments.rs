@@ -7,6 +7,7 @@ use crate::scenario::Contents;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::step::StepOptions;
 use crate::trace::compare::Diff;
+use crate::trace::explain::command::Explain;
 use crate::trace::export::Export;
 use crate::trace::minimise::Minimise;
 use crate::trace::show::Show;
@@ -60,6 +61,8 @@ pub enum Command {
     },
     /// Show the steps of a trace as a table.
     Show(Show),
+    /// Say what is wrong with whom in a trace, with the steps that show it.
+    Explain(Explain),
     /// Compare two traces by what they mean.
     Diff(Diff),
     /// A trace for other programs, or as a page to read.

@@ -16,6 +16,7 @@ use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::scenario::{ConsumerAct, MemoryAct, Scenario, Size, Stop, Time};
 use crate::scenario::{corpus, range};
 use crate::toolstack::transcript;
+use crate::trace::explain;
 use anyhow::Context;
 use std::path::Path;
 
@@ -51,7 +52,10 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
     let job = job(arguments)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let outcome = job.run(&mut Live::new(style), Some(&signals))?;
+    let mut outcome = job.run(&mut Live::new(style), Some(&signals))?;
+    if let Some(trace) = job.trace.as_deref().filter(|_| outcome.verdict.kind != job.scenario.verdict.0) {
+        outcome.notes.extend(explain::sentences(trace));
+    }
     // A recording that ended early fails no run, and is said.
     for line in outcome.said.lines().filter(|line| line.starts_with("mem-event: the trace ")) {
         eprintln!("{line}");

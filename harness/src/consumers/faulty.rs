@@ -1,12 +1,16 @@
 //! Consumers that misbehave, each in one way: what an engine must survive. They give the page of a violation the rights that were
-//! asked for first, so what is wrong is the answer alone.
+//! asked for first, where that is not the fault itself, so what is wrong is the answer alone.
 
 use crate::scenario::settings::{Fault, FaultySettings};
+use mem_event::message::Call;
 use mem_event::wire::response_bytes;
-use mem_event::{Event, Request, Response};
+use mem_event::{Control, CpuEventKind, Event, Flags, Gfn, Layout, MonitorMode, Request, Response};
 use mem_event_client::Channel;
 use rustix::process::{Signal, getpid, kill_process};
 use std::time::Duration;
+
+/// Calls of one that nags, before each answer.
+const NAGS: u64 = 1_500;
 
 /// One that misbehaves.
 #[derive(Debug)]
@@ -35,8 +39,12 @@ impl Faulty {
             }
             for request in waiting {
                 self.seen += 1;
-                self.open(&request)?;
-                if self.seen < self.settings.at {
+                let is_right = self.seen < self.settings.at
+                    || (self.settings.fault == Fault::Forgetful && self.seen > self.settings.at);
+                if is_right || self.settings.fault != Fault::NoRights {
+                    self.open(&request)?;
+                }
+                if is_right {
                     self.answer(&request.answer())?;
                 } else {
                     self.misbehave(&request)?;
@@ -92,7 +100,40 @@ impl Faulty {
                 self.channel.kick()
             }
             Fault::WrongVcpu => self.answer(&Response { vcpu: right.vcpu + 1, ..right }),
+            Fault::DyingMonitoring => {
+                let (kind, mode) = (CpuEventKind::Cr3, MonitorMode::Sync);
+                let monitor = Control::Monitor { kind, mode, on_change_only: false };
+                self.channel.client.values(&Call::Control(monitor))?;
+                die()
+            }
+            Fault::NotPaused => self.answer(&Response { flags: Flags(right.flags.0 & !Flags::VCPU_PAUSED.0), ..right }),
+            Fault::OtherVersion => {
+                anyhow::ensure!(
+                    settings.layout == Layout::VmEvent7,
+                    "only vm_event7 has versions; give access:vm_event7"
+                );
+                let mut bytes = response_bytes(settings.layout, ring, &right);
+                bytes[0] ^= 1;
+                self.channel.back().answer_raw(&bytes);
+                self.channel.kick()
+            }
+            Fault::Unsignalled => {
+                self.channel.answer(&right);
+                Ok(())
+            }
+            Fault::NoRights => self.answer(&right),
+            Fault::Forgetful => Ok(()),
+            Fault::Nagging => self.nag(request, &right),
         }
+    }
+
+    /// Calls that are refused, as there is no pager's ring (ENODEV), and then the answer.
+    fn nag(&mut self, request: &Request, right: &Response) -> anyhow::Result<()> {
+        for _ in 0..NAGS {
+            let gfn = request.frame().unwrap_or(Gfn(0));
+            let _refused = self.channel.client.control(Control::Nominate { gfn })?;
+        }
+        self.answer(right)
     }
 }
 

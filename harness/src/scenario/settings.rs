@@ -231,6 +231,20 @@ pub enum Fault {
     DyingMapped,
     /// It answers, and kills itself before it signals.
     DyingAnswered,
+    /// It switches the monitor of CR3 on, and kills itself.
+    DyingMonitoring,
+    /// It answers without VCPU_PAUSED.
+    NotPaused,
+    /// It answers in another version of `vm_event`; on a ring of that layout.
+    OtherVersion,
+    /// It answers and does not signal.
+    Unsignalled,
+    /// It answers and leaves the rights as they are.
+    NoRights,
+    /// It forgets one answer, and gives the others.
+    Forgetful,
+    /// It makes 1,500 calls that are refused before each answer.
+    Nagging,
 }
 
 /// A misbehaving consumer's settings.

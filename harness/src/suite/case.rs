@@ -63,6 +63,8 @@ pub struct Judged {
     pub console: String,
     /// What QEMU and the plugin wrote.
     pub said: String,
+    /// What is wrong with whom, of one that failed: see [`crate::trace::explain`].
+    pub explained: Vec<String>,
     /// Where the evidence of its failure is.
     pub evidence: Option<PathBuf>,
 }
@@ -80,6 +82,7 @@ impl Judged {
             failures: Vec::new(),
             console: String::new(),
             said: String::new(),
+            explained: Vec::new(),
             evidence: None,
         }
     }

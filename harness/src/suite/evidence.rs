@@ -71,8 +71,9 @@ fn failure(case: &Case, judged: &Judged, folder: &Path) -> String {
     };
     let trace = folder.join("trace");
     let trace = trace.display();
+    let explained: String = judged.explained.iter().map(|sentence| format!("{sentence}\n")).collect();
     format!(
-        "{}: {}\n{difference}\nrun it again:  {again}\nits steps:     mem-event show {trace}\nstep by step:  mem-event step {trace}\n",
+        "{}: {}\n{difference}\n{explained}\nrun it again:  {again}\nwhat is wrong: mem-event explain {trace}\nits steps:     mem-event show {trace}\nstep by step:  mem-event step {trace}\n",
         case.scenario.name, judged.verdict
     )
 }

@@ -28,7 +28,8 @@ pub fn report(all: &[(Case, Judged)]) -> String {
             Kind::Error | Kind::Crash => Some("error"),
         };
         if let Some(element) = element {
-            let body = escaped(&super::report::difference(judged, false));
+            let explained: String = judged.explained.iter().map(|sentence| format!("{sentence}\n")).collect();
+            let body = escaped(&(super::report::difference(judged, false) + &explained));
             let why = escaped(&judged.verdict.to_string());
             let _ = write!(text, "<{element} message=\"{why}\">{body}</{element}>");
         }

@@ -18,6 +18,7 @@ use self::evidence::Place;
 use crate::refusal::Refusal;
 use crate::scenario::Scenario;
 use crate::scenario::corpus;
+use crate::trace::explain;
 use crate::verdict::{Kind, Verdict};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -99,9 +100,13 @@ fn tried(case: &Case, settings: &Settings, evidence: Option<&Place>) -> Judged {
     if let Some(outcome) = &last.outcome {
         (judged.console, judged.said) = (outcome.console.clone(), outcome.said.clone());
     }
+    // A sequence that nobody has looked at yet is no failure of the run's.
+    let has_failed = judged.has_failed() && !(judged.acceptable && case.accepted.is_none());
+    if let Some(trace) = last.trace().filter(|_| has_failed) {
+        judged.explained = explain::sentences(&trace);
+    }
     match evidence {
-        // A sequence that nobody has looked at yet is no failure of the run's.
-        Some(place) if judged.has_failed() && !(judged.acceptable && case.accepted.is_none()) => {
+        Some(place) if has_failed => {
             match place.keep(case, &last, &judged) {
                 Ok(()) => judged.evidence = Some(place.0.clone()),
                 // The failure counts, whatever becomes of its evidence.

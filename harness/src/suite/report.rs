@@ -23,6 +23,9 @@ fn reason(judged: &Judged) -> String {
             judged.failures.len() + 1
         );
     }
+    for sentence in &judged.explained {
+        text += &format!("\n          explain: {sentence}");
+    }
     if let Some(folder) = &judged.evidence {
         text += &format!("\n          evidence: {}", folder.display());
     }
@@ -66,6 +69,7 @@ pub fn json(case: &Case, judged: &Judged) -> String {
         "difference": difference(judged, false),
         "flaky": judged.is_flaky(),
         "failures": judged.failures.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "explained": judged.explained,
         "evidence": judged.evidence,
         "seconds": judged.took.as_secs_f64(),
     });

@@ -3,6 +3,7 @@
 
 use super::difference::diff;
 use super::open;
+use super::progress::Progress;
 use super::row::Row;
 use crate::guest::symbols::Symbols;
 use crate::output::print;
@@ -20,6 +21,9 @@ pub struct Diff {
     pub a: PathBuf,
     /// Another one.
     pub b: PathBuf,
+    /// Lines of the difference that are shown at most; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: usize,
 }
 
 /// What a track is about.
@@ -47,8 +51,10 @@ pub struct Parting {
     pub steps: (Option<u64>, Option<u64>),
 }
 
-/// Other tracks that are named at most.
+/// Tracks that are named at most.
 const NAMED: usize = 10;
+/// Equal lines before those that differ.
+const CONTEXT: usize = 3;
 
 /// `diff`; 0 for traces that mean the same, 5 for others, 4 where one is damaged.
 ///
@@ -58,7 +64,7 @@ pub fn compare(arguments: &Diff) -> anyhow::Result<u8> {
     let (a, whole_a) = read(&arguments.a)?;
     let (b, whole_b) = read(&arguments.b)?;
     let partings = partings(&a, &b);
-    print(&report(&a, &b, &partings))?;
+    print(&report(&a, &b, &partings, arguments.limit))?;
     Ok(match (partings.is_empty(), whole_a && whole_b) {
         (false, _) => 5,
         (true, true) => 0,
@@ -82,7 +88,9 @@ fn read(path: &Path) -> anyhow::Result<(Tracks, bool)> {
 fn tracks(tape: &mut Tape, symbols: &Symbols) -> (Tracks, Option<mem_event::trace::End>) {
     let mut tracks = Tracks::new();
     let mut add = |track: Track, line: String, step: u64| tracks.entry(track).or_default().push((line, step));
+    let progress = Progress::new("steps", tape.len());
     for number in 1..=tape.len() {
+        progress.at(number);
         let step = match tape.step(number) {
             Ok(step) => step,
             Err(end) => return (tracks, Some(end)),
@@ -116,6 +124,7 @@ fn tracks(tape: &mut Tape, symbols: &Symbols) -> (Tracks, Option<mem_event::trac
         let line = format!("{} -> {}", arguments(&step.input), row.outcome);
         add(track, line, number);
     }
+    progress.end();
     let end = (!tape.end().is_whole()).then(|| tape.end().clone());
     (tracks, end)
 }
@@ -143,37 +152,65 @@ fn partings(a: &Tracks, b: &Tracks) -> Vec<Parting> {
     partings
 }
 
-fn report(a: &Tracks, b: &Tracks, partings: &[Parting]) -> String {
+fn report(a: &Tracks, b: &Tracks, partings: &[Parting], limit: usize) -> String {
     let Some((first, others)) = partings.split_first() else {
-        return format!("equal in meaning: {} tracks of vCPUs, frames and the domain\n", a.len());
+        return match a.len() {
+            0 => "equal in meaning: nothing was asked or done in either\n".to_owned(),
+            tracks => format!("equal in meaning: {tracks} tracks of vCPUs, frames and the domain\n"),
+        };
     };
-    let step = |step: Option<u64>| step.map_or_else(|| "the end".to_owned(), |step| format!("step {step}"));
-    let mut text = format!(
-        "the traces part first in {}: at {} of the one, {} of the other\n\n",
-        name(first.track),
-        step(first.steps.0),
-        step(first.steps.1)
-    );
-    text += &of_track(a, b, first.track);
-    if !others.is_empty() {
-        text += &format!("\n{} other tracks part as well, in this order:\n", others.len());
-    }
-    for other in others.iter().take(NAMED) {
-        text += &format!("  {}: {} and {}\n", name(other.track), step(other.steps.0), step(other.steps.1));
-    }
+    let mut text = summary(a, b, partings);
+    text += &of_track(a, b, first, limit);
     let before = others.iter().find(|other| matches!(other.track, Track::Frame(_) | Track::Domain));
     if let (Some(other), Track::Vcpu(_)) = (before, first.track) {
-        text += &format!("\nof these {}:\n{}", name(other.track), of_track(a, b, other.track));
+        text += &format!("\n{}:\n{}", name(other.track), of_track(a, b, other, limit));
     }
     text
 }
 
-fn of_track(a: &Tracks, b: &Tracks, track: Track) -> String {
-    let lines = |tracks: &Tracks| {
-        let lines = tracks.get(&track).into_iter().flatten();
+/// How much differs, and where it begins.
+fn summary(a: &Tracks, b: &Tracks, partings: &[Parting]) -> String {
+    let step = |step: Option<u64>| step.map_or_else(|| "the end".to_owned(), |step| format!("step {step}"));
+    let all: std::collections::BTreeSet<Track> = a.keys().chain(b.keys()).copied().collect();
+    let lines = |tracks: &Tracks| tracks.values().map(Vec::len).sum::<usize>();
+    let mut text = format!(
+        "{} of {} tracks part; {} requests, answers and operations in the one, {} in the other\n",
+        partings.len(),
+        all.len(),
+        lines(a),
+        lines(b)
+    );
+    for (at, parting) in partings.iter().take(NAMED).enumerate() {
+        let order = if at == 0 { "first" } else { "then" };
+        let (one, other) = (step(parting.steps.0), step(parting.steps.1));
+        text += &format!("  {order} {}: at {one} of the one, {other} of the other\n", name(parting.track));
+    }
+    if partings.len() > NAMED {
+        text += &format!("  and {} more\n", partings.len() - NAMED);
+    }
+    text + &partings.first().map(|first| format!("\n{}:\n", name(first.track))).unwrap_or_default()
+}
+
+/// The lines of a track from where it parts, with some that are equal before; at most so many.
+fn of_track(a: &Tracks, b: &Tracks, parting: &Parting, limit: usize) -> String {
+    let none = Vec::new();
+    let (a, b) = (a.get(&parting.track).unwrap_or(&none), b.get(&parting.track).unwrap_or(&none));
+    let at = a.iter().zip(b).take_while(|(a, b)| a.0 == b.0).count();
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    // What is compared is as long as what is shown: two long tracks would take very long.
+    let part = |lines: &[Line]| {
+        let lines = lines.iter().skip(at.saturating_sub(CONTEXT)).take(limit.saturating_add(CONTEXT));
         lines.map(|(line, _)| line.clone() + "\n").collect::<String>()
     };
-    diff(&lines(a), &lines(b))
+    let whole = diff(&part(a), &part(b));
+    let shown: Vec<&str> = whole.lines().take(limit).collect();
+    let left = a.len().max(b.len()).saturating_sub(at).saturating_sub(limit);
+    let left = left.max(whole.lines().count() - shown.len());
+    let mut text: String = shown.iter().map(|line| format!("{line}\n")).collect();
+    if left > 0 {
+        text += &format!("… {left} more lines of this track; --limit 0 shows all\n");
+    }
+    text
 }
 
 fn name(track: Track) -> String {

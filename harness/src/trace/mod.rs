@@ -1,4 +1,4 @@
-//! Traces, read: what `show`, `diff`, `export` and `minimise` do.
+//! Traces, read: what `show`, `explain`, `diff`, `export` and `minimise` do.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -7,19 +7,23 @@
 //! | [`story`] | what the steps tell: who waited for whom, which answer belongs to which request |
 //! | [`show`], [`stats`] | tables |
 //! | [`compare`] | two traces, aligned by meaning |
+//! | [`explain`] | what is wrong with whom, by rules |
 //! | [`export`] | for other programs, and as a page to read |
 //! | [`minimise`] | the shortest sequence of inputs that still shows something |
 //! | [`budget`] | whether a run kept to what its scenario allows |
 //! | [`contents`] | whether frames came back as they were evicted |
 //! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
+//! | [`progress`] | how far a command is |
 
 pub mod budget;
 pub mod compare;
 pub mod condition;
 pub mod contents;
 pub mod difference;
+pub mod explain;
 pub mod export;
 pub mod minimise;
+pub mod progress;
 pub mod remark_row;
 pub mod replay;
 pub mod row;

@@ -7,7 +7,7 @@ use mem_event::{Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Reques
 use serde::{Serialize, Serializer};
 
 /// One step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Row {
     /// Its number, from 1.
     pub step: u64,

@@ -1,6 +1,7 @@
 //! Which steps of a trace are wanted.
 
 use super::condition::{Condition, nanoseconds};
+use super::progress::Progress;
 use super::row::{self, About, Row};
 use super::story::Story;
 use crate::guest::symbols::Symbols;
@@ -224,12 +225,15 @@ fn between(text: &str, tape: &mut Tape) -> anyhow::Result<(u64, u64)> {
 
 fn waits(tape: &mut Tape) -> Result<HashMap<u64, u64>, End> {
     let (mut story, mut waits, mut last) = (Story::default(), HashMap::new(), 0);
+    let progress = Progress::new("steps for their waits", tape.len());
     for number in 1..=tape.len() {
+        progress.at(number);
         let step = tape.step(number)?;
         last = step.time;
         story.step(number, step);
         waits.extend(story.waits.drain(..).map(|wait| (wait.step, wait.length(last))));
     }
+    progress.end();
     story.finish();
     waits.extend(story.waits.iter().map(|wait| (wait.step, wait.length(last))));
     Ok(waits)

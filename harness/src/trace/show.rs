@@ -1,5 +1,6 @@
 //! `show`: a table of steps, lines of JSON, or figures.
 
+use super::progress::Progress;
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
 use super::{about, exit_code, open, remark_row, stats};
@@ -59,13 +60,22 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
     if arguments.stats {
         return stats::stats(&mut tape, &selection, &symbols, arguments.json);
     }
+    steps(&mut tape, &selection, arguments, &symbols)
+}
+
+/// The steps that are wanted; the first ones at once.
+fn steps(tape: &mut Tape, selection: &Selection, arguments: &Show, symbols: &Symbols) -> anyhow::Result<u8> {
     let (mut page, mut shown) = (Vec::new(), 0);
     let mut ended = None;
+    let progress = Progress::new("steps", tape.len());
     for number in selection.numbers() {
+        if shown == 0 {
+            progress.at(number);
+        }
         if arguments.limit.is_some_and(|limit| shown >= limit) {
             break;
         }
-        let rows = match rows(&mut tape, number, arguments, &selection, &symbols) {
+        let rows = match rows(tape, number, arguments, selection, symbols) {
             Ok(rows) => rows,
             Err(end) => {
                 ended = Some(end);
@@ -75,13 +85,17 @@ pub fn show(arguments: &Show) -> anyhow::Result<u8> {
         shown += rows.len() as u64;
         page.extend(rows);
         if page.len() >= PAGE {
+            progress.end();
             if !is_read(&lines(&page, arguments.json)?)? {
                 return Ok(0);
             }
             page.clear();
         }
     }
-    if !page.is_empty() || shown == 0 {
+    progress.end();
+    if shown == 0 {
+        nothing(tape, arguments.json)?;
+    } else if !page.is_empty() {
         print(&lines(&page, arguments.json)?)?;
     }
     Ok(exit_code(ended.as_ref().unwrap_or(tape.end())))
@@ -109,6 +123,15 @@ fn rows(
     Ok(rows)
 }
 
+/// No step is shown, and why; in JSON that is no line.
+fn nothing(tape: &Tape, json: bool) -> anyhow::Result<()> {
+    match (json, tape.len()) {
+        (true, _) => Ok(()),
+        (false, 0) => print("the trace has no step\n"),
+        (false, steps) => print(&format!("none of the {steps} steps is what the filters ask for\n")),
+    }
+}
+
 fn lines(rows: &[Row], json: bool) -> anyhow::Result<String> {
     if !json {
         return Ok(table(rows));
@@ -117,12 +140,18 @@ fn lines(rows: &[Row], json: bool) -> anyhow::Result<String> {
     lines.collect()
 }
 
-/// Rows as a table, as wide as the terminal, or as it needs to be where there is none.
+/// Rows as a table, as wide as the terminal, or as it needs to be where there is none: there a row is a line.
 #[must_use]
 pub fn table(rows: &[Row]) -> String {
+    table_of_width(rows, width())
+}
+
+fn table_of_width(rows: &[Row], width: Option<u16>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_width(width());
+    table.load_preset(presets::NOTHING);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     table.set_header(["step", "time", "vcpu", "kind", "about", "answer", "effects"]);
     for row in rows {
         let vcpu = row.vcpu.map_or_else(String::new, |vcpu| vcpu.to_string());
@@ -145,8 +174,8 @@ pub fn table(rows: &[Row]) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-fn width() -> u16 {
-    rustix::termios::tcgetwinsize(rustix::stdio::stdout()).map_or(160, |size| size.ws_col.max(60))
+fn width() -> Option<u16> {
+    rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok().map(|size| size.ws_col.max(60))
 }
 
 /// What a step is about: frame, symbol, rights, instruction.
@@ -173,4 +202,25 @@ pub fn what(row: &Row) -> String {
         }
     }
     parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Row, table_of_width};
+
+    #[test]
+    fn a_row_is_one_line_unless_a_terminal_is_narrower() {
+        let effects = ["request access[0] vcpu 0 gfn 0x502 VCPU_PAUSED", "notify access"].map(str::to_owned).to_vec();
+        let row = Row {
+            step: 12,
+            kind: "access".into(),
+            effects,
+            outcome: "wait: answer on access".into(),
+            ..Row::default()
+        };
+        let rows = [row.clone(), row];
+        assert_eq!(table_of_width(&rows, None).lines().count(), 3);
+        let narrow = table_of_width(&rows, Some(60));
+        assert!(narrow.lines().count() > 3 && narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+    }
 }

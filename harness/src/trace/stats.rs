@@ -1,6 +1,7 @@
 //! `show --stats`: how many, how fast, who waited for whom and how long, how full the rings were.
 
 use super::exit_code;
+use super::progress::Progress;
 use super::row::{self, duration};
 use super::selection::Selection;
 use super::story::{Level, Story, Wait};
@@ -94,7 +95,9 @@ pub fn stats(tape: &mut Tape, selection: &Selection, symbols: &Symbols, json: bo
 pub fn of(tape: &mut Tape, selection: &Selection, symbols: &Symbols) -> (Stats, Option<End>) {
     let (mut tally, mut story, mut ended) = (Tally::default(), Story::default(), None);
     let (mut first, mut last) = (None, 0);
+    let progress = Progress::new("steps", tape.len());
     for number in selection.numbers() {
+        progress.at(number);
         let step = match tape.step(number) {
             Ok(step) => step,
             Err(end) => {
@@ -113,6 +116,7 @@ pub fn of(tape: &mut Tape, selection: &Selection, symbols: &Symbols) -> (Stats, 
         tally.level(story.level);
         tally.take(&mut story, last);
     }
+    progress.end();
     story.finish();
     tally.take(&mut story, last);
     (tally.end(last.saturating_sub(first.unwrap_or(0))), ended)
@@ -139,10 +143,10 @@ impl Tally {
         for exchange in story.exchanges.drain(..) {
             let at = exchange.ring.index();
             self.rings[at].requests += 1;
-            match exchange.answered {
+            match exchange.answer {
                 None => self.rings[at].unanswered += 1,
-                Some((_, time)) => {
-                    let took = time.saturating_sub(exchange.asked.1);
+                Some(answer) => {
+                    let took = answer.time.saturating_sub(exchange.asked.1);
                     self.rings[at].longest = self.rings[at].longest.max(took);
                     self.answers[at] = (self.answers[at].0 + 1, self.answers[at].1 + took);
                 }
@@ -187,6 +191,9 @@ fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
 /// The figures as tables.
 #[must_use]
 pub fn text(stats: &Stats) -> String {
+    if stats.steps == 0 {
+        return "no step is what the filters ask for\n".to_owned();
+    }
     let seconds = stats.time as f64 / 1e9;
     let rate = |count: u64| if seconds > 0.0 { format!("{:.0}/s", count as f64 / seconds) } else { "-".into() };
     let mut text = format!(

@@ -2,7 +2,7 @@
 
 use super::row::About;
 use mem_event::trace::Step;
-use mem_event::{Control, Effect, Gfn, Input, Outcome, Request, Ring, WaitReason};
+use mem_event::{Control, Effect, Flags, Gfn, Input, Outcome, Request, Response, Ring, WaitReason};
 
 /// A vCPU's wait for one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub fn consumer(ring: Ring) -> &'static str {
     }
 }
 
-/// A request and its answer.
+/// A request and the answer that gave its slot back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// The ring.
@@ -67,8 +67,21 @@ pub struct Exchange {
     pub request: Request,
     /// The step that made it, and when.
     pub asked: (u64, u64),
-    /// The step that took its answer, and when.
-    pub answered: Option<(u64, u64)>,
+    /// The answer; none while the request is out.
+    pub answer: Option<Answer>,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The step that took it.
+    pub step: u64,
+    /// When, in nanoseconds.
+    pub time: u64,
+    /// What the consumer wrote.
+    pub response: Response,
+    /// Whether it names the vCPU and the subject of the request. One that names none that is out frees a slot all the same.
+    pub fits: bool,
 }
 
 /// How things stand after a step.
@@ -93,44 +106,84 @@ pub struct Story {
     pub exchanges: Vec<Exchange>,
     /// How things stand.
     pub level: Level,
+    /// The connection that enabled each ring last; 0 where none is known.
+    pub owners: [u32; 3],
     open_waits: Vec<Wait>,
     open_requests: Vec<Exchange>,
+}
+
+/// Which of the requests that are out an answer settles, as the engine has it, and whether it names that request: the one with its vCPU
+/// and subject, else the foreign one with its subject. One that names none settles a request that stops nobody, else the oldest.
+fn settled(open: &[Exchange], ring: Ring, response: &Response) -> Option<(usize, bool)> {
+    let find = |wanted: &dyn Fn(&Request) -> bool| open.iter().position(|it| it.ring == ring && wanted(&it.request));
+    let subject = |request: &Request| request.event.subject() == response.subject();
+    let same = |request: &Request| subject(request) && request.vcpu.0 == response.vcpu;
+    let pauses = |flags: Flags| flags.contains(Flags::VCPU_PAUSED);
+    let exact = find(&|request| same(request) && pauses(request.flags) == pauses(response.flags));
+    let named = exact.or_else(|| find(&same));
+    let named = named.or_else(|| find(&|request| subject(request) && request.flags.contains(Flags::FOREIGN)));
+    let any = || find(&|request| !pauses(request.flags)).or_else(|| find(&|_| true));
+    named.map(|at| (at, true)).or_else(|| any().map(|at| (at, false)))
 }
 
 impl Story {
     /// The next step.
     pub fn step(&mut self, number: u64, step: &Step) {
         let now = (number, step.time);
+        let left = self.left_for_a_successor(step);
         for effect in &step.effects.list {
             self.effect(effect, now);
+        }
+        for first in left {
+            // Put again for a successor, it was asked when it was asked first.
+            let mut again = self.open_requests.iter_mut().filter(|open| open.asked == now);
+            if let Some(open) = again.find(|open| open.request == first.request) {
+                open.asked = first.asked;
+            }
         }
         if let (Input::Control(Control::Enable { ring, layout, slots }), Outcome::Proceed) =
             (&step.input, &step.outcome)
         {
+            self.owners[ring.index()] = step.connection;
             self.level.slots[ring.index()] = if *slots == 0 { layout.max_slots() } else { *slots };
         }
         self.outcome(now, step);
         self.count(step.time);
     }
 
+    /// The requests of a ring that the step enables: those that count are put again.
+    fn left_for_a_successor(&mut self, step: &Step) -> Vec<Exchange> {
+        match (&step.input, &step.outcome) {
+            (Input::Control(Control::Enable { ring, .. }), Outcome::Proceed) => {
+                self.open_requests.extract_if(.., |open| open.ring == *ring).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The requests that are out, the oldest first.
+    #[must_use]
+    pub fn out(&self) -> &[Exchange] {
+        &self.open_requests
+    }
+
+    /// The waits that last.
+    #[must_use]
+    pub fn waiting(&self) -> &[Wait] {
+        &self.open_waits
+    }
+
     fn effect(&mut self, effect: &Effect, now: (u64, u64)) {
         match effect {
             Effect::Requested { ring, slot, request } => {
                 let (ring, slot, request) = (*ring, *slot, *request);
-                self.open_requests.retain(|open| open.ring != ring || open.slot != slot);
-                self.open_requests.push(Exchange { ring, slot, request, asked: now, answered: None });
+                self.open_requests.push(Exchange { ring, slot, request, asked: now, answer: None });
             }
             Effect::Answered { ring, response, .. } => {
-                let of_ring = |open: &Exchange| open.ring == *ring;
-                let exact = |open: &Exchange| {
-                    of_ring(open)
-                        && open.request.vcpu.0 == response.vcpu
-                        && open.request.event.subject() == response.subject()
-                };
-                let open = &self.open_requests;
-                if let Some(at) = open.iter().position(exact).or_else(|| open.iter().position(of_ring)) {
+                if let Some((at, fits)) = settled(&self.open_requests, *ring, response) {
                     let exchange = self.open_requests.remove(at);
-                    self.exchanges.push(Exchange { answered: Some(now), ..exchange });
+                    let answer = Answer { step: now.0, time: now.1, response: *response, fits };
+                    self.exchanges.push(Exchange { answer: Some(answer), ..exchange });
                 }
             }
             Effect::Wake(vcpu) => self.end_wait(vcpu.0, now),

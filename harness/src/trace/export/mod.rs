@@ -1,14 +1,16 @@
 //! `export`: a trace for other programs, and as a page to read.
 
+mod frames;
 mod page;
 mod perfetto;
 mod timeline;
 
 use self::timeline::Timeline;
+use super::explain::explained;
+use super::progress::Progress;
 use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
-use super::story::{Level, Story};
 use super::{exit_code, open, remark_row};
 use crate::guest::symbols::Symbols;
 use crate::output::VERSION;
@@ -88,8 +90,12 @@ fn write(
         Format::Csv => csv(tape, selection, &symbols, output),
         Format::Json => json(tape, selection, &symbols, output),
         Format::Perfetto | Format::Html => {
-            let (timeline, ended) = tell(tape, selection, symbols)?;
-            let text = if format == Format::Html { page::page(&timeline) } else { perfetto::events(&timeline) };
+            let found = (format == Format::Html).then(|| explained(tape, &symbols, |_| {}).findings);
+            let (timeline, ended) = Timeline::of(tape, selection, symbols);
+            let text = match found {
+                Some(findings) => page::page(&timeline, &findings, tape),
+                None => perfetto::events(&timeline),
+            };
             output.write_all(text.as_bytes()).context("cannot write the output")?;
             Ok(ended)
         }
@@ -102,13 +108,20 @@ fn each(
     selection: &Selection,
     mut with: impl FnMut(u64, &Step) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<End>> {
+    let progress = Progress::new("steps", tape.len());
+    let mut ended = None;
     for number in selection.numbers() {
+        progress.at(number);
         match tape.step(number) {
             Ok(step) => with(number, step)?,
-            Err(end) => return Ok(Some(end)),
+            Err(end) => {
+                ended = Some(end);
+                break;
+            }
         }
     }
-    Ok(None)
+    progress.end();
+    Ok(ended)
 }
 
 /// Calls with the row of each step that is selected.
@@ -119,26 +132,6 @@ fn each_row(
     mut with: impl FnMut(Row) -> anyhow::Result<()>,
 ) -> anyhow::Result<Option<End>> {
     each(tape, selection, |number, step| selection.row(number, step, symbols).map_or(Ok(()), &mut with))
-}
-
-fn tell(tape: &mut Tape, selection: &Selection, symbols: Symbols) -> anyhow::Result<(Timeline, Option<End>)> {
-    let (mut story, mut levels, mut steps, mut span) = (Story::default(), Vec::new(), 0, None);
-    let ended = each(tape, selection, |number, step| {
-        if !selection.wants(number, step, &symbols) {
-            return Ok(());
-        }
-        story.step(number, step);
-        let last: Level = levels.last().copied().unwrap_or_default();
-        if (Level { time: last.time, ..story.level }) != last {
-            levels.push(story.level);
-        }
-        steps += 1;
-        span = Some((span.map_or(step.time, |(first, _)| first), step.time));
-        Ok(())
-    })?;
-    story.finish();
-    let header = tape.header().clone();
-    Ok((Timeline { header, symbols, steps, span: span.unwrap_or_default(), story, levels }, ended))
 }
 
 fn json(
