@@ -89,13 +89,15 @@ impl Connection {
     pub fn serve(&mut self, domain: &mut impl Hypercalls, page_file: &mut PageFile) {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
-        let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear());
+        // What is answered after a call is not taken with it, but when it is signalled.
+        let signalled =
+            |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.pollers.is_pending());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(domain, page_file);
-        for (channel, signalled) in rings {
+        for (channel, signalled, is_pending) in rings {
             // What it left unsignalled when it ended is taken with its end, so that the trace tells.
             let is_left = !self.alive && !channel.pollers.is_polled();
-            if all && (signalled || (channel.pollers.is_pending() && !is_left)) {
+            if all && (signalled || (is_pending && !is_left)) {
                 domain.take_responses(&channel);
             } else if signalled {
                 // The rest has its turn when the others had theirs.
