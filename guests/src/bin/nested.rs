@@ -121,7 +121,8 @@ fn main() {
     checkpoint(5, BLOCK.address(), 0, 0);
     run();
     checkpoint(6, 0, 0, 0);
-    let (first, second) = (access::read(DATA.address() + 0x10) as u32, access::read(DATA.address() + 0x18) as u32);
+    let written = |offset| access::read(DATA.address() + offset) & 0xffff_ffff;
+    let (first, second) = (written(0x10), written(0x18));
     if (first, second) != (0x1234, 0x5678) {
         failure!("the inner guest wrote {first:#x} and {second:#x}");
     }
@@ -195,7 +196,9 @@ fn prepare(code: u64) {
 fn rdmsr(number: u32) -> u64 {
     let (low, high): (u32, u32);
     // SAFETY: a register that a processor with SVM has.
-    unsafe { asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("rdmsr", in("ecx") number, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags))
+    };
     u64::from(high) << 32 | u64::from(low)
 }
 
@@ -203,7 +206,7 @@ fn wrmsr(number: u32, value: u64) {
     // SAFETY: EFER keeps its bits, and the page for the hypervisor's state is used for nothing else.
     unsafe {
         asm!(
-            "wrmsr", in("ecx") number, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            "wrmsr", in("ecx") number, in("rax") value & 0xffff_ffff, in("rdx") value >> 32,
             options(nostack, preserves_flags)
         );
     }

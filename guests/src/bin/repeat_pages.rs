@@ -134,7 +134,9 @@ fn main() {
         all_are(first + from, first + to, value);
     }
     let segment = SEGMENT.address();
-    for (from, to, value) in [(0, 0x10, 0x5a), (0x10, END - 0x10, 0), (END - 0x10, END, 0x5a), (END, SEGMENT.bytes(), 0)] {
+    for (from, to, value) in
+        [(0, 0x10, 0x5a), (0x10, END - 0x10, 0), (END - 0x10, END, 0x5a), (END, SEGMENT.bytes(), 0)]
+    {
         all_are(segment + from, segment + to, value);
     }
     println!("filled three times over the border of two pages, and over the end of a segment");
