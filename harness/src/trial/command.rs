@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// A consumer under test, and how it is tried.
 #[derive(Clone, Debug, Args)]
 pub struct UnderTest {
-    /// The consumer under test: the recorded requests go to this command, [RING[:LAYOUT[:SLOTS]],…=]CMD as in `run`.
+    /// The consumer under test: the recorded requests go to this command, written as for `run`.
     #[arg(long, value_name = "[RINGS=]CMD")]
     pub consumer: Option<String>,
     /// How long an answer may take before it counts as lost.

@@ -6,7 +6,7 @@
 //! | [`command`] | what `explain` prints |
 //! | [`finding`] | what a rule finds, in words |
 //! | [`rule`], `list` | what a rule is told; the list of rules |
-//! | [`words`] | events as people call them |
+//! | `words` | events as people call them |
 //! | every other file | one rule, which says at its top what is wrong and what a consumer must do instead |
 //!
 //! A rule looks at the steps alone: what was asked, what was answered, who waited. It needs neither the engine nor the guest, so it works on
