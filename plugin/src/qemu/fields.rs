@@ -28,10 +28,12 @@ pub enum Field {
     NestedRoot,
     /// Their shape, in QEMU's bits.
     NestedShape,
+    /// Where `vmrun` keeps its own state meanwhile.
+    HostState,
 }
 
 /// By [`Field`]: its name there, and its bytes.
-const FIELDS: [(&str, usize); 8] = [
+const FIELDS: [(&str, usize); 9] = [
     ("env.a20_mask", 4),
     ("env.xcr0", 8),
     ("env.pkrs", 4),
@@ -40,6 +42,7 @@ const FIELDS: [(&str, usize); 8] = [
     ("env.hflags2", 4),
     ("env.nested_cr3", 8),
     ("env.nested_pg_mode", 4),
+    ("env.vm_hsave", 8),
 ];
 
 /// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,

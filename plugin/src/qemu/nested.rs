@@ -21,6 +21,11 @@ impl View {
         self.flags() & (HF_SVME | HF_PE | HF_GUEST | HF_CPL) == HF_SVME | HF_PE
     }
 
+    /// The page in which `vmrun` keeps its own state while a guest's guest runs; `None` where that is not known.
+    pub fn host_state(&self) -> Option<u64> {
+        self.field(Field::HostState)
+    }
+
     /// By which tables the physical addresses of a guest's guest are translated, if one runs whose paging is nested; `None` where that is
     /// not known.
     pub fn nested_paging(&self) -> Option<Option<PagingMode>> {

@@ -9,7 +9,7 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::processor::Processor;
-use crate::insn::recipe::{Recipe, Touch};
+use crate::insn::recipe::{Recipe, Special, Touch};
 use crate::insn::recipes;
 use crate::insn::registers::Registers;
 use crate::insn::subject::Subject;
@@ -30,7 +30,7 @@ pub struct Count {
     pub not_done: u64,
     /// Done and not predicted.
     pub not_predicted: u64,
-    /// Done in the processor's own tables: descriptors, the task state.
+    /// Done in the processor's own tables: descriptors, the task state, a control block.
     pub in_tables: u64,
     /// One that did not match: disassembly and what was, or was not, done. What was not predicted goes first.
     pub example: String,
@@ -110,7 +110,16 @@ pub fn done(subject: &'static Subject, vcpu: u32, gla: u64, size: u16, rights: R
 /// Whether this touch is the processor's own, in a table that such an instruction makes it use.
 fn is_in_tables(subject: &Subject, vcpu: u32, gla: u64) -> bool {
     let in_table = |view: View| view.system_tables().iter().flatten().any(|table| table.contains(&gla));
-    subject.uses_tables() && view_of(vcpu).is_some_and(in_table)
+    subject.uses_tables() && view_of(vcpu).is_some_and(in_table) || is_in_control_block(subject, vcpu, gla)
+}
+
+/// The same of a control block of SVM, and of the page where `vmrun` keeps its own state meanwhile. Both have physical addresses, and QEMU
+/// reports those.
+fn is_in_control_block(subject: &Subject, vcpu: u32, gla: u64) -> bool {
+    let Some(Special::ControlBlock(block)) = subject.recipe.as_ref().map(|recipe| recipe.special) else { return false };
+    let Some(view) = view_of(vcpu) else { return false };
+    let kept = view.host_state().filter(|_| block.enters);
+    [Some(block.address(&view).0), kept].into_iter().flatten().any(|page| page >> 12 == gla >> 12)
 }
 
 impl Expected {
