@@ -26,6 +26,11 @@ fn with(name: &str, gate: Gate, arguments: &[&str]) -> (Outcome, String) {
     (outcome, sequence)
 }
 
+/// Without what is known in place alone: that a register of the APIC is refused in the mode in which the APIC is.
+fn without_apic(sequence: &str) -> String {
+    sequence.lines().filter(|line| !line.contains("  msr 0x808 ")).map(|line| format!("{line}\n")).collect()
+}
+
 /// A run that ended because of the registers; the sentence.
 fn crash(gate: Gate, arguments: &[&str]) -> String {
     let (outcome, _) = with("read_write", gate, arguments);
@@ -40,7 +45,7 @@ fn registers_in_place_and_by_the_api_give_the_same_sequences_of_flat_64_bit_code
         for source in ["registers=direct", "registers=api"] {
             let (outcome, sequence) = with(name, Gate::Callback, &[source]);
             assert_eq!(outcome.verdict.kind, Kind::Success, "{name} {source}: {}", outcome.verdict);
-            assert_eq!(in_place, sequence, "{name}: left by default, right {source}");
+            assert_eq!(in_place, without_apic(&sequence), "{name}: left by default, right {source}");
         }
     }
 }
