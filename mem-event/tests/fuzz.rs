@@ -50,6 +50,7 @@ fn control_messages_are_understood_or_refused() {
         Notice::Checkpoint { vcpu, number: 3, arguments: [1, 2, 3] }.encode(),
         Notice::Crashed("why".into()).encode(),
         Notice::Ended.encode(),
+        Notice::Kill(Ring::Paging).encode(),
     ];
     // Operation numbers 16 to 40 with small arguments: every control operation, and some that do not exist.
     for operation in 16..40_u16 {

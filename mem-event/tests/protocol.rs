@@ -89,7 +89,8 @@ fn every_call_is_listed_with_its_number_and_its_arguments_in_order() {
 fn every_notice_is_listed() {
     let rows = table("| operation | name | arguments | payload |", true);
     let rows: Vec<(u16, &str)> = rows.iter().map(|row| (row[0].parse().unwrap(), row[1])).collect();
-    let decode = |number| Notice::decode(&packet(3, number, [0; 5], 0)).ok();
+    // Ones: no ring has the number 0.
+    let decode = |number| Notice::decode(&packet(3, number, [1; 5], 0)).ok();
     let name = |notice: Notice| format!("{notice:?}").split([' ', '(']).next().unwrap().to_owned();
     let known: Vec<(u16, String)> = (0..=255).filter_map(|number| Some((number, name(decode(number)?)))).collect();
     assert_eq!(rows, known.iter().map(|(number, name)| (*number, name.as_str())).collect::<Vec<_>>());

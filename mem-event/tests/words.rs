@@ -103,7 +103,7 @@ fn replies_and_notices_cross_the_socket_unchanged() {
     }
     let checkpoint = Notice::Checkpoint { vcpu: VcpuId(1), number: 2, arguments: [3, 4, 5] };
     let place = Notice::Place { vcpu: VcpuId(1), gpa: Gpa(2), arguments: [3, 4, 5] };
-    for notice in [checkpoint, place, Notice::Crashed("why".to_string()), Notice::Ended] {
+    for notice in [checkpoint, place, Notice::Crashed("why".to_string()), Notice::Ended, Notice::Kill(Ring::Access)] {
         assert!(Notice::is_notice(&notice.encode()));
         assert_eq!(Notice::decode(&notice.encode()), Ok(notice));
     }

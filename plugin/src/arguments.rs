@@ -3,6 +3,7 @@
 use crate::qemu::source::{Falsify, Source};
 use mem_event::Gpa;
 use mem_event::spin::Spin;
+use mem_event_server::chaos::Plan;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -52,6 +53,8 @@ pub struct Arguments {
     pub breakpoints: Vec<Gpa>,
     /// Whether predicted accesses are compared with QEMU's own reports, and the counts printed at the end.
     pub verify: bool,
+    /// `chaos=`: the faults that are made to consumers, as [`Plan`] is written.
+    pub chaos: Plan,
     /// How long a stopped vCPU polls for its answer before it sleeps.
     pub spin: Spin,
     /// Where the trace goes, if anywhere.
@@ -88,6 +91,7 @@ impl Default for Arguments {
             checkpoints: false,
             breakpoints: Vec::new(),
             verify: false,
+            chaos: Plan::none(),
             spin: Spin::default(),
             trace: None,
             trace_limit: TRACE_LIMIT,
@@ -104,7 +108,7 @@ impl Default for Arguments {
 
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
                      places=GPA:GPA..., \
-                     spin=auto|off|MICROSECONDS, verify=on|off, trace=PATH, trace-limit=BYTES, \
+                     spin=auto|off|MICROSECONDS, chaos=FAULTS, verify=on|off, trace=PATH, trace-limit=BYTES, \
                      record-reads=on|off, contents=on|off; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
@@ -126,6 +130,7 @@ impl Arguments {
                 "falsify" => arguments.falsify = falsify(value)?,
                 name @ "checkpoints" => arguments.checkpoints = switch(name, value)?,
                 "places" => arguments.breakpoints = places(value)?,
+                "chaos" => arguments.chaos = value.parse().map_err(|why| format!("chaos={value}: {why}"))?,
                 "spin" => arguments.spin = value.parse().map_err(|why| format!("spin={value}: {why}"))?,
                 name @ "verify" => arguments.verify = switch(name, value)?,
                 "trace" => arguments.trace = Some(path.into()),

@@ -154,6 +154,9 @@ pub struct Run {
     /// consumers allow; the summary says which and why.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,
+    /// Faults into the consumers' world, drawn from this number: docs/faults.md.
+    #[arg(long, value_name = "SEED")]
+    pub chaos: Option<u64>,
     /// A further argument for the plugin, as in `registers=api`; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     pub plugin: Vec<String>,

@@ -108,6 +108,9 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
     for text in &arguments.consumer {
         scenario.consumers.external.push(External::parse(text)?);
     }
+    if let Some(seed) = arguments.chaos {
+        scenario.chaos.impose(seed);
+    }
     let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
     if job.scenario.source.is_none() {
         job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());

@@ -1,8 +1,9 @@
 //! The consumers of this program, served by one thread: the pager, the listener, the out-of-memory helper.
 
+use super::figures::Figures;
 use super::helper;
 use super::listener::Listener;
-use super::pager::{Figures, Pager};
+use super::pager::Pager;
 use crate::scenario::{Rings, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use crate::toolstack::transcript::Record;
@@ -24,6 +25,8 @@ pub struct InProcess {
     pager: Option<Pager>,
     listener: Option<Listener>,
     helper: Option<Channel>,
+    /// What pagers did that are gone.
+    earlier: Figures,
     /// Rings whose consumers take nothing for now.
     held: Vec<Ring>,
 }
@@ -40,6 +43,7 @@ impl InProcess {
             pager: None,
             listener: None,
             helper: None,
+            earlier: Figures::default(),
             held: Vec::new(),
         }
     }
@@ -66,7 +70,10 @@ impl InProcess {
         }
         match ring {
             Ring::Access => self.listener = None,
-            Ring::Paging => self.pager = None,
+            Ring::Paging => {
+                self.earlier = self.paged();
+                self.pager = None;
+            }
             Ring::Sharing => self.helper = None,
         }
         // The plugin serves its clients in the order in which they came: a later one's first call comes after the end of this.
@@ -237,10 +244,10 @@ impl InProcess {
         }
     }
 
-    /// What the pager did.
+    /// What the pager did, and those before it.
     #[must_use]
     pub fn paged(&self) -> Figures {
-        self.pager.as_ref().map(|pager| pager.figures).unwrap_or_default()
+        self.pager.as_ref().map_or(self.earlier, |pager| self.earlier.and(pager.figures))
     }
 
     /// The descriptors that become readable when a request comes.

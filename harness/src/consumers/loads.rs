@@ -24,11 +24,13 @@ impl Loads {
         self.0.iter().any(|(other, _)| *other == gfn)
     }
 
-    /// Learns what became of all of them; the page file forgets those that were taken.
+    /// Learns what became of all of them; the page file forgets those that were taken. Whether there was memory for all: a vCPU whose frame
+    /// did not come asks for it again.
     ///
     /// # Errors
-    /// The connection ended, or a load was refused.
-    pub fn settle(&mut self, channel: &mut Channel, file: &mut PageFile) -> anyhow::Result<()> {
+    /// The connection ended, or a load was refused for another reason.
+    pub fn settle(&mut self, channel: &mut Channel, file: &mut PageFile) -> anyhow::Result<bool> {
+        let mut all = true;
         for (gfn, number) in std::mem::take(&mut self.0) {
             if channel.loaded(number).is_none() {
                 // Contents come before the calls that follow them.
@@ -37,10 +39,11 @@ impl Loads {
             match channel.loaded(number) {
                 // ENOENT: the frame is back already.
                 Some(Ok(()) | Err(Errno::ENOENT)) => file.forget(gfn),
+                Some(Err(Errno::ENOMEM)) => all = false,
                 Some(Err(errno)) => bail!("frame {gfn} cannot be loaded: {errno}"),
                 None => bail!("the content of frame {gfn} was not taken"),
             }
         }
-        Ok(())
+        Ok(all)
     }
 }

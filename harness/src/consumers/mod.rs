@@ -6,8 +6,8 @@
 //! | this one | a domain's consumers from its start to its end |
 //! | [`in_process`] | those of this program, served by one thread |
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
-//! | `acts`, [`sleepers`] | acts carried out; who waits for what |
-//! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`] | the pager |
+//! | `acts`, `restart`, [`sleepers`] | acts carried out; a consumer killed and started anew; who waits for what |
+//! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
 //! | [`listener`], [`watcher`] | a listener by a scenario's rules; one with one treatment for all |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
@@ -16,6 +16,7 @@ pub mod calls;
 pub mod countdown;
 pub mod external;
 pub mod faulty;
+pub mod figures;
 pub mod helper;
 pub mod in_process;
 pub mod listener;
@@ -25,6 +26,7 @@ pub mod pager;
 pub mod policy;
 pub mod recent;
 pub mod resident;
+mod restart;
 pub mod sleepers;
 pub mod solo;
 pub mod watcher;
@@ -32,6 +34,7 @@ pub mod watcher;
 use self::external::{Running, program};
 use self::in_process::InProcess;
 use crate::guest::symbols::Symbols;
+use crate::scenario::external::External;
 use crate::scenario::{Act, At, MemoryAct, Name, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use crate::toolstack::transcript::{Point, Record};
@@ -41,7 +44,7 @@ use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
 use mem_event_client::Order;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// All consumers of a domain.
@@ -51,6 +54,11 @@ pub struct Consumers {
     /// Those of this program.
     pub in_process: InProcess,
     external: Vec<Running>,
+    /// How each of these was started.
+    started: Vec<External>,
+    socket: PathBuf,
+    /// The guest's ELF.
+    guest: Option<PathBuf>,
     /// How long rings are polled before the thread sleeps.
     pub spin: Spin,
     /// QEMU has said that it ends.
@@ -60,7 +68,11 @@ pub struct Consumers {
 }
 
 /// Starts the consumers that are processes of their own, and waits until each is ready.
-fn start_external(socket: &Path, scenario: &Scenario, guest: Option<&Path>) -> anyhow::Result<Vec<Running>> {
+fn start_external(
+    socket: &Path,
+    scenario: &Scenario,
+    guest: Option<&Path>,
+) -> anyhow::Result<(Vec<External>, Vec<Running>)> {
     let mut external = scenario.consumers.external.clone();
     for consumer in &scenario.consumers.process {
         external.push(consumer.external(&program()?)?);
@@ -69,7 +81,7 @@ fn start_external(socket: &Path, scenario: &Scenario, guest: Option<&Path>) -> a
     let mut running = external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
     let deadline = Instant::now() + scenario.deadline.0;
     running.iter_mut().try_for_each(|one| one.wait_until_ready(deadline))?;
-    Ok(running)
+    Ok((external, running))
 }
 
 impl Consumers {
@@ -95,6 +107,9 @@ impl Consumers {
             toolstack,
             in_process: InProcess::new(socket, scenario),
             external: Vec::new(),
+            started: Vec::new(),
+            socket: socket.to_owned(),
+            guest: guest.map(Path::to_owned),
             spin: Spin::Auto,
             ended_in_order: false,
             reached: vec![false; scenario.steps.len()],
@@ -110,7 +125,7 @@ impl Consumers {
                 consumers.in_process.join(role)?;
             }
         }
-        consumers.external = start_external(socket, scenario, guest)?;
+        (consumers.started, consumers.external) = start_external(socket, scenario, guest)?;
         consumers.carry_out(&scenario.start, log)?;
         Ok(consumers)
     }
@@ -145,6 +160,7 @@ impl Consumers {
             match notice {
                 Notice::Crashed(why) => log.crash = Some(why),
                 Notice::Ended => self.ended_in_order = true,
+                Notice::Kill(ring) => self.restart(ring, scenario, log)?,
                 Notice::Checkpoint { vcpu, number, arguments } => {
                     self.step(scenario, vcpu, Point::Number(number), arguments, log)?;
                 }

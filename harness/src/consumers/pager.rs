@@ -5,6 +5,7 @@
 
 use super::calls;
 use super::countdown::Countdown;
+use super::figures::Figures;
 use super::loads::Loads;
 use super::pagefile::PageFile;
 use super::policy::{Chooser, Ram};
@@ -17,20 +18,14 @@ use mem_event_client::{Channel, Client, RingSettings};
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::Duration;
 
 /// Frames that are asked for, read or evicted with one round of calls.
 const BATCH: usize = 64;
-
-/// What the pager did so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// Frames brought back.
-    pub pages_in: u64,
-    /// Frames evicted.
-    pub pages_out: u64,
-    /// Frames brought back before anybody asked, of those brought back.
-    pub prefetched: u64,
-}
+/// How often a frame is loaded for which there is no memory.
+const TRIES: u32 = 1000;
+/// Between two of these, where nothing could be evicted.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What came of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -178,7 +173,7 @@ impl Pager {
         self.figures.pages_in += 1;
         let mut earlier = std::mem::take(&mut self.loads);
         let fetched = if self.budgeted || self.prefetch > 0 || !self.loads.hand_over(&mut self.channel, gfn, &content) {
-            earlier.settle(&mut self.channel, &mut self.file)?;
+            self.learn(&mut earlier)?;
             self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
             self.chooser.used(gfn);
@@ -192,7 +187,7 @@ impl Pager {
             // after the next one's answer.
             self.end.reached(PagerStep::Loaded)?;
             self.answer(request)?;
-            earlier.settle(&mut self.channel, &mut self.file)?;
+            self.learn(&mut earlier)?;
             0
         };
         let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
@@ -235,7 +230,14 @@ impl Pager {
     /// # Errors
     /// The connection ended, or a load was refused.
     pub fn settle(&mut self) -> anyhow::Result<()> {
-        self.loads.settle(&mut self.channel, &mut self.file)
+        let mut loads = std::mem::take(&mut self.loads);
+        self.learn(&mut loads)
+    }
+
+    fn learn(&mut self, loads: &mut Loads) -> anyhow::Result<()> {
+        // Where memory was short once it may be again.
+        self.budgeted |= !loads.settle(&mut self.channel, &mut self.file)?;
+        Ok(())
     }
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
@@ -245,14 +247,17 @@ impl Pager {
     }
 
     fn load(&mut self, load: &Call) -> anyhow::Result<()> {
-        loop {
+        for _ in 0..TRIES {
             match self.channel.client.call(load)? {
                 // ENOENT: the frame is back already.
                 Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => return Ok(()),
                 Reply::Refused(Errno::ENOMEM, _) if self.make_room(self.batch)? > 0 || self.full => {}
+                // Nothing can go, but the host may find a frame in a moment.
+                Reply::Refused(Errno::ENOMEM, _) => std::thread::sleep(PAUSE),
                 Reply::Refused(errno, why) => bail!("a frame cannot be loaded: {errno}, {why}"),
             }
         }
+        bail!("a frame cannot be loaded: there is no memory for it")
     }
 
     /// Evicts those of the next so many frames of the policy's choice that can be, whatever the guest holds. How many went.

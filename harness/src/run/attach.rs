@@ -4,7 +4,7 @@ use super::outcome::Outcome;
 use super::serve::{self, Ended};
 use super::signals::Signals;
 use crate::consumers::Consumers;
-use crate::consumers::pager::Figures;
+use crate::consumers::figures::Figures;
 use crate::guest::symbols::Symbols;
 use crate::machine::resident::Sampler;
 use crate::refusal::Refusal;

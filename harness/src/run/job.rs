@@ -144,9 +144,16 @@ impl Job {
             scenario: self.scenario.name.clone(),
             qemu: self.trace.as_ref().and_then(|_| version_text(&self.qemu)).unwrap_or_default(),
             facts: None,
-            more: self.plugin.clone(),
+            more: self.arguments(),
         };
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
+    }
+
+    /// Further arguments of the plugin: the scenario's faults, and the user's.
+    fn arguments(&self) -> Vec<String> {
+        let plan = self.scenario.chaos.plan();
+        let faults = (!plan.is_none()).then(|| format!("chaos={plan}"));
+        faults.into_iter().chain(self.plugin.iter().cloned()).collect()
     }
 
     /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,

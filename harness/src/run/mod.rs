@@ -4,6 +4,7 @@
 //! |---|---|
 //! | this one | a run from QEMU's start to its verdict |
 //! | [`job`], [`gate`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
+//! | [`faults`] | the faults that were made to consumers |
 //! | [`serve`], [`signals`] | the loop that serves a domain |
 //! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; the summary |
 //! | [`attach`], [`status`] | a plugin in a QEMU of somebody else's: joined; asked, and freed of what a dead consumer left |
@@ -11,6 +12,7 @@
 pub mod attach;
 pub mod ending;
 pub mod facts;
+pub mod faults;
 pub mod gate;
 pub mod job;
 pub mod outcome;
@@ -28,7 +30,7 @@ use self::serve::{Ended, IN_ORDER};
 use self::signals::Signals;
 use self::trace_file::TraceFile;
 use crate::consumers::Consumers;
-use crate::consumers::pager::Figures;
+use crate::consumers::figures::Figures;
 use crate::machine::folder::RunFolder;
 use crate::machine::process::Qemu;
 use crate::machine::qemu::Machine;
@@ -89,6 +91,7 @@ impl Job {
         let (records, counts, mut notes) = (log.records, log.counts, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
+        notes.extend(faults::note(&self.scenario.chaos, &said));
         notes.extend(job::lines_of_the_plugin(&said, "watching without "));
         notes.extend(job::lines_of_the_plugin(&said, "a guest's guest: "));
         Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })

@@ -1,6 +1,6 @@
 //! How a run went.
 
-use crate::consumers::pager::Figures;
+use crate::consumers::figures::Figures;
 use crate::toolstack::log::Counts;
 use crate::toolstack::transcript::Record;
 use crate::verdict::Verdict;

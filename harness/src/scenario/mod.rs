@@ -7,6 +7,7 @@ mod act;
 mod act_text;
 pub mod amount;
 pub mod budget;
+pub mod chaos;
 mod contents;
 pub mod corpus;
 pub mod external;
@@ -35,6 +36,7 @@ pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
 use self::budget::Budget;
+use self::chaos::Chaos;
 use self::external::External;
 use self::settings::{Consumer, HelperSettings, PagerSettings};
 use self::source::Source;
@@ -94,6 +96,9 @@ pub struct Scenario {
     /// What else the run must keep to.
     #[serde(default)]
     pub expect: Budget,
+    /// Faults into the consumers' world.
+    #[serde(default)]
+    pub chaos: Chaos,
 }
 
 /// The consumers, one a ring.
@@ -155,6 +160,7 @@ impl Scenario {
             snapshot: Snapshot::default(),
             contents: Contents::default(),
             expect: Budget::default(),
+            chaos: Chaos::default(),
         }
     }
 

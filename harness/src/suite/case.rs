@@ -27,6 +27,16 @@ impl Case {
         let name = snapshot.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Case { scenario: Scenario::bare(&name), file: Some(snapshot), accepted: None, broken: Some(why) }
     }
+
+    /// The same case with faults by a seed, under a name of its own.
+    #[must_use]
+    pub fn with_faults(&self, seed: u64) -> Case {
+        let mut case = self.clone();
+        case.scenario.chaos.impose(seed);
+        case.scenario.name += &format!(" --chaos {seed}");
+        case.file = self.file.as_ref().map(|file| file.with_file_name(format!("{}.snap", case.scenario.name)));
+        case
+    }
 }
 
 /// How cases are run.

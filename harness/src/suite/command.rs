@@ -13,6 +13,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::cmp::Reverse;
 use std::io::BufRead;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Mutex;
@@ -57,6 +58,12 @@ pub struct Test {
     /// Run them in an order drawn from this number, and not by deadline and name.
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
+    /// Faults into the consumers' world, drawn from this number: docs/faults.md. The sequence is not compared with the accepted one.
+    #[arg(long, value_name = "SEED")]
+    pub chaos: Option<u64>,
+    /// The same for each number from A to B.
+    #[arg(long, value_name = "A..B", conflicts_with = "chaos", value_parser = seeds)]
+    pub seeds: Option<RangeInclusive<u64>>,
     /// Only the Kth of N parts: every Nth scenario, from the Kth on.
     #[arg(long, value_name = "K/N")]
     pub partition: Option<Partition>,
@@ -89,6 +96,13 @@ impl FromStr for Partition {
             _ => Err("write K/N with K from 1 to N".into()),
         }
     }
+}
+
+/// `A..B`
+fn seeds(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let numbers = text.split_once("..").and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let range = numbers.filter(|(first, last)| first <= last).map(|(first, last)| first..=last);
+    range.ok_or_else(|| "write A..B with A not above B: 1..100 are a hundred".into())
 }
 
 /// Runs it.
@@ -136,6 +150,10 @@ fn chosen(arguments: &Test) -> Result<Vec<Case>, Refusal> {
     let mut cases = super::cases(&arguments.paths)?;
     if let Some(text) = &arguments.filter {
         cases.retain(|case| case.scenario.name.contains(text.as_str()));
+    }
+    let seeds = arguments.seeds.clone().or(arguments.chaos.map(|seed| seed..=seed));
+    if let Some(seeds) = seeds {
+        cases = cases.iter().flat_map(|case| seeds.clone().map(|seed| case.with_faults(seed))).collect();
     }
     if let Some(Partition { part, of }) = arguments.partition {
         cases = cases.into_iter().skip(part - 1).step_by(of).collect();

@@ -141,6 +141,10 @@ fn compare(case: &Case, settings: &Settings) -> (Judged, Attempt) {
             _ => {}
         }
     }
+    if case.scenario.chaos.is_imposed {
+        // Refusals and kills are in the sequence.
+        return (judged, attempt);
+    }
     let now = judged.sequence.as_deref().unwrap_or_default();
     match &case.accepted {
         Some(accepted) if accepted.trim_end() == now.trim_end() => {}

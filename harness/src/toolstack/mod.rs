@@ -97,7 +97,8 @@ fn monitor(client: &mut Client, kind: CpuEventKind, mode: MonitorMode, on_change
 fn write(client: &mut Client, at: &Place, value: u64, due: Option<Errno>, symbols: &Symbols) -> anyhow::Result<Done> {
     let gpa = at.address(symbols)?;
     let bytes = value.to_le_bytes().to_vec();
-    let reply = client.call(&Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes })?;
+    let call = Call::WriteFrame { gfn: gpa.gfn(), offset: offset(gpa), bytes };
+    let reply = if due == Some(Errno::ENOMEM) { client.call(&call)? } else { client.persist(&call)? };
     let answer = if let Reply::Refused(errno, why) = reply { Err((errno, why)) } else { Ok(()) };
     Ok(judge(answer, due, &format!("write {value:#x} at {at}")))
 }
@@ -141,7 +142,7 @@ fn of_each(
 
 fn set_access(client: &mut Client, frames: &Place, access: AccessType, symbols: &Symbols) -> anyhow::Result<String> {
     let Frames { first, count } = frames.frames(symbols)?;
-    client.values(&Call::Control(Control::SetAccess { first, count, access }))?;
+    client.insist(&Call::Control(Control::SetAccess { first, count, access }))?;
     Ok(format!("set {frames} {access}"))
 }
 

@@ -20,7 +20,7 @@ def serve(connection, ring):
         if reason == VIOLATION:
             has = RIGHTS_OF[connection.value(GET_ACCESS, gfn)]
             # In force before the answer goes out.
-            connection.call(SET_ACCESS, gfn, 1, has | rights & RIGHTS)
+            connection.insist(SET_ACCESS, gfn, 1, has | rights & RIGHTS)
         ring.answer(at, request)
 
 

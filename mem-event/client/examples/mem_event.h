@@ -144,11 +144,17 @@ static inline void refused(void)
     exit(1);
 }
 
-/* A call that must not be refused; the first value of its reply. */
+/*
+ * A call that must not be refused; the first value of its reply. Where there is no memory for it it is made again: the p2m's own tables may
+ * find none for a while.
+ */
 static inline uint64_t call(uint16_t operation, uint64_t a, uint64_t b, uint64_t c)
 {
-    if (try_call(operation, a, b, c))
-        refused();
+    while (try_call(operation, a, b, c)) {
+        if (packet.error != ENOMEM)
+            refused();
+        usleep(1000);
+    }
     return packet.argument[0];
 }
 

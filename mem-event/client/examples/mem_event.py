@@ -9,6 +9,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 PAGE = 4096
 
@@ -73,6 +74,16 @@ class Connection:
         if error:
             raise Refused(operation, error, reply[HEADER.size :].decode())
         return values[:5], reply[HEADER.size :], descriptors
+
+    def insist(self, operation, *arguments):
+        """A call that is made again while there is no memory for it: the p2m's own tables may find none for a while."""
+        while True:
+            try:
+                return self.call(operation, *arguments)
+            except Refused as refused:
+                if refused.number != errno.ENOMEM:
+                    raise
+                time.sleep(0.001)
 
     def value(self, operation, *arguments):
         """The first value of the reply."""

@@ -8,6 +8,12 @@ use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+/// How often a call is made for which there is no memory.
+const TRIES: u32 = 1000;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl Client {
     /// The domain's figures.
@@ -120,7 +126,39 @@ impl Client {
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn read(&mut self, gfn: Gfn, offset: u16, len: u16) -> anyhow::Result<Vec<u8>> {
-        self.bytes(&Call::ReadFrame { gfn, offset, len })
+        match self.persist(&Call::ReadFrame { gfn, offset, len })? {
+            Reply::Bytes(bytes) => Ok(bytes),
+            Reply::Refused(errno, why) => bail!("frame {gfn} cannot be read: {errno}, {why}"),
+            Reply::Done(_) => bail!("no bytes in reply to a read of frame {gfn}"),
+        }
+    }
+
+    /// A call and its reply. Where there is no memory for it now (ENOMEM) it is made again, for a second at the longest: in Xen the p2m's own
+    /// tables, a frame to load into, or a toolstack's mapping may find none for a while.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn persist(&mut self, call: &Call) -> anyhow::Result<Reply> {
+        for _ in 1..TRIES {
+            match self.call(call)? {
+                Reply::Refused(Errno::ENOMEM, _) => std::thread::sleep(PAUSE),
+                other => return Ok(other),
+            }
+        }
+        self.call(call)
+    }
+
+    /// A call that is to be done in the end, and its values.
+    ///
+    /// # Errors
+    /// As [`Client::persist`], and a refusal.
+    pub fn insist(&mut self, call: &Call) -> anyhow::Result<[u64; 5]> {
+        match self.persist(call)? {
+            Reply::Done(values) => Ok(values),
+            Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
+            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
+            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
+        }
     }
 
     /// The access rights of a frame.
@@ -135,9 +173,9 @@ impl Client {
     /// Sets the access rights of a frame; they are in force when this returns.
     ///
     /// # Errors
-    /// As [`Client::call`], and a refusal.
+    /// As [`Client::insist`].
     pub fn set_access(&mut self, first: Gfn, access: AccessType) -> anyhow::Result<()> {
-        self.values(&Call::Control(Control::SetAccess { first, count: 1, access })).map(drop)
+        self.insist(&Call::Control(Control::SetAccess { first, count: 1, access })).map(drop)
     }
 
     /// Gives a frame these rights besides those that it has; what it has now.

@@ -1,5 +1,6 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
+use crate::chaos::{self, Refusable};
 use crate::event_channel::EventChannel;
 use crate::hypercalls::{Hypercalls, Refusal};
 use crate::packet::{receive, send};
@@ -91,7 +92,7 @@ impl Connection {
         // one.
         // What is answered after a call is not taken with it, but when it is signalled.
         let signalled =
-            |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.pollers.is_pending());
+            |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.is_pending());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(domain, page_file);
         for (channel, signalled, is_pending) in rings {
@@ -135,19 +136,36 @@ impl Connection {
         page_file: &mut PageFile,
         (packet, file): (&[u8], Option<OwnedFd>),
     ) {
-        // Contents that were handed over come before the calls that were sent after them.
-        self.rings.iter().for_each(|channel| domain.take_loads(channel));
+        for channel in &self.rings {
+            // Contents that were handed over come before the calls that were sent after them, and so do responses, however late they
+            // are taken: in Xen a consumer's notification has had them taken.
+            domain.take_loads(channel);
+            if channel.end_lateness() {
+                domain.take_responses(channel);
+            }
+        }
         match Call::decode(packet) {
             Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
                 self.answer_about_file((domain, page_file), (sequence, operation, call), file);
             }
-            Ok((sequence, operation, call)) => self.answer(domain, sequence, operation, call),
+            Ok((sequence, operation, call)) => match self.fault(domain, &call) {
+                Some(reply) => self.send(&reply.encode(sequence, operation), &[]),
+                None => self.answer(domain, sequence, operation, call),
+            },
             Err(malformed) => {
                 // Nothing in such a packet can be trusted to say what it answers.
                 self.send(&Reply::Refused(Errno::EINVAL, malformed.to_string()).encode(0, 0), &[]);
                 self.alive = false;
             }
         }
+    }
+
+    /// The refusal that is made of a consumer's call, if one is. A toolstack without a ring of its own gets none.
+    fn fault(&self, domain: &mut impl Hypercalls, call: &Call) -> Option<Reply> {
+        let refusable = Refusable::of(call).filter(|_| !self.rings.is_empty())?;
+        let reply = refused(domain.chaos().call(refusable)?, chaos::SENTENCE);
+        domain.called(self.number, call, &reply);
+        Some(reply)
     }
 
     fn answer(&mut self, domain: &mut impl Hypercalls, sequence: u32, operation: u16, call: Call) {

@@ -1,12 +1,28 @@
 //! A ring's event channel as the engine's side holds it: the consumer's signal, the threads that poll for responses, the one that sleeps
 //! on it, the contents that a pager hands over.
 
+use crate::chaos::{Chaos, Fault};
 use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
 use mem_event::{Errno, Gfn, PAGE_SIZE, Pollers, Ring};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long a consumer that is to be killed is left alone by its engine; nobody else may be there to kill it.
+const UNTIL_KILLED: Duration = Duration::from_secs(2);
+
+/// When responses are taken.
+mod lateness {
+    /// When they are there.
+    pub const NONE: u8 = 0;
+    /// Not now.
+    pub const LATE: u8 = 1;
+    /// Now, and late.
+    pub const OVER: u8 = 2;
+}
 
 /// A ring's event channel.
 #[derive(Debug)]
@@ -27,6 +43,8 @@ pub struct EventChannel {
     contents: Option<Contents>,
     /// How many of them were taken.
     loaded: AtomicU32,
+    /// Whether responses are taken late, see [`lateness`].
+    lateness: AtomicU8,
 }
 
 impl EventChannel {
@@ -45,10 +63,20 @@ impl EventChannel {
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
         let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
-        Ok((
-            EventChannel { ring, process, connection, pollers, to_consumer, to_engine, has_waiter, contents, loaded },
-            ends,
-        ))
+        let lateness = AtomicU8::new(lateness::NONE);
+        let channel = EventChannel {
+            ring,
+            process,
+            connection,
+            pollers,
+            to_consumer,
+            to_engine,
+            has_waiter,
+            contents,
+            loaded,
+            lateness,
+        };
+        Ok((channel, ends))
     }
 
     /// Signals the consumer.
@@ -71,6 +99,74 @@ impl EventChannel {
     #[must_use]
     pub fn signalled(&self) -> BorrowedFd<'_> {
         self.to_engine.as_fd()
+    }
+
+    /// Whether there are responses for a thread that polls: those that are taken late are not there yet.
+    #[inline]
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        self.pollers.is_pending() && !self.is_late()
+    }
+
+    /// Whether responses are taken late, and not now.
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.lateness.load(Ordering::Relaxed) == lateness::LATE
+    }
+
+    /// Whether the responses that are there are to be taken later. To be asked before they are taken, by the thread that holds the engine.
+    #[must_use]
+    pub fn takes_later(self: &Arc<EventChannel>, chaos: &Chaos) -> bool {
+        match self.lateness.load(Ordering::Relaxed) {
+            lateness::LATE => return true,
+            lateness::OVER => {
+                self.lateness.store(lateness::NONE, Ordering::Relaxed);
+                return false;
+            }
+            _ => {}
+        }
+        let late = if self.pollers.is_pending() { chaos.response(self.ring) } else { None };
+        if let Some(by) = late {
+            self.be_late(chaos, by);
+        }
+        late.is_some()
+    }
+
+    /// From now on responses are taken late, at the latest after so long.
+    fn be_late(self: &Arc<EventChannel>, chaos: &Chaos, by: Duration) {
+        self.lateness.store(lateness::LATE, Ordering::Relaxed);
+        let channel = Arc::clone(self);
+        chaos.later(by, move || {
+            if channel.end_lateness() {
+                channel.notify_service();
+            }
+        });
+    }
+
+    /// Responses are not late any more; whether they were.
+    pub fn end_lateness(&self) -> bool {
+        let (from, to) = (lateness::LATE, lateness::OVER);
+        self.lateness.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// A request was put. The fault that comes with that, if one does: what is to happen later is seen to, and what happens now is the
+    /// caller's, who notifies the consumer unless the notification is late, and has it killed.
+    #[must_use]
+    pub fn put_with_fault(self: &Arc<EventChannel>, chaos: &Chaos) -> Option<Fault> {
+        let fault = chaos.request(self.ring)?;
+        let signal_after = |by| {
+            let channel = Arc::clone(self);
+            chaos.later(by, move || channel.signal());
+        };
+        match fault {
+            Fault::LateNotification { by, .. } | Fault::SpuriousNotification { by, .. } => signal_after(by),
+            Fault::Kill { .. } => {
+                self.be_late(chaos, UNTIL_KILLED);
+                signal_after(UNTIL_KILLED);
+            }
+            Fault::Refuse { .. } | Fault::LateResponse { .. } => {}
+        }
+        Some(fault)
     }
 
     /// Whether contents were handed over that nobody has taken.

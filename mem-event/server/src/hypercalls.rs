@@ -1,5 +1,6 @@
 //! What a domain does for its clients, whatever runs its guest.
 
+use crate::chaos::Chaos;
 use crate::event_channel::EventChannel;
 use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport};
 use mem_event::trace::Remark;
@@ -73,6 +74,11 @@ pub trait Hypercalls {
 
     /// Puts a text of a connection into the trace; how many steps that has, which are then on their way to its file.
     fn note(&mut self, connection: u32, text: &str) -> u64;
+
+    /// The faults that are made; none unless asked for.
+    fn chaos(&self) -> &Chaos {
+        Chaos::none()
+    }
 
     /// The domain's figures.
     fn info(&mut self) -> Info;

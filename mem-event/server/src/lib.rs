@@ -2,6 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | [`chaos`] | faults into a consumer's world |
 //! | [`packet`] | packets with descriptors, sent and received |
 //! | [`peer`] | the process at the other end, and whether there is room for it |
 //! | [`listener`] | the socket that is found by its path |
@@ -12,6 +13,7 @@
 //! | [`hypercalls`] | what a domain does for its clients |
 //! | [`connection`] | one connection: calls in, replies out |
 
+pub mod chaos;
 pub mod connection;
 pub mod event_channel;
 pub mod hypercalls;
@@ -22,6 +24,7 @@ pub mod peer;
 pub mod reports;
 pub mod subscribers;
 
+pub use chaos::Chaos;
 pub use connection::Connection;
 pub use event_channel::EventChannel;
 pub use hypercalls::Hypercalls;

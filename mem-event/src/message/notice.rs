@@ -1,6 +1,8 @@
 //! What a subscriber hears unasked.
 
 use super::packet::{HEADER, Malformed, NOTICE, Packet};
+use crate::argument::Argument;
+use crate::control::Ring;
 use crate::number::{Gpa, PAGE_SIZE, VcpuId};
 
 /// What a subscriber hears unasked.
@@ -28,6 +30,8 @@ pub enum Notice {
     },
     /// QEMU ends in order. One that is killed says nothing.
     Ended,
+    /// The process that holds a ring is to be killed, and started anew: a fault that was asked for.
+    Kill(Ring),
 }
 
 impl Notice {
@@ -46,6 +50,7 @@ impl Notice {
             }
             Notice::Place { vcpu, gpa, arguments: [a, b, c] } => (3, [u64::from(vcpu.0), gpa.0, *a, *b, *c], &[][..]),
             Notice::Ended => (4, [0; 5], &[][..]),
+            Notice::Kill(ring) => (5, [ring.number(), 0, 0, 0, 0], &[][..]),
             Notice::Crashed(why) => (2, [0; 5], &why.as_bytes()[..why.len().min(PAGE_SIZE)]),
         };
         Packet { kind: NOTICE, operation, sequence: 0, error: 0, arguments, payload }.bytes()
@@ -70,6 +75,7 @@ impl Notice {
                 arguments: [packet.arguments[2], packet.arguments[3], packet.arguments[4]],
             }),
             4 => Ok(Notice::Ended),
+            5 => <Ring as Argument>::from_number(packet.arguments[0]).map(Notice::Kill).map_err(Malformed),
             other => Err(Malformed(format!("no notice {other}"))),
         }
     }

@@ -9,6 +9,7 @@ use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights};
 use mem_event_server::EventChannel;
+use mem_event_server::chaos::{self, Refusable};
 
 impl Engine {
     /// A control operation that is admitted, with the content of a page-in.
@@ -40,6 +41,10 @@ impl Engine {
         let before = self.caller();
         self.serving(channel.connection);
         channel.take_loads(|gfn, content| {
+            if let Some(errno) = host.chaos.call(Refusable::Load) {
+                let _ = self.refuse(Control::Prep { gfn, buffer: true }, errno, chaos::SENTENCE.to_owned());
+                return Err(errno);
+            }
             match self.control(host, Control::Prep { gfn, buffer: true }, Some(content)) {
                 Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
                 Outcome::Crashed => Err(Errno::EINVAL),

@@ -4,23 +4,40 @@ use crate::engine::step::Engine;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::notification::Notification;
+use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
 use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Rights};
+use mem_event_server::EventChannel;
+use mem_event_server::chaos::Fault;
+use std::sync::Arc;
 
 /// What a frame holds that nobody filled.
 const NO_CONTENT: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
 
 impl Engine {
+    /// A request was put.
+    fn notify(&mut self, host: &Host, channel: Arc<EventChannel>) {
+        match channel.put_with_fault(&host.chaos) {
+            None | Some(Fault::SpuriousNotification { .. }) => {}
+            // Nobody is there to kill it: it is notified.
+            Some(Fault::Kill { ring, .. }) if host.subscribers.notify(&Notice::Kill(ring)) == 0 => {
+                let _ = channel.end_lateness();
+            }
+            Some(_) => return,
+        }
+        // A consumer that polls the ring needs no signal.
+        if channel.pollers.must_signal() {
+            self.notifications.push(Notification::Consumer(channel));
+        }
+    }
+
     /// Carries one effect out; `Err` is what the engine must hear where it cannot be, and the step's other effects stay undone.
     pub(super) fn carry_out(&mut self, host: &Host, effect: &Effect, content: Option<&[u8]>) -> Result<(), Input> {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
             Effect::Notify(ring) => {
-                // A consumer that polls the ring needs no signal.
-                if let Some(channel) = host.channel(*ring)
-                    && channel.pollers.must_signal()
-                {
-                    self.notifications.push(Notification::Consumer(channel));
+                if let Some(channel) = host.channel(*ring) {
+                    self.notify(host, channel);
                 }
             }
             Effect::Wake(vcpu) => {

@@ -161,8 +161,11 @@ impl Hypervisor {
     /// Takes the responses that are on a ring, if no other thread has meanwhile; first the contents that were handed over before them.
     pub fn take_responses(&self, channel: &EventChannel) {
         let mut engine = self.engine();
-        if !self.host.is_current(channel) {
+        let Some(current) = self.host.channel(channel.ring).filter(|current| std::ptr::eq(&**current, channel)) else {
             // What stands on the page of a ring that has ended is no answer on the page of the next.
+            return;
+        };
+        if current.takes_later(&self.host.chaos) {
             return;
         }
         channel.take_responses(|responses| {

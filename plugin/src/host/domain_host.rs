@@ -11,7 +11,7 @@ use crate::qemu::{api, file};
 use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
-use mem_event_server::{EventChannel, Subscribers};
+use mem_event_server::{Chaos, EventChannel, Subscribers};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -34,6 +34,8 @@ pub struct Host {
     pub has_checkpoints: bool,
     /// Whether the run was recorded from its start.
     pub is_recorded: bool,
+    /// The faults that are made to consumers.
+    pub chaos: Chaos,
     /// Where else vCPUs stop.
     breakpoints: Box<[Gpa]>,
     /// What is reported carries registers.
@@ -71,6 +73,7 @@ impl Host {
             spin: arguments.spin,
             has_checkpoints: arguments.checkpoints,
             is_recorded: arguments.trace.is_some(),
+            chaos: Chaos::new(arguments.chaos.clone(), |fault| eprintln!("mem-event: fault: {fault}")),
             breakpoints: arguments.breakpoints.clone().into(),
             carries_registers: AtomicBool::new(false),
             has_write_only: AtomicBool::new(false),

@@ -5,7 +5,7 @@ use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingRep
 use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
 use mem_event_server::hypercalls::Refusal;
-use mem_event_server::{EventChannel, Hypercalls};
+use mem_event_server::{Chaos, EventChannel, Hypercalls};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -80,6 +80,10 @@ impl Hypercalls for &Hypervisor {
 
     fn note(&mut self, connection: u32, text: &str) -> u64 {
         Hypervisor::note(self, connection, text)
+    }
+
+    fn chaos(&self) -> &Chaos {
+        &self.host.chaos
     }
 
     fn info(&mut self) -> Info {

@@ -131,7 +131,7 @@ impl Service {
         }
         let begun = Instant::now();
         let channels: Vec<Arc<EventChannel>> =
-            self.clients.iter().flat_map(|(_, client)| client.channels().iter().cloned()).collect();
+            self.clients.iter().flat_map(|(_, client)| client.channels()).filter(|it| !it.is_late()).cloned().collect();
         let channels = if self.hypervisor.host.anything_is_stopped() { &channels[..] } else { &[] };
         channels.iter().for_each(|channel| channel.pollers.begin_polling());
         let mut polled = begun;
@@ -154,11 +154,8 @@ impl Service {
 
     fn poll(&mut self, channels: &[Arc<EventChannel>]) {
         for _ in 0..POLLS {
-            if channels.iter().any(|channel| channel.pollers.is_pending()) {
-                return channels
-                    .iter()
-                    .filter(|channel| channel.pollers.is_pending())
-                    .for_each(|channel| self.take(channel));
+            if channels.iter().any(|channel| channel.is_pending()) {
+                return channels.iter().filter(|channel| channel.is_pending()).for_each(|channel| self.take(channel));
             }
             std::hint::spin_loop();
         }

@@ -29,7 +29,7 @@ fn stopped(notice: &Notice, vcpu: VcpuId) -> Remark {
     let (at, arguments) = match *notice {
         Notice::Checkpoint { number, arguments, .. } => (Point::Number(number), arguments),
         Notice::Place { gpa, arguments, .. } => (Point::Place(gpa), arguments),
-        Notice::Crashed(_) | Notice::Ended => (Point::Number(0), [0; 3]),
+        Notice::Crashed(_) | Notice::Ended | Notice::Kill(_) => (Point::Number(0), [0; 3]),
     };
     Remark::Stopped { vcpu, at, arguments }
 }

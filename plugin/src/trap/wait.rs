@@ -114,7 +114,7 @@ impl Wait<'_> {
             if !self.is_stopped() {
                 return false;
             }
-            if self.channel.pollers.is_pending() {
+            if self.channel.is_pending() {
                 self.hypervisor.take_responses(self.channel);
                 self.channel.pollers.suppress_notify();
             }

@@ -135,7 +135,7 @@ impl Run {
                     self.toolstack.values(&Call::Release { vcpu })?;
                 }
                 Notice::Place { vcpu, .. } => drop(self.toolstack.values(&Call::Release { vcpu })?),
-                Notice::Ended => {}
+                Notice::Ended | Notice::Kill(_) => {}
                 Notice::Crashed(why) => bail!("the domain crashed: {why}"),
             }
         }
