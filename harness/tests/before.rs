@@ -4,6 +4,7 @@
 
 mod support;
 
+use harness::guest::symbols::Symbols;
 use harness::toolstack::transcript::Record;
 use mem_event::{Event, Rights, Ring};
 use support::{run, scenario};
@@ -14,7 +15,7 @@ fn done_on(records: &[Record], wanted: Rights, offset: u16) -> Vec<String> {
         Record::Event { ring: Ring::Access, request, done, .. }
             if matches!(request.event, Event::Violation { offset: at, rights, .. } if (at, rights) == (offset, wanted)) =>
         {
-            Some(done.clone())
+            Some(done.iter().map(|doing| doing.words(request.frame(), &Symbols::default())).collect())
         }
         _ => None,
     });

@@ -9,7 +9,11 @@ use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
 use harness::scenario::external::External;
 use harness::scenario::settings::PagerSettings;
-use harness::scenario::{Scenario, Size};
+use harness::scenario::{Scenario, Size, corpus};
+use harness::suite::case::{Case, Judged, Settings};
+use harness::suite::judge;
+use harness::suite::report::difference;
+use harness::suite::snapshot::text;
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::Gfn;
@@ -19,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 use support::domain::Domain;
-use support::{replays, scenario, sequence_of};
+use support::{command, replays, scenario, sequence_of};
 
 /// A worked example of a consumer, ready to be started.
 struct Example {
@@ -96,7 +100,80 @@ fn gives_the_built_in_listeners_sequences(example: &Example) {
         let (outcome, sequence) = run(scenario(name), &[&example.with(&["access"])]);
         assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}", outcome.verdict);
         assert_eq!(sequence, own, "{} on {name}", example.command);
+        let events = built_in(name).lines().filter(|line| line.starts_with("access")).count();
+        assert_eq!(outcome.counts.access, events as u64);
+        let judged = judged(name, &example.with(&["access"]), Some(built_in(name)));
+        assert_eq!(judged.verdict.kind, Kind::Success, "{name}: {}\n{}", judged.verdict, difference(&judged, false));
     }
+}
+
+/// The accepted sequence of a built-in scenario.
+fn built_in(name: &str) -> String {
+    text(corpus::snapshot(name).unwrap())
+}
+
+/// A built-in scenario with a command in place of its listener, against a sequence.
+fn judged(name: &str, command: &str, accepted: Option<String>) -> Judged {
+    let mut scenario = scenario(name);
+    scenario.consumers.external = vec![External::parse(command).unwrap()];
+    let case = Case { scenario, file: None, accepted, broken: None };
+    judge(&case, &Settings { repeat: 1, ..Settings::default() }, None)
+}
+
+/// The example in Python, changed, as a consumer.
+fn changed_example(folder: &RunFolder, from: &str, to: &str) -> String {
+    let source = std::fs::read_to_string(examples().join("listener.py")).unwrap();
+    assert!(source.contains(from), "{source}");
+    let path = folder.file("changed.py");
+    std::fs::write(&path, source.replace(from, to)).unwrap();
+    format!("access:flags32=python3 {}", path.display())
+}
+
+#[test]
+fn a_listener_that_grants_all_rights_fails_its_scenario_with_the_difference_as_events() {
+    let folder = RunFolder::create().unwrap();
+    let command = changed_example(&folder, "has | rights & RIGHTS", "7");
+    let judged = judged("rights", &command, Some(built_in("rights")));
+    assert_eq!(judged.verdict.to_string(), "failure: the sequence has changed");
+    let difference = difference(&judged, false);
+    assert!(difference.contains("-> set r, answer") && difference.contains("-> set rwx, answer"), "{difference}");
+}
+
+#[test]
+fn what_a_consumer_does_outside_of_an_answer_stands_on_lines_of_its_own() {
+    let folder = RunFolder::create().unwrap();
+    // Before any event, so that it is no part of an answer for certain.
+    let with_an_act = "SET_ACCESS, 0x3, 1, 3)\n    os.write(int(os.environ[\"MEM_EVENT_READY_FD\"]), b\"\\n\")";
+    let ready = "os.write(int(os.environ[\"MEM_EVENT_READY_FD\"]), b\"\\n\")";
+    let command = changed_example(&folder, ready, &format!("connection.call({with_an_act}"));
+    let judged = judged("page_fault", &command, None);
+    let sequence = judged.sequence.unwrap();
+    let acts = sequence.lines().skip_while(|line| !line.starts_with("consumer of ")).collect::<Vec<_>>();
+    assert_eq!(acts, ["consumer of access:", "  set 0x3 rw"], "{sequence}");
+    assert!(sequence.starts_with(built_in("page_fault").trim_end()), "{sequence}");
+}
+
+#[test]
+fn the_events_of_a_consumer_of_ones_own_are_in_the_summary_and_in_json() {
+    let folder = RunFolder::create().unwrap();
+    let consumer = format!("access:flags32=python3 {}", examples().join("listener.py").display());
+    let output = command(&folder).args(["run", "page_fault", "--json", "--consumer", &consumer]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = |kind: &str| lines.iter().filter(|line| line["event"] == kind).collect::<Vec<_>>();
+    let (access, summary) = (events("access"), events("summary"));
+    assert!(!access.is_empty() && summary.len() == 1, "{said}");
+    assert_eq!(summary[0]["events"]["access"], access.len());
+    assert!(access.iter().all(|line| line["done"][0].as_str().unwrap().starts_with("set ")), "{said}");
+}
+
+#[test]
+fn a_sequence_whose_record_is_cut_is_not_judged_and_says_what_to_do() {
+    let case = Case { scenario: scenario("rights"), file: None, accepted: Some(built_in("rights")), broken: None };
+    let settings = Settings { repeat: 1, trace_limit: Some(1), ..Settings::default() };
+    let judged = judge(&case, &settings, None);
+    assert_eq!(judged.verdict.kind, Kind::Error, "{}", judged.verdict);
+    assert!(judged.verdict.reason.contains("--trace-limit"), "{}", judged.verdict);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
 fn frames(records: &[Record]) -> BTreeSet<(u64, u8)> {
     let touched = records.iter().filter_map(|record| match record {
         Record::Event { request, .. } => Some((request.event.subject(), request.event.rights().bits())),
-        Record::Checkpoint { .. } => None,
+        Record::Checkpoint { .. } | Record::Act { .. } => None,
     });
     touched.collect()
 }

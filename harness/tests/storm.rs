@@ -28,7 +28,7 @@ fn every_event_is_delivered_exactly_once() {
             .iter()
             .filter_map(|record| match record {
                 Record::Event { request, .. } => Some((request.vcpu.0, request.event.subject())),
-                Record::Checkpoint { .. } => None,
+                Record::Checkpoint { .. } | Record::Act { .. } => None,
             })
             .collect();
         let distinct: HashSet<&(u32, u64)> = events.iter().collect();

@@ -9,7 +9,7 @@ use harness::machine::process::Qemu;
 use harness::run::{Job, attach};
 use harness::scenario::{MemoryAct, Scenario};
 use harness::toolstack::log::{Observer, Silent};
-use harness::toolstack::transcript::Record;
+use harness::toolstack::transcript::{Point, Record};
 use harness::verdict::{Kind, Verdict};
 use mem_event::spin::Spin;
 use support::{machine, scenario};
@@ -30,7 +30,9 @@ struct Elsewhere {
 }
 
 impl Observer for Elsewhere {
-    fn record(&mut self, _: &Record, _: &Symbols) {
+    fn record(&mut self, _: &Record, _: &Symbols) {}
+
+    fn stopped(&mut self, _: Point, _: [u64; 3]) {
         if self.dies {
             self.qemu.kill();
         }

@@ -160,13 +160,19 @@ pub struct Run {
     /// A further argument for the plugin, as in `registers=api`; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     pub plugin: Vec<String>,
-    /// Record a trace.
+    /// Keep the record of the run as a trace.
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     /// Whether frames must come back with the contents that they were evicted with (`check`), or the pager changes them on purpose (`own`);
     /// by default as the scenario says.
     #[arg(long, value_enum, value_name = "WHOSE")]
     pub contents: Option<Contents>,
+    /// How large the record may grow; it ends there, and the run goes on. 1 GiB by default.
+    #[arg(long, value_name = "SIZE")]
+    pub trace_limit: Option<String>,
+    /// Record what consumers read of frames too, and not digests alone.
+    #[arg(long)]
+    pub record_reads: bool,
     /// The QEMU to use; by default qemu-system-x86_64 in PATH.
     #[arg(long, value_name = "PATH")]
     pub qemu: Option<PathBuf>,

@@ -121,6 +121,8 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .map(std::path::absolute)
         .transpose()
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
+    job.trace_limit = arguments.trace_limit.as_deref().map(size).transpose()?;
+    job.record_reads = arguments.record_reads;
     job.gate = arguments.gate;
     job.contents = arguments.contents;
     job.plugin.clone_from(&arguments.plugin);

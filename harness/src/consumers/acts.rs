@@ -76,7 +76,8 @@ pub fn carry_out(
             format!("the {consumer} goes on")
         }
         ConsumerAct::ExpectEvents { ring, count } => {
-            let seen = log.counts.of(ring.0);
+            log.read_to(toolstack.note("")?)?;
+            let seen = log.counts().of(ring.0);
             let failure = (seen != *count).then(|| format!("{seen} events of {} where {count} are due", ring.0));
             return Ok(Done { text: format!("see {seen} events of {}", ring.0), failure });
         }

@@ -6,14 +6,12 @@ use super::listener::Listener;
 use super::pager::Pager;
 use crate::scenario::{Rings, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
-use crate::toolstack::transcript::Record;
 use anyhow::Context;
 use mem_event::Ring;
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 /// Those of this program's consumers that have joined.
 #[derive(Debug)]
@@ -27,6 +25,8 @@ pub struct InProcess {
     helper: Option<Channel>,
     /// What pagers did that are gone.
     earlier: Figures,
+    /// The connections that consumers of this program made, by their numbers in the trace.
+    connections: Vec<u32>,
     /// Rings whose consumers take nothing for now.
     held: Vec<Ring>,
 }
@@ -44,6 +44,7 @@ impl InProcess {
             listener: None,
             helper: None,
             earlier: Figures::default(),
+            connections: Vec::new(),
             held: Vec::new(),
         }
     }
@@ -90,15 +91,26 @@ impl InProcess {
         match role {
             Role::Listener => {
                 let rules = self.settings.listener.as_ref().map(|it| it.rules.clone()).unwrap_or_default();
-                self.listener = Some(Listener::enable(socket, settings, &rules)?);
+                let listener = self.listener.insert(Listener::enable(socket, settings, &rules)?);
+                self.connections.push(listener.channel().client.number());
             }
             Role::Pager => {
                 let pager = self.settings.pager.clone().unwrap_or_default();
-                self.pager = Some(Pager::enable(socket, settings, &pager, self.memory)?);
+                let pager = self.pager.insert(Pager::enable(socket, settings, &pager, self.memory)?);
+                self.connections.push(pager.client().number());
             }
-            Role::Helper => self.helper = Some(Channel::enable(socket, Ring::Sharing, settings)?),
+            Role::Helper => {
+                let helper = self.helper.insert(Channel::enable(socket, Ring::Sharing, settings)?);
+                self.connections.push(helper.client.number());
+            }
         }
         Ok(())
+    }
+
+    /// The connections that consumers of this program have made, by their numbers in the trace.
+    #[must_use]
+    pub fn connections(&self) -> &[u32] {
+        &self.connections
     }
 
     /// A consumer takes no request until [`InProcess::resume`].
@@ -169,33 +181,25 @@ impl InProcess {
     /// # Errors
     /// The connection ended, or a consumer cannot do its part.
     pub fn serve(&mut self, log: &mut Log<'_>) -> anyhow::Result<bool> {
-        let seen = Instant::now();
         let mut busy = false;
         while self.goes_on(Ring::Paging)
             && let Some(request) = self.pager.as_mut().and_then(Pager::take)
         {
             busy = true;
-            let served = self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?.unwrap_or_default();
-            let (ring, response, done) = (Ring::Paging, served.answered.then(|| request.answer()), served.done);
-            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+            self.pager.as_mut().map(|pager| pager.serve(&request)).transpose()?;
         }
         while self.goes_on(Ring::Sharing)
             && let Some(request) = self.helper.as_mut().and_then(Channel::take)
         {
             busy = true;
-            let done = self.relieve(&request)?;
-            let (ring, response) = (Ring::Sharing, Some(request.answer()));
-            log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+            self.relieve(&request)?;
         }
         if self.goes_on(Ring::Access)
             && let Some(listener) = &mut self.listener
         {
             while let Some(request) = listener.take() {
                 busy = true;
-                let handled = listener.serve(&request, log.symbols)?;
-                log.failures.extend(handled.failures);
-                let (ring, response, done) = (Ring::Access, handled.response, handled.done);
-                log.add(Record::Event { ring, request, done, response, wait: seen.elapsed() });
+                log.failures.extend(listener.serve(&request, log.symbols)?);
             }
         }
         self.note(log);
@@ -203,22 +207,24 @@ impl InProcess {
     }
 
     /// No frame was found: the helper raises the budget, or the pager evicts others; then it is answered.
-    fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<Vec<String>> {
+    fn relieve(&mut self, request: &mem_event::Request) -> anyhow::Result<()> {
         let helper = self.helper.as_mut().context("no helper")?;
-        let done = match (&self.settings.helper, &mut self.pager) {
+        match (&self.settings.helper, &mut self.pager) {
             (Some(settings), _) => {
                 helper::raise(&mut helper.client, settings)?;
-                vec![format!("raise the budget by {} frames", settings.frames)]
+                helper.client.note(&format!("raise the budget by {} frames", settings.frames))?;
             }
             (None, Some(pager)) => {
                 let evicted = request.frame().map_or(Ok(0), |gfn| pager.relieve(gfn))?;
-                (evicted > 0).then(|| "evict others".into()).into_iter().collect()
+                if evicted > 0 {
+                    // By the pager, on another connection.
+                    helper.client.note("evict others")?;
+                }
             }
-            (None, None) => Vec::new(),
-        };
+            (None, None) => {}
+        }
         helper.answer(&request.answer());
-        helper.kick()?;
-        Ok(done)
+        helper.kick()
     }
 
     /// What the pager has to say besides.

@@ -4,7 +4,7 @@ use crate::guest::symbols::Symbols;
 use crate::scenario::{Rule, Then};
 use crate::toolstack;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Cpu, Event, Layout, Request, Response, Ring};
+use mem_event::{AccessType, Control, Cpu, Event, Layout, Request, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -17,17 +17,6 @@ const BREAKPOINT: u32 = 3;
 pub struct Listener {
     channel: Channel,
     rules: Vec<Rule>,
-}
-
-/// What the listener did about one event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Handled {
-    /// In words, for the sequence.
-    pub done: Vec<String>,
-    /// Expectations that did not hold.
-    pub failures: Vec<String>,
-    /// The answer, if there was one.
-    pub response: Option<Response>,
 }
 
 impl Listener {
@@ -54,12 +43,12 @@ impl Listener {
         self.channel.take()
     }
 
-    /// Does what the rules say about an event and answers it.
+    /// Does what the rules say about an event and answers it; expectations that did not hold.
     ///
     /// # Errors
     /// The connection ended, or the plugin refuses what a rule wants.
-    pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Handled> {
-        let mut handled = Handled::default();
+    pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
+        let mut failures = Vec::new();
         let mut then = Then::Relax;
         for rule in &self.rules {
             if !rule.fits(request, symbols)? {
@@ -67,25 +56,19 @@ impl Listener {
             }
             for act in &rule.acts {
                 let done = toolstack::carry_out(act, &mut self.channel.client, symbols)?;
-                handled.done.push(done.text);
-                handled.failures.extend(done.failure);
+                self.channel.client.note(&done.text)?;
+                failures.extend(done.failure);
             }
             then = rule.then;
             break;
         }
         if let Event::Violation { gfn, rights, .. } = request.event {
             let client = &mut self.channel.client;
-            let access = match then {
-                Then::Relax => Some(AccessType::Rwx),
-                Then::Grant => Some(client.grant(gfn, rights)?),
-                Then::Set(access) => Some(access.0),
-                Then::Answer | Then::Silence => None,
-            };
-            if let Some(access) = access {
-                if then != Then::Grant {
-                    client.set_access(gfn, access)?;
-                }
-                handled.done.push(format!("set {access}"));
+            match then {
+                Then::Relax => client.set_access(gfn, AccessType::Rwx)?,
+                Then::Grant => client.grant(gfn, rights).map(drop)?,
+                Then::Set(access) => client.set_access(gfn, access.0)?,
+                Then::Answer | Then::Silence => {}
             }
         }
         if then != Then::Silence {
@@ -96,12 +79,10 @@ impl Listener {
                 let inject = Control::Inject { vcpu: request.vcpu, vector: BREAKPOINT };
                 self.channel.client.values(&Call::Control(inject))?;
             }
-            let response = request.answer();
-            self.channel.answer(&response);
+            self.channel.answer(&request.answer());
             self.channel.kick()?;
-            handled.response = Some(response);
         }
-        Ok(handled)
+        Ok(failures)
     }
 
     /// Ends the ring; what is still on it is answered.

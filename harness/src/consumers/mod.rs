@@ -37,7 +37,7 @@ use crate::guest::symbols::Symbols;
 use crate::scenario::external::External;
 use crate::scenario::{Act, At, MemoryAct, Name, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
-use crate::toolstack::transcript::{Point, Record};
+use crate::toolstack::transcript::{Point, is_at};
 use mem_event::message::{Call, Notice};
 use mem_event::spin::Spin;
 use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
@@ -96,6 +96,7 @@ impl Consumers {
         log: &mut Log<'_>,
     ) -> anyhow::Result<Consumers> {
         let mut toolstack = Client::connect(socket)?;
+        log.is_own(toolstack.number());
         toolstack.values(&Call::Subscribe)?;
         for ring in Ring::ALL {
             let policy = scenario.rings.of(ring).no_consumer.0;
@@ -126,18 +127,27 @@ impl Consumers {
             }
         }
         (consumers.started, consumers.external) = start_external(socket, scenario, guest)?;
-        consumers.carry_out(&scenario.start, log)?;
+        consumers.tell_whose(log);
+        consumers.carry_out(&scenario.start, log, false)?;
         Ok(consumers)
     }
 
-    fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>) -> anyhow::Result<Vec<String>> {
-        let mut texts = Vec::with_capacity(acts.len());
+    /// Carries acts out; noted, each stands in the sequence by the scenario's words.
+    fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>, are_noted: bool) -> anyhow::Result<()> {
         for one in acts {
             let done = acts::carry_out(one, &mut self.toolstack, &mut self.in_process, &self.external, log)?;
             log.failures.extend(done.failure);
-            texts.push(done.text);
+            self.tell_whose(log);
+            if are_noted {
+                self.toolstack.note(&done.text)?;
+            }
         }
-        Ok(texts)
+        Ok(())
+    }
+
+    /// Which connections are this program's own.
+    fn tell_whose(&self, log: &mut Log<'_>) {
+        self.in_process.connections().iter().for_each(|connection| log.is_own(*connection));
     }
 
     /// Holds the guest to the target from now on, where the scenario has one: the pager, here or in a process of its own.
@@ -182,14 +192,13 @@ impl Consumers {
     ) -> anyhow::Result<()> {
         // What the vCPU did before it came here comes first, also where it did not wait for an answer.
         self.in_process.serve(log)?;
-        let mut done = Vec::new();
         for (index, step) in scenario.steps.iter().enumerate() {
-            if at.is(&step.at, log.symbols) && step.vcpu.is_none_or(|only| only == vcpu.0) {
-                done.extend(self.carry_out(&step.acts, log)?);
+            if is_at(at, &step.at, log.symbols) && step.vcpu.is_none_or(|only| only == vcpu.0) {
+                self.carry_out(&step.acts, log, true)?;
                 self.reached[index] = true;
             }
         }
-        log.add(Record::Checkpoint { vcpu, at, arguments, done });
+        log.stopped(at, arguments);
         self.toolstack.values(&Call::Release { vcpu })?;
         Ok(())
     }
@@ -273,7 +282,7 @@ impl Consumers {
         for act in &scenario.start {
             if let Act::Memory(MemoryAct::Watch { frames, .. } | MemoryAct::SetAccess { frames, .. }) = act {
                 let open = MemoryAct::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
-                self.carry_out(&[open.into()], log)?;
+                self.carry_out(&[open.into()], log, false)?;
             }
         }
         if self.in_process.leave(log)? {

@@ -27,15 +27,6 @@ const TRIES: u32 = 1000;
 /// Between two of these, where nothing could be evicted.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What came of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Served {
-    /// What was done, in words.
-    pub done: Vec<String>,
-    /// Whether it was answered; else its vCPU stays stopped.
-    pub answered: bool,
-}
-
 /// A pager with its ring and its page file.
 #[derive(Debug)]
 pub struct Pager {
@@ -143,16 +134,18 @@ impl Pager {
         self.channel.take()
     }
 
-    /// Does what a request asks for, answers it, and says what it did.
+    /// Does what a request asks for and answers it; one that cannot be brought back stays without an answer.
     ///
     /// # Errors
     /// The connection ended.
-    pub fn serve(&mut self, request: &Request) -> anyhow::Result<Served> {
-        let Some(gfn) = request.frame() else { return self.answered(request, &[]) };
+    pub fn serve(&mut self, request: &Request) -> anyhow::Result<()> {
+        let Some(gfn) = request.frame() else { return self.answer(request) };
         self.end.reached(PagerStep::Taken)?;
         if request.flags.contains(Flags::DROP_PAGE) {
             self.file.forget(gfn);
-            return self.answered(request, &["forget"]);
+            // No call tells of it.
+            self.channel.client.note("forget")?;
+            return self.answer(request);
         }
         if request.flags.contains(Flags::EVICT_FAIL) {
             self.chooser.used(gfn);
@@ -164,45 +157,36 @@ impl Pager {
         let content = match self.file.read(gfn) {
             Ok(Some(content)) => content,
             // It was evicted for nobody yet (EVICT_FAIL), or another vCPU's request has brought it back.
-            Ok(None) => return self.answered(request, &[]),
+            Ok(None) => return self.answer(request),
             Err(error) => {
                 self.faults.push(format!("frame {gfn} cannot be brought back: {error:#}"));
-                return Ok(Served { done: vec!["cannot be read".into()], answered: false });
+                return self.channel.client.note("cannot be read").map(drop);
             }
         };
         self.figures.pages_in += 1;
         let mut earlier = std::mem::take(&mut self.loads);
-        let fetched = if self.budgeted || self.prefetch > 0 || !self.loads.hand_over(&mut self.channel, gfn, &content) {
+        if self.budgeted || self.prefetch > 0 || !self.loads.hand_over(&mut self.channel, gfn, &content) {
             self.learn(&mut earlier)?;
             self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
             self.chooser.used(gfn);
             self.end.reached(PagerStep::Loaded)?;
             // Before the answer: else it is chance whether the vCPU meets a frame that is on its way.
-            let fetched = self.prefetch(gfn)?;
-            self.answer(request)?;
-            fetched
+            self.prefetch(gfn)?;
+            self.answer(request)
         } else {
             // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
             // after the next one's answer.
             self.end.reached(PagerStep::Loaded)?;
             self.answer(request)?;
-            self.learn(&mut earlier)?;
-            0
-        };
-        let fetched = (fetched > 0).then(|| format!("prefetch {fetched}"));
-        Ok(Served { done: std::iter::once("load".into()).chain(fetched).collect(), answered: true })
+            self.learn(&mut earlier)
+        }
     }
 
-    fn answered(&mut self, request: &Request, done: &[&str]) -> anyhow::Result<Served> {
-        self.answer(request)?;
-        Ok(Served { done: done.iter().map(|word| (*word).to_owned()).collect(), answered: true })
-    }
-
-    /// Brings back those of the next frames that are here, as far as the budget has room. How many.
-    fn prefetch(&mut self, gfn: Gfn) -> anyhow::Result<u64> {
+    /// Brings back those of the next frames that are here, as far as the budget has room.
+    fn prefetch(&mut self, gfn: Gfn) -> anyhow::Result<()> {
         if self.prefetch == 0 {
-            return Ok(0);
+            return Ok(());
         }
         self.settle()?;
         let info = self.channel.client.info()?;
@@ -222,7 +206,7 @@ impl Pager {
         }
         self.figures.pages_in += fetched;
         self.figures.prefetched += fetched;
-        Ok(fetched)
+        Ok(())
     }
 
     /// Learns what became of the contents that were handed over.

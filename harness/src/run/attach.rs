@@ -10,6 +10,7 @@ use crate::machine::resident::Sampler;
 use crate::refusal::Refusal;
 use crate::scenario::{Scenario, Size};
 use crate::toolstack::log::{Log, Observer};
+use crate::toolstack::recording::Recording;
 use crate::verdict::{Kind, Verdict};
 use mem_event::PAGE_SIZE;
 use mem_event::spin::Spin;
@@ -38,7 +39,11 @@ pub fn attach(
     scenario.machine.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
     let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
     let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
-    let mut log = Log::new(symbols, observer);
+    let (recording, record) = Recording::through_a_pipe()?;
+    client.record(&record)?;
+    // The plugin's copy alone: when that goes, the record ends.
+    drop(record);
+    let mut log = Log::new(symbols, recording, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.spin = spin;
     consumers.hold_to_target(scenario)?;
@@ -76,8 +81,11 @@ pub fn attach(
             Verdict::new(Kind::Success, "left the domain")
         }
     };
-    let verdict = log.with_failures(verdict);
-    let (records, counts, notes) = (log.records, log.counts, log.notes);
+    drop(client);
+    let read = log.finish().err().map(|error| Verdict::new(Kind::Error, format!("{error:#}")));
+    let verdict = log.with_failures(read.into_iter().fold(verdict, Verdict::and));
+    let (counts, records, notes) = (log.counts(), log.records, log.notes);
     let (console, said) = (String::new(), String::new());
-    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
+    let (took, cut) = (begun.elapsed(), None);
+    Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, cut, console, said, took })
 }

@@ -27,6 +27,10 @@ pub struct Job {
     pub gate: Gate,
     /// Whether what is predicted is compared with what QEMU reports; the counts are in what QEMU said at the end.
     pub verify: bool,
+    /// Bytes that the record of the run may have; 1 GiB where nobody says.
+    pub trace_limit: Option<u64>,
+    /// Whether the record keeps what consumers read of frames, and not digests alone.
+    pub record_reads: bool,
     /// Further arguments for the plugin, each NAME=VALUE.
     pub plugin: Vec<String>,
     /// How long stopped vCPUs and consumers poll before they sleep.
@@ -55,6 +59,8 @@ impl Job {
             contents: None,
             gate: Gate::default(),
             verify: false,
+            trace_limit: None,
+            record_reads: false,
             plugin: Vec::new(),
             spin: Spin::default(),
             extra: Vec::new(),
@@ -149,11 +155,13 @@ impl Job {
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
     }
 
-    /// Further arguments of the plugin: the scenario's faults, and the user's.
+    /// Further arguments of the plugin: the scenario's faults, what is told of the record, and the user's.
     fn arguments(&self) -> Vec<String> {
         let plan = self.scenario.chaos.plan();
         let faults = (!plan.is_none()).then(|| format!("chaos={plan}"));
-        faults.into_iter().chain(self.plugin.iter().cloned()).collect()
+        let limit = self.trace_limit.map(|bytes| format!("trace-limit={bytes}"));
+        let reads = self.record_reads.then(|| "record-reads=on".to_owned());
+        faults.into_iter().chain(limit).chain(reads).chain(self.plugin.iter().cloned()).collect()
     }
 
     /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,

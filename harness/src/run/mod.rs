@@ -38,6 +38,7 @@ use crate::machine::resident::Sampler;
 use crate::poll;
 use crate::refusal::Refusal;
 use crate::toolstack::log::{Log, Observer};
+use crate::toolstack::recording::Recording;
 use crate::trace::contents;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
@@ -60,13 +61,18 @@ impl Job {
         let mut trace = TraceFile::open(self.trace.as_deref())?;
         let begun = Instant::now();
         let folder = RunFolder::create()?;
+        // Every run is recorded: what is said of it is read from there.
+        let recording = self.trace.clone().unwrap_or_else(|| folder.file("trace"));
         let mut machine = self.machine()?;
+        if let Some(plugin) = &mut machine.plugin {
+            plugin.trace.get_or_insert_with(|| recording.clone());
+        }
         if let (Some(plugin), Some(_)) = (&mut machine.plugin, &self.trace) {
             plugin.facts = Some(facts::write(&self.scenario, self.guest.as_ref(), &self.symbols(), &folder)?);
         }
         let mut qemu = machine.start(&folder)?;
         let symbols = self.symbols();
-        let mut log = Log::new(&symbols, observer);
+        let mut log = Log::new(&symbols, Recording::of(&recording), observer);
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
         let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
             Ok(verdict) => verdict,
@@ -84,26 +90,32 @@ impl Job {
             }
         };
         trace.keep();
+        let read = log.finish().err().map(|error| Verdict::new(Kind::Error, format!("{error:#}")));
         let Attended { resident, paged, sleepers, .. } = attended;
-        log.failures.extend(self.changed_contents()?);
-        let verdict = log.with_failures(verdict);
+        log.failures.extend(self.changed_contents(&recording)?);
+        let verdict = log.with_failures(read.into_iter().fold(verdict, Verdict::and));
         let (console, said) = (qemu.console(), qemu.errors());
-        let (records, counts, mut notes) = (log.records, log.counts, log.notes);
+        let (counts, records, mut notes) = (log.counts(), log.records, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
         notes.extend(faults::note(&self.scenario.chaos, &said));
         notes.extend(job::lines_of_the_plugin(&said, "watching without "));
         notes.extend(job::lines_of_the_plugin(&said, "a guest's guest: "));
-        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, console, said, took: begun.elapsed() })
+        let cut = job::lines_of_the_plugin(&said, "the trace ").next();
+        notes
+            .extend(cut.as_ref().map(|_| "the record ended before the run did: what came later is not counted".into()));
+        let took = begun.elapsed();
+        Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, cut, console, said, took })
     }
 }
 
 impl Job {
     /// What its trace says of frames that came back changed. A trace that went into a pipe is not there to be read.
-    fn changed_contents(&self) -> Result<Vec<String>, Refusal> {
-        match &self.trace {
-            Some(trace) if self.checks_contents() && trace.is_file() => contents::judge(trace, &self.symbols()),
-            _ => Ok(Vec::new()),
+    fn changed_contents(&self, recording: &Path) -> Result<Vec<String>, Refusal> {
+        if self.checks_contents() && recording.is_file() {
+            contents::judge(recording, &self.symbols())
+        } else {
+            Ok(Vec::new())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! How a run went.
 
 use crate::consumers::figures::Figures;
-use crate::toolstack::log::Counts;
+use crate::toolstack::counts::Counts;
 use crate::toolstack::transcript::Record;
 use crate::verdict::Verdict;
 use std::time::Duration;
@@ -23,6 +23,8 @@ pub struct Outcome {
     pub sleepers: Vec<String>,
     /// What else is to be said of the consumers.
     pub notes: Vec<String>,
+    /// Why the record of the run, and so its sequence, is not whole; in the plugin's words.
+    pub cut: Option<String>,
     /// What the guest wrote on its serial port.
     pub console: String,
     /// What QEMU and the plugin wrote on the error output.

@@ -113,7 +113,7 @@ pub fn summary(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
         ));
     }
     if counts.access + counts.paging + counts.sharing > 0 {
-        lines.push(format!("  longest wait {} µs from a request's first sight to its answer", counts.longest_wait_us));
+        lines.push(format!("  longest wait {} µs from a request to its answer", counts.longest_wait_us));
     }
     for sleeper in &outcome.sleepers {
         lines.push(format!("  asleep       {sleeper}"));

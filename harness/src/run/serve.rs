@@ -5,7 +5,7 @@ use crate::consumers::Consumers;
 use crate::machine::process::Qemu;
 use crate::poll;
 use crate::scenario::Scenario;
-use crate::toolstack::log::Log;
+use crate::toolstack::log::{LOOK, Log};
 use mem_event::spin::Window;
 use mem_event_client::poll::poll_until;
 use rustix::event::{PollFd, PollFlags};
@@ -48,6 +48,7 @@ pub fn serve(
     let mut served = Instant::now();
     loop {
         let busy = consumers.in_process.serve(log)?;
+        log.look();
         let now = Instant::now();
         if now >= deadline {
             return Ok(Ended::Deadline);
@@ -72,7 +73,9 @@ pub fn serve(
             // It is on its way, and slow.
             in_order = Some(now + IN_ORDER);
         }
-        let ready = wait(consumers, qemu.as_deref(), signals, in_order.unwrap_or(deadline).min(deadline) - now)?;
+        let limit = in_order.unwrap_or(deadline).min(deadline) - now;
+        let limit = if log.is_followed() { limit.min(LOOK) } else { limit };
+        let ready = wait(consumers, qemu.as_deref(), signals, limit)?;
         consumers.in_process.clear_signals(&ready.consumers);
         if ready.consumers.last() == Some(&true) {
             consumers.hear(scenario, log)?;

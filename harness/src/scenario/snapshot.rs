@@ -26,6 +26,8 @@ pub enum Shown {
     Paging,
     /// Events of the sharing ring.
     Sharing,
+    /// What consumers that are no part of this program did outside of answers.
+    Acts,
     /// How it ended, as a last line.
     Verdict,
 }
@@ -42,6 +44,7 @@ pub enum Order {
 
 impl Default for Snapshot {
     fn default() -> Snapshot {
-        Snapshot { show: vec![Shown::Checkpoints, Shown::Access, Shown::Paging, Shown::Sharing], order: None }
+        let show = vec![Shown::Checkpoints, Shown::Access, Shown::Paging, Shown::Sharing, Shown::Acts];
+        Snapshot { show, order: None }
     }
 }

@@ -56,6 +56,7 @@ impl Attempt {
             Job::new(scenario.clone(), settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
         job.gate = settings.gate;
         job.contents = settings.contents;
+        job.trace_limit = settings.trace_limit;
         job.trace = Some(trace.clone());
         let outcome = self.outcome.insert(job.run(&mut Silent, None).map_err(|error| refused(&error))?);
         let due = scenario.verdict.0;
@@ -64,6 +65,10 @@ impl Attempt {
                 Kind::Success => Verdict::new(Kind::Failure, format!("it ended in success where {due} is due")),
                 _ => outcome.verdict.clone(),
             });
+        }
+        if let Some(why) = &outcome.cut {
+            let remedy = "a sequence is judged by all of it: give a larger --trace-limit, or room in TMPDIR";
+            return Err(Verdict::new(Kind::Error, format!("{why}; {remedy}")));
         }
         match replay_file(&trace, false) {
             Ok(replayed) if replayed.exit_code() == 0 => {}

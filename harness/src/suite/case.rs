@@ -52,6 +52,8 @@ pub struct Settings {
     pub repeat: usize,
     /// How often one that failed may be tried again.
     pub retries: u16,
+    /// Bytes that the record of a run may have; 1 GiB where nobody says.
+    pub trace_limit: Option<u64>,
 }
 
 /// How a case went.

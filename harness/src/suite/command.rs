@@ -7,6 +7,7 @@ use crate::machine::qemu::Gate;
 use crate::output::{Color, print};
 use crate::refusal::Refusal;
 use crate::scenario::Contents;
+use crate::scenario::amount::size;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
 use clap::Args;
@@ -71,6 +72,9 @@ pub struct Test {
     /// says.
     #[arg(long, value_enum, value_name = "WHOSE")]
     pub contents: Option<Contents>,
+    /// How large the record of a run may grow, from which its sequence is read; 1 GiB by default.
+    #[arg(long, value_name = "SIZE")]
+    pub trace_limit: Option<String>,
     /// What stops accesses.
     #[arg(long, value_enum, default_value_t)]
     pub gate: Gate,
@@ -118,8 +122,10 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
         );
     }
     let repeat = usize::from(arguments.repeat);
+    let trace_limit = arguments.trace_limit.as_deref().map(size).transpose()?;
     let Test { qemu, gate, retries, contents, .. } = arguments;
-    let settings = Settings { qemu: qemu.clone(), gate: *gate, contents: *contents, repeat, retries: *retries };
+    let (qemu, gate, retries, contents) = (qemu.clone(), *gate, *retries, *contents);
+    let settings = Settings { qemu, gate, contents, repeat, retries, trace_limit };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or(cores, usize::from);
     let (colours, count) = (color.is_on(), cases.len());

@@ -15,6 +15,7 @@ pub fn of(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols) -> String {
         Record::Event { ring: Ring::Access, .. } => show.contains(&Shown::Access),
         Record::Event { ring: Ring::Paging, .. } => show.contains(&Shown::Paging),
         Record::Event { ring: Ring::Sharing, .. } => show.contains(&Shown::Sharing),
+        Record::Act { .. } => show.contains(&Shown::Acts),
     };
     let records: Vec<Record> = outcome.records.iter().filter(shown).cloned().collect();
     let vcpus = if scenario.snapshot.order == Some(Order::Arrival) { 1 } else { scenario.machine.vcpus };

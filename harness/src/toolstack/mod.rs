@@ -5,10 +5,16 @@
 //! | this one | acts carried out over one connection |
 //! | [`done`] | what came of an act |
 //! | [`share`] | frames shared |
-//! | [`transcript`], [`log`] | the sequence as text; what a run has seen so far |
+//! | [`sequence`], [`doing`] | the sequence of a run as its record tells it; what a connection did |
+//! | [`recording`], [`log`], [`counts`] | the record while it grows; what a run has seen so far |
+//! | [`transcript`] | the sequence as text |
 
+pub mod counts;
+pub mod doing;
 pub mod done;
 pub mod log;
+pub mod recording;
+pub mod sequence;
 pub mod share;
 pub mod transcript;
 

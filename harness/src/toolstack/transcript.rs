@@ -1,31 +1,23 @@
 //! The sequence of a run as text that a person can read: one line an event with its answer, no clocks, no host addresses.
 
+use super::doing::Doing;
 use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::At;
+pub use mem_event::trace::remark::Point;
 use mem_event::{Cpu, Event, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Where a vCPU stopped in the guest's program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Point {
-    /// The guest's checkpoint with this number.
-    Number(u64),
-    /// Before the instruction here.
-    Place(Gpa),
-}
-
-impl Point {
-    /// Whether a vCPU that stopped here is where a step of a scenario is.
-    #[must_use]
-    pub fn is(self, step: &At, symbols: &Symbols) -> bool {
-        match (step, self) {
-            (At::Number(number), Point::Number(reached)) => *number == reached,
-            (At::Place(place), Point::Place(reached)) => place.address(symbols).is_ok_and(|gpa| gpa == reached),
-            _ => false,
-        }
+/// Whether a vCPU that stopped here is where a step of a scenario is.
+#[must_use]
+pub fn is_at(point: Point, step: &At, symbols: &Symbols) -> bool {
+    match (step, point) {
+        (At::Number(number), Point::Number(reached)) => *number == reached,
+        (At::Place(place), Point::Place(reached)) => place.address(symbols).is_ok_and(|gpa| gpa == reached),
+        _ => false,
     }
 }
 
@@ -41,8 +33,8 @@ pub enum Record {
         /// What the guest says with it. Not shown, it may be a measurement; but where the third is a symbol's address, the
         /// symbol is: by it a guest names what comes next.
         arguments: [u64; 3],
-        /// What the scenario did.
-        done: Vec<String>,
+        /// What was done there.
+        done: Vec<Doing>,
     },
     /// A request and its answer.
     Event {
@@ -51,22 +43,32 @@ pub enum Record {
         /// The request.
         request: Request,
         /// What the consumer did before it answered.
-        done: Vec<String>,
-        /// The answer, if there was one.
-        response: Option<Response>,
-        /// From the consumer's first sight of the request to the answer.
-        wait: Duration,
+        done: Vec<Doing>,
+        /// The answer, if there was one, and how long it took from the request to it.
+        answer: Option<(Response, Duration)>,
+    },
+    /// What a connection did outside of an answer.
+    Act {
+        /// The connection, by its number in the record.
+        connection: u32,
+        /// Who that is: the rings that it holds, or its program.
+        who: String,
+        /// What it did.
+        doing: Doing,
+        /// How often in a row, to so many frames.
+        count: usize,
     },
 }
 
 impl Record {
-    /// The vCPU that it is about; none for foreign requests.
+    /// The vCPU that it is about; none for foreign requests and acts.
     #[must_use]
     pub fn vcpu(&self) -> Option<VcpuId> {
         match self {
             Record::Checkpoint { vcpu, .. } => Some(*vcpu),
             Record::Event { request, .. } if request.flags.contains(mem_event::Flags::FOREIGN) => None,
             Record::Event { request, .. } => Some(request.vcpu),
+            Record::Act { .. } => None,
         }
     }
 
@@ -75,7 +77,7 @@ impl Record {
     pub fn line(&self, symbols: &Symbols) -> String {
         match self {
             Record::Checkpoint { vcpu, at, arguments, done } => {
-                let done = if done.is_empty() { "nothing".into() } else { done.join(", ") };
+                let done = if done.is_empty() { "nothing".into() } else { words(done, None, symbols).join(", ") };
                 let what = match at {
                     Point::Number(number) => {
                         let about = whole_symbol(arguments[2], symbols).map(|name| format!(" {name}"));
@@ -85,9 +87,11 @@ impl Record {
                 };
                 format!("{what}  vcpu {vcpu}  -> {done}")
             }
-            Record::Event { ring, request, done, response, .. } => {
-                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, response.as_ref()))
+            Record::Event { ring, request, done, answer } => {
+                let done = words(done, request.frame(), symbols);
+                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, answer.map(|(it, _)| it)))
             }
+            Record::Act { who, doing, count, .. } => format!("{who}  {}", doing.words_of_many(*count, symbols)),
         }
     }
 
@@ -96,14 +100,18 @@ impl Record {
     pub fn json(&self, symbols: &Symbols) -> String {
         let line = match self {
             Record::Checkpoint { vcpu, at: Point::Number(number), arguments, done } => {
-                let about = whole_symbol(arguments[2], symbols);
+                let (about, done) = (whole_symbol(arguments[2], symbols), words(done, None, symbols));
                 serde_json::json!({ "event": "checkpoint", "vcpu": vcpu.0, "number": number, "about": about, "done": done })
             }
             Record::Checkpoint { vcpu, at: Point::Place(gpa), done, .. } => {
-                let symbol = symbols.name(*gpa);
+                let (symbol, done) = (symbols.name(*gpa), words(done, None, symbols));
                 serde_json::json!({ "event": "place", "vcpu": vcpu.0, "gpa": gpa.to_string(), "symbol": symbol, "done": done })
             }
-            Record::Event { ring, request, done, response, wait } => {
+            Record::Act { connection, who, doing, count } => {
+                let doing = doing.words_of_many(*count, symbols);
+                serde_json::json!({ "event": "act", "connection": connection, "who": who, "done": [doing] })
+            }
+            Record::Event { ring, request, done, answer } => {
                 let event = JsonEvent {
                     event: ring.to_string(),
                     reason: request.event.reason().name(),
@@ -115,9 +123,9 @@ impl Record {
                     rights: request.event.rights().to_string(),
                     p2mt: request.event.p2mt().name(),
                     flags: request.flags.to_string(),
-                    done: done.clone(),
-                    answer: response.map(|response| response.flags.to_string()),
-                    wait_us: u64::try_from(wait.as_micros()).unwrap_or(u64::MAX),
+                    done: words(done, request.frame(), symbols),
+                    answer: answer.map(|(response, _)| response.flags.to_string()),
+                    wait_us: answer.map(|(_, wait)| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
                 };
                 serde_json::to_value(event).unwrap_or_default()
             }
@@ -140,7 +148,7 @@ struct JsonEvent {
     flags: String,
     done: Vec<String>,
     answer: Option<String>,
-    wait_us: u64,
+    wait_us: Option<u64>,
 }
 
 fn place(request: &Request, symbols: &Symbols) -> Option<String> {
@@ -230,8 +238,15 @@ pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
     with_flags(line, request)
 }
 
-fn answered(request: &Request, done: &[String], response: Option<&Response>) -> String {
-    let mut parts = done.to_vec();
+/// What was done for an event about this frame, in words; page-ins of other frames are counted.
+fn words(done: &[Doing], about: Option<Gfn>, symbols: &Symbols) -> Vec<String> {
+    let is_ahead = |doing: &&Doing| about.is_some() && doing.loaded().is_some_and(|gfn| Some(gfn) != about);
+    let ahead = done.iter().filter(is_ahead).count();
+    let others = done.iter().filter(|doing| !is_ahead(doing)).map(|doing| doing.words(about, symbols));
+    others.chain((ahead > 0).then(|| format!("prefetch {ahead}"))).collect()
+}
+
+fn answered(request: &Request, mut parts: Vec<String>, response: Option<Response>) -> String {
     let Some(response) = response else {
         parts.push("no answer".into());
         return parts.join(", ");
@@ -247,13 +262,16 @@ fn answered(request: &Request, done: &[String], response: Option<&Response>) -> 
     parts.join(", ")
 }
 
-/// The whole sequence. With several vCPUs each has a part of its own, since their order among each other is chance.
+/// The whole sequence. With several vCPUs each has a part of its own, since their order among each other is chance. So is that of what
+/// connections do outside of answers, and that has parts of its own even with one vCPU.
 #[must_use]
 pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
+    let is_act = |record: &&Record| matches!(record, Record::Act { .. });
     if vcpus == 1 {
-        return records.iter().map(|record| record.line(symbols) + "\n").collect();
+        let events = records.iter().filter(|record| !is_act(record));
+        return events.map(|record| record.line(symbols) + "\n").collect::<String>() + &acts(records, symbols);
     }
-    let foreign = records.iter().filter(|record| record.vcpu().is_none());
+    let foreign = records.iter().filter(|record| record.vcpu().is_none() && !is_act(record));
     let mut parts = Vec::new();
     for vcpu in (0..vcpus).map(VcpuId) {
         let own: Vec<&Record> = records.iter().filter(|record| record.vcpu() == Some(vcpu)).collect();
@@ -267,14 +285,26 @@ pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
             let _ = writeln!(text, "  {}", record.line(symbols));
         }
     }
-    text
+    text + &acts(records, symbols)
+}
+
+/// What connections did outside of answers, each by itself.
+fn acts(records: &[Record], symbols: &Symbols) -> String {
+    let mut parts: BTreeMap<u32, (&str, String)> = BTreeMap::new();
+    for record in records {
+        let Record::Act { connection, who, doing, count } = record else { continue };
+        let (_, text) = parts.entry(*connection).or_insert_with(|| (who, String::new()));
+        let _ = writeln!(text, "  {}", doing.words_of_many(*count, symbols));
+    }
+    parts.into_values().map(|(who, text)| format!("{who}:\n{text}")).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Record, text};
     use crate::guest::symbols::Symbols;
-    use mem_event::{Event, Flags, Gfn, Gla, Request, Rights, Ring, VcpuId};
+    use crate::toolstack::doing::Doing;
+    use mem_event::{AccessType, Control, Event, Flags, Gfn, Gla, Request, Rights, Ring, VcpuId};
     use std::time::Duration;
 
     fn read(vcpu: u32) -> Record {
@@ -284,8 +314,9 @@ mod tests {
             vcpu: VcpuId(vcpu),
             event: Event::Violation { gfn, offset: 0x10, gla, rights: Rights::R, in_gpt: false },
         };
-        let response = Some(request.answer());
-        Record::Event { ring: Ring::Access, request, done: vec!["set rwx".into()], response, wait: Duration::ZERO }
+        let answer = Some((request.answer(), Duration::ZERO));
+        let set = Control::SetAccess { first: gfn, count: 1, access: AccessType::Rwx };
+        Record::Event { ring: Ring::Access, request, done: vec![Doing::Operation(set, None)], answer }
     }
 
     #[test]

@@ -315,6 +315,12 @@ impl Hypercalls for Stage<'_> {
         self.engine.remark(remark);
     }
 
+    fn record_for(&mut self, _: u32, _: OwnedFd) -> std::io::Result<()> {
+        Err(std::io::Error::other("what is replayed is a record already"))
+    }
+
+    fn ends_record_of(&mut self, _: u32) {}
+
     fn note(&mut self, connection: u32, text: &str) -> u64 {
         self.engine.remark(|| Remark::Note { connection, text: text.to_owned() });
         self.engine.steps

@@ -40,6 +40,16 @@ impl Client {
         }
     }
 
+    /// Puts a text into the trace, if there is one: a name for what this connection did since its last note or answer. How many steps the
+    /// trace has by now, which are then on their way to its file; 0 without a trace.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn note(&mut self, text: &str) -> anyhow::Result<u64> {
+        let [steps, ..] = self.values(&Call::Note { text: text.to_owned() })?;
+        Ok(steps)
+    }
+
     /// The accesses of devices that wait.
     ///
     /// # Errors
@@ -95,12 +105,24 @@ impl Client {
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn set_page_file(&mut self, file: impl AsFd) -> anyhow::Result<()> {
-        let call = Call::SetPageFile;
+        self.hand_over(&Call::SetPageFile, file)
+    }
+
+    /// Records the run for this connection from here on, as a trace that begins with the engine's state, into a file or a pipe. It ends in
+    /// order with the connection.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn record(&mut self, file: impl AsFd) -> anyhow::Result<()> {
+        self.hand_over(&Call::Record, file)
+    }
+
+    fn hand_over(&mut self, call: &Call, file: impl AsFd) -> anyhow::Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let files = [file.as_fd()];
         ancillary.push(SendAncillaryMessage::ScmRights(&files));
-        self.send_with(&call, &mut ancillary)?;
+        self.send_with(call, &mut ancillary)?;
         match self.reply()? {
             Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
             Reply::Done(_) | Reply::Bytes(_) => Ok(()),

@@ -18,6 +18,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Client {
     socket: OwnedFd,
+    number: u32,
     sequence: u32,
     due: VecDeque<u32>,
     notices: VecDeque<Notice>,
@@ -41,18 +42,19 @@ impl Client {
         let address = SocketAddrUnix::new(path).with_context(|| format!("{} is no socket's path", path.display()))?;
         rustix::net::connect(&socket, &address).with_context(|| format!("nobody listens at {}", path.display()))?;
         let mut client = Client::greeted(socket);
-        let [version, ..] =
+        let [version, number, ..] =
             client.values(&Call::Hello { version: VERSION }).map_err(|error| client.why_closed(error))?;
         if version != VERSION {
             bail!("the plugin speaks version {version} of the protocol, this program version {VERSION}");
         }
+        client.number = u32::try_from(number).unwrap_or_default();
         Ok(client)
     }
 
     /// A connection that has said Hello, made elsewhere.
     #[must_use]
     pub fn greeted(socket: OwnedFd) -> Client {
-        Client { socket, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false }
+        Client { socket, number: 0, sequence: 0, due: VecDeque::new(), notices: VecDeque::new(), ended: false }
     }
 
     /// What the plugin said before it closed a connection that it does not want, if it said something.
@@ -63,6 +65,12 @@ impl Client {
         let said = self.receive(RecvFlags::DONTWAIT).ok().flatten();
         let reply = said.and_then(|packet| Reply::decode(&packet.bytes).ok());
         reply.map_or(error, |(_, reply)| refusal(reply))
+    }
+
+    /// Its number in the trace, from 1; 0 of a connection that was made elsewhere.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
     }
 
     /// The connection's descriptor, to hand it to another process.

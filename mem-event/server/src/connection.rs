@@ -76,6 +76,7 @@ impl Connection {
     /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
     pub fn part(&mut self, domain: &mut impl Hypercalls) -> bool {
         domain.remark(|| Remark::Went { connection: self.number });
+        domain.ends_record_of(self.number);
         domain.unsubscribe(&self.socket);
         for gfn in self.pins.drain(..) {
             let _ = domain.control(self.number, Control::Unpin { gfn }, None);
@@ -91,8 +92,7 @@ impl Connection {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
         // What is answered after a call is not taken with it, but when it is signalled.
-        let signalled =
-            |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.is_pending());
+        let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.is_pending());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
         let all = self.serve_calls(domain, page_file);
         for (channel, signalled, is_pending) in rings {
@@ -145,7 +145,9 @@ impl Connection {
             }
         }
         match Call::decode(packet) {
-            Ok((sequence, operation, call)) if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile) => {
+            Ok((sequence, operation, call))
+                if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record) =>
+            {
                 self.answer_about_file((domain, page_file), (sequence, operation, call), file);
             }
             Ok((sequence, operation, call)) => match self.fault(domain, &call) {
@@ -217,6 +219,15 @@ impl Connection {
         (sequence, operation, call): (u32, u16, Call),
         given: Option<OwnedFd>,
     ) {
+        if call == Call::Record {
+            let recorded = given.map(|file| domain.record_for(self.number, file));
+            let reply = match recorded {
+                Some(Ok(())) => Reply::Done([0; 5]),
+                Some(Err(error)) => refused(Errno::EINVAL, &format!("the record cannot be written: {error}")),
+                None => refused(Errno::EINVAL, "no descriptor came with the call"),
+            };
+            return self.send(&reply.encode(sequence, operation), &[]);
+        }
         if !self.rings.iter().any(|channel| channel.ring == Ring::Paging) {
             let reply = refused(Errno::EPERM, "the page file is for the client that enabled the paging ring");
             domain.called(self.number, &call, &reply);
@@ -245,7 +256,7 @@ impl Connection {
             );
         }
         self.greeted = true;
-        Reply::Done([VERSION, 0, 0, 0, 0])
+        Reply::Done([VERSION, u64::from(self.number), 0, 0, 0])
     }
 
     fn plain(&mut self, domain: &mut impl Hypercalls, call: Call) -> Reply {
@@ -303,7 +314,7 @@ impl Connection {
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
-            Call::SetPageFile | Call::PageFile | Call::Release { .. } => {
+            Call::SetPageFile | Call::PageFile | Call::Record | Call::Release { .. } => {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }

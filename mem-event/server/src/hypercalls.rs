@@ -80,6 +80,15 @@ pub trait Hypercalls {
         Chaos::none()
     }
 
+    /// Records the run for a connection from here on, into this file or pipe.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn record_for(&mut self, connection: u32, file: OwnedFd) -> std::io::Result<()>;
+
+    /// A connection is gone, and its record ends.
+    fn ends_record_of(&mut self, connection: u32);
+
     /// The domain's figures.
     fn info(&mut self) -> Info;
 

@@ -84,6 +84,9 @@ pub enum Call {
         /// The text, at most 4096 bytes of UTF-8.
         text: String,
     },
+    /// Records the run for this connection from here on, as a trace that begins with the engine's state, into the file or pipe whose
+    /// descriptor comes with the packet. It ends in order with the connection.
+    Record,
 }
 
 /// One call's operation number, arguments and payload.
@@ -110,6 +113,7 @@ impl Call {
             Call::Rings => (14, [0; 5], &[]),
             Call::Monitors => (15, [0; 5], &[]),
             Call::Note { text } => (64, [0; 5], text.as_bytes()),
+            Call::Record => (65, [0; 5], &[]),
             Call::Control(control) => (control.number(), control.arguments(), &[]),
         }
     }
@@ -160,6 +164,7 @@ impl Call {
                 Ok(text) => Call::Note { text: text.to_owned() },
                 Err(_) => return Err(Malformed("a note that is no UTF-8".to_owned())),
             },
+            65 => Call::Record,
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         })
     }
@@ -188,6 +193,7 @@ impl fmt::Display for Call {
             Call::Rings => f.write_str("state of the rings"),
             Call::Monitors => f.write_str("list of monitors"),
             Call::Note { text } => write!(f, "note {text:?}"),
+            Call::Record => f.write_str("request for a record"),
         }
     }
 }

@@ -17,10 +17,13 @@ use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::message::{Call, Reply};
 use mem_event::trace::remark::{Answer, Asked};
-use mem_event::trace::{Remark, Writer};
+use mem_event::trace::{Header, Remark, Writer};
 use mem_event::{Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, WaitReason, With};
 use mem_event_server::EventChannel;
+use rustix::fd::OwnedFd;
+use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// The one domain of this process.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Hypervisor {
     /// What effects act on.
     pub host: Host,
     engine: Mutex<Engine>,
+    /// What a record of this run says before its first step.
+    header: Header,
 }
 
 static HYPERVISOR: OnceLock<Hypervisor> = OnceLock::new();
@@ -46,10 +51,10 @@ impl Hypervisor {
     pub fn start(arguments: &Arguments, vcpus: u32, memory: Memory) -> Result<&'static Hypervisor, String> {
         let config =
             DomainConfig { vcpus, ram: memory.map().ram(), hap: true, passthrough: false, populate_on_demand: false };
+        let header = facts::header(arguments, &config)?;
         let trace = match &arguments.trace {
             None => None,
             Some(path) => {
-                let header = facts::header(arguments, &config)?;
                 let mut writer = Spool::create(path)
                     .and_then(|spool| Writer::new(spool, &header))
                     .map_err(|error| format!("trace {}: {error}", path.display()))?;
@@ -64,7 +69,7 @@ impl Hypervisor {
         let mut engine = Engine::new(domain, trace);
         engine.keeps_reads = arguments.record_reads;
         engine.keeps_contents = arguments.contents;
-        let hypervisor = Hypervisor { host, engine: Mutex::new(engine) };
+        let hypervisor = Hypervisor { host, engine: Mutex::new(engine), header };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
         HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())
     }
@@ -102,7 +107,24 @@ impl Hypervisor {
         if !text.is_empty() {
             engine.remark(|| Remark::Note { connection, text: text.to_owned() });
         }
-        engine.flush_trace()
+        engine.flush_trace(connection)
+    }
+
+    /// Records the run for a connection from here on, into this file or pipe.
+    ///
+    /// # Errors
+    /// The kernel starts no thread, or the file cannot be written.
+    pub fn record_for(&self, connection: u32, file: OwnedFd) -> std::io::Result<()> {
+        let name = format!("of connection {connection}");
+        let writer = Spool::of(file.into(), Path::new(&name), Duration::ZERO)
+            .and_then(|spool| Writer::new(spool, &self.header))?;
+        self.engine().record_for(connection, writer);
+        Ok(())
+    }
+
+    /// A connection is gone, and its record ends.
+    pub fn ends_record_of(&self, connection: u32) {
+        self.engine().ends_record_of(connection);
     }
 
     /// A vCPU asks, in its callback, whether it may; the code at its instruction pointer is for the trace.
@@ -200,7 +222,7 @@ impl Hypervisor {
 
     /// Writes what the trace still holds.
     pub fn flush_trace(&self) {
-        let _ = self.engine().flush_trace();
+        let _ = self.engine().flush_trace(0);
     }
 
     /// QEMU ends, or is about to: so does the trace, in order.

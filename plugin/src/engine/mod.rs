@@ -10,6 +10,7 @@ pub mod held;
 pub mod hypervisor;
 pub mod kernel_stops;
 mod needed;
+mod recorders;
 mod reports;
 mod rings;
 mod settle;

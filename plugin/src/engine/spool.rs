@@ -25,6 +25,7 @@ pub struct Spool {
     path: PathBuf,
     blocks: Option<SyncSender<Vec<u8>>>,
     ended: Receiver<()>,
+    patience: Duration,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,7 +35,14 @@ impl Spool {
     /// # Errors
     /// It cannot be opened, or no thread be started.
     pub fn create(path: &Path) -> io::Result<Spool> {
-        let file = File::create(path)?;
+        Spool::of(File::create(path)?, path, PATIENCE)
+    }
+
+    /// A file or a pipe that is open, what it is called, and how long its end is waited for.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn of(file: File, path: &Path, patience: Duration) -> io::Result<Spool> {
         let (blocks, queue) = sync_channel(QUEUE);
         let (end, ended) = sync_channel(1);
         let (path, of_thread) = (path.to_owned(), path.to_owned());
@@ -43,7 +51,7 @@ impl Spool {
             // Nobody listens any more if the end of the run did not wait.
             let _ = end.try_send(());
         })?;
-        Ok(Spool { path, blocks: Some(blocks), ended, thread: Some(thread) })
+        Ok(Spool { path, blocks: Some(blocks), ended, patience, thread: Some(thread) })
     }
 }
 
@@ -92,7 +100,7 @@ impl Write for Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         self.blocks = None;
-        if self.ended.recv_timeout(PATIENCE).is_ok()
+        if self.ended.recv_timeout(self.patience).is_ok()
             && let Some(thread) = self.thread.take()
         {
             let _ = thread.join();

@@ -2,17 +2,14 @@
 
 use crate::engine::gone::Gone;
 use crate::engine::kernel_stops::KernelStops;
-use crate::engine::spool::{self, Spool};
+use crate::engine::recorders::Recorders;
+use crate::engine::spool::Spool;
 use crate::host::domain_host::Host;
 use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
 use mem_event::trace::remark::Moment;
-use mem_event::trace::{Context, Remark, Writer};
+use mem_event::trace::{Remark, Writer};
 use mem_event::{Domain, Effects, Gfn, Input, Outcome, With, digest};
-use std::time::Instant;
-
-/// Nanoseconds after which a step is on its way to the trace's file, at the latest with the next one.
-const LATE: u64 = 100_000_000;
 
 /// What comes with one step beside its input.
 #[derive(Clone, Copy, Debug)]
@@ -34,17 +31,13 @@ impl Beside<'_> {
 pub(crate) struct Engine {
     pub domain: Domain,
     pub effects: Effects,
-    pub trace: Option<Writer<Spool>>,
+    trace: Recorders,
     /// The connection whose call is served, 0 for none: see [`Engine::serving`].
     caller: u32,
     /// Whether the trace keeps what frames held that were read.
     pub keeps_reads: bool,
     /// Whether the trace says what frames held when the pager had to do with them.
     pub keeps_contents: bool,
-    /// When the recording began.
-    pub begun: Instant,
-    /// When the trace was last handed to its thread, in nanoseconds of the recording.
-    flushed: u64,
     pub stopped: KernelStops,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
@@ -68,12 +61,10 @@ impl Engine {
         Engine {
             domain,
             effects: Effects::default(),
-            trace,
+            trace: Recorders::of(trace),
             caller: 0,
             keeps_reads: false,
             keeps_contents: false,
-            begun: Instant::now(),
-            flushed: 0,
             stopped: KernelStops::default(),
             failures: Vec::new(),
             met: Vec::new(),
@@ -103,13 +94,23 @@ impl Engine {
         outcome
     }
 
-    /// The trace ends here, in order.
+    /// The trace ends here, in order; so does what connections record.
     pub fn end_trace(&mut self) {
-        if let Some(trace) = self.trace.take() {
-            // What went wrong with it has been said where it did.
-            let _ = trace.finish();
-            self.domain.keep_record(false);
-        }
+        self.trace.finish();
+        self.domain.keep_record(false);
+    }
+
+    /// From here on a connection gets a record of its own. It begins with the engine's state.
+    pub fn record_for(&mut self, connection: u32, mut writer: Writer<Spool>) {
+        writer.keep(&self.domain);
+        self.trace.add(connection, writer);
+        self.domain.keep_record(true);
+    }
+
+    /// A connection is gone, and its record ends.
+    pub fn ends_record_of(&mut self, connection: u32) {
+        self.trace.finish_that_of(connection);
+        self.domain.keep_record(!self.trace.is_empty());
     }
 
     /// Control operations are this connection's from now on, until the engine is let go of.
@@ -125,9 +126,10 @@ impl Engine {
     /// Puts a remark into the trace, which is built only if there is one.
     #[inline]
     pub fn remark(&mut self, remark: impl FnOnce() -> Remark) {
-        let Some(trace) = &mut self.trace else { return };
-        trace.remark(nanoseconds(self.begun), &remark());
-        self.end_a_failed_trace();
+        if !self.trace.is_empty() {
+            self.trace.remark(&remark());
+            self.keep_what_is_recorded();
+        }
     }
 
     /// What a frame holds at this moment, for the trace.
@@ -137,45 +139,29 @@ impl Engine {
         }
     }
 
-    /// Hands what the trace still holds to its thread; how many steps it has.
-    pub fn flush_trace(&mut self) -> u64 {
-        let Some(trace) = &mut self.trace else { return 0 };
-        trace.flush();
-        let steps = trace.steps();
-        self.flushed = nanoseconds(self.begun);
-        self.end_a_failed_trace();
-        steps
+    /// Hands what the trace still holds to its thread; how many steps the one of this connection has, or the plugin's own.
+    pub fn flush_trace(&mut self, connection: u32) -> u64 {
+        self.trace.flush();
+        self.keep_what_is_recorded();
+        self.trace.steps(connection)
     }
 
     #[inline]
     fn record(&mut self, code: &[u8], input: &Input, outcome: &Outcome) {
-        let Some(trace) = &mut self.trace else { return };
-        let time = nanoseconds(self.begun);
+        if self.trace.is_empty() {
+            return;
+        }
         let connection = if matches!(input, Input::Control(_)) { self.caller } else { 0 };
-        trace.record(Context { time, code, connection }, input, outcome, &self.effects);
-        if trace.wants_state() {
-            trace.keep(&self.domain);
-        }
-        if time - self.flushed.min(time) > LATE {
-            // Somebody may follow the file while the run is busy.
-            trace.flush();
-            self.flushed = time;
-        }
-        self.end_a_failed_trace();
+        let Engine { trace, effects, domain, .. } = self;
+        trace.record((code, connection), input, outcome, effects, domain);
+        self.keep_what_is_recorded();
     }
 
+    /// Nothing is kept that only a trace wants, once there is none.
     #[inline]
-    fn end_a_failed_trace(&mut self) {
-        let Some(why) = self.trace.as_ref().and_then(Writer::failed) else { return };
-        if why != spool::ENDED {
-            eprintln!("mem-event: the trace ends here, and the run goes on: {why}");
+    fn keep_what_is_recorded(&mut self) {
+        if self.trace.is_empty() {
+            self.domain.keep_record(false);
         }
-        // From here on nothing is kept that only a trace wants.
-        self.trace = None;
-        self.domain.keep_record(false);
     }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

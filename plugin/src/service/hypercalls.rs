@@ -86,6 +86,14 @@ impl Hypercalls for &Hypervisor {
         &self.host.chaos
     }
 
+    fn record_for(&mut self, connection: u32, file: OwnedFd) -> std::io::Result<()> {
+        Hypervisor::record_for(self, connection, file)
+    }
+
+    fn ends_record_of(&mut self, connection: u32) {
+        Hypervisor::ends_record_of(self, connection);
+    }
+
     fn info(&mut self) -> Info {
         Hypervisor::info(self)
     }

@@ -21,9 +21,15 @@ const PAGES: usize = 256;
 struct Checkpoints(Vec<(Instant, [u64; 3])>);
 
 impl Observer for Checkpoints {
-    fn record(&mut self, record: &Record, _: &Symbols) {
-        if let Record::Checkpoint { at: Point::Number(1 | 2), arguments, .. } = record {
-            self.0.push((Instant::now(), *arguments));
+    fn record(&mut self, _: &Record, _: &Symbols) {}
+
+    fn is_live(&self) -> bool {
+        false
+    }
+
+    fn stopped(&mut self, at: Point, arguments: [u64; 3]) {
+        if let Point::Number(1 | 2) = at {
+            self.0.push((Instant::now(), arguments));
         }
     }
 }

@@ -1,0 +1,147 @@
+//! What a connection did, in words for the sequence.
+
+use crate::guest::symbols::Symbols;
+use mem_event::{Control, Errno, Gfn, Gpa, PAGE_SIZE};
+
+/// One thing that a connection did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// A control operation, and its refusal.
+    Operation(Control, Option<Errno>),
+    /// Bytes of a frame were overwritten, or that was refused.
+    Write {
+        /// The frame.
+        gfn: Gfn,
+        /// The first byte.
+        offset: u16,
+        /// How many.
+        length: u32,
+        /// The refusal.
+        refused: Option<Errno>,
+    },
+    /// A frame was read.
+    Read(Gfn),
+    /// The connection's own words for what it did.
+    Note(String),
+}
+
+impl Doing {
+    /// The frame of a page-in that was done.
+    #[must_use]
+    pub fn loaded(&self) -> Option<Gfn> {
+        match self {
+            Doing::Operation(Control::Prep { gfn, buffer: true }, None) => Some(*gfn),
+            _ => None,
+        }
+    }
+
+    /// The frame that it is done to, where it is one.
+    #[must_use]
+    pub fn frame(&self) -> Option<Gfn> {
+        match *self {
+            Doing::Operation(Control::SetAccess { first, count: 1, .. }, _) => Some(first),
+            Doing::Operation(
+                Control::Prep { gfn, .. } | Control::Drop { gfn } | Control::GetAccess { gfn } | Control::Pin { gfn },
+                _,
+            ) => Some(gfn),
+            Doing::Write { gfn, .. } | Doing::Read(gfn) => Some(gfn),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a pager's work beside its answers: it is no part of one, whenever it is done.
+    #[must_use]
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Doing::Operation(Control::Nominate { .. } | Control::Evict { .. }, _))
+    }
+
+    /// Whether it is shown: not what only looks, what begins a ring, or a page-in that is tried again or was not needed.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        let looks = matches!(self, Doing::Read(_) | Doing::Operation(Control::GetAccess { .. }, _));
+        let begins = matches!(self, Doing::Operation(Control::Enable { .. } | Control::Resume { .. }, None));
+        let pages = matches!(
+            self,
+            Doing::Operation(
+                Control::Prep { buffer: true, .. } | Control::Nominate { .. } | Control::Evict { .. },
+                Some(_)
+            )
+        );
+        !looks && !begins && !pages
+    }
+
+    /// In words; `about` is the frame that needs no name, since the line names it.
+    #[must_use]
+    pub fn words(&self, about: Option<Gfn>, symbols: &Symbols) -> String {
+        match self {
+            Doing::Note(text) => text.clone(),
+            Doing::Read(gfn) => format!("read {gfn}"),
+            Doing::Operation(control, refused) => with(operation(control, about, symbols), *refused),
+            Doing::Write { gfn, offset, length, refused } => {
+                let gpa = Gpa(gfn.gpa().0 + u64::from(*offset));
+                let place = symbols.name(gpa).unwrap_or_else(|| gpa.to_string());
+                with(format!("write {length} bytes at {place}"), *refused)
+            }
+        }
+    }
+
+    /// In words for the `count`th time in a row: a pager does the same to many frames.
+    #[must_use]
+    pub fn words_of_many(&self, count: usize, symbols: &Symbols) -> String {
+        match self.verb() {
+            Some(verb) if count > 1 => format!("{verb} {count} frames"),
+            _ => self.words(None, symbols),
+        }
+    }
+
+    /// What is done to many frames in a row, in one word.
+    #[must_use]
+    pub fn verb(&self) -> Option<&'static str> {
+        match self {
+            Doing::Operation(Control::Nominate { .. }, None) => Some("nominate"),
+            Doing::Operation(Control::Evict { .. }, None) => Some("evict"),
+            Doing::Operation(Control::Prep { buffer: true, .. }, None) => Some("load"),
+            Doing::Operation(Control::Pin { .. }, None) => Some("map"),
+            Doing::Operation(Control::Unpin { .. }, None) => Some("unmap"),
+            _ => None,
+        }
+    }
+}
+
+fn with(text: String, refused: Option<Errno>) -> String {
+    refused.map_or(text.clone(), |errno| format!("{text}: {errno}"))
+}
+
+fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String {
+    let name = |gfn: Gfn| symbols.name(gfn.gpa()).unwrap_or_else(|| gfn.to_string());
+    match *control {
+        Control::SetAccess { first, count: 1, access } if about == Some(first) => format!("set {access}"),
+        Control::SetAccess { first, count: 1, access } => format!("set {} {access}", name(first)),
+        Control::SetAccess { first, count, access } => format!("set {count} frames from {} on {access}", name(first)),
+        Control::SetDefaultAccess { access } => format!("set new frames {access}"),
+        Control::SetAccessRequired { required: true } => "a listener is required".into(),
+        Control::SetAccessRequired { required: false } => "no listener is required".into(),
+        Control::SetNoConsumer { ring, policy } => format!("without a consumer of {ring}: {}", policy.name()),
+        Control::Nominate { gfn } => format!("nominate {}", name(gfn)),
+        Control::Evict { gfn } => format!("evict {}", name(gfn)),
+        Control::Prep { gfn, buffer: true } if about == Some(gfn) => "load".into(),
+        Control::Prep { gfn, buffer: true } => format!("load {}", name(gfn)),
+        Control::Prep { gfn, buffer: false } => format!("prep {}", name(gfn)),
+        Control::Drop { gfn } => format!("balloon {}", name(gfn)),
+        Control::SetBudget { frames: u64::MAX } => "no budget".into(),
+        Control::SetBudget { frames } => format!("budget of {} KiB", frames.saturating_mul(PAGE_SIZE as u64 / 1024)),
+        Control::Monitor { kind, mode, on_change_only } => {
+            format!("monitor {kind} {mode}{}", if on_change_only { " changes only" } else { "" })
+        }
+        Control::SingleStep { vcpu, on } => format!("single step of vcpu {vcpu} {}", if on { "on" } else { "off" }),
+        Control::Inject { vcpu, vector } => format!("inject trap {vector} into vCPU {vcpu}"),
+        Control::Pin { gfn } => format!("map {}", name(gfn)),
+        Control::Unpin { gfn } => format!("unmap {}", name(gfn)),
+        Control::NominateShare { gfn } => format!("nominate {} for sharing", name(gfn)),
+        Control::Share { source, client, .. } => format!("share {} with {}", name(source), name(client)),
+        Control::Disable { ring, drain } => format!("disable {ring}{}", if drain { ", draining" } else { "" }),
+        Control::Enable { ring, .. } => format!("enable {ring}"),
+        Control::Resume { ring } => format!("resume {ring}"),
+        _ => control.name().to_owned(),
+    }
+}
