@@ -1,8 +1,8 @@
 //! The sequence of a run as its record tells it: requests with their answers and what was done in between, checkpoints with what was
 //! done there, and what consumers did outside of answers.
 //!
-//! An event stands where its answer was taken, one for which nobody waits where it was asked, one without an answer at the end. A consumer takes a request, acts, answers, and may have done
-//! so for the next one before the first answer is taken. So what a connection did to the frame of a request that is out on its ring belongs
+//! An event stands where its answer was taken, one for which nobody waits where it was asked, one without an answer at the end. A consumer
+//! takes a request, acts, answers, and may have done so for the next one before the first answer is taken. So what a connection did to the frame of a request that is out on its ring belongs
 //! to that request, with what it did just before to others; what names no such frame belongs to the answer that it gives next. What was
 //! done while nothing was out, and a pager's nominations and evictions at any time, stands by itself: whether it came before or after an
 //! event is chance. A note stands in place of what its connection did since its last note for the same request, but for page-ins.
@@ -56,9 +56,10 @@ struct Stop {
 /// A record of the sequence, and where it stands: records come as they are complete, and are in order of their places.
 pub type Placed = (u64, Record);
 
-/// Whether somebody stands until a request is answered.
+/// Whether somebody stands until a request is answered. Nobody waits for a pager to forget a frame.
 fn waits(request: &Request) -> bool {
-    request.flags.contains(Flags::VCPU_PAUSED) || request.flags.contains(Flags::FOREIGN)
+    let is_let_go = request.flags.contains(Flags::DROP_PAGE);
+    request.flags.contains(Flags::VCPU_PAUSED) || request.flags.contains(Flags::FOREIGN) && !is_let_go
 }
 
 /// Follows a record; what is complete comes out as records of the sequence.

@@ -18,7 +18,9 @@ use crate::qemu::view::View;
 use mem_event::message::{Call, Reply};
 use mem_event::trace::remark::{Answer, Asked};
 use mem_event::trace::{Header, Remark, Writer};
-use mem_event::{Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, WaitReason, With};
+use mem_event::{
+    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, Ring, WaitReason, With,
+};
 use mem_event_server::EventChannel;
 use rustix::fd::OwnedFd;
 use std::path::Path;
@@ -227,6 +229,12 @@ impl Hypervisor {
 
     /// QEMU ends, or is about to: so does the trace, in order.
     pub fn end(&self) {
+        // Answers for which nobody waits may still be on their way to the engine.
+        for channel in Ring::ALL.iter().filter_map(|ring| self.host.channel(*ring)) {
+            if channel.pollers.is_pending() {
+                self.take_responses(&channel);
+            }
+        }
         self.engine().end_trace();
     }
 
