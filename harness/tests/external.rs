@@ -126,6 +126,7 @@ fn changed_example(folder: &RunFolder, from: &str, to: &str) -> String {
     assert!(source.contains(from), "{source}");
     let path = folder.file("changed.py");
     std::fs::write(&path, source.replace(from, to)).unwrap();
+    std::fs::copy(examples().join("mem_event.py"), folder.file("mem_event.py")).unwrap();
     format!("access:flags32=python3 {}", path.display())
 }
 
@@ -143,9 +144,8 @@ fn a_listener_that_grants_all_rights_fails_its_scenario_with_the_difference_as_e
 fn what_a_consumer_does_outside_of_an_answer_stands_on_lines_of_its_own() {
     let folder = RunFolder::create().unwrap();
     // Before any event, so that it is no part of an answer for certain.
-    let with_an_act = "SET_ACCESS, 0x3, 1, 3)\n    os.write(int(os.environ[\"MEM_EVENT_READY_FD\"]), b\"\\n\")";
-    let ready = "os.write(int(os.environ[\"MEM_EVENT_READY_FD\"]), b\"\\n\")";
-    let command = changed_example(&folder, ready, &format!("connection.call({with_an_act}"));
+    let with_an_act = "    connection.call(SET_ACCESS, 0x3, 1, 3)\n    say_ready()\n";
+    let command = changed_example(&folder, "    say_ready()\n", with_an_act);
     let judged = judged("page_fault", &command, None);
     let sequence = judged.sequence.unwrap();
     let acts = sequence.lines().skip_while(|line| !line.starts_with("consumer of ")).collect::<Vec<_>>();

@@ -7,7 +7,9 @@ mod support;
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::toolstack::log::Silent;
+use harness::toolstack::transcript;
 use harness::trace::replay::replay_file;
+use rustix::fs::{CWD, FileType, Mode};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
@@ -340,4 +342,29 @@ fn a_page_about_a_pager_shows_its_frames_and_the_lengths_of_waits() {
     for part in ["What the pager did", "64 out", "64 in<", "0 in again", "resident", "the pager's answer", "p99 "] {
         assert!(page.contains(part), "{part}");
     }
+}
+
+#[test]
+fn a_trace_into_a_pipe_or_a_device_takes_nothing_from_the_runs_own_record() {
+    let folder = RunFolder::create().unwrap();
+    let pipe = folder.file("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let run = |trace: Option<&Path>| {
+        let mut job = Job::new(scenario("rights"), None).unwrap();
+        job.trace = trace.map(Path::to_owned);
+        let outcome = job.run(&mut Silent, None).unwrap();
+        let sequence = transcript::text(&outcome.records, 1, &job.symbols());
+        (outcome.verdict.to_string(), outcome.counts.access, sequence)
+    };
+    let own = run(None);
+    assert!(own.1 > 0, "{own:?}");
+    let (reader, copy) = (pipe.clone(), folder.file("copy"));
+    let reader = std::thread::spawn(move || {
+        let mut file = std::fs::File::open(reader).unwrap();
+        std::io::copy(&mut file, &mut std::fs::File::create(copy).unwrap()).unwrap();
+    });
+    assert_eq!(run(Some(&pipe)), own);
+    reader.join().unwrap();
+    support::replays(&folder.file("copy"));
+    assert_eq!(run(Some(Path::new("/dev/null"))), own);
 }

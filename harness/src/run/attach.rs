@@ -39,11 +39,7 @@ pub fn attach(
     scenario.machine.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
     let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
     let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
-    let (recording, record) = Recording::through_a_pipe()?;
-    client.record(&record)?;
-    // The plugin's copy alone: when that goes, the record ends.
-    drop(record);
-    let mut log = Log::new(symbols, recording, observer);
+    let mut log = Log::new(symbols, Recording::asked_of(client)?, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.spin = spin;
     consumers.hold_to_target(scenario)?;
@@ -81,7 +77,6 @@ pub fn attach(
             Verdict::new(Kind::Success, "left the domain")
         }
     };
-    drop(client);
     let read = log.finish().err().map(|error| Verdict::new(Kind::Error, format!("{error:#}")));
     let verdict = log.with_failures(read.into_iter().fold(verdict, Verdict::and));
     let (counts, records, notes) = (log.counts(), log.records, log.notes);

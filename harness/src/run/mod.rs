@@ -42,7 +42,7 @@ use crate::toolstack::recording::Recording;
 use crate::trace::contents;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
-use mem_event_client::Lost;
+use mem_event_client::{Client, Lost};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -61,20 +61,25 @@ impl Job {
         let mut trace = TraceFile::open(self.trace.as_deref())?;
         let begun = Instant::now();
         let folder = RunFolder::create()?;
-        // Every run is recorded: what is said of it is read from there.
-        let recording = self.trace.clone().unwrap_or_else(|| folder.file("trace"));
+        // Every run is recorded: what is said of it is read from there. What goes into a pipe is for another reader.
+        let record = self.trace.clone().filter(|_| trace.can_be_read()).unwrap_or_else(|| folder.file("trace"));
         let mut machine = self.machine()?;
         if let Some(plugin) = &mut machine.plugin {
-            plugin.trace.get_or_insert_with(|| recording.clone());
+            plugin.trace.get_or_insert_with(|| record.clone());
         }
         if let (Some(plugin), Some(_)) = (&mut machine.plugin, &self.trace) {
             plugin.facts = Some(facts::write(&self.scenario, self.guest.as_ref(), &self.symbols(), &folder)?);
         }
         let mut qemu = machine.start(&folder)?;
         let symbols = self.symbols();
-        let mut log = Log::new(&symbols, Recording::of(&recording), observer);
+        let socket = folder.file("socket");
+        let recording = match &self.trace {
+            Some(_) if !trace.can_be_read() => Recording::asked_of(Client::connect(&socket)?)?,
+            _ => Recording::of(&record),
+        };
+        let mut log = Log::new(&symbols, recording, observer);
         let mut attended = Attended { job: self, resident: None, paged: Figures::default(), sleepers: Vec::new() };
-        let verdict = match attended.serve(&folder.file("socket"), &mut qemu, &mut log, signals, begun) {
+        let verdict = match attended.serve(&socket, &mut qemu, &mut log, signals, begun) {
             Ok(verdict) => verdict,
             // Nothing worse is known: what a user can put right is told as such.
             Err(error) if Refusal::of(&error).is_some() && log.failures.is_empty() => return Err(error),
@@ -92,7 +97,7 @@ impl Job {
         trace.keep();
         let read = log.finish().err().map(|error| Verdict::new(Kind::Error, format!("{error:#}")));
         let Attended { resident, paged, sleepers, .. } = attended;
-        log.failures.extend(self.changed_contents(&recording)?);
+        log.failures.extend(self.changed_contents(&record)?);
         let verdict = log.with_failures(read.into_iter().fold(verdict, Verdict::and));
         let (console, said) = (qemu.console(), qemu.errors());
         let (counts, records, mut notes) = (log.counts(), log.records, log.notes);

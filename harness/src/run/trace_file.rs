@@ -14,6 +14,7 @@ pub struct TraceFile {
     made: Option<PathBuf>,
     /// Holds the lock.
     _file: Option<File>,
+    can_be_read: bool,
 }
 
 impl TraceFile {
@@ -22,7 +23,7 @@ impl TraceFile {
     /// # Errors
     /// The path cannot be written, another run writes it, or what is there is no trace.
     pub fn open(path: Option<&Path>) -> anyhow::Result<TraceFile> {
-        let Some(path) = path else { return Ok(TraceFile { made: None, _file: None }) };
+        let Some(path) = path else { return Ok(TraceFile { made: None, _file: None, can_be_read: false }) };
         let existed = path.exists();
         let refuse = |error: std::io::Error| {
             Refusal::usage(
@@ -32,7 +33,8 @@ impl TraceFile {
         };
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(refuse)?;
         // A pipe or a device has nothing that could be lost.
-        if file.metadata().map_err(refuse)?.is_file() {
+        let can_be_read = file.metadata().map_err(refuse)?.is_file();
+        if can_be_read {
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
                 let what = format!("another run writes the trace {}", path.display());
                 Refusal::usage(what, "name another file, or wait for that run's end")
@@ -46,7 +48,13 @@ impl TraceFile {
                 return Err(Refusal::usage(what, "name a new file, or remove that one").into());
             }
         }
-        Ok(TraceFile { made: (!existed).then(|| path.to_owned()), _file: Some(file) })
+        Ok(TraceFile { made: (!existed).then(|| path.to_owned()), _file: Some(file), can_be_read })
+    }
+
+    /// Whether there is a file that may be read while it is written, and again later: no pipe, and no device.
+    #[must_use]
+    pub fn can_be_read(&self) -> bool {
+        self.can_be_read
     }
 
     /// Something has started: the file stays.

@@ -19,6 +19,8 @@ pub enum Doing {
         /// The refusal.
         refused: Option<Errno>,
     },
+    /// A frame was nominated and at once evicted.
+    PageOut(Gfn),
     /// A frame was read.
     Read(Gfn),
     /// The connection's own words for what it did.
@@ -75,6 +77,7 @@ impl Doing {
     pub fn words(&self, about: Option<Gfn>, symbols: &Symbols) -> String {
         match self {
             Doing::Note(text) => text.clone(),
+            Doing::PageOut(gfn) => format!("page out {}", name(*gfn, symbols)),
             Doing::Read(gfn) => format!("read {gfn}"),
             Doing::Operation(control, refused) => with(operation(control, about, symbols), *refused),
             Doing::Write { gfn, offset, length, refused } => {
@@ -98,6 +101,7 @@ impl Doing {
     #[must_use]
     pub fn verb(&self) -> Option<&'static str> {
         match self {
+            Doing::PageOut(_) => Some("page out"),
             Doing::Operation(Control::Nominate { .. }, None) => Some("nominate"),
             Doing::Operation(Control::Evict { .. }, None) => Some("evict"),
             Doing::Operation(Control::Prep { buffer: true, .. }, None) => Some("load"),
@@ -112,8 +116,12 @@ fn with(text: String, refused: Option<Errno>) -> String {
     refused.map_or(text.clone(), |errno| format!("{text}: {errno}"))
 }
 
+fn name(gfn: Gfn, symbols: &Symbols) -> String {
+    symbols.name(gfn.gpa()).unwrap_or_else(|| gfn.to_string())
+}
+
 fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String {
-    let name = |gfn: Gfn| symbols.name(gfn.gpa()).unwrap_or_else(|| gfn.to_string());
+    let name = |gfn| name(gfn, symbols);
     match *control {
         Control::SetAccess { first, count: 1, access } if about == Some(first) => format!("set {access}"),
         Control::SetAccess { first, count: 1, access } => format!("set {} {access}", name(first)),

@@ -1,11 +1,13 @@
 //! What a run has seen so far: the sequence as its record has it, expectations that did not hold.
 
 use super::counts::Counts;
+use super::doing::Doing;
 use super::recording::Recording;
 use super::sequence::Placed;
 use super::transcript::{Point, Record};
 use crate::guest::symbols::Symbols;
 use crate::verdict::{Kind, Verdict};
+use mem_event::{Control, Gfn};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -64,6 +66,8 @@ pub struct Log<'a> {
     own: HashSet<u32>,
     /// Where the last act of each connection is among the records.
     acts: HashMap<u32, usize>,
+    /// The nomination that a connection made last, where it stands and whose it was: its eviction may follow.
+    nominated: HashMap<u32, (u64, Gfn, String)>,
     looked: Instant,
     observer: &'a mut dyn Observer,
 }
@@ -81,6 +85,7 @@ impl<'a> Log<'a> {
             placed: Vec::new(),
             own: HashSet::new(),
             acts: HashMap::new(),
+            nominated: HashMap::new(),
             looked: Instant::now(),
             observer,
         }
@@ -142,6 +147,9 @@ impl<'a> Log<'a> {
         let mut fresh = Vec::new();
         let read = self.recording.finish(&mut fresh);
         self.add(fresh);
+        for (connection, held) in std::mem::take(&mut self.nominated) {
+            self.without_its_eviction(connection, Some(held));
+        }
         let mut placed = std::mem::take(&mut self.placed);
         placed.sort_by_key(|(place, _)| *place);
         self.records = placed.into_iter().map(|(_, record)| record).collect();
@@ -157,24 +165,60 @@ impl<'a> Log<'a> {
 
     fn add(&mut self, fresh: Vec<Placed>) {
         for (place, record) in fresh {
-            if let Record::Act { connection, doing, .. } = &record {
-                if self.own.contains(connection) {
-                    continue;
-                }
-                let last = self.acts.get(connection).and_then(|at| self.placed.get_mut(*at));
-                if let Some((_, Record::Act { doing: before, count, .. })) = last
-                    && doing.verb().is_some()
-                    && doing.verb() == before.verb()
-                {
-                    *count += 1;
-                    continue;
-                }
-                self.acts.insert(*connection, self.placed.len());
+            match record {
+                Record::Act { connection, .. } if self.own.contains(&connection) => {}
+                Record::Act { connection, who, doing, count } => self.act(place, (connection, who, count), doing),
+                event => self.keep(place, event),
             }
-            self.observer.record(&record, self.symbols);
-            if self.placed.len() < KEPT {
-                self.placed.push((place, record));
+        }
+    }
+
+    /// A connection did something outside of answers. A nomination is held back until it is known whether its eviction follows.
+    fn act(&mut self, place: u64, (connection, who, count): (u32, String, usize), doing: Doing) {
+        let held = self.nominated.remove(&connection);
+        let (place, doing) = match (held, doing) {
+            (Some((nominated, gfn, _)), Doing::Operation(Control::Evict { gfn: evicted }, None)) if gfn == evicted => {
+                (nominated, Doing::PageOut(gfn))
             }
+            (held, doing) => {
+                self.without_its_eviction(connection, held);
+                (place, doing)
+            }
+        };
+        match doing {
+            Doing::Operation(Control::Nominate { gfn }, None) => {
+                self.nominated.insert(connection, (place, gfn, who));
+            }
+            doing => self.fold(place, Record::Act { connection, who, doing, count }),
+        }
+    }
+
+    fn without_its_eviction(&mut self, connection: u32, held: Option<(u64, Gfn, String)>) {
+        if let Some((place, gfn, who)) = held {
+            let doing = Doing::Operation(Control::Nominate { gfn }, None);
+            self.fold(place, Record::Act { connection, who, doing, count: 1 });
+        }
+    }
+
+    /// What is done to many frames in a row is one record.
+    fn fold(&mut self, place: u64, act: Record) {
+        let Record::Act { connection, doing, .. } = &act else { return };
+        let last = self.acts.get(connection).and_then(|at| self.placed.get_mut(*at));
+        if let Some((_, Record::Act { doing: before, count, .. })) = last
+            && doing.verb().is_some()
+            && doing.verb() == before.verb()
+        {
+            *count += 1;
+            return;
+        }
+        self.acts.insert(*connection, self.placed.len());
+        self.keep(place, act);
+    }
+
+    fn keep(&mut self, place: u64, record: Record) {
+        self.observer.record(&record, self.symbols);
+        if self.placed.len() < KEPT {
+            self.placed.push((place, record));
         }
     }
 }
@@ -182,5 +226,52 @@ impl<'a> Log<'a> {
 impl fmt::Debug for Log<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Log").field("counts", &self.counts()).field("failures", &self.failures).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Log, Silent};
+    use crate::guest::symbols::Symbols;
+    use crate::toolstack::doing::Doing;
+    use crate::toolstack::recording::Recording;
+    use crate::toolstack::transcript::{Record, text};
+    use mem_event::{Control, Errno, Gfn};
+    use std::path::Path;
+
+    /// What the connections 1 and 2 did, in words.
+    fn told(acts: &[(u32, Doing)]) -> String {
+        let (symbols, mut observer) = (Symbols::default(), Silent);
+        let mut log = Log::new(&symbols, Recording::of(Path::new("none")), &mut observer);
+        for (place, (connection, doing)) in acts.iter().enumerate() {
+            let who = format!("consumer {connection}");
+            let act = Record::Act { connection: *connection, who, doing: doing.clone(), count: 1 };
+            log.add(vec![(place as u64, act)]);
+        }
+        log.finish().unwrap();
+        text(&log.records, 1, &symbols)
+    }
+
+    fn nominate(gfn: u64) -> Doing {
+        Doing::Operation(Control::Nominate { gfn: Gfn(gfn) }, None)
+    }
+
+    fn evict(gfn: u64, refused: Option<Errno>) -> Doing {
+        Doing::Operation(Control::Evict { gfn: Gfn(gfn) }, refused)
+    }
+
+    #[test]
+    fn a_nomination_and_its_eviction_are_one_act_whoever_acts_in_between() {
+        let acts = [(1, nominate(1)), (2, nominate(5)), (1, evict(1, None)), (1, nominate(2)), (1, evict(2, None))];
+        assert_eq!(told(&acts), "consumer 1:\n  page out 2 frames\nconsumer 2:\n  nominate 0x5\n");
+    }
+
+    #[test]
+    fn a_nomination_without_its_eviction_is_told() {
+        assert_eq!(told(&[(1, nominate(1)), (1, nominate(2))]), "consumer 1:\n  nominate 2 frames\n");
+        assert_eq!(
+            told(&[(1, nominate(1)), (1, evict(2, None)), (1, nominate(3)), (1, evict(3, Some(Errno::EBUSY)))]),
+            "consumer 1:\n  nominate 0x1\n  evict 0x2\n  nominate 0x3\n  evict 0x3: EBUSY\n"
+        );
     }
 }

@@ -3,10 +3,10 @@
 use super::sequence::{Placed, Sequence};
 use anyhow::bail;
 use mem_event::trace::{Follower, Why};
+use mem_event_client::Client;
 use rustix::fs::OFlags;
 use rustix::pipe::PipeFlags;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,25 +22,29 @@ pub struct Recording {
     path: Option<PathBuf>,
     follower: Option<Follower>,
     sequence: Sequence,
+    /// The connection that asked for a record through a pipe, which ends with it.
+    connection: Option<Client>,
 }
 
 impl Recording {
     /// The record that is, or will be, in this file.
     #[must_use]
     pub fn of(path: &Path) -> Recording {
-        Recording { path: Some(path.to_owned()), follower: None, sequence: Sequence::default() }
+        Recording { path: Some(path.to_owned()), follower: None, sequence: Sequence::default(), connection: None }
     }
 
-    /// A record that comes through a pipe, and the end of the pipe that it is written to.
+    /// A record from here on, which the plugin sends through a pipe as long as this connection of its own lasts.
     ///
     /// # Errors
-    /// The kernel gives no pipe.
-    pub fn through_a_pipe() -> anyhow::Result<(Recording, OwnedFd)> {
+    /// The kernel gives no pipe, or the plugin refuses.
+    pub fn asked_of(mut client: Client) -> anyhow::Result<Recording> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         // The reader's end alone: the writer's thread waits for room.
         rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK)?;
+        // The plugin's copy alone stays: when that goes, the record ends.
+        client.record(&write)?;
         let follower = Some(Follower::new(File::from(read)));
-        Ok((Recording { path: None, follower, sequence: Sequence::default() }, write))
+        Ok(Recording { path: None, follower, sequence: Sequence::default(), connection: Some(client) })
     }
 
     /// Whether it must be read lest its writer has no room.
@@ -90,16 +94,20 @@ impl Recording {
     /// # Errors
     /// It cannot be read, or is damaged.
     pub fn finish(&mut self, out: &mut Vec<Placed>) -> anyhow::Result<()> {
+        self.connection = None;
         self.read(out);
         // What is in a pipe's writer comes after the end of its connection.
         let until = Instant::now() + if self.is_pipe() { PATIENCE } else { Duration::ZERO };
-        while self.follower.as_ref().is_some_and(|follower| follower.end().is_none()) && Instant::now() < until {
+        while self.follower.as_ref().is_some_and(|it| it.end().is_none() && !it.ran_dry()) && Instant::now() < until {
             std::thread::sleep(RETRY);
             self.read(out);
         }
         self.sequence.finish(out);
-        match self.follower.as_ref().and_then(Follower::end) {
+        let Some(follower) = &self.follower else { return Ok(()) };
+        match follower.end() {
             Some(end) if end.why != Why::Finished => bail!("the run's record: {end}"),
+            // A file's writer says where it ended its recording early.
+            None if self.is_pipe() => bail!("the run's record breaks off after {} steps", follower.steps()),
             _ => Ok(()),
         }
     }

@@ -25,6 +25,8 @@ pub struct Follower<R: Read = File> {
     steps: u64,
     waiting: VecDeque<Record>,
     end: Option<End>,
+    /// Whether the last read found the end of the source.
+    ran_dry: bool,
 }
 
 impl Follower {
@@ -41,7 +43,7 @@ impl<R: Read> Follower<R> {
     /// From its beginning. A source that has nothing by now says so by its end, or by `WouldBlock`.
     pub fn new(source: R) -> Follower<R> {
         let (bytes, waiting) = (Vec::new(), VecDeque::new());
-        Follower { source, bytes, at: 0, offset: 0, header: None, steps: 0, waiting, end: None }
+        Follower { source, bytes, at: 0, offset: 0, header: None, steps: 0, waiting, end: None, ran_dry: false }
     }
 
     /// The header, once it is there.
@@ -57,6 +59,11 @@ impl<R: Read> Follower<R> {
     /// Why no more will come: the recording was ended in order, or is damaged here.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
+    }
+
+    /// Whether the source has ended by now. A file may grow on; the writer of a pipe is gone.
+    pub fn ran_dry(&self) -> bool {
+        self.ran_dry
     }
 
     /// The next step or remark; `None` where there are no more by now, or the end was read.
@@ -90,9 +97,13 @@ impl<R: Read> Follower<R> {
         let got = loop {
             match self.source.read(&mut self.bytes[begin..]) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(0),
                 other => break other,
             }
+        };
+        self.ran_dry = matches!(got, Ok(0));
+        let got = match got {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            other => other,
         };
         self.bytes.truncate(begin + *got.as_ref().unwrap_or(&0));
         got.map_err(|error| unreadable(&error))

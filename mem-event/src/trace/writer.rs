@@ -204,6 +204,11 @@ impl<W: Write> Writer<W> {
         self.failed.as_deref()
     }
 
+    /// Where the bytes go.
+    pub fn output(&mut self) -> &mut W {
+        &mut self.file
+    }
+
     /// Ends the recording in order.
     ///
     /// # Errors

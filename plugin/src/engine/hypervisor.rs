@@ -25,7 +25,6 @@ use mem_event_server::EventChannel;
 use rustix::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
 
 /// The one domain of this process.
 #[derive(Debug)]
@@ -118,8 +117,7 @@ impl Hypervisor {
     /// The kernel starts no thread, or the file cannot be written.
     pub fn record_for(&self, connection: u32, file: OwnedFd) -> std::io::Result<()> {
         let name = format!("of connection {connection}");
-        let writer = Spool::of(file.into(), Path::new(&name), Duration::ZERO)
-            .and_then(|spool| Writer::new(spool, &self.header))?;
+        let writer = Spool::of(file.into(), Path::new(&name)).and_then(|spool| Writer::new(spool, &self.header))?;
         self.engine().record_for(connection, writer);
         Ok(())
     }

@@ -89,7 +89,7 @@ impl Recorders {
         of(connection).or_else(|| of(0)).map_or(0, |recorder| recorder.writer.steps())
     }
 
-    /// All end here, in order.
+    /// All end here, in order. What they hold is written before this returns: the process may be about to end.
     pub fn finish(&mut self) {
         for recorder in self.0.drain(..) {
             // What went wrong with it has been said where it did.
@@ -100,7 +100,10 @@ impl Recorders {
     /// The recording of a connection ends here, in order.
     pub fn finish_that_of(&mut self, connection: u32) {
         while let Some(at) = self.0.iter().position(|recorder| recorder.connection == connection) {
-            let _ = self.0.swap_remove(at).writer.finish();
+            let mut writer = self.0.swap_remove(at).writer;
+            // Its reader may be there and not read.
+            writer.output().let_go();
+            let _ = writer.finish();
         }
     }
 

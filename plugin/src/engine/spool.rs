@@ -35,14 +35,14 @@ impl Spool {
     /// # Errors
     /// It cannot be opened, or no thread be started.
     pub fn create(path: &Path) -> io::Result<Spool> {
-        Spool::of(File::create(path)?, path, PATIENCE)
+        Spool::of(File::create(path)?, path)
     }
 
-    /// A file or a pipe that is open, what it is called, and how long its end is waited for.
+    /// A file or a pipe that is open, and what it is called.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn of(file: File, path: &Path, patience: Duration) -> io::Result<Spool> {
+    pub fn of(file: File, path: &Path) -> io::Result<Spool> {
         let (blocks, queue) = sync_channel(QUEUE);
         let (end, ended) = sync_channel(1);
         let (path, of_thread) = (path.to_owned(), path.to_owned());
@@ -51,7 +51,12 @@ impl Spool {
             // Nobody listens any more if the end of the run did not wait.
             let _ = end.try_send(());
         })?;
-        Ok(Spool { path, blocks: Some(blocks), ended, patience, thread: Some(thread) })
+        Ok(Spool { path, blocks: Some(blocks), ended, patience: PATIENCE, thread: Some(thread) })
+    }
+
+    /// Its end is not waited for: this process goes on, and so does the thread.
+    pub fn let_go(&mut self) {
+        self.patience = Duration::ZERO;
     }
 }
 
