@@ -8,8 +8,7 @@ mod support;
 use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
 use harness::scenario::external::External;
-use harness::scenario::settings::PagerSettings;
-use harness::scenario::{Scenario, Size, corpus};
+use harness::scenario::{Scenario, corpus};
 use harness::suite::case::{Case, Judged, Settings};
 use harness::suite::judge;
 use harness::suite::report::difference;
@@ -19,68 +18,10 @@ use harness::verdict::Kind;
 use mem_event::Gfn;
 use mem_event::message::{VcpuReport, VcpuState};
 use mem_event_client::Order;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use support::domain::Domain;
+use support::example::{Example, examples, held_to};
 use support::{command, replays, scenario, sequence_of};
-
-/// A worked example of a consumer, ready to be started.
-struct Example {
-    command: String,
-    layout: &'static str,
-    _folder: Option<RunFolder>,
-}
-
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mem-event/client/examples")
-}
-
-impl Example {
-    fn in_rust(name: &str) -> Example {
-        let program = std::env::current_exe().unwrap();
-        // Cargo builds it with the workspace's tests, two folders up from this one.
-        let example = program.ancestors().nth(2).unwrap().join("examples").join(name);
-        assert!(example.is_file(), "no {}; cargo build --release --examples -p mem-event-client", example.display());
-        Example { command: example.display().to_string(), layout: "flags32", _folder: None }
-    }
-
-    /// None without Xen's public headers.
-    fn in_c(name: &str) -> Option<Example> {
-        if !Path::new("/usr/include/xen/vm_event.h").exists() {
-            eprintln!("skipped: Xen's public headers are not installed (ci/setup installs libxen-dev)");
-            return None;
-        }
-        let folder = RunFolder::create().unwrap();
-        let (source, program) = (examples().join(name).with_extension("c"), folder.file(name));
-        let compiled =
-            Command::new("cc").args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(source).status();
-        assert!(compiled.unwrap().success());
-        Some(Example { command: program.display().to_string(), layout: "vm_event7", _folder: Some(folder) })
-    }
-
-    fn in_python(name: &str) -> Example {
-        let source = examples().join(name).with_extension("py");
-        Example { command: format!("python3 {}", source.display()), layout: "flags32", _folder: None }
-    }
-
-    /// With these rings, each with as many slots as fit.
-    fn with(&self, rings: &[&str]) -> String {
-        self.with_slots(rings, 0)
-    }
-
-    fn with_slots(&self, rings: &[&str], slots: u32) -> String {
-        let rings: Vec<String> = rings.iter().map(|ring| format!("{ring}:{}:{slots}", self.layout)).collect();
-        format!("{}={}", rings.join(","), self.command)
-    }
-
-    /// The same, with a page file that can hold frames below this one only.
-    fn with_a_file_below(mut self, gfn: u64) -> Example {
-        // In the shell's blocks of 512 bytes. A write beyond is an error, where the signal is ignored.
-        self.command = format!("sh -c \"trap '' XFSZ; ulimit -f {}; exec {}\"", gfn * 8, self.command);
-        self
-    }
-}
 
 /// Runs a scenario whose rings are served by commands; the outcome, and what the trace holds of requests and answers.
 fn run(mut scenario: Scenario, commands: &[&str]) -> (Outcome, String) {
@@ -243,14 +184,6 @@ fn the_pager_in_c_serves_the_paging_scenarios() {
 #[test]
 fn the_pager_in_python_serves_the_paging_scenarios() {
     serves_the_paging_scenarios(&Example::in_python("pager"));
-}
-
-/// `page_in`, held to so many frames by the pager's own choice of what goes.
-fn held_to(frames: u64) -> Scenario {
-    let mut held = scenario("page_in");
-    held.steps.clear();
-    held.consumers.pager = Some(PagerSettings { target: Some(Size(frames << 12)), ..PagerSettings::default() });
-    held
 }
 
 /// What the guest, its firmware and its 64 pages need is more than 320 frames, so loads are refused with ENOMEM again and again.

@@ -15,15 +15,10 @@ use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::Ring;
 use mem_event_server::chaos::{Fault, Plan, Refusable, fault};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use support::domain::how_often;
+use support::example::{Example, examples, held_to};
 use support::{replays, scenario, sequence_of};
-
-fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../mem-event/client/examples")
-}
 
 /// Runs a scenario with faults; how it went, the faults that were made, and the requests and answers.
 fn run(scenario: Scenario, plan: &str) -> (Outcome, Vec<String>, String) {
@@ -100,37 +95,33 @@ fn the_listener_survives_every_seed() {
     );
 }
 
-#[test]
-fn the_example_in_rust_survives_every_seed() {
-    let program = std::env::current_exe().unwrap();
-    let example = program.ancestors().nth(2).unwrap().join("examples/listener");
-    assert!(example.is_file(), "no {}; cargo build --release --examples -p mem-event-client", example.display());
-    let command = format!("access={}", example.display());
-    survives_seeds("listener.rs", &[with_command("rights", &command), with_command("smp_storm", &command)]);
+/// A worked example of a listener, and one of a pager: it pages out what it is ordered to, and holds the guest to a target.
+fn examples_survive(language: &str, listener: &Example, pager: &Example) {
+    let accesses = listener.with(&["access"]);
+    survives_seeds(
+        &format!("listener.{language}"),
+        &[with_command("rights", &accesses), with_command("smp_storm", &accesses)],
+    );
+    let mut held = held_to(320);
+    held.consumers.external = vec![External::parse(&pager.with(&["paging", "sharing"])).unwrap()];
+    survives_seeds(&format!("pager.{language}"), &[with_command("page_in", &pager.with(&["paging"])), held]);
 }
 
 #[test]
-fn the_example_in_c_survives_every_seed() {
-    if !Path::new("/usr/include/xen/vm_event.h").exists() {
-        eprintln!("skipped: Xen's public headers are not installed (ci/setup installs libxen-dev)");
-        return;
+fn the_examples_in_rust_survive_every_seed() {
+    examples_survive("rs", &Example::in_rust("listener"), &Example::in_rust("pager"));
+}
+
+#[test]
+fn the_examples_in_c_survive_every_seed() {
+    if let (Some(listener), Some(pager)) = (Example::in_c("listener"), Example::in_c("pager")) {
+        examples_survive("c", &listener, &pager);
     }
-    let folder = RunFolder::create().unwrap();
-    let (source, program) = (examples().join("listener.c"), folder.file("listener"));
-    let compiled = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(source).status();
-    assert!(compiled.unwrap().success());
-    let command = format!("access:vm_event7={}", program.display());
-    survives_seeds("listener.c", &[with_command("rights", &command), with_command("smp_storm", &command)]);
-}
-
-fn in_python(source: &Path) -> String {
-    format!("access:flags32=python3 {}", source.display())
 }
 
 #[test]
-fn the_example_in_python_survives_every_seed() {
-    let command = in_python(&examples().join("listener.py"));
-    survives_seeds("listener.py", &[with_command("rights", &command), with_command("smp_storm", &command)]);
+fn the_examples_in_python_survive_every_seed() {
+    examples_survive("py", &Example::in_python("listener"), &Example::in_python("pager"));
 }
 
 /// How long a run that is to fail may take until it has.
@@ -146,7 +137,8 @@ fn is_found_out(from: &str, to: &str, plan: &str) -> Outcome {
         std::fs::write(folder.file(name), text.replace(from, to)).unwrap();
     }
     assert_eq!(changes, 1, "{from:?}");
-    let mut scenario = with_command("rights", &in_python(&folder.file("listener.py")));
+    let mut scenario =
+        with_command("rights", &format!("access:flags32=python3 {}", folder.file("listener.py").display()));
     survives("without faults", &scenario, "");
     scenario.deadline = SHORT;
     let (outcome, ..) = run(scenario, plan);

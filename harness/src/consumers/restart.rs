@@ -43,7 +43,8 @@ impl Consumers {
             // The domain may have ended meanwhile; then that is what is wrong.
             Err(error) => return Err(self.toolstack.info().err().unwrap_or(error)),
         }
-        Ok(())
+        // What its predecessor was ordered died with that.
+        if rings.contains(&Ring::Paging) { self.hold_to_target(scenario) } else { Ok(()) }
     }
 
     /// Waits until the plugin has seen the end of the process that held these rings, and done what that had asked for.

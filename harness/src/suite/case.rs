@@ -34,8 +34,16 @@ impl Case {
         let mut case = self.clone();
         case.scenario.chaos.impose(seed);
         case.scenario.name += &format!(" --chaos {seed}");
-        case.file = self.file.as_ref().map(|file| file.with_file_name(format!("{}.snap", case.scenario.name)));
         case
+    }
+
+    /// The command that runs it again. The name of one with faults by a seed ends in the option that makes them.
+    #[must_use]
+    pub fn again(&self) -> String {
+        let Some(snapshot) = &self.file else { return format!("mem-event test --filter {}", self.scenario.name) };
+        let chaos = &self.scenario.chaos;
+        let seed = chaos.seed.filter(|_| chaos.is_imposed).map(|seed| format!(" --chaos {seed}"));
+        format!("mem-event test {}{}", snapshot.with_extension("toml").display(), seed.unwrap_or_default())
     }
 }
 
@@ -109,5 +117,21 @@ impl Judged {
     #[must_use]
     pub fn is_flaky(&self) -> bool {
         !self.has_failed() && !self.failures.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Case;
+    use crate::scenario::Scenario;
+
+    #[test]
+    fn a_case_is_run_again_with_the_faults_that_it_had() {
+        let mut case = Case { scenario: Scenario::bare("mine"), file: None, accepted: None, broken: None };
+        assert_eq!(case.again(), "mem-event test --filter mine");
+        assert_eq!(case.with_faults(3).again(), "mem-event test --filter mine --chaos 3");
+        case.file = Some("there/mine.snap".into());
+        assert_eq!(case.again(), "mem-event test there/mine.toml");
+        assert_eq!(case.with_faults(3).again(), "mem-event test there/mine.toml --chaos 3");
     }
 }

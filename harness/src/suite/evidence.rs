@@ -19,7 +19,10 @@ impl Place {
     pub fn of(case: &Case, named: Option<&Path>, for_ci: bool) -> Option<Place> {
         match (named, &case.file) {
             (Some(folder), _) => Some(Place(folder.join(&case.scenario.name))),
-            (None, Some(snapshot)) if !for_ci => Some(Place(snapshot.with_extension("failed"))),
+            // By the case's name: with faults by many seeds one scenario is many cases.
+            (None, Some(snapshot)) if !for_ci => {
+                Some(Place(snapshot.with_file_name(format!("{}.failed", case.scenario.name))))
+            }
             (None, _) => None,
         }
     }
@@ -64,11 +67,7 @@ impl Place {
 /// What failed, and how it is run and looked at again.
 fn failure(case: &Case, judged: &Judged, folder: &Path) -> String {
     let difference = report::difference(judged, false);
-    let scenario = case.file.as_ref().map(|snapshot| snapshot.with_extension("toml"));
-    let again = match scenario {
-        Some(path) => format!("mem-event test {}", path.display()),
-        None => format!("mem-event test --filter {}", case.scenario.name),
-    };
+    let again = case.again();
     let trace = folder.join("trace");
     let trace = trace.display();
     let explained: String = judged.explained.iter().map(|sentence| format!("{sentence}\n")).collect();

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 pub mod domain;
+pub mod example;
 pub mod storm;
 
 use harness::machine::folder::RunFolder;
