@@ -96,7 +96,8 @@ fn the_listener_survives_every_seed() {
 }
 
 /// A worked example of a listener, and one of a pager: it pages out what it is ordered to, and holds the guest to a target.
-fn examples_survive(language: &str, listener: &Example, pager: &Example) {
+fn examples_survive(language: &str, listener: Example, pager: Example) {
+    let (listener, pager) = (listener.quiet(), pager.quiet());
     let accesses = listener.with(&["access"]);
     survives_seeds(
         &format!("listener.{language}"),
@@ -109,19 +110,19 @@ fn examples_survive(language: &str, listener: &Example, pager: &Example) {
 
 #[test]
 fn the_examples_in_rust_survive_every_seed() {
-    examples_survive("rs", &Example::in_rust("listener"), &Example::in_rust("pager"));
+    examples_survive("rs", Example::in_rust("listener"), Example::in_rust("pager"));
 }
 
 #[test]
 fn the_examples_in_c_survive_every_seed() {
     if let (Some(listener), Some(pager)) = (Example::in_c("listener"), Example::in_c("pager")) {
-        examples_survive("c", &listener, &pager);
+        examples_survive("c", listener, pager);
     }
 }
 
 #[test]
 fn the_examples_in_python_survive_every_seed() {
-    examples_survive("py", &Example::in_python("listener"), &Example::in_python("pager"));
+    examples_survive("py", Example::in_python("listener"), Example::in_python("pager"));
 }
 
 /// How long a run that is to fail may take until it has.

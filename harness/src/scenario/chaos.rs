@@ -1,6 +1,6 @@
 //! Faults into the consumers' world, as a scenario asks for them.
 
-use super::name::{Name, Named};
+use super::name::Name;
 use super::text::Time;
 use mem_event::{Errno, Ring};
 use mem_event_server::chaos::{Fault, Kind, Plan, Refusable};
@@ -131,26 +131,6 @@ impl ScenarioFault {
         }
     }
 }
-
-/// The names of a list's members, for the format.
-macro_rules! listed {
-    ($($kind:ident)*) => {
-        $(impl Named for $kind {
-            const KIND: &'static str = stringify!($kind);
-            const ALL: &'static [(&'static str, $kind)] = &{
-                let mut rows = [("", $kind::ALL[0]); $kind::ALL.len()];
-                let mut at = 0;
-                while at < rows.len() {
-                    rows[at] = ($kind::ALL[at].name(), $kind::ALL[at]);
-                    at += 1;
-                }
-                rows
-            };
-        })*
-    };
-}
-
-listed! { Refusable Kind }
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use mem_event::message::VcpuState;
 use mem_event::{AccessType, CpuEventKind, Errno, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
+use mem_event_server::chaos::{Kind as FaultKind, Refusable};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
@@ -95,7 +96,7 @@ named! {
     }
 }
 
-/// The engine's tables, which have the names.
+/// Tables of the crates below, which have the names.
 macro_rules! rows {
     ($($kind:ident)*) => {
         $(impl Named for $kind {
@@ -113,7 +114,7 @@ macro_rules! rows {
     };
 }
 
-rows! { Layout NoConsumer CpuEventKind MonitorMode }
+rows! { Layout NoConsumer CpuEventKind MonitorMode Refusable FaultKind }
 
 /// What a listener may be asked to tell apart: what comes on the access ring.
 impl Named for Reason {
@@ -152,6 +153,11 @@ impl<'de, T: Named> Deserialize<'de> for Name<T> {
 impl<T: Named> JsonSchema for Name<T> {
     fn schema_name() -> Cow<'static, str> {
         T::KIND.into()
+    }
+
+    // Two types that are called the same are not the same.
+    fn schema_id() -> Cow<'static, str> {
+        std::any::type_name::<T>().into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {

@@ -61,6 +61,12 @@ impl Example {
         format!("{}={}", rings.join(","), self.command)
     }
 
+    /// The same, and what it writes of each event goes nowhere.
+    pub fn quiet(mut self) -> Example {
+        self.command += " >/dev/null";
+        self
+    }
+
     /// The same, with a page file that can hold frames below this one only.
     pub fn with_a_file_below(mut self, gfn: u64) -> Example {
         // In the shell's blocks of 512 bytes. A write beyond is an error, where the signal is ignored.
