@@ -217,7 +217,10 @@ fn falsify(value: &str) -> Result<Falsify, String> {
         "proof" => Ok(Falsify::Proof),
         "sample" => Ok(Falsify::Sample),
         "names" => Ok(Falsify::Names),
-        _ => Err(format!("falsify={value}: proof, sample or names")),
+        "unwinding" => Ok(Falsify::Unwinding),
+        "notes" => Ok(Falsify::Notes),
+        "enough" => Ok(Falsify::Enough),
+        _ => Err(format!("falsify={value}: proof, sample, names, unwinding, notes or enough")),
     }
 }
 

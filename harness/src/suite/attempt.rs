@@ -55,6 +55,7 @@ impl Attempt {
         let mut job =
             Job::new(scenario.clone(), settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
         job.gate = settings.gate;
+        job.plugin.clone_from(&settings.plugin);
         job.contents = settings.contents;
         job.trace_limit = settings.trace_limit;
         job.trace = Some(trace.clone());

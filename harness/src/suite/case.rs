@@ -54,6 +54,8 @@ pub struct Settings {
     pub qemu: Option<PathBuf>,
     /// What stops accesses.
     pub gate: Gate,
+    /// Further arguments of the plugin.
+    pub plugin: Vec<String>,
     /// Whether frames must come back as they were, where it is not as the scenarios say.
     pub contents: Option<Contents>,
     /// How often each runs; all runs must give the same sequence. At least 1.

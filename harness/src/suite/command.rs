@@ -125,7 +125,7 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
     let trace_limit = arguments.trace_limit.as_deref().map(size).transpose()?;
     let Test { qemu, gate, retries, contents, .. } = arguments;
     let (qemu, gate, retries, contents) = (qemu.clone(), *gate, *retries, *contents);
-    let settings = Settings { qemu, gate, contents, repeat, retries, trace_limit };
+    let settings = Settings { qemu, gate, plugin: Vec::new(), contents, repeat, retries, trace_limit };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = arguments.jobs.map_or(cores, usize::from);
     let (colours, count) = (color.is_on(), cases.len());

@@ -51,9 +51,14 @@ pub fn scenario(name: &str) -> Scenario {
 /// Runs a built-in scenario as `mem-event test` does, so often; what all runs gave must be what is accepted. insta reads the same
 /// files, and its own review works on them.
 pub fn has_its_accepted_sequence(name: &str, gate: Gate, repeat: usize) {
+    has_its_accepted_sequence_by(name, &Settings { gate, repeat, ..Settings::default() });
+}
+
+/// The same, run so.
+pub fn has_its_accepted_sequence_by(name: &str, settings: &Settings) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
     let cases = suite::cases(&[path]).expect("a scenario");
-    let judged = suite::judge(&cases[0], &Settings { gate, repeat, ..Settings::default() }, None);
+    let judged = suite::judge(&cases[0], settings, None);
     let difference = suite::report::difference(&judged, false);
     assert!(judged.acceptable || judged.verdict.kind == Kind::Success, "{name}: {}\n{difference}", judged.verdict);
     insta::with_settings!({

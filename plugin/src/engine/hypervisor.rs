@@ -172,12 +172,9 @@ impl Hypervisor {
         self.engine().domain.monitored(kind) != MonitorMode::Disabled
     }
 
-    /// A thread stopped in the kernel on a page of guest memory.
-    pub fn fault(&self, fault: UffdFault) {
-        let Some(access) = explain::stopped_access(&self.host, fault) else { return };
-        let mut engine = self.engine();
-        engine.stopped.add(access);
-        engine.settle(&self.host);
+    /// A thread stopped in the kernel on a page of guest memory; says whether the engine heard of it.
+    pub fn fault(&self, fault: UffdFault) -> bool {
+        explain::stopped_access(&self.host, fault).is_some_and(|access| self.stopped(access))
     }
 
     /// Takes the responses that are on a ring, if no other thread has meanwhile; first the contents that were handed over before them.

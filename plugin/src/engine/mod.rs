@@ -10,6 +10,8 @@ pub mod held;
 pub mod hypervisor;
 pub mod kernel_stops;
 mod needed;
+mod provoke;
+mod provoked;
 mod recorders;
 mod reports;
 mod rings;

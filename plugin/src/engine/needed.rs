@@ -4,6 +4,7 @@ use crate::arguments::Gate;
 use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
+use crate::host::witness::Standing;
 use mem_event::{CpuEventKind, MonitorMode};
 
 impl Engine {
@@ -20,12 +21,17 @@ impl Engine {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
         let events = CpuEventKind::ALL.iter().any(monitored);
         let when = |is: bool, what: u8| if is { what } else { 0 };
-        let data = if gate == Gate::Callback { instrumentation::ACCESS } else { instrumentation::NOTE };
-        when(self.domain.is_watching(), data)
+        when(self.domain.is_watching(), for_data(gate))
             | when(self.domain.is_watching_write_only(), instrumentation::ACCESS)
             | when(self.domain.is_watching_execution() || events, instrumentation::EXECUTE)
             | when(events, instrumentation::SPECIAL)
             | when(monitored(&CpuEventKind::SingleStep), instrumentation::STEP)
+    }
+
+    /// Frames are watched, maybe since they came into being, and no instruction is instrumented for it that must be.
+    pub fn is_unarmed(&self, gate: Gate) -> bool {
+        let wanted = instrumentation::wanted();
+        self.domain.is_watching() && wanted & instrumentation::ACCESS == 0 && for_data(gate) & !wanted != 0
     }
 
     /// Tells each vCPU whether its steps are reported.
@@ -33,5 +39,14 @@ impl Engine {
         for vcpu in &host.vcpus {
             vcpu.trap.set_stepped(self.domain.single_steps(vcpu.id));
         }
+    }
+}
+
+/// What watched data needs: a check, or where no unwinding tells what a stopped vCPU stands in, a note.
+fn for_data(gate: Gate) -> u8 {
+    match Standing::now() {
+        _ if gate == Gate::Callback => instrumentation::ACCESS,
+        Standing::Proven => 0,
+        Standing::Unproven | Standing::Refuted => instrumentation::NOTE,
     }
 }

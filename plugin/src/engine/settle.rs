@@ -1,11 +1,13 @@
 //! What a step leaves to do: effects that failed, faults that were met on the way, accesses in the kernel that have their answer.
 
+use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
+use crate::host::explain;
 use crate::host::touch::{StoppedAccess, Toucher};
-use crate::host::{explain, instrumentation};
-use crate::qemu::view;
-use mem_event::{Input, Outcome, Rights, With};
+use crate::host::vcpu::Vcpu;
+use crate::qemu::{internals, view};
+use mem_event::{Gfn, Input, Outcome, Rights, With};
 
 impl Engine {
     /// What earlier steps left to do: failed effects are told to the engine, and the accesses that stand in the kernel ask again.
@@ -21,9 +23,7 @@ impl Engine {
             } else {
                 host.set_stopping(!self.stopped.is_empty());
                 // A frame may have come into being with the domain's default rights.
-                if self.domain.is_watching()
-                    && instrumentation::wanted() & (instrumentation::ACCESS | instrumentation::NOTE) == 0
-                {
+                if self.is_unarmed(host.gate.now()) {
                     self.arm(host);
                 }
                 return;
@@ -49,7 +49,7 @@ impl Engine {
                     && let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
-                    vcpu.trap.lend_for_code(fault.gfn);
+                    lend(vcpu, fault.gfn);
                 }
                 if let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
@@ -62,4 +62,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// QEMU may read the page now, to translate what the vCPU executes. It is hidden again before the vCPU begins a block, as far as QEMU can
+/// be asked for that; else with the next translation.
+fn lend(vcpu: &Vcpu, gfn: Gfn) {
+    vcpu.trap.lend_for_code(gfn);
+    internals::call_outside(vcpu.id.0, |vcpu| {
+        let hypervisor = Hypervisor::get();
+        if let Some(host) = hypervisor.map(|hypervisor| &hypervisor.host)
+            && let Some(gfn) = host.vcpu(vcpu).and_then(|vcpu| vcpu.trap.take_lent())
+        {
+            host.hide(gfn);
+        }
+    });
 }

@@ -2,6 +2,7 @@
 
 use crate::engine::gone::Gone;
 use crate::engine::kernel_stops::KernelStops;
+use crate::engine::provoked::Provoked;
 use crate::engine::recorders::Recorders;
 use crate::engine::spool::Spool;
 use crate::host::domain_host::Host;
@@ -39,6 +40,7 @@ pub(crate) struct Engine {
     /// Whether the trace says what frames held when the pager had to do with them.
     pub keeps_contents: bool,
     pub stopped: KernelStops,
+    pub provoked: Provoked,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
     /// Faults that were read while frames were remapped, and that nobody has explained yet.
@@ -66,6 +68,7 @@ impl Engine {
             keeps_reads: false,
             keeps_contents: false,
             stopped: KernelStops::default(),
+            provoked: Provoked::default(),
             failures: Vec::new(),
             met: Vec::new(),
             gone: Gone::default(),

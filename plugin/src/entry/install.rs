@@ -3,10 +3,11 @@
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
 use crate::fatal;
+use crate::host::witness::{self, Course};
 use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
-use crate::qemu::source::{self, Source};
+use crate::qemu::source::{self, Falsify, Source};
 use crate::qemu::{internals, view};
 use crate::service::thread;
 use crate::trap::{proof, translate, verify};
@@ -70,9 +71,17 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
         }
         _ => instrumentation::NOTE | instrumentation::STEP | instrumentation::EXECUTE | instrumentation::SPECIAL,
     };
+    let course = match arguments.falsify {
+        Falsify::Notes => Course::Trusts,
+        Falsify::Enough => Course::Goes,
+        _ => Course::Proves,
+    };
     let always = if arguments.gate == Gate::None { 0 } else { verify };
     let prepared = Prepared { arguments, vcpus: facts.vcpus, listener: Mutex::new(Some(listener)) };
     PREPARED.set(prepared).map_err(|_| "the plugin is loaded twice")?;
+    if PREPARED.get().is_some_and(|prepared| prepared.arguments.gate == Gate::Mmu) {
+        witness::begin(course);
+    }
     instrumentation::begin(always, possible, always_looks);
     Ok(())
 }
@@ -135,6 +144,9 @@ pub fn ended() {
     }
     if PREPARED.get().is_some_and(|prepared| prepared.arguments.verify) {
         eprint!("mem-event: {}", verify::report());
+    }
+    if let Some(report) = witness::report() {
+        eprintln!("mem-event: {report}");
     }
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.end();

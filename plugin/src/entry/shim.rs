@@ -13,7 +13,7 @@ use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
 use crate::qemu::block::{Hook, Hooks};
 use crate::qemu::view::{self, View};
-use crate::qemu::{internals, proof};
+use crate::qemu::{internals, proof, unwinding};
 use crate::trap;
 use mem_event::Rights;
 use qemu_plugin_sys as sys;
@@ -79,7 +79,7 @@ shim!(
 );
 shim!(
     /// At the start of a block, while the direct view is not proven yet.
-    check_view_shim => safe_check_view; {}
+    check_view_shim => safe_check_view; "lea rcx, [rsp + 8]", {}
 );
 
 /// One quick check. `data` is a quick recipe; the shape's instructions leave the linear address in RDX, using RAX, RCX and R8,
@@ -270,7 +270,9 @@ extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -
     std::ptr::null_mut()
 }
 
-extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8) -> Verdict {
+/// With the block's stack pointer as fourth argument.
+extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8, stack: u64) -> Verdict {
+    unwinding::met_block(stack);
     if let Some(hypervisor) = Hypervisor::get() {
         trap::proof::act_on(hypervisor, proof::check(vcpu, &registers(state)));
     }

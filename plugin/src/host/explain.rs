@@ -1,8 +1,9 @@
 //! What a vCPU was doing when the host's MMU stopped it on a page.
 //!
-//! The memory instruction whose check ran last, with the registers as they stand (QEMU writes them back before every access to
+//! The memory instruction that the vCPU stands in, with the registers as they stand (QEMU writes them back before every access to
 //! guest memory), explains most touches to the byte: its operand's linear address, walked through the guest's tables, gives
-//! the touched address. Else the page may be the one that the vCPU fetches code from, which QEMU reads when it translates.
+//! the touched address. Which one it is the check that ran last says, or QEMU's unwinding, or a note where that does not prove
+//! itself ([`crate::host::witness`]). Else the page may be the one that the vCPU fetches code from, which QEMU reads when it translates.
 //! What neither explains is the processor's own doing: the walk of page tables, accessed and dirty bits, an interrupt's frame,
 //! a descriptor. It is reported without a linear address.
 //!
@@ -11,18 +12,22 @@
 
 use crate::host::domain_host::Host;
 use crate::host::implicit_access::ImplicitAccess;
+use crate::host::instruction;
 use crate::host::nested::address_space;
 use crate::host::processor::Processor;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
+use crate::host::witness::{self, Standing};
 use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::walk::{Addressed, Judged, PagingMode};
 use crate::memory::file_tables::FileTables;
 use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
+use crate::qemu::unwinding::Place;
 use crate::qemu::view::{self, View};
 use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
+use std::borrow::Cow;
 
 /// The access that a thread is stopped by in the kernel; `None` where it is no guest memory. A vCPU's wait is counted from now.
 pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFault) -> Option<StoppedAccess> {
@@ -57,6 +62,7 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
     let Some(space) = address_space(paging_mode(host, vcpu, &view), &view) else { return plain };
     let explainer = Explainer { host, space, view, fault };
     let recipe = explainer.current(vcpu);
+    let recipe = recipe.as_deref();
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
         return StoppedAccess { access, ..plain };
     }
@@ -79,12 +85,32 @@ struct Explainer<'a> {
 }
 
 impl Explainer<'_> {
-    /// The instruction whose check or note came last.
-    fn current(&self, vcpu: &Vcpu) -> Option<&Recipe> {
-        match self.host.has_callback_gate() {
-            true => api::current_recipe(vcpu.cache),
-            false => api::noted_recipe(vcpu.id.0),
+    /// The memory instruction that the vCPU stands in: the one whose check came last, or that unwinding tells, or that was noted last.
+    fn current<'r>(&self, vcpu: &'r Vcpu) -> Option<Cow<'r, Recipe>> {
+        if self.host.has_callback_gate() {
+            return api::current_recipe(vcpu.cache).map(Cow::Borrowed);
         }
+        let noted = || api::noted_recipe(vcpu.id.0);
+        match Standing::now() {
+            Standing::Refuted => noted().map(Cow::Borrowed),
+            Standing::Proven => vcpu.place().and_then(|place| self.at(place)).map(Cow::Owned),
+            Standing::Unproven => {
+                // In this order: a vCPU that was let go on meanwhile, with another one's touch of the page, stands where the place says.
+                let place = vcpu.place();
+                let noted = noted();
+                let unwound = place.and_then(|place| self.at(place));
+                let explains = |recipe: &Recipe| self.by_operand(recipe).is_some();
+                let is_explained = noted.is_some_and(explains) || unwound.as_ref().is_some_and(explains);
+                // One that is not foreseen to touch memory notes nothing: what is noted is an earlier one.
+                witness::compare(noted, place.filter(|_| unwound.is_some()), is_explained);
+                noted.map(Cow::Borrowed)
+            }
+        }
+    }
+
+    /// The instruction at the place that unwinding told.
+    fn at(&self, place: Place) -> Option<Recipe> {
+        instruction::read(self.host, &self.view, self.space, place.page_offset)
     }
 
     /// The instruction does I/O, and the processor itself has no business with the touched byte.

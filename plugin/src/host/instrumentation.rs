@@ -78,6 +78,11 @@ pub fn want(what: u8) {
     }
 }
 
+/// Nothing has to be noted any more.
+pub fn give_up_notes() {
+    want(WANTED.load(Ordering::Acquire) & !NOTE);
+}
+
 /// Memory instructions that were to be noted are to be checked, in the blocks that are translated from here on.
 pub fn notes_become_checks() {
     CHECKED.store(true, Ordering::Release);

@@ -6,6 +6,7 @@ use crate::host::trap_data::TrapData;
 use crate::host::waiting::Waiting;
 use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
+use crate::qemu::unwinding::{Place, Unwinder};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -26,6 +27,7 @@ pub struct Vcpu {
     pub waiting: Waiting,
     checkpoints: Checkpoints,
     state: Mutex<State>,
+    unwinder: Mutex<Unwinder>,
 }
 
 impl Vcpu {
@@ -41,6 +43,7 @@ impl Vcpu {
             waiting: Waiting::new(spin),
             checkpoints: Checkpoints::default(),
             state: Mutex::default(),
+            unwinder: Mutex::default(),
         })
     }
 
@@ -58,6 +61,12 @@ impl Vcpu {
         self.checkpoints.arrivals().clear();
         self.checkpoints.word.go();
         *self.lock() = State::Runs;
+    }
+
+    /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block.
+    pub fn place(&self) -> Option<Place> {
+        let thread = self.thread.load(Ordering::Acquire);
+        self.unwinder.lock().unwrap_or_else(PoisonError::into_inner).place(self.id.0, thread)
     }
 
     /// Where it is.

@@ -180,6 +180,14 @@ impl Memory {
         self.file.read_exact_at(bytes, at)
     }
 
+    /// Whether a frame holds memory.
+    pub fn is_there(&self, gfn: Gfn) -> bool {
+        let shares = self.shares();
+        let Ok(address) = self.address(shares.keeper(gfn)) else { return false };
+        let at = address - self.base;
+        rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Data(at)).is_ok_and(|data| data == at)
+    }
+
     /// Overwrites bytes of a frame, through the file: QEMU's mapping need not be there.
     ///
     /// # Errors

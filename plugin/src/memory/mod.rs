@@ -5,6 +5,7 @@ pub mod file_tables;
 pub mod machine;
 pub mod map;
 pub mod mapping;
+mod present;
 pub mod remap;
 pub mod shares;
 pub mod sharing;

@@ -30,10 +30,12 @@ pub enum Field {
     NestedShape,
     /// Where `vmrun` keeps its own state meanwhile.
     HostState,
+    /// The first of the vector registers.
+    Vectors,
 }
 
 /// By [`Field`]: its name there, and its bytes.
-const FIELDS: [(&str, usize); 9] = [
+const FIELDS: [(&str, usize); 10] = [
     ("env.a20_mask", 4),
     ("env.xcr0", 8),
     ("env.pkrs", 4),
@@ -43,6 +45,7 @@ const FIELDS: [(&str, usize); 9] = [
     ("env.nested_cr3", 8),
     ("env.nested_pg_mode", 4),
     ("env.vm_hsave", 8),
+    ("env.xmm_regs", 64),
 ];
 
 /// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,
@@ -65,7 +68,7 @@ pub(super) fn find(state_in_cpu: u64, eip: usize) {
     PLACES.get_or_init(|| places(state_in_cpu, eip as u64).unwrap_or_default());
 }
 
-/// Bytes from the start of the CPU state to a field, and its size, 4 or 8; `None` where it is not known.
+/// Bytes from the start of the CPU state to a field, and its size, 4 or 8 (of the vector registers, that of one); `None` where it is not known.
 pub(super) fn place(field: Field) -> Option<(usize, usize)> {
     Some((PLACES.get()?[field as usize]?, FIELDS[field as usize].1))
 }

@@ -16,9 +16,9 @@
 //! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
 //!   access makes its event before the guest's page fault.
 
-use super::source;
+use super::capabilities::symbol;
 use crate::insn::cache::MOST_VCPUS;
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -75,15 +75,6 @@ pub(super) struct FlagOperands {
     pub values: [u64; 3],
     /// What the instruction was, as QEMU counts.
     pub kind: u32,
-}
-
-fn symbol(name: &CStr) -> Option<*mut c_void> {
-    if source::names_fail() {
-        return None;
-    }
-    // SAFETY: a look-up by name without side effects.
-    let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    (!address.is_null()).then_some(address)
 }
 
 fn leaving() -> Option<&'static Leaving> {
@@ -268,6 +259,21 @@ unsafe extern "C" fn drop_work(_: *mut c_void, changed: usize) {
     if let Some(due) = DUE.get(vcpu as usize) {
         due.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Has a vCPU's thread make a call before it begins another block; not at all where QEMU cannot be asked. From any thread, and without
+/// waiting.
+pub fn call_outside(vcpu: u32, call: fn(u32)) {
+    let Some((run, Cpu(cpu))) = symbol(c"async_run_on_cpu").zip(cpu_of(vcpu)) else { return };
+    let call: *mut (fn(u32), u32) = Box::into_raw(Box::new((call, vcpu)));
+    // SAFETY: as in `dropping` and `drop_blocks`.
+    unsafe { std::mem::transmute::<*mut c_void, RunSafely>(run)(cpu, call_work, call.expose_provenance()) }
+}
+
+unsafe extern "C" fn call_work(_: *mut c_void, call: usize) {
+    // SAFETY: `call_outside` made it for this call.
+    let (call, vcpu) = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<(fn(u32), u32)>(call)) };
+    call(vcpu);
 }
 
 /// PKRU of a vCPU whose CR4.PKE is set, by its CPU state, in its own thread; 0 where QEMU does not export it.

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod block;
+pub mod capabilities;
 pub mod fields;
 pub mod file;
 pub mod internals;
@@ -12,5 +13,6 @@ mod nested;
 pub mod proof;
 pub mod register;
 pub mod source;
+pub mod unwinding;
 mod vector;
 pub mod view;

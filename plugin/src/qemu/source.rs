@@ -27,6 +27,12 @@ pub enum Falsify {
     Sample,
     /// Every look-up by name of what QEMU exports besides the API, as in a QEMU that was built without modules.
     Names,
+    /// What unwinding tells.
+    Unwinding,
+    /// Notes: unwinding is believed from the start.
+    Notes,
+    /// The end of unwinding's proof: it is held against notes to the end of the run.
+    Enough,
 }
 
 /// Where the view's proof stands.
@@ -82,7 +88,7 @@ pub(super) fn gives_way() -> bool {
 /// For tests: this much is wrong of what is in place.
 pub(super) fn falsified() -> u64 {
     match wanted().1 {
-        Falsify::Nothing | Falsify::Names => 0,
+        Falsify::Nothing | Falsify::Names | Falsify::Unwinding | Falsify::Notes | Falsify::Enough => 0,
         Falsify::Proof => 1,
         Falsify::Sample => u64::from(ViewCheck::now() == ViewCheck::Proven),
     }
@@ -91,4 +97,9 @@ pub(super) fn falsified() -> u64 {
 /// For tests: QEMU exports nothing besides the API.
 pub(super) fn names_fail() -> bool {
     wanted().1 == Falsify::Names
+}
+
+/// For tests: unwinding tells other instructions.
+pub(super) fn unwinding_fails() -> bool {
+    wanted().1 == Falsify::Unwinding
 }

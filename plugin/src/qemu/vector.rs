@@ -1,9 +1,11 @@
 //! The vector registers in QEMU's CPU state: sixteen of 64 bytes each, one after the other.
 //!
 //! Where they begin differs between versions of QEMU, so it is found: the one offset in the state's first part at which the lower
-//! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where they cannot be
-//! found, or differ, gathers and masked moves are left to the host's MMU.
+//! halves of all sixteen hold what the API says. Each use by an instruction's check compares them again. Where nothing was compared yet,
+//! QEMU's table of what it migrates says where they are. Where they cannot be found, or differ, gathers and masked moves are left to the
+//! host's MMU.
 
+use super::fields::{self, Field};
 use super::register::{VALUE, g_byte_array_new, g_byte_array_set_size, vector_handles};
 use super::view::View;
 use qemu_plugin_sys as sys;
@@ -48,12 +50,15 @@ impl View {
     /// The 32 bytes of a vector register.
     pub(super) fn vector_in_place(&self, number: u8) -> Option<[u64; 4]> {
         match OFFSET.load(Ordering::Acquire) {
-            UNKNOWN | REFUTED => None,
-            offset => {
-                let begin = offset + usize::from(number & 15) * STRIDE;
-                Some(std::array::from_fn(|quad| self.u64_at(begin + quad * 8)))
-            }
+            REFUTED => None,
+            // Where nothing is called before instructions, nothing could be compared.
+            UNKNOWN => Some(fields::place(Field::Vectors)?.0),
+            offset => Some(offset),
         }
+        .map(|offset| {
+            let begin = offset + usize::from(number & 15) * STRIDE;
+            std::array::from_fn(|quad| self.u64_at(begin + quad * 8))
+        })
     }
 }
 

@@ -2,4 +2,5 @@
 
 mod follow;
 mod hypercalls;
+mod provoker;
 pub mod thread;

@@ -5,6 +5,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::watched::{self, token};
 use crate::service::follow::Follow;
+use crate::service::provoker::{self, Provoker};
 use mem_event::spin::Window;
 use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
 use rustix::event::epoll;
@@ -35,6 +36,7 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
             next_client: token::CLIENT,
             window,
             follow,
+            provoker: Provoker::default(),
         }
         .run();
     };
@@ -55,6 +57,7 @@ struct Service {
     window: Window,
     /// On which core.
     follow: Follow,
+    provoker: Provoker,
 }
 
 /// What was ready.
@@ -68,12 +71,18 @@ struct Ready {
 
 impl Service {
     fn run(mut self) {
+        let mut busy = Instant::now();
         loop {
-            if !self.once(IDLE) {
+            let wait = if Provoker::has_work(self.hypervisor) { provoker::ROUND } else { IDLE };
+            if self.once(wait) {
+                busy = Instant::now();
+            } else if wait == IDLE || busy.elapsed() >= IDLE {
                 self.hypervisor.flush_trace();
                 self.hypervisor.disarm();
                 self.follow.lets_go();
+                busy = Instant::now();
             }
+            self.provoker.round(self.hypervisor);
             self.poll_for_answers();
         }
     }
@@ -117,8 +126,9 @@ impl Service {
         // An error is one of the kernel's, which nothing here can mend; the next round tries again.
         let _ = userfault.faults(|fault| {
             let vcpu = self.hypervisor.host.vcpu_of_thread(fault.thread);
-            self.hypervisor.fault(fault);
-            self.follow.stopped(vcpu.map(|_| fault.thread));
+            if self.hypervisor.fault(fault) {
+                self.follow.stopped(vcpu.map(|_| fault.thread));
+            }
         });
     }
 

@@ -1,7 +1,7 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::instrumentation;
+use crate::host::{instruction as stood_in, instrumentation};
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
 use crate::insn::quick::QuickRecipe;
@@ -151,8 +151,7 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
         // The `mmu` gate has no other moment for it.
         view.prove_vectors();
     }
-    let explains = !recipe.operands.is_empty() || recipe.special.is_port_io() || uses_control_block;
-    if wanted & instrumentation::NOTE != 0 && explains {
+    if wanted & instrumentation::NOTE != 0 && stood_in::explains(&recipe) {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
     if wanted & instrumentation::ACCESS != 0 {

@@ -1,0 +1,104 @@
+//! What a vCPU stands in that the host's MMU stopped is told by QEMU's unwinding, held against the notes that its instructions leave.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::machine::qemu::Gate;
+use harness::run::{Job, Outcome};
+use harness::scenario::{MemoryAct, Name, Scenario, corpus};
+use harness::suite::case::Settings;
+use harness::toolstack::log::Silent;
+use harness::verdict::Kind;
+use mem_event::AccessType;
+use support::{has_its_accepted_sequence_by, kernel_maps_write_protected, scenario};
+
+/// A boot of Linux with one page watched for reads and writes, under the host's MMU.
+fn linux(vcpus: u32, argument: &str) -> Outcome {
+    let mut scenario = corpus::linux();
+    scenario.machine.vcpus = vcpus;
+    scenario.consumers.listener.get_or_insert_default();
+    scenario.start = vec![MemoryAct::SetAccess { frames: "0x800".into(), access: Name(AccessType::X) }.into()];
+    run(scenario, argument)
+}
+
+fn run(scenario: Scenario, argument: &str) -> Outcome {
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = Gate::Mmu;
+    job.plugin = vec![argument.into()];
+    job.linux_works = false;
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.said);
+    outcome
+}
+
+/// The numbers of the line in which the plugin says what the comparison came to.
+fn compared(outcome: &Outcome) -> [u64; 5] {
+    let line = outcome.said.lines().find(|line| line.starts_with("mem-event: places: ")).unwrap();
+    eprintln!("{line}");
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+    numbers.collect::<Vec<_>>().try_into().unwrap()
+}
+
+#[test]
+fn each_place_that_is_told_is_the_noted_instruction() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    // How many there are in helpers, which among several vCPUs a locked access is, is chance; scenarios have them for certain.
+    for vcpus in [1, 4] {
+        let outcome = linux(vcpus, "falsify=enough");
+        let [code, helper, slow_path, others, untold] = compared(&outcome);
+        assert!(code > 100 && slow_path > 100, "{}", outcome.said);
+        assert_eq!(others, 0, "{}", outcome.said);
+        assert!(untold < (code + helper + slow_path) / 100, "{}", outcome.said);
+    }
+}
+
+#[test]
+fn notes_are_given_up_once_unwinding_has_told_the_same() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let outcome = linux(1, "registers=auto");
+    assert!(outcome.said.contains("notes no instruction any more: of "), "{}", outcome.said);
+}
+
+#[test]
+fn where_it_does_not_prove_itself_notes_stay_and_a_line_says_so() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    for (argument, why) in [
+        ("falsify=unwinding", "unwinding tells an instruction at 0x"),
+        ("falsify=names", "(it exports no cpu_unwind_state_data)"),
+    ] {
+        let outcome = run(scenario("page_cross"), argument);
+        let lines = outcome.said.lines().filter(|line| line.contains("gate=mmu notes"));
+        let [line] = lines.collect::<Vec<_>>()[..] else { panic!("{}", outcome.said) };
+        assert!(line.contains("notes each memory instruction") && line.contains(why), "{line}");
+    }
+}
+
+/// Without any note to go by.
+fn unwinding_alone_gives_the_accepted_sequence(name: &str) {
+    // `page_touch` sorts the times that it measured, which are others under another gate.
+    if name == "page_touch" || !kernel_maps_write_protected() {
+        return;
+    }
+    let settings = Settings { gate: Gate::Mmu, plugin: vec!["falsify=notes".into()], repeat: 1, ..Settings::default() };
+    has_its_accepted_sequence_by(name, &settings);
+}
+
+include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            unwinding_alone_gives_the_accepted_sequence(stringify!($name));
+        })*
+    };
+}
+
+with_all_scenarios!(scenarios);

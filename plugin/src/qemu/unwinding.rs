@@ -1,0 +1,224 @@
+//! Which guest instruction a vCPU stands in whose thread the kernel holds in a fault, without any help of its blocks.
+//!
+//! The kernel tells the thread's program counter and stack pointer, and QEMU's own unwinding, which it uses for guest exceptions, leads from
+//! an address in generated code to the instruction. There are three kinds of places:
+//!
+//! - The counter lies in generated code, in the access itself.
+//! - A helper runs. Its return address stands just below the stack pointer of the block, which is the same in all blocks of a thread.
+//! - The return address lies behind the block's last instruction, where the slow path of an access is. A few host instructions further
+//!   the jump back leads to the access.
+//!
+//! Below the stack pointer of a block that has ended an old return address may stand. So the word is looked at that the loop which calls
+//! blocks left on the stack when it called this one: any other call of the loop's overwrites it. That word is also what the stack of
+//! a thread is searched for whose blocks' stack pointer is not known yet.
+//!
+//! Called by threads that take none of QEMU's locks for long: the look-up of a block takes one that is held over no touch of guest memory.
+
+#![allow(unsafe_code, reason = "QEMU's own unwinding, by pointers to its functions")]
+
+use super::capabilities::{UNWINDING, symbol};
+use super::internals::{Cpu, cpu_of};
+use super::source;
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use std::ffi::c_void;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes that QEMU takes off a return address to be within the instruction that called (`GETPC_ADJ`).
+const ADJUSTMENT: u64 = 2;
+/// Words of `cpu_unwind_state_data`; for x86 they are the address, or its offset in its page, and the kind of the flags.
+const WORDS: usize = 8;
+/// Bytes from a block's stack pointer to where the loop's return address is: QEMU's frame on x86-64 hosts, 128 bytes for arguments and 1,024
+/// for temporaries behind six saved registers, in every QEMU since 0.12.
+const FRAME: u64 = 1208;
+/// How far from a stopped thread's stack pointer its block's may be.
+const SEARCHED: usize = 1 << 14;
+/// Host instructions between the call of a slow path's helper and the jump back.
+const MOST_MOVES: usize = 8;
+/// Looks at a thread that is on its way into the kernel, or was woken for a moment.
+const LOOKS: u32 = 64;
+
+type Unwind = unsafe extern "C" fn(*mut c_void, usize, *mut u64) -> bool;
+type InCode = unsafe extern "C" fn(*const c_void) -> bool;
+
+struct Functions {
+    unwind: Unwind,
+    in_code: InCode,
+}
+
+fn functions() -> Option<&'static Functions> {
+    static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
+    FUNCTIONS
+        .get_or_init(|| {
+            UNWINDING.lacks().is_none().then_some(())?;
+            let (unwind, in_code) = (symbol(c"cpu_unwind_state_data")?, symbol(c"in_code_gen_buffer")?);
+            // SAFETY: these names have had these signatures in every QEMU from 7.2 to 11 (include/exec/cpu-common.h,
+            // accel/tcg/tb-internal.h and tcg/tcg.h).
+            Some(unsafe {
+                Functions {
+                    unwind: std::mem::transmute::<*mut c_void, Unwind>(unwind),
+                    in_code: std::mem::transmute::<*mut c_void, InCode>(in_code),
+                }
+            })
+        })
+        .as_ref()
+}
+
+/// Which kind of place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The access itself, in generated code.
+    Code,
+    /// A helper that the instruction calls.
+    Helper,
+    /// The helper of an access's slow path.
+    SlowPath,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Code, Kind::Helper, Kind::SlowPath];
+}
+
+/// Where a vCPU stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The instruction's address within its page.
+    pub page_offset: u16,
+    /// By which kind of place it was told.
+    pub kind: Kind,
+}
+
+/// What the loop that calls blocks leaves on the stack; 0 for not known yet, and all ones where it is not always the same.
+static LOOP: AtomicU64 = AtomicU64::new(0);
+const VARIES: u64 = u64::MAX;
+
+/// A thread is in a block with this stack pointer, which is looked at: what the loop has left above it is the same for all blocks.
+pub fn met_block(stack: u64) {
+    let Some(returns_to) = word(stack + FRAME) else { return };
+    let known = LOOP.compare_exchange(0, returns_to, Ordering::Relaxed, Ordering::Relaxed);
+    if known.is_err_and(|known| known != returns_to) {
+        LOOP.store(VARIES, Ordering::Relaxed);
+    }
+}
+
+/// What is known of one vCPU's thread.
+#[derive(Debug, Default)]
+pub struct Unwinder {
+    /// The thread, and its file that tells its registers.
+    registers: Option<(i32, File)>,
+    /// The stack pointer of its blocks.
+    stack: Option<u64>,
+}
+
+impl Unwinder {
+    /// Where this vCPU stands, whose thread the kernel holds in a fault; `None` where it is in none of its blocks.
+    pub fn place(&mut self, vcpu: u32, thread: i32) -> Option<Place> {
+        let functions = functions()?;
+        let cpu = cpu_of(vcpu)?;
+        let place = |kind, address| functions.offset(cpu, address).map(|page_offset| Place { page_offset, kind });
+        let (counter, stack) = self.host_registers(thread)?;
+        if functions.is_code(counter) {
+            let place = place(Kind::Code, counter + ADJUSTMENT)?;
+            if self.stack != Some(stack) {
+                self.stack = Some(stack);
+                met_block(stack);
+            }
+            return Some(place);
+        }
+        let returns_to = word(self.block_stack(stack, functions)? - 8)?;
+        place(Kind::Helper, returns_to).or_else(|| place(Kind::SlowPath, jump_back(returns_to)?))
+    }
+
+    /// The program counter and the stack pointer of a thread that stands in the kernel.
+    fn host_registers(&mut self, thread: i32) -> Option<(u64, u64)> {
+        if self.registers.as_ref().is_none_or(|(known, _)| *known != thread) {
+            *self = Unwinder::default();
+            let file = File::open(format!("/proc/self/task/{thread}/syscall")).ok()?;
+            self.registers = Some((thread, file));
+        }
+        let (_, file) = self.registers.as_ref()?;
+        let mut text = [0; 256];
+        for _ in 0..LOOKS {
+            let length = file.read_at(&mut text, 0).ok()?;
+            if let Some(registers) = registers_of(std::str::from_utf8(&text[..length]).ok()?) {
+                return Some(registers);
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    /// The stack pointer of the block that the thread is in, whose own stack pointer is `stack`.
+    fn block_stack(&mut self, stack: u64, functions: &Functions) -> Option<u64> {
+        let of_loop = LOOP.load(Ordering::Relaxed);
+        if [0, VARIES].contains(&of_loop) {
+            return self.stack.filter(|known| stack < *known);
+        }
+        let is_block = |block: u64| {
+            block > stack
+                && word(block + FRAME) == Some(of_loop)
+                && word(block - 8).is_some_and(|it| functions.is_code(it))
+        };
+        if self.stack.is_some_and(is_block) {
+            return self.stack;
+        }
+        let mut bytes = vec![0; SEARCHED];
+        let length = memory()?.read_at(&mut bytes, stack).ok()?;
+        let words = bytes[..length].chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
+        let places = (stack..).step_by(8).zip(words).filter(|(_, word)| *word == of_loop);
+        let found = places.map(|(place, _)| place.wrapping_sub(FRAME)).find(|block| is_block(*block));
+        self.stack = self.stack.or(found);
+        found
+    }
+}
+
+impl Functions {
+    fn is_code(&self, address: u64) -> bool {
+        // SAFETY: the address is compared with where QEMU keeps generated code, and not read.
+        unsafe { (self.in_code)(address as *const c_void) }
+    }
+
+    /// The instruction's address within its page, by a return address into its code; `None` for what is no instruction's code.
+    fn offset(&self, cpu: Cpu, returns_to: u64) -> Option<u16> {
+        let mut data = [0; WORDS];
+        // SAFETY: QEMU looks the address up among its blocks and writes two words; those of a block that a stopped vCPU is in stay.
+        let is_known = unsafe { (self.unwind)(cpu.0, usize::try_from(returns_to).ok()?, data.as_mut_ptr()) };
+        is_known.then_some((data[0] & 0xfff) as u16 ^ u16::from(source::unwinding_fails()))
+    }
+}
+
+/// `-1 STACK COUNTER` of a thread that is stopped in no system call, in hexadecimal.
+fn registers_of(text: &str) -> Option<(u64, u64)> {
+    let mut words = text.split_ascii_whitespace();
+    if words.next()? != "-1" {
+        return None;
+    }
+    let mut number = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    let stack = number()?;
+    Some((number()?, stack))
+}
+
+/// Where the slow path of an access goes on that its helper returns to: behind the access.
+fn jump_back(returns_to: u64) -> Option<u64> {
+    let mut code = [0; 96];
+    let length = memory()?.read_at(&mut code, returns_to).ok()?;
+    let decoder = Decoder::with_ip(64, &code[..length], returns_to, DecoderOptions::NONE);
+    let moves = |instruction: &iced_x86::Instruction| instruction.flow_control() == FlowControl::Next;
+    let jump = decoder.into_iter().take(MOST_MOVES).find(|instruction| !moves(instruction))?;
+    (jump.flow_control() == FlowControl::UnconditionalBranch).then(|| jump.near_branch_target())
+}
+
+/// This process's own memory, read so that an address without memory is an error and no fault.
+fn memory() -> Option<&'static File> {
+    static MEMORY: OnceLock<Option<File>> = OnceLock::new();
+    MEMORY.get_or_init(|| File::open("/proc/self/mem").ok()).as_ref()
+}
+
+fn word(address: u64) -> Option<u64> {
+    let mut bytes = [0; 8];
+    memory()?.read_exact_at(&mut bytes, address).ok()?;
+    Some(u64::from_ne_bytes(bytes))
+}
