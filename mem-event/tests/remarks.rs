@@ -3,6 +3,7 @@
 
 use mem_event::trace::remark::{Answer, Asked, Payload, Point};
 use mem_event::trace::{Context, Follower, Header, Reader, Record, Remark, Tape, Why, Writer, replay};
+use mem_event::wire::vm_event::Registers;
 use mem_event::{Access, AccessSource, Domain, DomainConfig, Effects, Errno, Gfn, Input, Rights, VcpuId, With};
 use mem_event::{Control, message};
 use std::io::{Cursor, Write};
@@ -227,8 +228,13 @@ fn a_call_is_kept_as_its_packet_has_it_and_of_a_frame_the_digest_alone() {
     assert_eq!((asked.operation, asked.arguments.as_slice()), (6, &[7, 8][..]));
     assert_eq!(asked.payload, Payload { length: 3, hash: mem_event::digest(&[1, 2, 3]), bytes: None });
     assert_eq!(asked.call().unwrap().to_string(), call.to_string());
-    let note = message::Call::Note { text: "here".into() };
-    assert_eq!(Asked::of(&note).call(), Some(note));
+    for call in [
+        message::Call::Note { text: "here".into() },
+        message::Call::HandOver { text: "./pager".into() },
+        message::Call::Ordered { text: "target 5".into() },
+    ] {
+        assert_eq!(Asked::of(&call).call(), Some(call));
+    }
     let control = message::Call::Control(Control::Evict { gfn: Gfn(9) });
     assert_eq!(Asked::of(&control).call(), Some(control));
     let unknown = Asked { operation: 9999, arguments: Vec::new(), payload: Payload::default() };
@@ -269,6 +275,12 @@ fn every_kind_of_remark_reads_back() {
         },
         Remark::Content { gfn: Gfn(5), hash: u64::MAX, how: mem_event::trace::remark::Moment::Loaded },
         note(0),
+        Remark::HandedOver { connection, consumer: "./pager".into() },
+        Remark::Ordered { connection, order: "page-out 5 3".into() },
+        Remark::Registers {
+            vcpu,
+            registers: Box::new(Registers { rip: 5, shadow_gs: u64::MAX, ..Registers::default() }),
+        },
         Remark::Went { connection },
     ];
     let mut bytes = Vec::new();

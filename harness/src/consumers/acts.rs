@@ -9,8 +9,8 @@ use crate::toolstack;
 use crate::toolstack::done::{Done, operate};
 use crate::toolstack::log::Log;
 use anyhow::{Context, ensure};
-use mem_event::message::VcpuState;
-use mem_event::{Control, Errno, Gfn, Ring};
+use mem_event::message::{Call, VcpuState};
+use mem_event::{Control, Errno, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::Order;
 use mem_event_client::channel::RingSettings;
 use mem_event_client::socket::Client;
@@ -37,12 +37,9 @@ pub fn carry_out(
         Act::Consumer(act) => act,
     };
     let text = match act {
-        ConsumerAct::PageOut { frames } => page_out(frames, consumers, external, log)?,
+        ConsumerAct::PageOut { frames } => page_out(frames, toolstack, consumers, external, log)?,
         ConsumerAct::Target { memory } => {
-            match consumers.pager() {
-                Some(pager) => pager.hold_to(memory.0)?,
-                None => pager_of(external, "target")?.order(Order::target(memory.0)).map(drop)?,
-            }
+            order(Order::target(memory.0), toolstack, consumers, external)?;
             format!("hold to {}", mebibytes(memory.0))
         }
         ConsumerAct::Map { frames } => {
@@ -91,19 +88,42 @@ pub fn carry_out(
 }
 
 /// The pager evicts what it can of these frames; that in words.
-fn page_out(frames: &Place, consumers: &mut InProcess, external: &[Running], log: &Log<'_>) -> anyhow::Result<String> {
+fn page_out(
+    frames: &Place,
+    toolstack: &mut Client,
+    consumers: &mut InProcess,
+    external: &[Running],
+    log: &Log<'_>,
+) -> anyhow::Result<String> {
     let Frames { first, count } = frames.frames(log.symbols)?;
-    let gone = match consumers.pager() {
-        Some(pager) => pager.page_out(&(first.0..first.0 + count).map(Gfn).collect::<Vec<Gfn>>())? as u64,
-        None => pager_of(external, "page-out")?.order(Order::PageOut { first, count })?,
-    };
+    let gone = order(Order::PageOut { first, count }, toolstack, consumers, external)?;
     Ok(format!("page out {gone} of {count} frames of {frames}"))
 }
 
-/// The process that holds the paging ring, for an act that only a pager can do.
-fn pager_of<'a>(external: &'a [Running], act: &str) -> anyhow::Result<&'a Running> {
-    let why = || format!("a {act} without a pager; add [consumers.pager], or a process with the paging ring");
-    external.iter().find(|one| one.has(Ring::Paging)).with_context(why)
+/// Has the pager carry an order out, here or in a process of its own; how many frames it evicted for it, as far as it says so. The trace
+/// says so before: a pager that is tried against it gets the same orders.
+///
+/// # Errors
+/// There is no pager, or it does not carry it out.
+pub fn order(
+    order: Order,
+    toolstack: &mut Client,
+    consumers: &mut InProcess,
+    external: &[Running],
+) -> anyhow::Result<u64> {
+    toolstack.values(&Call::Ordered { text: order.to_string() })?;
+    match (consumers.pager(), order) {
+        (Some(pager), Order::PageOut { first, count }) => {
+            Ok(pager.page_out(&(first.0..first.0 + count).map(Gfn).collect::<Vec<Gfn>>())? as u64)
+        }
+        (Some(pager), Order::Target { frames }) => pager.hold_to(frames * PAGE_SIZE as u64).map(|()| 0),
+        (None, _) => {
+            let why = || {
+                format!("the order `{order}` without a pager; add [consumers.pager], or a process with the paging ring")
+            };
+            external.iter().find(|one| one.has(Ring::Paging)).with_context(why)?.order(order)
+        }
+    }
 }
 
 /// Ends a ring. Its consumer here leaves with it, unless it drains or the end is to be refused.

@@ -10,6 +10,7 @@ use crate::scenario::Scenario;
 use crate::scenario::external::External;
 use crate::verdict::Kind;
 use anyhow::{Context, anyhow, bail};
+use mem_event::message::Call;
 use mem_event::{Control, Ring};
 use mem_event_client::handed::{ORDERS_FD, READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
 use mem_event_client::{Client, Order, RingSettings};
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a pager may take to carry an order out: only a hang takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Characters of a command that name it in a trace.
+const NAME: usize = 200;
 /// The guest's ELF, for symbols.
 const GUEST: &str = "MEM_EVENT_GUEST";
 
@@ -93,6 +96,8 @@ impl Running {
             None
         };
         let (ready, said) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        let text = external.command.chars().take(NAME).collect();
+        client.values(&Call::HandOver { text })?;
         let connection = client.into_socket();
         // Where it starts is another folder, perhaps.
         command.env(SOCKET, std::path::absolute(socket)?).env(SOCKET_FD, connection.as_raw_fd().to_string());
@@ -179,6 +184,12 @@ impl Running {
                 .ok()
                 .with_context(|| format!("the consumer `{}`, to the order `{order}`: {text}", self.command)),
         }
+    }
+
+    /// Where it takes orders, if it was handed the paging ring.
+    #[must_use]
+    pub fn orders(&self) -> Option<BorrowedFd<'_>> {
+        self.orders.as_ref().map(AsFd::as_fd)
     }
 
     /// The process.

@@ -132,18 +132,6 @@ impl InProcess {
         self.pager.as_mut()
     }
 
-    /// Holds the guest to the pager's target from now on, where it has one.
-    ///
-    /// # Errors
-    /// The plugin refuses, or the page file cannot be written.
-    pub fn hold_to_target(&mut self) -> anyhow::Result<()> {
-        let target = self.settings.pager.as_ref().and_then(|pager| pager.target);
-        match (&mut self.pager, target) {
-            (Some(pager), Some(target)) => pager.hold_to(target.0),
-            _ => Ok(()),
-        }
-    }
-
     /// Whether the ring's consumer is not held.
     fn goes_on(&self, ring: Ring) -> bool {
         !self.held.contains(&ring)

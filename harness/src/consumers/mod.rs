@@ -155,10 +155,8 @@ impl Consumers {
     /// # Errors
     /// The plugin or the process refuses, or the page file cannot be written.
     pub fn hold_to_target(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
-        match (scenario.target(), self.external.iter().find(|one| one.has(Ring::Paging))) {
-            (Some(bytes), Some(process)) => process.order(Order::target(bytes)).map(drop),
-            _ => self.in_process.hold_to_target(),
-        }
+        let Some(bytes) = scenario.target() else { return Ok(()) };
+        acts::order(Order::target(bytes), &mut self.toolstack, &mut self.in_process, &self.external).map(drop)
     }
 
     /// Takes the notices that are here: checkpoints are acted upon and released.

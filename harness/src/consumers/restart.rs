@@ -24,7 +24,7 @@ impl Consumers {
             self.in_process.part_with(ring)?;
             self.in_process.join(Role::of(ring))?;
             if ring == Ring::Paging {
-                self.in_process.hold_to_target()?;
+                self.hold_to_target(scenario)?;
             }
             return self.in_process.serve(log).map(drop);
         }

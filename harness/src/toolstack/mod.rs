@@ -6,9 +6,11 @@
 //! | [`done`] | what came of an act |
 //! | [`share`] | frames shared |
 //! | [`sequence`], [`doing`] | the sequence of a run as its record tells it; what a connection did |
+//! | [`connections`] | whose a connection is, by name |
 //! | [`recording`], [`log`], [`counts`] | the record while it grows; what a run has seen so far |
 //! | [`transcript`] | the sequence as text |
 
+pub mod connections;
 pub mod counts;
 pub mod doing;
 pub mod done;

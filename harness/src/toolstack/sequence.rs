@@ -7,6 +7,7 @@
 //! done while nothing was out, and a pager's nominations and evictions at any time, stands by itself: whether it came before or after an
 //! event is chance. A note stands in place of what its connection did since its last note for the same request, but for page-ins.
 
+use super::connections::Connections;
 use super::counts::Counts;
 use super::doing::Doing;
 use super::transcript::Record;
@@ -75,8 +76,8 @@ pub struct Sequence {
     pending: HashMap<u32, Pending>,
     /// The connections that hear of checkpoints.
     subscribers: HashSet<u32>,
-    /// The programs of connections.
-    programs: HashMap<u32, String>,
+    /// Whose connections are.
+    connections: Connections,
     /// Requests and checkpoints so far.
     pub counts: Counts,
     /// Requests so far.
@@ -177,10 +178,8 @@ impl Sequence {
     }
 
     fn remark(&mut self, remarked: &Remarked, out: &mut Vec<Placed>) {
+        self.connections.heard(&remarked.remark);
         match &remarked.remark {
-            Remark::Came { connection, program, .. } => {
-                self.programs.insert(*connection, program.clone());
-            }
             Remark::Stopped { vcpu, at, arguments } => {
                 self.counts.checkpoints += 1;
                 self.stops.push(Stop { vcpu: *vcpu, at: *at, arguments: *arguments });
@@ -193,7 +192,12 @@ impl Sequence {
             }
             Remark::Called { connection, call, reply } => self.called(*connection, call, reply, out),
             Remark::Note { connection, text } => self.noted(*connection, text, out),
-            Remark::Went { .. } | Remark::Content { .. } => {}
+            Remark::Came { .. }
+            | Remark::Went { .. }
+            | Remark::Content { .. }
+            | Remark::HandedOver { .. }
+            | Remark::Ordered { .. }
+            | Remark::Registers { .. } => {}
         }
     }
 
@@ -260,15 +264,11 @@ impl Sequence {
         }
     }
 
-    /// A connection by the rings that it holds; else by its program.
+    /// A connection by the rings that it holds; else by its name.
     fn who(&self, connection: u32) -> String {
         let holds = Ring::ALL.into_iter().filter(|ring| self.holders[ring.index()] == Some(connection));
         let rings: Vec<&str> = holds.map(Ring::name).collect();
-        match (rings.is_empty(), self.programs.get(&connection).filter(|program| !program.is_empty())) {
-            (false, _) => format!("consumer of {}", rings.join(", ")),
-            (true, Some(program)) => format!("connection {connection} ({program})"),
-            (true, None) => format!("connection {connection}"),
-        }
+        if rings.is_empty() { self.connections.name(connection) } else { format!("consumer of {}", rings.join(", ")) }
     }
 
     fn noted(&mut self, connection: u32, text: &str, out: &mut Vec<Placed>) {

@@ -6,6 +6,7 @@
 use super::not_a_trace;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
+use crate::toolstack::connections::Connections;
 use mem_event::Gfn;
 use mem_event::trace::remark::Moment;
 use mem_event::trace::{Reader, Record, Remark, Step};
@@ -54,7 +55,7 @@ impl fmt::Display for Changed {
 #[derive(Debug, Default)]
 pub struct Contents {
     evicted: BTreeMap<Gfn, Known>,
-    programs: BTreeMap<u32, String>,
+    connections: Connections,
     /// The last step, and the connection whose it was.
     last: (u64, u32),
     changed: Vec<(Gfn, Known, Known)>,
@@ -68,38 +69,28 @@ impl Contents {
 
     /// The next remark.
     pub fn remark(&mut self, remark: &Remark) {
-        match remark {
-            Remark::Came { connection, program, .. } => {
-                self.programs.insert(*connection, program.clone());
+        self.connections.heard(remark);
+        let Remark::Content { gfn, hash, how } = remark else { return };
+        let (step, connection) = self.last;
+        let now = Known { hash: *hash, step, connection };
+        match how {
+            Moment::Evicted => {
+                self.evicted.insert(*gfn, now);
             }
-            Remark::Content { gfn, hash, how } => {
-                let (step, connection) = self.last;
-                let now = Known { hash: *hash, step, connection };
-                match how {
-                    Moment::Evicted => {
-                        self.evicted.insert(*gfn, now);
-                    }
-                    Moment::Written => {
-                        self.evicted.remove(gfn);
-                    }
-                    Moment::Loaded => {
-                        let before = self.evicted.remove(gfn).filter(|before| before.hash != now.hash);
-                        self.changed.extend(before.map(|before| (*gfn, before, now)));
-                    }
-                }
+            Moment::Written => {
+                self.evicted.remove(gfn);
             }
-            _ => {}
+            Moment::Loaded => {
+                let before = self.evicted.remove(gfn).filter(|before| before.hash != now.hash);
+                self.changed.extend(before.map(|before| (*gfn, before, now)));
+            }
         }
     }
 
     /// The frames that came back changed, in their order.
     #[must_use]
     pub fn changed(&self, symbols: &Symbols) -> Vec<Changed> {
-        let by = |connection: u32| match self.programs.get(&connection).filter(|name| !name.is_empty()) {
-            Some(name) => format!("{name} (connection {connection})"),
-            None => format!("connection {connection}"),
-        };
-        let told = |known: Known| (known.step, by(known.connection), known.hash);
+        let told = |known: Known| (known.step, self.connections.name(known.connection), known.hash);
         self.changed
             .iter()
             .map(|(gfn, before, now)| Changed {

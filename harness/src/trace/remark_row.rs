@@ -14,8 +14,10 @@ pub fn row(after: u64, remarked: &Remarked, symbols: &Symbols) -> Row {
     let (mut vcpu, mut gfn, mut connection, mut outcome) = (None, None, 0, String::new());
     match remark {
         Remark::Came { connection: number, .. } | Remark::Went { connection: number } => connection = *number,
-        Remark::Note { connection: number, .. } => connection = *number,
-        Remark::Stopped { vcpu: number, .. } => vcpu = Some(number.0),
+        Remark::Note { connection: number, .. }
+        | Remark::HandedOver { connection: number, .. }
+        | Remark::Ordered { connection: number, .. } => connection = *number,
+        Remark::Stopped { vcpu: number, .. } | Remark::Registers { vcpu: number, .. } => vcpu = Some(number.0),
         Remark::Released { vcpu: number, connection: by } => {
             (vcpu, connection) = (Some(number.0), by.unwrap_or_default());
         }
@@ -78,6 +80,9 @@ fn text(remark: &Remark, symbols: &Symbols) -> String {
             format!("{how} {hash:016x}")
         }
         Remark::Note { text, .. } => text.clone(),
+        Remark::HandedOver { consumer, .. } => format!("to {consumer}"),
+        Remark::Ordered { order, .. } => order.clone(),
+        Remark::Registers { registers, .. } => format!("rip {:#x}, cr3 {:#x}", registers.rip, registers.control[2]),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the steps of a trace tell: who waited for what and for whom, which answer belongs to which request, how full the rings were.
 
 use super::row::About;
+use crate::toolstack::connections::Connections;
 use mem_event::trace::Step;
 use mem_event::{Control, Effect, Flags, Gfn, Input, Outcome, Request, Response, Ring, WaitReason};
 
@@ -108,6 +109,8 @@ pub struct Story {
     pub level: Level,
     /// The connection that enabled each ring last; 0 where none is known.
     pub owners: [u32; 3],
+    /// Whose connections are.
+    pub connections: Connections,
     open_waits: Vec<Wait>,
     open_requests: Vec<Exchange>,
 }

@@ -1,7 +1,7 @@
 //! The consumer's answers against the recorded ones. The first difference is kept with the steps before it.
 
 use super::engine::{Engine, News};
-use super::exchange::{Answer, Exchange, Exchanges, Key};
+use super::exchange::{Answer, Exchange, Exchanges, Key, is_pagers};
 use super::fault::{asked, frame};
 use super::script::{Script, restricted};
 use crate::guest::symbols::Symbols;
@@ -57,6 +57,7 @@ impl Comparison {
             match news {
                 News::Put(place) => self.put(place, engine, script, symbols),
                 News::Answered(place) => self.answered(place, engine, script, symbols),
+                News::Evicted(gfn) => self.evicted(gfn, engine, script, symbols),
             }
         }
     }
@@ -74,7 +75,7 @@ impl Comparison {
                 let texts = [then, now].map(|one| asked(one, symbols));
                 self.differs(now.asked, "request", "another request comes".into(), texts, engine, symbols);
             }
-            None if now.ring == Ring::Paging => self.other_frames += 1,
+            None if is_pagers(now.ring) => self.other_frames += u64::from(now.ring == Ring::Paging),
             None => {
                 let texts = ["no request".to_owned(), asked(now, symbols)];
                 self.differs(
@@ -101,6 +102,15 @@ impl Comparison {
         }
     }
 
+    /// Which frames a pager evicts is its own matter, but where the recorded one did as it was told and nothing else.
+    fn evicted(&mut self, gfn: Gfn, engine: &Engine, script: &Script, symbols: &Symbols) {
+        if script.evicts_by_order && !engine.ordered.contains(gfn) {
+            let texts = ["frames that were ordered to be evicted, and no others".to_owned(), frame(gfn, symbols)];
+            let what = "a frame is evicted that nobody ordered to be".to_owned();
+            self.differs(engine.steps, "eviction", what, texts, engine, symbols);
+        }
+    }
+
     /// The run is over: what did not come, and what is left behind.
     pub fn end(&mut self, engine: &Engine, script: &Script, symbols: &Symbols) {
         let step = engine.steps;
@@ -108,7 +118,7 @@ impl Comparison {
             let came = self.live.get(key).copied().unwrap_or(0);
             places.get(came).copied()
         });
-        let missing = missing.filter(|place| script.exchanges.all[*place].ring != Ring::Paging).min();
+        let missing = missing.filter(|place| !is_pagers(script.exchanges.all[*place].ring)).min();
         if let Some(place) = missing {
             let texts = [asked(&script.exchanges.all[place], symbols), "no request".into()];
             self.differs(step, "request", "a request that was recorded never came".into(), texts, engine, symbols);

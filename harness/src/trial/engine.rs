@@ -3,12 +3,13 @@
 use super::contents::{Contents, Wrong as WrongContent};
 use super::exchange::{Exchanges, Wrong};
 use super::fault::Fault;
+use super::ordered::Ordered;
 use super::script::Script;
 use crate::trace::difference::Recent;
 use anyhow::Context as _;
 use mem_event::trace::{Context, RecordedConsumers, Remark, Step, Writer};
-use mem_event::{Control, Domain, Effect, Effects, Input, Outcome, PAGE_SIZE, Ring, VcpuId, With};
-use mem_event_server::EventChannel;
+use mem_event::{Control, Domain, Effect, Effects, Gfn, Input, Outcome, PAGE_SIZE, Ring, VcpuId, With};
+use mem_event_server::{EventChannel, Subscribers};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,10 @@ pub struct Engine {
     pub useful: u64,
     /// The connection that causes the step at hand; 0 for none.
     pub caller: u32,
+    /// What the pager was ordered to evict.
+    pub ordered: Ordered,
+    /// Who hears notices.
+    pub subscribers: Subscribers,
     rings: Vec<Ring>,
     channels: [Option<Arc<EventChannel>>; 3],
     others: RecordedConsumers,
@@ -57,6 +62,8 @@ pub enum News {
     Put(usize),
     /// It was answered.
     Answered(usize),
+    /// No request: this frame was evicted.
+    Evicted(Gfn),
 }
 
 impl std::fmt::Debug for Engine {
@@ -89,6 +96,8 @@ impl Engine {
             signals: Vec::new(),
             useful: 0,
             caller: 0,
+            ordered: Ordered::default(),
+            subscribers: Subscribers::default(),
             rings: rings.to_vec(),
             channels: [None, None, None],
             others: RecordedConsumers::default(),
@@ -112,6 +121,9 @@ impl Engine {
         let mut effects = std::mem::take(&mut self.effects);
         effects.clear();
         let outcome = self.domain.apply(input, with, &mut effects);
+        if let Some(remark) = Remark::of_registers(input, with, &effects.list) {
+            self.remark(|| remark);
+        }
         self.done(input, &outcome, effects, content);
         outcome
     }
@@ -156,6 +168,7 @@ impl Engine {
             }
             Effect::Punch(gfn) if matches!(input, Input::Control(Control::Evict { .. })) => {
                 self.contents.evicted(*gfn, self.steps);
+                self.news.push(News::Evicted(*gfn));
             }
             Effect::Zero(gfn) => self.contents.zeroed(*gfn),
             Effect::Fill(gfn) => match content.and_then(|content| content.try_into().ok()) {

@@ -197,12 +197,18 @@ pub fn of_vcpu(request: &Request) -> Option<VcpuId> {
     (!request.flags.contains(Flags::FOREIGN)).then_some(request.vcpu)
 }
 
+/// Whether requests of a ring come of what a pager has evicted, which is its own matter.
+#[must_use]
+pub fn is_pagers(ring: Ring) -> bool {
+    matches!(ring, Ring::Paging | Ring::Sharing)
+}
+
 impl Exchange {
     /// Whose request it is. A pager decides which frames are asked for, so there each frame has an order of its own.
     #[must_use]
     pub fn key(&self) -> Key {
         let vcpu = of_vcpu(&self.request);
-        let frame = self.request.frame().filter(|_| self.ring == Ring::Paging || vcpu.is_none());
+        let frame = self.request.frame().filter(|_| is_pagers(self.ring) || vcpu.is_none());
         Key { ring: self.ring.index(), vcpu, frame }
     }
 
@@ -210,7 +216,7 @@ impl Exchange {
     #[must_use]
     pub fn asks_like(&self, other: &Exchange) -> bool {
         // What type a frame had is the pager's doing.
-        self.ring == Ring::Paging || self.request == other.request
+        is_pagers(self.ring) || self.request == other.request
     }
 }
 

@@ -110,6 +110,13 @@ pub enum Fault {
         /// How often it was answered.
         times: u64,
     },
+    /// An order is refused, or has no reply.
+    Order {
+        /// The order.
+        order: String,
+        /// The reply, or for how long there was none.
+        said: Result<String, Duration>,
+    },
     /// The process ended before its domain did, or not in order.
     Ended {
         /// How, in words.
@@ -132,6 +139,7 @@ impl Fault {
             Fault::Lost { .. } => "lost answer",
             Fault::Stuck { .. } => "stuck vCPU",
             Fault::Repeats { .. } => "repeated request",
+            Fault::Order { .. } => "order",
             Fault::Ended { .. } => "end",
         }
     }
@@ -166,15 +174,9 @@ impl Fault {
                 )
             }
             Fault::WrongContent { gfn, step, evicted, offset, is_of } => {
-                let whose = match is_of {
-                    Some((of, 0)) if of == gfn => " by the newest content of itself".to_owned(),
-                    Some((of, newer)) if of == gfn => format!(": it is an older content of it, {newer} evictions ago"),
-                    Some((of, _)) => format!(": it is the content of {}", frame(*of, symbols)),
-                    None => String::new(),
-                };
+                let (whose, gfn) = (owner(*gfn, *is_of, symbols), frame(*gfn, symbols));
                 format!(
-                    "step {step} loads {} with another content than was evicted in step {evicted}; they differ from byte {offset:#x} on{whose}",
-                    frame(*gfn, symbols)
+                    "step {step} loads {gfn} with another content than was evicted in step {evicted}; they differ from byte {offset:#x} on{whose}"
                 )
             }
             Fault::TooMany { ring, more, step, last } => {
@@ -197,7 +199,27 @@ impl Fault {
                     of(exchange)
                 )
             }
+            Fault::Order { order, said } => about_order(order, said),
             Fault::Ended { how } => how.clone(),
+        }
+    }
+}
+
+/// Whose content a frame came back with, as far as it is known.
+fn owner(gfn: Gfn, is_of: Option<(Gfn, u64)>, symbols: &Symbols) -> String {
+    match is_of {
+        Some((of, 0)) if of == gfn => " by the newest content of itself".to_owned(),
+        Some((of, newer)) if of == gfn => format!(": it is an older content of it, {newer} evictions ago"),
+        Some((of, _)) => format!(": it is the content of {}", frame(of, symbols)),
+        None => String::new(),
+    }
+}
+
+fn about_order(order: &str, said: &Result<String, Duration>) -> String {
+    match said {
+        Ok(said) => format!("to the order `{order}` the pager replies {said:?}, which is no number of frames"),
+        Err(waited) => {
+            format!("no reply came within {waited:?} to the order `{order}`; a pager replies to each (docs/pagers.md)")
         }
     }
 }

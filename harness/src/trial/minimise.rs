@@ -13,7 +13,7 @@ use crate::refusal::Refusal;
 use crate::trace::minimise::search::{TakenInput, fewer, inputs};
 use crate::trace::open;
 use indicatif::{ProgressBar, ProgressStyle};
-use mem_event::trace::{Context, Header, RecordedConsumers, Tape, Writer};
+use mem_event::trace::{Context, Header, RecordedConsumers, Remark, Remarked, Tape, Writer};
 use mem_event::{AccessType, Control, Domain, Effect, Effects, Input, Outcome, Request, Ring, VcpuId};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -44,8 +44,9 @@ pub fn minimise(path: &Path, under_test: &UnderTest, output: Option<&Path>) -> a
     let mut tape = open(path)?;
     let last = tape.len();
     let all = inputs(&mut tape, last)?;
+    let remarks = (0..last).map(|number| Ok(remarks(&tape.remarks(number)?))).collect::<anyhow::Result<_>>()?;
     let header = script.header;
-    let whole = Whole::new(&header, all, &options.rings)?;
+    let whole = Whole::new(&header, (all, remarks), &options.rings)?;
     let (rings, units) = whole.parts();
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{pos} tries, {msg} inputs at best, {elapsed}") {
@@ -92,13 +93,19 @@ type Asked = (Request, Option<AccessType>);
 struct Whole<'a> {
     header: &'a Header,
     all: Vec<TakenInput>,
+    /// What stands before each input and is done again with it: orders, checkpoints, registers.
+    remarks: Vec<Vec<Remark>>,
     units: Vec<Unit>,
     /// What each input asked the consumer.
     asked: Vec<Vec<Asked>>,
 }
 
 impl Whole<'_> {
-    fn new<'a>(header: &'a Header, all: Vec<TakenInput>, rings: &[Ring]) -> anyhow::Result<Whole<'a>> {
+    fn new<'a>(
+        header: &'a Header,
+        (all, remarks): (Vec<TakenInput>, Vec<Vec<Remark>>),
+        rings: &[Ring],
+    ) -> anyhow::Result<Whole<'a>> {
         let mut grouping = Grouping { rings, ..Grouping::default() };
         let mut asked = Vec::new();
         done(header, &all, |place, outcome, effects, domain| {
@@ -107,7 +114,7 @@ impl Whole<'_> {
             Ok(())
         })?;
         let units = grouping.units;
-        Ok(Whole { header, all, units, asked })
+        Ok(Whole { header, all, remarks, units, asked })
     }
 
     /// The beginnings of rings, without which it is no recording, and all else that goes together.
@@ -148,18 +155,36 @@ impl Whole<'_> {
         let (places, inputs): (Vec<usize>, Vec<TakenInput>) = self.without(units).into_iter().unzip();
         let mut bytes = Vec::new();
         let mut writer = Writer::new(&mut bytes, self.header)?;
+        let mut told = 0;
         done(self.header, &inputs, |number, outcome, effects, domain| {
             let broken = effects.list.iter().any(|effect| matches!(effect, Effect::Broken(..)));
             if broken || asks(effects, domain) != self.asked[places[number]] {
                 anyhow::bail!("step {} asks something else without what is left out", number + 1);
             }
-            let context = Context { time: number as u64, ..Context::default() };
+            let time = number as u64;
+            for place in std::mem::replace(&mut told, places[number] + 1)..=places[number] {
+                // What the toolstack did is there without the inputs around it; registers are those of the next input.
+                let is_left = |remark: &&Remark| place == places[number] || !matches!(remark, Remark::Registers { .. });
+                self.remarks[place].iter().filter(is_left).for_each(|remark| writer.remark(time, remark));
+            }
+            let context = Context { time, ..Context::default() };
             writer.record(context, &inputs[number].input, outcome, effects);
             Ok(())
         })?;
         writer.finish().map_err(anyhow::Error::msg)?;
         Ok(bytes)
     }
+}
+
+/// Of what stands between two steps that which a trial does again.
+fn remarks(all: &[Remarked]) -> Vec<Remark> {
+    let wanted = |remark: &&Remark| {
+        matches!(
+            remark,
+            Remark::Ordered { .. } | Remark::Stopped { .. } | Remark::Released { .. } | Remark::Registers { .. }
+        )
+    };
+    all.iter().map(|remarked| &remarked.remark).filter(wanted).cloned().collect()
 }
 
 /// Does inputs by a fresh engine with their recorded answers, and shows what came of each, by its place.

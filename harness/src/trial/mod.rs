@@ -8,6 +8,7 @@
 //! | [`schedule`], [`pick`], [`chaos`] | which input comes next; among which a seed chooses; what it chooses |
 //! | [`engine`], [`contents`] | the live engine; what frames hold |
 //! | [`exchange`], [`compare`], [`fault`] | requests with their answers; differences; what is wrong whatever was recorded |
+//! | [`ordered`] | what a pager was ordered to evict |
 //! | [`stage`], [`serve`] | the domain as the control socket sees it; the thread that serves it |
 //! | [`minimise`] | the shortest recording that a consumer still fails |
 //! | [`command`] | the command line's part |
@@ -20,6 +21,7 @@ pub mod engine;
 pub mod exchange;
 pub mod fault;
 pub mod minimise;
+pub mod ordered;
 pub mod pick;
 pub mod replies;
 pub mod schedule;
@@ -133,7 +135,10 @@ pub fn run(script: &Script, options: &Options, trace: Option<&Path>) -> anyhow::
             Ok(running)
         });
         let begun = match &started {
-            Ok(running) => running.wait_for().context("it has ended")?.try_clone_to_owned().map(Said::Go)?,
+            Ok(running) => Said::Go {
+                ended: running.wait_for().context("it has ended")?.try_clone_to_owned()?,
+                orders: running.orders().map(|orders| orders.try_clone_to_owned()).transpose()?,
+            },
             Err(_) => Said::Stop,
         };
         say(&says, begun, &bell);

@@ -18,11 +18,11 @@ impl Window {
         self.end = items.len();
         for (place, item) in items.iter().enumerate().skip(from) {
             let whose = match &item.entry {
-                Entry::Guest { vcpu, .. } => Some(*vcpu),
+                Entry::Guest { vcpu, .. } | Entry::Stopped { vcpu, .. } | Entry::Released { vcpu, .. } => Some(*vcpu),
                 Entry::Foreign(_) => None,
                 // In which order the consumer does what it does is its own matter here.
                 Entry::Answer { .. } | Entry::Call(_) => continue,
-                Entry::Given(_) | Entry::Others { .. } => {
+                Entry::Given(_) | Entry::Ordered(_) | Entry::Others { .. } => {
                     self.end = place;
                     return;
                 }

@@ -6,6 +6,9 @@
 //! not touched before the consumer has had the time to watch it. Calls that the recorded consumer made of its own accord hold the guest
 //! back as well, until the live consumer has made an equal one; one that makes others instead holds it back for a moment.
 //!
+//! What the toolstack ordered the pager to do is ordered in its place, and the guest waits for the reply, as the toolstack did. A vCPU that
+//! stopped at a checkpoint stops there for those who asked to hear of it.
+//!
 //! How often a vCPU makes its input again is not recorded's matter: it does so after each wake, until it may, as in a guest.
 
 use super::chaos::Chaos;
@@ -13,7 +16,11 @@ use super::engine::Engine;
 use super::fault::Fault;
 use super::pick::Window;
 use super::script::{Entry, Item};
-use mem_event::{Access, Control, Input, Outcome, VcpuId, WaitReason};
+use mem_event::message::Notice;
+use mem_event::trace::Remark;
+use mem_event::trace::remark::Point;
+use mem_event::wire::vm_event::Registers;
+use mem_event::{Access, Control, Input, Outcome, VcpuId, WaitReason, With};
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
@@ -39,9 +46,10 @@ pub enum Progress {
 
 /// What a vCPU does.
 #[derive(Clone, Debug)]
-struct Doing {
-    input: Input,
+struct Doing<'a> {
+    input: &'a Input,
     again: bool,
+    registers: Option<&'a Registers>,
     reason: WaitReason,
     times: u64,
 }
@@ -51,7 +59,7 @@ struct Doing {
 pub struct Schedule<'a> {
     items: &'a [Item],
     at: usize,
-    vcpus: HashMap<VcpuId, Doing>,
+    vcpus: HashMap<VcpuId, Doing<'a>>,
     /// vCPUs that waited when the recording ended.
     unfinished: &'a BTreeSet<VcpuId>,
     returning: Vec<Access>,
@@ -63,6 +71,10 @@ pub struct Schedule<'a> {
     speed: Option<f64>,
     not_before: Option<Instant>,
     chaos: Option<(Chaos, Window)>,
+    /// The vCPUs that stand at checkpoints, one that stopped several times so often.
+    stopped: Vec<VcpuId>,
+    /// What the pager is ordered to do, and whether it has been told; the guest waits until it has replied.
+    order: Option<(&'a str, bool)>,
 }
 
 impl<'a> Schedule<'a> {
@@ -86,6 +98,8 @@ impl<'a> Schedule<'a> {
             speed,
             not_before: None,
             chaos: chaos.map(|chaos| (chaos, window())),
+            stopped: Vec::new(),
+            order: None,
         }
     }
 
@@ -109,12 +123,57 @@ impl<'a> Schedule<'a> {
         self.missed >= OTHER_CALLS
     }
 
+    /// The order that the pager is to be told now.
+    pub fn order_to_tell(&mut self) -> Option<&'a str> {
+        let (order, told) = self.order.as_mut().filter(|(_, told)| !told)?;
+        *told = true;
+        Some(order)
+    }
+
+    /// The order that the pager has not replied to.
+    #[must_use]
+    pub fn order(&self) -> Option<&'a str> {
+        self.order.map(|(order, _)| order)
+    }
+
+    /// The pager has replied, or takes no orders.
+    pub fn is_carried_out(&mut self) {
+        self.order = None;
+    }
+
+    /// The vCPU that stands at a checkpoint for longest.
+    #[must_use]
+    pub fn first_stopped(&self) -> Option<VcpuId> {
+        self.stopped.first().copied()
+    }
+
+    /// Whether a vCPU stands at a checkpoint.
+    #[must_use]
+    pub fn is_stopped(&self, vcpu: VcpuId) -> bool {
+        self.stopped.contains(&vcpu)
+    }
+
+    /// A vCPU goes on from its checkpoint.
+    pub fn release(&mut self, vcpu: VcpuId) {
+        if let Some(at) = self.stopped.iter().position(|stopped| *stopped == vcpu) {
+            self.stopped.remove(at);
+        }
+    }
+
+    /// Nobody hears of checkpoints any more.
+    pub fn release_all(&mut self) {
+        self.stopped.clear();
+    }
+
     /// Goes on as far as it may.
     pub fn advance(&mut self, engine: &mut Engine) -> Progress {
         loop {
             self.retry(engine);
             if engine.fault.is_some() {
                 return Progress::Finished;
+            }
+            if self.order.is_some() {
+                return Progress::Consumer;
             }
             if let Some(until) = self.not_before {
                 if Instant::now() < until {
@@ -135,7 +194,7 @@ impl<'a> Schedule<'a> {
             let vcpu = engine.woken.remove(0);
             let Some(doing) = self.vcpus.remove(&vcpu) else { continue };
             if doing.again || !matches!(doing.reason, WaitReason::Answer(_)) {
-                self.make(vcpu, doing.input, (doing.again, doing.times + 1), engine);
+                self.make(vcpu, (doing.input, doing.registers), (doing.again, doing.times + 1), engine);
             }
         }
         if std::mem::take(&mut engine.foreign_may_retry) {
@@ -144,15 +203,22 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    fn make(&mut self, vcpu: VcpuId, input: Input, (again, times): (bool, u64), engine: &mut Engine) {
-        let Outcome::Wait(reason) = engine.step(&input) else { return };
+    fn make(
+        &mut self,
+        vcpu: VcpuId,
+        (input, registers): (&'a Input, Option<&'a Registers>),
+        (again, times): (bool, u64),
+        engine: &mut Engine,
+    ) {
+        let with = With { registers, ..With::NOTHING };
+        let Outcome::Wait(reason) = engine.step_with(input, with, None) else { return };
         if times > REPEATS
             && let Some(exchange) = engine.exchanges.all.last()
         {
             let exchange = exchange.clone();
             engine.fail(Fault::Repeats { exchange, times });
         }
-        self.vcpus.insert(vcpu, Doing { input, again, reason, times });
+        self.vcpus.insert(vcpu, Doing { input, again, registers, reason, times });
     }
 
     /// The next item in the recorded order; what stands in its way, or nothing where it was done.
@@ -204,17 +270,48 @@ impl<'a> Schedule<'a> {
                 let out = engine.domain.ring(ring).outstanding.len();
                 (out < due && !self.hurried).then_some(Progress::Moment)
             }
-            Entry::Foreign(_) | Entry::Given(_) => None,
+            Entry::Released { vcpu, by_consumer: true } => self.is_stopped(*vcpu).then_some(Progress::Consumer),
+            Entry::Foreign(_)
+            | Entry::Given(_)
+            | Entry::Stopped { .. }
+            | Entry::Released { .. }
+            | Entry::Ordered(_) => None,
         }
     }
 
-    fn deliver(&mut self, item: &Item, engine: &mut Engine) {
+    /// A vCPU stops at a checkpoint, where somebody hears of it.
+    fn stop(&mut self, vcpu: VcpuId, at: Point, arguments: [u64; 3], engine: &mut Engine) {
+        let notice = match at {
+            Point::Number(number) => Notice::Checkpoint { vcpu, number, arguments },
+            Point::Place(gpa) => Notice::Place { vcpu, gpa, arguments },
+        };
+        engine.remark(|| Remark::Stopped { vcpu, at, arguments });
+        if engine.subscribers.notify(&notice) == 0 {
+            engine.remark(|| Remark::Released { vcpu, connection: None });
+        } else {
+            self.stopped.push(vcpu);
+        }
+    }
+
+    fn deliver(&mut self, item: &'a Item, engine: &mut Engine) {
         match &item.entry {
-            Entry::Guest { vcpu, input, again } => {
+            Entry::Guest { vcpu, input, again, registers } => {
                 if matches!(input, Input::Abandon { .. }) {
                     self.vcpus.remove(vcpu);
                 }
-                self.make(*vcpu, input.clone(), (*again, 0), engine);
+                self.make(*vcpu, (input, registers.as_deref()), (*again, 0), engine);
+            }
+            Entry::Stopped { vcpu, at, arguments } => self.stop(*vcpu, *at, *arguments, engine),
+            Entry::Released { vcpu, by_consumer } => {
+                if self.is_stopped(*vcpu) && !by_consumer {
+                    engine.remark(|| Remark::Released { vcpu: *vcpu, connection: None });
+                    self.release(*vcpu);
+                }
+            }
+            Entry::Ordered(order) => {
+                engine.remark(|| Remark::Ordered { connection: 0, order: order.clone() });
+                engine.ordered.add(order);
+                self.order = Some((order, false));
             }
             Entry::Foreign(access) => {
                 if matches!(engine.step(&Input::Foreign { access: *access }), Outcome::Retry(_)) {
@@ -246,7 +343,7 @@ impl<'a> Schedule<'a> {
             self.deliver(&self.items[place], engine);
             self.not_before = chaos.delay().map(|delay| Instant::now() + delay);
             None
-        } else if engine.exchanges.out().next().is_some() {
+        } else if engine.exchanges.out().next().is_some() || self.awaits_release(&window) {
             Some(Progress::Consumer)
         } else if let Some(item) = self.items.get(window.end) {
             self.deliver(item, engine);
@@ -259,5 +356,10 @@ impl<'a> Schedule<'a> {
         };
         self.chaos = Some((chaos, window));
         progress
+    }
+
+    /// Whether a vCPU stands at a checkpoint from which the recorded consumer let it go.
+    fn awaits_release(&self, window: &Window) -> bool {
+        !window.ready(|place| matches!(self.items[place].entry, Entry::Released { .. })).is_empty()
     }
 }

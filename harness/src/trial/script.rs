@@ -1,9 +1,12 @@
 //! A recording as what is to be done again: the guest's inputs in their order, and what the consumer under test did between them.
 
 use super::exchange::{Exchange, Exchanges, of_vcpu};
+use super::ordered::Ordered;
 use super::replies::Replies;
 use super::whose::Whose;
-use mem_event::trace::{Header, Player, PlayerError, Remark, Step};
+use mem_event::trace::remark::Point;
+use mem_event::trace::{Header, Player, PlayerError, Remark, Remarked, Step};
+use mem_event::wire::vm_event::Registers;
 use mem_event::{Access, AccessType, Control, Domain, Effect, Gfn, Input, Outcome, Ring, VcpuId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{Read, Seek};
@@ -19,7 +22,27 @@ pub enum Entry {
         input: Input,
         /// Whether the vCPU made it again after an answer; else it did something else.
         again: bool,
+        /// The registers that its request carried, where the recording has them.
+        registers: Option<Box<Registers>>,
     },
+    /// A vCPU stopped at a checkpoint or a place.
+    Stopped {
+        /// Who.
+        vcpu: VcpuId,
+        /// Where.
+        at: Point,
+        /// What it held there.
+        arguments: [u64; 3],
+    },
+    /// A vCPU that stopped went on.
+    Released {
+        /// Who.
+        vcpu: VcpuId,
+        /// Whether the consumer let it go; else the toolstack.
+        by_consumer: bool,
+    },
+    /// The toolstack ordered the pager to do something.
+    Ordered(String),
     /// A device's access, made again until it may.
     Foreign(Access),
     /// What comes from neither guest nor consumer: the toolstack, frames without memory, the end.
@@ -72,6 +95,16 @@ pub struct Script {
     pub replies: Replies,
     /// The frames that the recorded run left with less than all rights.
     pub restricted: BTreeMap<Gfn, AccessType>,
+    /// Whether the recorded pager evicted frames that it was ordered to evict, and no others.
+    pub evicts_by_order: bool,
+}
+
+impl Script {
+    /// Whether it holds the registers that requests carry.
+    #[must_use]
+    pub fn has_registers(&self) -> bool {
+        self.items.iter().any(|item| matches!(&item.entry, Entry::Guest { registers: Some(_), .. }))
+    }
 }
 
 /// Reads a recording for a consumer of these rings.
@@ -84,16 +117,17 @@ pub fn read<R: Read + Seek>(mut player: Player<R>, rings: &[Ring]) -> Result<Scr
     loop {
         for remarked in player.remarks()? {
             whose.heard(&remarked.remark);
-            reader.remark(&remarked.remark, &whose);
+            reader.remark(player.number(), &remarked, &whose);
         }
         let Some(step) = player.forward()? else { break };
         reader.step(player.number(), &step, player.domain(), &mut whose);
     }
     let header = player.header().clone();
+    let evicts_by_order = reader.evicts_by_order();
     let Reading { before, items, exchanges, waits, replies, .. } = reader;
     let waiting = waits.into_keys().collect();
     let restricted = restricted(&header, player.domain());
-    Ok(Script { header, before, items, exchanges, waiting, restricted, replies })
+    Ok(Script { header, before, items, exchanges, waiting, restricted, replies, evicts_by_order })
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +139,11 @@ struct Reading {
     /// A ring under test was enabled, or a guest's input came.
     begun: bool,
     replies: Replies,
+    /// The registers that the next step's request carries.
+    registers: Option<Box<Registers>>,
+    ordered: Ordered,
+    /// Evictions that were ordered, and others.
+    evictions: [u64; 2],
     /// The input of each vCPU that was told to wait, and the place of its entry.
     waits: HashMap<VcpuId, (Input, usize)>,
     /// Accesses of devices that were told to come back.
@@ -116,7 +155,15 @@ impl Reading {
         Reading { rings: rings.to_vec(), ..Reading::default() }
     }
 
+    fn evicts_by_order(&self) -> bool {
+        let [ordered, others] = self.evictions;
+        ordered > 0 && others == 0
+    }
+
     fn step(&mut self, number: u64, step: &Step, domain: &Domain, whose: &mut Whose) {
+        if let (Input::Control(Control::Evict { gfn }), Outcome::Proceed) = (&step.input, &step.outcome) {
+            self.evictions[usize::from(!self.ordered.contains(*gfn))] += 1;
+        }
         let quiet = !self.exchanges.out().any(|exchange| self.rings.contains(&exchange.ring));
         let of_consumer = whose.is_consumers(step, !quiet);
         let entry = match &step.input {
@@ -126,7 +173,7 @@ impl Reading {
             | Input::Balloon { vcpu, .. } => self.guest(*vcpu, step),
             Input::Abandon { vcpu } => {
                 self.waits.remove(vcpu);
-                Some(Entry::Guest { vcpu: *vcpu, input: step.input.clone(), again: false })
+                Some(Entry::Guest { vcpu: *vcpu, input: step.input.clone(), again: false, registers: None })
             }
             Input::Foreign { access } => self.foreign(access, &step.outcome),
             Input::Kick { ring } | Input::Control(Control::Resume { ring }) => (!self.rings.contains(ring))
@@ -153,12 +200,27 @@ impl Reading {
         self.exchanges(number, step, domain);
     }
 
-    fn remark(&mut self, remark: &Remark, whose: &Whose) {
-        if let Remark::Called { connection, call, reply } = remark
-            && whose.is_of(*connection)
-        {
-            self.replies.add(call, reply);
-        }
+    fn remark(&mut self, step: u64, remarked: &Remarked, whose: &Whose) {
+        let entry = match &remarked.remark {
+            Remark::Called { connection, call, reply } if whose.is_of(*connection) => {
+                self.replies.add(call, reply);
+                return;
+            }
+            Remark::Registers { registers, .. } => {
+                self.registers = Some(registers.clone());
+                return;
+            }
+            Remark::Stopped { vcpu, at, arguments } => Entry::Stopped { vcpu: *vcpu, at: *at, arguments: *arguments },
+            Remark::Released { vcpu, connection } => {
+                Entry::Released { vcpu: *vcpu, by_consumer: connection.is_some_and(|by| whose.is_of(by)) }
+            }
+            Remark::Ordered { order, .. } if self.rings.contains(&Ring::Paging) => {
+                self.ordered.add(order);
+                Entry::Ordered(order.clone())
+            }
+            _ => return,
+        };
+        self.items.push(Item { step, time: remarked.time, entry });
     }
 
     fn exchanges(&mut self, number: u64, step: &Step, domain: &Domain) {
@@ -177,16 +239,19 @@ impl Reading {
 
     fn guest(&mut self, vcpu: VcpuId, step: &Step) -> Option<Entry> {
         self.begun = true;
+        let carried = self.registers.take();
         let before = self.waits.remove(&vcpu).filter(|(input, _)| *input == step.input);
         let place = before.as_ref().map_or(self.items.len(), |(_, place)| *place);
         if matches!(step.outcome, Outcome::Wait(_)) {
             self.waits.insert(vcpu, (step.input.clone(), place));
         }
         if before.is_none() {
-            return Some(Entry::Guest { vcpu, input: step.input.clone(), again: false });
+            return Some(Entry::Guest { vcpu, input: step.input.clone(), again: false, registers: carried });
         }
-        if let Entry::Guest { again, .. } = &mut self.items[place].entry {
+        if let Entry::Guest { again, registers, .. } = &mut self.items[place].entry {
             *again = true;
+            // What repeats a request is the same instruction with the same registers.
+            *registers = registers.take().or(carried);
         }
         None
     }

@@ -6,8 +6,10 @@ use super::stage::Stage;
 use crate::poll;
 use crate::trace::row;
 use mem_event::{VcpuId, WaitReason};
+use mem_event_client::Order;
 use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -19,8 +21,13 @@ const IDLE: Duration = Duration::from_millis(100);
 /// What the starting thread says.
 #[derive(Debug)]
 pub enum Said {
-    /// The consumer is ready; this is readable when it has ended.
-    Go(OwnedFd),
+    /// The consumer is ready.
+    Go {
+        /// Readable when it has ended.
+        ended: OwnedFd,
+        /// Where it takes orders, if it does.
+        orders: Option<OwnedFd>,
+    },
     /// It cannot be started.
     Stop,
 }
@@ -37,6 +44,7 @@ pub struct Server {
     bell: OwnedFd,
     said: Receiver<Said>,
     ended: Option<OwnedFd>,
+    orders: Option<OwnedFd>,
     /// How long an answer may take.
     patience: Duration,
 }
@@ -46,7 +54,7 @@ impl Server {
     #[must_use]
     pub fn new(listener: Listener, bell: OwnedFd, said: Receiver<Said>, patience: Duration) -> Server {
         let page_file = PageFile::default();
-        Server { listener, clients: Vec::new(), page_file, came: 0, bell, said, ended: None, patience }
+        Server { listener, clients: Vec::new(), page_file, came: 0, bell, said, ended: None, orders: None, patience }
     }
 
     /// Serves until all is done, or something is wrong; whether the guest ran.
@@ -58,6 +66,7 @@ impl Server {
         loop {
             if stage.running {
                 stage.advance();
+                self.tell_order(stage);
                 if stage.progress == Progress::Finished {
                     break;
                 }
@@ -71,8 +80,8 @@ impl Server {
                 active = Instant::now();
             }
             match self.said.try_recv() {
-                Ok(Said::Go(ended)) => {
-                    self.ended = Some(ended);
+                Ok(Said::Go { ended, orders }) => {
+                    (self.ended, self.orders) = (Some(ended), orders);
                     stage.running = true;
                     stage.engine.start();
                     (active, useful) = (Instant::now(), (Instant::now(), stage.engine.useful));
@@ -119,7 +128,7 @@ impl Server {
         if comes {
             self.accept(stage);
         }
-        let mut anything = comes;
+        let mut anything = comes | self.hear_reply(stage);
         for (client, called) in self.clients.iter_mut().zip(calls) {
             let signalled =
                 client.channels().iter().any(|channel| channels.iter().any(|one| Arc::ptr_eq(one, channel)));
@@ -138,7 +147,7 @@ impl Server {
         let sources = [self.listener.as_fd(), self.bell.as_fd()].into_iter();
         let sources = sources.chain(self.clients.iter().map(AsFd::as_fd));
         let sources = sources.chain(channels.iter().map(|channel| channel.signalled()));
-        let sources = sources.chain(self.ended.iter().map(AsFd::as_fd));
+        let sources = sources.chain(self.ended.iter().chain(&self.orders).map(AsFd::as_fd));
         let mut waited: Vec<PollFd<'_>> =
             sources.map(|fd: BorrowedFd<'_>| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         poll::poll(&mut waited, limit)?;
@@ -149,6 +158,42 @@ impl Server {
         let (calls, rings) = ready[2..].split_at(self.clients.len());
         let signalled = channels.iter().zip(rings).filter(|(_, ready)| **ready);
         Ok((calls.to_vec(), signalled.map(|(channel, _)| Arc::clone(channel)).collect(), ready[0]))
+    }
+
+    /// What the toolstack ordered is ordered again, where the consumer takes orders.
+    fn tell_order(&mut self, stage: &mut Stage<'_>) {
+        let Some(order) = stage.schedule.order_to_tell() else { return };
+        let told = self.orders.as_ref().map(|orders| rustix::net::send(orders, order.as_bytes(), SendFlags::NOSIGNAL));
+        if told.is_none() {
+            stage.engine.note("orders", || {
+                format!("the recorded pager was ordered to do something (`{order}`), and this one takes no orders")
+            });
+        }
+        if !matches!(told, Some(Ok(_))) {
+            // It is gone where this fails, which is said.
+            stage.schedule.is_carried_out();
+            stage.advance();
+        }
+    }
+
+    /// What the pager says to its order; whether it said something.
+    fn hear_reply(&mut self, stage: &mut Stage<'_>) -> bool {
+        let Some(orders) = &self.orders else { return false };
+        let mut reply = [0; Order::LONGEST];
+        let Ok((_, length)) = rustix::net::recv(orders, &mut reply[..], RecvFlags::DONTWAIT) else { return false };
+        if length == 0 {
+            // It is closed: the pager has ended, which is found otherwise, or does not reply any more.
+            self.orders = None;
+            return false;
+        }
+        let Some(order) = stage.schedule.order() else { return true };
+        let said = String::from_utf8_lossy(&reply[..length.min(Order::LONGEST)]).into_owned();
+        if said.trim().parse::<u64>().is_err() {
+            stage.engine.fail(Fault::Order { order: order.to_owned(), said: Ok(said) });
+        }
+        stage.catch_up();
+        stage.schedule.is_carried_out();
+        true
     }
 
     fn accept(&mut self, stage: &mut Stage<'_>) {
@@ -165,8 +210,14 @@ impl Server {
 
 /// What the consumer owes.
 fn due(stage: &Stage<'_>, waited: Duration) -> Fault {
+    if let Some(order) = stage.schedule.order() {
+        return Fault::Order { order: order.to_owned(), said: Err(waited) };
+    }
     if let Some(exchange) = stage.engine.exchanges.out().next() {
         return Fault::Lost { exchange: exchange.clone(), waited };
+    }
+    if let Some(vcpu) = stage.schedule.first_stopped() {
+        return Fault::Stuck { vcpu: vcpu.0, reason: "release from its checkpoint".into(), waited };
     }
     let domain = &stage.engine.domain;
     let vcpus = (0..u32::try_from(domain.info().vcpus).unwrap_or(0)).map(VcpuId);

@@ -36,7 +36,6 @@ pub struct Stage<'a> {
     /// The recording.
     script: &'a Script,
     symbols: &'a Symbols,
-    subscribers: Subscribers,
     /// Signals that come late or for nothing.
     chaos: Option<Chaos>,
     rings: Vec<Ring>,
@@ -67,7 +66,6 @@ impl<'a> Stage<'a> {
             replies: script.replies.clone(),
             script,
             symbols,
-            subscribers: Subscribers::default(),
             chaos,
             rings: rings.to_vec(),
         }
@@ -104,11 +102,13 @@ impl<'a> Stage<'a> {
         if self.chaos.is_none() && self.engine.fault.is_none() {
             self.comparison.end(&self.engine, self.script, self.symbols);
         }
-        let _ = self.subscribers.notify(&Notice::Ended);
+        let _ = self.engine.subscribers.notify(&Notice::Ended);
+        // Their connections end with the domain.
+        self.engine.subscribers = Subscribers::default();
     }
 
     /// What the consumer did before it made a call comes before it.
-    fn catch_up(&mut self) {
+    pub fn catch_up(&mut self) {
         for ring in Ring::ALL {
             if let Some(channel) = self.engine.channel(ring).cloned() {
                 self.take_responses(&channel);
@@ -205,7 +205,8 @@ impl Hypercalls for Stage<'_> {
         (connection, process): (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal> {
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
-        if let Control::Enable { ring: Ring::Access, layout: Layout::VmEvent7, .. } = control {
+        let carries = matches!(control, Control::Enable { ring: Ring::Access, layout: Layout::VmEvent7, .. });
+        if carries && !self.script.has_registers() {
             self.engine
                 .note("registers", || "the requests carry no registers: the recording does not hold them".into());
         }
@@ -269,18 +270,30 @@ impl Hypercalls for Stage<'_> {
     }
 
     fn subscribe(&mut self, client: &Arc<OwnedFd>) {
-        self.subscribers.add(Arc::clone(client));
+        self.engine.subscribers.add(Arc::clone(client));
     }
 
     fn unsubscribe(&mut self, client: &Arc<OwnedFd>) {
-        self.subscribers.remove(client);
+        if self.engine.subscribers.remove(client) {
+            self.schedule.release_all();
+        }
     }
 
     fn at_checkpoint(&mut self, vcpu: VcpuId) -> Result<(), Refusal> {
-        Err((Errno::EINVAL, format!("vCPU {vcpu} is at no checkpoint")))
+        self.catch_up();
+        if u64::from(vcpu.0) >= self.engine.domain.info().vcpus {
+            Err((Errno::ESRCH, format!("no vCPU {vcpu}")))
+        } else if self.schedule.is_stopped(vcpu) {
+            Ok(())
+        } else {
+            Err((Errno::EINVAL, format!("vCPU {vcpu} is at no checkpoint")))
+        }
     }
 
-    fn release(&mut self, _: VcpuId) {}
+    fn release(&mut self, vcpu: VcpuId) {
+        self.schedule.release(vcpu);
+        self.advance();
+    }
 
     fn end_trace(&mut self) {}
 

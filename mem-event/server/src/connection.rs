@@ -192,9 +192,12 @@ impl Connection {
                     (self.refused(domain, &Call::Release { vcpu }, reply), None)
                 }
             },
-            Call::Control(_) | Call::Load { .. } | Call::Note { .. } | Call::EndTrace => {
-                (self.plain(domain, call), None)
-            }
+            Call::Control(_)
+            | Call::Load { .. }
+            | Call::Note { .. }
+            | Call::HandOver { .. }
+            | Call::Ordered { .. }
+            | Call::EndTrace => (self.plain(domain, call), None),
             unseen => {
                 let reply = self.plain(domain, unseen.clone());
                 domain.called(self.number, &unseen, &reply);
@@ -273,7 +276,7 @@ impl Connection {
             Call::Rings => Reply::Bytes(domain.rings().into_iter().flat_map(RingReport::encode).collect()),
             Call::Monitors => Reply::Bytes(domain.monitors().into_iter().map(MonitorReport::encode).collect()),
             Call::Devices => Reply::Bytes(domain.devices().into_iter().flat_map(DeviceReport::encode).collect()),
-            Call::Note { text } => Reply::Done([domain.note(self.number, &text), 0, 0, 0, 0]),
+            Call::Note { .. } | Call::HandOver { .. } | Call::Ordered { .. } => self.remarked(domain, call),
             Call::Subscribe => {
                 domain.subscribe(&self.socket);
                 Reply::Done([0; 5])
@@ -318,6 +321,18 @@ impl Connection {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }
+    }
+
+    /// What the client says for the trace alone.
+    fn remarked(&self, domain: &mut impl Hypercalls, call: Call) -> Reply {
+        let connection = self.number;
+        match call {
+            Call::Note { text } => return Reply::Done([domain.note(connection, &text), 0, 0, 0, 0]),
+            Call::HandOver { text: consumer } => domain.remark(|| Remark::HandedOver { connection, consumer }),
+            Call::Ordered { text: order } => domain.remark(|| Remark::Ordered { connection, order }),
+            _ => {}
+        }
+        Reply::Done([0; 5])
     }
 
     /// A control operation that does not come to the engine, for the trace.

@@ -87,6 +87,16 @@ pub enum Call {
     /// Records the run for this connection from here on, as a trace that begins with the engine's state, into the file or pipe whose
     /// descriptor comes with the packet. It ends in order with the connection.
     Record,
+    /// Says whose this connection is from now on, for the trace: that of a consumer to which its maker hands it over.
+    HandOver {
+        /// The consumer's name.
+        text: String,
+    },
+    /// Says what the pager is ordered to do now, for the trace: the order itself goes another way.
+    Ordered {
+        /// The order, as the pager gets it.
+        text: String,
+    },
 }
 
 /// One call's operation number, arguments and payload.
@@ -114,6 +124,8 @@ impl Call {
             Call::Monitors => (15, [0; 5], &[]),
             Call::Note { text } => (64, [0; 5], text.as_bytes()),
             Call::Record => (65, [0; 5], &[]),
+            Call::HandOver { text } => (66, [0; 5], text.as_bytes()),
+            Call::Ordered { text } => (67, [0; 5], text.as_bytes()),
             Call::Control(control) => (control.number(), control.arguments(), &[]),
         }
     }
@@ -160,11 +172,10 @@ impl Call {
             13 => Call::EndTrace,
             14 => Call::Rings,
             15 => Call::Monitors,
-            64 => match std::str::from_utf8(packet.payload) {
-                Ok(text) => Call::Note { text: text.to_owned() },
-                Err(_) => return Err(Malformed("a note that is no UTF-8".to_owned())),
-            },
+            64 => Call::Note { text: packet.text("a note")? },
             65 => Call::Record,
+            66 => Call::HandOver { text: packet.text("a consumer's name")? },
+            67 => Call::Ordered { text: packet.text("an order")? },
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         })
     }
@@ -194,6 +205,8 @@ impl fmt::Display for Call {
             Call::Monitors => f.write_str("list of monitors"),
             Call::Note { text } => write!(f, "note {text:?}"),
             Call::Record => f.write_str("request for a record"),
+            Call::HandOver { text } => write!(f, "hand-over to {text:?}"),
+            Call::Ordered { text } => write!(f, "order {text:?}"),
         }
     }
 }

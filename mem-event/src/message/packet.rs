@@ -91,4 +91,9 @@ impl<'a> Packet<'a> {
     pub fn gfn(&self) -> Gfn {
         Gfn(self.arguments[0])
     }
+
+    /// The payload as a text.
+    pub fn text(&self, what: &str) -> Result<String, Malformed> {
+        String::from_utf8(self.payload.to_vec()).map_err(|_| Malformed(format!("{what} that is no UTF-8")))
+    }
 }

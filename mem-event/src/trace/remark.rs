@@ -1,8 +1,12 @@
 //! What stands between the steps of a trace: what the recorder saw of the world outside of the engine.
 
+use crate::control::Ring;
+use crate::effect::Effect;
 use crate::errno::Errno;
+use crate::input::{Input, With};
 use crate::message::{Call, Reply};
 use crate::number::{Gfn, Gpa, VcpuId};
+use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 
 /// Bytes of a call or reply that are kept whole: one about registers is far shorter.
@@ -67,6 +71,27 @@ pub enum Remark {
         connection: u32,
         /// The text.
         text: String,
+    },
+    /// A connection is a consumer's from now on, to which its maker handed it over.
+    HandedOver {
+        /// Which.
+        connection: u32,
+        /// The consumer's name.
+        consumer: String,
+    },
+    /// The toolstack orders the pager to do something.
+    Ordered {
+        /// By which connection.
+        connection: u32,
+        /// The order as the pager gets it.
+        order: String,
+    },
+    /// The registers that the request of the next step carries.
+    Registers {
+        /// Whose.
+        vcpu: VcpuId,
+        /// They.
+        registers: Box<Registers>,
     },
 }
 
@@ -176,6 +201,18 @@ fn trimmed(values: [u64; 5]) -> Vec<u64> {
 }
 
 impl Remark {
+    /// What comes before a step of a vCPU, if a request that it put carries registers: a consumer may go by them, and no step tells them.
+    #[must_use]
+    pub fn of_registers(input: &Input, with: With<'_>, effects: &[Effect]) -> Option<Remark> {
+        let registers = Box::new(*with.registers?);
+        let (Input::Access { vcpu, .. } | Input::AccessNosleep { vcpu, .. } | Input::CpuEvent { vcpu, .. }) = *input
+        else {
+            return None;
+        };
+        let puts = |effect: &Effect| matches!(effect, Effect::Requested { ring: Ring::Access, .. });
+        effects.iter().any(puts).then_some(Remark::Registers { vcpu, registers })
+    }
+
     /// Its kind in JSON and CSV.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -187,6 +224,9 @@ impl Remark {
             Remark::Called { .. } => "called",
             Remark::Content { .. } => "content",
             Remark::Note { .. } => "note",
+            Remark::HandedOver { .. } => "handed-over",
+            Remark::Ordered { .. } => "ordered",
+            Remark::Registers { .. } => "registers",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Offsets count from byte 56; what has no width is a u64.
 
 use super::word::{high, low, pair};
+use bincode::{Decode, Encode};
 
 /// `VM_EVENT_INTERFACE_VERSION`.
 pub const VERSION: u32 = 7;
@@ -25,7 +26,7 @@ pub(super) const DATA: usize = 7;
 const NO_TRACE: u64 = u64::MAX;
 
 /// A segment register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Segment {
     /// Base; only the lower half is kept for CS, SS, DS and ES.
     pub base: u64,
@@ -40,7 +41,7 @@ pub struct Segment {
 /// The registers of the vCPU (`struct vm_event_regs_x86`). `npt_base` and `vmtrace_pos` belong to hardware
 /// virtualisation: the one is always zero, the other all ones, as on a Xen without vmtrace. The others are zero where the caller does
 /// not know them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Encode, Decode)]
 pub struct Registers {
     /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15: the order of their encoding.
     pub general: [u64; 16],

@@ -85,6 +85,7 @@ impl Engine {
     pub fn step_with(&mut self, host: &Host, input: Input, beside: Beside<'_>) -> Outcome {
         self.effects.clear();
         let outcome = self.domain.apply(&input, beside.with, &mut self.effects);
+        self.remark_registers(&input, beside.with);
         self.record(beside.code, &input, &outcome);
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
@@ -132,6 +133,12 @@ impl Engine {
         if !self.trace.is_empty() {
             self.trace.remark(&remark());
             self.keep_what_is_recorded();
+        }
+    }
+
+    fn remark_registers(&mut self, input: &Input, with: With<'_>) {
+        if let Some(remark) = Remark::of_registers(input, with, &self.effects.list) {
+            self.remark(|| remark);
         }
     }
 

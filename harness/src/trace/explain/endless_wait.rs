@@ -58,7 +58,7 @@ impl Rule for EndlessWait {
                 wait.step,
                 duration(wait.length(end.time)),
             );
-            self.found.add(format!("vCPU {}", wait.vcpu), None, || (says, steps));
+            self.found.add(format!("vCPU {}", wait.vcpu), None, end.story, || (says, steps));
         }
         self.found.take()
     }

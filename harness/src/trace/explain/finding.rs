@@ -16,6 +16,8 @@ pub struct Finding {
     pub who: String,
     /// The connection of that consumer; none where it is not known.
     pub connection: Option<u32>,
+    /// The name of that connection, with its number.
+    pub by: Option<String>,
     /// What is wrong, the first time that it happened.
     pub says: String,
     /// What to do instead.
@@ -36,7 +38,7 @@ impl Finding {
             2 => "; and once more".into(),
             times => format!("; and {} times more", times - 1),
         };
-        let by = self.connection.map(|number| format!(" (connection {number})")).unwrap_or_default();
+        let by = self.by.as_ref().map(|name| format!("; by {name}")).unwrap_or_default();
         format!("{says}{more}{by}; {remedy} [{rule}]")
     }
 }
@@ -58,11 +60,17 @@ impl Found {
     /// The consumer of a ring did it; `what` is called the first time only.
     pub fn consumer(&mut self, ring: Ring, story: &Story, what: impl FnOnce() -> (String, Vec<u64>)) {
         let connection = Some(story.owners[ring.index()]).filter(|it| *it != 0);
-        self.add(consumer(ring).to_owned(), connection, what);
+        self.add(consumer(ring).to_owned(), connection, story, what);
     }
 
     /// Somebody did it, or it happened to somebody.
-    pub fn add(&mut self, who: String, connection: Option<u32>, what: impl FnOnce() -> (String, Vec<u64>)) {
+    pub fn add(
+        &mut self,
+        who: String,
+        connection: Option<u32>,
+        story: &Story,
+        what: impl FnOnce() -> (String, Vec<u64>),
+    ) {
         let is_it = |finding: &&mut Finding| finding.who == who && finding.connection == connection;
         if let Some(before) = self.findings.iter_mut().find(is_it) {
             before.times += 1;
@@ -71,7 +79,8 @@ impl Found {
         let (says, mut steps) = what();
         steps.dedup();
         steps.truncate(STEPS);
-        self.findings.push(Finding { rule: self.rule, who, connection, says, remedy: self.remedy, steps, times: 1 });
+        let (by, rule, remedy) = (connection.map(|number| story.connections.name(number)), self.rule, self.remedy);
+        self.findings.push(Finding { rule, who, connection, by, says, remedy, steps, times: 1 });
     }
 
     /// What was found.

@@ -65,6 +65,7 @@ pub fn explained(tape: &mut Tape, symbols: &Symbols, mut progress: impl FnMut(u6
             }
         };
         (steps, last) = (number, step.time);
+        remarks.iter().for_each(|remarked| story.connections.heard(&remarked.remark));
         story.step(number, step);
         let (exchanges, waits) = (std::mem::take(&mut story.exchanges), std::mem::take(&mut story.waits));
         let moment = Moment {

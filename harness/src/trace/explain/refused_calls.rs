@@ -69,15 +69,17 @@ impl RefusedCalls {
             return;
         }
         let (WaitReason::Answer(ring) | WaitReason::Slot(ring)) = wait.reason else { return };
-        self.found.consumer(ring, story, || says(wait, within));
+        self.found.consumer(ring, story, || says(wait, within, story));
     }
 }
 
-fn says(wait: &Wait, within: &[Refused]) -> (String, Vec<u64>) {
+fn says(wait: &Wait, within: &[Refused], story: &Story) -> (String, Vec<u64>) {
     let mut kinds: BTreeMap<(&str, &str, u32), usize> = BTreeMap::new();
     within.iter().for_each(|call| *kinds.entry((call.kind, call.errno.name(), call.connection)).or_default() += 1);
     let most = kinds.iter().max_by_key(|(_, count)| **count);
-    let most = most.map(|((kind, errno, by), count)| format!("{count} times {kind} with {errno} by connection {by}"));
+    let most = most.map(|((kind, errno, by), count)| {
+        format!("{count} times {kind} with {errno} by {}", story.connections.name(*by))
+    });
     let most = most.unwrap_or_default();
     let says = format!(
         "{} calls were refused while vCPU {} waited for {} from step {} on: {most}",
