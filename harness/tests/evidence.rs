@@ -82,6 +82,29 @@ fn a_failure_leaves_its_trace_its_picture_and_what_was_written_and_a_success_rem
 }
 
 #[test]
+fn what_a_consumer_said_is_kept_with_its_failure_and_its_last_word_is_told() {
+    let speaks = "version = 1\nabout = \"speaks\"\n[machine]\nguest = \"touch\"\n\
+                  [[consumers.external]]\nrings = [\"access\"]\ncommand = \"./speaks\"\n";
+    let project = Project::with(&[("speaks", speaks.to_owned())]);
+    std::fs::write(project.at("speaks"), "#!/bin/sh\necho of the output\necho of the error output >&2\nexit 7\n")
+        .unwrap();
+    std::fs::set_permissions(project.at("speaks"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let junit = project.folder.file("junit.xml");
+    let (_, said) = project.test(&["--junit", junit.to_str().unwrap()]);
+    assert!(said.contains("never was ready: exit status: 7; it said last: of the error output"), "{said}");
+    let kept = |name: &str| std::fs::read_to_string(project.at("speaks.failed").join(name)).unwrap();
+    assert_eq!(kept("consumer-1-access.stdout"), "of the output\n");
+    assert_eq!(kept("consumer-1-access.stderr"), "of the error output\n");
+    let report = std::fs::read_to_string(&junit).unwrap();
+    let (before, after) = report.split_once("<system-err>").unwrap();
+    assert!(
+        before.contains("<system-out>") && before.contains("consumer-1-access.stdout:\nof the output\n"),
+        "{report}"
+    );
+    assert!(after.contains("consumer-1-access.stderr:\nof the error output\n"), "{report}");
+}
+
+#[test]
 fn evidence_goes_where_it_is_wanted_and_into_no_checkout_of_ci() {
     let project = Project::with(&[("watched", scenario(WATCH))]);
     assert_eq!(project.test(&["--accept"]).0, Some(0));

@@ -17,6 +17,7 @@ use mem_event_client::{Client, Order, RingSettings};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags};
+use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -46,6 +47,8 @@ pub struct Running {
     /// Readable when the process has ended.
     ended: OwnedFd,
     command: String,
+    /// See [`External::words`].
+    words: Option<PathBuf>,
     /// Where it was started.
     folder: PathBuf,
     rings: Vec<Ring>,
@@ -103,15 +106,22 @@ impl Running {
         command.env(SOCKET, std::path::absolute(socket)?).env(SOCKET_FD, connection.as_raw_fd().to_string());
         command.env(READY_FD, said.as_raw_fd().to_string());
         command.envs(guest.map(std::path::absolute).transpose()?.map(|path| (GUEST, path)));
-        // Its words go where this program's own remarks go: the output is the sequence's.
-        let words = std::io::stderr().as_fd().try_clone_to_owned()?;
-        command.stdin(Stdio::null()).stdout(words);
+        command.stdin(Stdio::null());
+        if let Some(name) = &external.words {
+            // A successor's come after its predecessor's.
+            let file = |ending| OpenOptions::new().create(true).append(true).open(name.with_extension(ending));
+            command.stdout(file("stdout")?).stderr(file("stderr")?);
+        } else {
+            // Its words go where this program's own remarks go: the output is the sequence's.
+            command.stdout(std::io::stderr().as_fd().try_clone_to_owned()?);
+        }
         handed.extend([connection, said]);
         let child = spawn_bound(command, handed)
             .with_context(|| format!("the consumer `{}` cannot be started", external.command))?;
         let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let rings = external.rings.iter().map(|handed| handed.ring).collect();
-        Ok(Running { child, ended, command: external.command.clone(), folder, rings, ready, orders, done: false })
+        let (command, words) = (external.command.clone(), external.words.clone());
+        Ok(Running { child, ended, command, words, folder, rings, ready, orders, done: false })
     }
 
     /// Waits until it says that it is ready.
@@ -138,7 +148,9 @@ impl Running {
         match status.code() {
             Some(code) if code == i32::from(Kind::Skip.exit_code()) => {
                 let what = format!("the consumer `{command}` cannot run here");
-                Ok(Refusal::machine(what, "see what it says above").into())
+                let said = self.last_word();
+                let remedy = said.strip_prefix("; ").unwrap_or("see what it says above").to_owned();
+                Ok(Refusal::machine(what, remedy).into())
             }
             // The shell's numbers for what is no program.
             Some(126 | 127) => Ok(anyhow!(
@@ -146,7 +158,7 @@ impl Running {
                  command line where mem-event was started",
                 self.folder.display()
             )),
-            _ => Ok(anyhow!("the consumer `{command}` never was ready: {status}")),
+            _ => Ok(anyhow!("the consumer `{command}` never was ready: {status}{}", self.last_word())),
         }
     }
 
@@ -240,8 +252,15 @@ impl Running {
         Ok(Some(format!("the consumer `{}` went on when its domain had ended", self.command)))
     }
 
+    /// What it said last on its error output, where that is kept and not before everybody's eyes.
+    fn last_word(&self) -> String {
+        let said = self.words.as_ref().map(|name| std::fs::read(name.with_extension("stderr")).unwrap_or_default());
+        let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
+        said.lines().last().map(|line| format!("; it said last: {line}")).unwrap_or_default()
+    }
+
     fn judge(&self, status: ExitStatus) -> Option<String> {
-        (!status.success()).then(|| format!("the consumer `{}` ended with {status}", self.command))
+        (!status.success()).then(|| format!("the consumer `{}` ended with {status}{}", self.command, self.last_word()))
     }
 }
 

@@ -77,6 +77,11 @@ fn start_external(
     for consumer in &scenario.consumers.process {
         external.push(consumer.external(&program()?)?);
     }
+    for (number, consumer) in (1..).zip(&mut external) {
+        let rings: String = consumer.rings.iter().map(|handed| format!("-{}", handed.ring)).collect();
+        consumer.words =
+            scenario.consumers.words.as_ref().map(|folder| folder.join(format!("consumer-{number}{rings}")));
+    }
     let start = |external| Running::start(socket, external, scenario, guest);
     let mut running = external.iter().map(start).collect::<anyhow::Result<Vec<Running>>>()?;
     let deadline = Instant::now() + scenario.deadline.0;

@@ -35,6 +35,10 @@ pub struct External {
     /// That folder.
     #[serde(skip)]
     pub folder: Option<PathBuf>,
+    /// Where its output and its error output are kept: files of this name with the endings `stdout` and `stderr`. Without one both go where
+    /// this program's own remarks go.
+    #[serde(skip)]
+    pub words: Option<PathBuf>,
 }
 
 impl External {
@@ -43,7 +47,7 @@ impl External {
     /// # Errors
     /// The part before the first `=` is to be rings and names none.
     pub fn parse(text: &str) -> Result<External, Refusal> {
-        let plain = || External { rings: Vec::new(), command: text.to_owned(), folder: None };
+        let plain = || External { rings: Vec::new(), command: text.to_owned(), folder: None, words: None };
         let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
         let first = rings.split([',', ':']).next().unwrap_or_default();
         let names: Vec<String> = Ring::ALL.iter().map(Ring::to_string).collect();
@@ -61,7 +65,7 @@ impl External {
         let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
             Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
         })?;
-        Ok(External { rings, command: command.to_owned(), folder: None })
+        Ok(External { rings, command: command.to_owned(), folder: None, words: None })
     }
 
     /// Whether a ring is handed over to it.
@@ -113,7 +117,10 @@ mod tests {
         let parsed = External::parse("access:vm_event7:4,paging=./tool --x=1").unwrap();
         let access = HandedRing { ring: Ring::Access, layout: Some(Layout::VmEvent7), slots: 4 };
         let paging = HandedRing { ring: Ring::Paging, layout: None, slots: 0 };
-        assert_eq!(parsed, External { rings: vec![access, paging], command: "./tool --x=1".into(), folder: None });
+        assert_eq!(
+            parsed,
+            External { rings: vec![access, paging], command: "./tool --x=1".into(), folder: None, words: None }
+        );
     }
 
     #[test]
@@ -121,7 +128,7 @@ mod tests {
         for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
             assert_eq!(
                 External::parse(command).unwrap(),
-                External { rings: vec![], command: command.into(), folder: None }
+                External { rings: vec![], command: command.into(), folder: None, words: None }
             );
         }
     }

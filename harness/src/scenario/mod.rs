@@ -115,6 +115,9 @@ pub struct Roles {
     pub process: Vec<Consumer>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
     pub external: Vec<External>,
+    /// The folder in which what processes say is kept; nowhere without one.
+    #[serde(skip)]
+    pub words: Option<PathBuf>,
 }
 
 /// What is done at a checkpoint or a place of the guest.

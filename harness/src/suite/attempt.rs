@@ -12,6 +12,9 @@ use crate::trace::replay::replay_file;
 use crate::verdict::{Kind, Verdict};
 use std::path::PathBuf;
 
+/// Bytes of a consumer's words that stand in a report; all are in the evidence.
+const SAID: usize = 1 << 16;
+
 /// A run, with what it left.
 #[derive(Debug)]
 pub struct Attempt {
@@ -43,24 +46,42 @@ impl Attempt {
         self.folder.as_ref().map(|folder| folder.file("trace")).filter(|path| path.exists())
     }
 
-    /// Where its consumers' words are.
+    /// What its consumers that are processes said, a file for each one's output and one for its error output, in order of their names.
     #[must_use]
-    pub fn words(&self) -> Option<PathBuf> {
-        self.folder.as_ref().map(|folder| folder.file("words"))
+    pub fn words(&self) -> Vec<PathBuf> {
+        let folder = self.folder.as_ref().and_then(|folder| std::fs::read_dir(folder.file("words")).ok());
+        let mut files: Vec<PathBuf> = folder.into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        files
+    }
+
+    /// The last of what all consumers said with this ending (`stdout` or `stderr`), each under its file's name.
+    #[must_use]
+    pub fn said(&self, ending: &str) -> String {
+        let of = |path: &PathBuf| {
+            let bytes = std::fs::read(path).unwrap_or_default();
+            let last = String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(SAID)..]).into_owned();
+            let name = path.file_name().unwrap_or_default().display().to_string();
+            if last.is_empty() { last } else { format!("{name}:\n{}\n", last.trim_end()) }
+        };
+        self.words().iter().filter(|path| path.extension().is_some_and(|it| it == ending)).map(of).collect()
     }
 
     fn run(&mut self, scenario: &Scenario, settings: &Settings) -> Result<(), Verdict> {
         let folder = self.folder.insert(RunFolder::create().map_err(|error| refused(&error))?);
         let trace = folder.file("trace");
-        let mut job =
-            Job::new(scenario.clone(), settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
+        let mut scenario = scenario.clone();
+        let words = folder.file("words");
+        std::fs::create_dir(&words).map_err(|error| refused(&error.into()))?;
+        scenario.consumers.words = Some(words);
+        let due = scenario.verdict.0;
+        let mut job = Job::new(scenario, settings.qemu.as_deref()).map_err(|refusal| refused(&refusal.into()))?;
         job.gate = settings.gate;
         job.plugin.clone_from(&settings.plugin);
         job.contents = settings.contents;
         job.trace_limit = settings.trace_limit;
         job.trace = Some(trace.clone());
         let outcome = self.outcome.insert(job.run(&mut Silent, None).map_err(|error| refused(&error))?);
-        let due = scenario.verdict.0;
         if outcome.verdict.kind != due {
             return Err(match outcome.verdict.kind {
                 Kind::Success => Verdict::new(Kind::Failure, format!("it ended in success where {due} is due")),
@@ -78,8 +99,8 @@ impl Attempt {
             }
             Err(refusal) => return Err(Verdict::new(Kind::Error, refusal.to_string())),
         }
-        self.sequence = Some(sequence::of(scenario, outcome, &job.symbols()));
-        let over = budget::judge(&trace, &scenario.expect).map_err(|refusal| refused(&refusal.into()))?;
+        self.sequence = Some(sequence::of(&job.scenario, outcome, &job.symbols()));
+        let over = budget::judge(&trace, &job.scenario.expect).map_err(|refusal| refused(&refusal.into()))?;
         if over.is_empty() { Ok(()) } else { Err(Verdict::new(Kind::Failure, over.join("; "))) }
     }
 }

@@ -81,9 +81,9 @@ pub struct Judged {
     pub took: Duration,
     /// How earlier tries ended, of one that was tried again.
     pub failures: Vec<Verdict>,
-    /// What the guest wrote.
+    /// What the guest wrote, and consumers that are processes on their output.
     pub console: String,
-    /// What QEMU and the plugin wrote.
+    /// What QEMU and the plugin wrote, and such consumers on their error output.
     pub said: String,
     /// What is wrong with whom, of one that failed: see [`crate::trace::explain`].
     pub explained: Vec<String>,

@@ -50,9 +50,9 @@ impl Place {
             write("console.txt", &outcome.console)?;
             write("qemu.txt", &outcome.said)?;
         }
-        for words in attempt.words().and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten() {
-            let path = self.0.join(words.file_name());
-            std::fs::copy(words.path(), &path).with_context(|| cannot(&path))?;
+        for words in attempt.words() {
+            let path = self.0.join(words.file_name().unwrap_or_default());
+            std::fs::copy(&words, &path).with_context(|| cannot(&path))?;
         }
         if let Some(trace) = attempt.trace() {
             let copy = self.0.join("trace");

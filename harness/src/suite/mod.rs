@@ -100,6 +100,8 @@ fn tried(case: &Case, settings: &Settings, evidence: Option<&Place>) -> Judged {
     if let Some(outcome) = &last.outcome {
         (judged.console, judged.said) = (outcome.console.clone(), outcome.said.clone());
     }
+    judged.console += &last.said("stdout");
+    judged.said += &last.said("stderr");
     // A sequence that nobody has looked at yet is no failure of the run's.
     let has_failed = judged.has_failed() && !(judged.acceptable && case.accepted.is_none());
     if let Some(trace) = last.trace().filter(|_| has_failed) {
