@@ -44,31 +44,30 @@ fn acts_of(definition: &serde_json::Value, schema: &serde_json::Value) -> Vec<St
 #[test]
 fn what_a_rule_cannot_do_is_no_act_there_in_the_schema_and_in_the_reader() {
     let schema: serde_json::Value = serde_json::from_str(&file::schema()).unwrap();
-    let of = |owner: &str, key: &str| {
-        let path = schema["$defs"][owner]["properties"][key]["items"]["$ref"].as_str().unwrap();
+    let of = |definition: &str| acts_of(&schema["$defs"][definition], &schema);
+    let taken_by = |owner: &str| {
+        let path = schema["$defs"][owner]["properties"]["do"]["items"]["$ref"].as_str().unwrap();
         acts_of(schema.pointer(&path[1..]).unwrap(), &schema)
     };
-    let (in_rules, in_steps) = (of("Rule", "do"), of("Step", "do"));
-    let only_in_steps: Vec<&str> =
-        in_steps.iter().filter(|name| !in_rules.contains(name)).map(String::as_str).collect();
-    let due = [
-        "page-out",
-        "target",
-        "map",
-        "enable",
-        "disable",
-        "kill",
-        "join",
-        "hold",
-        "resume",
-        "expect-events",
-        "wait-until",
-    ];
-    assert_eq!(only_in_steps, due);
-    assert!(in_rules.iter().all(|name| in_steps.contains(name)) && in_rules.len() == 17, "{in_rules:?}");
-    for name in due {
+    let (to_memory, to_consumers) = (of("MemoryAct"), of("ConsumerAct"));
+    assert_eq!(taken_by("Rule"), to_memory);
+    assert_eq!(taken_by("Step"), [to_memory, to_consumers.clone()].concat());
+    assert!(to_consumers.contains(&"kill".to_owned()), "{to_consumers:?}");
+    for name in to_consumers {
         let told = said(&format!("[[consumers.listener.rules]]\ndo = [{{ {name} = {{}} }}]\n"));
         assert!(told.contains(&format!("no name `{name}` here")), "{told}");
+    }
+}
+
+#[test]
+fn every_act_stands_in_the_table_of_the_documents() {
+    let table = include_str!("../../docs/scenarios.md");
+    let table = table.split("| act | |").nth(1).unwrap().split("\n\n").next().unwrap();
+    // The first column.
+    let told: Vec<&str> = table.lines().filter_map(|row| row.split('|').nth(1)).collect();
+    let schema: serde_json::Value = serde_json::from_str(&file::schema()).unwrap();
+    for name in acts_of(&schema["$defs"]["Act"], &schema) {
+        assert!(told.iter().any(|row| row.contains(&format!("`{name}`"))), "docs/scenarios.md lacks `{name}`");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a scenario can do. A new act is a variant of one of two types, an arm of its `check` where it names memory, and an arm where it
-//! is carried out: [`MemoryAct`]s in `toolstack`, [`ConsumerAct`]s in `consumers`.
+//! What a scenario can do. A new act is a variant of one of two types; the compiler then asks here what it names and needs, and what it
+//! does: of [`MemoryAct`]s in `toolstack`, of [`ConsumerAct`]s in `consumers`.
 
 use super::name::Name;
 use super::role::Role;
@@ -252,15 +252,7 @@ impl Act {
     /// The consumer that it kills, brings back, holds or lets go on.
     #[must_use]
     pub fn consumer(&self) -> Option<Role> {
-        match self {
-            Act::Consumer(
-                ConsumerAct::Kill { consumer }
-                | ConsumerAct::Join { consumer }
-                | ConsumerAct::Hold { consumer }
-                | ConsumerAct::Resume { consumer },
-            ) => Some(*consumer),
-            _ => None,
-        }
+        if let Act::Consumer(act) = self { act.consumer() } else { None }
     }
 
     /// Checks that what it names is in the guest.
@@ -293,21 +285,39 @@ impl MemoryAct {
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => {
                 at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }
-            _ => Ok(()),
+            // Not "all others": a new act is asked which places it names.
+            MemoryAct::Budget { .. }
+            | MemoryAct::DefaultAccess { .. }
+            | MemoryAct::AccessRequired { .. }
+            | MemoryAct::NoConsumer { .. }
+            | MemoryAct::Monitor { .. }
+            | MemoryAct::SingleStep { .. }
+            | MemoryAct::Inject { .. } => Ok(()),
         }
     }
 
     /// Whether accesses or CPU events must be trapped for it.
     #[must_use]
     pub fn needs_gate(&self) -> bool {
-        matches!(
-            self,
+        match self {
             MemoryAct::Watch { .. }
-                | MemoryAct::SetAccess { .. }
-                | MemoryAct::DefaultAccess { .. }
-                | MemoryAct::Monitor { .. }
-                | MemoryAct::SingleStep { .. }
-        )
+            | MemoryAct::SetAccess { .. }
+            | MemoryAct::DefaultAccess { .. }
+            | MemoryAct::Monitor { .. }
+            | MemoryAct::SingleStep { .. } => true,
+            MemoryAct::Unmap { .. }
+            | MemoryAct::Nominate { .. }
+            | MemoryAct::Evict { .. }
+            | MemoryAct::Prep { .. }
+            | MemoryAct::Balloon { .. }
+            | MemoryAct::Share { .. }
+            | MemoryAct::Budget { .. }
+            | MemoryAct::AccessRequired { .. }
+            | MemoryAct::NoConsumer { .. }
+            | MemoryAct::Write { .. }
+            | MemoryAct::Expect { .. }
+            | MemoryAct::Inject { .. } => false,
+        }
     }
 }
 
@@ -315,7 +325,31 @@ impl ConsumerAct {
     fn check(&self, symbols: &Symbols) -> Result<(), Wrong<'_>> {
         match self {
             ConsumerAct::PageOut { frames } | ConsumerAct::Map { frames } => are_frames(frames, symbols),
-            _ => Ok(()),
+            ConsumerAct::Target { .. }
+            | ConsumerAct::Enable { .. }
+            | ConsumerAct::Disable { .. }
+            | ConsumerAct::Kill { .. }
+            | ConsumerAct::Join { .. }
+            | ConsumerAct::Hold { .. }
+            | ConsumerAct::Resume { .. }
+            | ConsumerAct::ExpectEvents { .. }
+            | ConsumerAct::WaitUntil { .. } => Ok(()),
+        }
+    }
+
+    fn consumer(&self) -> Option<Role> {
+        match self {
+            ConsumerAct::Kill { consumer }
+            | ConsumerAct::Join { consumer }
+            | ConsumerAct::Hold { consumer }
+            | ConsumerAct::Resume { consumer } => Some(*consumer),
+            ConsumerAct::PageOut { .. }
+            | ConsumerAct::Target { .. }
+            | ConsumerAct::Map { .. }
+            | ConsumerAct::Enable { .. }
+            | ConsumerAct::Disable { .. }
+            | ConsumerAct::ExpectEvents { .. }
+            | ConsumerAct::WaitUntil { .. } => None,
         }
     }
 }

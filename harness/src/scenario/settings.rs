@@ -270,7 +270,10 @@ impl Default for FaultySettings {
 
 #[cfg(test)]
 mod tests {
-    use super::{Consumer, Fault, FaultySettings, PagerSettings, Policy};
+    #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+    use super::{BuiltIn, Consumer, Fault, FaultySettings, PagerSettings, Policy};
+    use clap::Subcommand;
 
     fn read(text: &str) -> Result<Consumer, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
@@ -282,6 +285,24 @@ mod tests {
         assert_eq!(read(r#"{"kind":"pager","policy":"clock","prefetch":8}"#), Ok(Consumer::Pager(pager)));
         let faulty = FaultySettings { fault: Fault::WrongVcpu, at: 3, ..FaultySettings::default() };
         assert_eq!(read(r#"{"kind":"faulty","fault":"wrong-vcpu","at":3}"#), Ok(Consumer::Faulty(faulty)));
+    }
+
+    #[test]
+    fn every_kind_of_consumer_is_a_command_and_stands_in_the_documents() {
+        let schema = schemars::schema_for!(Consumer).to_value();
+        let kinds: Vec<&str> = schema["oneOf"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|it| it["properties"]["kind"]["const"].as_str())
+            .collect();
+        assert!(kinds.contains(&"pager"), "{kinds:?}");
+        let commands = BuiltIn::augment_subcommands(clap::Command::new("consumer"));
+        let table = include_str!("../../../docs/consumers.md");
+        for kind in kinds {
+            assert!(commands.find_subcommand(kind).is_some(), "no `mem-event consumer {kind}`");
+            assert!(table.contains(&format!("\n| {kind} | ")), "docs/consumers.md lacks {kind}");
+        }
     }
 
     #[test]

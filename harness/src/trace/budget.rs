@@ -143,6 +143,8 @@ impl Tally {
     }
 
     fn over(&self, budget: &Budget, frames: u64) -> Vec<String> {
+        // Taken apart, so that a new setting is asked for here.
+        let Budget { p99, longest, resident: allowed, refused_nominations } = budget;
         let longer = |stood: Option<&Stood>, due: &Option<Time>, what: &str| {
             let (stood, due) = stood.zip(due.as_ref())?;
             (Duration::from_nanos(stood.length) > due.0).then(|| {
@@ -155,17 +157,16 @@ impl Tally {
             })
         };
         let resident = frames * PAGE_SIZE as u64;
-        let memory = budget.resident.filter(|due| resident > due.0).map(|due| {
+        let memory = allowed.filter(|due| resident > due.0).map(|due| {
             format!("the guest held {} of memory where {} are allowed", mebibytes(resident), mebibytes(due.0))
         });
         let refused = self.refused_nominations;
-        let nominations = budget
-            .refused_nominations
+        let nominations = refused_nominations
             .filter(|due| refused > *due)
             .map(|due| format!("{refused} nominations were refused where {due} may be"));
         [
-            longer(self.p99(), &budget.p99, "1 of 100 stops took more than"),
-            longer(self.stood.last(), &budget.longest, "the longest stop took"),
+            longer(self.p99(), p99, "1 of 100 stops took more than"),
+            longer(self.stood.last(), longest, "the longest stop took"),
             memory,
             nominations,
         ]
