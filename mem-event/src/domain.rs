@@ -154,6 +154,12 @@ impl Domain {
         self.p2m.get(gfn).held
     }
 
+    /// Whether any vCPU is stopped: what stopped it must stay in its way, though its cause may be gone.
+    #[must_use]
+    pub fn holds_vcpus(&self) -> bool {
+        self.vcpus.iter().any(|vcpu| vcpu.wait != Wait::Nothing)
+    }
+
     /// Whether any frame has less than all rights, so that accesses must be checked at all.
     #[must_use]
     pub fn is_watching(&self) -> bool {

@@ -51,9 +51,11 @@ impl Domain {
             let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
-        let (mode, _) = self.monitor.modes[event.kind as usize];
-        // As in Xen from 4.10 on, whose mask of bits is all ones where nobody set one: "on change only" adds nothing to that.
-        let unchanged = event.kind.has_old_value() && event.value == event.old;
+        let (mode, changes_only) = self.monitor.modes[event.kind as usize];
+        // As in Xen from 4.10 on: of a control register the mask of bits, which is all ones where nobody set one, asks for a change in any
+        // case; of a model-specific register "on change only" does.
+        let is_told_by_change = event.kind.has_old_value() || changes_only;
+        let unchanged = is_told_by_change && event.value == event.old;
         let not_stepped = event.kind == CpuEventKind::SingleStep && !self.vcpu(vcpu).single_step;
         if mode == MonitorMode::Disabled || unchanged || not_stepped {
             return Outcome::Proceed;

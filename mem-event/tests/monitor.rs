@@ -59,10 +59,23 @@ fn a_write_that_changes_nothing_is_told_of_model_specific_registers_alone() {
             assert_eq!(raise(&mut bench, event(kind, 8, 7)), Outcome::Proceed);
             assert_eq!(bench.request(Ring::Access).event.subject(), 8);
         }
-        let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, on_change_only);
+    }
+    let mut bench = monitored(CpuEventKind::Msr, MonitorMode::Async, false);
+    assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
+    let request = bench.request(Ring::Access);
+    assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7, old: 0 }));
+}
+
+/// `hvm_monitor_msr` (Xen 4.17).
+#[test]
+fn of_a_model_specific_register_changes_alone_are_told_where_that_is_asked_for() {
+    for mode in [MonitorMode::Async, MonitorMode::Sync] {
+        let mut bench = monitored(CpuEventKind::Msr, mode, true);
         assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 7, 7)), Outcome::Proceed);
-        let request = bench.request(Ring::Access);
-        assert_eq!(request.event, Event::Cpu(Cpu::Msr { msr: 0xc000_0080, new: 7, old: 0 }));
+        assert!(bench.requests(Ring::Access).is_empty(), "{mode}");
+        let due = if mode == MonitorMode::Sync { answer_due(Ring::Access) } else { Outcome::Proceed };
+        assert_eq!(raise(&mut bench, event(CpuEventKind::Msr, 8, 7)), due);
+        assert_eq!(bench.requests(Ring::Access).len(), 1, "{mode}");
     }
 }
 

@@ -37,6 +37,23 @@ fn a_kick_without_responses_does_nothing_any_number_of_times() {
     assert_eq!(bench.domain.state(), before);
 }
 
+/// What stopped it must stay in its way: where checks are taken out as soon as nothing is watched, it would go on.
+#[test]
+fn a_vcpu_whose_answer_lacks_vcpu_paused_is_held_although_it_has_the_rights_by_now() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Access, 8);
+    bench.watch(3, AccessType::N);
+    assert!(!bench.domain.holds_vcpus());
+    assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    bench.must(Control::SetAccess { first: Gfn(3), count: 1, access: AccessType::Rwx });
+    bench.respond(Ring::Access, &response(Flags::NONE, 0, 3));
+    assert!(!bench.domain.is_watching() && bench.domain.holds_vcpus());
+    assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+    bench.respond(Ring::Access, &request.answer());
+    assert!(!bench.domain.holds_vcpus(), "the answer that was due");
+}
+
 #[test]
 fn one_kick_takes_every_response_that_is_there() {
     let mut bench = Bench::new(6);

@@ -491,13 +491,13 @@ impl Reference {
         if self.vcpus[v].answered.take() == Some(*event) {
             return Ok(());
         }
-        let (mode, _) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
+        let (mode, only) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
         let stepping = event.kind != CpuEventKind::SingleStep || self.vcpus[v].stepping;
         let control_register = matches!(event.kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4);
         if mode == MonitorMode::Disabled || !stepping {
             return Ok(());
         }
-        if control_register && event.value == event.old {
+        if (control_register || only) && event.value == event.old {
             return Ok(());
         }
         let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
