@@ -5,23 +5,9 @@
 mod support;
 
 use mem_event::VcpuId;
-use mem_event::message::{Call, Notice};
+use mem_event::message::Call;
 use mem_event_client::socket::Client;
-use support::{machine, scenario, wait_for};
-
-/// The next checkpoint that vCPU 0 reaches, with its first two arguments.
-fn checkpoint(client: &mut Client) -> (u64, [u64; 2]) {
-    loop {
-        wait_for("a checkpoint", &*client);
-        match client.notice().unwrap() {
-            Some(Notice::Checkpoint { vcpu: VcpuId(0), number, arguments: [one, two, _] }) => {
-                return (number, [one, two]);
-            }
-            Some(other) => panic!("{other:?}"),
-            None => {}
-        }
-    }
-}
+use support::{machine, next_checkpoint, scenario};
 
 #[test]
 fn a_checkpoint_in_an_interrupt_handler_is_another_one_and_the_interrupted_one_comes_once() {
@@ -30,17 +16,22 @@ fn a_checkpoint_in_an_interrupt_handler_is_another_one_and_the_interrupted_one_c
     let mut client = Client::connect(&folder.file("socket")).unwrap();
     client.values(&Call::Subscribe).unwrap();
     qemu.qmp.execute("cont").unwrap();
-    assert_eq!(checkpoint(&mut client).0, 1);
+    assert_eq!(next_checkpoint(&mut client).number, 1);
     let word = |client: &mut Client, offset| -> u64 {
         u64::from_le_bytes(client.read(ready, offset, 8).unwrap().try_into().unwrap())
     };
     client.values(&Call::WriteFrame { gfn: ready, offset: 0, bytes: 1u64.to_le_bytes().into() }).unwrap();
-    assert_eq!(checkpoint(&mut client).0, 2, "the handler's, while the vCPU has no release from 1");
+    assert_eq!(next_checkpoint(&mut client).number, 2, "the handler's, while the vCPU has no release from 1");
 
     // The first release is for the first arrival. The vCPU stands at the second one and stays there.
     client.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
     assert_eq!((word(&mut client, 8), word(&mut client, 0x10)), (0, 0), "neither was passed");
     client.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
-    assert_eq!(checkpoint(&mut client), (3, [1, 1]), "1 is not announced again, and each was passed once");
+    let stop = next_checkpoint(&mut client);
+    assert_eq!(
+        (stop.number, &stop.arguments[..2]),
+        (3, &[1, 1][..]),
+        "1 is not announced again, and each was passed once"
+    );
     client.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
 }

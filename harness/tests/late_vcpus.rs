@@ -9,11 +9,11 @@ use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
 use harness::verdict::Verdict;
-use mem_event::message::{Call, Notice, VcpuState};
+use mem_event::message::{Call, VcpuState};
 use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::json;
-use support::{answer, kernel_maps_write_protected, machine_under, next_request, scenario, wait_for};
+use support::{answer, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, scenario, wait_for};
 
 const GATES: [Gate; 2] = [Gate::Callback, Gate::Mmu];
 
@@ -22,16 +22,6 @@ fn with_one_vcpu_of_two(mut scenario: Scenario) -> Scenario {
     scenario.machine.vcpus = 1;
     scenario.machine.args = ["-smp", "1,maxcpus=2"].map(str::to_owned).to_vec();
     scenario
-}
-
-/// The vCPU that stands at the next checkpoint.
-fn checkpoint(toolstack: &mut Client) -> VcpuId {
-    loop {
-        if let Some(Notice::Checkpoint { vcpu, .. }) = toolstack.notice().unwrap() {
-            return vcpu;
-        }
-        wait_for("the checkpoint", &*toolstack);
-    }
 }
 
 /// QEMU ended its process: the plugin handed it the number of a vCPU that was never there.
@@ -66,7 +56,7 @@ fn late_vcpu_is_stopped(gate: Gate) {
     let mut listener = Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap();
     let mut pager = Channel::enable(&socket, Ring::Paging, RingSettings::default()).unwrap();
     qemu.qmp.execute("cont").unwrap();
-    let first = checkpoint(&mut toolstack);
+    let first = next_checkpoint(&mut toolstack).vcpu;
     let frame = |name: &str| -> Gfn { job.symbols().find(name).unwrap().gpa.gfn() };
     let (watched, paged) = (frame("WATCHED"), frame("PAGED"));
     toolstack.set_access(watched, AccessType::N).unwrap();
@@ -87,7 +77,7 @@ fn late_vcpu_is_stopped(gate: Gate) {
     listener.client.set_access(watched, AccessType::Rwx).unwrap();
     answer(&mut listener, &request);
 
-    let last = checkpoint(&mut toolstack);
+    let last = next_checkpoint(&mut toolstack).vcpu;
     toolstack.send(&Call::Release { vcpu: last }).unwrap();
     wait_for("the guest's end", &qemu);
     let verdict = Verdict::on_console(&qemu.console());
@@ -121,7 +111,7 @@ fn a_vcpu_that_the_hosts_mmu_stopped_is_unplugged_when_it_has_its_answer() {
     unplugged.toolstack.values(&Call::Release { vcpu: first }).unwrap();
     unplugged.allow(AccessType::Rwx);
     answer(&mut unplugged.listener, &old);
-    unplugged.stands = Some(checkpoint(&mut unplugged.toolstack));
+    unplugged.stands = Some(next_checkpoint(&mut unplugged.toolstack).vcpu);
     unplugged.allow(AccessType::N);
     unplugged.another_comes_and_all_ends_well();
 }
@@ -151,7 +141,7 @@ impl Unplugged {
         toolstack.values(&Call::Subscribe).unwrap();
         let listener = Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap();
         qemu.qmp.execute("cont").unwrap();
-        let stands = Some(checkpoint(&mut toolstack));
+        let stands = Some(next_checkpoint(&mut toolstack).vcpu);
         let watched = job.symbols().find("WATCHED").unwrap().gpa.gfn();
         let mut unplugged = Unplugged { qemu, _folder: folder, toolstack, listener, watched, stands };
         unplugged.allow(AccessType::N);
@@ -165,7 +155,7 @@ impl Unplugged {
     /// The first vCPU goes on to its next checkpoint.
     fn goes_on(&mut self) {
         self.toolstack.values(&Call::Release { vcpu: self.stands.take().unwrap() }).unwrap();
-        self.stands = Some(checkpoint(&mut self.toolstack));
+        self.stands = Some(next_checkpoint(&mut self.toolstack).vcpu);
     }
 
     /// The second one waits for the listener.
@@ -181,7 +171,7 @@ impl Unplugged {
         let request = self.is_stopped();
         self.allow(AccessType::Rwx);
         answer(&mut self.listener, &request);
-        let last = checkpoint(&mut self.toolstack);
+        let last = next_checkpoint(&mut self.toolstack).vcpu;
         self.toolstack.send(&Call::Release { vcpu: last }).unwrap();
         wait_for("the guest's end", &self.qemu);
         assert!(self.qemu.console().contains("verdict: success"), "{} {}", self.qemu.console(), self.qemu.errors());

@@ -10,13 +10,13 @@ mod support;
 use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::Scenario;
-use mem_event::message::{Call, Notice};
+use mem_event::message::Call;
 use mem_event::{AccessType, Control, Gfn, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::domain::how_often;
-use support::{machine, scenario, wait_for};
+use support::{checkpoint, machine, next_request, scenario, wait_for};
 
 fn status(qemu: &mut Qemu) -> String {
     qemu.qmp.execute("query-status").unwrap()["status"].as_str().unwrap().into()
@@ -26,30 +26,6 @@ fn connected(socket: &Path) -> Client {
     let mut toolstack = Client::connect(socket).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     toolstack
-}
-
-/// Waits for a checkpoint; the vCPU that stands there.
-fn checkpoint(toolstack: &mut Client, wanted: u64) -> VcpuId {
-    loop {
-        match toolstack.notice().unwrap() {
-            Some(Notice::Checkpoint { vcpu, number, .. }) if number == wanted => return vcpu,
-            Some(Notice::Checkpoint { vcpu, .. }) => {
-                toolstack.values(&Call::Release { vcpu }).unwrap();
-            }
-            _ => wait_for("a checkpoint", &*toolstack),
-        }
-    }
-}
-
-/// The next request. A signal may come without one.
-fn request_on(channel: &mut Channel) -> Request {
-    loop {
-        if let Some(request) = channel.take() {
-            return request;
-        }
-        wait_for("a request", &*channel);
-        channel.clear_signal();
-    }
 }
 
 fn frame(job: &Job, symbol: &str) -> Gfn {
@@ -78,7 +54,7 @@ fn disk_network_and_monitor_go_on_while_a_vcpu_is_parked() {
     let vcpu = checkpoint(&mut toolstack, 1);
     toolstack.set_access(frame(&job, "WATCHED"), AccessType::N).unwrap();
     toolstack.values(&Call::Release { vcpu }).unwrap();
-    let request = request_on(&mut channel);
+    let request = next_request(&mut channel);
     assert_eq!(request.vcpu, VcpuId(1));
 
     let (begun, counted) = (Instant::now(), frame(&job, "COUNTS"));
@@ -140,7 +116,7 @@ fn with_a_device_that_waits(guest: &str, symbol: &str, at: u64) -> Waiting {
     let content = pager.client.read(gfn, 0, 4096).unwrap();
     pager.client.values(&Call::Control(Control::Evict { gfn })).unwrap();
     toolstack.values(&Call::Release { vcpu }).unwrap();
-    let request = request_on(&mut pager);
+    let request = next_request(&mut pager);
     Waiting { qemu, toolstack, pager, request, content, _folder: folder }
 }
 

@@ -8,12 +8,12 @@
 mod support;
 
 use harness::scenario::Scenario;
-use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Gfn, VcpuId};
+use mem_event::message::Call;
+use mem_event::{AccessType, Gfn};
 use mem_event_client::Client;
 use std::time::{Duration, Instant};
 use support::domain::how_often;
-use support::{machine, own_memory, wait_for};
+use support::{Stop, machine, next_checkpoint, own_memory};
 
 /// Rewrites between two checkpoints.
 const ROUND: u64 = 5000;
@@ -23,16 +23,6 @@ const ASIDE: Gfn = Gfn(0x3000);
 const IDLE: Duration = Duration::from_millis(300);
 /// What a heap may grow by: blocks that fit nothing else.
 const GROWTH: u64 = 8 << 20;
-
-/// The guest stands at its checkpoint; `None` when that is its last.
-fn checkpoint(toolstack: &mut Client) -> Option<VcpuId> {
-    loop {
-        if let Some(Notice::Checkpoint { vcpu, number, .. }) = toolstack.notice().unwrap() {
-            return (number == 1).then_some(vcpu);
-        }
-        wait_for("a checkpoint", &*toolstack);
-    }
-}
 
 #[test]
 fn memory_stays_flat_however_often_code_is_translated() {
@@ -44,7 +34,8 @@ fn memory_stays_flat_however_often_code_is_translated() {
     toolstack.values(&Call::Subscribe).unwrap();
     qemu.qmp.execute("cont").unwrap();
     let (begun, mut done, mut held) = (Instant::now(), 0, Vec::new());
-    while let Some(vcpu) = checkpoint(&mut toolstack) {
+    // Its last checkpoint is another.
+    while let Stop { vcpu, number: 1, .. } = next_checkpoint(&mut toolstack) {
         if done == 0 {
             let more = job.symbols().find("MORE").unwrap().gpa.gfn();
             let bytes = rounds.to_le_bytes().to_vec();

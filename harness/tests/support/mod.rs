@@ -18,9 +18,9 @@ use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::trace::replay::replay_file;
 use harness::verdict::Kind;
-use mem_event::message::Call;
+use mem_event::message::{Call, Notice};
 use mem_event::page::Index;
-use mem_event::{Control, Request};
+use mem_event::{Control, Request, VcpuId};
 use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
@@ -157,6 +157,36 @@ pub fn next_request(channel: &mut Channel) -> Request {
         }
         wait_for("a request", &*channel);
         channel.clear_signal();
+    }
+}
+
+/// A vCPU at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    pub vcpu: VcpuId,
+    pub number: u64,
+    pub arguments: [u64; 3],
+}
+
+/// The next checkpoint.
+pub fn next_checkpoint(toolstack: &mut Client) -> Stop {
+    loop {
+        match toolstack.notice().expect("the connection holds") {
+            Some(Notice::Checkpoint { vcpu, number, arguments }) => return Stop { vcpu, number, arguments },
+            Some(other) => panic!("{other:?} where a checkpoint is due"),
+            None => wait_for("a checkpoint", &*toolstack),
+        }
+    }
+}
+
+/// The vCPU that comes to this checkpoint; those before it are passed.
+pub fn checkpoint(toolstack: &mut Client, number: u64) -> VcpuId {
+    loop {
+        let stop = next_checkpoint(toolstack);
+        if stop.number == number {
+            return stop.vcpu;
+        }
+        toolstack.values(&Call::Release { vcpu: stop.vcpu }).expect("the vCPU stands");
     }
 }
 

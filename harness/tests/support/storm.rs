@@ -1,12 +1,12 @@
 //! A guest that makes events for as long as one likes, in a test's own hands.
 
-use super::{machine, scenario, traced_machine, wait_for};
+use super::{machine, next_checkpoint, scenario, traced_machine, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::verdict::{Kind, Verdict};
-use mem_event::message::{Call, Notice};
+use mem_event::message::Call;
 use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::PathBuf;
@@ -85,12 +85,7 @@ impl Storm {
 
     /// Waits for the next checkpoint, does this, and lets the vCPU go on.
     fn checkpoint(&mut self, then: impl FnOnce(&mut Storm)) {
-        let vcpu = loop {
-            if let Some(Notice::Checkpoint { vcpu, .. }) = self.toolstack.notice().unwrap() {
-                break vcpu;
-            }
-            wait_for("the checkpoint", &self.toolstack);
-        };
+        let vcpu = next_checkpoint(&mut self.toolstack).vcpu;
         then(self);
         self.toolstack.values(&Call::Release { vcpu }).unwrap();
     }
