@@ -56,3 +56,18 @@ macro_rules! main {
         }
     };
 }
+
+/// Says in the guest's image what it needs besides a processor, memory and a serial port: `guest::needs!(disk);` is the symbol `needs_disk`.
+/// A guest may skip a machine without it, as `ci/guests` knows.
+///
+/// | need | what |
+/// |---|---|
+/// | `disk`, `network` | a device that it finds on a PCI bus |
+/// | `plugged_vcpu` | a vCPU that comes while it runs |
+/// | `table` | instructions in memory, by the machine's loader |
+#[macro_export]
+macro_rules! needs {
+    ($($need:ident),+) => {
+        $(core::arch::global_asm!(concat!(".global needs_", stringify!($need), "\n.set needs_", stringify!($need), ", 1"));)+
+    };
+}

@@ -52,6 +52,7 @@ const READ: u64 = 0x25;
 const WRITE: u64 = 0x35;
 
 guest::main!(main);
+guest::needs!(disk);
 
 fn main() {
     let Some(mut port) = Port::find() else { skip!("no disk at an AHCI controller") };

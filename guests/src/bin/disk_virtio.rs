@@ -47,6 +47,7 @@ guest::pages!(
 );
 
 guest::main!(main);
+guest::needs!(disk);
 
 fn main() {
     let Some(mut disk) = VirtioDisk::find(pci::FIRST, &QUEUE, REQUEST.address()) else {

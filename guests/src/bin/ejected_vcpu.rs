@@ -28,6 +28,7 @@ const EJECT: u8 = 1 << 3;
 const FOUND: u64 = 0x0e1e_c7ed;
 
 guest::main!(main);
+guest::needs!(plugged_vcpu);
 
 fn main() {
     if smp::vcpus() != 2 {

@@ -15,12 +15,11 @@
 #![no_std]
 #![no_main]
 
-use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest::idt::{self, Exception};
 use guest::page::PAGE_SIZE;
-use guest::segments::{self, Pointer};
+use guest::segments;
 use guest::tables::{self, Use};
 use guest::{access, checkpoint, println, verdict};
 
@@ -106,10 +105,7 @@ unsafe extern "C" {
 const LENGTH: u64 = 16;
 const STEPS: u64 = 24;
 const DEBUG: u64 = 1;
-const TASK: u64 = 0x18;
 const USER: u64 = 1 << 2;
-/// The stack of the task state that gates are told to take: the first of seven.
-const FIRST_STACK: u64 = 1 << 32;
 
 static STEP: AtomicU64 = AtomicU64::new(0);
 /// How often each vector ended a program.
@@ -119,7 +115,8 @@ guest::main!(main);
 
 fn main() {
     map();
-    make_descriptors();
+    let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
+    segments::with_stack_for_gates(GDT.address(), TSS.address(), STACK.address() + 4 * PAGE_SIZE, &user);
     idt::on_exception(met);
     access::write(SEED.address(), 1);
     access::write(SEED.address() + 8, 500);
@@ -187,28 +184,4 @@ fn map() {
         }
     }
     tables::forget_all();
-}
-
-/// The runtime's segments, a task state with a stack for all exceptions, the user's segments; and gates that take that stack.
-fn make_descriptors() {
-    let (gdt, tss) = (GDT.address(), TSS.address());
-    let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-    let all = segments::KERNEL.into_iter().chain(segments::task(tss)).chain(user);
-    for (offset, segment) in (0..).step_by(8).zip(all) {
-        access::write(gdt + offset, segment);
-    }
-    // The first stack for gates lies at offset 36 of the task state, and no ports are open to ring 3.
-    let top = STACK.address() + 4 * PAGE_SIZE;
-    access::write(tss + 32, top << 32);
-    access::write(tss + 40, top >> 32);
-    access::write(tss + 96, 0x68 << 48);
-    let (segments, mut gates) = (Pointer(0xfff, gdt), Pointer(0, 0));
-    // SAFETY: the tables are complete and static.
-    unsafe {
-        asm!("lgdt [{}]", "ltr {:x}", in(reg) &raw const segments, in(reg) TASK, options(nostack, preserves_flags));
-        asm!("sidt [{}]", in(reg) &raw mut gates, options(nostack, preserves_flags));
-    }
-    for gate in (gates.1..).step_by(16).take(32) {
-        access::write(gate, access::read(gate) | FIRST_STACK);
-    }
 }

@@ -79,6 +79,7 @@ const ANSWER: u64 = 0x0200;
 static THROUGH: AtomicUsize = AtomicUsize::new(0);
 
 guest::main!(main);
+guest::needs!(disk, network);
 
 fn main() {
     if smp::vcpus() < 2 {

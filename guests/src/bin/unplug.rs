@@ -38,6 +38,7 @@ const SELECT: u16 = 0xcd0;
 const EJECT: u16 = 0xcc8;
 
 guest::main!(main);
+guest::needs!(disk);
 
 fn main() {
     let find = || VirtioDisk::find(pci::BEHIND, &QUEUE, REQUEST.address());
