@@ -173,7 +173,7 @@ fn an_installed_command_finds_its_parts_beside_itself_or_says_what_is_missing() 
 /// Needs root, to give it up; as another user the right may or may not be there.
 #[test]
 fn without_the_right_to_userfaultfd_paging_is_skipped() {
-    let Some(output) = run_without_the_right_to_userfaultfd("page_in") else { return };
+    let Some((output, _)) = run_without_the_right_to_userfaultfd("page_in") else { return };
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("no right to open a userfaultfd") && said.contains("/dev/userfaultfd"), "{said}");
@@ -182,7 +182,7 @@ fn without_the_right_to_userfaultfd_paging_is_skipped() {
 /// Watching alone needs no more than the checks, and what they do not see is said.
 #[test]
 fn without_the_right_to_userfaultfd_pages_are_watched_and_what_is_not_seen_is_told() {
-    let Some(output) = run_without_the_right_to_userfaultfd("page_cross") else { return };
+    let Some((output, _)) = run_without_the_right_to_userfaultfd("page_cross") else { return };
     let (said, summary) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(summary.contains("watching without userfaultfd: page walks"), "{summary}");
@@ -191,7 +191,33 @@ fn without_the_right_to_userfaultfd_pages_are_watched_and_what_is_not_seen_is_to
     assert!(summary.contains(accepted.trim()), "{summary}");
 }
 
-fn run_without_the_right_to_userfaultfd(scenario: &str) -> Option<std::process::Output> {
+/// A reader of the sequence is told too, and what is compared is the same.
+#[test]
+fn the_header_of_a_sequence_that_was_seen_without_userfaultfd_says_what_is_not_in_it() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots/page_cross.toml");
+    let test = |folder: &Path| {
+        std::fs::copy(&file, folder.join("page_cross.toml")).unwrap();
+        vec!["test".into(), "--accept".into(), folder.join("page_cross.toml").into()]
+    };
+    let Some((output, folder)) = without_the_right_to_userfaultfd("page_cross", test) else { return };
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let kept = std::fs::read_to_string(folder.file("page_cross.snap")).unwrap();
+    let header = kept.strip_prefix("---\n").unwrap().split("\n---\n").next().unwrap();
+    assert!(header.contains("\ninfo: \"watching without userfaultfd: page walks"), "{header}");
+    let accepted = harness::scenario::corpus::snapshot("page_cross").unwrap();
+    let [kept, accepted] = [kept.as_str(), accepted].map(harness::suite::snapshot::text);
+    assert_eq!(kept, accepted);
+}
+
+fn run_without_the_right_to_userfaultfd(scenario: &str) -> Option<(std::process::Output, RunFolder)> {
+    without_the_right_to_userfaultfd(scenario, |_| vec!["run".into(), scenario.into(), "--sequence".into()])
+}
+
+/// The command with these arguments, beside a copy of this guest in a folder that anybody may write.
+fn without_the_right_to_userfaultfd(
+    guest: &str,
+    arguments: impl FnOnce(&Path) -> Vec<std::ffi::OsString>,
+) -> Option<(std::process::Output, RunFolder)> {
     let allowed = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd").unwrap_or_default();
     if !rustix::process::geteuid().is_root() || allowed.trim() == "1" {
         println!("not shown: this user cannot give the right up");
@@ -203,9 +229,10 @@ fn run_without_the_right_to_userfaultfd(scenario: &str) -> Option<std::process::
     std::fs::create_dir_all(copy.join("guests")).unwrap();
     install(Path::new(env!("CARGO_BIN_EXE_mem-event")), &copy.join("mem-event"));
     std::fs::copy(harness::machine::qemu::plugin_library().unwrap(), copy.join("libmem_event_plugin.so")).unwrap();
-    std::fs::copy(Guest::find(scenario).unwrap().path, copy.join("guests").join(scenario)).unwrap();
+    std::fs::copy(Guest::find(guest).unwrap().path, copy.join("guests").join(guest)).unwrap();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    command.arg(copy.join("mem-event")).args(["run", scenario, "--sequence"]);
-    Some(command.output().unwrap())
+    command.arg(copy.join("mem-event")).args(arguments(&folder.file(""))).env_remove("CI");
+    let output = command.output().unwrap();
+    Some((output, folder))
 }

@@ -186,6 +186,12 @@ impl Job {
     }
 }
 
+/// What passes unseen, where the plugin said so: it watches without userfaultfd.
+#[must_use]
+pub fn not_seen(said: &str) -> Option<String> {
+    lines_of_the_plugin(said, "watching without ").next()
+}
+
 /// What the plugin said, of one kind.
 pub fn lines_of_the_plugin<'a>(said: &'a str, kind: &'a str) -> impl Iterator<Item = String> + 'a {
     said.lines()

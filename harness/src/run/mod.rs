@@ -104,7 +104,7 @@ impl Job {
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
         notes.extend(faults::note(&self.scenario.chaos, &said));
-        notes.extend(job::lines_of_the_plugin(&said, "watching without "));
+        notes.extend(job::not_seen(&said));
         notes.extend(job::lines_of_the_plugin(&said, "a guest's guest: "));
         let cut = job::lines_of_the_plugin(&said, "the trace ").next();
         notes

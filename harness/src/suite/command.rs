@@ -2,10 +2,12 @@
 
 use super::case::{Case, Judged, Settings};
 use super::evidence::Place;
-use super::{judge, junit, report, snapshot};
+use super::snapshot::{self, Seen};
+use super::{judge, junit, report};
 use crate::machine::qemu::Gate;
 use crate::output::{Color, print};
 use crate::refusal::Refusal;
+use crate::run::job::not_seen;
 use crate::scenario::Contents;
 use crate::scenario::amount::size;
 use crate::verdict::{Kind, Verdict};
@@ -236,12 +238,14 @@ fn run(
 /// What becomes of a sequence that differs from its snapshot.
 fn settle(case: &Case, judged: &mut Judged, arguments: &Test, colours: bool) -> anyhow::Result<()> {
     let (Some(file), Some(sequence)) = (&case.file, &judged.sequence) else { return Ok(()) };
+    let not_seen = not_seen(&judged.said);
+    let seen = Seen { sequence, not_seen: not_seen.as_deref() };
     let take = arguments.accept || arguments.review && asked(case, judged, colours)?;
     if !take {
         // What runs for CI changes no checkout: there is nobody to look at the file.
-        return if in_ci() { Ok(()) } else { snapshot::propose(file, &case.scenario, sequence) };
+        return if in_ci() { Ok(()) } else { snapshot::propose(file, &case.scenario, &seen) };
     }
-    snapshot::accept(file, &case.scenario, sequence)?;
+    snapshot::accept(file, &case.scenario, &seen)?;
     if let Some(folder) = judged.evidence.take() {
         Place(folder).clear();
     }

@@ -29,6 +29,15 @@ pub fn read(path: &Path) -> Result<Option<String>, Refusal> {
     }
 }
 
+/// What a run has seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The sequence.
+    pub sequence: &'a str,
+    /// What it cannot show, where that is so.
+    pub not_seen: Option<&'a str>,
+}
+
 /// Where a sequence waits for a person's word.
 #[must_use]
 pub fn pending(path: &Path) -> PathBuf {
@@ -39,16 +48,16 @@ pub fn pending(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn propose(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
-    write(&pending(path), scenario, sequence)
+pub fn propose(path: &Path, scenario: &Scenario, seen: &Seen<'_>) -> anyhow::Result<()> {
+    write(&pending(path), scenario, seen)
 }
 
 /// Writes a sequence as the accepted one; none waits any more.
 ///
 /// # Errors
 /// The folder cannot be written.
-pub fn accept(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
-    write(path, scenario, sequence)?;
+pub fn accept(path: &Path, scenario: &Scenario, seen: &Seen<'_>) -> anyhow::Result<()> {
+    write(path, scenario, seen)?;
     withdraw(path);
     Ok(())
 }
@@ -58,9 +67,13 @@ pub fn withdraw(path: &Path) {
     let _ = std::fs::remove_file(pending(path));
 }
 
-fn write(path: &Path, scenario: &Scenario, sequence: &str) -> anyhow::Result<()> {
+fn write(path: &Path, scenario: &Scenario, seen: &Seen<'_>) -> anyhow::Result<()> {
     let (source, title) = (format!("{}.toml", scenario.name), serde_json::to_string(scenario.title())?);
-    let text = format!("---\nsource: {source}\ndescription: {title}\n---\n{}\n", sequence.trim_end());
+    let mut header = format!("source: {source}\ndescription: {title}\n");
+    if let Some(sentence) = seen.not_seen {
+        header += &format!("info: {}\n", serde_json::to_string(sentence)?);
+    }
+    let text = format!("---\n{header}---\n{}\n", seen.sequence.trim_end());
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
