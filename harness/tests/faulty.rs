@@ -11,9 +11,12 @@ use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::external::{External, HandedRing};
 use harness::scenario::settings::{Consumer, Fault, FaultySettings, ListenerSettings, Treatment};
+use harness::scenario::{MemoryAct, Stop, Time};
+use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Ring};
+use mem_event::trace::{Reader, Step, replay};
+use mem_event::{AccessType, Control, Domain, Input, Ring};
 use mem_event_client::Client;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,6 +24,33 @@ use support::{file_holds, scenario, sequence_of, served_by, unless_busy, wait_fo
 
 fn settings(fault: Fault, at: u64) -> Consumer {
     Consumer::Faulty(FaultySettings { fault, at, delay: 5 })
+}
+
+/// Nothing is watched once the page has its rights, so the checks may go; the vCPU still waits, and does nothing.
+#[test]
+fn a_vcpu_whose_answer_lacks_vcpu_paused_makes_no_step_after_its_page_is_open() {
+    let mut bad = scenario("read_write");
+    bad.consumers.listener = None;
+    bad.consumers.process = vec![settings(Fault::NotPaused, 1)];
+    bad.steps.truncate(1);
+    // A write to it makes the rights whole.
+    let watch = MemoryAct::Watch { frames: "WATCHED".into(), stop: Stop(AccessType::Rx) };
+    bad.steps[0].acts = vec![watch.into()];
+    bad.deadline = Time(Duration::from_secs(2));
+    let folder = RunFolder::create().unwrap();
+    let mut job = Job::new(bad, None).unwrap();
+    job.trace = Some(folder.file("trace"));
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert!(outcome.verdict.reason.contains("the deadline of 2s passed"), "{}", outcome.verdict);
+    let (mut answered, mut later) = (false, 0);
+    let reader = Reader::open(folder.file("trace")).unwrap();
+    let mut domain = Domain::new(reader.header().config.clone()).unwrap();
+    let see = |_, step: &Step| {
+        later += u32::from(answered && matches!(step.input, Input::Access { .. }));
+        answered |= matches!(step.input, Input::Kick { .. });
+    };
+    replay(reader, &mut domain, see).unwrap();
+    assert_eq!((answered, later), (true, 0), "it asks for nothing more");
 }
 
 fn start(socket: &Path, external: &External) -> Running {

@@ -7,12 +7,12 @@ mod support;
 use harness::guest::symbols::Symbols;
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
-use mem_event::message::{Call, Notice};
+use mem_event::message::Call;
 use mem_event::wire::vm_event::Registers;
 use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Layout, MonitorMode, Request, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
-use support::{machine, scenario, wait_for};
+use support::{machine, next_checkpoint, next_request, scenario, wait_for};
 
 const SETTINGS: RingSettings = RingSettings { layout: Layout::VmEvent7, slots: 0 };
 const RDI: usize = 7;
@@ -38,14 +38,8 @@ fn domain(name: &str) -> Domain {
 impl Domain {
     /// The next checkpoint's number and arguments.
     fn checkpoint(&mut self) -> (usize, [u64; 3]) {
-        loop {
-            match self.toolstack.notice().unwrap() {
-                Some(Notice::Checkpoint { number, arguments, .. }) => {
-                    return (usize::try_from(number).unwrap(), arguments);
-                }
-                _ => wait_for("a checkpoint", &self.toolstack),
-            }
-        }
+        let stop = next_checkpoint(&mut self.toolstack);
+        (usize::try_from(stop.number).unwrap(), stop.arguments)
     }
 
     fn release(&mut self) {
@@ -64,13 +58,8 @@ impl Domain {
 
     /// The next request with its registers; a signal may come without one.
     fn request(&mut self) -> (Request, Registers) {
-        loop {
-            if let Some(request) = self.channel.take() {
-                return (request, self.channel.registers().expect("registers"));
-            }
-            wait_for("a request", &self.channel);
-            self.channel.clear_signal();
-        }
+        let request = next_request(&mut self.channel);
+        (request, self.channel.registers().expect("registers"))
     }
 
     fn answer(&mut self, request: &Request) {
@@ -124,6 +113,68 @@ fn a_register_is_told_before_it_is_written_at_its_instruction_and_with_what_it_h
         assert_eq!(cpu(&request).kind(), kinds[number % 8 / 2], "event {number}");
         domain.answer(&request);
     }
+}
+
+/// `lmsw` from a register and from memory, and `clts`: four writes that change CR0, of six.
+#[test]
+fn half_a_write_of_cr0_is_told_before_it_too_wherever_its_word_stands() {
+    let mut domain = domain("machine_status");
+    let _ = domain.checkpoint();
+    domain.monitor(CpuEventKind::Cr0);
+    domain.go_on_alone();
+    let writes = [("by_register", 0), ("by_clear", 0), ("by_register", 0), ("by_memory", 1)];
+    for (function, into) in writes {
+        let (request, registers) = domain.request();
+        let Cpu::Cr0 { new, old } = cpu(&request) else { panic!("{request:?}") };
+        // Of `by_memory` the first instruction pushes the word.
+        assert_eq!((registers.rip, registers.control[0]), (domain.address(function) + into, old), "{function}");
+        assert_eq!(new ^ old, 8, "{function}: TS");
+        domain.answer(&request);
+    }
+}
+
+/// What is written to STAR is seen in the registers of what comes after it.
+#[test]
+fn the_register_file_has_the_registers_that_lie_behind_the_general_ones() {
+    let mut domain = domain("cpu_events");
+    let _ = domain.checkpoint();
+    [CpuEventKind::Cr0, CpuEventKind::Msr].into_iter().for_each(|kind| domain.monitor(kind));
+    domain.go_on_alone();
+    let mut star = 0;
+    for _ in 0..8 {
+        let (request, registers) = domain.request();
+        assert_eq!(registers.star, star, "{request:?}");
+        // As after a reset.
+        assert_eq!(registers.debug, [0xffff_0ff0, 0x400], "DR6, DR7");
+        if let Cpu::Msr { msr: 0xc000_0081, new, .. } = cpu(&request) {
+            star = new;
+        }
+        domain.answer(&request);
+    }
+    assert_ne!(star, 0);
+}
+
+/// Each round writes one value to STAR, twice.
+#[test]
+fn of_a_model_specific_register_changes_alone_are_told_where_that_is_asked_for() {
+    let mut domain = domain("cpu_events");
+    let _ = domain.checkpoint();
+    let control = Control::Monitor { kind: CpuEventKind::Msr, mode: MonitorMode::Sync, on_change_only: true };
+    domain.toolstack.values(&Call::Control(control)).unwrap();
+    domain.monitor(CpuEventKind::Cr0);
+    domain.go_on_alone();
+    let mut writes = Vec::new();
+    // Two of CR0 begin a round; the fifth comes after two whole rounds.
+    for _ in 0..5 {
+        let mut request = domain.request().0;
+        while let Cpu::Msr { new, old, .. } = cpu(&request) {
+            writes.push((new, old));
+            domain.answer(&request);
+            request = domain.request().0;
+        }
+        domain.answer(&request);
+    }
+    assert_eq!(writes, [(0x0012_3456_789a_bcde, 0)]);
 }
 
 #[test]

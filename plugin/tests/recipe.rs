@@ -2,8 +2,9 @@
 
 use mem_event::Rights;
 use mem_event_plugin::insn::decode::{Decoded, InstructionReader, is_checkpoint};
-use mem_event_plugin::insn::recipe::{ControlSource, Recipe, Special, Touch};
+use mem_event_plugin::insn::recipe::{Recipe, Touch};
 use mem_event_plugin::insn::registers::{CodeSize, Registers, segment};
+use mem_event_plugin::insn::special::{ControlSource, Special};
 
 struct Plain {
     general: [u64; 16],
@@ -17,6 +18,9 @@ struct Plain {
     in_use: u64,
     bounds: Option<u64>,
     memory: Vec<(u64, u64)>,
+    is_protected: bool,
+    is_long: bool,
+    task: Option<(u64, bool)>,
 }
 
 impl Registers for Plain {
@@ -53,6 +57,18 @@ impl Registers for Plain {
     fn bound_directory(&self) -> Option<u64> {
         self.bounds
     }
+    fn is_protected(&self) -> bool {
+        self.is_protected
+    }
+    fn is_long(&self) -> bool {
+        self.is_long
+    }
+    fn descriptor_table(&self, local: bool) -> Option<std::ops::RangeInclusive<u64>> {
+        (!local).then_some(GDT..=GDT + 0x6f)
+    }
+    fn task_state(&self) -> Option<(u64, bool)> {
+        self.task
+    }
     fn quad(&self, gla: u64) -> Option<u64> {
         self.memory.iter().find(|(address, _)| *address == gla).map(|(_, quad)| *quad)
     }
@@ -72,7 +88,54 @@ fn registers() -> Plain {
         in_use: !0,
         bounds: None,
         memory: Vec::new(),
+        is_protected: true,
+        is_long: true,
+        task: None,
     }
+}
+
+const GDT: u64 = 0x9000;
+const TASK: u64 = 0xa000;
+/// Selectors of data of level 0, of code of level 3, of gates that lead to level 0. Code of level 0 is 8.
+const DATA: u16 = 0x10;
+const USER_CODE: u16 = 0x1b;
+const GATE_32: u16 = 0x2b;
+const GATE_16: u16 = 0x33;
+const GATE_64: u16 = 0x3b;
+
+/// 32-bit code of a level with descriptors for it: gates with two parameters, a task state with a stack for level 0 at 0x30000.
+fn protected(privilege: u8) -> Plain {
+    let mut it = Plain { stack_mask: 0xffff_ffff, is_long: false, bases: [0; 6], privilege, ..registers() };
+    let gate = |kind: u64| 0x0000_e002_0008_0000 | kind << 40;
+    let table = [
+        0x00cf_9b00_0000_ffff,
+        0x00cf_9300_0000_ffff,
+        0x00cf_fb00_0000_ffff,
+        0x00cf_f300_0000_ffff,
+        gate(12),
+        gate(4),
+        gate(12),
+        0,
+    ];
+    it.memory = (GDT + 8..).step_by(8).zip(table).collect();
+    it.memory.extend([(TASK + 4, u64::from(DATA) << 32 | 0x3_0000), (TASK + 2, 0x0010_8000)]);
+    it.task = Some((TASK, true));
+    it
+}
+
+/// What is touched in fact, by the first byte.
+fn touched(bytes: &[u8], code: CodeSize, registers: &Plain) -> Vec<(u64, u16, Rights)> {
+    let mut all = touches(bytes, code, registers);
+    all.retain(|(_, size, _)| *size > 0);
+    all.sort_by_key(|(gla, ..)| *gla);
+    all
+}
+
+/// How many bytes are touched, first and last, with these rights.
+fn span(all: &[(u64, u16, Rights)], rights: Rights) -> Option<(u64, u64)> {
+    let of = || all.iter().filter(|(.., wanted)| *wanted == rights);
+    let first = of().map(|(gla, ..)| *gla).min()?;
+    Some((first, of().map(|(gla, size, _)| gla + u64::from(*size)).max()? - first))
 }
 
 const RAX: u64 = 0x10000;
@@ -542,4 +605,79 @@ fn a_masked_move_touches_the_elements_of_its_mask() {
     moving.vectors[1] = [0x8000_0000_0000_0000, 0, 0x8000_0000, 0];
     assert_eq!(touched(&[0xc4, 0xe2, 0x75, 0x2e, 0x07], &moving), [(RDI + 4, 4, Rights::W), (RDI + 16, 4, Rights::W)]);
     assert_eq!(touched(&[0xc4, 0xe2, 0x75, 0x2c, 0x07], &moving), [(RDI, 32, Rights::R)], "QEMU reads the whole");
+}
+
+#[test]
+fn a_return_to_an_outer_level_takes_its_stack_too() {
+    let mut inner = protected(0);
+    // retf; retf 0x20; iretd
+    for (bytes, own, passed) in [(&[0xcb][..], 8, 0), (&[0xca, 0x20, 0], 8, 0x20), (&[0xcf], 12, 0)] {
+        inner.memory.retain(|(address, _)| *address < RSP);
+        inner.memory.extend([(RSP + 4, u64::from(USER_CODE)), (RSP + 8, 2)]);
+        let outer = touched(bytes, CodeSize::Bits32, &inner);
+        assert_eq!(outer.last(), Some(&(RSP + own + passed, 8, Rights::R)), "{bytes:x?}");
+        for selector in [0, 3, 8, u64::from(DATA) | 3] {
+            // Nothing, nothing of level 3, the same level, no code.
+            inner.memory.retain(|(address, _)| *address != RSP + 4);
+            inner.memory.push((RSP + 4, selector));
+            let same = touched(bytes, CodeSize::Bits32, &inner);
+            assert_eq!(span(&same, Rights::R), Some((RSP, own)), "{bytes:x?} to {selector:#x}");
+        }
+    }
+    inner.is_protected = false;
+    inner.memory.push((RSP + 4, u64::from(USER_CODE)));
+    assert_eq!(span(&touched(&[0xcb], CodeSize::Bits32, &inner), Rights::R), Some((RSP, 8)), "real mode has no levels");
+}
+
+#[test]
+fn a_return_to_virtual_8086_mode_takes_six_words_more() {
+    let mut inner = protected(0);
+    inner.memory.extend([(RSP + 4, 0x1234), (RSP + 8, 1 << 17)]);
+    assert_eq!(span(&touched(&[0xcf], CodeSize::Bits32, &inner), Rights::R), Some((RSP, 36)));
+}
+
+/// `call 0x..:0`
+fn call(selector: u16) -> Vec<u8> {
+    let [low, high] = selector.to_le_bytes();
+    vec![0x9a, 0, 0, 0, 0, low, high]
+}
+
+#[test]
+fn a_call_through_a_gate_pushes_onto_the_stack_of_the_inner_level_and_copies_parameters() {
+    let outer = protected(3);
+    let inner = touched(&call(GATE_32), CodeSize::Bits32, &outer);
+    // SS, ESP, two parameters, CS, EIP.
+    assert_eq!(inner, [(0x3_0000 - 24, 24, Rights::W), (RSP, 8, Rights::R)]);
+    let inner = touched(&call(GATE_16), CodeSize::Bits32, &outer);
+    assert_eq!(inner, [(0x3_0000 - 12, 12, Rights::W), (RSP, 4, Rights::R)]);
+    let mut of_16_bits = protected(3);
+    of_16_bits.task = Some((TASK, false));
+    assert_eq!(touched(&call(GATE_16), CodeSize::Bits32, &of_16_bits)[0], (0x8000 - 12, 12, Rights::W));
+    let mut long = protected(3);
+    long.is_long = true;
+    long.memory.retain(|(address, _)| *address != GDT + 8);
+    long.memory.push((GDT + 8, 0x00af_9b00_0000_ffff));
+    assert_eq!(touched(&call(GATE_64), CodeSize::Bits32, &long), [(0x10_0003_0000 - 32, 32, Rights::W)]);
+}
+
+#[test]
+fn a_call_in_its_own_level_pushes_two_words_of_its_gates_or_its_own() {
+    let own = protected(0);
+    for (selector, bytes) in [(8, 8_u16), (GATE_32 & !3, 8), (GATE_16 & !3, 4)] {
+        assert_eq!(touched(&call(selector), CodeSize::Bits32, &own), [(RSP - u64::from(bytes), bytes, Rights::W)]);
+    }
+    // Nothing, data, code of another level, beyond the table.
+    for selector in [0, DATA, USER_CODE, 0x80] {
+        assert_eq!(touched(&call(selector), CodeSize::Bits32, &own), [], "{selector:#x}");
+    }
+}
+
+#[test]
+fn a_call_by_a_pointer_in_memory_is_told_by_its_selector() {
+    let mut outer = protected(3);
+    outer.memory.push((RBX + 4, u64::from(GATE_32)));
+    // call far [ebx]
+    let inner = touched(&[0xff, 0x1b], CodeSize::Bits32, &outer);
+    assert_eq!(span(&inner, Rights::W), Some((0x3_0000 - 24, 24)));
+    assert!(inner.contains(&(RBX, 6, Rights::R)) && inner.contains(&(RSP, 8, Rights::R)), "{inner:x?}");
 }

@@ -5,11 +5,17 @@
 //! Xen: decodes for itself what it has to emulate, and its decoder has differed from the processor's now and then.
 //!
 //! What this proves: what is foreseen of an instruction is what the processor does, for whatever stands in the table. Each
-//! runs in ring 3, in 64-bit or in 32-bit code, with registers that point into `DATA`; it is trapped after one step, and whatever exception it
-//! meets is noted instead.
+//! runs in ring 3, in 64-bit, 32-bit or 16-bit code, or in ring 0, with registers that point into `DATA`; it is trapped after one step, and
+//! whatever exception it meets is noted instead.
 //!
-//! The table lies at 32 MiB, where the machine's loader has put it: a word of 8 bytes that marks it, how many instructions there are of 64-bit
-//! code and of 32-bit code, 8 bytes each, and from the next page on 32 bytes an instruction, filled with 0xcc.
+//! The table lies at 32 MiB, where the machine's loader has put it: a word of 8 bytes that marks it, and how many instructions there are, 8
+//! bytes each: of ring 3 in 64-bit, 32-bit and 16-bit code, of ring 0 in 64-bit code, and of those that go to another ring. From the next page
+//! on there are 32 bytes an instruction, filled with 0xcc; the last kind has 96 more each: selectors of code and of data, 8 bytes each, and what
+//! stands on its stack.
+//!
+//! 16-bit code's segment begins with the instruction, its data's with `DATA`. Selectors: 0x08 and 0x10 code and data of ring 0, 0x2b data,
+//! 0x33 and 0x3b code of 64 and of 32 bits in ring 3, 0x43 and 0x4b code and data of 16 bits, 0x50 code of 32 bits in ring 0, 0x5b a gate to
+//! ring 0. Interrupt 29 leads to ring 0, too, where no step is trapped: that is told as vector 31.
 //!
 //! Symbols: `DATA`, eight pages that the instructions touch. Lines `vectors …` on the console: of each instruction the vector of what ended
 //! it, as the letter `A` and so many further; `B` is the step after it.
@@ -31,7 +37,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use guest::idt::{self, Exception};
 use guest::page::PAGE_SIZE;
-use guest::segments::{self, Pointer};
+use guest::segments;
 use guest::{access, cpu, println, skip, tables, verdict};
 
 guest::pages!(
@@ -114,6 +120,10 @@ guest::functions!(
         pop rbx
         ret
     done end_instruction
+    # Where gates lead: the step that leads there is trapped, unless an interrupt has stopped tracing.
+    function inner_code
+        jmp end_instruction
+    done inner_code
     .pushsection .bss
     .balign 8
     instruction_kept: .skip 8
@@ -124,6 +134,7 @@ guest::functions!(
 unsafe extern "C" {
     safe fn run_instruction(code: u64, code_segment: u64, data_segment: u64, data: u64);
     safe fn end_instruction() -> !;
+    safe fn inner_code() -> !;
 }
 
 /// Where the table lies, and its mark.
@@ -134,18 +145,26 @@ const LARGE: u64 = 2 << 20;
 const PLACE: u64 = 32;
 /// Vectors on a line of the console.
 const LINE: usize = 100;
-const TASK: u64 = 0x18;
 const USER: u64 = 1 << 2;
-/// The stack of the task state that gates are told to take: the first of seven.
-const FIRST_STACK: u64 = 1 << 32;
-/// In `GDT`, for ring 3: data, and code of 64 and of 32 bits.
+/// Bytes of an instruction with selectors and a stack: these, and 32 for itself.
+const WITH_STACK: u64 = 128;
+/// Selectors.
+const KERNEL_CODE: u64 = 0x08;
+const KERNEL_DATA: u64 = 0x10;
 const USER_DATA: u64 = 0x2b;
 const CODE_64: u64 = 0x33;
 const CODE_32: u64 = 0x3b;
+const CODE_16: u64 = 0x43;
+const DATA_16: u64 = 0x4b;
+/// The vector that ring 3 may raise, which is no exception's.
+const OPEN: u64 = 29;
+/// What is told of an instruction that ended without an exception.
+const NONE: u64 = 31;
 
 static VECTOR: AtomicU64 = AtomicU64::new(0);
 
 guest::main!(main);
+guest::needs!(table);
 
 fn main() {
     if access::read(TABLE) != MARK {
@@ -154,10 +173,105 @@ fn main() {
     if cpu::cpuid(1, 0)[2] & 1 << 28 == 0 {
         skip!("this processor has no AVX");
     }
-    let (of_64, of_32) = (access::read(TABLE + 8), access::read(TABLE + 16));
+    let counts = [0, 1, 2, 3, 4].map(|kind| access::read(TABLE + 8 + kind * 8));
+    let alike = counts[..4].iter().sum::<u64>();
+    let with_stack = TABLE + PAGE_SIZE + alike * PLACE;
     enable_extensions();
-    let places = TABLE + PAGE_SIZE;
-    let end = places + (of_64 + of_32) * PLACE;
+    open_to_ring_3(with_stack + counts[4] * WITH_STACK);
+    make_descriptors();
+    idt::on_exception(met);
+    let mut line = Line::default();
+    let mut place = TABLE + PAGE_SIZE;
+    let segments = [(CODE_64, USER_DATA), (CODE_32, USER_DATA), (CODE_16, DATA_16), (KERNEL_CODE, KERNEL_DATA)];
+    for ((code, data), count) in segments.into_iter().zip(counts) {
+        for _ in 0..count {
+            line.add(run(place, code, data, &[]));
+            place += PLACE;
+        }
+    }
+    for place in (with_stack..).step_by(128).take(usize::try_from(counts[4]).unwrap_or(0)) {
+        let [code, data] = [32, 40].map(|at| access::read(place + at));
+        let stack: [u64; 10] = core::array::from_fn(|word| access::read(place + 48 + word as u64 * 8));
+        line.add(run(place, code, data, &stack));
+    }
+    line.end();
+    println!("{} instructions", alike + counts[4]);
+    verdict::success();
+}
+
+/// Runs one; the vector that ended it.
+fn run(place: u64, code_segment: u64, data_segment: u64, stack: &[u64]) -> u64 {
+    if !stack.is_empty() || (place / PLACE).is_multiple_of(16) {
+        fill();
+    }
+    VECTOR.store(NONE, Ordering::Relaxed);
+    for (at, word) in (DATA.address() + 0x4800..).step_by(8).zip(stack) {
+        access::write(at, *word);
+    }
+    if code_segment == CODE_16 {
+        access::write(GDT.address() + (CODE_16 & !7), CODE_OF_16_BITS | based(place));
+    }
+    let before = Control::now();
+    let at = if code_segment == CODE_16 { 0 } else { place };
+    run_instruction(at, code_segment, data_segment, DATA.address() + 0x1800);
+    before.restore();
+    VECTOR.load(Ordering::Relaxed)
+}
+
+/// What an instruction of ring 0 may change for those after it.
+struct Control {
+    cr0: u64,
+    cr4: u64,
+}
+
+impl Control {
+    fn now() -> Control {
+        let [cr0, cr4];
+        // SAFETY: reading control registers changes nothing.
+        unsafe {
+            asm!("mov {}, cr0", "mov {}, cr4", out(reg) cr0, out(reg) cr4, options(nomem, nostack, preserves_flags));
+        }
+        Control { cr0, cr4 }
+    }
+
+    fn restore(&self) {
+        let now = Control::now();
+        if (now.cr0, now.cr4) != (self.cr0, self.cr4) {
+            // SAFETY: what they held before.
+            unsafe { asm!("mov cr0, {}", "mov cr4, {}", in(reg) self.cr0, in(reg) self.cr4, options(nostack)) };
+        }
+    }
+}
+
+/// Vectors for the console.
+struct Line {
+    letters: [u8; LINE],
+    length: usize,
+}
+
+impl Default for Line {
+    fn default() -> Line {
+        Line { letters: [0; LINE], length: 0 }
+    }
+}
+
+impl Line {
+    fn add(&mut self, vector: u64) {
+        self.letters[self.length] = b'A' + u8::try_from(vector & 31).unwrap_or(0);
+        self.length += 1;
+        if self.length == LINE {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        println!("vectors {}", core::str::from_utf8(&self.letters[..self.length]).unwrap_or(""));
+        self.length = 0;
+    }
+}
+
+/// `DATA` and the table, up to there.
+fn open_to_ring_3(end: u64) {
     for page in [DATA.address()].into_iter().chain((TABLE..end).step_by(2 << 20)) {
         let first = page / LARGE * LARGE;
         for level in [3, 2, 1] {
@@ -166,23 +280,40 @@ fn main() {
         }
     }
     tables::forget_all();
-    make_descriptors();
-    idt::on_exception(met);
-    let mut line = [0; LINE];
-    for number in 0..of_64 + of_32 {
-        if number.is_multiple_of(16) {
-            fill();
-        }
-        let code_segment = if number < of_64 { CODE_64 } else { CODE_32 };
-        run_instruction(places + number * PLACE, code_segment, USER_DATA, DATA.address() + 0x1800);
-        let column = usize::try_from(number).unwrap_or(0) % LINE;
-        line[column] = b'A' + u8::try_from(VECTOR.load(Ordering::Relaxed) & 31).unwrap_or(0);
-        if column == LINE - 1 || number == of_64 + of_32 - 1 {
-            println!("vectors {}", core::str::from_utf8(&line[..=column]).unwrap_or(""));
-        }
-    }
-    println!("{} instructions", of_64 + of_32);
-    verdict::success();
+}
+
+/// Of 16 bits in ring 3, without their bases.
+const CODE_OF_16_BITS: u64 = 0x0000_fb00_0000_ffff;
+const DATA_OF_16_BITS: u64 = 0x0000_f300_0000_ffff;
+
+/// A descriptor's base.
+fn based(at: u64) -> u64 {
+    (at & 0xff_ffff) << 16 | at >> 24 << 56
+}
+
+/// The segments, a stack for exceptions, another one for calls and interrupts to ring 0; a gate, and an interrupt that ring 3 may raise.
+fn make_descriptors() {
+    let inner = (inner_code as *const ()).expose_provenance() as u64;
+    let gate = |kind: u64| inner & 0xffff | KERNEL_CODE << 16 | kind << 40 | inner >> 16 << 48;
+    let more = [
+        0x00cf_f300_0000_ffff,
+        0x00af_fb00_0000_ffff,
+        0x00cf_fb00_0000_ffff,
+        CODE_OF_16_BITS,
+        DATA_OF_16_BITS | based(DATA.address()),
+        0x00cf_9b00_0000_ffff,
+        gate(0xec),
+        inner >> 32,
+    ];
+    segments::with_stack_for_gates(GDT.address(), TSS.address(), STACK.address() + 4 * PAGE_SIZE, &more);
+    let top = STACK.address() + 2 * PAGE_SIZE;
+    access::write(TSS.address(), top << 32);
+    access::write(TSS.address() + 8, top >> 32);
+    let mut gates = segments::Pointer(0, 0);
+    // SAFETY: it writes where it is told to.
+    unsafe { asm!("sidt [{}]", in(reg) &raw mut gates, options(nostack, preserves_flags)) };
+    access::write(gates.1 + OPEN * 16, gate(0xee));
+    access::write(gates.1 + OPEN * 16 + 8, inner >> 32);
 }
 
 /// Where an instruction may look: a place within `DATA` that is neither 0 nor the end of anything.
@@ -215,30 +346,4 @@ fn enable_extensions() {
 fn met(exception: Exception) -> Option<u64> {
     VECTOR.store(exception.vector, Ordering::Relaxed);
     end_instruction()
-}
-
-/// The runtime's segments, a task state with a stack for all exceptions, the user's segments; and gates that take that stack.
-fn make_descriptors() {
-    let (gdt, tss) = (GDT.address(), TSS.address());
-    let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0x00cf_fb00_0000_ffff];
-    let all = segments::KERNEL.into_iter().chain(segments::task(tss)).chain(user);
-    for (offset, segment) in (0..).step_by(8).zip(all) {
-        access::write(gdt + offset, segment);
-    }
-    // The first stack for gates lies at offset 36 of the task state, and no ports are open to ring 3.
-    let top = STACK.address() + 4 * PAGE_SIZE;
-    access::write(tss + 32, top << 32);
-    access::write(tss + 40, top >> 32);
-    access::write(tss + 96, 0x68 << 48);
-    let (segments, mut gates) = (Pointer(0xfff, gdt), Pointer(0, 0));
-    // SAFETY: the tables are complete and static, and nothing needs the local one.
-    unsafe {
-        asm!("lgdt [{}]", "ltr {:x}", in(reg) &raw const segments, in(reg) TASK, options(nostack, preserves_flags));
-        // After a reset it is as large as can be, and lies at 0.
-        asm!("lldt {:x}", in(reg) 0, options(nostack, preserves_flags));
-        asm!("sidt [{}]", in(reg) &raw mut gates, options(nostack, preserves_flags));
-    }
-    for gate in (gates.1..).step_by(16).take(32) {
-        access::write(gate, access::read(gate) | FIRST_STACK);
-    }
 }

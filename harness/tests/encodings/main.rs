@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
+mod going;
 mod report;
 mod table;
 
+use going::Going;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu;
 use harness::run::{Job, Outcome};
@@ -28,24 +30,31 @@ const DOCUMENTED: (u32, u32) = (10, 0);
 
 #[test]
 fn every_access_of_every_instruction_is_foreseen() {
-    let (of_64, of_32) = (table::encodings(64), table::encodings(32));
-    let (job, outcome) = run(&of_64, &of_32);
+    let alike = [table::encodings(64), table::encodings(32), table::encodings(16), table::of_ring_0()];
+    let going = going::all();
+    let (job, outcome) = run(alike.each_ref().map(Vec::as_slice), &going);
     assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.console);
     let vectors = report::vectors(&outcome.console);
-    assert_eq!(vectors.len(), of_64.len() + of_32.len(), "the guest tells of each");
+    assert_eq!(vectors.len(), alike.iter().map(Vec::len).sum::<usize>() + going.len(), "the guest tells of each");
     let line = outcome.said.lines().find(|line| line.contains("done but not predicted")).unwrap();
     let not_foreseen: u64 = line.rsplit(", ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
     assert_eq!(not_foreseen, 0, "{}", outcome.said);
     if qemu::version(&job.qemu) == Some(DOCUMENTED) {
-        let (first, second) = vectors.split_at(of_64.len());
-        hold(&report::document((&of_64, first), (&of_32, second), not_foreseen));
+        let going: Vec<Encoding> = going.into_iter().map(|going| going.encoding).collect();
+        let mut vectors = vectors.as_slice();
+        let columns = alike.iter().chain([&going]).map(|encodings| {
+            let (own, others) = vectors.split_at(encodings.len());
+            vectors = others;
+            (encodings.as_slice(), own)
+        });
+        hold(&report::document(&columns.collect::<Vec<_>>(), not_foreseen));
     }
 }
 
-fn run(of_64: &[Encoding], of_32: &[Encoding]) -> (Job, Outcome) {
+fn run(alike: [&[Encoding]; 4], going: &[Going]) -> (Job, Outcome) {
     let folder = RunFolder::create().unwrap();
     let file = folder.file("table");
-    std::fs::write(&file, table::file(of_64, of_32)).unwrap();
+    std::fs::write(&file, table::file(alike, going)).unwrap();
     let mut job = Job::new(Scenario::parse(Path::new("encodings.toml"), SCENARIO.to_owned()).unwrap(), None).unwrap();
     job.verify = true;
     let loader = format!("loader,file={},addr={:#x},force-raw=on", file.display(), table::TABLE);

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 const STEP: u8 = 1;
 const INVALID_OPCODE: u8 = 6;
+/// What the guest tells of an instruction that no exception ended.
+const NONE: u8 = 31;
 const PROTECTION: u8 = 13;
 const PAGE: u8 = 14;
 
@@ -16,12 +18,20 @@ const HEAD: &str = "\
 
 What the check before an instruction foresees is compared here with what QEMU does, for every instruction that iced-x86 decodes and QEMU has a
 decoder for, with each form of addressing, each operand size and each prefix that changes one of these. `harness/tests/encodings/` makes them, the guest
-`encodings` runs each once in ring 3 on `-cpu max`, under `verify=on`, and the test holds this document against what came out
+`encodings` runs each once in ring 3 on `-cpu max`, in long mode, under `verify=on`; then in ring 0 those that ring 3 refuses; then calls,
+returns and interrupts from ring to ring, in code of each size. The test holds this document against what came out
 (`MEM_EVENT_INSTRUCTIONS=write` writes it anew). The numbers are QEMU 10.0's.
 
 Forms: a base register, with a displacement of 8 and of 32 bits, by RSP, by R8; base and index; index alone; relative to the instruction
 pointer; absolute; addresses of 32 bits in 64-bit code; the segments ES, CS, SS, FS and GS. Prefixes: operand size, REX.W, REP, REPNE, LOCK; VEX
-with each length, W and prefix. 16-bit code is run by the guest `modes`, instructions of ring 0 by `operands` and `privilege`.
+with each length, W and prefix. In 16-bit code: each pair of registers, one, displacements, and an address of 32 bits.
+
+Not run here: what would take the guest its tables, its interrupts or its vector registers in ring 0 (`hlt`, `lgdt`, `lidt`, `lmsw`, `mov` to
+control and debug registers, which the guests `operands`, `cpu_events` and `machine_status` run); code outside of long mode, which the guest `modes` runs, since one guest is in one mode:
+there, a gate of 32 or 16 bits with parameters, a return to virtual-8086 mode. They are foreseen, by the tests of `plugin/tests/recipe.rs`.
+
+Foreseen nowhere, and left to the host's MMU: what a switch of tasks keeps and takes (a call or a jump to a task, an interrupt through a task's
+gate, `iret` with NT); the frame that `int` has the processor push, as any interrupt's.
 ";
 
 /// Where QEMU does other than the manuals say.
@@ -36,6 +46,8 @@ What is foreseen is what QEMU does (`plugin/src/insn/dialect.rs`, `plugin/src/in
 | masked loads | read the elements of the mask | reads all |
 | `push` of memory with an operand-size prefix in 64-bit code | reads two bytes | reads eight, and pushes two |
 | a REX prefix before another prefix | does not count | counts |
+| VEX in 16-bit code | as in other code | an invalid opcode |
+| `movbe`, `crc32` in 16-bit code | 16 bits without an operand-size prefix, 32 with one | 32 and 16 |
 | `bndldx`, `bndstx` in 64-bit code | the directory's base from bit 12 on | from bit 20 on |
 | `clflush`, `clflushopt`, `clwb` | count as reads | does nothing: foreseen, and not done |
 
@@ -48,26 +60,29 @@ pub fn vectors(console: &str) -> Vec<u8> {
 }
 
 /// The document.
-pub fn document(of_64: (&[Encoding], &[u8]), of_32: (&[Encoding], &[u8]), not_foreseen: u64) -> String {
+pub fn document(columns: &[(&[Encoding], &[u8])], not_foreseen: u64) -> String {
     let mut text = String::from(HEAD);
-    text += "\n| | 64-bit code | 32-bit code |\n|---|---|---|\n";
-    let counts = [of_64, of_32].map(|(encodings, vectors)| Counts::of(encodings, vectors));
+    text += "\n| | 64-bit code | 32-bit code | 16-bit code | ring 0 | from ring to ring |\n|---|---|---|---|---|---|\n";
+    let counts: Vec<Counts> = columns.iter().map(|(encodings, vectors)| Counts::of(encodings, vectors)).collect();
     let mut row = |what: &str, part: fn(&Counts) -> usize| {
-        writeln!(text, "| {what} | {} | {} |", part(&counts[0]), part(&counts[1])).unwrap();
+        let cells: String = counts.iter().map(|counts| format!(" {} |", part(counts))).collect();
+        writeln!(text, "| {what} |{cells}").unwrap();
     };
     row("encodings run", |counts| counts.run);
     row("of so many instructions", |counts| counts.codes);
     row("with a memory operand that they name", |counts| counts.with_memory);
     row("ended by the step after them", |counts| counts.stepped);
+    row("by nothing: an interrupt of their own", |counts| counts.untrapped);
     row("by an invalid opcode", |counts| counts.invalid);
     row("by a general protection fault", |counts| counts.protected);
     row("by a page fault", |counts| counts.paged);
     row("by another exception", |counts| {
-        counts.run - counts.stepped - counts.invalid - counts.protected - counts.paged
+        counts.run - counts.stepped - counts.untrapped - counts.invalid - counts.protected - counts.paged
     });
     writeln!(text, "\nAccesses done and not foreseen: {not_foreseen}.\n").unwrap();
     text += DIALECT;
-    let all = || of_64.0.iter().zip(of_64.1).chain(of_32.0.iter().zip(of_32.1));
+    let in_ring_3 = &columns[..3];
+    let all = || in_ring_3.iter().flat_map(|(encodings, vectors)| encodings.iter().zip(*vectors));
     text += "## Not run: QEMU does not know them\n\nEach encoding is an invalid opcode on `-cpu max`:\n\n";
     paragraph(&mut text, &always(all(), INVALID_OPCODE));
     text += "\n## Not run to their end: refused in ring 3\n\nEach encoding is a general protection fault, for the privilege level, a port or a selector:\n\n";
@@ -84,6 +99,7 @@ struct Counts {
     codes: usize,
     with_memory: usize,
     stepped: usize,
+    untrapped: usize,
     invalid: usize,
     protected: usize,
     paged: usize,
@@ -97,6 +113,7 @@ impl Counts {
             codes: encodings.iter().map(|encoding| encoding.instruction.code()).collect::<BTreeSet<_>>().len(),
             with_memory: encodings.iter().filter(|encoding| encoding.names_memory()).count(),
             stepped: ended_by(STEP),
+            untrapped: ended_by(NONE),
             invalid: ended_by(INVALID_OPCODE),
             protected: ended_by(PROTECTION),
             paged: ended_by(PAGE),

@@ -4,12 +4,13 @@
 //! They are found by decoding: each opcode of each map under each prefix, with each form. Of those that decode to the same instruction, operand
 //! kinds, segment and prefix one is kept.
 
-use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, OpKind};
+use super::going::Going;
+use iced_x86::{Code, Decoder, DecoderOptions, EncodingKind, Instruction, Mnemonic, OpKind};
 use std::collections::HashSet;
 
 /// Where the guest's table lies, and its `DATA` + 0x1800.
 pub const TABLE: u64 = 32 << 20;
-const DATA: u32 = 0x50_1800;
+pub const DATA: u32 = 0x50_1800;
 const PAGE: u64 = 4096;
 const PLACE: usize = 32;
 
@@ -87,12 +88,72 @@ const FORMS_32: [Form; 13] = [
     form(&[0x65], 0x44, &[0x8b, 0x40]),
 ];
 
+/// In 16-bit code: two registers, one, displacements, none; an address of 32 bits; segments. Each lies within the first 64 KiB of the data.
+const FORMS_16: [Form; 15] = [
+    form(&[], 0x00, &[]),
+    form(&[], 0x01, &[]),
+    form(&[], 0x02, &[]),
+    form(&[], 0x03, &[]),
+    form(&[], 0x04, &[]),
+    form(&[], 0x47, &[0x40]),
+    form(&[], 0x87, &[0, 1]),
+    form(&[], 0x06, &[D[0], D[1]]),
+    form(&[], 0xc7, &[]),
+    form(&[0x67], 0x05, &[D[0], D[1], 0, 0]),
+    form(&[0x26], 0x07, &[]),
+    form(&[0x2e], 0x07, &[]),
+    form(&[0x36], 0x07, &[]),
+    form(&[0x64], 0x07, &[]),
+    form(&[0x65], 0x07, &[]),
+];
+
+/// Instructions of ring 0 that leave the guest its tables, its page tables and its interrupts. The others: `hlt`, `lgdt`, `lidt`, `mov` to
+/// control and debug registers, `sysret` to where nothing is, `lmsw`, which may set TS.
+const OF_RING_0: [Mnemonic; 26] = [
+    Mnemonic::Clac,
+    Mnemonic::Cli,
+    Mnemonic::Clts,
+    Mnemonic::In,
+    Mnemonic::Insb,
+    Mnemonic::Insd,
+    Mnemonic::Insw,
+    Mnemonic::Invd,
+    Mnemonic::Invlpg,
+    Mnemonic::Lldt,
+    Mnemonic::Ltr,
+    Mnemonic::Monitor,
+    Mnemonic::Out,
+    Mnemonic::Outsb,
+    Mnemonic::Outsd,
+    Mnemonic::Outsw,
+    Mnemonic::Rdmsr,
+    Mnemonic::Rdpmc,
+    Mnemonic::Stac,
+    Mnemonic::Sti,
+    Mnemonic::Str,
+    Mnemonic::Swapgs,
+    Mnemonic::Sysexit,
+    Mnemonic::Wbinvd,
+    Mnemonic::Wrmsr,
+    Mnemonic::Xsetbv,
+];
+
+/// Those instructions in 64-bit code.
+pub fn of_ring_0() -> Vec<Encoding> {
+    let wanted = |encoding: &Encoding| OF_RING_0.contains(&encoding.instruction.mnemonic());
+    encodings(64).into_iter().filter(wanted).collect()
+}
+
 const MAPS: [&[u8]; 4] = [&[], &[0x0f], &[0x0f, 0x38], &[0x0f, 0x3a]];
 const PREFIXES: [&[u8]; 6] = [&[], &[0x66], &[0xf3], &[0xf2], &[0xf0], &[0x66, 0xf2]];
 
-/// The instructions of 64-bit or of 32-bit code.
+/// The instructions of 64-bit, of 32-bit or of 16-bit code.
 pub fn encodings(bits: u32) -> Vec<Encoding> {
-    let forms: &[Form] = if bits == 64 { &FORMS_64 } else { &FORMS_32 };
+    let forms: &[Form] = match bits {
+        64 => &FORMS_64,
+        32 => &FORMS_32,
+        _ => &FORMS_16,
+    };
     let mut found = Found { bits, seen: HashSet::new(), all: Vec::new() };
     for (number, form) in forms.iter().enumerate() {
         legacy(&mut found, number, form);
@@ -103,11 +164,12 @@ pub fn encodings(bits: u32) -> Vec<Encoding> {
 }
 
 /// The table as a file.
-pub fn file(of_64: &[Encoding], of_32: &[Encoding]) -> Vec<u8> {
+pub fn file(alike: [&[Encoding]; 4], going: &[Going]) -> Vec<u8> {
     let mut bytes = b"encoding".to_vec();
-    bytes.extend([of_64.len(), of_32.len()].into_iter().flat_map(|count| (count as u64).to_le_bytes()));
+    let counts = alike.into_iter().map(<[Encoding]>::len).chain([going.len()]);
+    bytes.extend(counts.flat_map(|count| (count as u64).to_le_bytes()));
     bytes.resize(usize::try_from(PAGE).unwrap(), 0);
-    for (number, encoding) in of_64.iter().chain(of_32).enumerate() {
+    for (number, encoding) in alike.into_iter().flatten().enumerate() {
         let mut place = [0xcc; PLACE];
         place[..encoding.bytes.len()].copy_from_slice(&encoding.bytes);
         if encoding.instruction.is_ip_rel_memory_operand() && encoding.instruction.code().op_code().mode64() {
@@ -115,6 +177,7 @@ pub fn file(of_64: &[Encoding], of_32: &[Encoding]) -> Vec<u8> {
         }
         bytes.extend(place);
     }
+    bytes.extend(going.iter().flat_map(Going::place));
     bytes
 }
 

@@ -203,12 +203,13 @@ impl Hypervisor {
 
     /// Takes out what nothing needs any more. Called when nothing has happened for a while: a listener that relaxes a page only to
     /// watch it again in a moment costs no translations. Not while an access stands in the kernel: dropping blocks needs all vCPUs
-    /// out of theirs, so the others would wait for the answer that it waits for.
+    /// out of theirs, so the others would wait for the answer that it waits for. And not while the engine holds a vCPU: without a check in
+    /// its way it would go on, also where its answer did not let it (one without VCPU_PAUSED, after the rights were given).
     pub fn disarm(&self) {
         if self.host.has_gate() {
             instrumentation::remind();
             let engine = self.engine();
-            if engine.stopped.is_empty() {
+            if engine.stopped.is_empty() && !engine.domain.holds_vcpus() {
                 instrumentation::want(engine.needed(self.host.gate.now()));
                 if ViewCheck::now() == ViewCheck::Proven {
                     instrumentation::need_not_compare();

@@ -3,8 +3,9 @@
 use crate::host::domain_host::Host;
 use crate::insn::decode::{Decoded, InstructionReader};
 use crate::insn::nested::AddressSpace;
-use crate::insn::recipe::{Recipe, Special};
+use crate::insn::recipe::Recipe;
 use crate::insn::registers::Registers;
+use crate::insn::special::Special;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;

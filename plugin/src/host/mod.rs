@@ -12,7 +12,6 @@ pub mod instruction;
 pub mod instrumentation;
 pub mod nested;
 pub mod notification;
-pub mod pending_event;
 pub mod processor;
 pub mod state;
 pub mod touch;

@@ -6,6 +6,7 @@ use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::memory::mapping::Memory;
 use crate::qemu::view::View;
+use std::ops::RangeInclusive;
 
 /// A processor. What is read of memory is read through the memory file, which stops no thread.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,18 @@ pub struct Processor<'a> {
 }
 
 impl Processor<'_> {
+    /// The bytes at a linear address, of two pages at most.
+    pub fn bytes<const N: usize>(&self, gla: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let on_first = usize::try_from(0x1000 - (gla & 0xfff)).ok()?;
+        let (first, second) = bytes.split_at_mut(on_first.min(N));
+        self.read(gla, first)?;
+        if !second.is_empty() {
+            self.read(gla.wrapping_add(first.len() as u64), second)?;
+        }
+        Some(bytes)
+    }
+
     fn read(&self, gla: u64, bytes: &mut [u8]) -> Option<()> {
         let tables = FileTables(self.memory);
         let tables = Addressed(&tables, self.view.physical_addresses());
@@ -71,14 +84,23 @@ impl Registers for Processor<'_> {
         self.view.bound_directory()
     }
 
+    fn is_protected(&self) -> bool {
+        self.view.is_protected()
+    }
+
+    fn is_long(&self) -> bool {
+        self.view.is_long()
+    }
+
+    fn descriptor_table(&self, local: bool) -> Option<RangeInclusive<u64>> {
+        self.view.descriptor_table(local)
+    }
+
+    fn task_state(&self) -> Option<(u64, bool)> {
+        self.view.task_state()
+    }
+
     fn quad(&self, gla: u64) -> Option<u64> {
-        let mut bytes = [0; 8];
-        let on_first = (0x1000 - (gla & 0xfff)).min(8) as usize;
-        let (first, second) = bytes.split_at_mut(on_first);
-        self.read(gla, first)?;
-        if !second.is_empty() {
-            self.read(gla.wrapping_add(first.len() as u64), second)?;
-        }
-        Some(u64::from_le_bytes(bytes))
+        self.bytes(gla).map(u64::from_le_bytes)
     }
 }

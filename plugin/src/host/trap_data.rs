@@ -1,15 +1,14 @@
 //! What a vCPU's checks remember from one callback to the next.
 
-use crate::host::pending_event::PendingEvent;
 use crate::insn::walk::PagingMode;
-use mem_event::Gfn;
+use mem_event::{CpuEvent, Gfn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The trap's own data of one vCPU.
 #[derive(Debug, Default)]
 pub struct TrapData {
-    pending: Mutex<Option<PendingEvent>>,
+    pending: Mutex<Option<CpuEvent>>,
     /// Whether its steps are reported.
     stepped: AtomicBool,
     /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
@@ -19,12 +18,12 @@ pub struct TrapData {
 
 impl TrapData {
     /// The CPU event that the vCPU has to report before it goes on.
-    pub fn pending_event(&self) -> Option<PendingEvent> {
+    pub fn pending_event(&self) -> Option<CpuEvent> {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It has to report this, or nothing any more.
-    pub fn set_pending_event(&self, pending: Option<PendingEvent>) {
+    pub fn set_pending_event(&self, pending: Option<CpuEvent>) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = pending;
     }
 

@@ -3,9 +3,11 @@
 use crate::insn::bounds;
 use crate::insn::dialect;
 use crate::insn::elements::Elements;
+use crate::insn::far::Far;
 use crate::insn::nested::ControlBlock;
-use crate::insn::recipe::{ControlSource, Extra, NONE, Operand, PAGE, Recipe, Repeat, Special, linear_mask};
+use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
+use crate::insn::special::{ControlSource, Special};
 use crate::insn::state;
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -88,6 +90,7 @@ impl InstructionReader {
             return Decoded::Nothing;
         }
         in_order_of_touch(&instruction, &mut operands);
+        far(&instruction, code, &mut operands);
         Decoded::Touches(Recipe {
             page_offset,
             code,
@@ -249,6 +252,7 @@ fn size(instruction: &Instruction, memory: &UsedMemory, code: CodeSize) -> u16 {
         _ if code == CodeSize::Bits64 && instruction.code() == Code::Push_rm16 && !is_stack(instruction, memory) => 8,
         0 if instruction.is_string_instruction() => instruction.memory_size().size(),
         _ if dialect::reads_whole_register(instruction.mnemonic()) => instruction.op0_register().size(),
+        size if code == CodeSize::Bits16 => dialect::size_in_16_bit_code(instruction.code()).unwrap_or(size),
         size => size,
     };
     u16::try_from(size).unwrap_or(4096).clamp(1, 4096)
@@ -300,6 +304,55 @@ fn control_block(instruction: &Instruction, rights: Rights) -> Special {
     Special::ControlBlock(ControlBlock { address_mask, rights, enters: instruction.mnemonic() == Mnemonic::Vmrun })
 }
 
+/// Adds, or puts in place of what is pushed, what is touched of stacks that may be another privilege level's.
+fn far(instruction: &Instruction, code: CodeSize, operands: &mut Vec<Operand>) {
+    let word: u16 = match instruction.code() {
+        Code::Retfw | Code::Retfw_imm16 | Code::Iretw | Code::Call_ptr1616 | Code::Call_m1616 => 2,
+        Code::Retfd | Code::Retfd_imm16 | Code::Iretd | Code::Call_ptr1632 | Code::Call_m1632 => 4,
+        Code::Retfq | Code::Retfq_imm16 | Code::Call_m1664 => 8,
+        // In 64-bit code `iret` takes the stack's pointer whatever the level: that is foreseen.
+        _ => return,
+    };
+    let on_stack = |tells: u16, words: u16, far| Operand {
+        displacement: tells.into(),
+        size: words * word,
+        base: 4,
+        index: NONE,
+        scale: 0,
+        segment: segment_number(Register::SS, code),
+        extra: Extra::Far(far),
+        offset_mask: u64::MAX,
+        linear_mask: linear_mask(code),
+        rights: Rights::R,
+    };
+    match instruction.mnemonic() {
+        Mnemonic::Retf => {
+            let passed = if instruction.op_count() == 1 { instruction.immediate16() } else { 0 };
+            operands.push(on_stack(word, 2, Far::OuterStack(2 * word + passed)));
+        }
+        Mnemonic::Iret | Mnemonic::Iretd if code != CodeSize::Bits64 => {
+            operands.push(on_stack(word, 2, Far::OuterStack(3 * word)));
+            if word == 4 {
+                operands.push(on_stack(2 * word, 6, Far::Virtual(3 * word)));
+            }
+        }
+        Mnemonic::Call => {
+            // What is left is where the pointer is read.
+            operands.retain(|operand| operand.rights == Rights::R);
+            let named = operands.is_empty().then(|| instruction.far_branch_selector());
+            let pointer = operands.first().copied();
+            let tells = pointer.map_or_else(
+                || Operand { base: NONE, segment: NONE, ..on_stack(0, 2, Far::Copied(named)) },
+                |pointer| Operand { displacement: pointer.displacement.wrapping_add(word.into()), ..pointer },
+            );
+            let part = |far, rights| Operand { size: 2 * word, extra: Extra::Far(far), rights, ..tells };
+            operands.push(part(Far::Copied(named), Rights::R));
+            operands.push(part(Far::Pushed(named), Rights::W));
+        }
+        _ => {}
+    }
+}
+
 fn special(instruction: &Instruction) -> Special {
     match instruction.mnemonic() {
         Mnemonic::Invlpg | Mnemonic::Invpcid => Special::Translation,
@@ -308,6 +361,7 @@ fn special(instruction: &Instruction) -> Special {
             Special::WriteControl(0, ControlSource::MachineStatus(number_of(instruction.op0_register())))
         }
         Mnemonic::Lmsw => Special::WriteControl(0, ControlSource::MachineStatusInMemory),
+        Mnemonic::Call if instruction.is_call_far() || instruction.is_call_far_indirect() => Special::CallFar,
         Mnemonic::Wrmsr => Special::WriteMsr,
         Mnemonic::Vmrun | Mnemonic::Vmload => control_block(instruction, Rights::R),
         Mnemonic::Vmsave => control_block(instruction, Rights::W),

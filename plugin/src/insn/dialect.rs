@@ -3,7 +3,7 @@
 //! What is foreseen must be what QEMU does: where it reads more than a processor would, the further page is touched, and
 //! where it knows no instruction, none is. The test `encodings` holds this against all that QEMU runs.
 
-use iced_x86::{CpuidFeature, EncodingKind, Instruction, Mnemonic};
+use iced_x86::{Code, CodeSize, CpuidFeature, EncodingKind, Instruction, Mnemonic};
 use std::borrow::Cow;
 
 fn is_rex(byte: u8) -> bool {
@@ -64,14 +64,25 @@ const UNKNOWN: [CpuidFeature; 28] = [
 
 /// Whether it is an invalid opcode to QEMU: it touches nothing. AVX-512's own encoding is left to be foreseen, for a QEMU that knows it.
 pub fn is_unknown(instruction: &Instruction) -> bool {
+    // There QEMU takes the first byte for `les` or `lds`, of a register.
+    let is_no_vex = instruction.encoding() == EncodingKind::VEX && instruction.code_size() == CodeSize::Code16;
     let mut features = instruction.cpuid_features().iter();
-    instruction.encoding() != EncodingKind::EVEX && features.any(|feature| UNKNOWN.contains(feature))
+    is_no_vex || instruction.encoding() != EncodingKind::EVEX && features.any(|feature| UNKNOWN.contains(feature))
 }
 
 /// Whether it takes privilege level 0, without which it is a fault before it touches anything.
 pub fn is_for_the_kernel(mnemonic: Mnemonic) -> bool {
     use Mnemonic::{Lgdt, Lidt, Lldt, Lmsw, Ltr};
     matches!(mnemonic, Lgdt | Lidt | Lldt | Lmsw | Ltr)
+}
+
+/// `movbe` and `crc32` in 16-bit code: QEMU takes the operand-size prefix for 16 bits there too, and its absence for 32.
+pub fn size_in_16_bit_code(code: Code) -> Option<usize> {
+    match code {
+        Code::Movbe_r16_m16 | Code::Movbe_m16_r16 | Code::Crc32_r32_rm16 => Some(4),
+        Code::Movbe_r32_m32 | Code::Movbe_m32_r32 | Code::Crc32_r32_rm32 => Some(2),
+        _ => None,
+    }
 }
 
 /// Whether QEMU reads as many bytes as the first register has, where the instruction needs fewer.

@@ -4,8 +4,9 @@
 //! machine instructions in `entry::shim` without a branch on the data; which one an instruction gets is decided here, once.
 
 use crate::insn::cache::Part;
-use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Special};
+use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe};
 use crate::insn::registers::CodeSize;
+use crate::insn::special::Special;
 
 /// Which parts an address has, besides the displacement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

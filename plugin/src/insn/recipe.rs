@@ -4,8 +4,9 @@
 //! in it names the instruction's page: QEMU's x86 blocks are position independent, one translation serves every linear
 //! address of a physical page, so the page comes from the instruction pointer at run time.
 
-use crate::insn::nested::ControlBlock;
+use crate::insn::far::Far;
 use crate::insn::registers::{CodeSize, Registers};
+use crate::insn::special::Special;
 use mem_event::Rights;
 
 /// In place of a register's number: there is none.
@@ -38,6 +39,8 @@ pub enum Extra {
     State(State),
     /// It is what an instruction of MPX touches.
     Bound(Bound),
+    /// It is what an instruction touches of stacks that may be another privilege level's.
+    Far(Far),
 }
 
 /// One of the elements that a gather or a masked move touches.
@@ -126,53 +129,6 @@ impl Repeat {
     /// The most steps that QEMU makes of an instruction before it comes back to it, with its check: its loop ends where the count is a
     /// multiple of 65,536, and the last step of all lies outside of the loop.
     pub const MOST_STEPS: u64 = (1 << 16) + 1;
-}
-
-/// What a control register is written with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ControlSource {
-    /// This general register.
-    General(u8),
-    /// The low four bits of this general register, but for PE, which stays set (`lmsw`).
-    MachineStatus(u8),
-    /// The same of a word in memory, which is not foreseen.
-    MachineStatusInMemory,
-    /// What is there, without TS (`clts`).
-    TaskSwitchedCleared,
-}
-
-/// What an instruction does besides touching memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Special {
-    /// Nothing of interest.
-    Nothing,
-    /// Linear addresses may mean other frames after it (`invlpg`).
-    Translation,
-    /// It writes CR0, CR3 or CR4: the register's number, and what with.
-    WriteControl(u8, ControlSource),
-    /// It writes the model-specific register in ECX.
-    WriteMsr,
-    /// It is a breakpoint.
-    Breakpoint,
-    /// It reads a port: a device may use guest memory meanwhile.
-    ReadPort,
-    /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
-    WritePort(Option<u8>),
-    /// It uses the control block at the physical address in RAX (`vmrun`, `vmload`, `vmsave`).
-    ControlBlock(ControlBlock),
-}
-
-impl Special {
-    /// Whether linear addresses may mean other frames after it.
-    pub fn changes_translation(self) -> bool {
-        let stays = matches!(self, Special::ControlBlock(block) if !block.enters);
-        !matches!(self, Special::Nothing | Special::Breakpoint) && !stays && !self.is_port_io()
-    }
-
-    /// Whether it reads or writes a port.
-    pub fn is_port_io(self) -> bool {
-        matches!(self, Special::ReadPort | Special::WritePort(_))
-    }
 }
 
 /// What an instruction will touch.
@@ -272,6 +228,10 @@ impl Operand {
                 let place = bound.address(registers, gla);
                 touched(place.unwrap_or(gla), place.is_some())
             }
+            Extra::Far(far) => match far.touch(registers, gla, self.size) {
+                Some((gla, size)) => Touch { gla, size, rights: self.rights },
+                None => touched(gla, false),
+            },
             Extra::Kernel => touched(gla, registers.privilege() == 0),
             Extra::Plain | Extra::AddAl | Extra::Stack | Extra::BitOffset { .. } => touched(gla, true),
         }
@@ -279,13 +239,16 @@ impl Operand {
 
     #[inline]
     fn offset_mask(&self, registers: &impl Registers) -> u64 {
-        if self.extra == Extra::Stack { registers.stack_mask() } else { self.offset_mask }
+        match self.extra {
+            Extra::Stack | Extra::Far(Far::OuterStack(_) | Far::Virtual(_)) => registers.stack_mask(),
+            _ => self.offset_mask,
+        }
     }
 
     #[inline]
     fn extra_offset(&self, registers: &impl Registers) -> u64 {
         match self.extra {
-            Extra::Plain | Extra::Kernel | Extra::Stack | Extra::State(_) | Extra::Bound(_) => 0,
+            Extra::Plain | Extra::Kernel | Extra::Stack | Extra::State(_) | Extra::Bound(_) | Extra::Far(_) => 0,
             Extra::AddAl => registers.general(0) & 0xff,
             Extra::BitOffset { register, shift } => bit_offset(registers.general(register), shift),
             Extra::Element(element) => element.index(registers) << self.scale,
@@ -317,7 +280,10 @@ impl Recipe {
     pub fn pages(&self, touch: Touch) -> impl Iterator<Item = u64> + use<> {
         let on_first = 0x1000 - (touch.gla & 0xfff);
         let first = (touch.size > 0).then_some(touch.gla);
-        let second = (u64::from(touch.size) > on_first).then(|| self.linear(touch.gla.wrapping_add(on_first)));
+        let next = touch.gla.wrapping_add(on_first);
+        // An inner level's stack may lie where the code itself cannot reach.
+        let next = if self.linear(touch.gla) == touch.gla { self.linear(next) } else { next };
+        let second = (u64::from(touch.size) > on_first).then_some(next);
         first.into_iter().chain(second)
     }
 

@@ -1,5 +1,7 @@
 //! The registers that an address is computed from: QEMU's CPU state, or a test's plain values.
 
+use std::ops::RangeInclusive;
+
 /// Numbers of the segment registers, in QEMU's and the encoding's order.
 pub mod segment {
     /// ES.
@@ -55,6 +57,26 @@ pub trait Registers {
     }
     /// BNDCFGS, or BNDCFGU at privilege level 3; `None` while bounds are off, and where that cannot be had.
     fn bound_directory(&self) -> Option<u64> {
+        None
+    }
+    /// Whether 64-bit code runs.
+    fn is_64_bit(&self) -> bool {
+        self.stack_mask() == u64::MAX
+    }
+    /// Whether selectors name descriptors: not in real and in virtual-8086 mode.
+    fn is_protected(&self) -> bool {
+        true
+    }
+    /// Whether the processor is in long mode, in whichever code.
+    fn is_long(&self) -> bool {
+        self.is_64_bit()
+    }
+    /// The bytes of the global or the local descriptor table; `None` where there is none, and where it cannot be had.
+    fn descriptor_table(&self, _local: bool) -> Option<RangeInclusive<u64>> {
+        None
+    }
+    /// Where the task state is, and whether it is none of 16 bits; `None` where it cannot be had.
+    fn task_state(&self) -> Option<(u64, bool)> {
         None
     }
     /// The eight bytes at a linear address, for what an instruction reads to know what else it touches; `None` where they cannot be had.

@@ -32,10 +32,22 @@ pub enum Field {
     HostState,
     /// The first of the vector registers.
     Vectors,
+    /// `IA32_SYSENTER_CS`.
+    SysenterCs,
+    /// `IA32_SYSENTER_ESP`.
+    SysenterEsp,
+    /// `IA32_SYSENTER_EIP`.
+    SysenterEip,
+    /// STAR.
+    Star,
+    /// LSTAR.
+    Lstar,
+    /// DR0, which the other debug registers follow.
+    Debug,
 }
 
 /// By [`Field`]: its name there, and its bytes.
-const FIELDS: [(&str, usize); 10] = [
+const FIELDS: [(&str, usize); 16] = [
     ("env.a20_mask", 4),
     ("env.xcr0", 8),
     ("env.pkrs", 4),
@@ -46,6 +58,12 @@ const FIELDS: [(&str, usize); 10] = [
     ("env.nested_pg_mode", 4),
     ("env.vm_hsave", 8),
     ("env.xmm_regs", 64),
+    ("env.sysenter_cs", 4),
+    ("env.sysenter_esp", 8),
+    ("env.sysenter_eip", 8),
+    ("env.star", 8),
+    ("env.lstar", 8),
+    ("env.dr", 8),
 ];
 
 /// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,

@@ -1,9 +1,10 @@
 //! A stopped vCPU's registers, for a request in the layout of `vm_event`.
 //!
-//! DR6, DR7, the SYSENTER registers, STAR and LSTAR lie behind QEMU's floating-point state, where nothing proves their offsets, and
-//! the plugin API does not know them: they stay 0. So does what the API alone knows (`MSR_KERNEL_GS_BASE`, most of EFER) where
+//! DR6, DR7, the SYSENTER registers, STAR and LSTAR lie behind QEMU's floating-point state, and the plugin API does not know them: they
+//! are where QEMU's table of what it migrates says ([`super::fields`]), and stay 0 where that does not prove itself. So does what the API alone knows (`MSR_KERNEL_GS_BASE`, most of EFER) where
 //! another thread reads, and what only the state in place has (segments' limits and rights, GDTR) under `registers=api`.
 
+use super::fields::Field;
 use super::internals;
 use super::register::{Register, read_register};
 use super::view::{View, offset};
@@ -19,6 +20,7 @@ impl View {
     /// The register file at the instruction with this linear address. `own`: in the vCPU's own thread, where the API answers.
     pub fn register_file(&self, rip: u64, own: bool) -> Registers {
         let by_api = |register| if own { read_register(register) } else { None };
+        let field = |field| self.field(field).unwrap_or(0);
         let mode = self.paging_mode();
         let is_64_bit = self.is_by_api() || self.code_size() == Some(CodeSize::Bits64);
         let mut general = [0; 16];
@@ -36,7 +38,10 @@ impl View {
             segments: [segment::CS, segment::SS, segment::DS, segment::ES, segment::FS, segment::GS]
                 .map(|number| self.segment(number)),
             shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or(0),
-            ..Registers::default()
+            debug: [6, 7].map(|number| self.field_of_several(Field::Debug, number).unwrap_or(0)),
+            sysenter: [Field::SysenterCs, Field::SysenterEsp, Field::SysenterEip].map(field),
+            star: field(Field::Star),
+            lstar: field(Field::Lstar),
         }
     }
 

@@ -13,6 +13,7 @@ mod nested;
 pub mod proof;
 pub mod register;
 pub mod source;
+mod tables;
 pub mod unwinding;
 mod vector;
 pub mod view;

@@ -13,6 +13,7 @@ use super::source::ViewCheck;
 use crate::insn::quick::RegisterOffsets;
 use crate::insn::registers::{CodeSize, Registers, segment};
 use crate::insn::walk::{PagingMode, PhysicalAddresses};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Bytes from the start of the state.
@@ -45,6 +46,7 @@ const HF_MPX_IU: u32 = 1 << 26;
 /// Of XCR0: the bound registers.
 const BOUND_REGISTERS: u64 = 1 << 3;
 pub(super) const HF_PE: u32 = 1 << 7;
+const HF_VM: u32 = 1 << 17;
 pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
 const EFLAGS_DF: u64 = 1 << 10;
@@ -139,10 +141,16 @@ impl View {
 
     /// A field's value; `None` where its place is not known.
     pub(super) fn field(&self, field: Field) -> Option<u64> {
+        self.field_of_several(field, 0)
+    }
+
+    /// The same of a field that is one of several of its size, the first of which has the name.
+    pub(super) fn field_of_several(&self, first: Field, number: usize) -> Option<u64> {
         if self.is_by_api() {
             return None;
         }
-        let (place, size) = fields::place(field)?;
+        let (place, size) = fields::place(first)?;
+        let place = place + number * size;
         Some(if size == 4 { u64::from(self.u32_at(place)) } else { self.u64_at(place) })
     }
 
@@ -164,27 +172,6 @@ impl View {
         }
         let is_off = self.flags() & HF_SMM == 0 && self.field(Field::A20Mask).is_some_and(|mask| mask & BIT_20 == 0);
         PhysicalAddresses { bits: internals::physical_address_bits(self.0).unwrap_or(52), a20_is_off: is_off }
-    }
-
-    /// The linear addresses of the tables that the processor uses by itself: LDT, task state, GDT, IDT. Of the last as much as vectors
-    /// reach, and in real mode nothing else: after a reset all have the base 0 and a limit of 64 KiB, and are no tables there.
-    pub fn system_tables(&self) -> [Option<std::ops::RangeInclusive<u64>>; 4] {
-        let table = |number: usize, most: u64| {
-            let segment = offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE;
-            let base = self.u64_at(segment + offset::SEGMENT_BASE);
-            base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)).min(most))
-        };
-        let is_protected = self.flags() & HF_PE != 0;
-        let entry = match self.flags() {
-            flags if flags & HF_LMA != 0 => 16,
-            _ if is_protected => 8,
-            _ => 4,
-        };
-        let selected = |number: usize| {
-            let selector = self.u32_at(offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE);
-            (is_protected && selector & 0xfffc != 0).then(|| table(number, u64::MAX))
-        };
-        [selected(0), selected(1), is_protected.then(|| table(2, u64::MAX)), Some(table(3, 256 * entry - 1))]
     }
 
     /// A model-specific register as it is, in the vCPU's own thread; `None` where that cannot be told.
@@ -320,6 +307,22 @@ impl Registers for View {
     fn state_in_use(&self) -> u64 {
         // QEMU does not know it of the others.
         if self.flags() & HF_MPX_IU == 0 { !BOUND_REGISTERS } else { !0 }
+    }
+
+    fn is_protected(&self) -> bool {
+        self.is_by_api() || self.flags() & (HF_PE | HF_VM) == HF_PE
+    }
+
+    fn is_long(&self) -> bool {
+        self.is_by_api() || self.flags() & HF_LMA != 0
+    }
+
+    fn descriptor_table(&self, local: bool) -> Option<RangeInclusive<u64>> {
+        self.table_of_descriptors(local)
+    }
+
+    fn task_state(&self) -> Option<(u64, bool)> {
+        self.task()
     }
 
     fn bound_directory(&self) -> Option<u64> {

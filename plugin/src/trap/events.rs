@@ -1,19 +1,19 @@
 //! CPU events: writes to control and model-specific registers, breakpoints, single steps.
 //!
 //! All are reported before the instruction that they are about: a register's write before it takes effect, as in Xen, with the registers
-//! as they are and the value that is to come; a breakpoint before it is delivered; a step before the instruction that follows it. Only of
-//! `lmsw` from memory the value is not known before. Its check notes the old value and empties the page cache, so the next block's fetch is
-//! checked the long way, and there the new value is read.
+//! as they are and the value that is to come; a breakpoint before it is delivered; a step before the instruction that follows it. A word in
+//! memory that is to be written (`lmsw`) is looked at again after a wait: if it has changed, that is another write to report.
 //!
 //! A vCPU that waits for a write's answer leaves its block and may take an interrupt. What it meets there is not held up by the write once that
 //! is answered, and the engine knows that the write was answered until the vCPU comes back to it or reports something else.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::pending_event::PendingEvent;
+use crate::host::processor::Processor;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
-use crate::insn::recipe::{ControlSource, Recipe, Special};
+use crate::insn::recipe::Recipe;
 use crate::insn::registers::{CodeSize, Registers};
+use crate::insn::special::{ControlSource, Special};
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::wait;
@@ -44,60 +44,60 @@ pub fn before_write(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view:
     if view.privilege() != 0 {
         return Go::Run;
     }
-    let rip = recipe.rip(view);
-    let event = |value: u64, old: u64, msr: u32| CpuEvent { kind, value, old, msr, rip: Gla(rip), gfn: Gfn(0) };
-    let write = match recipe.special {
-        Special::WriteControl(number, source) => {
-            let Some(old) = control_register(number).and_then(|(_, register)| read_register(register)) else {
-                return Go::Run;
-            };
-            match written(recipe, view, number, source, old) {
-                Written::Value(value) => event(value, old, 0),
-                Written::Refused => return Go::Run,
-                Written::Unforeseen => {
-                    let next = rip.wrapping_add(u64::from(recipe.length));
-                    vcpu.trap.set_pending_event(Some(PendingEvent::Write { event: event(0, old, 0), next }));
-                    return Go::Run;
-                }
-            }
+    loop {
+        let Some(write) = about_to_write(hypervisor, recipe, view, kind) else { return Go::Run };
+        if ask(hypervisor, vcpu, write, view, write.rip.0) == Go::Leave {
+            return Go::Leave;
         }
-        _ => {
-            let low = |register| view.general(register) & 0xffff_ffff;
-            let msr = u32::try_from(low(RCX)).unwrap_or(0);
-            if is_missing(view, msr) {
-                return Go::Run;
-            }
-            event(low(RDX) << 32 | low(RAX), view.model_specific(msr).unwrap_or(0), msr)
+        let is_fixed = !recipe.special.writes_from_memory();
+        if is_fixed || about_to_write(hypervisor, recipe, view, kind) == Some(write) {
+            return Go::Run;
         }
-    };
-    ask(hypervisor, vcpu, write, view, rip)
+    }
 }
 
-/// What becomes of a control register.
-enum Written {
-    /// It has this value then.
-    Value(u64),
-    /// The instruction faults.
-    Refused,
-    /// What it is written with is not known before.
-    Unforeseen,
+/// The write that the instruction is about to make; none where it faults instead.
+fn about_to_write(hypervisor: &Hypervisor, recipe: &Recipe, view: &View, kind: CpuEventKind) -> Option<CpuEvent> {
+    let event = |value, old, msr| CpuEvent { kind, value, old, msr, rip: Gla(recipe.rip(view)), gfn: Gfn(0) };
+    if let Special::WriteControl(number, source) = recipe.special {
+        let old = control_register(number).and_then(|(_, register)| read_register(register))?;
+        return Some(event(written(hypervisor, recipe, view, (number, source), old)?, old, 0));
+    }
+    let low = |register| view.general(register) & 0xffff_ffff;
+    let (msr, value) = (u32::try_from(low(RCX)).ok()?, low(RDX) << 32 | low(RAX));
+    if is_missing(view, msr) {
+        return None;
+    }
+    // What it was is not always known. What it is to become must then not look like it.
+    let unknown = if value == 0 { u64::MAX } else { 0 };
+    Some(event(value, view.model_specific(msr).unwrap_or(unknown), msr))
 }
 
-/// What a control register will hold, as QEMU will have it.
-fn written(recipe: &Recipe, view: &View, number: u8, source: ControlSource, old: u64) -> Written {
+/// What a control register will hold, as QEMU will have it; none where the instruction faults.
+fn written(
+    hypervisor: &Hypervisor,
+    recipe: &Recipe,
+    view: &View,
+    (number, source): (u8, ControlSource),
+    old: u64,
+) -> Option<u64> {
     let status = |word: u64| old & !MACHINE_STATUS | old & CR0_PE | word & MACHINE_STATUS;
     let value = match source {
         ControlSource::General(register) if recipe.code == CodeSize::Bits64 => view.general(register),
         ControlSource::General(register) => view.general(register) & 0xffff_ffff,
         ControlSource::MachineStatus(register) => status(view.general(register)),
+        ControlSource::MachineStatusInMemory => {
+            let processor = Processor { view, memory: &hypervisor.host.memory };
+            let word = processor.bytes(recipe.operands.first()?.address(view))?;
+            status(u16::from_le_bytes(word).into())
+        }
         ControlSource::TaskSwitchedCleared => old & !CR0_TS,
-        ControlSource::MachineStatusInMemory => return Written::Unforeseen,
     };
     match number {
-        0 => Written::Value(value & 0xffff_ffff | CR0_ET),
-        3 if view.has_process_contexts() => Written::Value(value & !CR3_NO_FLUSH),
-        4 if (value ^ old) & CR4_LA57 != 0 && recipe.code == CodeSize::Bits64 => Written::Refused,
-        _ => Written::Value(value),
+        0 => Some(value & 0xffff_ffff | CR0_ET),
+        3 if view.has_process_contexts() => Some(value & !CR3_NO_FLUSH),
+        4 if (value ^ old) & CR4_LA57 != 0 && recipe.code == CodeSize::Bits64 => None,
+        _ => Some(value),
     }
 }
 
@@ -113,9 +113,8 @@ fn is_missing(view: &View, msr: u32) -> bool {
 pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) -> Go {
     let event = match vcpu.trap.pending_event() {
         None => return Go::Run,
-        Some(PendingEvent::Event(event)) => {
-            let comes_to_it = PendingEvent::Event(event).is_breakpoint_at(recipe.rip(view));
-            if comes_to_it && recipe.special != Special::Breakpoint {
+        Some(event) => {
+            if is_breakpoint_at(&event, recipe.rip(view)) && recipe.special != Special::Breakpoint {
                 // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
                 if is_there(hypervisor, event) {
                     return Go::Run;
@@ -128,13 +127,6 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
             }
             event
         }
-        Some(PendingEvent::Write { event, next }) => match taken_effect(event, next, recipe.rip(view)) {
-            None => {
-                vcpu.trap.set_pending_event(None);
-                return Go::Run;
-            }
-            Some(event) => event,
-        },
     };
     report(hypervisor, vcpu, event, view, recipe.rip(view))
 }
@@ -155,7 +147,7 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
 
 /// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
 fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
-    vcpu.trap.set_pending_event(Some(PendingEvent::Event(event)));
+    vcpu.trap.set_pending_event(Some(event));
     ask(hypervisor, vcpu, event, view, rip)
 }
 
@@ -181,6 +173,11 @@ fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: 
     }
 }
 
+/// Whether it is the breakpoint at this address.
+pub fn is_breakpoint_at(event: &CpuEvent, rip: u64) -> bool {
+    event.kind == CpuEventKind::Int3 && event.rip.0 == rip
+}
+
 /// Whether the breakpoint of an event still stands where it was.
 fn is_there(hypervisor: &Hypervisor, event: CpuEvent) -> bool {
     const INT3: u8 = 0xcc;
@@ -196,17 +193,4 @@ fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {
         4 => Some((CpuEventKind::Cr4, Register::CR4)),
         _ => None,
     }
-}
-
-/// The event with its new value; nothing where the instruction faulted instead. An interrupt may come first, so going on
-/// elsewhere with another value counts as well.
-fn taken_effect(event: CpuEvent, next: u64, rip: u64) -> Option<CpuEvent> {
-    let value = match event.kind {
-        CpuEventKind::Cr0 => read_register(Register::CR0)?,
-        CpuEventKind::Cr3 => read_register(Register::CR3)?,
-        CpuEventKind::Cr4 => read_register(Register::CR4)?,
-        _ => event.value,
-    };
-    let written = rip == next || event.kind != CpuEventKind::Msr && value != event.old;
-    written.then_some(CpuEvent { value, ..event })
 }

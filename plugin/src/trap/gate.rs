@@ -12,8 +12,9 @@ use crate::host::vcpu::Vcpu;
 use crate::host::waiting::Retry;
 use crate::insn::cache::Part;
 use crate::insn::nested::{AddressSpace, ControlBlock};
-use crate::insn::recipe::{Recipe, Repeat, Special, Touch};
+use crate::insn::recipe::{Recipe, Repeat, Touch};
 use crate::insn::registers::{CodeSize, Registers};
+use crate::insn::special::Special;
 use crate::insn::walk::{Addressed, GuestFault, Judged, PagingMode};
 use crate::qemu::internals;
 use crate::qemu::proof;
@@ -106,7 +107,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     }
     if recipe.special == Special::Breakpoint {
         // It left its block before this breakpoint, and is back with the answer.
-        if was_pending.is_some_and(|pending| pending.is_breakpoint_at(recipe.rip(view))) {
+        if was_pending.is_some_and(|event| events::is_breakpoint_at(&event, recipe.rip(view))) {
             return Go::Run;
         }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());

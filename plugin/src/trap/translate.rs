@@ -5,9 +5,10 @@ use crate::host::{instruction as stood_in, instrumentation};
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
 use crate::insn::quick::QuickRecipe;
-use crate::insn::recipe::{Recipe, Special};
+use crate::insn::recipe::Recipe;
 use crate::insn::recipes;
 use crate::insn::registers::CodeSize;
+use crate::insn::special::Special;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
@@ -157,7 +158,9 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: Cod
     if wanted & instrumentation::ACCESS != 0 {
         call_before(instruction, recipe);
     } else if uses_control_block || wanted & instrumentation::SPECIAL != 0 && recipe.special != Special::Nothing {
-        call_before(instruction, Recipe { operands: Box::default(), ..recipe });
+        // What says what a register is written with must be there, and is looked at.
+        let operands = if recipe.special.writes_from_memory() { recipe.operands } else { Box::default() };
+        call_before(instruction, Recipe { operands, ..recipe });
     }
 }
 

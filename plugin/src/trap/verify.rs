@@ -9,9 +9,10 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::processor::Processor;
-use crate::insn::recipe::{Recipe, Special, Touch};
+use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::recipes;
 use crate::insn::registers::Registers;
+use crate::insn::special::Special;
 use crate::insn::subject::Subject;
 use crate::qemu::view::{View, view_of};
 use mem_event::Rights;

@@ -1,0 +1,57 @@
+//! What an instruction does besides touching memory.
+
+use crate::insn::nested::ControlBlock;
+
+/// What a control register is written with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlSource {
+    /// This general register.
+    General(u8),
+    /// The low four bits of this general register, but for PE, which stays set (`lmsw`).
+    MachineStatus(u8),
+    /// The same of the word that the instruction's operand is.
+    MachineStatusInMemory,
+    /// What is there, without TS (`clts`).
+    TaskSwitchedCleared,
+}
+
+/// What an instruction does besides touching memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// Nothing of interest.
+    Nothing,
+    /// Linear addresses may mean other frames after it (`invlpg`).
+    Translation,
+    /// It writes CR0, CR3 or CR4: the register's number, and what with.
+    WriteControl(u8, ControlSource),
+    /// It writes the model-specific register in ECX.
+    WriteMsr,
+    /// It is a breakpoint.
+    Breakpoint,
+    /// It reads a port: a device may use guest memory meanwhile.
+    ReadPort,
+    /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
+    WritePort(Option<u8>),
+    /// It calls far: a gate may say onto which stack.
+    CallFar,
+    /// It uses the control block at the physical address in RAX (`vmrun`, `vmload`, `vmsave`).
+    ControlBlock(ControlBlock),
+}
+
+impl Special {
+    /// Whether linear addresses may mean other frames after it.
+    pub fn changes_translation(self) -> bool {
+        let stays = matches!(self, Special::ControlBlock(block) if !block.enters);
+        !matches!(self, Special::Nothing | Special::Breakpoint | Special::CallFar) && !stays && !self.is_port_io()
+    }
+
+    /// Whether what is written stands in the instruction's operand.
+    pub fn writes_from_memory(self) -> bool {
+        matches!(self, Special::WriteControl(_, ControlSource::MachineStatusInMemory))
+    }
+
+    /// Whether it reads or writes a port.
+    pub fn is_port_io(self) -> bool {
+        matches!(self, Special::ReadPort | Special::WritePort(_))
+    }
+}
