@@ -10,7 +10,7 @@ use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::{ConsumerAct, Listening, Rule, Scenario, Then};
 use mem_event::message::{Call, Notice};
-use mem_event::{AccessType, Control, Event, Ring};
+use mem_event::{AccessType, Control, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use rustix::fs::{Mode, OFlags};
@@ -42,8 +42,8 @@ fn at_the_first_checkpoint_under(gate: Gate, name: &str) -> (Qemu, RunFolder, Jo
 
 /// A guest whose vCPUs stand before forbidden accesses that nobody answers: one on its event, or eight of which four
 /// have no slot.
-fn with_unanswered_events(name: &str, symbol: &str, slots: u32) -> (Qemu, RunFolder, Channel, Client) {
-    let (qemu, folder, job, mut toolstack) = at_the_first_checkpoint(name);
+fn with_unanswered_events(gate: Gate, name: &str, symbol: &str, slots: u32) -> Standing {
+    let (qemu, folder, job, mut toolstack) = at_the_first_checkpoint_under(gate, name);
     let channel =
         Channel::enable(&folder.file("socket"), Ring::Access, RingSettings { slots, ..RingSettings::default() });
     let symbol = job.symbols().find(symbol).unwrap().clone();
@@ -52,7 +52,62 @@ fn with_unanswered_events(name: &str, symbol: &str, slots: u32) -> (Qemu, RunFol
     toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
     let channel = channel.unwrap();
     wait_for("the first event", &channel);
-    (qemu, folder, channel, toolstack)
+    Standing { qemu, folder, channel, toolstack, content: None }
+}
+
+/// A guest whose vCPU stands at a frame that is paged out, and that nobody brings back.
+fn with_a_frame_out(gate: Gate, name: &str, symbol: &str) -> Standing {
+    let (qemu, folder, job, mut toolstack) = at_the_first_checkpoint_under(gate, name);
+    let mut channel = Channel::enable(&folder.file("socket"), Ring::Paging, RingSettings::default()).unwrap();
+    let gfn = job.symbols().find(symbol).unwrap().gpa.gfn();
+    channel.client.control(Control::Nominate { gfn }).unwrap().unwrap();
+    let content = channel.client.read(gfn, 0, 4096).unwrap();
+    channel.client.control(Control::Evict { gfn }).unwrap().unwrap();
+    toolstack.values(&Call::Release { vcpu: mem_event::VcpuId(0) }).unwrap();
+    wait_for("the request", &channel);
+    Standing { qemu, folder, channel, toolstack, content: Some(content) }
+}
+
+/// A machine with a vCPU that waits for a consumer.
+struct Standing {
+    qemu: Qemu,
+    folder: RunFolder,
+    channel: Channel,
+    toolstack: Client,
+    /// Of the frame that is out.
+    content: Option<Vec<u8>>,
+}
+
+impl Standing {
+    /// One by one, each way in which a vCPU waits: in its callback, or in the kernel, at a frame that is watched or out.
+    fn in_each_way() -> impl Iterator<Item = (String, Standing)> {
+        let both = support::kernel_maps_write_protected();
+        let gates = [Gate::Callback, Gate::Mmu].into_iter().filter(move |gate| *gate == Gate::Callback || both);
+        let ways = gates.flat_map(|gate| [(gate, false), (gate, true)]).chain([(Gate::None, true)]);
+        ways.map(|(gate, is_out)| match (gate, is_out) {
+            (Gate::None, _) => ("out without a gate".to_owned(), with_a_frame_out(gate, "page_in", "PAGES")),
+            (_, true) => (format!("out under gate={gate}"), with_a_frame_out(gate, "read_write", "WATCHED")),
+            (_, false) => {
+                (format!("watched under gate={gate}"), with_unanswered_events(gate, "read_write", "WATCHED", 0))
+            }
+        })
+    }
+
+    /// Gives the answer that the vCPU waits for; the guest then comes to its end.
+    fn answer(mut self) -> (Qemu, RunFolder) {
+        let request = self.channel.take().expect("the event is still there");
+        let gfn = request.frame().unwrap();
+        match &self.content {
+            None => self.toolstack.set_access(gfn, AccessType::Rwx).unwrap(),
+            Some(content) => {
+                self.channel.client.values(&Call::Load { gfn, content: content.clone().into() }).map(drop).unwrap()
+            }
+        }
+        assert!(!self.channel.is_pending(), "the event came once");
+        self.channel.answer(&request.answer());
+        self.channel.kick().unwrap();
+        (self.qemu, self.folder)
+    }
 }
 
 fn status(qemu: &mut Qemu) -> String {
@@ -60,27 +115,33 @@ fn status(qemu: &mut Qemu) -> String {
 }
 
 #[test]
-fn the_monitor_stops_and_continues_a_machine_whose_vcpu_is_parked() {
-    let (mut qemu, _folder, mut channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
-    for _ in 0..10 {
-        qemu.qmp.execute("stop").unwrap();
-        assert_eq!(status(&mut qemu), "paused");
-        qemu.qmp.execute("cont").unwrap();
-        assert_eq!(status(&mut qemu), "running");
+fn the_monitor_stops_and_continues_a_machine_whose_vcpu_waits_and_it_goes_on() {
+    for (way, mut standing) in Standing::in_each_way() {
+        for _ in 0..10 {
+            standing.qemu.qmp.execute("stop").unwrap();
+            assert_eq!(status(&mut standing.qemu), "paused", "{way}");
+            standing.qemu.qmp.execute("cont").unwrap();
+            assert_eq!(status(&mut standing.qemu), "running", "{way}");
+        }
+        let (qemu, _folder) = standing.answer();
+        wait_for(&format!("the guest's end, {way}"), &qemu);
+        assert!(qemu.console().contains("verdict: success"), "{way}: {}", qemu.console());
     }
-    let request = channel.take().expect("the event is still there");
-    assert!(matches!(request.event, Event::Violation { offset: 0x10, .. }));
-    assert!(!channel.is_pending(), "the event came once");
 }
 
 #[test]
-fn the_monitor_stops_a_machine_of_eight_parked_vcpus() {
-    let (mut qemu, _folder, _channel, _toolstack) = with_unanswered_events("smp_storm", "STORM", 4);
-    qemu.qmp.execute("stop").unwrap();
-    assert_eq!(status(&mut qemu), "paused");
-    qemu.qmp.execute("cont").unwrap();
-    qemu.qmp.execute("quit").unwrap();
-    wait_for("the end", &qemu);
+fn the_monitor_stops_a_machine_of_eight_waiting_vcpus() {
+    for gate in [Gate::Callback, Gate::Mmu] {
+        if gate == Gate::Mmu && !support::kernel_maps_write_protected() {
+            continue;
+        }
+        let Standing { mut qemu, .. } = with_unanswered_events(gate, "smp_storm", "STORM", 4);
+        qemu.qmp.execute("stop").unwrap();
+        assert_eq!(status(&mut qemu), "paused");
+        qemu.qmp.execute("cont").unwrap();
+        qemu.qmp.execute("quit").unwrap();
+        wait_for("the end", &qemu);
+    }
 }
 
 #[test]
@@ -156,18 +217,26 @@ fn stops_in_a_repetition(gate: Gate) {
 }
 
 #[test]
-fn the_monitor_resets_a_machine_whose_vcpu_is_parked() {
-    let (mut qemu, _folder, _channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
-    // With -no-reboot a reset is the end.
-    qemu.qmp.execute("system_reset").unwrap();
-    wait_for("the end", &qemu);
+fn the_monitor_resets_a_machine_whose_vcpu_waits() {
+    for (way, mut standing) in Standing::in_each_way() {
+        // With -no-reboot a reset is the end.
+        standing.qemu.qmp.execute("system_reset").unwrap();
+        wait_for(&format!("the end, {way}"), &standing.qemu);
+    }
 }
 
 #[test]
-fn sigterm_ends_a_machine_whose_vcpu_is_parked() {
-    let (qemu, _folder, _channel, _toolstack) = with_unanswered_events("read_write", "WATCHED", 0);
-    rustix::process::kill_process(pid(qemu.pid()), Signal::TERM).unwrap();
-    wait_for("the end", &qemu);
+fn the_monitor_quits_and_sigterm_ends_a_machine_whose_vcpu_waits() {
+    for (way, mut standing) in Standing::in_each_way() {
+        standing.qemu.qmp.execute("quit").unwrap();
+        wait_for(&format!("the end by the monitor, {way}"), &standing.qemu);
+        assert!(standing.qemu.wait().unwrap().success(), "{way}");
+    }
+    for (way, mut standing) in Standing::in_each_way() {
+        rustix::process::kill_process(pid(standing.qemu.pid()), Signal::TERM).unwrap();
+        wait_for(&format!("the end by SIGTERM, {way}"), &standing.qemu);
+        assert!(standing.qemu.wait().unwrap().success(), "{way}");
+    }
 }
 
 #[test]

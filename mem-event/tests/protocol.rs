@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 use mem_event::message::{
-    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, VERSION, VcpuReport, VcpuState, frame_byte, frame_of_byte,
+    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Stays, VERSION, VcpuReport, VcpuState, frame_byte,
+    frame_of_byte,
 };
 use mem_event::{
     AccessType, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Request,
@@ -122,11 +123,12 @@ fn the_packets_fields_stand_where_the_page_says() {
 
 #[test]
 fn a_vcpus_fields_stand_where_the_page_says() {
-    let plain = VcpuReport { state: VcpuState::Running, ring: None, frame: Some(Gfn(0)), waited: 0 };
+    let plain = VcpuReport { state: VcpuState::Running, ring: None, frame: Some(Gfn(0)), waited: 0, stays: None };
     let rows = table("| offset | size | of a vCPU's", false);
     let changed = [
         VcpuReport { state: VcpuState::Checkpoint, ..plain },
         VcpuReport { ring: Some(Ring::Sharing), ..plain },
+        VcpuReport { stays: Some(Stays::Written), ..plain },
         VcpuReport { waited: u32::MAX, ..plain },
         VcpuReport { frame: None, ..plain },
     ];

@@ -45,6 +45,8 @@ pub struct Arguments {
     pub gives_way: bool,
     /// Where registers are read.
     pub registers: Source,
+    /// `signal=`: the real-time signal by which vCPUs leave their blocks that stand in the kernel.
+    pub signal: Option<i32>,
     /// For tests alone, and not in the list of known arguments.
     pub falsify: Falsify,
     /// Whether checkpoints in the guest's code are recognised.
@@ -87,6 +89,7 @@ impl Default for Arguments {
             gate: Gate::default(),
             gives_way: false,
             registers: Source::default(),
+            signal: None,
             falsify: Falsify::default(),
             checkpoints: false,
             breakpoints: Vec::new(),
@@ -106,7 +109,7 @@ impl Default for Arguments {
     }
 }
 
-const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, checkpoints=on|off, \
+const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, signal=NUMBER, checkpoints=on|off, \
                      places=GPA:GPA..., \
                      spin=auto|off|MICROSECONDS, chaos=FAULTS, verify=on|off, trace=PATH, trace-limit=BYTES, \
                      record-reads=on|off, contents=on|off; and for the trace's header guest=NAME, \
@@ -127,6 +130,7 @@ impl Arguments {
                 "socket" => arguments.socket = path.into(),
                 "gate" => arguments.gate = gate(value)?,
                 "registers" => arguments.registers = source(value)?,
+                "signal" => arguments.signal = Some(signal(value)?),
                 "falsify" => arguments.falsify = falsify(value)?,
                 name @ "checkpoints" => arguments.checkpoints = switch(name, value)?,
                 "places" => arguments.breakpoints = places(value)?,
@@ -191,6 +195,10 @@ fn places(value: &str) -> Result<Vec<Gpa>, String> {
 
 fn bytes(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("trace-limit={value}: a number of bytes; {} is no limit", u64::MAX))
+}
+
+fn signal(value: &str) -> Result<i32, String> {
+    value.parse().map_err(|_| format!("signal={value}: the number of a real-time signal"))
 }
 
 fn gate(value: &str) -> Result<Gate, String> {

@@ -1,5 +1,6 @@
 //! How the machine lays out its memory, and the page cache.
 
+use mem_event::message::Stays;
 use mem_event::{Access, AccessSource, Gfn, Gpa, Rights, VcpuId};
 use mem_event_plugin::arguments::{Arguments, Gate, choose_gate};
 use mem_event_plugin::engine::kernel_stops::KernelStops;
@@ -105,10 +106,36 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
     let (first, second) = (Toucher::Vcpu(VcpuId(0)), Toucher::Vcpu(VcpuId(1)));
     stopped.add(StoppedAccess { toucher: first, fault, access });
     stopped.add(StoppedAccess { toucher: second, fault: FrameFault { write: true, ..fault }, access });
-    assert!(!stopped.remove(first, fault));
-    assert!(stopped.is_touched(Gfn(7)));
-    assert!(stopped.remove(second, FrameFault { write: true, ..fault }));
+    stopped.answered(first, fault);
+    assert!(stopped.is_touched(Gfn(7)), "the second lacks its answer");
+    stopped.answered(second, FrameFault { write: true, ..fault });
+    assert!(!stopped.is_touched(Gfn(7)));
+    assert_eq!(stopped.let_go(Gfn(7)), [(VcpuId(0), false), (VcpuId(1), false)]);
     assert!(stopped.is_empty());
+}
+
+#[test]
+fn a_vcpu_that_left_and_comes_back_to_its_access_does_not_ask_again() {
+    let mut stopped = KernelStops::default();
+    let fault = FrameFault { gfn: Gfn(7), offset: 0, write: false };
+    let access =
+        Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
+    let stands = StoppedAccess { toucher: Toucher::Vcpu(VcpuId(0)), fault, access };
+    assert!(!stopped.comes_back(&stands, 0), "for the first time");
+    stopped.add(stands);
+    assert_eq!(stopped.next_to_ask(), Some(stands));
+    let told = |stopped: &mut KernelStops, left| stopped.vcpus().for_each(|(_, stand)| stand.told = Some(left));
+    told(&mut stopped, 3);
+    assert!(stopped.comes_back(&stands, 4));
+    assert_eq!((stopped.next_to_ask(), stopped.stays(VcpuId(0))), (None, None));
+    // One that was told and did not leave holds something that keeps it from that.
+    told(&mut stopped, 4);
+    assert!(stopped.comes_back(&stands, 4));
+    assert_eq!(stopped.stays(VcpuId(0)), Some(Stays::Held));
+    let elsewhere = StoppedAccess { fault: FrameFault { gfn: Gfn(8), ..fault }, ..stands };
+    assert!(!stopped.comes_back(&elsewhere, 4), "another access");
+    assert_eq!(stopped.forget(VcpuId(0)), Some(Gfn(7)));
+    assert!(stopped.is_empty() && !stopped.wake(VcpuId(0)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Who waits for what, in words.
 
 use crate::guest::symbols::Symbols;
-use mem_event::message::{DeviceReport, VcpuReport, VcpuState};
+use mem_event::message::{DeviceReport, Stays, VcpuReport, VcpuState};
 use mem_event::{Gfn, Gpa, Ring};
 
 /// What a vCPU waits for, for how long, and for whom; `whose` says who serves a ring. `None` for one that goes on.
@@ -23,7 +23,20 @@ pub fn vcpu(report: &VcpuReport, whose: impl Fn(Ring) -> String, symbols: &Symbo
         }
         text += &format!(", from {}", whose(ring));
     }
+    if let Some(stays) = report.stays {
+        text += &format!("; until then QEMU's requests to all vCPUs wait too: it {}", stays_because(stays));
+    }
     Some(text)
+}
+
+fn stays_because(stays: Stays) -> &'static str {
+    match stays {
+        Stays::InNoAccess => "is in the midst of no instruction's own access",
+        Stays::Written => "is in the midst of an instruction that may have written already",
+        Stays::Device => "is in the midst of an instruction that uses a device",
+        Stays::Tables => "is in the midst of an instruction that changes segments or tasks",
+        Stays::Held => "holds what others of QEMU's threads may need",
+    }
 }
 
 /// What a device waits for, and for how long.

@@ -351,7 +351,7 @@ impl Hypercalls for Stage<'_> {
             let view = domain.vcpu_view(VcpuId(vcpu));
             let (state, ring) = reports::vcpu(view.as_ref());
             let frame = view.and_then(|view| view.stopped_on).filter(|_| state != VcpuState::Running);
-            VcpuReport { state, ring, frame, waited: 0 }
+            VcpuReport { state, ring, frame, waited: 0, stays: None }
         };
         all.map(report).collect()
     }

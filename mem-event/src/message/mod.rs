@@ -28,7 +28,7 @@ pub use notice::Notice;
 pub use packet::{HEADER, LARGEST, Malformed};
 pub use reply::Reply;
 pub use report::{
-    DeviceReport, Info, MonitorReport, RingReport, RingState, VcpuReport, VcpuState, frame_byte, frame_of_byte,
+    DeviceReport, Info, MonitorReport, RingReport, RingState, Stays, VcpuReport, VcpuState, frame_byte, frame_of_byte,
 };
 
 /// The protocol's version, checked by [`Call::Hello`].

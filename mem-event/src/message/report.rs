@@ -54,10 +54,28 @@ table! {
     }
 }
 
+table! {
+    /// Why a vCPU that stands in the kernel does not leave its block before it has its answer: until then QEMU's requests to all vCPUs wait
+    /// with it.
+    pub enum Stays {
+        /// It is in the midst of no instruction's own access: of a translation, of a delivery, of a device's work.
+        InNoAccess = 1 "in no access",
+        /// Its instruction may have written already.
+        Written = 2 "written",
+        /// Its instruction uses a device or a port.
+        Device = 3 "device",
+        /// Its instruction changes segments or tasks.
+        Tables = 4 "tables",
+        /// QEMU holds something meanwhile.
+        Held = 5 "held",
+    }
+}
+
 /// What a vCPU waits for: [`super::Call::Vcpus`].
 ///
 /// ```text
-///  0  u8 state    1  u8 ring, 0 for none    2  u16 zero    4  u32 milliseconds    8  u64 frame, all ones for none
+///  0  u8 state    1  u8 ring, 0 for none    2  u8 why it stays, 0 for not so    3  u8 zero
+///  4  u32 milliseconds    8  u64 frame, all ones for none
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VcpuReport {
@@ -69,6 +87,8 @@ pub struct VcpuReport {
     pub frame: Option<Gfn>,
     /// For how many milliseconds it has waited.
     pub waited: u32,
+    /// Why it cannot leave its block meanwhile, where it cannot.
+    pub stays: Option<Stays>,
 }
 
 impl VcpuReport {
@@ -83,6 +103,7 @@ impl VcpuReport {
         let mut bytes = [0; VcpuReport::BYTES];
         bytes[0] = self.state as u8;
         bytes[1] = self.ring.map_or(0, |ring| ring as u8);
+        bytes[2] = self.stays.map_or(0, |stays| stays as u8);
         bytes[4..8].copy_from_slice(&self.waited.to_le_bytes());
         bytes[8..].copy_from_slice(&self.frame.map_or(u64::MAX, |gfn| gfn.0).to_le_bytes());
         bytes
@@ -97,13 +118,14 @@ impl VcpuReport {
     }
 
     fn decode(bytes: [u8; VcpuReport::BYTES]) -> Result<VcpuReport, Malformed> {
-        let [state, ring, _, _, w0, w1, w2, w3, frame @ ..] = bytes;
+        let [state, ring, stays, _, w0, w1, w2, w3, frame @ ..] = bytes;
         let frame = u64::from_le_bytes(frame);
         Ok(VcpuReport {
             state: VcpuState::from_number(state).ok_or_else(|| Malformed(format!("no state {state}")))?,
             ring: Ring::from_number(ring),
             frame: (frame != u64::MAX).then_some(Gfn(frame)),
             waited: u32::from_le_bytes([w0, w1, w2, w3]),
+            stays: Stays::from_number(stays),
         })
     }
 }

@@ -163,6 +163,8 @@ impl Hypervisor {
         let Some(vcpu) = self.host.vcpu(index) else { return };
         let mut engine = self.engine();
         vcpu.end();
+        // One that left its block from the kernel can go while its access has no answer.
+        engine.stands_no_more(&self.host, vcpu.id);
         let _ = engine.step(&self.host, Input::Abandon { vcpu: vcpu.id });
         engine.settle(&self.host);
     }

@@ -4,14 +4,30 @@
 //! others wait with it.
 
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
+use mem_event::message::Stays;
 use mem_event::{Gfn, VcpuId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+/// A vCPU's access, as it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Stand {
+    /// The access.
+    pub access: StoppedAccess,
+    /// Since when the vCPU stands, this time: it leaves its block now and then, and comes back.
+    pub since: Instant,
+    /// It was told to leave when it had left so often, and has not come back.
+    pub told: Option<u64>,
+    /// Why it does not leave.
+    pub stays: Option<Stays>,
+    /// It has its answer, and waits with others on the page.
+    is_answered: bool,
+}
+
 /// All accesses that stand in the kernel, and which of them must ask again.
 #[derive(Debug, Default)]
 pub struct KernelStops {
-    vcpus: BTreeMap<VcpuId, StoppedAccess>,
+    vcpus: BTreeMap<VcpuId, Stand>,
     /// With the moment since when.
     foreign: Vec<(StoppedAccess, Instant)>,
     asking: VecDeque<StoppedAccess>,
@@ -35,17 +51,46 @@ impl KernelStops {
     pub fn add(&mut self, access: StoppedAccess) {
         match access.toucher {
             Toucher::Vcpu(vcpu) => {
-                self.vcpus.insert(vcpu, access);
+                let (since, told, stays) = (Instant::now(), None, None);
+                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false });
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }
         self.asking.push_back(access);
     }
 
+    /// A vCPU that was told to leave stands at the same access again, of which the engine knows; `left`: how often it has left. One that
+    /// did not will not.
+    pub fn comes_back(&mut self, access: &StoppedAccess, left: u64) -> bool {
+        let Toucher::Vcpu(vcpu) = access.toucher else { return false };
+        let Some(stand) = self.vcpus.get_mut(&vcpu).filter(|stand| stand.access.fault == access.fault) else {
+            return false;
+        };
+        stand.stays = (stand.told.take() == Some(left)).then_some(Stays::Held);
+        stand.since = Instant::now();
+        true
+    }
+
+    /// The vCPUs that stand.
+    pub fn vcpus(&mut self) -> impl Iterator<Item = (VcpuId, &mut Stand)> {
+        self.vcpus.iter_mut().map(|(vcpu, stand)| (*vcpu, stand))
+    }
+
+    /// Why a vCPU that stands does not leave its block, if that is known.
+    pub fn stays(&self, vcpu: VcpuId) -> Option<Stays> {
+        self.vcpus.get(&vcpu)?.stays
+    }
+
+    /// A vCPU is gone, with its access; says on which frame it stood.
+    pub fn forget(&mut self, vcpu: VcpuId) -> Option<Gfn> {
+        self.asking.retain(|access| access.toucher != Toucher::Vcpu(vcpu));
+        self.vcpus.remove(&vcpu).map(|stand| stand.access.fault.gfn)
+    }
+
     /// A vCPU was woken; says whether one of its accesses stands here, which then asks again.
     pub fn wake(&mut self, vcpu: VcpuId) -> bool {
-        let Some(access) = self.vcpus.get(&vcpu) else { return false };
-        self.asking.push_back(*access);
+        let Some(stand) = self.vcpus.get(&vcpu).filter(|stand| !stand.is_answered) else { return false };
+        self.asking.push_back(stand.access);
         true
     }
 
@@ -63,15 +108,29 @@ impl KernelStops {
         self.asking.pop_front()
     }
 
-    /// An access may go on; says whether no other is stopped on the page, which can be put back then.
-    pub fn remove(&mut self, toucher: Toucher, fault: FrameFault) -> bool {
+    /// An access may go on, as soon as no other is stopped on its page.
+    pub fn answered(&mut self, toucher: Toucher, fault: FrameFault) {
         match toucher {
             Toucher::Vcpu(vcpu) => {
-                self.vcpus.remove(&vcpu);
+                if let Some(stand) = self.vcpus.get_mut(&vcpu) {
+                    stand.is_answered = true;
+                }
             }
             Toucher::Foreign => self.foreign.retain(|(other, _)| other.fault != fault),
         }
-        !self.is_touched(fault.gfn)
+    }
+
+    /// The page goes back, and with it those that have their answers: these vCPUs, and whether each has been told to leave and not come back.
+    pub fn let_go(&mut self, gfn: Gfn) -> Vec<(VcpuId, bool)> {
+        let stands = |stand: &Stand| stand.access.fault.gfn == gfn;
+        let gone = self
+            .vcpus
+            .iter()
+            .filter(|(_, stand)| stands(stand))
+            .map(|(vcpu, stand)| (*vcpu, stand.told.is_some()))
+            .collect();
+        self.vcpus.retain(|_, stand| !stands(stand));
+        gone
     }
 
     /// The frames that devices wait for, and since when.
@@ -86,6 +145,7 @@ impl KernelStops {
 
     /// Whether any is stopped on the frame.
     pub fn is_touched(&self, gfn: Gfn) -> bool {
-        self.vcpus.values().chain(self.foreign.iter().map(|(access, _)| access)).any(|access| access.fault.gfn == gfn)
+        let vcpus = self.vcpus.values().filter(|stand| !stand.is_answered).map(|stand| &stand.access);
+        vcpus.chain(self.foreign.iter().map(|(access, _)| access)).any(|access| access.fault.gfn == gfn)
     }
 }

@@ -9,6 +9,7 @@ pub mod gone;
 pub mod held;
 pub mod hypervisor;
 pub mod kernel_stops;
+pub mod leave;
 mod needed;
 mod provoke;
 mod provoked;

@@ -27,9 +27,6 @@ impl Engine {
             && vcpu.is_none_or(|vcpu| vcpu.waiting.pending_retry().is_none());
         if passes {
             host.map(fault.gfn);
-            if let Some(vcpu) = vcpu {
-                vcpu.waiting.set_busy(true);
-            }
         }
         passes
     }
@@ -42,7 +39,7 @@ impl Hypervisor {
         if engine.passes_provoked(self, access) {
             return false;
         }
-        engine.stopped.add(access);
+        engine.stands(&self.host, access);
         engine.settle(&self.host);
         true
     }

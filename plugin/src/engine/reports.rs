@@ -26,7 +26,8 @@ impl Hypervisor {
                 view => reports::vcpu(view.as_ref()),
             };
             let waited = if state == VcpuState::Running { 0 } else { vcpu.waiting.waited() };
-            VcpuReport { state, ring, frame: view.and_then(|view| view.stopped_on), waited }
+            let stays = engine.stopped.stays(vcpu.id).filter(|_| state != VcpuState::Running);
+            VcpuReport { state, ring, frame: view.and_then(|view| view.stopped_on), waited, stays }
         };
         self.host.vcpus.iter().skip(first.0 as usize).take(VcpuReport::MOST).map(report).collect()
     }

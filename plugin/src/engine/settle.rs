@@ -6,8 +6,8 @@ use crate::host::domain_host::Host;
 use crate::host::explain;
 use crate::host::touch::{StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
-use crate::qemu::{internals, view};
-use mem_event::{Gfn, Input, Outcome, Rights, With};
+use crate::qemu::{internals, leaving, view};
+use mem_event::{Gfn, Input, Outcome, Rights, VcpuId, With};
 
 impl Engine {
     /// What earlier steps left to do: failed effects are told to the engine, and the accesses that stand in the kernel ask again.
@@ -17,7 +17,7 @@ impl Engine {
                 let _ = self.step(host, failure);
             } else if let Some(fault) = self.met.pop() {
                 // The newest first, as good as any order: each thread is stopped by one.
-                explain::stopped_access(host, fault).into_iter().for_each(|access| self.stopped.add(access));
+                explain::stopped_access(host, fault).into_iter().for_each(|access| self.stands(host, access));
             } else if let Some(access) = self.stopped.next_to_ask() {
                 self.ask_again(host, access);
             } else {
@@ -51,16 +51,56 @@ impl Engine {
                 {
                     lend(vcpu, fault.gfn);
                 }
-                if let Toucher::Vcpu(vcpu) = toucher
-                    && let Some(vcpu) = host.vcpu(vcpu.0)
-                {
-                    vcpu.waiting.set_busy(true);
-                }
-                if self.stopped.remove(toucher, fault) {
+                self.stopped.answered(toucher, fault);
+                if self.lets_go(host, fault.gfn) || toucher == Toucher::Foreign && !self.stopped.is_touched(fault.gfn) {
                     host.map(fault.gfn);
                 }
             }
         }
+    }
+
+    /// A thread stands in the kernel at this access. One that only left its block meanwhile has asked already.
+    pub fn stands(&mut self, host: &Host, access: StoppedAccess) {
+        let vcpu = if let Toucher::Vcpu(vcpu) = access.toucher { host.vcpu(vcpu.0) } else { None };
+        if let Some(vcpu) = vcpu {
+            vcpu.trap.set_left(None);
+            if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
+                return;
+            }
+            vcpu.waiting.set_busy(false);
+            vcpu.waiting.restart_clock();
+            // One that left its block may have come to another access.
+            self.stands_no_more(host, vcpu.id);
+        }
+        self.stopped.add(access);
+    }
+
+    /// A vCPU is gone from where it stood, without its answer: others may have waited with it that have theirs.
+    pub fn stands_no_more(&mut self, host: &Host, vcpu: VcpuId) {
+        if let Some(gfn) = self.stopped.forget(vcpu)
+            && self.lets_go(host, gfn)
+        {
+            host.map(gfn);
+        }
+    }
+
+    /// The vCPUs that stand on the page and have their answers are about to go, if no access on it is without; says whether there are any.
+    fn lets_go(&mut self, host: &Host, gfn: Gfn) -> bool {
+        if self.stopped.is_touched(gfn) {
+            return false;
+        }
+        let gone = self.stopped.let_go(gfn);
+        for (vcpu, is_out) in &gone {
+            // Before the page is there: from here on no signal leads anywhere.
+            leaving::take_back(vcpu.0);
+            if let Some(vcpu) = host.vcpu(vcpu.0) {
+                vcpu.waiting.set_busy(true);
+                if !is_out {
+                    vcpu.trap.set_left(None);
+                }
+            }
+        }
+        !gone.is_empty()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Falsify, Source};
-use crate::qemu::{internals, view};
+use crate::qemu::{internals, leaving, view};
 use crate::service::thread;
 use crate::trap::{proof, translate, verify};
 use mem_event::message::Notice;
@@ -60,6 +60,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     if arguments.registers == Source::Api && arguments.gate != Gate::None {
         eprintln!("mem-event: {}", proof::BY_API);
     }
+    leaving::install(arguments.signal)?;
     let listener = Listener::bind(&arguments.socket)?;
     fatal::owns_socket(arguments.socket.clone());
     let always_looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
@@ -89,6 +90,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.
 pub fn vcpu_started(index: u32) {
     translate::thread_runs(index);
+    leaving::begin(index);
     let Some(prepared) = PREPARED.get() else { return };
     let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(listener) = listener {
@@ -144,6 +146,10 @@ pub fn ended() {
     }
     if PREPARED.get().is_some_and(|prepared| prepared.arguments.verify) {
         eprint!("mem-event: {}", verify::report());
+    }
+    match leaving::all_times() {
+        0 => {}
+        times => eprintln!("mem-event: vCPUs left their blocks {times} times to leave the kernel"),
     }
     if let Some(report) = witness::report() {
         eprintln!("mem-event: {report}");

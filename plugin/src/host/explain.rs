@@ -24,23 +24,35 @@ use crate::insn::walk::{Addressed, Judged, PagingMode};
 use crate::memory::file_tables::FileTables;
 use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
+use crate::qemu::leaving;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::{self, View};
+use mem_event::message::Stays;
 use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
 use std::borrow::Cow;
 
-/// The access that a thread is stopped by in the kernel; `None` where it is no guest memory. A vCPU's wait is counted from now.
+/// The access that a thread is stopped by in the kernel; `None` where it is no guest memory.
 pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFault) -> Option<StoppedAccess> {
     let gfn = host.memory.frame_at(address)?;
     let toucher = host.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
-    let access = explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write });
-    if let Toucher::Vcpu(vcpu) = access.toucher
-        && let Some(vcpu) = host.vcpu(vcpu.0)
-    {
-        vcpu.waiting.set_busy(false);
-        vcpu.waiting.restart_clock();
+    Some(explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write }))
+}
+
+/// Where a vCPU that stands in the kernel may leave its block from.
+///
+/// # Errors
+/// Going back to its instruction would not be as if nothing had been done.
+pub fn place_to_leave(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Result<(Place, View), Stays> {
+    let place = vcpu.place().filter(Place::is_in_qemu).ok_or(Stays::InNoAccess)?;
+    let view = leaving::view_of(vcpu.id.0).ok_or(Stays::InNoAccess)?;
+    let space = address_space(view.paging_mode(), &view).ok_or(Stays::InNoAccess)?;
+    let explainer = Explainer { host, space, view, fault };
+    let recipe = explainer.at(place).ok_or(Stays::InNoAccess)?;
+    explainer.has_done_nothing(&recipe)?;
+    if instruction::uses_tables(host, &view, space, place.page_offset) {
+        return Err(Stays::Tables);
     }
-    Some(access)
+    Ok((place, view))
 }
 
 /// Whose access touched the page, given whose thread it was, and what to ask the engine.
@@ -164,16 +176,35 @@ impl Explainer<'_> {
         (0..recipe.operands.len()).map(move |number| recipe.touch(&processor, number, 0))
     }
 
+    /// Whether the instruction can begin anew where it was stopped: on an operand before which it writes nothing, and of what it writes, on the
+    /// first byte.
+    fn has_done_nothing(&self, recipe: &Recipe) -> Result<(), Stays> {
+        if self.does_io(recipe) {
+            return Err(Stays::Device);
+        }
+        let is_first = |touch: &Touch| self.fault.offset == (touch.gla & 0xfff) as u16;
+        for touch in self.operands(recipe).filter(|touch| touch.size > 0) {
+            if self.covers(recipe, &touch).is_some() {
+                return if !self.fault.write || is_first(&touch) { Ok(()) } else { Err(Stays::Written) };
+            }
+            if touch.rights.contains(Rights::W) {
+                return Err(Stays::Written);
+            }
+        }
+        Err(Stays::InNoAccess)
+    }
+
     /// An operand of the instruction that is about to run covers the touched byte.
     fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
-        let fault = self.fault;
-        self.operands(recipe).find_map(|touch| {
-            let into = |gla: u64| u64::from(fault.offset).wrapping_sub(gla) & 0xfff;
-            let covers = into(touch.gla) < u64::from(touch.size) && touch.rights.contains(self.wanted());
-            let gla = recipe.linear(touch.gla.wrapping_add(into(touch.gla)));
-            let reaches = covers && self.reaches(gla);
-            reaches.then(|| self.on_page(recipe, touch, gla))
-        })
+        self.operands(recipe).find_map(|touch| self.covers(recipe, &touch).map(|gla| self.on_page(recipe, touch, gla)))
+    }
+
+    /// The linear address of the touched byte, where it is one of the operand's.
+    fn covers(&self, recipe: &Recipe, touch: &Touch) -> Option<u64> {
+        let into = u64::from(self.fault.offset).wrapping_sub(touch.gla) & 0xfff;
+        let covers = into < u64::from(touch.size) && touch.rights.contains(self.wanted());
+        let gla = recipe.linear(touch.gla.wrapping_add(into));
+        (covers && self.reaches(gla)).then_some(gla)
     }
 
     /// The event as the check before the instruction would have made it: where the operand begins on this page.

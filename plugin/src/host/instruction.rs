@@ -6,6 +6,7 @@ use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::Recipe;
 use crate::insn::registers::Registers;
 use crate::insn::special::Special;
+use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
@@ -34,6 +35,15 @@ pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> 
         Decoded::Touches(recipe) => Some(recipe).filter(explains),
         Decoded::Nothing | Decoded::Unforeseen(_) => None,
     }
+}
+
+/// Whether the instruction there makes the processor look into its descriptor tables or its task state, or cannot be read.
+pub fn uses_tables(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> bool {
+    let gla = view.instruction_pointer() & !0xfff | u64::from(page_offset);
+    let mut buffer = [0; LONGEST];
+    let length = bytes(host, view, space, gla, &mut buffer);
+    let subject = length.zip(view.code_size()).map(|(length, code)| Subject::new(None, &buffer[..length], code));
+    subject.is_none_or(|subject| subject.uses_tables())
 }
 
 /// Its bytes, as far as they can be read; how many those are.

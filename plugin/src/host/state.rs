@@ -13,9 +13,8 @@
 //! What it waits for, how it sleeps and what it has to report lies beside it ([`crate::host::waiting`], [`crate::host::trap_data`],
 //! [`crate::host::checkpoints`]).
 //!
-//! A vCPU that the host's MMU stopped stands in the kernel, in the middle of any of these: the engine keeps its access. Where the host's
-//! MMU is the only gate, standing there, being paused outside of its block and running one instruction alone are variants of [`State`],
-//! between `Stands` and `Left`: each is a place that a vCPU may leave or not.
+//! A vCPU that the host's MMU stopped stands in the kernel, in the middle of any of these, and may leave its block from there: the engine
+//! keeps its access (`engine/kernel_stops.rs`).
 
 use crate::host::checkpoints::Arrival;
 

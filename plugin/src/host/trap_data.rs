@@ -13,6 +13,8 @@ pub struct TrapData {
     stepped: AtomicBool,
     /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
     lent: AtomicU64,
+    /// The instruction at which the vCPU left its block from the kernel, while it is out; 0 for none, else its linear address and 1.
+    left: AtomicU64,
     mode: Mutex<PagingMode>,
 }
 
@@ -31,6 +33,7 @@ impl TrapData {
     pub fn reset(&self) {
         self.set_pending_event(None);
         self.lent.store(0, Ordering::Release);
+        self.set_left(None);
         self.set_paging_mode(PagingMode::default());
     }
 
@@ -55,6 +58,18 @@ impl TrapData {
             return None;
         }
         self.lent.swap(0, Ordering::AcqRel).checked_sub(1).map(Gfn)
+    }
+
+    /// It is told to leave its block from the kernel at this instruction, or is not out any more.
+    pub fn set_left(&self, rip: Option<u64>) {
+        self.left.store(rip.map_or(0, |rip| rip.wrapping_add(1)), Ordering::Release);
+    }
+
+    /// Whether it only comes back to this instruction, where it left its block from the kernel; once.
+    pub fn comes_back_to(&self, rip: u64) -> bool {
+        let left = rip.wrapping_add(1);
+        self.left.load(Ordering::Relaxed) == left
+            && self.left.compare_exchange(left, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     /// How the vCPU walked page tables last: after a change of them its next access is a miss, which says so here.

@@ -19,6 +19,20 @@ pub const UNWINDING: Capability = Capability {
     names: &[c"cpu_unwind_state_data", c"in_code_gen_buffer", c"qemu_get_cpu", c"async_run_on_cpu"],
 };
 
+/// Having a vCPU that stands in the kernel leave its block.
+pub const LEAVING: Capability = Capability {
+    what: "have a vCPU leave its block that stands in the kernel",
+    names: &[
+        c"cpu_loop_exit_restore",
+        c"bql_locked",
+        c"get_ptr_rcu_reader",
+        c"current_cpu",
+        c"cpu_unwind_state_data",
+        c"in_code_gen_buffer",
+        c"qemu_get_cpu",
+    ],
+};
+
 impl Capability {
     /// The first name that this QEMU does not export, if there is one.
     pub fn lacks(&self) -> Option<&'static str> {

@@ -91,6 +91,21 @@ pub(super) fn place(field: Field) -> Option<(usize, usize)> {
     Some((PLACES.get()?[field as usize]?, FIELDS[field as usize].1))
 }
 
+/// How many bytes after a vCPU's start its CPU state begins, by the table alone: its first rows are those of the state's first part.
+pub(super) fn state_in_cpu(eip: usize) -> Option<usize> {
+    static FOUND: OnceLock<Option<usize>> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let memory = Memory(File::open("/proc/self/mem").ok()?);
+        let table = internals::migrated_fields()?;
+        let distance = (0..HEAD).find_map(|word| {
+            let rows = memory.word(table + word * 8)?;
+            let first = memory.row(rows)?.distance;
+            memory.is_of_this_state(rows, first, eip as u64).then_some(first)
+        })?;
+        usize::try_from(distance).ok().filter(|distance| (*distance as u64) < LONGEST)
+    })
+}
+
 fn places(state_in_cpu: u64, eip: u64) -> Option<Places> {
     let memory = Memory(File::open("/proc/self/mem").ok()?);
     let table = internals::migrated_fields()?;

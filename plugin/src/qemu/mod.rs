@@ -9,6 +9,7 @@ pub mod capabilities;
 pub mod fields;
 pub mod file;
 pub mod internals;
+pub mod leaving;
 mod nested;
 pub mod proof;
 pub mod register;

@@ -22,6 +22,7 @@ use super::source;
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use std::ffi::c_void;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -89,6 +90,33 @@ pub struct Place {
     pub page_offset: u16,
     /// By which kind of place it was told.
     pub kind: Kind,
+    /// Its thread's program counter and stack pointer.
+    pub counter: u64,
+    /// The stack pointer.
+    pub stack: u64,
+    /// The address by which QEMU finds the instruction.
+    pub address: u64,
+}
+
+impl Place {
+    /// Whether the thread is in generated code or in QEMU's own: not in a library, and not in this one, called from a block.
+    pub fn is_in_qemu(&self) -> bool {
+        self.kind == Kind::Code || program().is_some_and(|program| program.contains(&self.counter))
+    }
+}
+
+/// Where QEMU's program has its code.
+fn program() -> Option<&'static Range<u64>> {
+    static PROGRAM: OnceLock<Option<Range<u64>>> = OnceLock::new();
+    let find = || {
+        let name = std::fs::read_link("/proc/self/exe").ok()?;
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let line =
+            maps.lines().find(|line| line.ends_with(name.to_string_lossy().as_ref()) && line.contains(" r-xp "))?;
+        let (first, end) = line.split_whitespace().next()?.split_once('-')?;
+        Some(u64::from_str_radix(first, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+    };
+    PROGRAM.get_or_init(find).as_ref()
 }
 
 /// What the loop that calls blocks leaves on the stack; 0 for not known yet, and all ones where it is not always the same.
@@ -118,8 +146,11 @@ impl Unwinder {
     pub fn place(&mut self, vcpu: u32, thread: i32) -> Option<Place> {
         let functions = functions()?;
         let cpu = cpu_of(vcpu)?;
-        let place = |kind, address| functions.offset(cpu, address).map(|page_offset| Place { page_offset, kind });
         let (counter, stack) = self.host_registers(thread)?;
+        let place = |kind, address| {
+            let page_offset = functions.offset(cpu, address)?;
+            Some(Place { page_offset, kind, counter, stack, address })
+        };
         if functions.is_code(counter) {
             let place = place(Kind::Code, counter + ADJUSTMENT)?;
             if self.stack != Some(stack) {
@@ -154,22 +185,29 @@ impl Unwinder {
     /// The stack pointer of the block that the thread is in, whose own stack pointer is `stack`.
     fn block_stack(&mut self, stack: u64, functions: &Functions) -> Option<u64> {
         let of_loop = LOOP.load(Ordering::Relaxed);
-        if [0, VARIES].contains(&of_loop) {
+        if of_loop == VARIES {
             return self.stack.filter(|known| stack < *known);
         }
-        let is_block = |block: u64| {
-            block > stack
-                && word(block + FRAME) == Some(of_loop)
-                && word(block - 8).is_some_and(|it| functions.is_code(it))
-        };
+        let called = |block: u64| word(block - 8).is_some_and(|returns_to| functions.is_code(returns_to));
+        let is_loop = |word: u64| word == of_loop || of_loop == 0 && program().is_some_and(|it| it.contains(&word));
+        let is_block = |block: u64| block > stack && word(block + FRAME).is_some_and(is_loop) && called(block);
         if self.stack.is_some_and(is_block) {
             return self.stack;
         }
         let mut bytes = vec![0; SEARCHED];
         let length = memory()?.read_at(&mut bytes, stack).ok()?;
         let words = bytes[..length].chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-        let places = (stack..).step_by(8).zip(words).filter(|(_, word)| *word == of_loop);
-        let found = places.map(|(place, _)| place.wrapping_sub(FRAME)).find(|block| is_block(*block));
+        let found = if of_loop == 0 {
+            // By the return address into a block that the word of the loop stands above.
+            let mut places = (stack + 8..).step_by(8).zip(words).filter(|(_, word)| functions.is_code(*word));
+            places.find(|(block, _)| is_block(*block)).map(|(block, _)| block)
+        } else {
+            let mut places = (stack..).step_by(8).zip(words).filter(|(_, word)| *word == of_loop);
+            places.find_map(|(place, _)| place.checked_sub(FRAME).filter(|block| is_block(*block)))
+        };
+        if let Some(block) = found {
+            met_block(block);
+        }
         self.stack = self.stack.or(found);
         found
     }

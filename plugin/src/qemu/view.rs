@@ -98,6 +98,11 @@ impl View {
         View(if ViewCheck::now() == ViewCheck::Api { std::ptr::null_mut() } else { state })
     }
 
+    /// Where the state begins.
+    pub(super) fn state(&self) -> *mut u8 {
+        self.0
+    }
+
     /// Whether the API is asked. It knows nothing of 16- and 32-bit code's segments, nor of the direction of string instructions.
     #[inline(always)]
     pub fn is_by_api(&self) -> bool {

@@ -3,7 +3,9 @@
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::leave::STAY;
 use crate::host::watched::{self, token};
+use crate::qemu::leaving;
 use crate::service::follow::Follow;
 use crate::service::provoker::{self, Provoker};
 use mem_event::spin::Window;
@@ -73,7 +75,11 @@ impl Service {
     fn run(mut self) {
         let mut busy = Instant::now();
         loop {
-            let wait = if Provoker::has_work(self.hypervisor) { provoker::ROUND } else { IDLE };
+            let wait = match self.hypervisor.host.anything_is_stopped() {
+                _ if Provoker::has_work(self.hypervisor) => provoker::ROUND,
+                true if leaving::is_there() => STAY,
+                _ => IDLE,
+            };
             if self.once(wait) {
                 busy = Instant::now();
             } else if wait == IDLE || busy.elapsed() >= IDLE {
@@ -82,6 +88,7 @@ impl Service {
                 self.follow.lets_go();
                 busy = Instant::now();
             }
+            self.hypervisor.have_them_leave();
             self.provoker.round(self.hypervisor);
             self.poll_for_answers();
         }

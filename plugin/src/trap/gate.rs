@@ -130,7 +130,7 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
         vcpu.stand(rip, true);
         return vcpu.go(events::settle(hypervisor, vcpu, fetch, view));
     }
-    if !vcpu.trap.is_stepped() || vcpu.state().is_back_at(rip) {
+    if vcpu.trap.comes_back_to(rip) || !vcpu.trap.is_stepped() || vcpu.state().is_back_at(rip) {
         return Go::Run;
     }
     vcpu.stand(rip, true);

@@ -1,0 +1,35 @@
+//! vCPUs that stand in the kernel leave their blocks now and then, so that QEMU's own requests go through while they wait.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::explain;
+use crate::qemu::leaving;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How long a vCPU stands before it leaves, as in its callback.
+pub const STAY: Duration = Duration::from_millis(5);
+
+impl Hypervisor {
+    /// Tells the vCPUs to leave that have stood long enough, and where that costs nothing. They come back to their instructions, and stand
+    /// again.
+    pub fn have_them_leave(&self) {
+        if !leaving::is_there() || !self.host.anything_is_stopped() {
+            return;
+        }
+        let mut engine = self.engine();
+        let is_due = |since: Instant| since.elapsed() >= STAY;
+        for (number, stand) in engine.stopped.vcpus() {
+            let is_there = stand.told.is_none() && stand.stays.is_none();
+            let Some(vcpu) = self.host.vcpu(number.0).filter(|_| is_there && is_due(stand.since)) else { continue };
+            match explain::place_to_leave(&self.host, vcpu, stand.access.fault) {
+                Ok((place, view)) => {
+                    stand.told = Some(leaving::times(number.0));
+                    let rip = view.linear_instruction_pointer() & !0xfff | u64::from(place.page_offset);
+                    vcpu.trap.set_left(Some(rip));
+                    leaving::tell(number.0, vcpu.thread.load(Ordering::Acquire), &place, &view);
+                }
+                Err(stays) => stand.stays = Some(stays),
+            }
+        }
+    }
+}
