@@ -95,7 +95,8 @@ impl Engine {
             leaving::take_back(vcpu.0);
             if let Some(vcpu) = host.vcpu(vcpu.0) {
                 vcpu.waiting.set_busy(true);
-                if !is_out {
+                // The hook of one that is stepped knows by the mark that it comes back; of no other would it ever be taken away.
+                if !is_out || !self.domain.single_steps(vcpu.id) {
                     vcpu.trap.set_left(None);
                 }
             }

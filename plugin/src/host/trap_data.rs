@@ -44,7 +44,10 @@ impl TrapData {
 
     /// From now on its steps are reported, or not any more.
     pub fn set_stepped(&self, on: bool) {
-        self.stepped.store(on, Ordering::Release);
+        if self.stepped.swap(on, Ordering::AcqRel) && !on {
+            // Nothing takes the mark away any more when the vCPU comes back.
+            self.set_left(None);
+        }
     }
 
     /// QEMU may read this page now, to translate what the vCPU executes.
