@@ -229,13 +229,24 @@ impl Client {
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn enable(&mut self, enable: Control) -> anyhow::Result<[OwnedFd; 3]> {
-        let call = Call::Control(enable);
-        self.send(&call)?;
+        let call = Call::Control(enable.clone());
+        match self.try_enable(enable)? {
+            Ok(descriptors) => Ok(descriptors),
+            Err((Errno::EOPNOTSUPP, why)) => Err(cannot(&why)),
+            Err((errno, why)) => bail!("{call} is refused: {errno}, {why}"),
+        }
+    }
+
+    /// The same, where a refusal is for the caller to judge.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn try_enable(&mut self, enable: Control) -> anyhow::Result<Result<[OwnedFd; 3], (Errno, String)>> {
+        self.send(&Call::Control(enable))?;
         let packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
-            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
-            _ => packet.descriptors.try_into().map_err(|list: Vec<OwnedFd>| {
+            Reply::Refused(errno, why) => Ok(Err((errno, why))),
+            _ => packet.descriptors.try_into().map(Ok).map_err(|list: Vec<OwnedFd>| {
                 anyhow::anyhow!("{} descriptors came with a ring where 3 are due", list.len())
             }),
         }
