@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use harness::cli::arguments::{Cli, Command};
-use harness::cli::{command, new};
+use harness::cli::{command, new, xen};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments, cli.color),
         Command::New(arguments) => new::new(arguments),
+        Command::Xen(arguments) => xen::xen(arguments),
         Command::Step(arguments) => step::step(arguments, cli.color),
         Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
             trial::command::replay(file, under_test, manner)

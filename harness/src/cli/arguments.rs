@@ -16,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use xen::version::Version;
 
 /// Xen's mem_event under plain QEMU: boot a guest, watch and page its memory, keep the sequence, replay it.
 #[derive(Debug, Parser)]
@@ -80,6 +81,8 @@ pub enum Command {
     Test(crate::suite::command::Test),
     /// Begin a scenario with a guest of its own, and perhaps a consumer of your own, in a new folder.
     New(New),
+    /// Start a tool of Xen's, as Debian packages it, against plugins in QEMUs that are running.
+    Xen(Xen),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect; or serve its requests to a consumer and compare what that does.
@@ -213,6 +216,20 @@ pub enum Language {
     /// Python, with its standard library alone.
     #[default]
     Python,
+}
+
+/// `xen`
+#[derive(Debug, Args)]
+pub struct Xen {
+    /// A domain of the tool's: its number, from 1 on, and the plugin's socket (its argument socket=PATH).
+    #[arg(long = "domain", value_name = "N=SOCKET", required = true)]
+    pub domains: Vec<String>,
+    /// The release of Xen that the tool finds, 4.17 to 4.20.
+    #[arg(long = "xen", value_name = "VERSION", default_value_t)]
+    pub version: Version,
+    /// The tool, found in PATH or where Debian keeps Xen's, /usr/lib/xen-*/bin; and its arguments.
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
 }
 
 /// `attach`

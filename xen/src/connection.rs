@@ -1,0 +1,89 @@
+//! A domain behind a plugin's control socket.
+
+use crate::domain::{Domain, Ram};
+use crate::errno::Errno;
+use mem_event::message::{Call, Info, Reply, RingState};
+use mem_event::p2m::P2mType;
+use mem_event::{Control, Gfn, Layout, Ring};
+use mem_event_client::Client;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// One connection, made at the first call. Its end is the domain's.
+#[derive(Debug)]
+pub struct Connection {
+    socket: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing was asked yet.
+    Unused,
+    Open(Box<Client>),
+    /// Nobody listens, or the domain has ended; why.
+    Ended(String),
+}
+
+impl Connection {
+    /// To the plugin that listens here.
+    #[must_use]
+    pub fn new(socket: PathBuf) -> Connection {
+        Connection { socket, state: State::Unused }
+    }
+
+    /// Why there is no domain, where there is none.
+    #[must_use]
+    pub fn why_ended(&self) -> Option<&str> {
+        match &self.state {
+            State::Ended(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    fn ask<T>(&mut self, ask: impl FnOnce(&mut Client) -> anyhow::Result<T>) -> Result<T, Errno> {
+        if matches!(self.state, State::Unused) {
+            self.state = match Client::connect(&self.socket) {
+                Ok(client) => State::Open(Box::new(client)),
+                Err(why) => State::Ended(format!("{why:#}")),
+            };
+        }
+        let State::Open(client) = &mut self.state else { return Err(Errno::ESRCH) };
+        ask(client).map_err(|why| {
+            self.state = State::Ended(format!("{why:#}"));
+            Errno::ESRCH
+        })
+    }
+}
+
+impl Domain for Connection {
+    fn info(&mut self) -> Result<Info, Errno> {
+        self.ask(Client::info)
+    }
+
+    fn ram(&mut self) -> Result<Ram, Errno> {
+        let types = self.ask(Client::types)?;
+        Ok(Ram::new(types.iter().map(|(kind, _)| *kind != P2mType::MmioDm)))
+    }
+
+    fn control(&mut self, control: Control) -> Result<u64, Errno> {
+        self.ask(|client| client.control(control))?.map_err(|(errno, _)| errno.into())
+    }
+
+    fn load(&mut self, gfn: Gfn, content: &[u8]) -> Result<(), Errno> {
+        match self.ask(|client| client.call(&Call::Load { gfn, content: content.into() }))? {
+            Reply::Refused(errno, _) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn enable(&mut self, ring: Ring) -> Result<[OwnedFd; 3], Errno> {
+        let enable = Control::Enable { ring, layout: Layout::VmEvent7, slots: 0 };
+        self.ask(|client| client.try_enable(enable))?.map_err(|(errno, _)| errno.into())
+    }
+
+    fn has_ring(&mut self, ring: Ring) -> Result<bool, Errno> {
+        let rings = self.ask(Client::rings)?;
+        Ok(rings.iter().any(|report| report.ring == ring && report.state != RingState::Absent))
+    }
+}

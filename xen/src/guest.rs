@@ -1,0 +1,70 @@
+//! A domain as its tool sees it: what the plugin knows, and what is kept beside it for this process.
+
+use crate::domain::{Domain, Ram};
+use crate::errno::Errno;
+use crate::filter::Filter;
+use crate::ring::ToolRing;
+use mem_event::{AccessType, Ring};
+
+/// The frame of the first ring, paging's less one: below 4 GiB, where a PC has its devices and never RAM.
+const RING_FRAMES: u64 = 0xf_eff8;
+
+/// A domain.
+#[derive(Debug)]
+pub struct Guest<D> {
+    /// The plugin's part.
+    pub domain: D,
+    /// How often it was paused; counted for the tool, and no vCPU stands still for it.
+    pub pauses: u32,
+    /// Rights of frames that come into being.
+    pub default_access: AccessType,
+    /// What of the CPU events the tool asked for.
+    pub filter: Filter,
+    /// Whether frames may be shared.
+    pub shares: bool,
+    rings: [ToolRing; 3],
+    ram: Option<Ram>,
+}
+
+impl<D: Domain> Guest<D> {
+    /// A domain whose tool has not done anything yet.
+    pub fn new(domain: D) -> Guest<D> {
+        let filter = Filter::default();
+        let rings = Default::default();
+        Guest { domain, pauses: 0, default_access: AccessType::Rwx, filter, shares: false, rings, ram: None }
+    }
+
+    /// One of its rings.
+    pub fn ring(&mut self, ring: Ring) -> &mut ToolRing {
+        &mut self.rings[ring.index()]
+    }
+
+    /// Where its RAM is, which does not change.
+    ///
+    /// # Errors
+    /// ESRCH: it has ended.
+    pub fn ram(&mut self) -> Result<Ram, Errno> {
+        if self.ram.is_none() {
+            self.ram = Some(self.domain.ram()?);
+        }
+        Ok(self.ram.clone().unwrap_or_default())
+    }
+
+    /// Copies a ring's requests to the tool's page.
+    pub fn show(&mut self, ring: Ring) {
+        let filter = &self.filter;
+        self.rings[ring.index()].show(|slot| filter.wants(slot));
+    }
+}
+
+/// The frame that a ring's page has for the tool.
+#[must_use]
+pub fn ring_frame(ring: Ring) -> u64 {
+    RING_FRAMES + ring as u64
+}
+
+/// The ring whose page has this frame.
+#[must_use]
+pub fn ring_of_frame(gfn: u64) -> Option<Ring> {
+    Ring::ALL.into_iter().find(|ring| ring_frame(*ring) == gfn)
+}

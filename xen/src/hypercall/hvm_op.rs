@@ -1,0 +1,43 @@
+//! `hvm_op`: a guest's parameters, and its other views of memory, which are not there.
+
+use crate::domain::Domain;
+use crate::errno::Errno;
+use crate::guest::ring_frame;
+use crate::hypervisor::Hypervisor;
+use crate::layout::record::Record;
+use crate::layout::{altp2m, hvm_param as layout};
+use crate::tool::Tool;
+use mem_event::Ring;
+
+pub(super) fn hvm_op<D: Domain>(
+    xen: &mut Hypervisor<D>,
+    tool: &dyn Tool,
+    command: u64,
+    argument: u64,
+) -> Result<(), Errno> {
+    match command {
+        layout::GET => {
+            let asked = Record::read(tool, argument, layout::BYTES)?;
+            xen.guest(asked.get(layout::DOMID))?;
+            let ring = match asked.get(layout::INDEX) {
+                layout::PAGING_RING_PFN => Ring::Paging,
+                layout::MONITOR_RING_PFN => Ring::Access,
+                layout::SHARING_RING_PFN => Ring::Sharing,
+                other => return Err(xen.lacks(&format!("parameter {other} of a guest"))),
+            };
+            asked.put(tool, layout::VALUE, ring_frame(ring))
+        }
+        layout::ALTP2M => {
+            let asked = Record::read(tool, argument, altp2m::BYTES)?;
+            if asked.get(altp2m::VERSION) != altp2m::INTERFACE_VERSION {
+                return Err(Errno::EINVAL);
+            }
+            xen.guest(asked.get(altp2m::DOMAIN))?;
+            match asked.get(altp2m::CMD) {
+                altp2m::GET_DOMAIN_STATE => asked.put(tool, altp2m::STATE, 0),
+                _ => Err(xen.cannot("altp2m")),
+            }
+        }
+        other => Err(xen.lacks(&format!("hvm_op {other}"))),
+    }
+}

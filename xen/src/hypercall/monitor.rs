@@ -1,0 +1,80 @@
+//! `monitor_op`: which CPU events are reported.
+
+use crate::domain::Domain;
+use crate::errno::Errno;
+use crate::guest::Guest;
+use crate::hypervisor::Hypervisor;
+use crate::layout::record::Record;
+use crate::layout::{domctl as layout, vm_event};
+use crate::tool::Tool;
+use mem_event::{Control, CpuEventKind, MonitorMode};
+
+/// Control registers, model-specific registers, single steps, breakpoints: a bit each, by the event's number.
+const CAPABILITIES: u32 = 0xf;
+
+pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
+    let on = match asked.get(layout::MONITOR_OP) {
+        layout::MONITOR_ENABLE => true,
+        layout::MONITOR_DISABLE => false,
+        layout::MONITOR_CAPABILITIES => return asked.put(tool, layout::MONITOR_EVENT, CAPABILITIES),
+        other => return Err(xen.cannot(&format!("operation {other} of monitor_op"))),
+    };
+    let guest = xen.guest(asked.get(layout::DOMAIN))?;
+    match asked.get(layout::MONITOR_EVENT) {
+        layout::EVENT_WRITE_CTRLREG => match asked.get(layout::CTRLREG_INDEX) {
+            vm_event::INDEX_XCR0 => Err(xen.cannot("monitoring XCR0")),
+            index => ctrlreg(guest, index, on, asked),
+        },
+        layout::EVENT_MOV_TO_MSR => msr(guest, on, asked),
+        layout::EVENT_SINGLESTEP => report(guest, CpuEventKind::SingleStep, mode(on, true)),
+        layout::EVENT_SOFTWARE_BREAKPOINT => report(guest, CpuEventKind::Int3, mode(on, true)),
+        other => Err(xen.cannot(&format!("monitor event {other}"))),
+    }
+}
+
+fn mode(on: bool, sync: bool) -> MonitorMode {
+    match (on, sync) {
+        (false, _) => MonitorMode::Disabled,
+        (true, false) => MonitorMode::Async,
+        (true, true) => MonitorMode::Sync,
+    }
+}
+
+fn report<D: Domain>(guest: &mut Guest<D>, kind: CpuEventKind, mode: MonitorMode) -> Result<(), Errno> {
+    guest.domain.control(Control::Monitor { kind, mode, on_change_only: false }).map(drop)
+}
+
+/// Writes that change nothing are reported in no mode, so "changes only" adds nothing.
+fn ctrlreg<D: Domain>(guest: &mut Guest<D>, index: u8, on: bool, asked: &Record) -> Result<(), Errno> {
+    let kind = match index {
+        vm_event::INDEX_CR0 => CpuEventKind::Cr0,
+        vm_event::INDEX_CR3 => CpuEventKind::Cr3,
+        vm_event::INDEX_CR4 => CpuEventKind::Cr4,
+        _ => return Err(Errno::EINVAL),
+    };
+    let register = usize::from(index);
+    if on && guest.filter.ctrlregs[register].is_some() {
+        return Err(Errno::EEXIST);
+    }
+    report(guest, kind, mode(on, asked.get(layout::CTRLREG_SYNC) != 0))?;
+    guest.filter.ctrlregs[register] = on.then(|| asked.get(layout::CTRLREG_BITMASK));
+    Ok(())
+}
+
+/// The plugin reports all of them or none.
+fn msr<D: Domain>(guest: &mut Guest<D>, on: bool, asked: &Record) -> Result<(), Errno> {
+    let number = asked.get(layout::MSR);
+    if guest.filter.msrs.contains_key(&number) == on {
+        return Err(Errno::EEXIST);
+    }
+    let others = guest.filter.msrs.keys().any(|other| *other != number);
+    if !others {
+        report(guest, CpuEventKind::Msr, mode(on, true))?;
+    }
+    if on {
+        guest.filter.msrs.insert(number, asked.get(layout::MSR_ON_CHANGE_ONLY) != 0);
+    } else {
+        guest.filter.msrs.remove(&number);
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+//! Each hypercall from its bytes to what the domain is asked, and back: without a guest, on a domain that is made up.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, VcpuId};
+use support::{Bench, Made};
+use xen::errno::Errno;
+use xen::layout::{access, altp2m, domctl, hvm_param, hypercall, multicall, paging, privcmd, reservation, sysctl};
+
+/// A domctl with what its union has.
+fn domctl(version: u32, command: u32, domain: u16) -> Made {
+    let mut made = Made::new(domctl::BYTES);
+    made.set(domctl::CMD, command).set(domctl::INTERFACE_VERSION, version).set(domctl::DOMAIN, domain);
+    made
+}
+
+#[test]
+fn tools_of_another_interface_are_to_be_built_anew() {
+    let mut bench = Bench::new();
+    for (version, result) in [(0x14, Err(Errno::EACCES)), (0x15, Ok(0)), (0x17, Ok(0)), (0x18, Err(Errno::EACCES))] {
+        let call = domctl(version, domctl::PAUSEDOMAIN, 1);
+        assert_eq!(bench.call(hypercall::DOMCTL, &[call]), result, "{version:#x}");
+    }
+}
+
+#[test]
+fn pauses_are_counted() {
+    let mut bench = Bench::new();
+    let mut ask = |command| bench.call(hypercall::DOMCTL, &[domctl(0x15, command, 1)]);
+    assert_eq!(ask(domctl::UNPAUSEDOMAIN), Err(Errno::EINVAL));
+    assert_eq!(ask(domctl::PAUSEDOMAIN), Ok(0));
+    assert_eq!(ask(domctl::UNPAUSEDOMAIN), Ok(0));
+    assert_eq!(ask(domctl::UNPAUSEDOMAIN), Err(Errno::EINVAL));
+}
+
+#[test]
+fn a_domain_that_is_not_there_is_esrch_in_every_call() {
+    let mut bench = Bench::new();
+    let mut access = Made::new(access::BYTES);
+    access.set(access::DOMID, 9);
+    let mut paging = Made::new(paging::BYTES);
+    paging.set(paging::DOMAIN, 9);
+    let mut param = Made::new(hvm_param::BYTES);
+    param.set(hvm_param::DOMID, 9).set(hvm_param::INDEX, hvm_param::MONITOR_RING_PFN);
+    for (op, command, made) in [
+        (hypercall::DOMCTL, None, domctl(0x15, domctl::GETDOMAININFO, 9)),
+        (hypercall::MEMORY_OP, Some(reservation::ACCESS), access),
+        (hypercall::MEMORY_OP, Some(reservation::PAGING), paging),
+        (hypercall::HVM_OP, Some(hvm_param::GET), param),
+    ] {
+        assert_eq!(bench.command(op, command, &made), Err(Errno::ESRCH), "{op} {command:?}");
+    }
+    assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn a_ring_is_enabled_mapped_and_disabled() {
+    let mut bench = Bench::new();
+    let mut param = Made::new(hvm_param::BYTES);
+    param.set(hvm_param::DOMID, 1).set(hvm_param::INDEX, hvm_param::MONITOR_RING_PFN);
+    bench.command(hypercall::HVM_OP, Some(hvm_param::GET), &param).unwrap();
+    let frame = bench.get(hvm_param::VALUE);
+    assert_eq!(frame, 0xf_effa);
+
+    let mut enable = domctl(0x15, domctl::VM_EVENT, 1);
+    enable.set(domctl::VM_EVENT_OP, domctl::RING_ENABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
+    bench.call(hypercall::DOMCTL, std::slice::from_ref(&enable)).unwrap();
+    assert_eq!(bench.get(domctl::VM_EVENT_PORT), 42);
+    assert_eq!(
+        bench.map(&[frame, 0x10]),
+        (Ok(0), vec![0, -22]),
+        "the ring's page is there, a page of the guest's is not"
+    );
+    assert_eq!(bench.mapped(), 1);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[enable]), Err(Errno::EBUSY));
+
+    let mut disable = domctl(0x15, domctl::VM_EVENT, 1);
+    disable.set(domctl::VM_EVENT_OP, domctl::RING_DISABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
+    bench.call(hypercall::DOMCTL, &[disable]).unwrap();
+    assert_eq!(bench.asked(), [Control::Disable { ring: Ring::Access, drain: false }]);
+}
+
+#[test]
+fn a_rings_frame_can_be_taken_out_and_put_back() {
+    let mut bench = Bench::new();
+    let frame = 0xf_effau64;
+    let mut call = |command| {
+        let mut made = Made::new(reservation::BYTES);
+        made.set(reservation::EXTENTS, bench.list(&[frame])).set(reservation::NR_EXTENTS, 1);
+        made.set(reservation::DOMID, 1);
+        let done = bench.command(hypercall::MEMORY_OP, Some(command), &made);
+        (done, bench.map(&[frame]).1)
+    };
+    assert_eq!(call(reservation::DECREASE), (Ok(1), vec![-22]));
+    assert_eq!(call(reservation::POPULATE), (Ok(1), vec![0]));
+}
+
+#[test]
+fn rights_are_set_where_there_is_ram_beside_the_window_of_vga_and_rom() {
+    let mut bench = Bench::new();
+    let set = |first, count| Control::SetAccess { first: Gfn(first), count, access: AccessType::Rx };
+    let cases = [
+        (0, 0x200, Ok(0), vec![set(0, 0xa0), set(0x100, 0x100)]),
+        (0x110, 1, Ok(0), vec![set(0x110, 1)]),
+        (0xa0, 0x60, Ok(0), vec![]),
+        (0, 0x201, Err(Errno::EINVAL), vec![]),
+        (5, 0, Err(Errno::EINVAL), vec![]),
+        (u64::MAX, 0, Ok(0), vec![Control::SetDefaultAccess { access: AccessType::Rx }]),
+    ];
+    bench.domain().has_ring = true;
+    for (pfn, nr, result, asked) in cases {
+        let mut made = Made::new(access::BYTES);
+        made.set(access::OP, access::SET).set(access::ACCESS, 5).set(access::DOMID, 1);
+        made.set(access::NR, nr).set(access::PFN, pfn);
+        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::ACCESS), &made), result, "{pfn:#x} {nr:#x}");
+        assert_eq!(bench.asked(), asked, "{pfn:#x} {nr:#x}");
+    }
+}
+
+#[test]
+fn without_a_ring_there_are_no_rights_to_set() {
+    let mut bench = Bench::new();
+    let mut made = Made::new(access::BYTES);
+    made.set(access::OP, access::SET).set(access::ACCESS, 5).set(access::DOMID, 1).set(access::NR, 1);
+    assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::ACCESS), &made), Err(Errno::ENODEV));
+}
+
+#[test]
+fn the_number_that_means_the_default_is_that_of_the_tools_release() {
+    for (version, number, result) in [
+        (0x15, 10, Ok(0)),
+        (0x15, 11, Err(Errno::EINVAL)),
+        (0x17, 10, Err(Errno::EOPNOTSUPP)),
+        (0x17, 11, Ok(0)),
+        (0x17, 12, Err(Errno::EINVAL)),
+    ] {
+        let mut bench = Bench::new();
+        bench.domain().has_ring = true;
+        bench.call(hypercall::DOMCTL, &[domctl(version, domctl::PAUSEDOMAIN, 1)]).unwrap();
+        let mut made = Made::new(access::BYTES);
+        made.set(access::OP, access::SET).set(access::ACCESS, number).set(access::DOMID, 1).set(access::NR, 1);
+        let answer = bench.command(hypercall::MEMORY_OP, Some(reservation::ACCESS), &made);
+        assert_eq!(answer, result, "{version:#x} {number}");
+    }
+}
+
+#[test]
+fn rights_are_told() {
+    let mut bench = Bench::new();
+    bench.domain().has_ring = true;
+    bench.domain().answers.push_back(Ok(AccessType::Rx as u64));
+    bench.domain().answers.push_back(Err(Refusal::ESRCH.into()));
+    let mut made = Made::new(access::BYTES);
+    made.set(access::OP, access::GET).set(access::DOMID, 1).set(access::PFN, 0x7);
+    bench.command(hypercall::MEMORY_OP, Some(reservation::ACCESS), &made).unwrap();
+    assert_eq!(bench.get(access::ACCESS), 5);
+    assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::ACCESS), &made), Err(Errno::ESRCH));
+}
+
+#[test]
+fn cpu_events_are_switched_and_what_is_not_there_is_named_once() {
+    let on = |kind, mode| Control::Monitor { kind, mode, on_change_only: false };
+    let mut bench = Bench::new();
+    let mut ask = |op: u32, event: u32, index: u8, sync: u8| {
+        let mut made = domctl(0x15, domctl::MONITOR, 1);
+        made.set(domctl::MONITOR_OP, op).set(domctl::MONITOR_EVENT, event);
+        made.set(domctl::CTRLREG_INDEX, index).set(domctl::CTRLREG_SYNC, sync);
+        // A flag is whatever is not zero: some tools hand over what lay on their stack.
+        made.set(domctl::CTRLREG_ON_CHANGE_ONLY, 236);
+        let result = bench.call(hypercall::DOMCTL, &[made]);
+        (result, bench.asked())
+    };
+    let (enable, disable) = (domctl::MONITOR_ENABLE, domctl::MONITOR_DISABLE);
+    let cr4 = CpuEventKind::Cr4;
+    assert_eq!(ask(enable, 0, 2, 75), (Ok(0), vec![on(cr4, MonitorMode::Sync)]));
+    assert_eq!(ask(enable, 0, 2, 1), (Err(Errno::EEXIST), vec![]));
+    assert_eq!(ask(disable, 0, 2, 0), (Ok(0), vec![on(cr4, MonitorMode::Disabled)]));
+    assert_eq!(ask(enable, 0, 1, 0), (Ok(0), vec![on(CpuEventKind::Cr3, MonitorMode::Async)]));
+    assert_eq!(ask(enable, 0, 4, 0), (Err(Errno::EINVAL), vec![]));
+    assert_eq!(ask(enable, 3, 0, 0), (Ok(0), vec![on(CpuEventKind::Int3, MonitorMode::Sync)]));
+    assert_eq!(ask(enable, 2, 0, 0), (Ok(0), vec![on(CpuEventKind::SingleStep, MonitorMode::Sync)]));
+    for _ in 0..2 {
+        assert_eq!(ask(enable, 6, 0, 0), (Err(Errno::EOPNOTSUPP), vec![]));
+        assert_eq!(ask(enable, 0, 3, 0), (Err(Errno::EOPNOTSUPP), vec![]));
+    }
+    let said = bench.xen.unknown.take();
+    let due = ["monitor event 6", "monitoring XCR0"].map(|what| format!("{what} is not supported (EOPNOTSUPP)"));
+    assert_eq!(said, due);
+
+    let mut made = domctl(0x15, domctl::MONITOR, 1);
+    made.set(domctl::MONITOR_OP, domctl::MONITOR_CAPABILITIES);
+    bench.call(hypercall::DOMCTL, &[made]).unwrap();
+    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0xf);
+}
+
+#[test]
+fn single_registers_are_asked_for_and_the_kind_is_on_while_any_is() {
+    let mut bench = Bench::new();
+    let mut ask = |op: u32, msr: u32| {
+        let mut made = domctl(0x15, domctl::MONITOR, 1);
+        made.set(domctl::MONITOR_OP, op).set(domctl::MONITOR_EVENT, domctl::EVENT_MOV_TO_MSR).set(domctl::MSR, msr);
+        let result = bench.call(hypercall::DOMCTL, &[made]);
+        (result, bench.asked())
+    };
+    let msr = |mode| vec![Control::Monitor { kind: CpuEventKind::Msr, mode, on_change_only: false }];
+    assert_eq!(ask(domctl::MONITOR_DISABLE, 1), (Err(Errno::EEXIST), vec![]));
+    assert_eq!(ask(domctl::MONITOR_ENABLE, 1), (Ok(0), msr(MonitorMode::Sync)));
+    assert_eq!(ask(domctl::MONITOR_ENABLE, 2), (Ok(0), vec![]));
+    assert_eq!(ask(domctl::MONITOR_ENABLE, 2), (Err(Errno::EEXIST), vec![]));
+    assert_eq!(ask(domctl::MONITOR_DISABLE, 1), (Ok(0), vec![]));
+    assert_eq!(ask(domctl::MONITOR_DISABLE, 2), (Ok(0), msr(MonitorMode::Disabled)));
+}
+
+#[test]
+fn a_frame_is_nominated_evicted_and_brought_back() {
+    let mut bench = Bench::new();
+    let content = bench.content(0xab);
+    for (op, buffer, due) in [
+        (paging::NOMINATE, 0, Control::Nominate { gfn: Gfn(7) }),
+        (paging::EVICT, 0, Control::Evict { gfn: Gfn(7) }),
+        (paging::PREP, 0, Control::Prep { gfn: Gfn(7), buffer: false }),
+        (paging::PREP, content, Control::Prep { gfn: Gfn(7), buffer: true }),
+    ] {
+        let mut made = Made::new(paging::BYTES);
+        made.set(paging::OP, op).set(paging::DOMAIN, 1).set(paging::GFN, 7).set(paging::BUFFER, buffer);
+        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::PAGING), &made), Ok(0));
+        assert_eq!(bench.asked(), [due]);
+    }
+    assert_eq!(bench.domain().loaded, [0xab; 4096]);
+}
+
+#[test]
+fn domains_are_listed_with_their_figures() {
+    let mut bench = Bench::new();
+    let mut made = Made::new(sysctl::BYTES);
+    made.set(sysctl::CMD, sysctl::GETDOMAININFOLIST).set(sysctl::INTERFACE_VERSION, sysctl::VERSION);
+    made.set(sysctl::MAX_DOMAINS, 8).set(sysctl::BUFFER, bench.content(0));
+    bench.call(hypercall::SYSCTL, &[made]).unwrap();
+    assert_eq!(bench.get(sysctl::NUM_DOMAINS), 1);
+}
+
+#[test]
+fn a_breakpoint_is_injected_and_no_other_vector() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.inject(0, 3), Ok(0), "the library asks so whether the request is there");
+    assert_eq!(bench.asked(), []);
+    assert_eq!(bench.inject(1, 3), Ok(0));
+    assert_eq!(bench.asked(), [Control::Inject { vcpu: VcpuId(1), vector: 3 }]);
+    assert_eq!(bench.inject(1, 14), Err(Errno::EOPNOTSUPP));
+    assert_eq!(bench.asked(), []);
+}
+
+#[test]
+fn another_view_of_memory_is_not_supported() {
+    let mut bench = Bench::new();
+    let mut made = Made::new(altp2m::BYTES);
+    made.set(altp2m::VERSION, altp2m::INTERFACE_VERSION).set(altp2m::CMD, 2).set(altp2m::DOMAIN, 1);
+    assert_eq!(bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), &made), Err(Errno::EOPNOTSUPP));
+    made.set(altp2m::CMD, altp2m::GET_DOMAIN_STATE).set(altp2m::STATE, 1);
+    bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), &made).unwrap();
+    assert_eq!(bench.get(altp2m::STATE), 0);
+}
+
+#[test]
+fn the_calls_of_a_list_have_results_of_64_bits_and_a_list_within_a_list_is_refused() {
+    let mut bench = Bench::new();
+    let domain = bench.list(&[1]);
+    let mut list = Made::new(2 * multicall::BYTES);
+    list.set(multicall::OP, hypercall::MEMORY_OP).set(multicall::ARG0, reservation::MAXIMUM_GPFN);
+    list.set(multicall::ARG1, domain);
+    list.bytes[multicall::BYTES] = 13;
+    assert_eq!(bench.count(hypercall::MULTICALL, &list, 2), Ok(0));
+    assert_eq!(bench.get(multicall::RESULT), 0x1ff);
+    assert_eq!(bench.word(multicall::BYTES as u64 + 8).cast_signed(), -22);
+}
+
+#[test]
+fn wild_pointers_are_efault() {
+    let mut bench = Bench::new();
+    for address in [0, 8, u64::MAX, u64::MAX - 4, 1 << 47] {
+        for op in [hypercall::DOMCTL, hypercall::SYSCTL] {
+            assert_eq!(bench.wild(op, [address, 0, 0, 0, 0]), Err(Errno::EFAULT), "{op} {address:#x}");
+        }
+        for command in [reservation::POPULATE, reservation::MAXIMUM_GPFN, reservation::ACCESS, reservation::PAGING] {
+            assert_eq!(bench.wild(hypercall::MEMORY_OP, [command, address, 0, 0, 0]), Err(Errno::EFAULT));
+        }
+        assert_eq!(bench.wild(hypercall::MULTICALL, [address, u64::MAX, 0, 0, 0]), Err(Errno::EFAULT));
+        for request in [privcmd::HYPERCALL, privcmd::MMAPBATCH_V2, privcmd::DM_OP] {
+            assert_eq!(bench.request(request, address), Err(Errno::EFAULT), "{request:#x} {address:#x}");
+        }
+    }
+}
+
+#[test]
+fn an_unknown_call_is_enosys_and_named_once() {
+    let mut bench = Bench::new();
+    for _ in 0..2 {
+        assert_eq!(bench.wild(32, [0; 5]), Err(Errno::ENOSYS));
+        assert_eq!(bench.call(hypercall::DOMCTL, &[domctl(0x15, 13, 1)]), Err(Errno::ENOSYS));
+        assert_eq!(bench.request(privcmd::UNIMPLEMENTED, 0), Err(Errno::ENOTTY), "the library asks for this one");
+    }
+    let said = bench.xen.unknown.take();
+    assert_eq!(said, ["hypercall 32 is not there (ENOSYS)", "domctl 13 is not there (ENOSYS)"]);
+}
