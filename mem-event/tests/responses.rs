@@ -40,7 +40,7 @@ fn a_kick_without_responses_does_nothing_any_number_of_times() {
 /// What stopped it must stay in its way: where checks are taken out as soon as nothing is watched, it would go on.
 #[test]
 fn a_vcpu_whose_answer_lacks_vcpu_paused_is_held_although_it_has_the_rights_by_now() {
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(2);
     bench.enable(Ring::Access, 8);
     bench.watch(3, AccessType::N);
     assert!(!bench.domain.holds_vcpus());
@@ -50,8 +50,18 @@ fn a_vcpu_whose_answer_lacks_vcpu_paused_is_held_although_it_has_the_rights_by_n
     bench.respond(Ring::Access, &response(Flags::NONE, 0, 3));
     assert!(!bench.domain.is_watching() && bench.domain.holds_vcpus());
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
-    bench.respond(Ring::Access, &request.answer());
-    assert!(!bench.domain.holds_vcpus(), "the answer that was due");
+    // The slot of its request is free: the answer that was due comes in another's.
+    bench.watch(4, AccessType::N);
+    assert_eq!(bench.access(1, 4, R), answer_due(Ring::Access));
+    let other = bench.request(Ring::Access);
+    bench.answer(Ring::Access, &request);
+    assert_eq!(bench.access(0, 3, R), Outcome::Proceed);
+    assert!(bench.domain.holds_vcpus(), "the other");
+    assert_eq!(bench.access(0, 4, R), answer_due(Ring::Access));
+    let third = bench.request(Ring::Access);
+    bench.must(Control::SetAccess { first: Gfn(4), count: 1, access: AccessType::Rwx });
+    bench.answer(Ring::Access, &other);
+    assert!(bench.domain.holds_vcpus() && third.vcpu == VcpuId(0));
 }
 
 #[test]
