@@ -144,10 +144,10 @@ pub fn status(arguments: &Status) -> anyhow::Result<u8> {
     let mut domain = Domain::ask(&mut client)?;
     let mut done = Vec::new();
     if arguments.release {
-        done = release(&arguments.socket, &mut client, &domain)?;
-        match Domain::ask(&mut client) {
+        let released = release(&arguments.socket, &mut client, &domain, &mut done);
+        match released.and_then(|()| Domain::ask(&mut client)) {
             Ok(now) => domain = now,
-            // A guest that goes on may end at once.
+            // A guest that goes on may end at once, before what released it has its reply.
             Err(error) if error.is::<Lost>() => done.push("the guest, which has ended".into()),
             Err(error) => return Err(error),
         }
@@ -161,22 +161,22 @@ pub fn status(arguments: &Status) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Ends what a dead consumer has left behind; what was done, in words.
-fn release(socket: &Path, client: &mut Client, domain: &Domain) -> anyhow::Result<Vec<String>> {
-    let mut done = Vec::new();
+/// Ends what a dead consumer has left behind. What is done is told in words before it is, since the guest may end by it.
+fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<String>) -> anyhow::Result<()> {
     for report in &domain.rings {
         let is_left = matches!(report.state, RingState::Lost | RingState::Broken);
         let waits = |it: &VcpuReport| it.ring == Some(report.ring) && it.state == VcpuState::Consumer;
         let wanted = is_left || report.state == RingState::Absent && domain.vcpus.iter().any(waits);
         match report.ring {
-            Ring::Access if wanted => release_access(client, domain, is_left, &mut done)?,
+            Ring::Access if wanted => release_access(client, domain, is_left, done)?,
             Ring::Paging if is_left => {
                 // A successor finds the page file and the requests; when it ends in order every frame is back.
                 let memory = domain.info.frames * PAGE_SIZE as u64;
-                Pager::enable(socket, RingSettings::default(), &PagerSettings::default(), memory)?.finish()?;
                 done.push("the paging ring, with every frame that was out".into());
+                Pager::enable(socket, RingSettings::default(), &PagerSettings::default(), memory)?.finish()?;
             }
             Ring::Sharing if is_left => {
+                done.push("the sharing ring and the budget".into());
                 client.values(&Call::Control(Control::SetBudget { frames: u64::MAX }))?;
                 let mut helper = Channel::enable(socket, Ring::Sharing, RingSettings::default())?;
                 while let Some(request) = helper.take() {
@@ -184,20 +184,19 @@ fn release(socket: &Path, client: &mut Client, domain: &Domain) -> anyhow::Resul
                 }
                 helper.kick()?;
                 disable(client, Ring::Sharing, true)?;
-                done.push("the sharing ring and the budget".into());
             }
             _ => {}
         }
     }
-    Ok(done)
+    Ok(())
 }
 
 fn release_access(client: &mut Client, domain: &Domain, is_left: bool, done: &mut Vec<String>) -> anyhow::Result<()> {
     for MonitorReport { kind, mode, .. } in &domain.monitors {
         if *mode != MonitorMode::Disabled {
             let off = Control::Monitor { kind: *kind, mode: MonitorMode::Disabled, on_change_only: false };
-            client.values(&Call::Control(off))?;
             done.push(format!("the monitor of {kind}"));
+            client.values(&Call::Control(off))?;
         }
         if *kind == CpuEventKind::SingleStep {
             for vcpu in (0..u32::try_from(domain.vcpus.len())?).map(VcpuId) {
@@ -205,12 +204,9 @@ fn release_access(client: &mut Client, domain: &Domain, is_left: bool, done: &mu
             }
         }
     }
-    client.values(&Call::Control(Control::SetNoConsumer { ring: Ring::Access, policy: NoConsumer::Relax }))?;
-    if is_left {
-        disable(client, Ring::Access, false)?;
-    }
     done.push("the access ring; an access without a listener gives the page all rights from now on".into());
-    Ok(())
+    client.values(&Call::Control(Control::SetNoConsumer { ring: Ring::Access, policy: NoConsumer::Relax }))?;
+    if is_left { disable(client, Ring::Access, false) } else { Ok(()) }
 }
 
 /// Ends a ring that nobody serves.

@@ -57,9 +57,10 @@ struct Stop {
 /// A record of the sequence, and where it stands: records come as they are complete, and are in order of their places.
 pub type Placed = (u64, Record);
 
-/// Whether somebody stands until a request is answered. Nobody waits for a pager to forget a frame.
-fn waits(request: &Request) -> bool {
-    let is_let_go = request.flags.contains(Flags::DROP_PAGE);
+/// Whether somebody stands until a request is answered. Nobody waits for a pager to forget a frame; and a device, or a foreign caller, that
+/// found no memory tries again as soon as there is some, which the consumer sees to before it answers.
+fn waits(ring: Ring, request: &Request) -> bool {
+    let is_let_go = request.flags.contains(Flags::DROP_PAGE) || ring == Ring::Sharing;
     request.flags.contains(Flags::VCPU_PAUSED) || request.flags.contains(Flags::FOREIGN) && !is_let_go
 }
 
@@ -102,7 +103,7 @@ impl Sequence {
             let holder = self.holders[open.ring.index()];
             let pending = holder.and_then(|connection| self.pending.remove(&connection));
             open.done.extend(pending.unwrap_or_default().done);
-            let place = if waits(&open.request) { u64::MAX } else { open.place };
+            let place = if waits(open.ring, &open.request) { u64::MAX } else { open.place };
             out.push((place, Record::Event { ring: open.ring, request: open.request, done: open.done, answer: None }));
         }
     }
@@ -173,7 +174,7 @@ impl Sequence {
         }
         let wait = Duration::from_nanos(time.saturating_sub(since));
         self.counts.waited(wait);
-        let place = if waits(&request) { self.place } else { asked };
+        let place = if waits(ring, &request) { self.place } else { asked };
         out.push((place, Record::Event { ring, request, done, answer: Some((response, wait)) }));
     }
 
