@@ -43,6 +43,21 @@ pub fn kernel_maps_write_protected() -> bool {
     can
 }
 
+/// Whether a vCPU that stands in the kernel is known to leave its block on this QEMU; says so where it is not. On Debian 13's 10.0.13 it does not
+/// always.
+pub fn vcpus_leave_the_kernel() -> bool {
+    let output = Command::new("qemu-system-x86_64").arg("--version").output().expect("a QEMU");
+    let version = String::from_utf8_lossy(&output.stdout);
+    let first = version.lines().next().unwrap_or_default();
+    let known = first.contains("version 10.0.2 ");
+    if !known {
+        eprintln!(
+            "skipped: that a vCPU leaves its block from the kernel is known of QEMU 10.0.2 alone; this is {first}"
+        );
+    }
+    known
+}
+
 /// The built-in scenario with this name.
 pub fn scenario(name: &str) -> Scenario {
     corpus::find(name).expect("a built-in scenario")
