@@ -1,6 +1,7 @@
 //! What a person or a program sees of a run: events as they come, the summary at the end.
 
 use super::outcome::Outcome;
+use crate::consumers::figures::Figures;
 use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::amount::mebibytes;
@@ -100,8 +101,8 @@ pub fn summary(name: &str, outcome: &Outcome, target: Option<u64>) -> String {
         "  events       {} access, {} paging, {} sharing; {} checkpoints",
         counts.access, counts.paging, counts.sharing, counts.checkpoints
     ));
-    if outcome.paged != crate::consumers::figures::Figures::default() {
-        let crate::consumers::figures::Figures { pages_in, pages_out, prefetched } = outcome.paged;
+    if outcome.paged != Figures::default() {
+        let Figures { pages_in, pages_out, prefetched } = outcome.paged;
         let ahead = if prefetched > 0 { format!(" ({prefetched} prefetched)") } else { String::new() };
         lines.push(format!("  pages        {pages_in} in{ahead}, {pages_out} out"));
     }

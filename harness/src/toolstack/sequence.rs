@@ -2,10 +2,11 @@
 //! done there, and what consumers did outside of answers.
 //!
 //! An event stands where its answer was taken, one for which nobody waits where it was asked, one without an answer at the end. A consumer
-//! takes a request, acts, answers, and may have done so for the next one before the first answer is taken. So what a connection did to the frame of a request that is out on its ring belongs
-//! to that request, with what it did just before to others; what names no such frame belongs to the answer that it gives next. What was
-//! done while nothing was out, and a pager's nominations and evictions at any time, stands by itself: whether it came before or after an
-//! event is chance. A note stands in place of what its connection did since its last note for the same request, but for page-ins.
+//! takes a request, acts, answers, and may have done so for the next one before the first answer is taken. So what a connection did to the
+//! frame of a request that is out on its ring belongs to that request, with what it did just before to others; what names no such frame
+//! belongs to the answer that it gives next. What was done while nothing was out, and a pager's nominations and evictions at any time,
+//! stands by itself: whether it came before or after an event is chance. A note stands in place of what its connection did since its last
+//! note for the same request, but for page-ins.
 
 use super::connections::Connections;
 use super::counts::Counts;
@@ -246,11 +247,12 @@ impl Sequence {
             }
             return;
         };
-        if doing.loaded().is_none() {
+        let is_load = doing.loaded().is_some();
+        if !is_load {
             pending.last = Some(open.number);
         }
         if doing.is_shown() {
-            if doing.loaded().is_none() {
+            if !is_load {
                 open.done.append(&mut pending.done);
                 pending.unnamed = 0;
             }

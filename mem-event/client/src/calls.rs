@@ -1,7 +1,7 @@
 //! What a consumer asks for, a method a call: frames and their rights, rings, vCPUs, the page file.
 
 use crate::refusal::cannot;
-use crate::socket::Client;
+use crate::socket::{Client, values_of};
 use anyhow::{Context, bail};
 use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport, frame_of_byte};
 use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
@@ -175,12 +175,7 @@ impl Client {
     /// # Errors
     /// As [`Client::persist`], and a refusal.
     pub fn insist(&mut self, call: &Call) -> anyhow::Result<[u64; 5]> {
-        match self.persist(call)? {
-            Reply::Done(values) => Ok(values),
-            Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
-            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
-        }
+        values_of(call, self.persist(call)?)
     }
 
     /// The access rights of a frame.

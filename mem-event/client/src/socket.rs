@@ -99,12 +99,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn values(&mut self, call: &Call) -> anyhow::Result<[u64; 5]> {
-        match self.call(call)? {
-            Reply::Done(values) => Ok(values),
-            Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
-            Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
-            Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
-        }
+        values_of(call, self.call(call)?)
     }
 
     /// A control operation: done, or refused with Xen's error.
@@ -243,6 +238,19 @@ impl Client {
             }
         }
         Ok(Some(Packet { bytes, descriptors }))
+    }
+}
+
+/// The values of a reply to a call that is not to be refused.
+///
+/// # Errors
+/// It is refused, or the reply is another call's.
+pub(crate) fn values_of(call: &Call, reply: Reply) -> anyhow::Result<[u64; 5]> {
+    match reply {
+        Reply::Done(values) => Ok(values),
+        Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
+        Reply::Refused(Errno::EOPNOTSUPP, why) => Err(cannot(&why)),
+        Reply::Refused(errno, why) => bail!("{call} is refused: {errno}, {why}"),
     }
 }
 

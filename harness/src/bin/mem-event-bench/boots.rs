@@ -193,18 +193,18 @@ fn paged_boot(contents: Contents) -> anyhow::Result<f64> {
     booted((outcome.took, outcome.console))
 }
 
-/// The frames that are watched in a boot, spread over memory, and what is left of their rights. Some may be touched, which is an event and
-/// opens them; if all are, nothing is stopped any more.
+/// The frames that are watched in a boot, spread over memory, and what is left of their rights.
 struct Watch {
     frames: u64,
     access: AccessType,
-    most_touched: u64,
+    /// Linux is told to leave them alone. Else some may be touched, which is an event and opens them; if all are, nothing is stopped any more.
+    are_reserved: bool,
 }
 
-const NOTHING: Watch = Watch { frames: 0, access: AccessType::Rwx, most_touched: 0 };
-const SPREAD: Watch = Watch { frames: 32, access: AccessType::N, most_touched: 31 };
-const ONE: Watch = Watch { frames: 1, access: AccessType::X, most_touched: 0 };
-const THOUSAND: Watch = Watch { frames: 1000, access: AccessType::N, most_touched: 999 };
+const NOTHING: Watch = Watch { frames: 0, access: AccessType::Rwx, are_reserved: false };
+const SPREAD: Watch = Watch { frames: 32, access: AccessType::N, are_reserved: false };
+const ONE: Watch = Watch { frames: 1, access: AccessType::X, are_reserved: true };
+const THOUSAND: Watch = Watch { frames: 1000, access: AccessType::N, are_reserved: false };
 
 /// With the gate built in.
 fn boot_with_plugin(
@@ -216,11 +216,16 @@ fn boot_with_plugin(
     let mut scenario = corpus::linux();
     scenario.consumers.listener.get_or_insert_default();
     let apart = scenario.machine.memory.0 / 4096 / (watch.frames + 1);
-    let watched = |number| {
-        let frames = format!("{:#x}", number * apart).as_str().into();
+    let frames = (1..=watch.frames).map(|number| number * apart);
+    let watched = |gfn| {
+        let frames = format!("{gfn:#x}").as_str().into();
         MemoryAct::SetAccess { frames, access: Name(watch.access) }.into()
     };
-    scenario.start = (1..=watch.frames).map(watched).collect();
+    scenario.start = frames.clone().map(watched).collect();
+    if watch.are_reserved {
+        let reserved = frames.map(|gfn| format!("memmap=4K${:#x}", gfn * 4096));
+        scenario.machine.append = Some(reserved.collect::<Vec<_>>().join(" "));
+    }
     let mut job = Job::new(scenario, None)?;
     job.gate = armed.unwrap_or_default();
     job.plugin = arguments.to_vec();
@@ -230,7 +235,8 @@ fn boot_with_plugin(
     if outcome.verdict.kind != Kind::Success {
         bail!("Linux did not boot: {}", outcome.verdict);
     }
-    if outcome.counts.access > watch.most_touched {
+    let most = if watch.are_reserved { 0 } else { watch.frames.saturating_sub(1) };
+    if outcome.counts.access > most {
         bail!("Linux touched {} of {} watched frames", outcome.counts.access, watch.frames);
     }
     booted((outcome.took, outcome.console))
