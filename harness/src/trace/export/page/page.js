@@ -12,11 +12,13 @@
   const zoomed = [...svg.querySelectorAll('.zoom')];
   const x = time => LEFT + (time - view.from) / view.span * PLOT;
 
-  const duration = time => {
-    const units = [['ns', 1, 0], ['µs', 1e3, 1], ['ms', 1e6, 2], ['s', 1e9, 2]];
-    const digits = view.span < 1e4 ? 3 : view.span < 1e7 ? 2 : 0;
-    const [unit, size, least] = units.findLast(it => time >= it[1]) ?? units[0];
-    return (time / size).toFixed(Math.max(least, unit === 'ns' ? 0 : digits)) + ' ' + unit;
+  // With as many digits as tell a time from the next one, which comes so much later.
+  const instant = (time, step) => {
+    const units = [['ns', 1], ['µs', 1e3], ['ms', 1e6], ['s', 1e9]];
+    const [unit, size] = units.findLast(it => time >= it[1]) ?? units[0];
+    let digits = 0;
+    while (digits < 9 && size / 10 ** digits > Math.max(step, 1)) digits++;
+    return (time / size).toFixed(digits) + ' ' + unit;
   };
 
   const draw = () => {
@@ -37,7 +39,8 @@
     const scale = whole.span / view.span;
     const shift = LEFT - LEFT * scale - (view.from - whole.from) / view.span * PLOT;
     for (const path of zoomed) path.setAttribute('transform', `translate(${shift} 0) scale(${scale} 1)`);
-    ticks.forEach((tick, at) => { tick.textContent = duration(view.from + view.span / (ticks.length - 1) * at); });
+    const step = view.span / (ticks.length - 1);
+    ticks.forEach((tick, at) => { tick.textContent = instant(view.from + step * at, step); });
   };
 
   let due = false;

@@ -1,7 +1,6 @@
 //! From times to places on the picture.
 
 use crate::trace::export::timeline::Timeline;
-use crate::trace::row::duration;
 use std::fmt::Write;
 
 /// Where the plot begins.
@@ -62,9 +61,38 @@ impl Scale {
                 text,
                 "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"18\" y2=\"{height}\"/>\
                  <text class=\"soft\" x=\"{x:.1}\" y=\"12\" text-anchor=\"{anchor}\">{}</text>",
-                duration(time)
+                instant(time, self.span / PARTS)
             );
         }
         text
+    }
+}
+
+/// A time on the axis, with as many digits as tell it from the next one, which comes so much later. `page.js` has the same.
+fn instant(time: u64, step: u64) -> String {
+    let (unit, name) = match time {
+        0..1_000 => (1e0, "ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    let (mut digits, mut least) = (0, unit);
+    while least > step.max(1) as f64 {
+        (digits, least) = (digits + 1, least / 10.0);
+    }
+    format!("{:.*} {name}", digits, time as f64 / unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instant;
+
+    #[test]
+    fn times_on_an_axis_differ_and_have_no_more_digits_than_that_takes() {
+        let axis = |from: u64, step: u64| [0, 1, 2].map(|part| instant(from + part * step, step));
+        assert_eq!(axis(1_041_000_000, 5_500_000), ["1.041 s", "1.046 s", "1.052 s"]);
+        assert_eq!(axis(285_870_000, 101_000_000), ["286 ms", "387 ms", "488 ms"]);
+        assert_eq!(axis(998, 1), ["998 ns", "999 ns", "1.000 µs"]);
+        assert_eq!(axis(0, 0)[0], "0 ns");
     }
 }
