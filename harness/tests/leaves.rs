@@ -28,9 +28,6 @@ const SILENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
 #[test]
 fn linux_boots_while_its_vcpus_leave_the_kernel_and_the_monitor_stops_it() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
-    }
     if !kernel_maps_write_protected() {
         return;
     }

@@ -116,9 +116,6 @@ fn status(qemu: &mut Qemu) -> String {
 
 #[test]
 fn the_monitor_stops_and_continues_a_machine_whose_vcpu_waits_and_it_goes_on() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
-    }
     for (way, mut standing) in Standing::in_each_way() {
         for _ in 0..10 {
             standing.qemu.qmp.execute("stop").unwrap();
@@ -134,9 +131,6 @@ fn the_monitor_stops_and_continues_a_machine_whose_vcpu_waits_and_it_goes_on() {
 
 #[test]
 fn the_monitor_stops_a_machine_of_eight_waiting_vcpus() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
-    }
     for gate in [Gate::Callback, Gate::Mmu] {
         if gate == Gate::Mmu && !support::kernel_maps_write_protected() {
             continue;
@@ -224,9 +218,6 @@ fn stops_in_a_repetition(gate: Gate) {
 
 #[test]
 fn the_monitor_resets_a_machine_whose_vcpu_waits() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
-    }
     for (way, mut standing) in Standing::in_each_way() {
         // With -no-reboot a reset is the end.
         standing.qemu.qmp.execute("system_reset").unwrap();
@@ -236,9 +227,6 @@ fn the_monitor_resets_a_machine_whose_vcpu_waits() {
 
 #[test]
 fn the_monitor_quits_and_sigterm_ends_a_machine_whose_vcpu_waits() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
-    }
     for (way, mut standing) in Standing::in_each_way() {
         standing.qemu.qmp.execute("quit").unwrap();
         wait_for(&format!("the end by the monitor, {way}"), &standing.qemu);

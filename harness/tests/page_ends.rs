@@ -4,13 +4,15 @@
 
 mod support;
 
+use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Notice, Stays};
 use mem_event::{AccessType, Event, Gfn, Rights, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
+use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{kernel_maps_write_protected, machine_under, wait_for};
+use support::{kernel_maps_write_protected, machine_by, started_by_the_loader, wait_for};
 
 /// Longer than a vCPU stays in its block where it may leave, some times over.
 const HOLD: Duration = Duration::from_millis(15);
@@ -19,15 +21,25 @@ const STORES: [u64; 2] = [19, 20];
 
 #[test]
 fn a_vcpu_leaves_where_nothing_is_written_and_stays_where_something_may_be() {
-    if !support::vcpus_leave_the_kernel() {
-        return;
+    leaves_or_stays(Path::new("qemu-system-x86_64"));
+}
+
+/// A Debian QEMU of another suite, unpacked beside its libraries, is started so.
+#[test]
+fn a_vcpu_leaves_as_well_where_the_dynamic_loader_started_qemu() {
+    let folder = RunFolder::create().unwrap();
+    if let Some(qemu) = started_by_the_loader(&folder) {
+        leaves_or_stays(&qemu);
     }
+}
+
+fn leaves_or_stays(qemu: &Path) {
     if !kernel_maps_write_protected() {
         return;
     }
     let mut scenario = Scenario::bare("page_ends");
     scenario.consumers.listener.get_or_insert_default();
-    let (mut qemu, folder, job) = machine_under(Gate::Mmu, scenario);
+    let (mut qemu, folder, job) = machine_by(qemu, Gate::Mmu, scenario);
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, RingSettings::default()).unwrap();

@@ -24,7 +24,8 @@ use mem_event::{Control, Request, VcpuId};
 use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -41,21 +42,6 @@ pub fn kernel_maps_write_protected() -> bool {
         eprintln!("skipped: needs Linux 6.4, which maps pages write-protected; this is {}", release.trim());
     }
     can
-}
-
-/// Whether a vCPU that stands in the kernel is known to leave its block on this QEMU; says so where it is not. On Debian 13's 10.0.13 it does not
-/// always.
-pub fn vcpus_leave_the_kernel() -> bool {
-    let output = Command::new("qemu-system-x86_64").arg("--version").output().expect("a QEMU");
-    let version = String::from_utf8_lossy(&output.stdout);
-    let first = version.lines().next().unwrap_or_default();
-    let known = first.contains("version 10.0.2 ");
-    if !known {
-        eprintln!(
-            "skipped: that a vCPU leaves its block from the kernel is known of QEMU 10.0.2 alone; this is {first}"
-        );
-    }
-    known
 }
 
 /// The built-in scenario with this name.
@@ -135,21 +121,44 @@ pub fn replays(trace: &Path) -> u64 {
 
 /// A guest whose QEMU stands before its first instruction; the plugin's socket is `socket` in the folder.
 pub fn machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(Gate::default(), scenario, false)
+    start(None, Gate::default(), scenario, false)
 }
 
 /// The same, with what stops accesses.
 pub fn machine_under(gate: Gate, scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(gate, scenario, false)
+    start(None, gate, scenario, false)
+}
+
+/// The same, by another QEMU.
+pub fn machine_by(qemu: &Path, gate: Gate, scenario: Scenario) -> (Qemu, RunFolder, Job) {
+    start(Some(qemu), gate, scenario, false)
+}
+
+/// A program that has the dynamic loader start the QEMU in the path, as a QEMU with libraries of its own is started; `None` where that one
+/// is such a program itself.
+pub fn started_by_the_loader(folder: &RunFolder) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let qemu = std::env::split_paths(&path).map(|folder| folder.join("qemu-system-x86_64")).find(|it| it.is_file())?;
+    if !std::fs::read(&qemu).ok()?.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let folders = Command::new(&qemu).args(["-L", "help"]).output().expect("a QEMU");
+    let folders = String::from_utf8_lossy(&folders.stdout);
+    let folders: String = folders.lines().map(|folder| format!(" -L {folder}")).collect();
+    let program = folder.file("qemu-system-x86_64");
+    let script = format!("#!/bin/sh\nexec /lib64/ld-linux-x86-64.so.2 {}{folders} \"$@\"\n", qemu.display());
+    std::fs::write(&program, script).expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    Some(program)
 }
 
 /// The same; its trace is `trace` in the folder.
 pub fn traced_machine(scenario: Scenario) -> (Qemu, RunFolder, Job) {
-    start(Gate::default(), scenario, true)
+    start(None, Gate::default(), scenario, true)
 }
 
-fn start(gate: Gate, scenario: Scenario, traced: bool) -> (Qemu, RunFolder, Job) {
-    let mut job = Job::new(scenario, None).expect("a guest and a QEMU");
+fn start(qemu: Option<&Path>, gate: Gate, scenario: Scenario, traced: bool) -> (Qemu, RunFolder, Job) {
+    let mut job = Job::new(scenario, qemu).expect("a guest and a QEMU");
     job.gate = gate;
     let folder = RunFolder::create().expect("a folder");
     job.trace = traced.then(|| folder.file("trace"));

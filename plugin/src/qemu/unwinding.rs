@@ -105,18 +105,21 @@ impl Place {
     }
 }
 
-/// Where QEMU's program has its code.
+/// Where QEMU's program has its code: around one of its functions. The process may be another's, of a loader that was told to start QEMU.
 fn program() -> Option<&'static Range<u64>> {
     static PROGRAM: OnceLock<Option<Range<u64>>> = OnceLock::new();
     let find = || {
-        let name = std::fs::read_link("/proc/self/exe").ok()?;
+        let own = symbol(c"cpu_unwind_state_data")? as u64;
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-        let line =
-            maps.lines().find(|line| line.ends_with(name.to_string_lossy().as_ref()) && line.contains(" r-xp "))?;
-        let (first, end) = line.split_whitespace().next()?.split_once('-')?;
-        Some(u64::from_str_radix(first, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+        maps.lines().filter_map(mapped).find(|mapped| mapped.contains(&own))
     };
     PROGRAM.get_or_init(find).as_ref()
+}
+
+/// The addresses of a line of `/proc/self/maps`.
+fn mapped(line: &str) -> Option<Range<u64>> {
+    let (first, end) = line.split_whitespace().next()?.split_once('-')?;
+    Some(u64::from_str_radix(first, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
 }
 
 /// What the loop that calls blocks leaves on the stack; 0 for not known yet, and all ones where it is not always the same.
