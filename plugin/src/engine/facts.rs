@@ -19,7 +19,7 @@ pub fn header(arguments: &Arguments, config: &DomainConfig) -> Result<Header, St
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let facts = [
-        ("plugin API", crate::qemu::api::API_VERSION.to_string()),
+        ("plugin API", crate::qemu::declared::spoken().to_string()),
         ("gate", arguments.gate.name().to_owned()),
         ("host kernel", kernel.trim().to_owned()),
         ("host cores", cores.to_string()),

@@ -6,27 +6,38 @@
 
 use crate::entry::install::{self, Facts};
 use crate::entry::shim::HOOKS;
-use crate::qemu::api::{self, API_VERSION, Callbacks};
+use crate::qemu::api::{self, Callbacks};
 use crate::qemu::block::Block;
-use crate::qemu::register;
+use crate::qemu::{declared, program, register, version};
 use crate::trap::translate;
 use qemu_plugin_sys as sys;
-use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Read by QEMU before it calls [`qemu_plugin_install`].
 #[unsafe(no_mangle)]
 #[allow(non_upper_case_globals, reason = "QEMU looks for this name")]
-pub static qemu_plugin_version: c_int = API_VERSION;
+pub static qemu_plugin_version: AtomicI32 = AtomicI32::new(version::OLDEST);
+
+/// Runs while QEMU opens this file, before it reads the number above, which is why that is no constant: it lies in memory that can be
+/// written.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CHOOSE: extern "C" fn() = choose_version;
+
+extern "C" fn choose_version() {
+    qemu_plugin_version.store(program::api_number(), Ordering::Relaxed);
+}
 
 const CALLBACKS: Callbacks = Callbacks {
-    vcpu_init: Some(on_vcpu_init),
-    vcpu_exit: Some(on_vcpu_exit),
-    vcpu_idle: Some(on_idle),
-    vcpu_resume: Some(on_resume),
-    flushed: Some(on_flush),
-    exit: Some(on_exit),
-    translation: Some(on_translation),
+    vcpu_init: on_vcpu_init,
+    vcpu_exit: on_vcpu_exit,
+    vcpu_idle: on_idle,
+    vcpu_resume: on_resume,
+    flushed: on_flush,
+    exit: on_exit,
+    translation: on_translation,
 };
 
 /// Called by QEMU when it loads the plugin.
@@ -40,6 +51,7 @@ pub unsafe extern "C" fn qemu_plugin_install(
     argc: c_int,
     argv: *const *const c_char,
 ) -> c_int {
+    declared::speaks(qemu_plugin_version.load(Ordering::Relaxed));
     api::installed(id, CALLBACKS);
     // SAFETY: QEMU's contract of this function; `info` lives for the length of the call.
     let (system, vcpus, target) = unsafe {
@@ -64,36 +76,38 @@ pub unsafe extern "C" fn qemu_plugin_install(
     }
 }
 
-unsafe extern "C" fn on_vcpu_init(_: sys::qemu_plugin_id_t, index: c_uint) {
+unsafe extern "C" fn on_vcpu_init(first: usize, second: usize) {
+    let index = declared::vcpu(first, second);
     api::announced(index);
     register::know_registers();
     install::vcpu_started(index);
 }
 
 /// A vCPU was unplugged. Called with QEMU's lock held, by the thread that unplugs it, after the vCPU's own thread has ended.
-unsafe extern "C" fn on_vcpu_exit(_: sys::qemu_plugin_id_t, index: c_uint) {
-    install::vcpu_ended(index);
+unsafe extern "C" fn on_vcpu_exit(first: usize, second: usize) {
+    install::vcpu_ended(declared::vcpu(first, second));
 }
 
 /// A vCPU halts, or QEMU stops it. Called with QEMU's lock held.
-unsafe extern "C" fn on_idle(_: sys::qemu_plugin_id_t, index: c_uint) {
-    install::vcpu_is_busy(index, false);
+unsafe extern "C" fn on_idle(first: usize, second: usize) {
+    install::vcpu_is_busy(declared::vcpu(first, second), false);
 }
 
 /// It goes on. Called with QEMU's lock held.
-unsafe extern "C" fn on_resume(_: sys::qemu_plugin_id_t, index: c_uint) {
-    install::vcpu_is_busy(index, true);
+unsafe extern "C" fn on_resume(first: usize, second: usize) {
+    install::vcpu_is_busy(declared::vcpu(first, second), true);
 }
 
-unsafe extern "C" fn on_flush(_: sys::qemu_plugin_id_t) {
+unsafe extern "C" fn on_flush(_: usize, _: usize) {
     translate::flushed();
 }
 
-unsafe extern "C" fn on_exit(_: sys::qemu_plugin_id_t, _: *mut c_void) {
+unsafe extern "C" fn on_exit(_: usize, _: usize) {
     install::ended();
 }
 
-unsafe extern "C" fn on_translation(_: sys::qemu_plugin_id_t, block: *mut sys::qemu_plugin_tb) {
+unsafe extern "C" fn on_translation(first: usize, second: usize) {
+    let block = std::ptr::with_exposed_provenance_mut(declared::subject(first, second));
     // SAFETY: QEMU's block, until this function returns.
     translate::translated(&unsafe { Block::new(block, &HOOKS) });
 }

@@ -8,7 +8,7 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Falsify, Source};
-use crate::qemu::{internals, leaving, view};
+use crate::qemu::{capabilities, declared, internals, leaving, view};
 use crate::service::thread;
 use crate::trap::{proof, translate, verify};
 use mem_event::message::Notice;
@@ -36,6 +36,18 @@ pub struct Facts {
 
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
+/// What `mem-event doctor` asks; a plugin that only answers is not loaded.
+fn probed(word: &OsString) -> Option<String> {
+    match word.to_str()?.strip_prefix("probe=")? {
+        "gate-mmu" => Some(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned())),
+        "capabilities" => {
+            let rows = capabilities::ALL.iter().map(|row| format!("\ncapability\t{row}"));
+            Some(format!("speaks version {} of the plugin API{}", declared::spoken(), rows.collect::<String>()))
+        }
+        _ => None,
+    }
+}
+
 /// Takes the arguments, makes the socket, registers callbacks.
 ///
 /// # Errors
@@ -44,9 +56,10 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     if !facts.system || facts.target != "x86_64" {
         return Err(format!("this plugin plays the hypervisor of an x86_64 machine, not of {}", facts.target));
     }
-    // `mem-event doctor` asks; a plugin that only answers is not loaded.
-    if words == ["probe=gate-mmu"] {
-        return Err(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned()));
+    if let [word] = words
+        && let Some(answer) = probed(word)
+    {
+        return Err(answer);
     }
     unsupported::refuse(&CommandLine::of_this_process())?;
     let mut arguments = Arguments::parse(words)?;

@@ -12,7 +12,7 @@ use crate::insn::recipe::Recipe;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
 use crate::qemu::block::{Hook, Hooks};
-use crate::qemu::view::{self, View};
+use crate::qemu::view::View;
 use crate::qemu::{internals, proof, unwinding};
 use crate::trap;
 use mem_event::Rights;
@@ -168,16 +168,18 @@ quick_check!(
 );
 quick_check!(
     page_read, page_write,
-    { displacement = const offset_of!(Quick, displacement), rip = const view::INSTRUCTION_POINTER, },
-    "mov rdx, [rbp + {rip}]",
+    { displacement = const offset_of!(Quick, displacement), base = const offset_of!(Quick, base), },
+    "movzx ecx, word ptr [rsi + {base}]",
+    "mov rdx, [rbp + rcx]",
     "movsxd rax, dword ptr [rsi + {displacement}]",
     "and rdx, -4096",
     "add rdx, rax",
 );
 quick_check_of!(
     fetch, PageCache::EXECUTE_OFFSET,
-    { displacement = const offset_of!(Quick, displacement), rip = const view::INSTRUCTION_POINTER, },
-    "mov rdx, [rbp + {rip}]",
+    { displacement = const offset_of!(Quick, displacement), base = const offset_of!(Quick, base), },
+    "movzx ecx, word ptr [rsi + {base}]",
+    "mov rdx, [rbp + rcx]",
     "movsxd rax, dword ptr [rsi + {displacement}]",
     "and rdx, -4096",
     "add rdx, rax",

@@ -32,6 +32,8 @@ pub struct RegisterOffsets {
     pub general: [u16; 16],
     /// The bases of the segment registers.
     pub segment_bases: [u16; 6],
+    /// The instruction pointer.
+    pub instruction_pointer: u16,
 }
 
 /// One operand. The check reads these fields; small, because the gate costs mostly the cache lines that it touches.
@@ -42,7 +44,7 @@ pub struct Quick {
     pub displacement: i32,
     /// Bytes touched, less one.
     pub last: u16,
-    /// Place of the base register.
+    /// Place of the base register; of the instruction pointer where it is the page that the code runs on.
     pub base: u16,
     /// Place of the index register.
     pub index: u16,
@@ -65,7 +67,7 @@ impl Quick {
         let quick = Quick {
             displacement: i32::try_from(operand.displacement.cast_signed()).ok()?,
             last: operand.size - 1,
-            base: general(operand.base),
+            base: if operand.base == PAGE { offsets.instruction_pointer } else { general(operand.base) },
             index: general(operand.index),
             segment: offsets.segment_bases.get(usize::from(operand.segment)).copied().unwrap_or(0),
             scale: operand.scale & 3,

@@ -1,32 +1,31 @@
 //! The plugin's number, the callbacks that QEMU is given, the recipes that blocks note, and the end of the process.
 
+use super::declared::{self, Callback};
 use crate::insn::cache::PageCache;
 use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
 use qemu_plugin_sys as sys;
+use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// The API version that this module speaks.
-pub const API_VERSION: i32 = 4;
 
 /// What QEMU calls for whatever the plugin is used for. Written where the plugin is entered: nothing down here knows the functions.
 #[derive(Clone, Copy, Debug)]
 pub struct Callbacks {
     /// A vCPU's thread begins.
-    pub vcpu_init: sys::qemu_plugin_vcpu_simple_cb_t,
+    pub vcpu_init: Callback,
     /// A vCPU was unplugged; its thread is over.
-    pub vcpu_exit: sys::qemu_plugin_vcpu_simple_cb_t,
+    pub vcpu_exit: Callback,
     /// A vCPU halts, or QEMU stops it. Called with QEMU's lock held.
-    pub vcpu_idle: sys::qemu_plugin_vcpu_simple_cb_t,
+    pub vcpu_idle: Callback,
     /// It goes on. Called with QEMU's lock held.
-    pub vcpu_resume: sys::qemu_plugin_vcpu_simple_cb_t,
+    pub vcpu_resume: Callback,
     /// QEMU dropped all its blocks.
-    pub flushed: sys::qemu_plugin_simple_cb_t,
+    pub flushed: Callback,
     /// QEMU ends.
-    pub exit: sys::qemu_plugin_udata_cb_t,
+    pub exit: Callback,
     /// A block is being translated.
-    pub translation: sys::qemu_plugin_vcpu_tb_trans_cb_t,
+    pub translation: Callback,
 }
 
 /// The plugin's number and its callbacks, known from installation on.
@@ -42,12 +41,12 @@ pub fn register_lifecycle() {
     let Some((id, callbacks)) = INSTALLED.get() else { return };
     // SAFETY: `id` is this plugin's; the functions live as long as the process (QEMU never unloads a plugin with threads).
     unsafe {
-        sys::qemu_plugin_register_vcpu_init_cb(*id, callbacks.vcpu_init);
-        sys::qemu_plugin_register_vcpu_exit_cb(*id, callbacks.vcpu_exit);
-        sys::qemu_plugin_register_vcpu_idle_cb(*id, callbacks.vcpu_idle);
-        sys::qemu_plugin_register_vcpu_resume_cb(*id, callbacks.vcpu_resume);
-        sys::qemu_plugin_register_flush_cb(*id, callbacks.flushed);
-        sys::qemu_plugin_register_atexit_cb(*id, callbacks.exit, std::ptr::null_mut());
+        declared::register_vcpu_init(*id, Some(callbacks.vcpu_init), null_mut());
+        declared::register_vcpu_exit(*id, Some(callbacks.vcpu_exit), null_mut());
+        declared::register_vcpu_idle(*id, Some(callbacks.vcpu_idle), null_mut());
+        declared::register_vcpu_resume(*id, Some(callbacks.vcpu_resume), null_mut());
+        declared::register_flush(*id, Some(callbacks.flushed), null_mut());
+        declared::register_exit(*id, Some(callbacks.exit), null_mut());
     }
 }
 
@@ -56,7 +55,7 @@ pub fn register_lifecycle() {
 pub fn look_at_translations(on: bool) {
     let Some((id, callbacks)) = INSTALLED.get() else { return };
     // SAFETY: as in `register_lifecycle`; without a function the callback is taken back.
-    unsafe { sys::qemu_plugin_register_vcpu_tb_trans_cb(*id, callbacks.translation.filter(|_| on)) }
+    unsafe { declared::register_translation(*id, on.then_some(callbacks.translation), null_mut()) }
 }
 
 /// The recipe whose check ran last on the vCPU of this cache. Only while the vCPU is stopped in the middle of a block, where

@@ -1,43 +1,170 @@
-//! What this program can do only where QEMU exports more than the plugin API: a row each, with the names that it needs, looked up once.
+//! What this program can do only where QEMU exports more than the plugin API: a row each, with the names that it rests on, looked up once.
 //!
-//! Each is optional and proves itself where it is used. What is done without it is said there, and in a line where a user would wonder.
+//! QEMU exports them for its own modules. Each ability is optional and proves itself where it is used; what is done without it stands in its
+//! row. `mem-event doctor` shows the table for a QEMU, and docs/qemu.md tells which public function would replace each.
 
 use super::source;
 use std::ffi::{CStr, c_void};
+use std::fmt;
 
 /// One ability and the names that it rests on.
 #[derive(Debug)]
 pub struct Capability {
+    /// Its name in lists.
+    pub name: &'static str,
     /// What it is, as a sentence goes on after "this QEMU cannot".
     pub what: &'static str,
-    names: &'static [&'static CStr],
+    /// What is so without it.
+    pub without: &'static str,
+    /// Of each line one name.
+    names: &'static [&'static [&'static CStr]],
 }
 
-/// Telling the guest instruction that a vCPU stands in, in the kernel, by its thread's host registers.
-pub const UNWINDING: Capability = Capability {
-    what: "say which instruction a stopped vCPU stands in",
-    names: &[c"cpu_unwind_state_data", c"in_code_gen_buffer", c"qemu_get_cpu", c"async_run_on_cpu"],
+/// Leaving a block from inside a callback, and coming back to the same instruction.
+pub const LEAVING_CALLBACKS: Capability = Capability {
+    name: "leaving callbacks",
+    what: "have a vCPU leave its block from within a callback",
+    without: "vCPUs wait where they are, and QEMU waits for them",
+    names: &[&[c"qemu_get_cpu"], &[c"cpu_loop_exit_restore"]],
 };
 
 /// Having a vCPU that stands in the kernel leave its block.
 pub const LEAVING: Capability = Capability {
+    name: "leaving the kernel",
     what: "have a vCPU leave its block that stands in the kernel",
+    without: "stop, reset and quit wait for the consumer while a vCPU stands at a page",
     names: &[
-        c"cpu_loop_exit_restore",
-        c"bql_locked",
-        c"get_ptr_rcu_reader",
-        c"current_cpu",
-        c"cpu_unwind_state_data",
-        c"in_code_gen_buffer",
-        c"qemu_get_cpu",
+        &[c"qemu_get_cpu"],
+        &[c"cpu_loop_exit_restore"],
+        &[c"bql_locked"],
+        &[c"get_ptr_rcu_reader"],
+        &[c"current_cpu"],
+        &[c"cpu_unwind_state_data"],
+        &[c"in_code_gen_buffer"],
     ],
 };
+
+/// Telling the guest instruction that a vCPU stands in, in the kernel, by its thread's host registers.
+pub const UNWINDING: Capability = Capability {
+    name: "unwinding",
+    what: "say which instruction a stopped vCPU stands in",
+    without: "gate=mmu has each memory instruction note itself, which costs a fifth",
+    names: &[&[c"cpu_unwind_state_data"], &[c"in_code_gen_buffer"], &[c"qemu_get_cpu"], &[c"async_run_on_cpu"]],
+};
+
+/// Dropping all blocks, so that instrumentation can be switched on and off while the guest runs.
+pub const FLUSHING: Capability = Capability {
+    name: "dropping blocks",
+    what: "drop its blocks when asked to",
+    without: "everything is instrumented from the start, and gate=mmu checks accesses too",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"cpu_loop_exit_restore"],
+        &[c"async_safe_run_on_cpu"],
+        &[c"tb_flush", c"tb_flush__exclusive_or_serial"],
+    ],
+};
+
+/// Dropping the blocks of some bytes of RAM, so that what is written from outside is what runs.
+pub const DROPPING: Capability = Capability {
+    name: "dropping a frame's blocks",
+    what: "drop the blocks of one frame",
+    without: "all blocks are dropped where a consumer changes bytes; without that either, old code may run on",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"cpu_loop_exit_restore"],
+        &[c"async_run_on_cpu"],
+        &[c"qemu_ram_addr_from_host"],
+        &[c"tb_invalidate_phys_range"],
+        &[c"tb_flush", c"tb_flush__exclusive_or_serial"],
+    ],
+};
+
+/// Computing RFLAGS from what instructions left behind.
+pub const FLAGS: Capability = Capability {
+    name: "flags",
+    what: "compute the arithmetic flags",
+    without: "events carry no arithmetic flags",
+    names: &[&[c"helper_cc_compute_all"]],
+};
+
+/// Whether instructions are counted (`-icount`).
+pub const COUNTING: Capability = Capability {
+    name: "icount",
+    what: "say whether it counts instructions",
+    without: "each check of a repeated instruction looks at all pages that are still ahead, once a step",
+    names: &[&[c"use_icount"]],
+};
+
+/// The table of what is migrated, which says where fields of the CPU state are.
+pub const FIELDS: Capability = Capability {
+    name: "fields",
+    what: "say where fields of its CPU state are",
+    without: "A20 is taken for on, the kernel's protection keys for absent; of xsave the legacy region alone is foreseen",
+    names: &[&[c"vmstate_x86_cpu"]],
+};
+
+/// How wide physical addresses are, by QEMU's own function for `cpuid`.
+pub const ADDRESS_WIDTH: Capability = Capability {
+    name: "address width",
+    what: "say how wide physical addresses are",
+    without: "no bit of a page table entry's address is reserved",
+    names: &[&[c"cpu_x86_cpuid"]],
+};
+
+/// Reading model-specific registers, of which the API knows four, by QEMU's own function for `rdmsr`.
+pub const MSRS: Capability = Capability {
+    name: "MSRs",
+    what: "read model-specific registers",
+    without: "their old values in events are 0",
+    names: &[&[c"helper_rdmsr"]],
+};
+
+/// Reading PKRU, which the API does not know, by QEMU's own function for `rdpkru`.
+pub const KEYS: Capability = Capability {
+    name: "protection keys",
+    what: "read PKRU",
+    without: "a page whose protection key forbids the access makes its event before the guest's page fault",
+    names: &[&[c"helper_rdpkru"]],
+};
+
+/// All of them, in the order in which they are shown.
+pub const ALL: [&Capability; 11] = [
+    &LEAVING_CALLBACKS,
+    &LEAVING,
+    &UNWINDING,
+    &FLUSHING,
+    &DROPPING,
+    &FLAGS,
+    &COUNTING,
+    &FIELDS,
+    &ADDRESS_WIDTH,
+    &MSRS,
+    &KEYS,
+];
 
 impl Capability {
     /// The first name that this QEMU does not export, if there is one.
     pub fn lacks(&self) -> Option<&'static str> {
-        self.names.iter().find(|name| symbol(name).is_none()).and_then(|name| name.to_str().ok())
+        let is_missing = |names: &&&[&CStr]| names.iter().all(|name| symbol(name).is_none());
+        self.names.iter().find(is_missing).and_then(|names| names.first()?.to_str().ok())
     }
+}
+
+/// As `doctor` reads it, with tabs between: its name, and, where it is not there, the name that is missing and what is so without it.
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Capability { name, what, without, .. } = self;
+        match self.lacks() {
+            None => write!(f, "{name}"),
+            Some(lack) => write!(f, "{name}\t{what}: it exports no {lack}\t{without}"),
+        }
+    }
+}
+
+/// Whether the program has a function that came with version 6 of the API; may be asked before anything is installed.
+pub(super) fn has_set_pc() -> bool {
+    symbol(c"qemu_plugin_set_pc").is_some()
 }
 
 /// The address of what QEMU exports under a name.

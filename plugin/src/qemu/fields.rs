@@ -4,7 +4,7 @@
 //! and its distance from the vCPU's start. The table is believed only where the distances that are known already stand in it too. It is
 //! read through `/proc/self/mem`, so that a table of another shape is an error and no fault.
 
-use super::internals;
+use super::{internals, layout};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -66,9 +66,17 @@ const FIELDS: [(&str, usize); 16] = [
     ("env.dr", 8),
 ];
 
-/// Bytes from one row of the table to the next, the same in every QEMU from 3 to 11 (include/migration/vmstate.h): name, a hint, distance,
-/// size, and nine more words.
-const ROW: u64 = 104;
+/// How a row of the table is made: its name comes first.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Bytes from one row to the next.
+    row: u64,
+    /// Bytes from the row's start to the distance, which the size follows.
+    distance: u64,
+}
+
+/// From QEMU 3 to 11.0 a hint follows the name; from 11.1 on there is none (include/migration/vmstate.h).
+const SHAPES: [Shape; 2] = [Shape { row: 104, distance: 16 }, Shape { row: 96, distance: 8 }];
 const MOST_ROWS: u64 = 512;
 /// Words of a table's head that are looked at: the rows' address is one of them, and that of the tables below this one is the next.
 const HEAD: u64 = 24;
@@ -81,9 +89,9 @@ type Places = [Option<usize>; FIELDS.len()];
 
 static PLACES: OnceLock<Places> = OnceLock::new();
 
-/// Looks for the fields, once, given how many bytes after a vCPU's start its CPU state begins, and how many bytes after that EIP lies.
-pub(super) fn find(state_in_cpu: u64, eip: usize) {
-    PLACES.get_or_init(|| places(state_in_cpu, eip as u64).unwrap_or_default());
+/// Looks for the fields, once, given how many bytes after a vCPU's start its CPU state begins.
+pub(super) fn find(state_in_cpu: u64) {
+    PLACES.get_or_init(|| places(state_in_cpu).unwrap_or_default());
 }
 
 /// Bytes from the start of the CPU state to a field, and its size, 4 or 8 (of the vector registers, that of one); `None` where it is not known.
@@ -92,32 +100,28 @@ pub(super) fn place(field: Field) -> Option<(usize, usize)> {
 }
 
 /// How many bytes after a vCPU's start its CPU state begins, by the table alone: its first rows are those of the state's first part.
-pub(super) fn state_in_cpu(eip: usize) -> Option<usize> {
+pub(super) fn state_in_cpu() -> Option<usize> {
     static FOUND: OnceLock<Option<usize>> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let memory = Memory(File::open("/proc/self/mem").ok()?);
         let table = internals::migrated_fields()?;
-        let distance = (0..HEAD).find_map(|word| {
-            let rows = memory.word(table + word * 8)?;
-            let first = memory.row(rows)?.distance;
-            memory.is_of_this_state(rows, first, eip as u64).then_some(first)
+        let distance = memory.heads(table).find_map(|(_, rows)| {
+            let first = memory.rows(rows).next()?.distance;
+            memory.is_of_this_state(rows, first).then_some(first)
         })?;
         usize::try_from(distance).ok().filter(|distance| (*distance as u64) < LONGEST)
     })
 }
 
-fn places(state_in_cpu: u64, eip: u64) -> Option<Places> {
+fn places(state_in_cpu: u64) -> Option<Places> {
     let memory = Memory(File::open("/proc/self/mem").ok()?);
     let table = internals::migrated_fields()?;
-    let (head, rows) = (0..HEAD).map(|word| word * 8).find_map(|word| {
-        let rows = memory.word(table + word)?;
-        memory.is_of_this_state(rows, state_in_cpu, eip).then_some((word, rows))
-    })?;
+    let (head, rows) = memory.heads(table).find(|(_, rows)| memory.is_of_this_state(*rows, state_in_cpu))?;
     let below = memory.word(table + head + 8)?;
     let tables = (0..MOST_TABLES).map_while(|number| memory.word(below + number * 8).filter(|table| *table != 0));
-    let all = std::iter::once(rows).chain(tables.filter_map(|table| memory.word(table + head)));
+    let others = tables.filter_map(|table| memory.word(table + head)).map(|first| Rows { first, ..rows });
     let mut places = Places::default();
-    for row in all.flat_map(|rows| memory.rows(rows)) {
+    for row in std::iter::once(rows).chain(others).flat_map(|rows| memory.rows(rows)) {
         let named = FIELDS.iter().position(|field| (field.0, field.1 as u64) == (row.name.as_str(), row.size));
         if let Some(place) = row.distance.checked_sub(state_in_cpu).filter(|place| *place < LONGEST)
             && let Some(field) = named
@@ -126,6 +130,13 @@ fn places(state_in_cpu: u64, eip: u64) -> Option<Places> {
         }
     }
     Some(places)
+}
+
+/// Rows of a table, if they are some: where the first is, and how they are made.
+#[derive(Clone, Copy)]
+struct Rows {
+    first: u64,
+    shape: Shape,
 }
 
 struct Row {
@@ -151,21 +162,28 @@ impl Memory {
         String::from_utf8(bytes[..end].to_vec()).ok()
     }
 
-    fn row(&self, address: u64) -> Option<Row> {
-        let [name, distance, size] = [0, 16, 24].map(|at| self.word(address + at));
+    /// Where in a table's head the address of its rows may be, and what rows these would be.
+    fn heads(&self, table: u64) -> impl Iterator<Item = (u64, Rows)> {
+        let words = (0..HEAD).map(|word| word * 8);
+        let addresses = words.filter_map(move |head| Some((head, self.word(table + head)?)));
+        addresses.flat_map(|(head, first)| SHAPES.map(|shape| (head, Rows { first, shape })))
+    }
+
+    fn row(&self, address: u64, shape: Shape) -> Option<Row> {
+        let [name, distance, size] = [0, shape.distance, shape.distance + 8].map(|at| self.word(address + at));
         // A name that is too long is none of those that are looked for.
         let name = name.filter(|name| *name != 0).map(|name| self.name(name).unwrap_or_default())?;
         Some(Row { name, distance: distance?, size: size? })
     }
 
-    fn rows(&self, first: u64) -> impl Iterator<Item = Row> {
-        (0..MOST_ROWS).map_while(move |number| self.row(first + number * ROW))
+    fn rows(&self, Rows { first, shape }: Rows) -> impl Iterator<Item = Row> {
+        (0..MOST_ROWS).map_while(move |number| self.row(first + number * shape.row, shape))
     }
 
     /// Whether the rows begin with the general registers and the instruction pointer, where these are.
-    fn is_of_this_state(&self, rows: u64, state_in_cpu: u64, eip: u64) -> bool {
-        let known = [("env.regs", 0), ("env.eip", eip)];
-        let found = self.rows(rows).take(known.len()).map(|row| (row.name, row.distance));
-        found.eq(known.map(|(name, place)| (name.to_owned(), state_in_cpu + place)))
+    fn is_of_this_state(&self, rows: Rows, state_in_cpu: u64) -> bool {
+        let mut rows = self.rows(rows).map(|row| (row.name, row.distance.checked_sub(state_in_cpu)));
+        let (Some((general, Some(0))), Some((pointer, Some(place)))) = (rows.next(), rows.next()) else { return false };
+        general == "env.regs" && pointer == "env.eip" && layout::has_instruction_pointer_at(place)
     }
 }

@@ -5,16 +5,16 @@
 //! another thread reads, and what only the state in place has (segments' limits and rights, GDTR) under `registers=api`.
 
 use super::fields::Field;
-use super::internals;
 use super::register::{Register, read_register};
-use super::view::{View, offset};
+use super::view::View;
+use super::{internals, layout};
 use crate::insn::registers::{CodeSize, Registers as _, segment};
 use mem_event::wire::vm_event::{Registers, Segment};
 
 const LMA: u64 = 1 << 10;
 const LME: u64 = 1 << 8;
 /// The GDT's number among the segments.
-const GDT: usize = offset::SYSTEM_TABLES + 2;
+const GDT: usize = layout::SYSTEM_TABLES + 2;
 
 impl View {
     /// The register file at the instruction with this linear address. `own`: in the vCPU's own thread, where the API answers.
@@ -33,8 +33,8 @@ impl View {
             rip: if is_64_bit { rip } else { rip.wrapping_sub(self.segment_base(segment::CS)) & 0xffff_ffff },
             control: [mode.cr0, self.control(2), mode.cr3, mode.cr4],
             efer: by_api(Register::EFER).unwrap_or(if mode.efer & LMA != 0 { LMA | LME } else { 0 }),
-            gdtr_base: self.u64_at(segment_at(GDT) + offset::SEGMENT_BASE),
-            gdtr_limit: (self.u32_at(segment_at(GDT) + offset::SEGMENT_LIMIT) & 0xffff) as u16,
+            gdtr_base: self.u64_behind(layout::segment(GDT).plus(layout::SEGMENT_BASE)),
+            gdtr_limit: (self.u32_behind(layout::segment(GDT).plus(layout::SEGMENT_LIMIT)) & 0xffff) as u16,
             segments: [segment::CS, segment::SS, segment::DS, segment::ES, segment::FS, segment::GS]
                 .map(|number| self.segment(number)),
             shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or(0),
@@ -51,21 +51,21 @@ impl View {
         if self.is_by_api() {
             return read_register(Register::EFLAGS).unwrap_or(0);
         }
-        let kept = self.u64_at(offset::EFLAGS);
+        let kept = self.u64_behind(layout::EFLAGS);
         let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
         whole.unwrap_or(kept)
     }
 
     fn segment(&self, number: u8) -> Segment {
-        let at = segment_at(usize::from(number));
+        let segment = layout::segment(usize::from(number));
         let selector = match self.is_by_api() {
             true => read_register(Register::selector(number)).unwrap_or(0),
-            false => u64::from(self.u32_at(at)),
+            false => u64::from(self.u32_behind(segment)),
         };
         // A descriptor's upper half.
-        let flags = self.u32_at(at + offset::SEGMENT_FLAGS);
+        let flags = self.u32_behind(segment.plus(layout::SEGMENT_FLAGS));
         // QEMU keeps the limit in bytes; the descriptor has it in pages where bit 23 says so.
-        let limit = self.u32_at(at + offset::SEGMENT_LIMIT) >> if flags >> 23 & 1 != 0 { 12 } else { 0 };
+        let limit = self.u32_behind(segment.plus(layout::SEGMENT_LIMIT)) >> if flags >> 23 & 1 != 0 { 12 } else { 0 };
         Segment {
             base: self.segment_base(number),
             limit: limit & 0xf_ffff,
@@ -73,10 +73,6 @@ impl View {
             selector: (selector & 0xffff) as u16,
         }
     }
-}
-
-fn segment_at(segment: usize) -> usize {
-    offset::SEGMENTS + segment * offset::SEGMENT_SIZE
 }
 
 /// Whether RFLAGS can be whole here: QEMU computes them, and a vCPU can come to the beginning of a block.

@@ -1,20 +1,5 @@
-//! What QEMU exports besides the plugin API, for its own modules: optional capabilities, looked up by name.
-//!
-//! - Leaving a translation block from inside a callback, and coming back to the same instruction. A vCPU that waits in a
-//!   callback holds up everything for which QEMU needs all vCPUs out of their blocks, so it leaves now and then. Without it
-//!   vCPUs wait where they are.
-//! - Dropping the blocks of some bytes of RAM, so that what is written from outside is what runs. Without it all blocks are dropped.
-//! - Dropping all blocks, so that instrumentation can be switched on and off while the guest runs. Without it everything is
-//!   instrumented from the start.
-//! - Computing RFLAGS from what instructions left behind. Without it events carry no arithmetic flags.
-//! - Whether instructions are counted (`-icount`). Without it every check of a repeated instruction looks at all pages that are still
-//!   ahead, once a step.
-//! - The table of what is migrated, which says where fields of the CPU state are. Without it A20 is taken for on, the kernel's protection
-//!   keys for absent, and of `xsave` and its kin only the legacy region is foreseen.
-//! - How wide physical addresses are, by QEMU's own function for `cpuid`. Without it no bit of an entry's address is reserved.
-//! - Reading model-specific registers, of which the API knows four: QEMU's own function for `rdmsr`. Without it their old values are 0.
-//! - Reading PKRU, which the API does not know: QEMU's own function for `rdpkru`. Without it a page whose protection key forbids the
-//!   access makes its event before the guest's page fault.
+//! What is done by functions that QEMU exports besides the plugin API, for its own modules. Which they are, and what is so without each, is the
+//! table of [`super::capabilities`].
 
 use super::capabilities::symbol;
 use crate::insn::cache::MOST_VCPUS;
@@ -101,8 +86,9 @@ fn flushing() -> Option<&'static Flushing> {
         .get_or_init(|| {
             leaving()?;
             let run_safely = symbol(c"async_safe_run_on_cpu")?;
-            let flush = symbol(c"tb_flush")?;
-            // SAFETY: as above; `run_on_cpu_data` is a union of numbers and pointers of one machine word.
+            // From 10.2 on it has another name, and takes nothing.
+            let flush = symbol(c"tb_flush").or_else(|| symbol(c"tb_flush__exclusive_or_serial"))?;
+            // SAFETY: as above; an argument that a function does not take is not looked at; `run_on_cpu_data` is a union of numbers and pointers of one machine word.
             Some(unsafe {
                 Flushing {
                     run_safely: std::mem::transmute::<*mut c_void, RunSafely>(run_safely),

@@ -13,11 +13,11 @@
 #![allow(unsafe_code, reason = "a signal's handler that does not return; each block is argued")]
 
 use super::capabilities::{LEAVING, symbol};
-use super::fields;
 use super::internals::cpu_of;
 use super::source::ViewCheck;
 use super::unwinding::Place;
-use super::view::{self, View, offset};
+use super::view::{self, View};
+use super::{fields, layout};
 use crate::insn::cache::MOST_VCPUS;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -143,7 +143,7 @@ pub fn begin(vcpu: u32) {
 /// of what it migrates says.
 pub fn view_of(vcpu: u32) -> Option<View> {
     let by_table = || {
-        let distance = fields::state_in_cpu(offset::EIP).filter(|_| ViewCheck::now() != ViewCheck::Api)?;
+        let distance = fields::state_in_cpu().filter(|_| ViewCheck::now() != ViewCheck::Api)?;
         // SAFETY: the state of a vCPU that stands, at the distance at which QEMU's own table has it.
         cpu_of(vcpu).map(|cpu| unsafe { View::new(cpu.0.cast::<u8>().add(distance)) })
     };
@@ -204,7 +204,7 @@ extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void)
         if !is_there || (functions.is_locked)() || (functions.reader)().add(DEPTH).cast::<u32>().read() != 1 {
             return;
         }
-        let flags = mark.state.load(Ordering::Relaxed).add(offset::HFLAGS).cast::<u32>();
+        let flags = mark.state.load(Ordering::Relaxed).add(layout::HFLAGS.place()).cast::<u32>();
         flags.write(flags.read() | INHIBIT_INTERRUPTS);
         mark.left.fetch_add(1, Ordering::Relaxed);
         (functions.leave)(cpu, mark.address.load(Ordering::Relaxed))

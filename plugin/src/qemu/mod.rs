@@ -1,20 +1,24 @@
 //! Everything that touches QEMU: the plugin API's functions, the direct view of the CPU state and the way out of a translation
-//! block. A second generation of the API is one more file here.
+//! block.
 
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
 pub mod api;
 pub mod block;
 pub mod capabilities;
+pub mod declared;
 pub mod fields;
 pub mod file;
 pub mod internals;
+pub mod layout;
 pub mod leaving;
 mod nested;
+pub mod program;
 pub mod proof;
 pub mod register;
 pub mod source;
 mod tables;
 pub mod unwinding;
 mod vector;
+pub mod version;
 pub mod view;

@@ -1,8 +1,9 @@
 //! The proof of the direct view: what is read in place is compared with what the plugin API says.
 
+use super::layout;
 use super::register::{Register, read_register};
 use super::source::{self, ViewCheck};
-use super::view::{self, HF_CS64, HF_LMA, HF_PE, View, offset};
+use super::view::{self, HF_CS64, HF_LMA, HF_PE, View};
 use crate::insn::registers::Registers as _;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -40,6 +41,7 @@ pub fn sample(view: &View) -> Proof {
     if view.is_by_api() || read_register(Register::RIP).is_none() {
         return Proof::Holds;
     }
+    choose_layout(view);
     match difference(view) {
         None => {
             if AGREED.fetch_add(1, Ordering::Relaxed) + 1 == COMPARISONS {
@@ -49,6 +51,22 @@ pub fn sample(view: &View) -> Proof {
         }
         Some(what) => differs(view, what),
     }
+}
+
+/// Where QEMU's tables did not tell it: the layout in which what the API knows behind the general registers is where it is.
+fn choose_layout(view: &View) {
+    let holds =
+        |register, place, mask: u64| read_register(register).is_some_and(|api| api & mask == view.u64_at(place) & mask);
+    layout::choose(|candidate| {
+        holds(Register::RIP, layout::EIP.place_in(candidate), 0xffff_ffff)
+            && [(Register::CR0, 0), (Register::CR3, 3), (Register::CR4, 4)]
+                .into_iter()
+                .all(|(register, number)| holds(register, layout::control(number).place_in(candidate), u64::MAX))
+            && (0..6).all(|number| {
+                let place = layout::segment(usize::from(number)).place_in(candidate);
+                holds(Register::selector(number), place, 0xffff)
+            })
+    });
 }
 
 fn differs(view: &View, what: String) -> Proof {
@@ -68,7 +86,7 @@ fn difference(view: &View) -> Option<String> {
     let (mask, count) = if view.flags() & HF_CS64 != 0 { (u64::MAX, 16) } else { (0xffff_ffff, 8) };
     let wrong = source::falsified();
     let general = (0..count).map(|n| (Register::general(n), view.general(n) ^ wrong, mask));
-    let rip = std::iter::once((Register::RIP, view.u64_at(offset::EIP), mask));
+    let rip = std::iter::once((Register::RIP, view.u64_behind(layout::EIP), mask));
     let selectors = (0..6).map(|n| (Register::selector(n), u64::from(view.selector(n)), 0xffff));
     let bit = |set: bool, bit: u64| if set { bit } else { 0 };
     let control = [(Register::CR0, 0), (Register::CR3, 3), (Register::CR4, 4)]

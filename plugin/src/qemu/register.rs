@@ -1,5 +1,6 @@
 //! Registers by the plugin API, and where each has its name.
 
+use super::declared::{append_register, g_array_get_element_size};
 use qemu_plugin_sys as sys;
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char, c_int, c_uint};
@@ -114,12 +115,13 @@ pub fn know_registers() {
 /// Asks QEMU for its registers; in a vCPU thread.
 fn find_registers() -> Handles {
     let mut handles = Handles { named: [std::ptr::null_mut(); NAMES.len()], vectors: [std::ptr::null_mut(); 16] };
-    // SAFETY: called from the vCPU init callback, where QEMU allows it; the array is ours and holds `len` descriptors.
+    // SAFETY: called from the vCPU init callback, where QEMU allows it; the array is ours and holds `len` descriptors, each of
+    // the size that it says, which begin with what version 4 declares.
     unsafe {
         let array = sys::qemu_plugin_get_registers();
-        let descriptors =
-            std::slice::from_raw_parts((*array).data.cast::<sys::qemu_plugin_reg_descriptor>(), (*array).len as usize);
-        for descriptor in descriptors {
+        let size = g_array_get_element_size(array) as usize;
+        for index in 0..(*array).len as usize {
+            let descriptor = &*(*array).data.add(index * size).cast::<sys::qemu_plugin_reg_descriptor>();
             let name = CStr::from_ptr(descriptor.name).to_bytes();
             if let Some(index) = NAMES.iter().position(|known| known.as_bytes() == name) {
                 handles.named[index] = descriptor.handle;
@@ -149,8 +151,8 @@ pub fn read_register(register: Register) -> Option<u64> {
         unsafe {
             let array = *array.get_or_insert_with(|| g_byte_array_new());
             g_byte_array_set_size(array, 0);
-            let size = sys::qemu_plugin_read_register(handle, array);
-            let size = usize::try_from(size).ok().filter(|size| *size > 0)?.min((*array).len as usize).min(8);
+            append_register(handle, array);
+            let size = Some((*array).len as usize).filter(|size| *size > 0)?.min(8);
             let bytes = std::slice::from_raw_parts((*array).data, size);
             Some(bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte)))
         }

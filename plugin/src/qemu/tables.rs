@@ -1,6 +1,7 @@
 //! The tables that a processor uses by itself, by its CPU state: descriptors, the task state.
 
-use super::view::{HF_LMA, HF_PE, View, offset};
+use super::layout::{self, SYSTEM_TABLES};
+use super::view::{HF_LMA, HF_PE, View};
 use std::ops::RangeInclusive;
 
 /// Of a task state's descriptor: it is of 32 or 64 bits.
@@ -11,9 +12,9 @@ impl View {
     /// reach, and in real mode nothing else: after a reset all have the base 0 and a limit of 64 KiB, and are no tables there.
     pub fn system_tables(&self) -> [Option<RangeInclusive<u64>>; 4] {
         let table = |number: usize, most: u64| {
-            let segment = offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE;
-            let base = self.u64_at(segment + offset::SEGMENT_BASE);
-            base..=base.wrapping_add(u64::from(self.u32_at(segment + offset::SEGMENT_LIMIT)).min(most))
+            let segment = layout::segment(SYSTEM_TABLES + number);
+            let base = self.u64_behind(segment.plus(layout::SEGMENT_BASE));
+            base..=base.wrapping_add(u64::from(self.u32_behind(segment.plus(layout::SEGMENT_LIMIT))).min(most))
         };
         let is_protected = self.flags() & HF_PE != 0;
         let entry = match self.flags() {
@@ -22,7 +23,7 @@ impl View {
             _ => 4,
         };
         let selected = |number: usize| {
-            let selector = self.u32_at(offset::SEGMENTS + (offset::SYSTEM_TABLES + number) * offset::SEGMENT_SIZE);
+            let selector = self.u32_behind(layout::segment(SYSTEM_TABLES + number));
             (is_protected && selector & 0xfffc != 0).then(|| table(number, u64::MAX))
         };
         [selected(0), selected(1), is_protected.then(|| table(2, u64::MAX)), Some(table(3, 256 * entry - 1))]
@@ -43,7 +44,7 @@ impl View {
             return None;
         }
         let [_, task, _, _] = self.system_tables();
-        let segment = offset::SEGMENTS + (offset::SYSTEM_TABLES + 1) * offset::SEGMENT_SIZE;
-        Some((*task?.start(), self.u32_at(segment + offset::SEGMENT_FLAGS) & WIDE != 0))
+        let flags = layout::segment(SYSTEM_TABLES + 1).plus(layout::SEGMENT_FLAGS);
+        Some((*task?.start(), self.u32_behind(flags) & WIDE != 0))
     }
 }

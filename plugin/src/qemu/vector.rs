@@ -5,10 +5,10 @@
 //! QEMU's table of what it migrates says where they are. Where they cannot be found, or differ, gathers and masked moves are left to the
 //! host's MMU.
 
+use super::declared::append_register;
 use super::fields::{self, Field};
 use super::register::{VALUE, g_byte_array_new, g_byte_array_set_size, vector_handles};
 use super::view::View;
-use qemu_plugin_sys as sys;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes from one register to the next.
@@ -75,7 +75,7 @@ fn lower_halves() -> Option<[[u64; 2]; COUNT]> {
             let bytes = unsafe {
                 let array = *array.get_or_insert_with(|| g_byte_array_new());
                 g_byte_array_set_size(array, 0);
-                sys::qemu_plugin_read_register(handle, array);
+                append_register(handle, array);
                 std::slice::from_raw_parts((*array).data, (*array).len as usize)
             };
             let quad = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);

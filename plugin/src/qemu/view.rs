@@ -1,40 +1,19 @@
 //! The direct view: QEMU's CPU state (`CPUX86State`), read in place.
 //!
 //! The plugin API reads a register in about 20 ns and does not know segment bases, code size or privilege level. The state
-//! starts with the sixteen general registers in encoding order, and has had the fields below at the same offsets from QEMU 9.2
-//! to 11. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and samples go on
+//! starts with the general registers in encoding order; where the rest is, [`super::layout`] finds out. Nothing is taken on trust: blocks that start while the view is unproven compare it with the API, and samples go on
 //! being compared. Where the proof fails, registers are read through the API, and only what that can tell is checked; a sample
 //! that differs later ends the run: what was checked since the one before it may have been checked wrongly.
 
 use super::fields::{self, Field};
 use super::internals::{self, FlagOperands, cpu_of};
+use super::layout::{self, Behind};
 use super::register::{Register, read_register};
 use super::source::ViewCheck;
-use crate::insn::quick::RegisterOffsets;
 use crate::insn::registers::{CodeSize, Registers, segment};
 use crate::insn::walk::{PagingMode, PhysicalAddresses};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-
-/// Bytes from the start of the state.
-pub(super) mod offset {
-    pub const EIP: usize = 128;
-    pub const EFLAGS: usize = 136;
-    /// What arithmetic flags are computed from: result, two operands, kind.
-    pub const FLAG_OPERANDS: [usize; 3] = [144, 152, 160];
-    pub const FLAG_KIND: usize = 168;
-    pub const DIRECTION: usize = 172;
-    pub const HFLAGS: usize = 176;
-    pub const SEGMENTS: usize = 184;
-    pub const SEGMENT_SIZE: usize = 24;
-    pub const SEGMENT_BASE: usize = 8;
-    pub const SEGMENT_LIMIT: usize = 16;
-    pub const SEGMENT_FLAGS: usize = 20;
-    /// LDT, TR, GDT and IDT follow the six segments.
-    pub const SYSTEM_TABLES: usize = 6;
-    /// After six segments, LDT, TR, GDT and IDT.
-    pub const CONTROL: usize = SEGMENTS + 10 * SEGMENT_SIZE;
-}
 
 pub(super) const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
@@ -55,27 +34,6 @@ const CR4_PCIDE: u64 = 1 << 17;
 const CR4_PKE: u64 = 1 << 22;
 const CR4_PKS: u64 = 1 << 24;
 const BIT_20: u64 = 1 << 20;
-
-/// Where the quick check finds the instruction pointer.
-pub const INSTRUCTION_POINTER: usize = offset::EIP;
-
-/// Where the quick check finds the other registers.
-pub const REGISTER_OFFSETS: RegisterOffsets = register_offsets();
-
-#[allow(clippy::cast_possible_truncation, reason = "the state's first part is smaller than 64 KiB")]
-const fn register_offsets() -> RegisterOffsets {
-    let mut offsets = RegisterOffsets { general: [0; 16], segment_bases: [0; 6] };
-    let mut number = 0;
-    while number < 16 {
-        offsets.general[number] = number as u16 * 8;
-        if number < 6 {
-            offsets.segment_bases[number] =
-                (offset::SEGMENTS + number * offset::SEGMENT_SIZE + offset::SEGMENT_BASE) as u16;
-        }
-        number += 1;
-    }
-    offsets
-}
 
 /// The CPU state of one vCPU while it runs a callback; null where registers are read through the API instead, which knows those
 /// of the vCPU that runs in this thread.
@@ -127,12 +85,23 @@ impl View {
         unsafe { self.0.add(offset).cast::<u64>().read() }
     }
 
+    /// A field behind the general registers.
+    #[inline(always)]
+    pub(super) fn u32_behind(&self, field: Behind) -> u32 {
+        self.u32_at(field.place())
+    }
+
+    #[inline(always)]
+    pub(super) fn u64_behind(&self, field: Behind) -> u64 {
+        self.u64_at(field.place())
+    }
+
     pub(super) fn flags(&self) -> u32 {
-        self.u32_at(offset::HFLAGS)
+        self.u32_behind(layout::HFLAGS)
     }
 
     pub(super) fn selector(&self, number: u8) -> u32 {
-        self.u32_at(offset::SEGMENTS + usize::from(number) * offset::SEGMENT_SIZE)
+        self.u32_behind(layout::segment(usize::from(number)))
     }
 
     /// The linear address of the instruction pointer; right between blocks.
@@ -141,7 +110,7 @@ impl View {
     }
 
     pub(super) fn control(&self, number: usize) -> u64 {
-        self.u64_at(offset::CONTROL + number * 8)
+        self.u64_behind(layout::control(number))
     }
 
     /// A field's value; `None` where its place is not known.
@@ -196,12 +165,12 @@ impl View {
             return None;
         }
         let operands = FlagOperands {
-            values: offset::FLAG_OPERANDS.map(|at| self.u64_at(at)),
-            kind: self.u32_at(offset::FLAG_KIND),
+            values: layout::FLAG_OPERANDS.map(|field| self.u64_behind(field)),
+            kind: self.u32_behind(layout::FLAG_KIND),
         };
         // QEMU keeps the direction as 1 or -1.
-        let direction = u64::from(self.u32_at(offset::DIRECTION)) & EFLAGS_DF;
-        internals::arithmetic_flags(operands).map(|flags| flags | direction | self.u64_at(offset::EFLAGS))
+        let direction = u64::from(self.u32_behind(layout::DIRECTION)) & EFLAGS_DF;
+        internals::arithmetic_flags(operands).map(|flags| flags | direction | self.u64_behind(layout::EFLAGS))
     }
 
     /// The linear address of the stack's top.
@@ -263,7 +232,7 @@ impl Registers for View {
                 _ => 0,
             };
         }
-        self.u64_at(offset::SEGMENTS + usize::from(number.min(5)) * offset::SEGMENT_SIZE + offset::SEGMENT_BASE)
+        self.u64_behind(layout::segment(usize::from(number.min(5))).plus(layout::SEGMENT_BASE))
     }
 
     #[inline]
@@ -271,7 +240,7 @@ impl Registers for View {
         if self.is_by_api() {
             return by_api(Register::RIP);
         }
-        let eip = self.u64_at(offset::EIP);
+        let eip = self.u64_behind(layout::EIP);
         if self.flags() & HF_CS64 != 0 { eip } else { eip.wrapping_add(self.segment_base(1)) & 0xffff_ffff }
     }
 
@@ -290,7 +259,7 @@ impl Registers for View {
 
     fn direction(&self) -> i64 {
         // Not known by the API; of a repeated instruction the gate then checks the first step alone.
-        if self.is_by_api() { 1 } else { i64::from(self.u32_at(offset::DIRECTION).cast_signed()) }
+        if self.is_by_api() { 1 } else { i64::from(self.u32_behind(layout::DIRECTION).cast_signed()) }
     }
 
     fn privilege(&self) -> u8 {
@@ -301,7 +270,7 @@ impl Registers for View {
     }
 
     fn alignment_check(&self) -> bool {
-        let flags = if self.is_by_api() { by_api(Register::EFLAGS) } else { self.u64_at(offset::EFLAGS) };
+        let flags = if self.is_by_api() { by_api(Register::EFLAGS) } else { self.u64_behind(layout::EFLAGS) };
         flags & EFLAGS_AC != 0
     }
 
@@ -377,6 +346,12 @@ pub fn view_of(vcpu: u32) -> Option<View> {
     }
 }
 
+/// Whether it is known where this vCPU's state is, once any vCPU's is.
+pub fn is_known(vcpu: u32) -> bool {
+    let seen = SEEN.get(vcpu as usize).is_some_and(|seen| !seen.load(Ordering::Relaxed).is_null());
+    seen || cpu_of(vcpu).is_some()
+}
+
 /// A vCPU is gone, with its state: one that comes in its place has another.
 pub fn forget(vcpu: u32) {
     if let Some(seen) = SEEN.get(vcpu as usize) {
@@ -392,6 +367,6 @@ pub(super) fn remember(vcpu: u32, view: &View) {
     if let Some(cpu) = cpu_of(vcpu) {
         let distance = (view.0 as usize).wrapping_sub(cpu.0 as usize);
         STATE_IN_CPU.store(distance, Ordering::Release);
-        fields::find(distance as u64, offset::EIP);
+        fields::find(distance as u64);
     }
 }

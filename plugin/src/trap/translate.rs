@@ -14,10 +14,10 @@ use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::block::{Block, Instruction};
+use crate::qemu::layout;
 use crate::qemu::proof;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view;
-use crate::qemu::view::REGISTER_OFFSETS;
 use crate::trap::verify;
 use mem_event::{Gfn, Gpa};
 use std::cell::{Cell, RefCell};
@@ -47,9 +47,16 @@ pub fn translated(block: &Block) {
         hypervisor.host.hide(gfn);
     }
     let wanted = instrumentation::wanted();
-    if hypervisor.host.has_gate() && ViewCheck::now() == ViewCheck::Unproven {
-        block.check_view_at_start();
-        instrumentation::compares();
+    if hypervisor.host.has_gate() {
+        match ViewCheck::now() {
+            ViewCheck::Unproven => {
+                block.check_view_at_start();
+                instrumentation::compares();
+            }
+            // Where QEMU does not tell where a vCPU's state is, the first block that it runs does.
+            ViewCheck::Proven if !view::is_known(VCPU.get()) => block.check_view_at_start(),
+            _ => {}
+        }
     }
     if wanted == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
         return;
@@ -186,9 +193,9 @@ fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl It
 }
 
 fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
-    match Quick::of(&recipe, &REGISTER_OFFSETS) {
+    match Quick::of(&recipe, &layout::register_offsets()) {
         // The quick checks read in place.
-        Some((quick, shape, part)) if ViewCheck::now() != ViewCheck::Api => {
+        Some((quick, shape, part)) if ViewCheck::now() != ViewCheck::Api && layout::is_known() => {
             let recipe = recipes::QUICK.keep(QuickRecipe { quick, recipe: Box::new(recipe) });
             instruction.call_before_quick(recipe, shape, part);
         }
