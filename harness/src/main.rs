@@ -13,7 +13,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match &cli.command {
-        Command::Doctor { json } => doctor::doctor(*json),
+        Command::Doctor { json, qemu } => doctor::doctor(*json, qemu.as_deref()),
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),

@@ -70,26 +70,6 @@ fn auto_goes_over_to_the_check_where_registers_in_place_do_not_prove_themselves(
     assert_eq!(by_check, sequence, "left by callback, right gone over to it");
 }
 
-/// A page that may be written and not read passed reads where checks could not be added, since blocks could not be dropped.
-#[test]
-fn the_gates_give_the_accepted_sequences_where_qemu_exports_nothing_besides_the_api() {
-    for (name, gate) in
-        [Gate::Callback, Gate::Mmu].into_iter().flat_map(|gate| ["read_write", "rights"].map(|name| (name, gate)))
-    {
-        if gate == Gate::Mmu && !kernel_maps_write_protected() {
-            continue;
-        }
-        let (_, with_names) = support::run(scenario(name));
-        let mut job = Job::new(scenario(name), None).unwrap();
-        job.gate = gate;
-        job.plugin = vec!["falsify=names".into()];
-        let outcome = job.run(&mut Silent, None).unwrap();
-        assert_eq!(outcome.verdict.kind, Kind::Success, "{name} {gate:?}: {}\n{}", outcome.verdict, outcome.said);
-        let sequence = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
-        assert_eq!(with_names, sequence, "{name} {gate:?}");
-    }
-}
-
 include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
 
 macro_rules! scenarios {

@@ -81,3 +81,16 @@ fn a_piped_run_is_quiet_and_a_json_run_is_lines_of_json() {
     assert_eq!(lines[4]["verdict"], "success");
     assert_eq!(lines[1]["symbol"], "WATCHED+0x10");
 }
+
+#[test]
+fn doctor_shows_what_the_plugin_can_do_in_a_qemu() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["doctor", "--json"]).output().unwrap();
+    let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = checks["checks"].as_array().unwrap();
+    for name in ["leaving callbacks", "leaving the kernel", "unwinding", "dropping blocks", "flags", "fields"] {
+        let row = rows.iter().find(|row| row["name"] == name);
+        let row = row.unwrap_or_else(|| panic!("no row for {name} in {checks:#}"));
+        assert!(row["found"] == "there" || row["remedy"].as_str().unwrap().starts_with("so "), "{row}");
+    }
+}

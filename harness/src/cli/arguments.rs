@@ -42,6 +42,9 @@ pub enum Command {
         /// As JSON.
         #[arg(long)]
         json: bool,
+        /// The QEMU to look at, and what the plugin can do in it; by default qemu-system-x86_64 in PATH.
+        #[arg(long, value_name = "PATH")]
+        qemu: Option<PathBuf>,
     },
     /// List the built-in guests and scenarios.
     List,

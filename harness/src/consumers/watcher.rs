@@ -112,6 +112,6 @@ fn possible(treatment: Treatment) -> Result<(), Refusal> {
         Treatment::Emulate => "an access cannot be answered with other data",
         _ => return Ok(()),
     };
-    let remedy = "that needs QEMU's plugin API 6, and this plugin speaks API 4; take `once`, and write the page's content before the answer";
+    let remedy = "this plugin does neither; take `once`, and write the page's content before the answer";
     Err(Refusal::machine(what, remedy))
 }

@@ -4,6 +4,7 @@ use super::qemu;
 use crate::guest::{self, linux};
 use crate::output;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use std::process::{Command, Stdio};
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
     /// What.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Whether it is as needed; `None` for what is only told.
     pub ok: Option<bool>,
     /// What was found.
@@ -24,17 +25,17 @@ pub struct Check {
 fn check(name: &'static str, found: Result<String, String>, remedy: &str) -> Check {
     let ok = Some(found.is_ok());
     let remedy = if found.is_ok() { String::new() } else { remedy.into() };
-    Check { name, ok, found: found.unwrap_or_else(|lack| lack), remedy }
+    Check { name: name.into(), ok, found: found.unwrap_or_else(|lack| lack), remedy }
 }
 
-/// Looks at everything.
+/// Looks at everything; at this QEMU, if one is named.
 #[must_use]
-pub fn checks() -> Vec<Check> {
-    let install = "run ci/setup (Debian 12 with backports, Debian 13), or install QEMU 9.2 to 10.1 built with plugins";
-    let found = qemu::find(None);
+pub fn checks(named: Option<&Path>) -> Vec<Check> {
+    let install = "run ci/setup (Debian 12 with backports, Debian 13), or install QEMU 9.2 to 11.x built with plugins";
+    let found = qemu::find(named);
     let path = found.as_deref().ok();
     let none = || Err(String::from("no QEMU to look at"));
-    vec![
+    let mut checks = vec![
         check("qemu", found.clone().map(|path| path.display().to_string()).map_err(|refusal| refusal.what), install),
         check("qemu version", path.map_or_else(none, version), install),
         check("qemu plugins", path.map_or_else(none, plugins), install),
@@ -49,7 +50,7 @@ pub fn checks() -> Vec<Check> {
             "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1. Without it nothing is paged, and \
              pages are watched by checks alone (gate=callback), which do not see page walks, deliveries, DMA and late accesses",
         ),
-        path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(ask_plugin(path))),
+        path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(kernel_for_mmu(path))),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),
         check("guests", guests(), "build them: ci/demo"),
         check("linux kernel", linux::kernel().map(shown).map_err(|refusal| refusal.what), "run ci/setup"),
@@ -58,22 +59,34 @@ pub fn checks() -> Vec<Check> {
             linux::initrd().map(|_| "static busybox".into()).map_err(|error| error.to_string()),
             "run ci/setup",
         ),
-        Check { name: "kvm", ok: None, found: "not needed: QEMU's TCG runs the guests".into(), remedy: String::new() },
-    ]
+        Check {
+            name: "kvm".into(),
+            ok: None,
+            found: "not needed: QEMU's TCG runs the guests".into(),
+            remedy: String::new(),
+        },
+    ];
+    checks.extend(path.into_iter().flat_map(capabilities));
+    checks
 }
 
 fn shown(path: std::path::PathBuf) -> String {
     path.display().to_string()
 }
 
+/// The oldest QEMU whose plugin API has what the plugin needs.
+const OLDEST: (u32, u32) = (9, 2);
+/// The newest one that was tried (docs/qemu.md).
+const NEWEST_TRIED: (u32, u32) = (11, 1);
+
 fn version(path: &Path) -> Result<String, String> {
     let (major, minor) = qemu::version(path).ok_or("it does not state a version")?;
-    if (major, minor) < (9, 2) {
-        Err(format!("{major}.{minor} is older than 9.2 (plugin API 4)"))
-    } else if (major, minor) > (10, 2) {
-        Err(format!("{major}.{minor} is newer than what plugin API 4 reaches"))
-    } else {
-        Ok(format!("{major}.{minor}"))
+    match (major, minor) {
+        version if version < OLDEST => Err(format!("{major}.{minor} is older than 9.2 (plugin API 4)")),
+        version if version > NEWEST_TRIED => {
+            Ok(format!("{major}.{minor}: newer than what was tried, which is not refused"))
+        }
+        _ => Ok(format!("{major}.{minor}")),
     }
 }
 
@@ -105,18 +118,23 @@ fn userfaultfd() -> Result<String, String> {
     }
 }
 
-/// What the plugin, in a QEMU of this user's, finds of the kernel.
-fn ask_plugin(qemu: &Path) -> Result<String, String> {
+/// What the plugin says to a question, in a QEMU of this user's: nothing if it cannot be asked.
+fn ask_plugin(qemu: &Path, question: &str) -> Result<Option<String>, String> {
     let library = qemu::plugin_library().map_err(|refusal| refusal.what)?;
     let output = Command::new(qemu)
         .args(["-machine", "none", "-display", "none", "-nodefaults", "-plugin"])
-        .arg(qemu::option_of_plugin(&library, "probe=gate-mmu"))
+        .arg(qemu::option_of_plugin(&library, question))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr);
-    let answer = said.lines().find_map(|line| line.strip_prefix("mem-event: "));
-    match answer {
+    Ok(said.split_once("mem-event: ").map(|(_, answer)| answer.to_owned()))
+}
+
+/// What the plugin finds of the kernel.
+fn kernel_for_mmu(qemu: &Path) -> Result<String, String> {
+    let answer = ask_plugin(qemu, "probe=gate-mmu")?;
+    match answer.as_deref().and_then(|answer| answer.lines().next()) {
         Some("gate=mmu works here") => {
             Ok("works here: userfaultfd with minor faults, pages mapped write-protected".into())
         }
@@ -125,14 +143,28 @@ fn ask_plugin(qemu: &Path) -> Result<String, String> {
     }
 }
 
+/// What the plugin can do in this QEMU, a row each; what is so without it is its remedy's place.
+fn capabilities(qemu: &Path) -> Vec<Check> {
+    let answer = ask_plugin(qemu, "probe=capabilities").ok().flatten().unwrap_or_default();
+    let rows = answer.lines().filter_map(|line| line.strip_prefix("capability\t"));
+    let of_row = |row: &str| {
+        let mut columns = row.split('\t').map(str::to_owned);
+        let name = columns.next()?.into();
+        let lack = columns.next().map(|lack| format!("this QEMU cannot {lack}"));
+        let remedy = columns.next().map(|without| format!("so {without}")).unwrap_or_default();
+        Some(Check { name, ok: lack.is_none().then_some(true), found: lack.unwrap_or_else(|| "there".into()), remedy })
+    };
+    rows.filter_map(of_row).collect()
+}
+
 /// No lack of this machine: `gate=callback` does the same, and what both need is a row of its own.
 fn gate_mmu(found: Result<String, String>) -> Check {
     let name = "gate=mmu";
     match found {
-        Ok(found) => Check { name, ok: Some(true), found, remedy: String::new() },
+        Ok(found) => Check { name: name.into(), ok: Some(true), found, remedy: String::new() },
         Err(lack) => {
             let (found, remedy) = lack.split_once("; ").unwrap_or((&lack, "see the lines above"));
-            Check { name, ok: None, found: found.to_owned(), remedy: remedy.to_owned() }
+            Check { name: name.into(), ok: None, found: found.to_owned(), remedy: remedy.to_owned() }
         }
     }
 }
@@ -153,17 +185,18 @@ fn guests() -> Result<String, String> {
 ///
 /// # Errors
 /// The output cannot be written.
-pub fn doctor(json: bool) -> anyhow::Result<u8> {
-    let checks = checks();
+pub fn doctor(json: bool, qemu: Option<&Path>) -> anyhow::Result<u8> {
+    let checks = checks(qemu);
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
     let mut output = std::io::stdout().lock();
     if json {
         writeln!(output, "{}", output::json(&serde_json::json!({ "checks": checks }))?)?;
     } else {
         for check in &checks {
             let mark = check.ok.map_or("  - ", |ok| if ok { " ok " } else { "LACK" });
-            writeln!(output, "{mark} {:<13} {}", check.name, check.found)?;
+            writeln!(output, "{mark} {:<width$} {}", check.name, check.found)?;
             if !check.remedy.is_empty() {
-                writeln!(output, "     {:<13} {}", "", check.remedy)?;
+                writeln!(output, "     {:<width$} {}", "", check.remedy)?;
             }
         }
     }

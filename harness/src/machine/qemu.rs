@@ -308,7 +308,7 @@ impl Machine {
         let line = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing").trim().to_owned();
         let shown = self.qemu.display();
         let version = version(&self.qemu);
-        let install = "install QEMU 9.2 to 10.1 built with plugins (ci/setup does so on Debian 12 and 13), or name one with --qemu";
+        let install = "install QEMU 9.2 to 11.x built with plugins (ci/setup does so on Debian 12 and 13), or name one with --qemu";
         if version.is_none() {
             return Refusal::usage(format!("{shown} is no QEMU"), "name a qemu-system-x86_64 with --qemu");
         }

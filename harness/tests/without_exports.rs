@@ -1,0 +1,62 @@
+//! Every built-in scenario in a QEMU that exports nothing besides the plugin API, as one that is built by hand without modules: what can be
+//! right is right under both gates, and what is not is listed with the ability that is missing.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::machine::qemu::Gate;
+use harness::suite::{self, case::Settings};
+use harness::verdict::Kind;
+use std::path::Path;
+
+/// What is otherwise there, under both gates, and the row of the table of capabilities that says why.
+const OTHERWISE: [(&str, &str); 6] = [
+    // Of a register whose old value is not known each write may change it.
+    ("cpu_events", "MSRs"),
+    ("msr_async", "MSRs"),
+    // Whether paging is nested.
+    ("nested", "fields"),
+    // What `xsave` writes beyond the legacy region, bounds.
+    ("operands", "fields"),
+    // What protection keys forbid.
+    ("privilege", "protection keys"),
+    // Code that a consumer overwrites runs on as it was, which a line says.
+    ("overwritten", "dropping a frame's blocks"),
+];
+
+fn is_right_or_otherwise_for_a_reason(name: &str) {
+    // `page_touch` sorts the times that it measured.
+    if name == "page_touch" {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
+    let cases = suite::cases(&[path]).unwrap();
+    for gate in [Gate::Callback, Gate::Mmu] {
+        if gate == Gate::Mmu && !support::kernel_maps_write_protected() {
+            continue;
+        }
+        let settings = Settings { gate, plugin: vec!["falsify=names".into()], repeat: 1, ..Settings::default() };
+        let judged = suite::judge(&cases[0], &settings, None);
+        let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
+        let difference = suite::report::difference(&judged, false);
+        match OTHERWISE.iter().find(|(otherwise, _)| *otherwise == name) {
+            None => assert!(is_right, "{name}, {gate:?}: {}\n{difference}", judged.verdict),
+            // What has become right does not belong into the list.
+            Some((_, row)) => assert!(!is_right, "{name}, {gate:?} is right without {row}"),
+        }
+    }
+}
+
+include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            is_right_or_otherwise_for_a_reason(stringify!($name));
+        })*
+    };
+}
+
+with_all_scenarios!(scenarios);
