@@ -1,6 +1,7 @@
 //! Boots: of a bare-metal scenario to its verdict, and of Linux with and without the plugin.
 
 use crate::figure::{Figure, median};
+use crate::qemu;
 use anyhow::bail;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::{Boot, Gate, Machine, plugin_library};
@@ -22,7 +23,7 @@ pub fn scenario_seconds() -> anyhow::Result<Figure> {
     let mut seconds = Vec::new();
     for _ in 0..SCENARIOS {
         let Some(scenario) = corpus::find("read_write") else { bail!("no scenario read_write") };
-        let outcome = Job::new(scenario, None)?.run(&mut Silent, None)?;
+        let outcome = Job::new(scenario, qemu::named())?.run(&mut Silent, None)?;
         if outcome.verdict.kind != Kind::Success {
             bail!("read_write: {}", outcome.verdict);
         }
@@ -139,7 +140,7 @@ fn idle(machine: Machine) -> Machine {
 }
 
 fn boot_without_plugin(other: Option<&Path>) -> anyhow::Result<f64> {
-    let mut machine = idle(Job::new(corpus::linux(), None)?.machine_without_plugin()?);
+    let mut machine = idle(Job::new(corpus::linux(), qemu::named())?.machine_without_plugin()?);
     if let Some(library) = other {
         machine.extra.extend(["-plugin".into(), library.into()]);
     }
@@ -183,7 +184,7 @@ fn paged_boot(contents: Contents) -> anyhow::Result<f64> {
     let folder = RunFolder::create()?;
     let mut scenario = corpus::linux();
     scenario.consumers.pager.get_or_insert_default().target = Some(Size(64 << 20));
-    let mut job = Job::new(scenario, None)?;
+    let mut job = Job::new(scenario, qemu::named())?;
     job.linux_works = false;
     (job.trace, job.contents) = (Some(folder.file("trace")), Some(contents));
     let outcome = job.run(&mut Silent, None)?;
@@ -226,7 +227,7 @@ fn boot_with_plugin(
         let reserved = frames.map(|gfn| format!("memmap=4K${:#x}", gfn * 4096));
         scenario.machine.append = Some(reserved.collect::<Vec<_>>().join(" "));
     }
-    let mut job = Job::new(scenario, None)?;
+    let mut job = Job::new(scenario, qemu::named())?;
     job.gate = armed.unwrap_or_default();
     job.plugin = arguments.to_vec();
     job.linux_works = false;

@@ -1,8 +1,10 @@
 //! All built-in scenarios against their snapshots, as `mem-event test` runs them.
 
 use crate::figure::Figure;
+use crate::qemu;
 use anyhow::{Context, ensure};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -14,6 +16,7 @@ pub fn seconds() -> anyhow::Result<Figure> {
     let program = std::env::current_exe()?.with_file_name("mem-event");
     let mut test = Command::new(&program);
     test.args(["test", "--json"]).stderr(Stdio::inherit());
+    test.args(qemu::named().into_iter().flat_map(|path| [OsStr::new("--qemu"), path.as_os_str()]));
     let begun = Instant::now();
     let output = test.output().with_context(|| format!("cannot run {}", program.display()))?;
     let took = begun.elapsed().as_secs_f64();

@@ -11,22 +11,38 @@ mod engine;
 mod figure;
 mod page_in;
 mod ping;
+mod qemu;
 mod round_trip;
 mod served;
 
 use anyhow::Context;
+use clap::Parser;
 use figure::Figure;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const RESULTS: &str = "target/bench/results.json";
 
+/// Measures, and holds the figures against their goals.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The QEMU to measure in; by default qemu-system-x86_64 in PATH.
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// Parts of the names of rows; all rows if there is none.
+    rows: Vec<String>,
+}
+
 fn main() -> anyhow::Result<()> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
     // The other process of a measurement is this program, too.
-    match &wanted[..] {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match &words[..] {
         [role, order] if role == "served" => return served::main(order),
         [role, core] if role == "ping" => return ping::main(core),
         _ => {}
+    }
+    let Arguments { qemu, rows: wanted } = Arguments::parse();
+    if let Some(path) = qemu {
+        qemu::choose(path);
     }
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|one| name.contains(one.as_str()));
     let mut figures: Vec<Figure> = Vec::new();

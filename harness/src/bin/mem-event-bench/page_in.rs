@@ -2,6 +2,7 @@
 
 use crate::bare;
 use crate::figure::{Figure, median};
+use crate::qemu;
 use anyhow::{Context, bail};
 use harness::guest::symbols::Symbols;
 use harness::run::Job;
@@ -65,7 +66,7 @@ fn touch(store: Store) -> anyhow::Result<f64> {
     let mut scenario = corpus::find("page_touch").context("no scenario page_touch")?;
     scenario.consumers.pager.get_or_insert_default().store = store;
     let mut checkpoints = Checkpoints::default();
-    let outcome = Job::new(scenario, None)?.run(&mut checkpoints, None)?;
+    let outcome = Job::new(scenario, qemu::named())?.run(&mut checkpoints, None)?;
     if outcome.verdict.kind != Kind::Success || outcome.paged.pages_in != PAGES as u64 {
         bail!("page_touch: {}, {} pages in", outcome.verdict, outcome.paged.pages_in);
     }

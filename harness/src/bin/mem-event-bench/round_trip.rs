@@ -6,6 +6,7 @@
 use crate::cores;
 use crate::figure::{Figure, median};
 use crate::ping;
+use crate::qemu;
 use crate::served::{Order, Served};
 use anyhow::{Context, bail};
 use harness::machine::folder::RunFolder;
@@ -75,7 +76,7 @@ fn events(name: &str, symbol: &str, spin: &str, pinned: Option<[usize; 2]>, even
     let mut scenario = corpus::find(name).with_context(|| format!("no scenario {name}"))?;
     // So that the gate is built in; who listens is the other process.
     scenario.consumers.listener.get_or_insert_default();
-    let mut job = Job::new(scenario, None)?;
+    let mut job = Job::new(scenario, qemu::named())?;
     job.spin = spin.parse().map_err(anyhow::Error::msg)?;
     let symbols = job.symbols();
     let watched = symbols.find(symbol)?;
