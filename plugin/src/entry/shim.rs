@@ -244,26 +244,32 @@ extern "C" fn safe_before_access(vcpu: c_uint, recipe: *const Recipe, state: *mu
     // SAFETY: the recipe was registered with this callback and lives until QEMU flushes its blocks, which it does only while no
     // vCPU runs one.
     let recipe = unsafe { &*recipe };
-    verdict(vcpu, trap::gate::before(vcpu, recipe, &registers(state)))
+    let view = registers(state);
+    verdict(vcpu, trap::gate::before(vcpu, recipe, &view), &view)
 }
 
 /// The quick check did not say yes.
 extern "C" fn safe_before_quick(vcpu: c_uint, recipe: *const QuickRecipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let quick = unsafe { &*recipe };
-    verdict(vcpu, trap::gate::before(vcpu, &quick.recipe, &registers(state)))
+    let view = registers(state);
+    verdict(vcpu, trap::gate::before(vcpu, &quick.recipe, &view), &view)
 }
 
 extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const StopPoint, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let stop = unsafe { &*stop };
-    verdict(vcpu, trap::checkpoint::reached(vcpu, stop, &registers(state)))
+    match trap::checkpoint::reached(vcpu, stop, &registers(state)) {
+        Go::Run => std::ptr::null_mut(),
+        Go::Leave => cpu_to_leave(vcpu),
+    }
 }
 
 extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {
     // SAFETY: as in `safe_before_access`.
     let fetch = unsafe { &*fetch };
-    verdict(vcpu, trap::gate::step(vcpu, fetch, &registers(state)))
+    let view = registers(state);
+    verdict(vcpu, trap::gate::step(vcpu, fetch, &view), &view)
 }
 
 extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -> Verdict {
@@ -282,10 +288,13 @@ extern "C" fn safe_check_view(vcpu: c_uint, _: *mut c_void, state: *mut u8, stac
 }
 
 #[inline(always)]
-fn verdict(vcpu: c_uint, go: Go) -> Verdict {
+fn verdict(vcpu: c_uint, go: Go, view: &View) -> Verdict {
     match go {
         Go::Run => std::ptr::null_mut(),
-        Go::Leave => cpu_to_leave(vcpu),
+        Go::Leave => {
+            trap::leave::block(vcpu, view);
+            cpu_to_leave(vcpu)
+        }
     }
 }
 

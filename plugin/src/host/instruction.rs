@@ -46,6 +46,14 @@ pub fn uses_tables(host: &Host, view: &View, space: AddressSpace, page_offset: u
     subject.is_none_or(|subject| subject.uses_tables())
 }
 
+/// Whether the instruction at this linear address is known to hold interrupts off until the one after it is over.
+pub fn holds_interrupts_off(host: &Host, view: &View, space: AddressSpace, gla: u64) -> bool {
+    let mut buffer = [0; LONGEST];
+    let length = bytes(host, view, space, gla, &mut buffer);
+    let subject = length.zip(view.code_size()).map(|(length, code)| Subject::new(None, &buffer[..length], code));
+    subject.is_some_and(|subject| subject.holds_interrupts_off())
+}
+
 /// Its bytes, as far as they can be read; how many those are.
 fn bytes(host: &Host, view: &View, space: AddressSpace, gla: u64, buffer: &mut [u8; LONGEST]) -> Option<usize> {
     let on_first = LONGEST.min(0x1000 - (gla & 0xfff) as usize);

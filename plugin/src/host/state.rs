@@ -44,7 +44,8 @@ pub enum State {
     },
     /// It stands before the instruction of a checkpoint or breakpoint, in its callback, and may leave its block.
     AtCheckpoint(Arrival),
-    /// It left its block before this instruction: it does QEMU's work, may take an interrupt, and comes back.
+    /// It left its block before this instruction: it does QEMU's work and comes back. From a checkpoint it may take an interrupt on the way;
+    /// else only where interrupts cannot be inhibited, or one that none can inhibit (NMI, SMI).
     Left {
         /// The instruction.
         before: u64,

@@ -3,7 +3,7 @@
 use crate::insn::decode::OPTIONS;
 use crate::insn::recipe::Recipe;
 use crate::insn::registers::CodeSize;
-use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind};
+use iced_x86::{Decoder, Formatter, Instruction, IntelFormatter, Mnemonic, OpKind, Register};
 use mem_event::Rights;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
@@ -60,6 +60,14 @@ impl Subject {
     /// Whether it makes the processor look into its descriptor tables or its task state.
     pub fn uses_tables(&self) -> bool {
         uses_tables(&self.instruction())
+    }
+
+    /// Whether no interrupt comes between it and the next one: `sti`, and what loads SS.
+    pub fn holds_interrupts_off(&self) -> bool {
+        let instruction = self.instruction();
+        matches!(instruction.mnemonic(), Mnemonic::Sti | Mnemonic::Lss)
+            || matches!(instruction.mnemonic(), Mnemonic::Mov | Mnemonic::Pop)
+                && instruction.op0_register() == Register::SS
     }
 
     /// One access of it, in words.

@@ -172,6 +172,26 @@ pub fn take_back(vcpu: u32) {
     }
 }
 
+/// This thread's vCPU is about to leave its block from a callback: it comes back to its instruction without an interrupt's handler on the way.
+/// Where its state in place is not proven, it leaves plainly.
+pub fn without_interrupts(view: &View) {
+    if ViewCheck::now() != ViewCheck::Proven || view.is_by_api() {
+        return;
+    }
+    // SAFETY: the proven state of this thread's vCPU, in a callback; no other thread writes there while it runs.
+    unsafe { inhibit_interrupts(view.state()) }
+}
+
+/// # Safety
+/// It is a CPU state, and its vCPU's thread is the caller's.
+unsafe fn inhibit_interrupts(state: *mut u8) {
+    // SAFETY: by this function's contract; the field is within the state.
+    unsafe {
+        let flags = state.add(layout::HFLAGS.place()).cast::<u32>();
+        flags.write(flags.read() | INHIBIT_INTERRUPTS);
+    }
+}
+
 /// How often the vCPU left so.
 pub fn times(vcpu: u32) -> u64 {
     MARKS.get(vcpu as usize).map_or(0, |mark| mark.left.load(Ordering::Relaxed))
@@ -204,8 +224,7 @@ extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void)
         if !is_there || (functions.is_locked)() || (functions.reader)().add(DEPTH).cast::<u32>().read() != 1 {
             return;
         }
-        let flags = mark.state.load(Ordering::Relaxed).add(layout::HFLAGS.place()).cast::<u32>();
-        flags.write(flags.read() | INHIBIT_INTERRUPTS);
+        inhibit_interrupts(mark.state.load(Ordering::Relaxed));
         mark.left.fetch_add(1, Ordering::Relaxed);
         (functions.leave)(cpu, mark.address.load(Ordering::Relaxed))
     }

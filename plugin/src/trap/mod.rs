@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod events;
 pub mod gate;
+pub mod leave;
 pub mod proof;
 pub mod translate;
 pub mod verify;
