@@ -69,6 +69,21 @@ fn a_dead_listeners_monitor_is_told_and_released_and_the_guest_goes_on() {
     assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
 }
 
+/// No ring was ever there, or it has ended: the guest would stand at its next write of CR3, and nobody stands there yet.
+#[test]
+fn a_monitor_without_a_ring_is_released_before_a_vcpu_stands_at_it() {
+    let (mut qemu, folder, _job) = machine(scenario("cr3_sync"));
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    let monitor = Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Sync, on_change_only: false };
+    toolstack.values(&Call::Control(monitor)).unwrap();
+    drop(toolstack);
+    let text = status(&folder, &["--release"]);
+    assert!(text.contains("released  the monitor of cr3") && !text.contains("cr3 sync"), "{text}");
+    qemu.qmp.execute("cont").unwrap();
+    wait_for("the guest's end", &qemu);
+    assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
 #[test]
 fn what_a_dead_pager_has_out_comes_back_with_its_release() {
     let mut paged = scenario("page_in");

@@ -59,7 +59,7 @@ impl Domain {
         for ring in &self.rings {
             text += &format!("{:<9} {}\n", ring.ring.to_string(), in_words(ring));
         }
-        let on = self.monitors.iter().filter(|monitor| monitor.mode != MonitorMode::Disabled);
+        let on = self.monitors.iter().filter(|monitor| is_on(monitor));
         for MonitorReport { kind, mode, on_change_only } in on {
             let only = if *on_change_only { ", changes only" } else { "" };
             text += &format!("monitor   {kind} {mode}{only}\n");
@@ -109,6 +109,10 @@ impl Domain {
             "released": done,
         }))?)
     }
+}
+
+fn is_on(monitor: &MonitorReport) -> bool {
+    monitor.mode != MonitorMode::Disabled
 }
 
 fn whose(report: &RingReport) -> String {
@@ -166,7 +170,9 @@ fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<S
     for report in &domain.rings {
         let is_left = matches!(report.state, RingState::Lost | RingState::Broken);
         let waits = |it: &VcpuReport| it.ring == Some(report.ring) && it.state == VcpuState::Consumer;
-        let wanted = is_left || report.state == RingState::Absent && domain.vcpus.iter().any(waits);
+        // Without a ring: the next write of what is monitored would stop its vCPU for nobody.
+        let is_due = domain.vcpus.iter().any(waits) || domain.monitors.iter().any(is_on);
+        let wanted = is_left || report.state == RingState::Absent && is_due;
         match report.ring {
             Ring::Access if wanted => release_access(client, domain, is_left, done)?,
             Ring::Paging if is_left => {
@@ -192,8 +198,9 @@ fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<S
 }
 
 fn release_access(client: &mut Client, domain: &Domain, is_left: bool, done: &mut Vec<String>) -> anyhow::Result<()> {
-    for MonitorReport { kind, mode, .. } in &domain.monitors {
-        if *mode != MonitorMode::Disabled {
+    for monitor in &domain.monitors {
+        let MonitorReport { kind, .. } = monitor;
+        if is_on(monitor) {
             let off = Control::Monitor { kind: *kind, mode: MonitorMode::Disabled, on_change_only: false };
             done.push(format!("the monitor of {kind}"));
             client.values(&Call::Control(off))?;
