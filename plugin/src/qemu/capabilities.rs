@@ -144,6 +144,11 @@ pub const ALL: [&Capability; 11] = [
 ];
 
 impl Capability {
+    /// Whether a name is one of those that it takes.
+    pub fn rests_on(&self, name: &str) -> bool {
+        self.names.iter().flat_map(|names| names.iter()).any(|one| one.to_bytes() == name.as_bytes())
+    }
+
     /// The first name that this QEMU does not export, if there is one.
     pub fn lacks(&self) -> Option<&'static str> {
         let is_missing = |names: &&&[&CStr]| names.iter().all(|name| symbol(name).is_none());
