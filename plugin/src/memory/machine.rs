@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
 const GIB: u64 = 1 << 30;
+/// What QEMU draws the picture of a display device into is a shared memory file too, of some megabytes (ui/console.c).
+const PICTURE: &str = "/memfd:displaysurface";
 
 /// A shared mapping of a file in this process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +77,9 @@ fn parse_mapping(line: &str) -> Option<Mapping> {
     let inode = words.next()?.parse().ok()?;
     let path = words.collect::<Vec<_>>().join(" ");
     let hex = |text| u64::from_str_radix(text, 16).ok();
-    let is_file = rights.starts_with("rw") && rights.ends_with('s') && inode != 0 && !path.starts_with("/dev/zero");
+    let is_a_picture = path.starts_with(PICTURE);
+    let is_shared = rights.starts_with("rw") && rights.ends_with('s') && !path.starts_with("/dev/zero");
+    let is_file = is_shared && inode != 0 && !is_a_picture;
     is_file
         .then(|| {
             Some(Mapping { start: hex(start)?, end: hex(end)?, offset: hex(offset)?, device: device.to_owned(), inode })
