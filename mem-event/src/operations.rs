@@ -101,7 +101,8 @@ impl Domain {
     }
 
     /// `Control::Pin`: a foreign caller maps a frame. What is paged out is asked for, and the caller retries (Xen's `mmu_update`);
-    /// a frame that is only nominated is still there, and its eviction will fail.
+    /// a frame that is nominated, or is asked for and has its memory, is there: its eviction will fail, or has failed. A pager maps what it has
+    /// nominated, also where the guest was faster, and would wait for itself.
     fn pin(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
         if self.life != Life::Alive {
             return Outcome::Crashed;
@@ -110,7 +111,7 @@ impl Domain {
         if kind == P2mType::MmioDm || kind == P2mType::Invalid {
             return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind}"));
         }
-        if kind != P2mType::RamPagingOut {
+        if !(kind.is_paging() && self.is_held(gfn)) {
             match self.bring(gfn, Rights::R, effects) {
                 Outcome::Proceed => {}
                 other => return other,

@@ -322,6 +322,25 @@ fn what_is_mapped_by_somebody_is_neither_nominated_nor_evicted() {
 }
 
 #[test]
+fn a_pager_maps_what_it_has_nominated_also_where_the_guest_was_faster() {
+    let mut bench = Bench::new(1);
+    bench.enable(Ring::Paging, 0);
+    bench.must(Control::Nominate { gfn: Gfn(7) });
+    let _ = bench.access(0, 7, Rights::W);
+    bench.must(Control::Pin { gfn: Gfn(7) });
+    assert_eq!(bench.refused(Control::Evict { gfn: Gfn(7) }), Errno::EBUSY);
+    bench.must(Control::Unpin { gfn: Gfn(7) });
+    // Nor does anybody wait for the answer once the content is there.
+    let request = bench.request(Ring::Paging);
+    bench.answer(Ring::Paging, &request);
+    bench.must(Control::Nominate { gfn: Gfn(7) });
+    bench.must(Control::Evict { gfn: Gfn(7) });
+    assert_eq!(bench.control(Control::Pin { gfn: Gfn(7) }), Outcome::Retry(Errno::ENOENT));
+    assert_eq!(bench.prep(7), Outcome::Proceed);
+    bench.must(Control::Pin { gfn: Gfn(7) });
+}
+
+#[test]
 fn nominate_and_evict_refuse_what_is_not_pageable() {
     let mut bench = Bench::new(1);
     bench.enable(Ring::Paging, 0);

@@ -995,11 +995,11 @@ impl Reference {
         if self.dead {
             return Err(Outcome::Crashed);
         }
-        let kind = self.frame(gfn).map(|frame| frame.kind);
-        if matches!(kind, None | Some(P2mType::Invalid)) {
+        let frame = self.frame(gfn).map(|frame| (frame.kind, frame.held));
+        if matches!(frame, None | Some((P2mType::Invalid, _))) {
             return Err(refused(Errno::EINVAL));
         }
-        if kind != Some(P2mType::RamPagingOut) {
+        if !frame.is_some_and(|(kind, held)| kind.is_paging() && held) {
             self.bring(gfn, Rights::R)?;
         }
         match self.frame(gfn) {
