@@ -67,6 +67,8 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::EndTrace,
         Call::Rings,
         Call::Monitors,
+        Call::Memory,
+        Call::Map { gfn, write: true },
     ];
     calls.extend(controls().into_iter().map(Call::Control));
     for (sequence, call) in (0..).zip(calls) {

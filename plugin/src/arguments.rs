@@ -67,6 +67,8 @@ pub struct Arguments {
     pub record_reads: bool,
     /// Whether the trace says what frames held when they were evicted, came back, and were written by a call.
     pub contents: bool,
+    /// `foreign=map`: whether clients get a descriptor of the guest's memory, to map what they pin.
+    pub maps_foreign: bool,
     /// The guest's name, for the trace.
     pub guest: String,
     /// A hash of the guest's image, for the trace.
@@ -100,6 +102,7 @@ impl Default for Arguments {
             trace_limit: TRACE_LIMIT,
             record_reads: false,
             contents: false,
+            maps_foreign: false,
             guest: String::new(),
             guest_hash: String::new(),
             qemu: String::new(),
@@ -112,7 +115,7 @@ impl Default for Arguments {
 const KNOWN: &str = "socket=PATH, gate=auto|callback|mmu|none, registers=auto|api|direct, signal=NUMBER, checkpoints=on|off, \
                      places=GPA:GPA..., \
                      spin=auto|off|MICROSECONDS, chaos=FAULTS, verify=on|off, trace=PATH, trace-limit=BYTES, \
-                     record-reads=on|off, contents=on|off; and for the trace's header guest=NAME, \
+                     record-reads=on|off, contents=on|off, foreign=calls|map; and for the trace's header guest=NAME, \
                      guest-hash=TEXT, qemu=VERSION, scenario=TEXT, facts=PATH";
 
 impl Arguments {
@@ -141,6 +144,7 @@ impl Arguments {
                 "trace-limit" => arguments.trace_limit = bytes(value)?,
                 name @ "record-reads" => arguments.record_reads = switch(name, value)?,
                 name @ "contents" => arguments.contents = switch(name, value)?,
+                "foreign" => arguments.maps_foreign = foreign(value)?,
                 "guest" => value.clone_into(&mut arguments.guest),
                 "guest-hash" => value.clone_into(&mut arguments.guest_hash),
                 "qemu" => value.clone_into(&mut arguments.qemu),
@@ -208,6 +212,14 @@ fn gate(value: &str) -> Result<Gate, String> {
         "mmu" => Ok(Gate::Mmu),
         "none" => Ok(Gate::None),
         _ => Err(format!("gate={value}: auto, callback, mmu or none")),
+    }
+}
+
+fn foreign(value: &str) -> Result<bool, String> {
+    match value {
+        "calls" => Ok(false),
+        "map" => Ok(true),
+        _ => Err(format!("foreign={value}: calls or map")),
     }
 }
 

@@ -143,6 +143,33 @@ impl Client {
         }
     }
 
+    /// The memory file, for a client that maps frames of it; refused unless the plugin was started with `foreign=map`.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn memory(&mut self) -> anyhow::Result<Result<OwnedFd, (Errno, String)>> {
+        let call = Call::Memory;
+        self.send(&call)?;
+        let mut packet = self.packet_of_reply()?;
+        match Reply::decode(&packet.bytes)?.1 {
+            Reply::Refused(errno, why) => Ok(Err((errno, why))),
+            _ => packet.descriptors.pop().map(Ok).context("no descriptor came with the memory file"),
+        }
+    }
+
+    /// Pins a frame that is then mapped from the memory file; its offset there. [`Control::Unpin`] ends it, once it is mapped no more.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn map(&mut self, gfn: Gfn, write: bool) -> anyhow::Result<Result<u64, (Errno, String)>> {
+        let call = Call::Map { gfn, write };
+        Ok(match self.call(&call)? {
+            Reply::Done([offset, ..]) => Ok(offset),
+            Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
+            Reply::Refused(errno, why) => Err((errno, why)),
+        })
+    }
+
     /// Some bytes of a frame.
     ///
     /// # Errors

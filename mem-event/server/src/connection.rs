@@ -6,6 +6,7 @@ use crate::hypercalls::{Hypercalls, Refusal};
 use crate::packet::{receive, send};
 use crate::page_file::PageFile;
 use crate::peer::Peer;
+use crate::pins::{MOST as MOST_PINS, Pins};
 use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
 use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring};
@@ -17,8 +18,6 @@ use std::time::{Duration, Instant};
 const TURN: usize = 32;
 /// How long a turn may take, but for its last call: rights of a whole domain are changed in some milliseconds.
 const TURN_TIME: Duration = Duration::from_millis(1);
-/// Foreign mappings of one connection: 4 GiB of frames.
-const MOST_PINS: usize = 1 << 20;
 
 /// A connection.
 #[derive(Debug)]
@@ -31,8 +30,8 @@ pub struct Connection {
     alive: bool,
     /// The rings that this client enabled.
     rings: Vec<Arc<EventChannel>>,
-    /// The foreign mappings of this client, a frame once for each.
-    pins: Vec<Gfn>,
+    /// The foreign mappings of this client.
+    pins: Pins,
 }
 
 impl Connection {
@@ -51,7 +50,7 @@ impl Connection {
             greeted: false,
             alive: true,
             rings: Vec::new(),
-            pins: Vec::new(),
+            pins: Pins::default(),
         }
     }
 
@@ -78,8 +77,8 @@ impl Connection {
         domain.remark(|| Remark::Went { connection: self.number });
         domain.ends_record_of(self.number);
         domain.unsubscribe(&self.socket);
-        for gfn in self.pins.drain(..) {
-            let _ = domain.control(self.number, Control::Unpin { gfn }, None);
+        while let Some(gfn) = self.pins.any() {
+            self.unpin(domain, gfn);
         }
         for channel in self.rings.drain(..) {
             domain.consumer_lost(&channel);
@@ -146,7 +145,7 @@ impl Connection {
         }
         match Call::decode(packet) {
             Ok((sequence, operation, call))
-                if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record) =>
+                if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory) =>
             {
                 self.answer_about_file((domain, page_file), (sequence, operation, call), file);
             }
@@ -231,6 +230,15 @@ impl Connection {
             };
             return self.send(&reply.encode(sequence, operation), &[]);
         }
+        if call == Call::Memory {
+            let memory = domain.memory();
+            let (reply, files) = match &memory {
+                Ok(file) => (Reply::Done([0; 5]), vec![file.as_fd()]),
+                Err((errno, sentence)) => (refused(*errno, sentence), Vec::new()),
+            };
+            domain.called(self.number, &call, &reply);
+            return self.send(&reply.encode(sequence, operation), &files);
+        }
         if !self.rings.iter().any(|channel| channel.ring == Ring::Paging) {
             let reply = refused(Errno::EPERM, "the page file is for the client that enabled the paging ring");
             domain.called(self.number, &call, &reply);
@@ -286,20 +294,20 @@ impl Connection {
             Call::Load { gfn, content } => {
                 outcome(domain.control(self.number, Control::Prep { gfn, buffer: true }, Some(content)))
             }
-            Call::Control(Control::Pin { .. }) if self.pins.len() >= MOST_PINS => {
+            Call::Control(Control::Pin { .. }) | Call::Map { .. } if self.pins.is_full() => {
                 let what = format!("this connection has {MOST_PINS} foreign mappings; end some");
                 self.refused(domain, &call, refused(Errno::EBUSY, &what))
             }
             Call::Control(Control::Pin { gfn }) => {
                 let pinned = domain.control(self.number, Control::Pin { gfn }, None);
-                self.pins.extend((pinned == Outcome::Proceed).then_some(gfn));
+                if pinned == Outcome::Proceed {
+                    self.pins.add(gfn, false);
+                }
                 outcome(pinned)
             }
-            Call::Control(Control::Unpin { gfn }) => match self.pins.iter().position(|pinned| *pinned == gfn) {
-                Some(at) => {
-                    self.pins.swap_remove(at);
-                    outcome(domain.control(self.number, Control::Unpin { gfn }, None))
-                }
+            Call::Map { gfn, write } => self.map(domain, gfn, write),
+            Call::Control(Control::Unpin { gfn }) => match self.unpin(domain, gfn) {
+                Some(ended) => outcome(ended),
                 None => {
                     let what = format!("frame {gfn} is not mapped by this connection");
                     self.refused(domain, &call, refused(Errno::EINVAL, &what))
@@ -317,10 +325,40 @@ impl Connection {
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
-            Call::SetPageFile | Call::PageFile | Call::Record | Call::Release { .. } => {
+            Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory | Call::Release { .. } => {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }
+    }
+
+    /// Pins a frame that the client maps by itself, and says where it lies.
+    fn map(&mut self, domain: &mut impl Hypercalls, gfn: Gfn, write: bool) -> Reply {
+        if let Err((errno, sentence)) = domain.memory() {
+            return Reply::Refused(errno, sentence);
+        }
+        let pinned = domain.control(self.number, Control::Pin { gfn }, None);
+        match pinned {
+            Outcome::Proceed => self.pins.add(gfn, write),
+            // Whatever it waits for: who maps a frame asks again after ENOENT alone.
+            Outcome::Retry(_) => return refused(Errno::ENOENT, "the frame is on its way; map it again"),
+            other => return outcome(other),
+        }
+        // Once it is pinned it stays where it is.
+        match domain.place(gfn) {
+            Ok(offset) => Reply::Done([offset, 0, 0, 0, 0]),
+            Err((errno, sentence)) => {
+                self.unpin(domain, gfn);
+                Reply::Refused(errno, sentence)
+            }
+        }
+    }
+
+    /// A foreign mapping ends; `None` where this connection has none of this frame.
+    fn unpin(&mut self, domain: &mut impl Hypercalls, gfn: Gfn) -> Option<Outcome> {
+        if self.pins.remove(gfn)? {
+            domain.may_be_written(gfn);
+        }
+        Some(domain.control(self.number, Control::Unpin { gfn }, None))
     }
 
     /// What the client says for the trace alone.

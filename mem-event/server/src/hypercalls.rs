@@ -66,6 +66,25 @@ pub trait Hypercalls {
     /// As [`Hypercalls::read`]; ENOMEM and EBUSY where a shared frame cannot be parted now.
     fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal>;
 
+    /// The domain's memory file, for clients that map frames of it.
+    ///
+    /// # Errors
+    /// EPERM where it was not started for that.
+    fn memory(&mut self) -> Result<OwnedFd, Refusal> {
+        Err((Errno::EPERM, "there is no memory to map here".to_owned()))
+    }
+
+    /// Where a frame that a client has pinned lies in the memory file. One that shares its page does so no more.
+    ///
+    /// # Errors
+    /// As [`Hypercalls::memory`] and [`Hypercalls::write`].
+    fn place(&mut self, _gfn: Gfn) -> Result<u64, Refusal> {
+        self.memory().map(|_| 0)
+    }
+
+    /// A client had a mapping of this frame, and may have written to it.
+    fn may_be_written(&mut self, _gfn: Gfn) {}
+
     /// Puts a remark into the trace, if there is one.
     fn remark(&mut self, remark: impl FnOnce() -> Remark);
 

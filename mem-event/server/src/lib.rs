@@ -6,6 +6,7 @@
 //! | [`packet`] | packets with descriptors, sent and received |
 //! | [`peer`] | the process at the other end, and whether there is room for it |
 //! | [`listener`] | the socket that is found by its path |
+//! | `pins` | the foreign mappings of a connection |
 //! | [`page_file`] | a pager's page file, kept for its successor |
 //! | [`subscribers`] | the clients that hear notices |
 //! | [`event_channel`] | the engine's end of a ring's event channel |
@@ -21,6 +22,7 @@ pub mod listener;
 pub mod packet;
 pub mod page_file;
 pub mod peer;
+mod pins;
 pub mod reports;
 pub mod subscribers;
 

@@ -97,6 +97,17 @@ pub enum Call {
         /// The order, as the pager gets it.
         text: String,
     },
+    /// The memory file, whose descriptor comes with the reply: for a client that maps frames of it into its own memory, with [`Call::Map`].
+    /// Only where the plugin was started with `foreign=map`.
+    Memory,
+    /// [`Control::Pin`] of a frame that the client then maps from the memory file: the reply's argument 0 is the frame's offset there. A frame
+    /// that was shared is so no more. [`Control::Unpin`] ends it.
+    Map {
+        /// The frame.
+        gfn: Gfn,
+        /// Whether the mapping may be written: the frame's code is made anew when it ends.
+        write: bool,
+    },
 }
 
 /// One call's operation number, arguments and payload.
@@ -126,6 +137,8 @@ impl Call {
             Call::Record => (65, [0; 5], &[]),
             Call::HandOver { text } => (66, [0; 5], text.as_bytes()),
             Call::Ordered { text } => (67, [0; 5], text.as_bytes()),
+            Call::Memory => (68, [0; 5], &[]),
+            Call::Map { gfn, write } => (69, [gfn.0, u64::from(*write), 0, 0, 0], &[]),
             Call::Control(control) => (control.number(), control.arguments(), &[]),
         }
     }
@@ -176,6 +189,8 @@ impl Call {
             65 => Call::Record,
             66 => Call::HandOver { text: packet.text("a consumer's name")? },
             67 => Call::Ordered { text: packet.text("an order")? },
+            68 => Call::Memory,
+            69 => Call::Map { gfn: packet.gfn(), write: packet.switch(1)? },
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         })
     }
@@ -207,6 +222,9 @@ impl fmt::Display for Call {
             Call::Record => f.write_str("request for a record"),
             Call::HandOver { text } => write!(f, "hand-over to {text:?}"),
             Call::Ordered { text } => write!(f, "order {text:?}"),
+            Call::Memory => f.write_str("request for the memory file"),
+            Call::Map { gfn, write: false } => write!(f, "mapping of frame {gfn}"),
+            Call::Map { gfn, write: true } => write!(f, "mapping of frame {gfn} for writing"),
         }
     }
 }

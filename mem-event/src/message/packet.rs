@@ -88,6 +88,14 @@ impl<'a> Packet<'a> {
         u32::try_from(value).map_err(|_| Malformed(format!("argument {index} is {value:#x}, above 32 bits")))
     }
 
+    pub fn switch(&self, index: usize) -> Result<bool, Malformed> {
+        match self.arguments[index] {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Malformed(format!("argument {index} is {other:#x}, neither 0 nor 1"))),
+        }
+    }
+
     pub fn gfn(&self) -> Gfn {
         Gfn(self.arguments[0])
     }

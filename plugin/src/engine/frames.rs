@@ -1,41 +1,74 @@
 //! Contents of frames, read and written by a client that maps them.
 
+use crate::engine::held::Held;
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use mem_event::trace::remark::Moment;
 use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, PAGE_SIZE, Rights};
+use std::os::fd::OwnedFd;
 
 impl Hypervisor {
     /// Overwrites bytes of a frame that holds some, for a client that maps it: a shared frame is unshared first.
     pub fn write(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), (Errno, String)> {
         let mut engine = self.engine();
         self.has_content(&engine, gfn)?;
-        if engine.domain.p2m_type(gfn) == P2mType::RamShared {
-            let (rights, source) = (Rights::W, AccessSource::Instruction);
-            let access = Access { gfn, offset, gla: None, rights, source, rip: 0 };
-            let outcome = engine.step(&self.host, Input::Foreign { access });
-            engine.settle(&self.host);
-            match outcome {
-                Outcome::Proceed => {}
-                Outcome::Retry(Errno::ENOMEM) => {
-                    return Err((
-                        Errno::ENOMEM,
-                        format!("frame {gfn} is shared, and the budget has no frame for a copy; raise it"),
-                    ));
-                }
-                Outcome::Retry(errno) => return Err((errno, format!("frame {gfn} is shared and watched; try again"))),
-                Outcome::Refused(errno, sentence) => return Err((errno, sentence)),
-                _ => return Err((Errno::EINVAL, "the domain has crashed".to_owned())),
-            }
-        }
+        self.part(&mut engine, gfn, offset)?;
         let written = self.host.memory.write(gfn, offset, bytes);
         // Whatever of it was written.
         self.host.bytes_changed(gfn, offset, bytes.len());
+        self.remark_written(&mut engine, gfn);
+        written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+    }
+
+    /// Where a frame lies in the memory file, for a client that has pinned it and maps it: one that was shared has a page of its own then.
+    pub fn place(&self, gfn: Gfn) -> Result<u64, (Errno, String)> {
+        let mut engine = self.engine();
+        self.has_content(&engine, gfn)?;
+        self.part(&mut engine, gfn, 0)?;
+        self.host.memory.offset(gfn).ok_or_else(|| (Errno::EINVAL, format!("frame {gfn} is no RAM")))
+    }
+
+    /// The memory file, where clients may map it.
+    pub fn memory(&self) -> Result<OwnedFd, (Errno, String)> {
+        if !self.maps_foreign {
+            let remedy = "start the plugin with foreign=map, or use ReadFrame and WriteFrame";
+            return Err((Errno::EPERM, format!("frames cannot be mapped by other processes; {remedy}")));
+        }
+        self.host.memory.descriptor().map_err(|error| (Errno::ENOMEM, format!("no descriptor: {error}")))
+    }
+
+    /// A client had a mapping of this frame: its code is made anew.
+    pub fn may_be_written(&self, gfn: Gfn) {
+        let mut engine = self.engine();
+        self.host.bytes_changed(gfn, 0, PAGE_SIZE);
+        self.remark_written(&mut engine, gfn);
+    }
+
+    /// A shared frame gets a page of its own, as for a write.
+    fn part(&self, engine: &mut Held<'_>, gfn: Gfn, offset: u16) -> Result<(), (Errno, String)> {
+        if engine.domain.p2m_type(gfn) != P2mType::RamShared {
+            return Ok(());
+        }
+        let (rights, source) = (Rights::W, AccessSource::Instruction);
+        let access = Access { gfn, offset, gla: None, rights, source, rip: 0 };
+        let outcome = engine.step(&self.host, Input::Foreign { access });
+        engine.settle(&self.host);
+        match outcome {
+            Outcome::Proceed => Ok(()),
+            Outcome::Retry(Errno::ENOMEM) => {
+                Err((Errno::ENOMEM, format!("frame {gfn} is shared, and the budget has no frame for a copy; raise it")))
+            }
+            Outcome::Retry(errno) => Err((errno, format!("frame {gfn} is shared and watched; try again"))),
+            Outcome::Refused(errno, sentence) => Err((errno, sentence)),
+            _ => Err((Errno::EINVAL, "the domain has crashed".to_owned())),
+        }
+    }
+
+    fn remark_written(&self, engine: &mut Engine, gfn: Gfn) {
         let mut content = [0; PAGE_SIZE];
         if engine.keeps_contents && self.host.memory.read(gfn, 0, &mut content).is_ok() {
             engine.remark_content(gfn, &content, Moment::Written);
         }
-        written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 
     /// Copies bytes of a frame that holds some.

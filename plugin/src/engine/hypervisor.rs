@@ -34,6 +34,8 @@ pub struct Hypervisor {
     engine: Mutex<Engine>,
     /// What a record of this run says before its first step.
     header: Header,
+    /// Whether clients may map the guest's memory.
+    pub(crate) maps_foreign: bool,
 }
 
 static HYPERVISOR: OnceLock<Hypervisor> = OnceLock::new();
@@ -70,7 +72,7 @@ impl Hypervisor {
         let mut engine = Engine::new(domain, trace);
         engine.keeps_reads = arguments.record_reads;
         engine.keeps_contents = arguments.contents;
-        let hypervisor = Hypervisor { host, engine: Mutex::new(engine), header };
+        let hypervisor = Hypervisor { host, engine: Mutex::new(engine), header, maps_foreign: arguments.maps_foreign };
         HYPERVISOR.set(hypervisor).map_err(|_| "the domain exists already")?;
         HYPERVISOR.get().ok_or_else(|| "no domain".to_owned())
     }

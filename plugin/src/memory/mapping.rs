@@ -13,6 +13,7 @@ use crate::memory::userfault::Userfault;
 use mem_event::{Gfn, Gpa, PAGE_SIZE};
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -45,6 +46,14 @@ impl Memory {
     /// How the machine lays it out.
     pub fn map(&self) -> &MemoryMap {
         &self.map
+    }
+
+    /// The file, for a process that maps frames of it.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        self.file.try_clone().map(OwnedFd::from)
     }
 
     /// Where a frame lies in the file, if it is RAM.

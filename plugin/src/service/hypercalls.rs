@@ -70,6 +70,18 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::write(self, gfn, offset, bytes)
     }
 
+    fn memory(&mut self) -> Result<OwnedFd, Refusal> {
+        Hypervisor::memory(self)
+    }
+
+    fn place(&mut self, gfn: Gfn) -> Result<u64, Refusal> {
+        Hypervisor::place(self, gfn)
+    }
+
+    fn may_be_written(&mut self, gfn: Gfn) {
+        Hypervisor::may_be_written(self, gfn);
+    }
+
     fn remark(&mut self, remark: impl FnOnce() -> Remark) {
         Hypervisor::remark(self, remark);
     }

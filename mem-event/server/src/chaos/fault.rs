@@ -58,7 +58,7 @@ impl Refusable {
             Call::Control(Control::Nominate { .. }) => Refusable::Nominate,
             Call::Control(Control::Evict { .. }) => Refusable::Evict,
             Call::Control(Control::SetAccess { .. }) => Refusable::SetAccess,
-            Call::Control(Control::Pin { .. }) => Refusable::Pin,
+            Call::Control(Control::Pin { .. }) | Call::Map { .. } => Refusable::Pin,
             Call::Load { .. } => Refusable::Load,
             Call::ReadFrame { .. } => Refusable::ReadFrame,
             Call::WriteFrame { .. } => Refusable::WriteFrame,
