@@ -6,7 +6,7 @@ use mem_event::message::{Call, Info, Reply, RingState};
 use mem_event::p2m::P2mType;
 use mem_event::{Control, Gfn, Layout, Ring};
 use mem_event_client::Client;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// One connection, made at the first call. Its end is the domain's.
@@ -14,6 +14,8 @@ use std::path::PathBuf;
 pub struct Connection {
     socket: PathBuf,
     state: State,
+    /// The memory file, once something was mapped from it.
+    memory: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ impl Connection {
     /// To the plugin that listens here.
     #[must_use]
     pub fn new(socket: PathBuf) -> Connection {
-        Connection { socket, state: State::Unused }
+        Connection { socket, state: State::Unused, memory: None }
     }
 
     /// Why there is no domain, where there is none.
@@ -75,6 +77,15 @@ impl Domain for Connection {
             Reply::Refused(errno, _) => Err(errno.into()),
             _ => Ok(()),
         }
+    }
+
+    fn map(&mut self, gfn: Gfn, write: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
+        if self.memory.is_none() {
+            self.memory = Some(self.ask(Client::memory)?.map_err(|(errno, _)| errno)?);
+        }
+        let offset = self.ask(|client| client.map(gfn, write))?.map_err(|(errno, _)| errno)?;
+        let memory = self.memory.as_ref().ok_or(Errno::ENOMEM)?;
+        Ok((memory.as_fd(), offset))
     }
 
     fn enable(&mut self, ring: Ring) -> Result<[OwnedFd; 3], Errno> {

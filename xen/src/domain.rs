@@ -4,7 +4,7 @@ use crate::errno::Errno;
 use mem_event::message::Info;
 use mem_event::{Control, Gfn, Ring};
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// The window of VGA and ROM, which cannot be trapped: rights are not taken from it.
 const WINDOW: Range<u64> = 0xa0..0x100;
@@ -34,6 +34,12 @@ pub trait Domain {
     /// # Errors
     /// As [`Domain::control`].
     fn load(&mut self, gfn: Gfn, content: &[u8]) -> Result<(), Errno>;
+
+    /// Pins a frame that the tool maps: the memory file, and where the frame lies there. `Control::Unpin` ends it.
+    ///
+    /// # Errors
+    /// As [`Domain::control`]; ENOENT: it is paged out, and on its way. EPERM: nobody may map frames of this domain.
+    fn map(&mut self, gfn: Gfn, write: bool) -> Result<(BorrowedFd<'_>, u64), Errno>;
 
     /// Enables a ring of `vm_event` slots: its page, the eventfd that the engine signals, the one that it hears.
     ///

@@ -15,6 +15,8 @@ macro_rules! errnos {
 }
 
 errnos! {
+    /// Not permitted.
+    EPERM = 1;
     /// No such entry; of a foreign mapping: the frame is paged out, and on its way.
     ENOENT = 2;
     /// No such domain, vCPU or frame.

@@ -6,10 +6,10 @@ use crate::evtchn::{Port, Ports, REMOTE};
 use crate::guest::{Guest, ring_of_frame};
 use crate::layout::evtchn as request;
 use crate::layout::record::Record;
-use crate::tool::Tool;
+use crate::tool::{Frame, Tool};
 use crate::unknown::Unknown;
 use crate::version::Version;
-use mem_event::Ring;
+use mem_event::{Control, Gfn, Ring};
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
@@ -24,6 +24,8 @@ pub struct Hypervisor<D> {
     pub interface: Option<u32>,
     /// What is not there, and was asked for.
     pub unknown: Unknown,
+    /// Whether answers on the paging ring are made whole that have another version.
+    pub repairs: bool,
     ports: Ports,
 }
 
@@ -31,7 +33,14 @@ impl<D: Domain> Hypervisor<D> {
     /// One with these domains.
     pub fn new(version: Version, domains: impl IntoIterator<Item = (u16, D)>) -> Hypervisor<D> {
         let guests = domains.into_iter().map(|(number, domain)| (number, Guest::new(domain))).collect();
-        Hypervisor { guests, version, interface: None, unknown: Unknown::default(), ports: Ports::default() }
+        Hypervisor {
+            guests,
+            version,
+            interface: None,
+            unknown: Unknown::default(),
+            repairs: false,
+            ports: Ports::default(),
+        }
     }
 
     /// A domain.
@@ -57,18 +66,44 @@ impl<D: Domain> Hypervisor<D> {
     /// Maps a domain's frame where the tool reserved a page.
     ///
     /// # Errors
-    /// EINVAL: there is no such frame to be mapped.
+    /// EINVAL: there is no such frame to be mapped; ENOENT: it is paged out, and on its way.
     pub fn map(&mut self, tool: &mut dyn Tool, domain: u16, gfn: u64, address: u64) -> Result<(), Errno> {
         let guest = self.guest(domain)?;
-        let Some(ring) = ring_of_frame(gfn) else {
-            self.unknown.say("mapping a frame of the guest's memory is not there (EINVAL)".to_owned());
-            return Err(Errno::EINVAL);
+        let replaced = match ring_of_frame(gfn) {
+            Some(ring) => {
+                let ring = guest.ring(ring);
+                if !ring.populated {
+                    return Err(Errno::EINVAL);
+                }
+                tool.map(address, ring.file()?, 0, None)?
+            }
+            None => {
+                let frame = Frame { domain, gfn: Gfn(gfn) };
+                let write = tool.writes(address)?;
+                let mapped = match guest.domain.map(frame.gfn, write) {
+                    Ok((memory, offset)) => tool.map(address, memory, offset, Some(frame)),
+                    Err(Errno::EPERM) => {
+                        let remedy = "start the plugin with foreign=map";
+                        self.unknown.say(format!("frames of domain {domain} cannot be mapped (EPERM): {remedy}"));
+                        return Err(Errno::EPERM);
+                    }
+                    Err(errno) => return Err(errno),
+                };
+                mapped.inspect_err(|_| self.unmapped(&[frame]))?
+            }
         };
-        let ring = guest.ring(ring);
-        if !ring.populated {
-            return Err(Errno::EINVAL);
+        self.unmapped(replaced.as_slice());
+        Ok(())
+    }
+
+    /// The tool has unmapped these.
+    pub fn unmapped(&mut self, frames: &[Frame]) {
+        for Frame { domain, gfn } in frames {
+            if let Ok(guest) = self.guest(*domain) {
+                // Where the domain has ended there is nothing to be told.
+                let _ = guest.domain.control(Control::Unpin { gfn: *gfn });
+            }
         }
-        tool.map(address, ring.file()?, 0)
     }
 
     /// A request to `/dev/xen/evtchn`; the descriptor that it came by is the epoll set.
@@ -121,12 +156,25 @@ impl<D: Domain> Hypervisor<D> {
 
     fn notify(&mut self, device: u32, number: u32) -> Result<(), Errno> {
         let &Port { domain, ring, .. } = self.ports.of(device, number)?;
-        if let Some(version) = self.guest(domain)?.ring(ring).hear() {
-            let what = format!(
-                "an answer on the {ring} ring has version {version:#x}, where Xen takes none but 7 and lets the vCPU stand"
-            );
-            self.unknown.say(what);
-        }
+        self.hear(domain, ring)
+    }
+
+    /// Takes the tool's answers on a ring.
+    ///
+    /// # Errors
+    /// ESRCH.
+    pub fn hear(&mut self, domain: u16, ring: Ring) -> Result<(), Errno> {
+        let repairs = self.repairs && ring == Ring::Paging;
+        let Some(version) = self.guest(domain)?.ring(ring).hear(repairs) else { return Ok(()) };
+        let what = format!("an answer on the {ring} ring has version {version:#x}");
+        let follows = match (repairs, ring) {
+            (true, _) => "it and those like it are made whole",
+            (false, Ring::Paging) => {
+                "where Xen takes none but 7 and lets the vCPU stand; --repair-xenpaging makes such answers whole"
+            }
+            (false, _) => "where Xen takes none but 7 and lets the vCPU stand",
+        };
+        self.unknown.say(format!("{what}, {follows}"));
         Ok(())
     }
 

@@ -17,6 +17,7 @@
 //! | [`guest`], [`hypervisor`] | what is kept of a domain, and of all |
 //! | [`hypercall`] | the calls |
 //! | [`connection`] | a domain behind a control socket |
+//! | [`store`] | a xenstore for the domains |
 
 pub mod connection;
 pub mod domain;
@@ -29,6 +30,7 @@ pub mod hypercall;
 pub mod hypervisor;
 pub mod layout;
 pub mod ring;
+pub mod store;
 pub mod tool;
 pub mod unknown;
 pub mod version;

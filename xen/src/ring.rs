@@ -20,6 +20,8 @@ const SLOTS: u32 = 8;
 pub struct ToolRing {
     /// Whether the domain has a page at the ring's frame: tools take it out when they have mapped it.
     pub populated: bool,
+    /// Answers that were made whole since the ring was enabled.
+    pub repaired: u64,
     own: Option<(OwnedFd, RingPage)>,
     open: Option<Open>,
 }
@@ -40,7 +42,7 @@ struct Open {
 
 impl Default for ToolRing {
     fn default() -> ToolRing {
-        ToolRing { populated: true, own: None, open: None }
+        ToolRing { populated: true, repaired: 0, own: None, open: None }
     }
 }
 
@@ -70,6 +72,7 @@ impl ToolRing {
     /// A page cannot be mapped.
     pub fn open(&mut self, [page, signalled, signal]: [OwnedFd; 3]) -> Result<(), Errno> {
         self.own()?.1.init();
+        self.repaired = 0;
         let page = RingPage::map(page).map_err(|_| Errno::ENOMEM)?;
         let answered = page.load(Index::RspProd, Ordering::Acquire);
         let signalled = Arc::new(signalled);
@@ -123,8 +126,9 @@ impl ToolRing {
         }
     }
 
-    /// Copies the tool's answers to the engine's page and notifies the engine. Gives the version of an answer of another version.
-    pub fn hear(&mut self) -> Option<u32> {
+    /// Copies the tool's answers to the engine's page and notifies the engine. Gives the version of an answer of another version; with
+    /// `repairs` such an answer is made one that Xen takes, of a pager.
+    pub fn hear(&mut self, repairs: bool) -> Option<u32> {
         let (Some((_, own)), Some(open)) = (&self.own, &mut self.open) else { return None };
         let produced = own.load(Index::RspProd, Ordering::Acquire);
         let mut other = None;
@@ -138,13 +142,26 @@ impl ToolRing {
             let slot: Slot = own.read(word(open.heard));
             open.heard = open.heard.wrapping_add(1);
             let version = Record::of_words(&slot).get(vm_event::VERSION);
-            other = other.or((version != VERSION).then_some(version));
-            open.answer(&slot);
+            if version == VERSION {
+                open.answer(&slot);
+                continue;
+            }
+            other = other.or(Some(version));
+            self.repaired += u64::from(repairs);
+            open.answer(&if repairs { whole(&slot) } else { slot });
         }
         own.store(Index::RspEvent, open.heard.wrapping_add(1), Ordering::Relaxed);
         open.notify();
         other
     }
+}
+
+/// An answer of a pager that says neither its version nor its reason, with both.
+fn whole(slot: &Slot) -> Slot {
+    let mut answer = Record::of_words(slot);
+    answer.set(vm_event::VERSION, VERSION);
+    answer.set(vm_event::REASON, vm_event::REASON_MEM_PAGING);
+    answer.words()
 }
 
 impl Open {

@@ -8,6 +8,7 @@ use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, Monito
 use support::{Bench, Made};
 use xen::errno::Errno;
 use xen::layout::{access, altp2m, domctl, hvm_param, hypercall, multicall, paging, privcmd, reservation, sysctl};
+use xen::tool::Frame;
 
 /// A domctl with what its union has.
 fn domctl(version: u32, command: u32, domain: u16) -> Made {
@@ -68,18 +69,41 @@ fn a_ring_is_enabled_mapped_and_disabled() {
     enable.set(domctl::VM_EVENT_OP, domctl::RING_ENABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
     bench.call(hypercall::DOMCTL, std::slice::from_ref(&enable)).unwrap();
     assert_eq!(bench.get(domctl::VM_EVENT_PORT), 42);
-    assert_eq!(
-        bench.map(&[frame, 0x10]),
-        (Ok(0), vec![0, -22]),
-        "the ring's page is there, a page of the guest's is not"
-    );
-    assert_eq!(bench.mapped(), 1);
+    assert_eq!(bench.map(&[frame]), (Ok(0), vec![0]));
+    assert_eq!((bench.mapped(), bench.domain().maps.len()), (1, 0), "a ring's page is no frame of the domain's");
     assert_eq!(bench.call(hypercall::DOMCTL, &[enable]), Err(Errno::EBUSY));
 
     let mut disable = domctl(0x15, domctl::VM_EVENT, 1);
     disable.set(domctl::VM_EVENT_OP, domctl::RING_DISABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
     bench.call(hypercall::DOMCTL, &[disable]).unwrap();
     assert_eq!(bench.asked(), [Control::Disable { ring: Ring::Access, drain: false }]);
+}
+
+#[test]
+fn frames_are_pinned_when_they_are_mapped_and_each_has_its_own_error() {
+    let mut bench = Bench::new();
+    let frame = |gfn| Frame { domain: 1, gfn: Gfn(gfn) };
+    bench.domain().mappings = [Errno::ENOENT, Errno::EINVAL].into();
+    assert_eq!(
+        bench.map(&[0x10, 0x900, 0x11]),
+        (Err(Errno::ENOENT), vec![-2, -22, 0]),
+        "the library asks again for one"
+    );
+    assert_eq!(bench.domain().maps, [(Gfn(0x11), false)]);
+    assert_eq!(bench.asked(), []);
+    // Where a page is mapped already the frame before it goes.
+    assert_eq!(bench.map(&[0x10, 0x12, 0x13]).0, Ok(0));
+    assert_eq!(bench.asked(), [Control::Unpin { gfn: Gfn(0x11) }]);
+    let seen: Vec<Frame> = bench.tool.frames.values().copied().collect();
+    assert_eq!(seen, [frame(0x10), frame(0x12), frame(0x13)]);
+    bench.xen.unmapped(&seen[1..]);
+    assert_eq!(bench.asked(), [Control::Unpin { gfn: Gfn(0x12) }, Control::Unpin { gfn: Gfn(0x13) }]);
+    bench.domain().mappings = [Errno::EPERM].into();
+    assert_eq!(bench.map(&[0x10]), (Ok(0), vec![-1]));
+    assert_eq!(
+        bench.xen.unknown.take(),
+        ["frames of domain 1 cannot be mapped (EPERM): start the plugin with foreign=map"]
+    );
 }
 
 #[test]

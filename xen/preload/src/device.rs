@@ -8,7 +8,11 @@ use libc::c_int;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
+use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::sync::Once;
+use xen::environment::READY_FD;
 use xen::errno::Errno;
 use xen::hypercall::privcmd;
 use xen::layout::record::Number;
@@ -80,7 +84,7 @@ pub fn file(text: &str, flags: c_int) -> Result<c_int, Errno> {
 /// What it is refused with.
 pub fn ask(kind: Kind, fd: BorrowedFd<'_>, request: u64, argument: u64) -> Result<c_int, Errno> {
     let result = with(|layer| {
-        let mut process = Process(&layer.regions);
+        let mut process = Process(&mut layer.regions);
         match kind {
             Kind::Privcmd => privcmd::request(&mut layer.xen, &mut process, request, argument),
             Kind::Evtchn(device) => layer.xen.evtchn(&process, device, fd, request, argument),
@@ -89,6 +93,20 @@ pub fn ask(kind: Kind, fd: BorrowedFd<'_>, request: u64, argument: u64) -> Resul
     let result = result.unwrap_or(Err(Errno::ENOTTY))?;
     // An int, as in Linux: what may be longer libxc asks for in a multicall.
     Ok(c_int::try_from(result).unwrap_or(c_int::MAX))
+}
+
+/// The tool has come to read its event channel, which is pending once when it is bound: what it does before its first request is done. Who
+/// started it may wait for word of that.
+fn ready() {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        let number = std::env::var(READY_FD).ok().and_then(|text| text.parse::<u32>().ok());
+        let file = number.map(|number| File::options().write(true).open(format!("/proc/self/fd/{number}")));
+        if let Some(Ok(mut file)) = file {
+            // It fails where nobody waits any more.
+            let _ = file.write_all(b"\n");
+        }
+    });
 }
 
 /// Waits for ports of an event channel's device, and writes their numbers to the tool's memory; how many bytes.
@@ -114,6 +132,7 @@ pub fn read_ports(device: u32, fd: BorrowedFd<'_>, buffer: u64, length: usize) -
         if !told.is_empty() {
             let bytes: Vec<u8> = told.iter().flat_map(|number| number.to_le_bytes()).collect();
             memory::write(buffer, &bytes)?;
+            ready();
             return Ok(bytes.len());
         }
     }

@@ -3,6 +3,7 @@
 use crate::environment::environment;
 use crate::region::Regions;
 use crate::{mapping, memory};
+use rustix::mm::ProtFlags;
 use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use xen::connection::Connection;
 use xen::environment::Environment;
 use xen::errno::Errno;
 use xen::hypervisor::Hypervisor;
-use xen::tool::Tool;
+use xen::tool::{Frame, Tool};
 
 /// What is kept.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub struct Layer {
 
 /// The tool's process.
 #[derive(Debug)]
-pub struct Process<'a>(pub &'a Regions);
+pub struct Process<'a>(pub &'a mut Regions);
 
 impl Tool for Process<'_> {
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
@@ -38,15 +39,28 @@ impl Tool for Process<'_> {
         memory::write(address, bytes)
     }
 
-    fn map(&mut self, address: u64, file: BorrowedFd<'_>, offset: u64) -> Result<(), Errno> {
+    fn writes(&self, address: u64) -> Result<bool, Errno> {
+        self.0.protection(address).map(|protection| protection.contains(ProtFlags::WRITE)).ok_or(Errno::EINVAL)
+    }
+
+    fn map(
+        &mut self,
+        address: u64,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        frame: Option<Frame>,
+    ) -> Result<Option<Frame>, Errno> {
         let protection = self.0.protection(address).ok_or(Errno::EINVAL)?;
-        mapping::replace(address, file, offset, protection)
+        mapping::replace(address, file, offset, protection)?;
+        Ok(self.0.put(address, frame))
     }
 }
 
 fn hypervisor(environment: &Environment) -> Hypervisor<Connection> {
     let connections = environment.domains.iter().map(|place| (place.number, Connection::new(place.socket.clone())));
-    Hypervisor::new(environment.version, connections)
+    let mut xen = Hypervisor::new(environment.version, connections);
+    xen.repairs = environment.repairs;
+    xen
 }
 
 /// Does something with the layer; nothing where there is no environment.
@@ -63,6 +77,7 @@ pub fn with<T>(act: impl FnOnce(&mut Layer) -> T) -> Option<T> {
     });
     if layer.process != process {
         layer.process = process;
+        layer.regions.child();
         layer.xen = hypervisor(environment);
     }
     let value = act(layer);

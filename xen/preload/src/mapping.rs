@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "a mapping replaces one that was reserved for it; argued below")]
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::os::fd::BorrowedFd;
 use xen::errno::Errno;
 
@@ -19,5 +19,7 @@ pub fn replace(address: u64, file: BorrowedFd<'_>, offset: u64, protection: Prot
     // SAFETY: the caller found the page within a region that the tool reserved on `/dev/xen/privcmd` and has not unmapped, so
     // nothing but this mapping is to be there: Linux's own driver does the same.
     unsafe { rustix::mm::mmap(place, 4096, protection, flags, file, offset) }?;
+    // SAFETY: the page is the one that was mapped just now; what is advised is that a child does not get it, as of Linux's driver.
+    unsafe { rustix::mm::madvise(place, 4096, Advice::LinuxDontFork) }?;
     Ok(())
 }

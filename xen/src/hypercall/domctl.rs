@@ -52,7 +52,7 @@ pub(super) fn domctl<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
             guest.shares = asked.get(layout::SHARING_ENABLE) != 0;
             Ok(())
         }
-        layout::VM_EVENT => rings::vm_event_op(guest, tool, &asked),
+        layout::VM_EVENT => rings::vm_event_op(xen, tool, &asked),
         layout::MONITOR => monitor::monitor_op(xen, tool, &asked),
         other => Err(xen.lacks(&format!("domctl {other}"))),
     }

@@ -4,13 +4,15 @@ use crate::domain::Domain;
 use crate::errno::Errno;
 use crate::evtchn::REMOTE;
 use crate::filter::Filter;
-use crate::guest::Guest;
+use crate::hypervisor::Hypervisor;
 use crate::layout::domctl as layout;
 use crate::layout::record::Record;
 use crate::tool::Tool;
 use mem_event::{Control, Ring};
 
-pub(super) fn vm_event_op<D: Domain>(guest: &mut Guest<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
+pub(super) fn vm_event_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
+    let number = asked.get(layout::DOMAIN);
+    let guest = xen.guest(number)?;
     let ring = match asked.get(layout::VM_EVENT_MODE) {
         layout::MODE_PAGING => Ring::Paging,
         layout::MODE_MONITOR => Ring::Access,
@@ -29,11 +31,15 @@ pub(super) fn vm_event_op<D: Domain>(guest: &mut Guest<D>, tool: &dyn Tool, aske
             if ring == Ring::Access {
                 guest.filter = Filter::default();
             }
+            let repaired = guest.ring(ring).repaired;
+            if repaired > 0 {
+                xen.unknown.say(format!("{repaired} answers on the {ring} ring were made whole"));
+            }
             Ok(())
         }
         layout::RING_RESUME => {
-            guest.ring(ring).hear();
-            guest.domain.control(Control::Resume { ring }).map(drop)
+            xen.hear(number, ring)?;
+            xen.guest(number)?.domain.control(Control::Resume { ring }).map(drop)
         }
         _ => Err(Errno::ENOSYS),
     }

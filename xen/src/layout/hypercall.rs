@@ -10,6 +10,10 @@ constants! {
     DM_OP: u64 = 41, "__HYPERVISOR_dm_op";
     VERSION: u64 = 0, "XENVER_version";
     EXTRAVERSION: u64 = 1, "XENVER_extraversion";
+    COMPILE_INFO: u64 = 2, "XENVER_compile_info";
     CAPABILITIES: u64 = 3, "XENVER_capabilities";
+    CHANGESET: u64 = 4, "XENVER_changeset";
+    PLATFORM: u64 = 5, "XENVER_platform_parameters";
     PAGESIZE: u64 = 7, "XENVER_pagesize";
+    COMMANDLINE: u64 = 9, "XENVER_commandline";
 }

@@ -84,6 +84,12 @@ impl Record {
         Record { address: 0, bytes: words.iter().flat_map(|word| word.to_le_bytes()).collect() }
     }
 
+    /// The words of one that was made of words.
+    #[must_use]
+    pub fn words<const COUNT: usize>(&self) -> [u64; COUNT] {
+        std::array::from_fn(|index| u64::of(self.bytes.get(8 * index..).unwrap_or_default()))
+    }
+
     /// One that is to be written to the tool's memory, all zero.
     #[must_use]
     pub fn zeroed(bytes: usize) -> Record {

@@ -7,8 +7,8 @@ use mem_event::page::RingPage;
 use mem_event::{Control, Errno as Refusal, Gfn, Ring};
 use rustix::event::EventfdFlags;
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use xen::domain::{Domain, Ram};
 use xen::errno::Errno;
 use xen::hypercall;
@@ -16,15 +16,18 @@ use xen::hypervisor::Hypervisor;
 use xen::layout::privcmd::{batch, buffers};
 use xen::layout::record::{Field, Number};
 use xen::layout::{dm_op, privcmd};
-use xen::tool::Tool;
+use xen::tool::{Frame, Tool};
 use xen::version::Version;
 
 /// Where the tool's memory begins.
-const BASE: u64 = 0x5000_0000;
+pub const BASE: u64 = 0x5000_0000;
 /// Where a call's structure lies.
 const CALL: u64 = BASE;
 /// Where lists and contents lie.
 const REST: u64 = BASE + 0x1000;
+
+/// Pages from here on are reserved to be written.
+pub const WRITABLE: u64 = 0x8000_0000;
 
 /// A structure that is being made.
 pub struct Made {
@@ -47,6 +50,7 @@ impl Made {
 pub struct Memory {
     bytes: RefCell<Vec<u8>>,
     pub mapped: usize,
+    pub frames: BTreeMap<u64, Frame>,
 }
 
 impl Memory {
@@ -70,9 +74,22 @@ impl Tool for Memory {
         Ok(())
     }
 
-    fn map(&mut self, _address: u64, _file: BorrowedFd<'_>, _offset: u64) -> Result<(), Errno> {
+    fn writes(&self, address: u64) -> Result<bool, Errno> {
+        Ok(address >= WRITABLE)
+    }
+
+    fn map(
+        &mut self,
+        address: u64,
+        _file: BorrowedFd<'_>,
+        _offset: u64,
+        frame: Option<Frame>,
+    ) -> Result<Option<Frame>, Errno> {
         self.mapped += 1;
-        Ok(())
+        Ok(match frame {
+            Some(frame) => self.frames.insert(address, frame),
+            None => self.frames.remove(&address),
+        })
     }
 }
 
@@ -85,6 +102,11 @@ pub struct Fake {
     pub loaded: Vec<u8>,
     /// The engine's ends of the rings that were enabled.
     pub rings: Vec<(RingPage, OwnedFd, OwnedFd)>,
+    /// What mappings are answered with, in their order; else they are done.
+    pub mappings: VecDeque<Errno>,
+    /// Which frames were mapped, and whether for writing.
+    pub maps: Vec<(Gfn, bool)>,
+    memory: Option<OwnedFd>,
 }
 
 impl Domain for Fake {
@@ -104,6 +126,17 @@ impl Domain for Fake {
     fn load(&mut self, gfn: Gfn, content: &[u8]) -> Result<(), Errno> {
         self.loaded = content.to_vec();
         self.control(Control::Prep { gfn, buffer: true }).map(drop)
+    }
+
+    fn map(&mut self, gfn: Gfn, write: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
+        if let Some(errno) = self.mappings.pop_front() {
+            return Err(errno);
+        }
+        self.maps.push((gfn, write));
+        let (file, _) = RingPage::create().expect("a file");
+        let offset = gfn.0 * 4096;
+        let memory: &OwnedFd = self.memory.insert(file);
+        Ok((memory.as_fd(), offset))
     }
 
     fn enable(&mut self, _ring: Ring) -> Result<[OwnedFd; 3], Errno> {
@@ -133,7 +166,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Bench {
-        let tool = Memory { bytes: RefCell::new(vec![0; 0x4000]), mapped: 0 };
+        let tool = Memory { bytes: RefCell::new(vec![0; 0x4000]), mapped: 0, frames: BTreeMap::new() };
         Bench { xen: Hypervisor::new(Version::default(), [(1, Fake::default())]), tool }
     }
 
@@ -185,6 +218,11 @@ impl Bench {
     /// A word behind the structure's beginning.
     pub fn word(&self, offset: u64) -> u64 {
         self.get(Field::at(usize::try_from(offset).expect("an offset")))
+    }
+
+    /// Bytes where the structure lies.
+    pub fn fill(&mut self, bytes: &[u8]) {
+        self.tool.write(CALL, bytes).expect("room");
     }
 
     /// A list of numbers in the tool's memory.

@@ -10,6 +10,7 @@ use crate::{real, region};
 use libc::{c_int, c_void, off_t, size_t};
 use rustix::mm::ProtFlags;
 use std::ops::Range;
+use xen::tool::Frame;
 
 /// The pages that a call is about.
 fn pages(address: *mut c_void, length: size_t) -> Range<u64> {
@@ -18,9 +19,18 @@ fn pages(address: *mut c_void, length: size_t) -> Range<u64> {
     start..end.unwrap_or(u64::MAX)
 }
 
-fn forget(pages: &Range<u64>) {
-    if region::any() {
-        let _ = with(|layer| layer.regions.remove(pages));
+/// Nothing more is put into these pages; the frames that the tool has there.
+fn forget(pages: &Range<u64>) -> Vec<Frame> {
+    if !region::any() {
+        return Vec::new();
+    }
+    with(|layer| layer.regions.remove(pages)).unwrap_or_default()
+}
+
+/// Frames that the tool sees no more: only now may they go.
+fn release(frames: &[Frame]) {
+    if !frames.is_empty() {
+        let _ = with(|layer| layer.xen.unmapped(frames));
     }
 }
 
@@ -42,7 +52,7 @@ macro_rules! map {
                 // SAFETY: these are the caller's own arguments.
                 let mapped = unsafe { map(address, length, protection, flags, fd, offset) };
                 if mapped != libc::MAP_FAILED {
-                    forget(&pages(mapped, length));
+                    release(&forget(&pages(mapped, length)));
                 }
                 return mapped;
             }
@@ -51,7 +61,8 @@ macro_rules! map {
             let mapped = unsafe { map(address, length, libc::PROT_NONE, flags, -1, 0) };
             if mapped != libc::MAP_FAILED {
                 let wanted = ProtFlags::from_bits_truncate(protection.cast_unsigned());
-                let _ = with(|layer| layer.regions.add(pages(mapped, length), wanted));
+                let gone = with(|layer| layer.regions.add(pages(mapped, length), wanted));
+                release(&gone.unwrap_or_default());
             }
             mapped
         })+
@@ -63,10 +74,13 @@ map!(mmap mmap64);
 #[unsafe(no_mangle)]
 unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
     let Some(munmap) = real::munmap() else { return missing() };
-    // Before the pages go: another thread may reserve them as soon as they have.
-    forget(&pages(address, length));
+    // Before the pages go: another thread may reserve them as soon as they have. What the kernel refuses takes none away.
+    let is_aligned = (address.expose_provenance() as u64).is_multiple_of(PAGE) && length > 0;
+    let gone = if is_aligned { forget(&pages(address, length)) } else { Vec::new() };
     // SAFETY: these are the caller's own arguments.
-    unsafe { munmap(address, length) }
+    let result = unsafe { munmap(address, length) };
+    release(&gone);
+    result
 }
 
 #[unsafe(no_mangle)]
@@ -81,8 +95,14 @@ unsafe extern "C" fn mremap(
         missing();
         return libc::MAP_FAILED;
     };
+    let from = pages(address, length);
+    // A frame stays where the tool has mapped it.
+    if region::any() && with(|layer| layer.regions.has_frames(&from)) == Some(true) {
+        real::set_errno(libc::EINVAL);
+        return libc::MAP_FAILED;
+    }
     // What is mapped there moves; nothing more is put there.
-    forget(&pages(address, length));
+    forget(&from);
     // SAFETY: these are the caller's own arguments; what it left out the C library does not look at.
     unsafe { mremap(address, length, wanted, flags, to) }
 }
