@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use harness::cli::arguments::{Cli, Command};
-use harness::cli::{command, new, xen};
+use harness::cli::{command, new, xen, xenstore};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => suite::command::test(arguments, cli.color),
         Command::New(arguments) => new::new(arguments),
         Command::Xen(arguments) => xen::xen(arguments),
+        Command::Xenstore(arguments) => xenstore::xenstore(arguments),
         Command::Step(arguments) => step::step(arguments, cli.color),
         Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
             trial::command::replay(file, under_test, manner)

@@ -49,7 +49,7 @@ pub enum Command {
     /// List the built-in guests and scenarios.
     List,
     /// Boot a guest with its consumers.
-    Run(Run),
+    Run(Box<Run>),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
     Attach(Attach),
     /// Say who waits for what in a QEMU that is running, and free it of what a dead consumer has left behind.
@@ -86,6 +86,9 @@ pub enum Command {
     New(New),
     /// Start a tool of Xen's, as Debian packages it, against plugins in QEMUs that are running.
     Xen(Xen),
+    /// Be the xenstore of some domains; `xen` starts it.
+    #[command(hide = true)]
+    Xenstore(Xenstore),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect; or serve its requests to a consumer and compare what that does.
@@ -163,6 +166,9 @@ pub struct Run {
     /// Faults into the consumers' world, drawn from this number: docs/faults.md.
     #[arg(long, value_name = "SEED")]
     pub chaos: Option<u64>,
+    /// A tool of Xen's as a consumer, as behind `mem-event xen --`: "xen-access 1 write"; may be given several times.
+    #[arg(long, value_name = "CMD")]
+    pub xen_tool: Vec<String>,
     /// A further argument for the plugin, as in `registers=api`; may be given several times.
     #[arg(long, value_name = "NAME=VALUE")]
     pub plugin: Vec<String>,
@@ -224,15 +230,31 @@ pub enum Language {
 /// `xen`
 #[derive(Debug, Args)]
 pub struct Xen {
-    /// A domain of the tool's: its number, from 1 on, and the plugin's socket (its argument socket=PATH).
-    #[arg(long = "domain", value_name = "N=SOCKET", required = true)]
+    /// A domain of the tool's: its number, from 1 on, the plugin's socket (its argument socket=PATH), and a name.
+    #[arg(long = "domain", value_name = "N=SOCKET[,NAME]", required = true)]
     pub domains: Vec<String>,
-    /// The release of Xen that the tool finds, 4.17 to 4.20.
-    #[arg(long = "xen", value_name = "VERSION", default_value_t)]
-    pub version: Version,
+    /// Make answers on the paging ring whole that have another version, as xenpaging's have.
+    #[arg(long)]
+    pub repair_xenpaging: bool,
+    /// The release of Xen that the tool finds, 4.17 to 4.20; that of the tool, where its folder names it, else 4.17.
+    #[arg(long = "xen", value_name = "VERSION")]
+    pub version: Option<Version>,
     /// The tool, found in PATH or where Debian keeps Xen's, /usr/lib/xen-*/bin; and its arguments.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
+}
+
+/// `xenstore`
+#[derive(Debug, Args)]
+pub struct Xenstore {
+    /// Where the store is.
+    pub socket: PathBuf,
+    /// Its domains, as for `xen`.
+    #[arg(long = "domain", value_name = "N=SOCKET[,NAME]")]
+    pub domains: Vec<String>,
+    /// The socket is there already, as the standard input.
+    #[arg(long)]
+    pub listening: bool,
 }
 
 /// `attach`

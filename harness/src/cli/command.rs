@@ -13,6 +13,7 @@ use crate::run::{Job, Outcome};
 use crate::scenario::amount::{mebibytes, size, time};
 use crate::scenario::external::External;
 use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
+use crate::scenario::xen_tool::XenTool;
 use crate::scenario::{ConsumerAct, MemoryAct, Scenario, Size, Stop, Time};
 use crate::scenario::{corpus, range};
 use crate::toolstack::transcript;
@@ -108,6 +109,8 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
     for text in &arguments.consumer {
         scenario.consumers.external.push(External::parse(text)?);
     }
+    let tool = |command: &String| XenTool { command: command.clone(), version: None, repair_xenpaging: false };
+    scenario.consumers.xen.extend(arguments.xen_tool.iter().map(tool));
     if let Some(seed) = arguments.chaos {
         scenario.chaos.impose(seed);
     }

@@ -3,9 +3,11 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`arguments`] | what the user writes |
-//! | [`command`], [`new`], [`xen`] | what is done about it |
+//! | [`command`], [`new`], [`xen`], `xen_program`, [`xenstore`] | what is done about it |
 
 pub mod arguments;
 pub mod command;
 pub mod new;
 pub mod xen;
+mod xen_program;
+pub mod xenstore;

@@ -16,7 +16,7 @@ use mem_event_client::handed::{ORDERS_FD, READY_FD, SOCKET, SOCKET_FD, ring_valu
 use mem_event_client::{Client, Order, RingSettings};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,8 @@ pub struct Running {
     /// Where it was started.
     folder: PathBuf,
     rings: Vec<Ring>,
+    /// See [`External::is_xens`].
+    is_xens: bool,
     ready: OwnedFd,
     /// Where it takes orders, if it was handed the paging ring.
     orders: Option<OwnedFd>,
@@ -120,8 +122,8 @@ impl Running {
             .with_context(|| format!("the consumer `{}` cannot be started", external.command))?;
         let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let rings = external.rings.iter().map(|handed| handed.ring).collect();
-        let (command, words) = (external.command.clone(), external.words.clone());
-        Ok(Running { child, ended, command, words, folder, rings, ready, orders, done: false })
+        let (command, words, is_xens) = (external.command.clone(), external.words.clone(), external.is_xens);
+        Ok(Running { child, ended, command, words, folder, rings, is_xens, ready, orders, done: false })
     }
 
     /// Waits until it says that it is ready.
@@ -245,11 +247,23 @@ impl Running {
     /// # Errors
     /// The kernel does not tell.
     pub fn finish(&mut self) -> anyhow::Result<Option<String>> {
+        if self.is_xens && !self.done {
+            return self.end_tool().map(|()| None);
+        }
         if self.done || poll::readable(&self.ended, Instant::now() + GRACE)? {
             return self.fault();
         }
         self.kill();
         Ok(Some(format!("the consumer `{}` went on when its domain had ended", self.command)))
+    }
+
+    /// A tool of Xen's goes on when its domain has ended, as on Xen. How it ends without one is not judged.
+    fn end_tool(&mut self) -> anyhow::Result<()> {
+        // It fails where the tool has ended by itself.
+        let _ = rustix::process::kill_process(self.pid(), Signal::TERM);
+        let _ = poll::readable(&self.ended, Instant::now() + GRACE)?;
+        self.kill();
+        Ok(())
     }
 
     /// What it said last on its error output, where that is kept and not before everybody's eyes.

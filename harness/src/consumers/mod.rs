@@ -77,6 +77,9 @@ fn start_external(
     for consumer in &scenario.consumers.process {
         external.push(consumer.external(&program()?)?);
     }
+    for tool in &scenario.consumers.xen {
+        external.push(tool.external(&program()?));
+    }
     for (number, consumer) in (1..).zip(&mut external) {
         let rings: String = consumer.rings.iter().map(|handed| format!("-{}", handed.ring)).collect();
         consumer.words =

@@ -9,6 +9,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
+/// Has a program get its three standard descriptors and no other, whatever this one was handed.
+pub fn apart(command: &mut Command) -> &mut Command {
+    let close = || {
+        // SAFETY: numbers alone; each descriptor is closed by the exec that follows, so nothing here loses one.
+        let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec only async-signal-safe work is allowed: one system call, and the number of its error.
+    unsafe { command.pre_exec(close) }
+}
+
 /// Starts the program; the kernel kills it when the calling *thread* ends, so call this from one that stays. The descriptors are
 /// open in the new process under the same numbers, and closed here.
 ///

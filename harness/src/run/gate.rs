@@ -17,7 +17,8 @@ pub fn against_mmu(scenario: &Scenario) -> Option<&'static str> {
         Some("a listener lets single instructions pass, and has no hook after one that the host's MMU stopped")
     } else if layout == Layout::VmEvent7 && scenario.needs_gate() {
         Some("requests of vm_event carry all flags, which a vCPU within its block has not")
-    } else if external().any(|one| one.rings.is_empty() || one.has(Ring::Access)) {
+    } else if !scenario.consumers.xen.is_empty() || external().any(|one| one.rings.is_empty() || one.has(Ring::Access))
+    {
         Some("a consumer of its own may step vCPUs or ask for all flags")
     } else if scenario.memory_acts().any(makes_write_only) || rules().any(|rule| sets_write_only(rule.then)) {
         Some("no mapping can say that a page may be written and not read")

@@ -161,7 +161,9 @@ impl Job {
         let faults = (!plan.is_none()).then(|| format!("chaos={plan}"));
         let limit = self.trace_limit.map(|bytes| format!("trace-limit={bytes}"));
         let reads = self.record_reads.then(|| "record-reads=on".to_owned());
-        faults.into_iter().chain(limit).chain(reads).chain(self.plugin.iter().cloned()).collect()
+        // Xen's tools map what they read.
+        let maps = (!self.scenario.consumers.xen.is_empty()).then(|| "foreign=map".to_owned());
+        faults.into_iter().chain(limit).chain(reads).chain(maps).chain(self.plugin.iter().cloned()).collect()
     }
 
     /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,

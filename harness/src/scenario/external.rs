@@ -39,6 +39,9 @@ pub struct External {
     /// this program's own remarks go.
     #[serde(skip)]
     pub words: Option<PathBuf>,
+    /// A tool of Xen's, which does not hear that its domain has ended.
+    #[serde(skip)]
+    pub is_xens: bool,
 }
 
 impl External {
@@ -47,7 +50,8 @@ impl External {
     /// # Errors
     /// The part before the first `=` is to be rings and names none.
     pub fn parse(text: &str) -> Result<External, Refusal> {
-        let plain = || External { rings: Vec::new(), command: text.to_owned(), folder: None, words: None };
+        let plain =
+            || External { rings: Vec::new(), command: text.to_owned(), folder: None, words: None, is_xens: false };
         let Some((rings, command)) = text.split_once('=') else { return Ok(plain()) };
         let first = rings.split([',', ':']).next().unwrap_or_default();
         let names: Vec<String> = Ring::ALL.iter().map(Ring::to_string).collect();
@@ -65,7 +69,7 @@ impl External {
         let rings = rings.split(',').map(parse_ring).collect::<Option<_>>().ok_or_else(|| {
             Refusal::usage(format!("{rings:?} are no rings"), format!("{RING_FORMS}, with a comma between several"))
         })?;
-        Ok(External { rings, command: command.to_owned(), folder: None, words: None })
+        Ok(External { rings, command: command.to_owned(), folder: None, words: None, is_xens: false })
     }
 
     /// Whether a ring is handed over to it.
@@ -119,7 +123,13 @@ mod tests {
         let paging = HandedRing { ring: Ring::Paging, layout: None, slots: 0 };
         assert_eq!(
             parsed,
-            External { rings: vec![access, paging], command: "./tool --x=1".into(), folder: None, words: None }
+            External {
+                rings: vec![access, paging],
+                command: "./tool --x=1".into(),
+                folder: None,
+                words: None,
+                is_xens: false
+            }
         );
     }
 
@@ -128,7 +138,7 @@ mod tests {
         for command in ["./tool", "./tool --level=3", "env A=1 ./tool"] {
             assert_eq!(
                 External::parse(command).unwrap(),
-                External { rings: vec![], command: command.into(), folder: None, words: None }
+                External { rings: vec![], command: command.into(), folder: None, words: None, is_xens: false }
             );
         }
     }

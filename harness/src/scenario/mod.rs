@@ -24,6 +24,7 @@ pub mod share;
 mod snapshot;
 pub mod source;
 mod text;
+pub mod xen_tool;
 
 pub use act::{Act, ConsumerAct, MemoryAct};
 pub use contents::Contents;
@@ -40,6 +41,7 @@ use self::chaos::Chaos;
 use self::external::External;
 use self::settings::{Consumer, HelperSettings, PagerSettings};
 use self::source::Source;
+use self::xen_tool::XenTool;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::verdict::Kind;
@@ -115,6 +117,8 @@ pub struct Roles {
     pub process: Vec<Consumer>,
     /// Processes of their own. A ring that one of them holds is not served by this program.
     pub external: Vec<External>,
+    /// Tools of Xen's, unmodified. Each is ready when it first reads its event channel, and is ended by SIGTERM when the guest has ended.
+    pub xen: Vec<XenTool>,
     /// The folder in which what processes say is kept; nowhere without one.
     #[serde(skip)]
     pub words: Option<PathBuf>,
@@ -281,6 +285,7 @@ impl Scenario {
         let may_listen = |one: &External| one.rings.is_empty() || one.has(Ring::Access);
         let listens = |one: &Consumer| one.rings().contains(&Ring::Access);
         self.consumers.listener.is_some()
+            || !self.consumers.xen.is_empty()
             || self.consumers.external.iter().any(may_listen)
             || self.consumers.process.iter().any(listens)
     }

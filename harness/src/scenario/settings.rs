@@ -49,7 +49,7 @@ impl Consumer {
         let settings = serde_json::to_string(self)?;
         let command = format!("{} consumer json {}", quoted(&program.to_string_lossy()), quoted(&settings));
         let rings = self.rings().into_iter().map(|ring| HandedRing { ring, layout: None, slots: 0 }).collect();
-        Ok(External { rings, command, folder: None, words: None })
+        Ok(External { rings, command, folder: None, words: None, is_xens: false })
     }
 }
 

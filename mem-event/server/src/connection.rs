@@ -1,15 +1,16 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
+use crate::answer::{outcome, read_frame, refused, write_frame};
 use crate::chaos::{self, Refusable};
 use crate::event_channel::EventChannel;
-use crate::hypercalls::{Hypercalls, Refusal};
+use crate::hypercalls::Hypercalls;
 use crate::packet::{receive, send};
 use crate::page_file::PageFile;
 use crate::peer::Peer;
 use crate::pins::{MOST as MOST_PINS, Pins};
 use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
 use mem_event::trace::Remark;
-use mem_event::{Control, Errno, Gfn, Outcome, PAGE_SIZE, Ring};
+use mem_event::{Control, Errno, Gfn, Outcome, Ring};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -386,42 +387,6 @@ impl Connection {
             // A client that does not read its replies harms nobody else.
             Err(_) => self.alive = false,
         }
-    }
-}
-
-fn refused(errno: Errno, sentence: &str) -> Reply {
-    Reply::Refused(errno, sentence.to_owned())
-}
-
-fn outcome(outcome: Outcome) -> Reply {
-    match outcome {
-        Outcome::Proceed | Outcome::Wait(_) => Reply::Done([0; 5]),
-        Outcome::Value(value) => Reply::Done([value, 0, 0, 0, 0]),
-        Outcome::Retry(errno) => refused(errno, "busy; try again"),
-        Outcome::Refused(errno, sentence) => Reply::Refused(errno, sentence),
-        Outcome::Crashed => refused(Errno::EINVAL, "the domain has crashed"),
-    }
-}
-
-fn within(offset: u16, len: usize) -> Result<(), Refusal> {
-    if len == 0 || usize::from(offset) + len > PAGE_SIZE {
-        return Err((Errno::EINVAL, format!("{len} bytes at offset {offset} are not within a frame")));
-    }
-    Ok(())
-}
-
-fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
-    let mut bytes = vec![0; usize::from(len)];
-    match within(offset, bytes.len()).and_then(|()| domain.read(gfn, offset, &mut bytes)) {
-        Ok(()) => Reply::Bytes(bytes),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
-}
-
-fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
-    match within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)) {
-        Ok(()) => Reply::Done([0; 5]),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of nodes.
 
-use super::request::Refused;
+use super::wire::Refused;
 
 /// Where a name that begins with no `/` begins: the tools run in domain 0.
 pub const HOME: &str = "/local/domain/0";

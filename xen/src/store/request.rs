@@ -4,13 +4,9 @@ use super::path;
 use super::transaction::{Change, Transaction};
 use super::tree::{Node, Tree};
 use super::watch::{Client, Event, Watch};
-use super::wire::{HEADER, Kind, LONGEST, Message};
+use super::wire::{HEADER, Kind, LONGEST, Message, Refused};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-
-/// An error by its name, as it goes to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused(pub &'static str);
 
 /// A domain that `mem-event xen` brings along.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! The store's socket, and the domains' ends. One thread waits for all of them; it ends when there is neither a domain nor a client.
 
-use super::request::{Newcomer, Refused, Store};
+use super::request::{Newcomer, Store};
 use super::watch::Client as Number;
-use super::wire::Message;
+use super::wire::{Message, Refused};
 use mem_event_client::Client;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::FlockOperation;

@@ -110,3 +110,7 @@ impl Message {
         header.iter().flat_map(|word| word.to_le_bytes()).chain(self.body.iter().copied()).collect()
     }
 }
+
+/// An error by its name, as it goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused(pub &'static str);
