@@ -35,6 +35,7 @@
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
 //! | [`spin`] | how long a waiting thread spins before it sleeps |
+//! | [`mark`] | by what a thread is told in a signal's handler where it stands |
 //! | [`wire`] | the byte layouts of a slot |
 //! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`mod@digest`] | tells contents apart
@@ -58,6 +59,7 @@ pub mod input;
 mod invariants;
 mod life;
 mod lifecycle;
+pub mod mark;
 pub mod message;
 mod modes;
 mod monitor;

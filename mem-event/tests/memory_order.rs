@@ -2,7 +2,8 @@
 //!
 //! What is proven is small and enough, because the protocol has only three meeting points: a request's body and `req_prod`, a
 //! response's body and `rsp_prod`, and a slot's next use after its response. Each is an access to the same ring of one or two
-//! slots, whatever its size. The other claims are about signals that one side may spare the other.
+//! slots, whatever its size. The other claims are about signals that one side may spare the other, and about the mark that a vCPU's thread
+//! takes in a signal's handler.
 #![cfg(loom)]
 #![allow(
     clippy::unwrap_used,
@@ -11,8 +12,9 @@
 )]
 
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicBool, fence};
+use loom::sync::atomic::{AtomicBool, AtomicU64 as Counter, fence};
 use loom::thread;
+use mem_event::mark::{self, Mark};
 use mem_event::page::Index;
 use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Pollers, Request, Rights, Ring, RingPage, VcpuId};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -294,4 +296,52 @@ fn a_consumer_that_sleeps_without_looking_again_misses_a_request() {
         let _ = back.end_polling();
         false
     });
+}
+
+fn words(place: u64) -> [u64; mark::WORDS] {
+    [place; mark::WORDS]
+}
+
+/// A vCPU stops at a page, is told to leave, and is let go on, twice; it looks for a mark whenever a signal might come. `lets_go`: what the
+/// service does before the page is there.
+fn tells_twice(lets_go: impl Fn(&Mark) + Sync + Send + Copy + 'static) {
+    explore(Some(3), move || {
+        let shared = Arc::new((Mark::new(), Counter::new(0), Counter::new(0)));
+        let other = Arc::clone(&shared);
+        let vcpu = thread::spawn(move || {
+            let (mark, stops, page) = &*other;
+            for place in 1..=2 {
+                stops.store(place, Ordering::Release);
+                while page.load(Ordering::Acquire) < place {
+                    if let Some(found) = mark.take() {
+                        assert_eq!(found, words(place), "another mark than that of where it stands");
+                    }
+                    thread::yield_now();
+                }
+                assert_eq!(mark.take(), None, "a late signal leads somewhere");
+            }
+        });
+        let (mark, stops, page) = &*shared;
+        for place in 1..=2 {
+            while stops.load(Ordering::Acquire) < place {
+                thread::yield_now();
+            }
+            mark.set(words(place));
+            lets_go(mark);
+            page.store(place, Ordering::Release);
+        }
+        vcpu.join().unwrap();
+    });
+}
+
+#[test]
+fn a_mark_is_taken_whole_where_the_vcpu_stands_and_never_after_it_was_let_go_on() {
+    tells_twice(Mark::take_back);
+}
+
+/// That this test would see it missing.
+#[test]
+#[should_panic(expected = "a late signal leads somewhere")]
+fn a_mark_that_is_not_taken_back_leads_a_late_signal_astray() {
+    tells_twice(|_| {});
 }

@@ -19,10 +19,11 @@ use super::unwinding::Place;
 use super::view::{self, View};
 use super::{fields, layout};
 use crate::insn::cache::MOST_VCPUS;
+use mem_event::mark::Mark;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which real-time signal it is, counted from the first, unless the arguments say otherwise.
 const SIGNAL: c_int = 7;
@@ -44,35 +45,19 @@ struct Functions {
 
 static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
 
-/// Where a vCPU stands that is told to leave.
-struct Mark {
-    is_set: AtomicBool,
-    counter: AtomicU64,
-    stack: AtomicU64,
-    /// The address by which QEMU finds the instruction.
-    address: AtomicUsize,
-    /// The vCPU, and its CPU state.
-    cpu: AtomicPtr<c_void>,
-    state: AtomicPtr<u8>,
+/// What a vCPU's thread shares with those that tell it to leave.
+struct Told {
+    /// Where it stands: host program counter and stack pointer, the address by which QEMU finds the instruction, the vCPU, its CPU state.
+    mark: Mark,
     /// How often it left.
     left: AtomicU64,
 }
 
-static MARKS: [Mark; MOST_VCPUS] = [const {
-    Mark {
-        is_set: AtomicBool::new(false),
-        counter: AtomicU64::new(0),
-        stack: AtomicU64::new(0),
-        address: AtomicUsize::new(0),
-        cpu: AtomicPtr::new(std::ptr::null_mut()),
-        state: AtomicPtr::new(std::ptr::null_mut()),
-        left: AtomicU64::new(0),
-    }
-}; MOST_VCPUS];
+static TOLD: [Told; MOST_VCPUS] = [const { Told { mark: Mark::new(), left: AtomicU64::new(0) } }; MOST_VCPUS];
 
 thread_local! {
     /// The mark of this thread's vCPU, and where QEMU says which vCPU the thread runs. Touched in each vCPU's thread before any signal.
-    static OWN: Cell<(Option<&'static Mark>, *const *mut c_void)> = const { Cell::new((None, std::ptr::null())) };
+    static OWN: Cell<(Option<&'static Told>, *const *mut c_void)> = const { Cell::new((None, std::ptr::null())) };
 }
 
 /// Takes the signal; which one the arguments may say. Nothing where QEMU lacks what is needed.
@@ -127,9 +112,9 @@ pub fn is_there() -> bool {
 /// A vCPU's thread begins, and may be signalled from here on; in that thread.
 pub fn begin(vcpu: u32) {
     let Some(functions) = FUNCTIONS.get() else { return };
-    let Some((mark, current)) = MARKS.get(vcpu as usize).zip(symbol(c"current_cpu")) else { return };
+    let Some((told, current)) = TOLD.get(vcpu as usize).zip(symbol(c"current_cpu")) else { return };
     // QEMU starts its threads with all signals blocked.
-    OWN.set((Some(mark), current.cast_const().cast()));
+    OWN.set((Some(told), current.cast_const().cast()));
     // SAFETY: the set is made here, and the mask is this thread's own.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -152,23 +137,18 @@ pub fn view_of(vcpu: u32) -> Option<View> {
 
 /// Tells a vCPU to leave its block from where it stands, which must cost nothing there: nothing of its instruction has been done.
 pub fn tell(vcpu: u32, thread: i32, place: &Place, view: &View) {
-    let Some((functions, mark)) = FUNCTIONS.get().zip(MARKS.get(vcpu as usize)) else { return };
-    let (Some(cpu), Ok(address)) = (cpu_of(vcpu), usize::try_from(place.address)) else { return };
-    mark.is_set.store(false, Ordering::SeqCst);
-    mark.counter.store(place.counter, Ordering::Relaxed);
-    mark.stack.store(place.stack, Ordering::Relaxed);
-    mark.address.store(address, Ordering::Relaxed);
-    mark.cpu.store(cpu.0, Ordering::Relaxed);
-    mark.state.store(view.state(), Ordering::Relaxed);
-    mark.is_set.store(true, Ordering::Release);
+    let Some((functions, told)) = FUNCTIONS.get().zip(TOLD.get(vcpu as usize)) else { return };
+    let Some(cpu) = cpu_of(vcpu) else { return };
+    let [cpu, state] = [cpu.0.expose_provenance(), view.state().expose_provenance()].map(|address| address as u64);
+    told.mark.set([place.counter, place.stack, place.address, cpu, state]);
     // SAFETY: signals a thread of this process; where it is gone nothing happens.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, functions.signal) };
 }
 
 /// The vCPU is about to be let go on: what it was told is void.
 pub fn take_back(vcpu: u32) {
-    if let Some(mark) = MARKS.get(vcpu as usize) {
-        mark.is_set.store(false, Ordering::SeqCst);
+    if let Some(told) = TOLD.get(vcpu as usize) {
+        told.mark.take_back();
     }
 }
 
@@ -194,38 +174,37 @@ unsafe fn inhibit_interrupts(state: *mut u8) {
 
 /// How often the vCPU left so.
 pub fn times(vcpu: u32) -> u64 {
-    MARKS.get(vcpu as usize).map_or(0, |mark| mark.left.load(Ordering::Relaxed))
+    TOLD.get(vcpu as usize).map_or(0, |told| told.left.load(Ordering::Relaxed))
 }
 
 /// How often vCPUs left so.
 pub fn all_times() -> u64 {
-    MARKS.iter().map(|mark| mark.left.load(Ordering::Relaxed)).sum()
+    TOLD.iter().map(|told| told.left.load(Ordering::Relaxed)).sum()
 }
 
 /// Nothing but atomics, registers and three functions of QEMU's that read this thread's own variables.
 extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    let (Some(mark), current) = OWN.get() else { return };
-    if !mark.is_set.swap(false, Ordering::Acquire) {
-        return;
-    }
+    let (Some(told), current) = OWN.get() else { return };
+    let Some([counter, stack, address, cpu, state]) = told.mark.take() else { return };
     let Some(functions) = FUNCTIONS.get() else { return };
-    let cpu = mark.cpu.load(Ordering::Relaxed);
+    let [Ok(address), Ok(cpu), Ok(state)] = [address, cpu, state].map(usize::try_from) else { return };
+    let cpu = std::ptr::with_exposed_provenance_mut::<c_void>(cpu);
     // SAFETY: the kernel hands in the interrupted context; `current` is this thread's variable; the reader's data are QEMU's for this
     // thread. The mark names the very place where the thread was interrupted, in the middle of the fault that it stands in, so no lock
     // is held that the look-up of its block needs, and QEMU's functions on the way own nothing that a guest's exception there would
     // not leave behind as well. Of Rust there is no frame but this one, which owns nothing.
     unsafe {
         let registers = &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs;
-        let is = |register: c_int, value: &AtomicU64| {
+        let is = |register: c_int, value: u64| {
             let found = usize::try_from(register).ok().and_then(|at| registers.get(at));
-            found.is_some_and(|found| found.cast_unsigned() == value.load(Ordering::Relaxed))
+            found.is_some_and(|found| found.cast_unsigned() == value)
         };
-        let is_there = is(libc::REG_RIP, &mark.counter) && is(libc::REG_RSP, &mark.stack) && *current == cpu;
+        let is_there = is(libc::REG_RIP, counter) && is(libc::REG_RSP, stack) && *current == cpu;
         if !is_there || (functions.is_locked)() || (functions.reader)().add(DEPTH).cast::<u32>().read() != 1 {
             return;
         }
-        inhibit_interrupts(mark.state.load(Ordering::Relaxed));
-        mark.left.fetch_add(1, Ordering::Relaxed);
-        (functions.leave)(cpu, mark.address.load(Ordering::Relaxed))
+        inhibit_interrupts(std::ptr::with_exposed_provenance_mut(state));
+        told.left.fetch_add(1, Ordering::Relaxed);
+        (functions.leave)(cpu, address)
     }
 }
