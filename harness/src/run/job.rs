@@ -6,6 +6,7 @@ use crate::guest::{self, Guest, linux};
 use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
 use crate::refusal::Refusal;
 use crate::scenario::{self, Contents, Scenario};
+use crate::toolstack::faults;
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -153,6 +154,14 @@ impl Job {
             more: self.arguments(),
         };
         Ok(Machine { plugin: Some(plugin), ..self.machine_without_plugin()? })
+    }
+
+    /// The faults that the plugin made to consumers, if any were asked for, for the summary.
+    pub fn notes_on_faults(&self, said: &str) -> Option<String> {
+        const BEGIN: &str = "fault: ";
+        let faults = lines_of_the_plugin(said, BEGIN).map(|line| line[BEGIN.len()..].to_owned());
+        let chaos = &self.scenario.chaos;
+        (!chaos.plan().is_none()).then(|| faults::counted(faults, chaos.seed))
     }
 
     /// Further arguments of the plugin: the scenario's faults, what is told of the record, and the user's.

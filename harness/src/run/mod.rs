@@ -4,7 +4,6 @@
 //! |---|---|
 //! | this one | a run from QEMU's start to its verdict |
 //! | [`job`], [`gate`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
-//! | [`faults`] | the faults that were made to consumers |
 //! | [`serve`], [`signals`] | the loop that serves a domain |
 //! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; the summary |
 //! | [`attach`], [`status`] | a plugin in a QEMU of somebody else's: joined; asked, and freed of what a dead consumer left |
@@ -12,7 +11,6 @@
 pub mod attach;
 pub mod ending;
 pub mod facts;
-pub mod faults;
 pub mod gate;
 pub mod job;
 pub mod outcome;
@@ -103,7 +101,7 @@ impl Job {
         let (counts, records, mut notes) = (log.counts(), log.records, log.notes);
         notes.extend(self.notes_on_the_gate(&said));
         notes.extend(job::lines_of_the_plugin(&said, "code: "));
-        notes.extend(faults::note(&self.scenario.chaos, &said));
+        notes.extend(self.notes_on_faults(&said));
         notes.extend(job::not_seen(&said));
         notes.extend(job::lines_of_the_plugin(&said, "a guest's guest: "));
         let cut = job::lines_of_the_plugin(&said, "the trace ").next();

@@ -8,12 +8,14 @@
 //! | [`sequence`], [`doing`] | the sequence of a run as its record tells it; what a connection did |
 //! | [`connections`] | whose a connection is, by name |
 //! | [`recording`], [`log`], [`counts`] | the record while it grows; what a run has seen so far |
+//! | [`faults`] | the faults that were made to consumers, counted |
 //! | [`transcript`] | the sequence as text |
 
 pub mod connections;
 pub mod counts;
 pub mod doing;
 pub mod done;
+pub mod faults;
 pub mod log;
 pub mod recording;
 pub mod sequence;

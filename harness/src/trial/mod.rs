@@ -5,7 +5,7 @@
 //! |---|---|
 //! | this one | one trial from start to end |
 //! | [`script`], [`whose`], [`replies`] | a recording as what is to be done again; whose call was whose; what calls were answered |
-//! | [`schedule`], [`pick`], [`chaos`] | which input comes next; among which a seed chooses; what it chooses |
+//! | [`schedule`], [`pick`], [`choices`] | which input comes next; among which a seed chooses; what it chooses |
 //! | [`engine`], [`contents`] | the live engine; what frames hold |
 //! | [`exchange`], [`compare`], [`fault`] | requests with their answers; differences; what is wrong whatever was recorded |
 //! | [`ordered`] | what a pager was ordered to evict |
@@ -13,7 +13,7 @@
 //! | [`minimise`] | the shortest recording that a consumer still fails |
 //! | [`command`] | the command line's part |
 
-pub mod chaos;
+pub mod choices;
 pub mod command;
 pub mod compare;
 pub mod contents;
@@ -30,7 +30,7 @@ pub mod serve;
 pub mod stage;
 pub mod whose;
 
-use self::chaos::Chaos;
+use self::choices::Choices;
 use self::compare::Difference;
 use self::engine::Engine;
 use self::fault::Fault;
@@ -43,9 +43,11 @@ use crate::guest::symbols::Symbols;
 use crate::machine::folder::RunFolder;
 use crate::scenario::Scenario;
 use crate::scenario::external::External;
+use crate::toolstack::faults;
 use anyhow::Context;
 use mem_event::Ring;
-use mem_event_server::Listener;
+use mem_event_server::chaos::{Kind, Plan};
+use mem_event_server::{Chaos, Listener};
 use rustix::event::{EventfdFlags, eventfd};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -121,9 +123,11 @@ pub fn run(script: &Script, options: &Options, trace: Option<&Path>) -> anyhow::
     let (says, said) = channel();
     let server = Server::new(listener, bell.try_clone()?, said, options.patience);
     let engine = Engine::new(script, rings, trace)?;
-    let chaos = options.chaos.map(Chaos::new);
-    let schedule = Schedule::new(&script.items, &script.waiting, options.speed, chaos.clone());
-    let mut stage = Stage::new(engine, schedule, (script, &symbols), rings, chaos);
+    let schedule = Schedule::new(&script.items, &script.waiting, options.speed, options.chaos.map(Choices::new));
+    let (tell, told) = channel();
+    // It fails where nobody hears of faults any more.
+    let chaos = Chaos::new(faults_of(options), move |fault| drop(tell.send(fault.to_string())));
+    let mut stage = Stage::new(engine, schedule, (script, &symbols), chaos);
     let mut scenario = Scenario::bare(&script.header.guest);
     scenario.folder = Some(std::env::current_dir()?);
     std::thread::scope(|scope| {
@@ -148,6 +152,10 @@ pub fn run(script: &Script, options: &Options, trace: Option<&Path>) -> anyhow::
         anyhow::Ok(running.finish()?)
     })
     .and_then(|ended| finish(stage, ended, &symbols))
+    .map(|mut tried| {
+        tried.notes.extend(options.chaos.map(|seed| faults::counted(told.try_iter(), Some(seed))));
+        tried
+    })
 }
 
 fn say(says: &Sender<Said>, what: Said, bell: &OwnedFd) {
@@ -192,13 +200,18 @@ fn finish(mut stage: Stage<'_>, ended: Option<String>, symbols: &Symbols) -> any
     })
 }
 
+/// What is done to the consumer by its seed, which kills it nowhere: what the successor finds would be another recording.
+fn faults_of(options: &Options) -> Plan {
+    options.chaos.map_or(Plan::none(), |seed| Plan { seed: Some(seed), without: vec![Kind::Kill], ..Plan::none() })
+}
+
 /// The consumer; under chaos its rings have few slots.
 fn external_of(options: &Options) -> anyhow::Result<External> {
     let mut external = options.consumer.clone().context("no consumer is named")?;
     if let Some(seed) = options.chaos {
-        let mut chaos = Chaos::new(!seed);
+        let mut choices = Choices::new(!seed);
         for ring in external.rings.iter_mut().filter(|ring| ring.slots == 0) {
-            ring.slots = chaos.slots();
+            ring.slots = choices.slots();
             ring.layout.get_or_insert_default();
         }
     }

@@ -11,7 +11,7 @@
 //!
 //! How often a vCPU makes its input again is not recorded's matter: it does so after each wake, until it may, as in a guest.
 
-use super::chaos::Chaos;
+use super::choices::Choices;
 use super::engine::Engine;
 use super::fault::Fault;
 use super::pick::Window;
@@ -70,7 +70,7 @@ pub struct Schedule<'a> {
     /// Recorded time is divided by this; none for as fast as it goes.
     speed: Option<f64>,
     not_before: Option<Instant>,
-    chaos: Option<(Chaos, Window)>,
+    seeded: Option<(Choices, Window)>,
     /// The vCPUs that stand at checkpoints, one that stopped several times so often.
     stopped: Vec<VcpuId>,
     /// What the pager is ordered to do, and whether it has been told; the guest waits until it has replied.
@@ -80,7 +80,12 @@ pub struct Schedule<'a> {
 impl<'a> Schedule<'a> {
     /// These items, in their order; at this speed, or as a seed will have it.
     #[must_use]
-    pub fn new(items: &'a [Item], unfinished: &'a BTreeSet<VcpuId>, speed: Option<f64>, chaos: Option<Chaos>) -> Self {
+    pub fn new(
+        items: &'a [Item],
+        unfinished: &'a BTreeSet<VcpuId>,
+        speed: Option<f64>,
+        choices: Option<Choices>,
+    ) -> Self {
         let window = || {
             let mut window = Window::default();
             window.extend(items, 0);
@@ -97,7 +102,7 @@ impl<'a> Schedule<'a> {
             hurried: false,
             speed,
             not_before: None,
-            chaos: chaos.map(|chaos| (chaos, window())),
+            seeded: choices.map(|choices| (choices, window())),
             stopped: Vec::new(),
             order: None,
         }
@@ -181,7 +186,7 @@ impl<'a> Schedule<'a> {
                 }
                 self.not_before = None;
             }
-            let stopped = if self.chaos.is_some() { self.any(engine) } else { self.next(engine) };
+            let stopped = if self.seeded.is_some() { self.any(engine) } else { self.next(engine) };
             if let Some(progress) = stopped {
                 return progress;
             }
@@ -336,12 +341,12 @@ impl<'a> Schedule<'a> {
 
     /// An item as the seed will have it.
     fn any(&mut self, engine: &mut Engine) -> Option<Progress> {
-        let (mut chaos, mut window) = self.chaos.take()?;
+        let (mut choices, mut window) = self.seeded.take()?;
         let ready = window.ready(|place| self.stands_in_the_way(&self.items[place], engine).is_none());
-        let chosen = (!ready.is_empty()).then(|| ready[chaos.below(ready.len())]);
+        let chosen = (!ready.is_empty()).then(|| ready[choices.below(ready.len())]);
         let progress = if let Some(place) = chosen.and_then(|whose| window.take(whose)) {
             self.deliver(&self.items[place], engine);
-            self.not_before = chaos.delay().map(|delay| Instant::now() + delay);
+            self.not_before = choices.delay().map(|delay| Instant::now() + delay);
             None
         } else if engine.exchanges.out().next().is_some() || self.awaits_release(&window) {
             Some(Progress::Consumer)
@@ -354,7 +359,7 @@ impl<'a> Schedule<'a> {
         } else {
             Some(Progress::Consumer)
         };
-        self.chaos = Some((chaos, window));
+        self.seeded = Some((choices, window));
         progress
     }
 

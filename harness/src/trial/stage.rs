@@ -1,6 +1,5 @@
 //! A domain without a guest, as the control socket sees it.
 
-use super::chaos::Chaos;
 use super::compare::Comparison;
 use super::engine::Engine;
 use super::fault::Fault;
@@ -14,8 +13,9 @@ use mem_event::page::RingPage;
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
 use mem_event::{AccessType, Control, Domain, Errno, Gfn, Input, Layout, Outcome, P2mType, Ring, VcpuId, With};
+use mem_event_server::chaos::{self, Refusable};
 use mem_event_server::hypercalls::Refusal;
-use mem_event_server::{EventChannel, Hypercalls, Subscribers, reports};
+use mem_event_server::{Chaos, EventChannel, Hypercalls, Subscribers, reports};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -36,9 +36,8 @@ pub struct Stage<'a> {
     /// The recording.
     script: &'a Script,
     symbols: &'a Symbols,
-    /// Signals that come late or for nothing.
-    chaos: Option<Chaos>,
-    rings: Vec<Ring>,
+    /// What is done to the consumer. Then answers are not compared.
+    chaos: Chaos,
 }
 
 impl std::fmt::Debug for Stage<'_> {
@@ -54,8 +53,7 @@ impl<'a> Stage<'a> {
         engine: Engine,
         schedule: Schedule<'a>,
         (script, symbols): (&'a Script, &'a Symbols),
-        rings: &[Ring],
-        chaos: Option<Chaos>,
+        chaos: Chaos,
     ) -> Stage<'a> {
         Stage {
             engine,
@@ -67,7 +65,6 @@ impl<'a> Stage<'a> {
             script,
             symbols,
             chaos,
-            rings: rings.to_vec(),
         }
     }
 
@@ -83,15 +80,11 @@ impl<'a> Stage<'a> {
     }
 
     fn signal(&mut self) {
-        let mut signals = std::mem::take(&mut self.engine.signals);
-        if let Some(chaos) = &mut self.chaos {
-            // For nothing, now and then; and twice.
-            signals.extend(self.rings.iter().filter(|_| chaos.once_in(8)));
-        }
-        for ring in signals {
-            if let Some(channel) = self.engine.channel(ring)
-                && channel.pollers.must_signal()
-            {
+        for ring in std::mem::take(&mut self.engine.signals) {
+            let Some(channel) = self.engine.channel(ring) else { continue };
+            let is_now =
+                matches!(channel.put_with_fault(&self.chaos), None | Some(chaos::Fault::SpuriousNotification { .. }));
+            if is_now && channel.pollers.must_signal() {
                 channel.signal();
             }
         }
@@ -152,6 +145,11 @@ impl<'a> Stage<'a> {
         self.engine.caller = channel.connection;
         channel.take_loads(|gfn, content| {
             let control = Control::Prep { gfn, buffer: true };
+            if let Some(errno) = self.chaos.call(Refusable::Load) {
+                let refused = Reply::Refused(errno, chaos::SENTENCE.to_owned());
+                self.called(channel.connection, &Call::Control(control), &refused);
+                return Err(errno);
+            }
             let outcome = self.engine.step_with(&Input::Control(control.clone()), With::NOTHING, Some(&*content));
             match outcome {
                 Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
@@ -242,6 +240,9 @@ impl Hypercalls for Stage<'_> {
 
     /// One at a time: what the guest does after an answer comes before the next one.
     fn take_responses(&mut self, channel: &EventChannel) {
+        if self.engine.channel(channel.ring).is_some_and(|current| current.takes_later(&self.chaos)) {
+            return;
+        }
         while self.is_current(channel) && self.engine.fault.is_none() {
             let Some(counters) = self.engine.domain.ring(channel.ring).counters else { return };
             let responses = channel.pollers.responses();
@@ -326,6 +327,10 @@ impl Hypercalls for Stage<'_> {
     fn called(&mut self, connection: u32, call: &Call, reply: &Reply) {
         let remark = || Remark::Called { connection, call: Asked::of(call), reply: Answer::of(call, reply, false) };
         self.engine.remark(remark);
+    }
+
+    fn chaos(&self) -> &Chaos {
+        &self.chaos
     }
 
     fn record_for(&mut self, _: u32, _: OwnedFd) -> std::io::Result<()> {

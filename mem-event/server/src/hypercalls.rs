@@ -94,10 +94,8 @@ pub trait Hypercalls {
     /// Puts a text of a connection into the trace; how many steps that has, which are then on their way to its file.
     fn note(&mut self, connection: u32, text: &str) -> u64;
 
-    /// The faults that are made; none unless asked for.
-    fn chaos(&self) -> &Chaos {
-        Chaos::none()
-    }
+    /// The faults that are made.
+    fn chaos(&self) -> &Chaos;
 
     /// Records the run for a connection from here on, into this file or pipe.
     ///

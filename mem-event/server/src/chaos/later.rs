@@ -7,12 +7,19 @@ use std::time::{Duration, Instant};
 type Act = Box<dyn FnOnce() + Send>;
 
 #[derive(Default)]
+struct Acts {
+    due: Vec<(Instant, Act)>,
+    /// Nobody asks any more.
+    over: bool,
+}
+
+#[derive(Default)]
 struct Due {
-    acts: Mutex<Vec<(Instant, Act)>>,
+    acts: Mutex<Acts>,
     came: Condvar,
 }
 
-/// Acts that are due at their times. The thread begins with the first of them, and ends with the process.
+/// Acts that are due at their times. The thread begins with the first of them, and ends with this; what is due then is nobody's any more.
 pub struct Later(OnceLock<Arc<Due>>);
 
 impl fmt::Debug for Later {
@@ -44,8 +51,17 @@ impl Later {
         if Arc::strong_count(due) < 2 {
             return act();
         }
-        due.acts.lock().unwrap_or_else(PoisonError::into_inner).push((at, Box::new(act)));
+        due.acts.lock().unwrap_or_else(PoisonError::into_inner).due.push((at, Box::new(act)));
         due.came.notify_one();
+    }
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        if let Some(due) = self.0.get() {
+            due.acts.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+            due.came.notify_one();
+        }
     }
 }
 
@@ -58,13 +74,13 @@ impl Default for Later {
 impl Due {
     fn serve(&self) {
         let mut acts = self.acts.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let first = acts.iter().enumerate().min_by_key(|(_, (at, _))| *at).map(|(index, (at, _))| (index, *at));
+        while !acts.over {
+            let first = acts.due.iter().enumerate().min_by_key(|(_, (at, _))| *at).map(|(index, (at, _))| (index, *at));
             let now = Instant::now();
             acts = match first {
                 None => self.came.wait(acts).unwrap_or_else(PoisonError::into_inner),
                 Some((index, at)) if at <= now => {
-                    let (_, act) = acts.swap_remove(index);
+                    let (_, act) = acts.due.swap_remove(index);
                     drop(acts);
                     act();
                     self.acts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -94,5 +110,16 @@ mod tests {
         go.send(()).unwrap();
         let order: Vec<&str> = heard.iter().take(3).collect();
         assert_eq!(order, ["first", "second", "third"]);
+    }
+
+    #[test]
+    fn the_thread_ends_with_who_asked_it() {
+        let (later, (held, ended)) = (Later::new(), mpsc::channel::<()>());
+        later.after(Duration::from_secs(3600), move || drop(held));
+        drop(later);
+        // Its acts are dropped with the thread, and the sender with them.
+        assert!(
+            ended.recv_timeout(Duration::from_secs(60)).is_err_and(|why| why == mpsc::RecvTimeoutError::Disconnected)
+        );
     }
 }

@@ -34,31 +34,34 @@ struct Counts {
     responses: [u64; 3],
 }
 
+/// Hears of each fault that was made.
+type Tell = Box<dyn Fn(&Fault) + Send + Sync>;
+
 /// The faults of one domain.
-#[derive(Debug)]
 pub struct Chaos {
     plan: Plan,
-    /// Hears of each fault that was made.
-    tell: fn(&Fault),
+    tell: Tell,
     counts: Mutex<Counts>,
     later: Later,
 }
 
-/// A domain's world without faults.
-static NONE: Chaos = Chaos::new(Plan::none(), |_| {});
+impl std::fmt::Debug for Chaos {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chaos").field("plan", &self.plan).finish_non_exhaustive()
+    }
+}
 
 impl Chaos {
     /// Faults by this plan; `tell` hears of each that was made.
     #[must_use]
-    pub const fn new(plan: Plan, tell: fn(&Fault)) -> Chaos {
-        let counts = Counts { calls: [0; Refusable::ALL.len()], requests: [0; 3], responses: [0; 3] };
-        Chaos { plan, tell, counts: Mutex::new(counts), later: Later::new() }
+    pub fn new(plan: Plan, tell: impl Fn(&Fault) + Send + Sync + 'static) -> Chaos {
+        Chaos { plan, tell: Box::new(tell), counts: Mutex::default(), later: Later::new() }
     }
 
-    /// No faults.
+    /// Whether no fault can come.
     #[must_use]
-    pub fn none() -> &'static Chaos {
-        &NONE
+    pub const fn is_none(&self) -> bool {
+        self.plan.is_none()
     }
 
     /// A consumer makes such a call: the error with which it is refused, if it is.
