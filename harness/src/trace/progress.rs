@@ -13,7 +13,8 @@ const MOMENT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
-    length: u64,
+    /// None where nobody knows before.
+    length: Option<u64>,
     begun: Instant,
 }
 
@@ -27,7 +28,28 @@ impl Progress {
         {
             bar.set_style(style);
         }
-        Progress { bar, length, begun: Instant::now() }
+        Progress { bar, length: Some(length), begun: Instant::now() }
+    }
+
+    /// Nothing is tried yet; nobody knows how many tries it takes.
+    #[must_use]
+    pub fn of_tries() -> Progress {
+        let bar = ProgressBar::hidden();
+        if let Ok(style) = ProgressStyle::with_template("{pos} tries, {msg}, {elapsed}") {
+            bar.set_style(style);
+        }
+        Progress { bar, length: None, begun: Instant::now() }
+    }
+
+    /// One more try.
+    pub fn tried(&self) {
+        self.show();
+        self.bar.inc(1);
+    }
+
+    /// The best of the tries until now.
+    pub fn best(&self, best: String) {
+        self.bar.set_message(best);
     }
 
     /// So many are done.
@@ -35,11 +57,18 @@ impl Progress {
         if !number.is_multiple_of(STRIDE) {
             return;
         }
-        if self.bar.length().is_none() && self.begun.elapsed() > MOMENT && std::io::stderr().is_terminal() {
-            self.bar.set_draw_target(ProgressDrawTarget::stderr());
-            self.bar.set_length(self.length);
-        }
+        self.show();
         self.bar.set_position(number);
+    }
+
+    /// After a moment, on a terminal, it is there.
+    fn show(&self) {
+        if self.bar.is_hidden() && self.begun.elapsed() > MOMENT && std::io::stderr().is_terminal() {
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            if let Some(length) = self.length {
+                self.bar.set_length(length);
+            }
+        }
     }
 
     /// All are done: the bar goes.

@@ -12,7 +12,7 @@ use crate::output::print;
 use crate::refusal::Refusal;
 use crate::trace::minimise::search::{TakenInput, fewer, inputs};
 use crate::trace::open;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::trace::progress::Progress;
 use mem_event::trace::{Context, Header, RecordedConsumers, Remark, Remarked, Tape, Writer};
 use mem_event::{AccessType, Control, Domain, Effect, Effects, Input, Outcome, Request, Ring, VcpuId};
 use std::collections::{BTreeMap, HashMap};
@@ -48,16 +48,13 @@ pub fn minimise(path: &Path, under_test: &UnderTest, output: Option<&Path>) -> a
     let header = script.header;
     let whole = Whole::new(&header, (all, remarks), &options.rings)?;
     let (rings, units) = whole.parts();
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{pos} tries, {msg} inputs at best, {elapsed}") {
-        bar.set_style(style);
-    }
+    let progress = Progress::of_tries();
     let with_rings = |units: &[Unit]| [std::slice::from_ref(&rings), units].concat();
     let still = |units: &[Unit]| {
-        bar.inc(1);
+        progress.tried();
         let shows = whole.attempt(&with_rings(units), &options).is_ok_and(|tried| tried.kind() == Some(kind));
         if shows {
-            bar.set_message(units.iter().map(|unit| unit.inputs.len()).sum::<usize>().to_string());
+            progress.best(format!("{} inputs at best", units.iter().map(|unit| unit.inputs.len()).sum::<usize>()));
         }
         shows
     };
@@ -71,7 +68,7 @@ pub fn minimise(path: &Path, under_test: &UnderTest, output: Option<&Path>) -> a
         }
     }
     let least = with_rings(&least);
-    bar.finish_and_clear();
+    progress.end();
     std::fs::write(output, whole.recording(&least)?)
         .map_err(|error| Refusal::usage(format!("cannot write {}: {error}", output.display()), "name another file"))?;
     let tried = whole.attempt(&least, &options)?;

@@ -5,6 +5,7 @@
 //! the vCPUs, frames and rings of what differs, out of the same state of theirs and into the same: so what was recorded still is what
 //! is right. The state after is needed where an effect is missing: a step that does nothing lacks it, too.
 
+use crate::trace::progress::Progress;
 use crate::trace::row::About;
 use mem_event::domain::Domain;
 use mem_event::taken::{self, Taken};
@@ -111,7 +112,16 @@ pub fn of_failure<S: Subject, R: Read + Seek>(
         },
     };
     inputs.truncate(usize::try_from(step).unwrap_or(usize::MAX));
-    let inputs = shortest(inputs, &|inputs| shown.is_shown_by(inputs, fresh));
+    let progress = Progress::of_tries();
+    let inputs = shortest(inputs, &|inputs| {
+        progress.tried();
+        let shows = shown.is_shown_by(inputs, fresh);
+        if shows {
+            progress.best(format!("{} inputs at best", inputs.len()));
+        }
+        shows
+    });
+    progress.end();
     Ok(Some(Minimal { inputs, shown, step }))
 }
 
