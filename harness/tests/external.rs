@@ -337,6 +337,34 @@ fn a_command_starts_in_its_scenarios_folder_and_one_of_the_command_line_where_it
 }
 
 #[test]
+fn a_process_is_killed_started_again_held_and_let_go_on_as_a_consumer_of_this_program_is() {
+    let folder = RunFolder::create().unwrap();
+    let listener = changed_example(&folder, "has | rights & RIGHTS", "7");
+    let pager = Example::in_python("pager").with(&["paging"]);
+    for name in ["listener_back", "listener_lost_unanswered"] {
+        let judged = judged(name, &listener, Some(built_in(name)));
+        assert_eq!(judged.verdict.kind, Kind::Success, "{name}: {}\n{}", judged.verdict, difference(&judged, false));
+    }
+    // What a process pages out stands on lines of its own: the sequence is another one.
+    for name in ["pager_lost_with_pages_out", "pager_awaited"] {
+        let (outcome, _) = run(scenario(name), &[&pager]);
+        assert_eq!(outcome.verdict.kind, Kind::Success, "{name}: {}", outcome.verdict);
+    }
+}
+
+#[test]
+fn a_process_that_is_held_takes_no_request_until_it_is_let_go_on() {
+    let text = "version = 1\nabout = \"held\"\n[machine]\nguest = \"crowd\"\nvcpus = 8\n[[steps]]\nat = 1\n\
+                do = [{ hold = { consumer = \"listener\" } }, { set-access = { frames = \"CROWD\", access = \"n\" } }]\n\
+                [[steps]]\nat = 2\ndo = [{ wait-until = { vcpus = 7, wait-for = \"answer\" } }, \
+                { resume = { consumer = \"listener\" } }]\n";
+    let held = Scenario::parse("held.toml".as_ref(), text.to_owned()).unwrap();
+    let (outcome, _) = run(held, &[&Example::in_python("listener").with(&["access"])]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert_eq!(outcome.counts.access, 7, "each is answered once");
+}
+
+#[test]
 fn a_consumer_that_fails_ends_the_run_and_is_named() {
     // It says that it is ready, and dies.
     let dies = r#"access=sh -c 'echo >/proc/self/fd/$MEM_EVENT_READY_FD; exit 7'"#;

@@ -16,7 +16,7 @@ use mem_event_client::handed::{ORDERS_FD, READY_FD, SOCKET, SOCKET_FD, ring_valu
 use mem_event_client::{Client, Order, RingSettings};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -59,6 +59,8 @@ pub struct Running {
     orders: Option<OwnedFd>,
     /// It ended, or was told to, and that is in order.
     done: bool,
+    /// It is stopped, see [`Running::hold`].
+    held: bool,
 }
 
 impl Running {
@@ -123,7 +125,7 @@ impl Running {
         let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let rings = external.rings.iter().map(|handed| handed.ring).collect();
         let (command, words, is_xens) = (external.command.clone(), external.words.clone(), external.is_xens);
-        Ok(Running { child, ended, command, words, folder, rings, is_xens, ready, orders, done: false })
+        Ok(Running { child, ended, command, words, folder, rings, is_xens, ready, orders, done: false, held: false })
     }
 
     /// Waits until it says that it is ready.
@@ -219,6 +221,28 @@ impl Running {
         let _ = self.child.wait();
     }
 
+    /// Stops it until [`Running::resume`]: its requests wait. It stands when this returns.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn hold(&mut self) -> anyhow::Result<()> {
+        let gone = || format!("the consumer `{}` is gone and cannot be held", self.command);
+        rustix::process::pidfd_send_signal(&self.ended, Signal::STOP).with_context(gone)?;
+        // Its end, too, ends the wait, and is left to who asks for it.
+        let waited = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(self.pid()), waited)).with_context(gone)?;
+        self.held = true;
+        Ok(())
+    }
+
+    /// It goes on, with all that waits.
+    pub fn resume(&mut self) {
+        if std::mem::take(&mut self.held) {
+            // It fails where it has ended, which is found otherwise.
+            let _ = rustix::process::pidfd_send_signal(&self.ended, Signal::CONT);
+        }
+    }
+
     /// What becomes readable when it ends; nothing where that has been seen.
     #[must_use]
     pub fn wait_for(&self) -> Option<BorrowedFd<'_>> {
@@ -247,6 +271,7 @@ impl Running {
     /// # Errors
     /// The kernel does not tell.
     pub fn finish(&mut self) -> anyhow::Result<Option<String>> {
+        self.resume();
         if self.is_xens && !self.done {
             return self.end_tool().map(|()| None);
         }
@@ -280,7 +305,8 @@ impl Running {
 
 impl std::fmt::Display for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {}, `{}`", self.child.id(), self.command)
+        let held = if self.held { ", which is held" } else { "" };
+        write!(f, "process {}, `{}`{held}", self.child.id(), self.command)
     }
 }
 

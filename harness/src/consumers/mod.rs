@@ -6,7 +6,7 @@
 //! | this one | a domain's consumers from its start to its end |
 //! | [`in_process`] | those of this program, served by one thread |
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
-//! | `acts`, `restart`, [`sleepers`] | acts carried out; a consumer killed and started anew; who waits for what |
+//! | `acts`, `restart`, [`sleepers`] | acts carried out; consumers killed, started anew, held; who waits for what |
 //! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
 //! | [`listener`], [`watcher`] | a listener by a scenario's rules; one with one treatment for all |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
@@ -136,14 +136,23 @@ impl Consumers {
         }
         (consumers.started, consumers.external) = start_external(socket, scenario, guest)?;
         consumers.tell_whose(log);
-        consumers.carry_out(&scenario.start, log, false)?;
+        consumers.carry_out(&scenario.start, scenario, log, false)?;
         Ok(consumers)
     }
 
     /// Carries acts out; noted, each stands in the sequence by the scenario's words.
-    fn carry_out(&mut self, acts: &[Act], log: &mut Log<'_>, are_noted: bool) -> anyhow::Result<()> {
+    fn carry_out(
+        &mut self,
+        acts: &[Act],
+        scenario: &Scenario,
+        log: &mut Log<'_>,
+        are_noted: bool,
+    ) -> anyhow::Result<()> {
         for one in acts {
-            let done = acts::carry_out(one, &mut self.toolstack, &mut self.in_process, &self.external, log)?;
+            let done = match self.act_on_process(one, scenario)? {
+                Some(done) => done,
+                None => acts::carry_out(one, &mut self.toolstack, &mut self.in_process, &self.external, log)?,
+            };
             log.failures.extend(done.failure);
             self.tell_whose(log);
             if are_noted {
@@ -200,7 +209,7 @@ impl Consumers {
         self.in_process.serve(log)?;
         for (index, step) in scenario.steps.iter().enumerate() {
             if is_at(at, &step.at, log.symbols) && step.vcpu.is_none_or(|only| only == vcpu.0) {
-                self.carry_out(&step.acts, log, true)?;
+                self.carry_out(&step.acts, scenario, log, true)?;
                 self.reached[index] = true;
             }
         }
@@ -288,7 +297,7 @@ impl Consumers {
         for act in &scenario.start {
             if let Act::Memory(MemoryAct::Watch { frames, .. } | MemoryAct::SetAccess { frames, .. }) = act {
                 let open = MemoryAct::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
-                self.carry_out(&[open.into()], log, false)?;
+                self.carry_out(&[open.into()], scenario, log, false)?;
             }
         }
         if self.in_process.leave(log)? {

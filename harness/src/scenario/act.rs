@@ -188,17 +188,17 @@ pub enum ConsumerAct {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
-    /// A consumer of this program is gone without a word, as if its process were killed.
+    /// A consumer is gone without a word: killed, where it is a process of its own.
     Kill {
         /// Which.
         consumer: Role,
     },
-    /// A consumer of this program comes, or comes back, and enables its ring; it finds the unanswered events.
+    /// A consumer comes, or comes back, and enables its ring; it finds the unanswered events.
     Join {
         /// Which.
         consumer: Role,
     },
-    /// A consumer of this program takes no request until `resume`: one that is slow.
+    /// A consumer takes no request until `resume`: one that is slow. A process of its own is stopped.
     Hold {
         /// Which.
         consumer: Role,

@@ -190,7 +190,6 @@ impl Scenario {
     pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
         self.check_icount()?;
         self.check_target()?;
-        self.check_consumers()?;
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         for rule in rules.clone() {
             if let Some(frames) = &rule.frames {
@@ -220,20 +219,6 @@ impl Scenario {
         }
         let what = "a process is to hold the guest to a target, and has no sharing ring, which says when the target is reached";
         Err(Refusal::usage(what, "hand it both rings: paging,sharing"))
-    }
-
-    /// Acts to a consumer reach those of this program alone.
-    fn check_consumers(&self) -> Result<(), Refusal> {
-        let out_of_reach = |role: &Role| self.is_external(role.ring());
-        match self.acts().filter_map(Act::consumer).find(out_of_reach) {
-            None => Ok(()),
-            Some(role) => {
-                let what = format!(
-                    "the {role} is a process of its own, which `kill`, `join`, `hold` and `resume` do not reach"
-                );
-                Err(Refusal::usage(what, "leave these acts out, or let the consumer be one of this program"))
-            }
-        }
     }
 
     /// What it does at the start and in its steps.
@@ -389,18 +374,6 @@ mod tests {
         assert!(fails.check(&Symbols::default()).is_ok(), "to wait in vain may be what it shows");
         let pager = "[[consumers.external]]\nrings = [\"paging\"]\ncommand = \"./mine\"\n";
         assert!(with(&format!("{pager}{WATCH}")).check(&Symbols::default()).is_err());
-    }
-
-    #[test]
-    fn an_act_to_a_consumer_that_is_a_process_of_its_own_is_refused() {
-        let pager = "[[consumers.external]]\nrings = [\"paging\"]\ncommand = \"./mine\"\n";
-        for act in ["kill", "join", "hold", "resume"] {
-            let step =
-                |consumer: &str| format!("[[steps]]\nat = 1\ndo = [{{ {act} = {{ consumer = \"{consumer}\" }} }}]\n");
-            let refusal = with(&format!("{pager}{}", step("pager"))).check(&Symbols::default()).unwrap_err();
-            assert!(refusal.what.contains("the pager is a process of its own"), "{refusal}");
-            with(&format!("{pager}{}", step("listener"))).check(&Symbols::default()).unwrap();
-        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The consumers of this program, by what they do.
+//! Consumers, by what they do.
 
 use mem_event::Ring;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::fmt;
 
-/// A consumer of this program.
+/// A consumer, by the ring that it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
