@@ -8,8 +8,11 @@ use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::trace::contents;
+use harness::trace::explain::explained;
+use harness::trace::explain::finding::Finding;
 use harness::trace::replay::replay_file;
 use mem_event::message::{Call, Notice};
+use mem_event::trace::Tape;
 use mem_event::{Control, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use support::{scenario, traced_machine, wait_for};
@@ -54,14 +57,16 @@ impl Filled {
     }
 
     /// What its trace says.
-    fn judged(mut self) -> Vec<String> {
+    fn judged(mut self) -> (Vec<String>, Vec<Finding>) {
         self.toolstack.values(&Call::EndTrace).unwrap();
         let trace = self.folder.file("trace");
         while !replay_file(&trace, false).unwrap().report().contains("ended in order") {
             // Its last block is on its way to the file.
             std::thread::yield_now();
         }
-        contents::judge(&trace, &self.job.symbols()).unwrap()
+        let mut tape = Tape::open(&trace).unwrap();
+        let symbols = self.job.symbols();
+        (contents::judge(&trace, &symbols).unwrap(), explained(&mut tape, &symbols, |_| {}).findings)
     }
 }
 
@@ -77,12 +82,14 @@ fn a_frame_that_comes_back_with_its_neighbours_content_is_named_with_both_steps_
     assert_eq!(guest.evict(frame), wrong);
     assert_ne!(right, wrong);
     guest.load(frame, &wrong);
-    let said = guest.judged();
+    let (said, findings) = guest.judged();
     assert_eq!(said.len(), 1, "{said:?}");
     let told = format!("frame {frame} PAGES+0x3000 came back with another content: evicted in step ");
     assert!(said[0].starts_with(&told), "{said:?}");
     let program = std::fs::read_to_string("/proc/self/comm").unwrap();
     assert_eq!(said[0].matches(&format!("by {} (connection ", program.trim())).count(), 2, "{said:?}");
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    assert_eq!((finding.rule, &finding.says, finding.steps.len()), ("changed-contents", &said[0], 2));
 }
 
 #[test]
@@ -95,5 +102,5 @@ fn what_a_call_wrote_goes_out_and_comes_back_as_it_was_written() {
     let content = guest.evict(patched);
     assert_eq!(content[8..24], bytes);
     guest.load(patched, &content);
-    assert_eq!(guest.judged(), [""; 0]);
+    assert_eq!(guest.judged(), (Vec::new(), Vec::new()));
 }

@@ -36,6 +36,8 @@ pub struct Changed {
     pub evicted: (u64, String, u64),
     /// The step that brought it back, by whom, and the digest of what with.
     pub loaded: (u64, String, u64),
+    /// The connection that brought it back.
+    pub connection: u32,
 }
 
 impl fmt::Display for Changed {
@@ -98,6 +100,7 @@ impl Contents {
                 symbol: symbols.name(gfn.gpa()),
                 evicted: told(*before),
                 loaded: told(*now),
+                connection: now.connection,
             })
             .collect()
     }

@@ -14,6 +14,7 @@
 
 mod answer_for_nobody;
 mod broken_ring;
+mod changed_contents;
 pub mod command;
 mod endless_wait;
 mod evict_fail_storm;
@@ -81,15 +82,19 @@ pub fn explained(tape: &mut Tape, symbols: &Symbols, mut progress: impl FnMut(u6
         rules.iter_mut().for_each(|rule| rule.step(&moment));
         progress(number);
     }
-    let end = rule::End { steps, time: last, story: &story, symbols };
+    let remarks = tape.remarks(steps).unwrap_or_default();
+    let end = rule::End { steps, time: last, remarks: &remarks, story: &story, symbols };
     let findings = rules.iter_mut().flat_map(|rule| rule.end(&end)).collect();
     Explained { findings, steps, ended }
 }
 
-/// The sentences about a trace in a file, for the text of a failure: none where no rule finds anything, or where it cannot be read.
+/// The sentences about a trace in a file, for the text of a failure: none where no rule finds anything, or where it cannot be read. A run's
+/// verdict says itself what came back changed.
 #[must_use]
 pub fn sentences(trace: &Path) -> Vec<String> {
     let Ok(mut tape) = open(trace) else { return Vec::new() };
     let symbols = Symbols::of_trace(tape.header());
-    explained(&mut tape, &symbols, |_| {}).findings.iter().map(Finding::sentence).collect()
+    let findings = explained(&mut tape, &symbols, |_| {}).findings;
+    let is_news = |finding: &&Finding| finding.rule != "changed-contents";
+    findings.iter().filter(is_news).map(Finding::sentence).collect()
 }

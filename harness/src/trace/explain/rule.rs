@@ -35,6 +35,8 @@ pub struct End<'a> {
     pub steps: u64,
     /// When the last was; nanoseconds.
     pub time: u64,
+    /// What stands after the last step.
+    pub remarks: &'a [Remarked],
     /// Who waits, and which requests are out.
     pub story: &'a Story,
     /// The domain's symbols.
