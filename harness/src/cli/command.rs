@@ -10,7 +10,7 @@ use crate::run::attach;
 use crate::run::report::{self, Live, Style};
 use crate::run::signals::Signals;
 use crate::run::{Job, Outcome};
-use crate::scenario::amount::{mebibytes, size, time};
+use crate::scenario::amount::{bytes, mebibytes, size, time};
 use crate::scenario::external::External;
 use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::scenario::xen_tool::XenTool;
@@ -124,7 +124,7 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
         .map(std::path::absolute)
         .transpose()
         .map_err(|error| Refusal::usage(format!("the trace's path is none: {error}"), "name a file"))?;
-    job.trace_limit = arguments.trace_limit.as_deref().map(size).transpose()?;
+    job.trace_limit = arguments.trace_limit.as_deref().map(bytes).transpose()?;
     job.record_reads = arguments.record_reads;
     job.gate = arguments.gate;
     job.contents = arguments.contents;

@@ -3,11 +3,24 @@
 use crate::refusal::Refusal;
 use std::time::Duration;
 
-/// A size in bytes: a number with `K`, `M` or `G` (powers of 1024; `KiB`, `MiB`, `GiB` are the same), or bytes.
+/// A size of memory, as [`bytes`] reads it.
 ///
 /// # Errors
-/// What is no size, zero, too large, or no multiple of a page.
+/// What is no size, zero, above one tebibyte, or no multiple of a page.
 pub fn size(text: &str) -> Result<u64, Refusal> {
+    let wrong = |why: &str| Refusal::usage(format!("size {text:?} {why}"), "write 512M, 2G or 65536K");
+    match bytes(text)? {
+        bytes if bytes % 4096 != 0 => Err(wrong("is no multiple of 4096 bytes")),
+        bytes if bytes > 1 << 40 => Err(wrong("is above one tebibyte")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// A number of bytes: a number with `K`, `M` or `G` (powers of 1024; `KiB`, `MiB`, `GiB` are the same), or bytes.
+///
+/// # Errors
+/// What is no size, zero, or too large for 64 bits.
+pub fn bytes(text: &str) -> Result<u64, Refusal> {
     let wrong = |why: &str| Refusal::usage(format!("size {text:?} {why}"), "write 512M, 2G or 65536K");
     let short = text.strip_suffix("iB").filter(|short| short.ends_with(['K', 'M', 'G'])).unwrap_or(text);
     let digits = short.trim_end_matches(['K', 'M', 'G', 'k', 'm', 'g']);
@@ -21,12 +34,7 @@ pub fn size(text: &str) -> Result<u64, Refusal> {
     let number: u64 = digits.parse().map_err(|_| wrong("is no number with a unit"))?;
     let bytes =
         number.checked_shl(shift).filter(|bytes| bytes >> shift == number).ok_or_else(|| wrong("is too large"))?;
-    match bytes {
-        0 => Err(wrong("is nothing")),
-        _ if bytes % 4096 != 0 => Err(wrong("is no multiple of 4096 bytes")),
-        _ if bytes > 1 << 40 => Err(wrong("is above one tebibyte")),
-        _ => Ok(bytes),
-    }
+    if bytes == 0 { Err(wrong("is nothing")) } else { Ok(bytes) }
 }
 
 /// A time: a number with `ms`, `s` or `m`; seconds without.
@@ -65,7 +73,7 @@ pub fn mebibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{mebibytes, number, size, time};
+    use super::{bytes, mebibytes, number, size, time};
     use std::time::Duration;
 
     #[test]
@@ -74,6 +82,12 @@ mod tests {
         assert_eq!(size("8192"), Ok(8192));
         assert_eq!((size("64KiB"), size("128MiB"), size("2GiB")), (Ok(64 << 10), Ok(128 << 20), Ok(2 << 30)));
         assert_eq!(mebibytes((128 << 20) + (1 << 19)), "128.5 MiB");
+    }
+
+    #[test]
+    fn a_number_of_bytes_is_any_but_none() {
+        assert_eq!((bytes("4097"), bytes("1K"), bytes("2048G")), (Ok(4097), Ok(1024), Ok(2 << 40)));
+        assert!(bytes("0").is_err() && bytes("99999999999G").is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::output::{Color, print};
 use crate::refusal::Refusal;
 use crate::run::job::not_seen;
 use crate::scenario::Contents;
-use crate::scenario::amount::size;
+use crate::scenario::amount::bytes;
 use crate::verdict::{Kind, Verdict};
 use anyhow::Context;
 use clap::Args;
@@ -124,7 +124,7 @@ pub fn test(arguments: &Test, color: Color) -> anyhow::Result<u8> {
         );
     }
     let repeat = usize::from(arguments.repeat);
-    let trace_limit = arguments.trace_limit.as_deref().map(size).transpose()?;
+    let trace_limit = arguments.trace_limit.as_deref().map(bytes).transpose()?;
     let Test { qemu, gate, retries, contents, .. } = arguments;
     let (qemu, gate, retries, contents) = (qemu.clone(), *gate, *retries, *contents);
     let settings = Settings { qemu, gate, plugin: Vec::new(), contents, repeat, retries, trace_limit };

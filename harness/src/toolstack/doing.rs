@@ -93,8 +93,14 @@ impl Doing {
     pub fn words_of_many(&self, count: usize, symbols: &Symbols) -> String {
         match self.verb() {
             Some(verb) if count > 1 => format!("{verb} {count} frames"),
-            _ => self.words(None, symbols),
+            _ => times(self.words(None, symbols), count),
         }
+    }
+
+    /// Whether it was refused: a consumer may try the same thousands of times.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Doing::Operation(_, Some(_)) | Doing::Write { refused: Some(_), .. })
     }
 
     /// What is done to many frames in a row, in one word.
@@ -110,6 +116,12 @@ impl Doing {
             _ => None,
         }
     }
+}
+
+/// What was done so many times in a row.
+#[must_use]
+pub fn times(text: String, count: usize) -> String {
+    if count > 1 { format!("{text}, {count} times") } else { text }
 }
 
 fn with(text: String, refused: Option<Errno>) -> String {

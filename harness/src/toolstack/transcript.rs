@@ -1,6 +1,6 @@
 //! The sequence of a run as text that a person can read: one line an event with its answer, no clocks, no host addresses.
 
-use super::doing::Doing;
+use super::doing::{self, Doing};
 use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::At;
@@ -242,7 +242,10 @@ pub fn asked(ring: Ring, request: &Request, symbols: &Symbols) -> String {
 fn words(done: &[Doing], about: Option<Gfn>, symbols: &Symbols) -> Vec<String> {
     let is_ahead = |doing: &&Doing| about.is_some() && doing.loaded().is_some_and(|gfn| Some(gfn) != about);
     let ahead = done.iter().filter(is_ahead).count();
-    let others = done.iter().filter(|doing| !is_ahead(doing)).map(|doing| doing.words(about, symbols));
+    let others: Vec<&Doing> = done.iter().filter(|doing| !is_ahead(doing)).collect();
+    // The same refusal in a row is said once.
+    let rows = others.chunk_by(|one, next| one.is_refused() && one == next);
+    let others = rows.map(|row| doing::times(row[0].words(about, symbols), row.len()));
     others.chain((ahead > 0).then(|| format!("prefetch {ahead}"))).collect()
 }
 
