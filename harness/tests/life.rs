@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::time::Duration;
-use support::{command, left_over, machine, machine_under, run_to_its_deadline, scenario, wait_for};
+use support::{command, left_over, machine, machine_under, next_checkpoint, run_to_its_deadline, scenario, wait_for};
 
 /// A guest that stands at its first checkpoint, with the toolstack's connection.
 fn at_the_first_checkpoint(name: &str) -> (Qemu, RunFolder, Job, Client) {
@@ -222,6 +222,23 @@ fn the_monitor_resets_a_machine_whose_vcpu_waits() {
         // With -no-reboot a reset is the end.
         standing.qemu.qmp.execute("system_reset").unwrap();
         wait_for(&format!("the end, {way}"), &standing.qemu);
+    }
+}
+
+/// The vCPU was taken to stand there still, so nobody heard of it and the guest stood for ever.
+#[test]
+fn a_checkpoint_is_announced_anew_after_a_reset() {
+    let mut guest = scenario("read_write");
+    guest.machine.args = ["-action", "reboot=reset"].map(str::to_owned).to_vec();
+    let (mut qemu, folder, _job) = machine(guest);
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    toolstack.values(&Call::Subscribe).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    let first = next_checkpoint(&mut toolstack);
+    for _ in 0..3 {
+        qemu.qmp.execute("system_reset").unwrap();
+        let again = next_checkpoint(&mut toolstack);
+        assert_eq!((again.vcpu, again.number), (first.vcpu, first.number));
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
 use crate::fatal;
+use crate::host::vcpu::Vcpu;
 use crate::host::witness::{self, Course};
 use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
@@ -77,6 +78,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
         eprintln!("mem-event: {}", proof::BY_API);
     }
     leaving::install(arguments.signal)?;
+    internals::call_at_reset(machine_is_reset);
     let listener = Listener::bind(&arguments.socket)?;
     fatal::owns_socket(arguments.socket.clone());
     let always_looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
@@ -99,6 +101,13 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     instrumentation::begin(always, possible, always_looks);
     Ok(())
+}
+
+/// The machine is reset: no vCPU stands at a checkpoint any more.
+fn machine_is_reset() {
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.host.vcpus.iter().for_each(Vcpu::passes_all_checkpoints);
+    }
 }
 
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.

@@ -58,9 +58,14 @@ impl Vcpu {
         self.cache.empty();
         self.trap.reset();
         self.waiting.end();
+        self.passes_all_checkpoints();
+        *self.lock() = State::Runs;
+    }
+
+    /// Nothing awaits its release at a checkpoint any more: it is gone, or begins at its reset vector.
+    pub fn passes_all_checkpoints(&self) {
         self.checkpoints.arrivals().clear();
         self.checkpoints.word.go();
-        *self.lock() = State::Runs;
     }
 
     /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block.

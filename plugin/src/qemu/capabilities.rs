@@ -128,8 +128,16 @@ pub const KEYS: Capability = Capability {
     names: &[&[c"helper_rdpkru"]],
 };
 
+/// Hearing of a reset of the machine, which the API does not tell.
+pub const RESETS: Capability = Capability {
+    name: "resets",
+    what: "tell of the machine's reset",
+    without: "a vCPU that comes after a reset to the checkpoint at which it stood is taken to stand there still",
+    names: &[&[c"qemu_register_reset"]],
+};
+
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 11] = [
+pub const ALL: [&Capability; 12] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -141,6 +149,7 @@ pub const ALL: [&Capability; 11] = [
     &ADDRESS_WIDTH,
     &MSRS,
     &KEYS,
+    &RESETS,
 ];
 
 impl Capability {

@@ -23,6 +23,7 @@ type DropTo10 = unsafe extern "C" fn(u64, u64);
 type DropFrom10 = unsafe extern "C" fn(*mut c_void, u64, u64);
 
 type Cpuid = unsafe extern "C" fn(*mut c_void, u32, u32, *mut u32, *mut u32, *mut u32, *mut u32);
+type RegisterReset = unsafe extern "C" fn(unsafe extern "C" fn(*mut c_void), *mut c_void);
 type ReadMsr = unsafe extern "C" fn(*mut c_void);
 type ReadKeys = unsafe extern "C" fn(*mut c_void, u32) -> u64;
 
@@ -250,6 +251,21 @@ unsafe extern "C" fn drop_work(_: *mut c_void, changed: usize) {
     if let Some(due) = DUE.get(vcpu as usize) {
         due.fetch_sub(1, Ordering::AcqRel);
     }
+}
+
+/// Has QEMU make a call whenever the machine is reset, which it is for the first time as it starts: in QEMU's main thread, while no vCPU runs. Not
+/// at all where QEMU cannot be asked. At installation.
+pub fn call_at_reset(call: fn()) {
+    static CALL: OnceLock<fn()> = OnceLock::new();
+    unsafe extern "C" fn is_reset(_: *mut c_void) {
+        if let Some(call) = CALL.get() {
+            call();
+        }
+    }
+    let Some(register) = symbol(c"qemu_register_reset") else { return };
+    let _ = CALL.set(call);
+    // SAFETY: the name has had this signature in every QEMU from 0.11 to 11 (include/system/reset.h); the function lives as long as the process.
+    unsafe { std::mem::transmute::<*mut c_void, RegisterReset>(register)(is_reset, std::ptr::null_mut()) }
 }
 
 /// Has a vCPU's thread make a call before it begins another block; not at all where QEMU cannot be asked. From any thread, and without
