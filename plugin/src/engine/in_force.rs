@@ -62,10 +62,12 @@ impl Hypervisor {
         }
     }
 
-    /// `is_switch`: all blocks are to be gone, not those of some frames alone.
+    /// `is_switch`: all blocks are to be gone, not those of some frames alone. A vCPU that halts, or that QEMU stopped, is in no block, and does
+    /// what it was told before it begins one: when, nobody knows, for QEMU may miss to wake it for that.
     fn is_in_force(&self, is_switch: bool) -> bool {
         let is_flushing = is_switch && instrumentation::is_flushing();
-        let is_due = |vcpu: &Vcpu| vcpu.has_started() && (is_flushing || internals::has_blocks_to_drop(vcpu.id.0));
+        let runs = |vcpu: &Vcpu| vcpu.has_started() && vcpu.waiting.is_busy();
+        let is_due = |vcpu: &Vcpu| runs(vcpu) && (is_flushing || internals::has_blocks_to_drop(vcpu.id.0));
         if !self.host.vcpus.iter().any(is_due) {
             return true;
         }
