@@ -52,7 +52,8 @@ guest = "./a20"
 [[consumers.listener.rules]]
 then = "grant"
 [[steps]]
-at = "gpa:0x7c00"
+# Behind `cli`: a tick of the BIOS writes to the first page too.
+at = "gpa:0x7c06"
 do = [{ watch = { frames = "0x0", stop = "w" } }, { watch = { frames = "0x100", stop = "w" } }]
 "#;
 
