@@ -6,18 +6,13 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
-use crate::host::domain_host::{Host, report};
+use crate::host::domain_host::report;
 use crate::host::instrumentation;
 use crate::host::touch::{StoppedAccess, Toucher};
 use crate::host::witness::Standing;
 use mem_event::{Gfn, Rights};
 
 impl Engine {
-    /// Whether a frame may be used freely, and nobody stands on it.
-    fn is_free(&self, host: &Host, gfn: Gfn) -> bool {
-        host.rights.allowed(gfn).contains(Rights::RWX) && !self.stopped.is_touched(gfn)
-    }
-
     /// The access is a provoked one: it goes on, without a step.
     fn passes_provoked(
         &mut self,
@@ -49,28 +44,15 @@ impl Hypervisor {
         true
     }
 
-    /// Takes the frames that came back since the last time, and these, out of QEMU's mapping, if they are free to be used.
+    /// Takes those of the frames out of QEMU's mapping that are free to be used and are there again.
     pub fn provoke(&self, frames: &[Gfn]) {
         let mut engine = self.engine();
-        let back = engine.provoked.came_back();
-        for gfn in back.iter().chain(frames) {
-            if engine.is_free(&self.host, *gfn) && engine.provoked.takes(*gfn) {
+        for gfn in frames {
+            let is_free = self.host.rights.allowed(*gfn).contains(Rights::RWX) && !engine.stopped.is_touched(*gfn);
+            if is_free && engine.provoked.takes(*gfn) {
                 report("unmap", *gfn, self.host.memory.unmap(*gfn, 1));
             }
         }
-    }
-
-    /// Puts so many of them back that were not touched; says whether there may be more. A touch of each would cost the guest as much as a
-    /// page fault.
-    pub fn stop_provoking(&self, most: usize) -> bool {
-        let mut engine = self.engine();
-        let frames = engine.provoked.gives_back(most);
-        for gfn in &frames {
-            if engine.is_free(&self.host, *gfn) {
-                self.host.map(*gfn);
-            }
-        }
-        frames.len() == most
     }
 
     /// Notes are not needed any more, if that is proven; says whether blocks without them are on their way. Not while an access stands in

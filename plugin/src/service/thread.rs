@@ -76,7 +76,7 @@ impl Service {
         let mut busy = Instant::now();
         loop {
             let wait = match self.hypervisor.host.anything_is_stopped() {
-                _ if self.provoker.has_work(self.hypervisor) => provoker::ROUND,
+                _ if Provoker::has_work(self.hypervisor) => provoker::ROUND,
                 true if leaving::is_there() => STAY,
                 _ => IDLE,
             };
