@@ -114,7 +114,10 @@ impl Explainer<'_> {
                 let explains = |recipe: &Recipe| self.by_operand(recipe).is_some();
                 let is_explained = noted.is_some_and(explains) || unwound.as_ref().is_some_and(explains);
                 // One that is not foreseen to touch memory notes nothing: what is noted is an earlier one.
-                witness::compare(noted, place.filter(|_| unwound.is_some()), is_explained);
+                // Nor is one that the vCPU came to since it was asked for its place.
+                let is_same = noted.map(|noted| noted.page_offset) == place.map(|place| place.page_offset);
+                let stands_still = is_same || vcpu.place() == place;
+                witness::compare(noted, place.filter(|_| unwound.is_some()), is_explained && stands_still);
                 noted.map(Cow::Borrowed)
             }
         }
