@@ -75,6 +75,16 @@ fn a_view_that_does_not_prove_itself_gives_way_to_the_api() {
 }
 
 #[test]
+fn where_nothing_is_watched_checkpoints_are_told_apart_by_the_api_as_well() {
+    let (_, in_place) = run(scenario("foreign_comes_back"));
+    for gate in [Gate::Callback, Gate::Mmu] {
+        let (outcome, sequence) = with("foreign_comes_back", gate, &["registers=auto", "falsify=proof"]);
+        assert_eq!(outcome.verdict.kind, Kind::Success, "{gate:?}: {}", outcome.verdict);
+        assert_eq!(in_place, sequence, "{gate:?}");
+    }
+}
+
+#[test]
 fn a_view_that_must_prove_itself_and_does_not_ends_the_run() {
     let why = crash(Gate::Callback, &["registers=direct", "falsify=proof"]);
     assert!(why.contains("registers=direct") && why.contains("rax: 0x1 in place, 0x0 by the API, rip 0x"), "{why}");

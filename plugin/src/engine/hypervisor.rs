@@ -210,11 +210,13 @@ impl Hypervisor {
     /// out of theirs, so the others would wait for the answer that it waits for. And not while the engine holds a vCPU: without a check in
     /// its way it would go on, also where its answer did not let it (one without VCPU_PAUSED, after the rights were given).
     pub fn disarm(&self) {
-        if self.host.has_gate() {
+        if self.host.reads_registers() {
             instrumentation::remind();
             let engine = self.engine();
             if engine.stopped.is_empty() && !engine.domain.holds_vcpus() {
-                instrumentation::want(engine.needed(self.host.gate.now()));
+                if self.host.has_gate() {
+                    instrumentation::want(engine.needed(self.host.gate.now()));
+                }
                 if ViewCheck::now() == ViewCheck::Proven {
                     instrumentation::need_not_compare();
                 }

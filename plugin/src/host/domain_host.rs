@@ -113,6 +113,11 @@ impl Host {
         self.gate.now() != Gate::None
     }
 
+    /// Whether a vCPU's registers are read in its blocks: by a gate, or to tell one arrival at a checkpoint or breakpoint from another.
+    pub fn reads_registers(&self) -> bool {
+        self.has_gate() || self.has_checkpoints || self.has_breakpoints()
+    }
+
     /// QEMU has read the code of a page that may be executed and not read.
     pub fn hide(&self, gfn: Gfn) {
         report("unmap", gfn, self.memory.unmap(gfn, 1));

@@ -47,7 +47,7 @@ pub fn translated(block: &Block) {
         hypervisor.host.hide(gfn);
     }
     let wanted = instrumentation::wanted();
-    if hypervisor.host.has_gate() {
+    if hypervisor.host.reads_registers() {
         match ViewCheck::now() {
             ViewCheck::Unproven => {
                 block.check_view_at_start();
