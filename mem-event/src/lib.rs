@@ -21,6 +21,7 @@
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
 //! | [`domain`] | the engine: its state and the one dispatch into it |
 //! | `channel`, `ring_state`, `vcpu` | claims, slots, queues; a ring's phase; what a vCPU waits for |
+//! | [`flow`] | when a ring is full: four policies, this engine's and three of Xen's history |
 //! | `life`, `budget`, `shares`, `modes` | the rest of the state: whether the domain lives, frames, who shares, CPU events |
 //! | `access`, `foreign`, `monitor` | what makes events: accesses of vCPUs, of others, CPU events |
 //! | `paging`, `populate`, `sharing` | what a frame's type asks for |
@@ -54,6 +55,7 @@ pub mod domain;
 pub mod effect;
 pub mod errno;
 pub mod event;
+pub mod flow;
 mod foreign;
 pub mod input;
 mod invariants;
@@ -92,6 +94,7 @@ pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
 pub use errno::Errno;
 pub use event::{About, Cpu, Event, Flags, Reason, Request, Response};
+pub use flow::{Flow, FlowKind};
 pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input, With};
 pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 pub use operations::SET_ACCESS_SPAN;
