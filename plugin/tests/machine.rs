@@ -110,7 +110,10 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
     assert!(stopped.is_touched(Gfn(7)), "the second lacks its answer");
     stopped.answered(second, FrameFault { write: true, ..fault });
     assert!(!stopped.is_touched(Gfn(7)));
-    assert_eq!(stopped.let_go(Gfn(7)), [(VcpuId(0), false), (VcpuId(1), false)]);
+    assert_eq!(
+        stopped.let_go(Gfn(7)),
+        [(VcpuId(0), fault, false), (VcpuId(1), FrameFault { write: true, ..fault }, false)]
+    );
     assert!(stopped.is_empty());
 }
 

@@ -2,6 +2,7 @@
 //! do is refused here; everything else is the engine's to judge.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::in_force::Taken;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
 use mem_event::message::{Call, Reply};
@@ -73,8 +74,11 @@ impl Hypervisor {
         if let Err((errno, sentence)) = self.admit(&control) {
             return self.engine_for(connection).refuse(control, errno, sentence);
         }
+        let taken = Taken::by(&control);
         if let Control::SetAccess { first, count, access } = control {
-            return self.set_access(connection, first, count, access);
+            let outcome = self.set_access(connection, first, count, access);
+            self.until_in_force(taken);
+            return outcome;
         }
         let mut engine = self.engine_for(connection);
         if let Control::Share { source, client, .. } = control
@@ -84,6 +88,8 @@ impl Hypervisor {
         }
         let outcome = engine.control(&self.host, control, content);
         engine.arm(&self.host);
+        drop(engine);
+        self.until_in_force(taken);
         outcome
     }
 

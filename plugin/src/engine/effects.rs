@@ -3,6 +3,7 @@
 use crate::engine::step::Engine;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
+use crate::host::instrumentation;
 use crate::host::notification::Notification;
 use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
@@ -141,6 +142,9 @@ impl Engine {
             host.vcpus.iter().for_each(|vcpu| vcpu.cache.empty());
         }
         report("unmap", first, host.memory.unmap(first, count));
+        if instrumentation::wanted() & instrumentation::EXECUTE != 0 {
+            host.lose_execution(first, count);
+        }
     }
 }
 

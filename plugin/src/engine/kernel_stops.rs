@@ -76,6 +76,11 @@ impl KernelStops {
         self.vcpus.iter_mut().map(|(vcpu, stand)| (*vcpu, stand))
     }
 
+    /// Whether a vCPU stands.
+    pub fn stands(&self, vcpu: VcpuId) -> bool {
+        self.vcpus.contains_key(&vcpu)
+    }
+
     /// Why a vCPU that stands does not leave its block, if that is known.
     pub fn stays(&self, vcpu: VcpuId) -> Option<Stays> {
         self.vcpus.get(&vcpu)?.stays
@@ -120,14 +125,15 @@ impl KernelStops {
         }
     }
 
-    /// The page goes back, and with it those that have their answers: these vCPUs, and whether each has been told to leave and not come back.
-    pub fn let_go(&mut self, gfn: Gfn) -> Vec<(VcpuId, bool)> {
+    /// The page goes back, and with it those that have their answers: these vCPUs, where each stands, and whether it has been told to leave and
+    /// not come back.
+    pub fn let_go(&mut self, gfn: Gfn) -> Vec<(VcpuId, FrameFault, bool)> {
         let stands = |stand: &Stand| stand.access.fault.gfn == gfn;
         let gone = self
             .vcpus
             .iter()
             .filter(|(_, stand)| stands(stand))
-            .map(|(vcpu, stand)| (*vcpu, stand.told.is_some()))
+            .map(|(vcpu, stand)| (*vcpu, stand.access.fault, stand.told.is_some()))
             .collect();
         self.vcpus.retain(|_, stand| !stands(stand));
         gone

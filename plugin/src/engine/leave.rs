@@ -2,7 +2,10 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::explain;
+use crate::host::vcpu::Vcpu;
 use crate::qemu::leaving;
+use crate::qemu::unwinding::Place;
+use crate::qemu::view::View;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -24,12 +27,17 @@ impl Hypervisor {
             match explain::place_to_leave(&self.host, vcpu, stand.access.fault) {
                 Ok((place, view)) => {
                     stand.told = Some(leaving::times(number.0));
-                    let rip = view.linear_instruction_pointer() & !0xfff | u64::from(place.page_offset);
-                    vcpu.trap.set_left(Some(rip));
-                    leaving::tell(number.0, vcpu.thread.load(Ordering::Acquire), &place, &view);
+                    tell(vcpu, &place, &view);
                 }
                 Err(stays) => stand.stays = Some(stays),
             }
         }
     }
+}
+
+/// Tells a vCPU to leave its block from the instruction that it stands in, to which it comes back.
+pub(super) fn tell(vcpu: &Vcpu, place: &Place, view: &View) {
+    let rip = view.linear_instruction_pointer() & !0xfff | u64::from(place.page_offset);
+    vcpu.trap.set_left(Some(rip));
+    leaving::tell(vcpu.id.0, vcpu.thread.load(Ordering::Acquire), place, view);
 }

@@ -8,6 +8,7 @@ mod frames;
 pub mod gone;
 pub mod held;
 pub mod hypervisor;
+mod in_force;
 pub mod kernel_stops;
 pub mod leave;
 mod needed;

@@ -5,14 +5,18 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::witness::Standing;
-use mem_event::{CpuEventKind, MonitorMode};
+use mem_event::{CpuEventKind, Gfn, MonitorMode};
 
 impl Engine {
     /// Instruments what is wanted now. What is not wanted any more stays until `Hypervisor::disarm`.
     pub fn arm(&mut self, host: &Host) {
         if host.has_gate() {
             self.mark_stepped(host);
-            instrumentation::want(instrumentation::wanted() | self.needed(host.gate.now()));
+            let before = instrumentation::wanted();
+            instrumentation::want(before | self.needed(host.gate.now()));
+            if instrumentation::wanted() & !before & instrumentation::EXECUTE != 0 {
+                host.lose_execution(Gfn(0), host.rights.frames());
+            }
         }
     }
 
@@ -21,10 +25,13 @@ impl Engine {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
         let events = CpuEventKind::ALL.iter().any(monitored);
         let when = |is: bool, what: u8| if is { what } else { 0 };
+        // What is watched for fetches once may be again in a moment.
+        let fetches = self.domain.is_watching_execution()
+            || self.domain.is_watching() && instrumentation::wanted() & instrumentation::EXECUTE != 0;
         when(self.domain.is_watching(), for_data(gate))
             | when(self.domain.is_watching_write_only(), instrumentation::ACCESS)
-            | when(self.domain.is_watching_execution() || events, instrumentation::EXECUTE)
-            | when(events, instrumentation::SPECIAL)
+            | when(fetches, instrumentation::EXECUTE)
+            | when(events, instrumentation::SPECIAL | instrumentation::ENTRY)
             | when(monitored(&CpuEventKind::SingleStep), instrumentation::STEP)
     }
 

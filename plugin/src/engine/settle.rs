@@ -1,13 +1,14 @@
 //! What a step leaves to do: effects that failed, faults that were met on the way, accesses in the kernel that have their answer.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::leave;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
-use crate::host::explain;
-use crate::host::touch::{StoppedAccess, Toucher};
+use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
+use crate::host::{explain, instrumentation};
 use crate::qemu::{internals, leaving, view};
-use mem_event::{Gfn, Input, Outcome, Rights, VcpuId, With};
+use mem_event::{Access, Gfn, Input, Outcome, Rights, VcpuId, With};
 
 impl Engine {
     /// What earlier steps left to do: failed effects are told to the engine, and the accesses that stand in the kernel ask again.
@@ -32,6 +33,13 @@ impl Engine {
     }
 
     fn ask_again(&mut self, host: &Host, StoppedAccess { toucher, fault, access }: StoppedAccess) {
+        if is_read_to_be_checked(host, toucher, &access) {
+            self.stopped.answered(toucher, fault);
+            if self.lets_go(host, fault.gfn) {
+                host.map(fault.gfn);
+            }
+            return;
+        }
         let outcome = match toucher {
             Toucher::Vcpu(vcpu) => {
                 let view = if self.domain.carries_registers() { view::view_of(vcpu.0) } else { None };
@@ -90,10 +98,11 @@ impl Engine {
             return false;
         }
         let gone = self.stopped.let_go(gfn);
-        for (vcpu, is_out) in &gone {
-            // Before the page is there: from here on no signal leads anywhere.
+        for (vcpu, fault, is_out) in &gone {
+            // Before the page is there: from here on no signal leads anywhere but where it is meant to.
             leaving::take_back(vcpu.0);
             if let Some(vcpu) = host.vcpu(vcpu.0) {
+                let is_out = leaves_old_block(host, vcpu, *fault) || *is_out;
                 vcpu.waiting.set_busy(true);
                 // The hook of one that is stepped knows by the mark that it comes back; of no other would it ever be taken away.
                 if !is_out || !self.domain.single_steps(vcpu.id) {
@@ -103,6 +112,27 @@ impl Engine {
         }
         !gone.is_empty()
     }
+}
+
+/// A vCPU that is about to go on stands in a block that is to be dropped, and which may lack a check: it leaves it first, where going back costs
+/// nothing; else it ends it. The kernel delivers the signal before the thread runs on, so the mark need not be taken back. Says whether it leaves.
+fn leaves_old_block(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> bool {
+    if !leaving::is_there() || !internals::has_blocks_to_drop(vcpu.id.0) {
+        return false;
+    }
+    let Ok((place, view)) = explain::place_to_leave(host, vcpu, fault) else { return false };
+    leave::tell(vcpu, &place, &view);
+    true
+}
+
+/// QEMU reads what a vCPU is about to execute from a page that may be read, and the block is checked before it runs: the vCPU waits there, where
+/// it can leave, and not in the midst of a translation.
+fn is_read_to_be_checked(host: &Host, toucher: Toucher, access: &Access) -> bool {
+    let Toucher::Vcpu(vcpu) = toucher else { return false };
+    access.rights == Rights::X
+        && instrumentation::wanted() & instrumentation::EXECUTE != 0
+        && host.rights.allowed(access.gfn).contains(Rights::R)
+        && view::code_size(vcpu.0).is_some()
 }
 
 /// QEMU may read the page now, to translate what the vCPU executes. It is hidden again before the vCPU begins a block, as far as QEMU can

@@ -10,7 +10,7 @@ use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
 use mem_event::trace::remark::Moment;
 use mem_event::trace::{Remark, Writer};
-use mem_event::{Domain, Effects, Gfn, Input, Outcome, With, digest};
+use mem_event::{Access, Domain, Effects, Gfn, Input, Outcome, Rights, With, digest};
 
 /// What comes with one step beside its input.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,12 @@ impl Engine {
     /// The same with what comes beside the input.
     pub fn step_with(&mut self, host: &Host, input: Input, beside: Beside<'_>) -> Outcome {
         self.effects.clear();
+        let written = executable_frame(host, &input);
         let outcome = self.domain.apply(&input, beside.with, &mut self.effects);
+        if let Some(gfn) = written.filter(|gfn| !host.rights.allowed(*gfn).contains(Rights::X)) {
+            self.arm(host);
+            host.lose_execution(gfn, 1);
+        }
         self.remark_registers(&input, beside.with);
         self.record(beside.code, &input, &outcome);
         let effects = std::mem::take(&mut self.effects);
@@ -174,4 +179,11 @@ impl Engine {
             self.domain.keep_record(false);
         }
     }
+}
+
+/// The frame that is about to be written to and may be executed: a write may take that right (`rx2rw`).
+fn executable_frame(host: &Host, input: &Input) -> Option<Gfn> {
+    let (Input::Access { access, .. } | Input::Foreign { access }) = input else { return None };
+    let Access { gfn, rights, .. } = *access;
+    Some(gfn).filter(|gfn| rights.contains(Rights::W) && host.rights.allowed(*gfn).contains(Rights::X))
 }

@@ -35,6 +35,9 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
+/// What CPU events may need.
+const EVENTS: u8 = instrumentation::STEP | instrumentation::SPECIAL | instrumentation::ENTRY;
+
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
@@ -82,10 +85,8 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     let verify = if arguments.verify { instrumentation::VERIFY } else { 0 };
     let possible = match arguments.gate {
         Gate::None => 0,
-        Gate::Callback => {
-            instrumentation::ACCESS | instrumentation::STEP | instrumentation::EXECUTE | instrumentation::SPECIAL
-        }
-        _ => instrumentation::NOTE | instrumentation::STEP | instrumentation::EXECUTE | instrumentation::SPECIAL,
+        Gate::Callback => instrumentation::ACCESS | EVENTS | instrumentation::EXECUTE,
+        _ => instrumentation::NOTE | EVENTS | instrumentation::EXECUTE,
     };
     let course = match arguments.falsify {
         Falsify::Notes => Course::Trusts,

@@ -6,6 +6,7 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::state::Go;
+use crate::insn::block_start::BlockStart;
 use crate::insn::cache::{self, PageCache, Part};
 use crate::insn::quick::{Quick, QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;
@@ -68,6 +69,10 @@ shim!(
 shim!(
     /// Before a checkpoint or a breakpoint; `data` is what is known of it.
     checkpoint_shim => safe_checkpoint; {}
+);
+shim!(
+    /// At the start of a block; `data` is what is known of it.
+    start_shim => safe_start; {}
 );
 shim!(
     /// Before every instruction, while steps are wanted; `data` is the recipe of the instruction's fetch.
@@ -175,15 +180,6 @@ quick_check!(
     "and rdx, -4096",
     "add rdx, rax",
 );
-quick_check_of!(
-    fetch, PageCache::EXECUTE_OFFSET,
-    { displacement = const offset_of!(Quick, displacement), base = const offset_of!(Quick, base), },
-    "movzx ecx, word ptr [rsi + {base}]",
-    "mov rdx, [rbp + rcx]",
-    "movsxd rax, dword ptr [rsi + {displacement}]",
-    "and rdx, -4096",
-    "add rdx, rax",
-);
 quick_check!(
     segment_read, segment_write,
     { displacement = const offset_of!(Quick, displacement), segment = const offset_of!(Quick, segment), },
@@ -209,6 +205,7 @@ quick_check!(
 pub static HOOKS: Hooks = Hooks {
     before_access: before_access_shim,
     before_quick,
+    start: start_shim,
     step: step_shim,
     stop: checkpoint_shim,
     predict: predict_shim,
@@ -216,7 +213,7 @@ pub static HOOKS: Hooks = Hooks {
     check_view: check_view_shim,
 };
 
-/// The check for a shape and a part; the only fetches are relative to the code's page.
+/// The check for a shape and a part.
 fn before_quick(shape: Shape, part: Part) -> Hook {
     let (read, write): (Hook, Hook) = match shape {
         Shape::Base => (base_read, base_write),
@@ -229,7 +226,6 @@ fn before_quick(shape: Shape, part: Part) -> Hook {
     match part {
         Part::Read => read,
         Part::Write => write,
-        Part::Execute => fetch,
     }
 }
 
@@ -263,6 +259,13 @@ extern "C" fn safe_checkpoint(vcpu: c_uint, stop: *const StopPoint, state: *mut 
         Go::Run => std::ptr::null_mut(),
         Go::Leave => cpu_to_leave(vcpu),
     }
+}
+
+extern "C" fn safe_start(vcpu: c_uint, start: *const BlockStart, state: *mut u8) -> Verdict {
+    // SAFETY: as in `safe_before_access`.
+    let start = unsafe { &*start };
+    let view = registers(state);
+    verdict(vcpu, trap::fetch::before(vcpu, start, &view), &view)
 }
 
 extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> Verdict {

@@ -3,8 +3,8 @@
 //! QEMU sees the guest's own stores and its devices' to code by itself. It does not see what goes into the memory file.
 
 use crate::host::domain_host::Host;
+use crate::host::dropping::Dropped;
 use crate::host::instrumentation;
-use crate::qemu::internals;
 use mem_event::{Gfn, PAGE_SIZE};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,17 +23,11 @@ impl Host {
     pub fn bytes_changed(&self, gfn: Gfn, offset: u16, length: usize) {
         let Some(host) = self.memory.host_address(gfn).filter(|_| length > 0) else { return };
         CHANGES.fetch_add(1, Ordering::Relaxed);
-        let first = u64::from(offset);
-        let last = (first + length as u64).min(PAGE_SIZE as u64) - 1;
-        match internals::ram_address(host) {
-            Some(ram) => {
-                // Each for itself: none begins another block before the blocks are gone, and none waits for another.
-                for vcpu in self.vcpus.iter().filter(|vcpu| vcpu.has_started()) {
-                    internals::drop_blocks(vcpu.id.0, ram + first, ram + last);
-                }
-            }
-            None if internals::can_flush() => instrumentation::renew(),
-            None => {
+        let length = (length as u64).min(PAGE_SIZE as u64 - u64::from(offset));
+        match self.drop_blocks_of(host + u64::from(offset), length) {
+            Dropped::Some => {}
+            Dropped::All => instrumentation::renew(),
+            Dropped::None => {
                 static SAID: Once = Once::new();
                 SAID.call_once(|| {
                     eprintln!(

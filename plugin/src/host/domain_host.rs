@@ -1,6 +1,7 @@
 //! The domain's host: guest memory, the rights in force, the vCPUs, the rings' event channels, the subscribers.
 
 use crate::arguments::{Arguments, Gate};
+use crate::host::checked::Checked;
 use crate::host::gate_in_force::GateInForce;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiter;
@@ -38,6 +39,8 @@ pub struct Host {
     pub chaos: Chaos,
     /// Where else vCPUs stop.
     breakpoints: Box<[Gpa]>,
+    /// The frames whose blocks are checked.
+    pub(super) checked: Checked,
     /// What is reported carries registers.
     carries_registers: AtomicBool,
     /// Some frame may be written and not read.
@@ -67,6 +70,7 @@ impl Host {
                 .collect::<Option<_>>()
                 .ok_or_else(|| format!("{vcpus} vCPUs where at most {MOST_VCPUS} are possible"))?,
             memory,
+            checked: Checked::new(rights.frames()),
             rights,
             gate: GateInForce::new(arguments),
             subscribers: Subscribers::default(),
@@ -195,6 +199,11 @@ impl Host {
     /// Whether anything waits for an answer.
     pub fn anything_waits(&self) -> bool {
         self.anything_is_stopped() || self.vcpus.iter().any(|vcpu| vcpu.waiting.is_stopped())
+    }
+
+    /// Whether any vCPU waits in its callback or has to ask again: until it has, no check may be out of its way.
+    pub fn anything_asks(&self) -> bool {
+        self.vcpus.iter().any(Vcpu::asks)
     }
 
     /// Whether an access stands in the kernel.

@@ -20,10 +20,12 @@ pub const VERIFY: u8 = 4;
 
 /// The memory instruction that is about to run is noted, for touches that the host's MMU stops.
 pub const NOTE: u8 = 8;
-/// Fetches are checked.
+/// The fetches of blocks are checked whose frames may not be executed.
 pub const EXECUTE: u8 = 16;
 /// Instructions that make CPU events are checked.
 pub const SPECIAL: u8 = 32;
+/// Where each block begins, a vCPU reports what it has to report, and one that left its block while it waits goes on waiting.
+pub const ENTRY: u8 = 64;
 
 static WANTED: AtomicU8 = AtomicU8::new(0);
 /// Memory instructions are checked where they were to be noted.
@@ -60,12 +62,15 @@ pub fn begin(always: u8, possible: u8, callback: bool) {
     }
 }
 
-/// From now on this is wanted.
+/// From now on this is wanted. What checks fetches needs no drop of all blocks: those of the frames are dropped that lose the right.
 pub fn want(what: u8) {
     let before = WANTED.load(Ordering::Acquire);
     let what = what | before & VERIFY;
     if before != what && internals::can_flush() {
-        FLUSHING.store(true, Ordering::Release);
+        let drops = what != before | EXECUTE;
+        if drops {
+            FLUSHING.store(true, Ordering::Release);
+        }
         {
             let mut has_callback = HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
             WANTED.store(what, Ordering::Release);
@@ -74,7 +79,9 @@ pub fn want(what: u8) {
                 api::look_at_translations(true);
             }
         }
-        internals::flush_blocks();
+        if drops {
+            internals::flush_blocks();
+        }
     }
 }
 

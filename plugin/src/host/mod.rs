@@ -3,8 +3,10 @@
 //! Nothing here knows the engine: whatever holds it may use all of this, and cannot come to want it a second time.
 
 pub mod changed_code;
+mod checked;
 pub mod checkpoints;
 pub mod domain_host;
+mod dropping;
 pub mod explain;
 pub mod gate_in_force;
 pub mod implicit_access;

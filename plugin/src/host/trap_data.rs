@@ -9,6 +9,8 @@ use std::sync::{Mutex, PoisonError};
 #[derive(Debug, Default)]
 pub struct TrapData {
     pending: Mutex<Option<CpuEvent>>,
+    /// Whether there is one: asked where blocks begin, and so without the lock.
+    has_pending: AtomicBool,
     /// Whether its steps are reported.
     stepped: AtomicBool,
     /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
@@ -24,8 +26,14 @@ impl TrapData {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether there is one; in the vCPU's own thread.
+    pub fn has_pending_event(&self) -> bool {
+        self.has_pending.load(Ordering::Relaxed)
+    }
+
     /// It has to report this, or nothing any more.
     pub fn set_pending_event(&self, pending: Option<CpuEvent>) {
+        self.has_pending.store(pending.is_some(), Ordering::Relaxed);
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = pending;
     }
 

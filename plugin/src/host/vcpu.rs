@@ -79,6 +79,26 @@ impl Vcpu {
         *self.lock()
     }
 
+    /// Whether it has to wait, to ask the engine again or to report something before it goes on.
+    pub fn has_business(&self) -> bool {
+        self.asks() || self.trap.has_pending_event()
+    }
+
+    /// Whether it waits for the engine, or was let go on and has to ask it again.
+    pub fn asks(&self) -> bool {
+        self.waiting.is_stopped() || self.waiting.pending_retry().is_some()
+    }
+
+    /// Whether it is in its callback, where it sleeps until the engine or a client lets it go on: in no block that it would go on with, if
+    /// that is dropped.
+    pub fn waits_in_callback(&self) -> bool {
+        match self.state() {
+            State::Stands { .. } => self.waiting.is_stopped(),
+            State::AtCheckpoint(_) => self.checkpoints.word.is_stopped(),
+            State::Runs | State::Left { .. } | State::Back { .. } => false,
+        }
+    }
+
     /// A check of the instruction at this address begins that may make it wait.
     pub fn stand(&self, before: u64, may_leave: bool) {
         let mut state = self.lock();

@@ -1,7 +1,7 @@
 //! The pages that a vCPU is known to be allowed to touch, asked before every memory instruction.
 //!
-//! Direct mapped, in three parts: pages that may be read, pages that may be read and written (a page that may be written only is
-//! in neither, and always walked), pages that may be executed. The owner fills it; any thread may empty it, which it does by
+//! Direct mapped, in two parts: pages that may be read, and pages that may be read and written (a page that may be written only is
+//! in neither, and always walked). The owner fills it; any thread may empty it, which it does by
 //! changing the key that every stored tag must carry. The owner then forgets the tags and puts the key back.
 
 use crate::insn::recipe::Recipe;
@@ -23,7 +23,7 @@ pub static CACHES: [PageCache; MOST_VCPUS] = [const {
     PageCache {
         key: AtomicU64::new(0),
         current: AtomicU64::new(0),
-        tags: [const { [const { AtomicU64::new(0) }; PAGES] }; 3],
+        tags: [const { [const { AtomicU64::new(0) }; PAGES] }; 2],
     }
 }; MOST_VCPUS];
 
@@ -41,21 +41,13 @@ pub enum Part {
     Read = 0,
     /// For accesses that write, or read and write.
     Write = 1,
-    /// For fetches.
-    Execute = 2,
 }
 
 impl Part {
     /// The part that answers for an access.
     #[inline]
     pub fn of(rights: Rights) -> Part {
-        if rights.contains(Rights::X) {
-            Part::Execute
-        } else if rights.contains(Rights::W) {
-            Part::Write
-        } else {
-            Part::Read
-        }
+        if rights.contains(Rights::W) { Part::Write } else { Part::Read }
     }
 }
 
@@ -66,7 +58,7 @@ pub struct PageCache {
     key: AtomicU64,
     /// The recipe whose check ran last, by its address: an even one for a quick recipe, an odd one (plus 1) for another.
     current: AtomicU64,
-    tags: [[AtomicU64; PAGES]; 3],
+    tags: [[AtomicU64; PAGES]; 2],
 }
 
 impl PageCache {
@@ -78,8 +70,6 @@ impl PageCache {
     pub const READ_OFFSET: usize = std::mem::offset_of!(PageCache, tags);
     /// Bytes to the first tag of the part for writes.
     pub const WRITE_OFFSET: usize = PageCache::READ_OFFSET + PAGES * size_of::<AtomicU64>();
-    /// Bytes to the first tag of the part for fetches.
-    pub const EXECUTE_OFFSET: usize = PageCache::WRITE_OFFSET + PAGES * size_of::<AtomicU64>();
 
     /// Whether the page of this linear address may be touched.
     #[inline(always)]

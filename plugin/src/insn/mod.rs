@@ -1,5 +1,6 @@
 //! Which memory an instruction will touch, and where the guest's page tables lead: nothing here knows QEMU.
 
+pub mod block_start;
 pub mod bounds;
 pub mod cache;
 pub mod decode;

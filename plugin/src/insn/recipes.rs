@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code, reason = "recipes live from translation to flush, which no type can say")]
 
+use crate::insn::block_start::BlockStart;
 use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
 use crate::insn::stop_point::StopPoint;
@@ -18,6 +19,9 @@ const CHUNK: usize = 1024;
 pub static QUICK: Arena<QuickRecipe> = Arena(Mutex::new(Vec::new()));
 /// All others.
 pub static OTHERS: Arena<Recipe> = Arena(Mutex::new(Vec::new()));
+
+/// The starts of blocks whose fetch is checked.
+pub static STARTS: Arena<BlockStart> = Arena(Mutex::new(Vec::new()));
 
 /// Instructions before which vCPUs stop.
 pub static STOPS: Arena<StopPoint> = Arena(Mutex::new(Vec::new()));

@@ -1,5 +1,6 @@
 //! A block that QEMU translates, and what is to be called before its instructions.
 
+use crate::insn::block_start::BlockStart;
 use crate::insn::cache::Part;
 use crate::insn::quick::{QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;
@@ -19,6 +20,8 @@ pub struct Hooks {
     pub before_access: Hook,
     /// The same after a check in place, by the operand's shape and the part of the page cache; the data is a quick recipe.
     pub before_quick: fn(Shape, Part) -> Hook,
+    /// Before the first instruction of a block whose fetch is checked; the data is the block's start.
+    pub start: Hook,
     /// Before every instruction, while steps are wanted; the data is the recipe of its fetch.
     pub step: Hook,
     /// Before an instruction at which vCPUs stop; the data is a stop point.
@@ -107,6 +110,11 @@ impl Instruction<'_> {
     /// The same for a recipe that has a quick form, after a check of its shape in place.
     pub fn call_before_quick(&self, recipe: &'static QuickRecipe, shape: Shape, part: Part) {
         self.register((self.block.hooks.before_quick)(shape, part), std::ptr::from_ref(recipe).cast_mut().cast());
+    }
+
+    /// Before each execution, the hook of a block's start is called with this, which must live until the next flush.
+    pub fn call_start(&self, start: &'static BlockStart) {
+        self.register(self.block.hooks.start, std::ptr::from_ref(start).cast_mut().cast());
     }
 
     /// Before each execution, the step hook is called with this recipe of the instruction's fetch.

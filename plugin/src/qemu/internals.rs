@@ -4,6 +4,7 @@
 use super::capabilities::symbol;
 use crate::insn::cache::MOST_VCPUS;
 use std::ffi::{c_int, c_void};
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -185,11 +186,15 @@ unsafe extern "C" fn flush_work(cpu: *mut c_void, _: usize) {
     }
 }
 
-/// Bytes of RAM whose blocks a vCPU drops before it begins another one.
+/// Whether the blocks of some bytes of RAM can be dropped here.
+pub fn can_drop() -> bool {
+    dropping().is_some()
+}
+
+/// Bytes of RAM whose blocks a vCPU drops before it begins another one, if any.
 struct Changed {
     vcpu: u32,
-    first: u64,
-    last: u64,
+    bytes: Option<RangeInclusive<u64>>,
 }
 
 /// For each vCPU how often it has yet to drop blocks.
@@ -204,15 +209,15 @@ pub fn ram_address(host: u64) -> Option<u64> {
     (address != u64::MAX).then_some(address)
 }
 
-/// Has a vCPU drop the blocks that were made from bytes of RAM, before it begins another block. From any thread, and without waiting.
+/// Has a vCPU drop the blocks that were made from bytes of RAM, if any, before it begins another block. From any thread, and without waiting.
 ///
 /// Not at once in the thread that asks: a vCPU that translates holds the page's lock, and may stand in the kernel meanwhile until that
 /// thread has its frame brought.
-pub fn drop_blocks(vcpu: u32, first: u64, last: u64) {
+pub fn drop_blocks(vcpu: u32, bytes: Option<RangeInclusive<u64>>) {
     let Some((dropping, Cpu(cpu))) = dropping().zip(cpu_of(vcpu)) else { return };
     let Some(due) = DUE.get(vcpu as usize) else { return };
     due.fetch_add(1, Ordering::AcqRel);
-    let changed = Box::into_raw(Box::new(Changed { vcpu, first, last }));
+    let changed = Box::into_raw(Box::new(Changed { vcpu, bytes }));
     // SAFETY: QEMU queues the work under its own lock, kicks the vCPU, and runs the work once, in its thread and out of any block.
     unsafe { (dropping.run)(cpu, drop_work, changed.expose_provenance()) }
 }
@@ -231,10 +236,10 @@ pub fn has_blocks_to_drop(vcpu: u32) -> bool {
 
 unsafe extern "C" fn drop_work(_: *mut c_void, changed: usize) {
     // SAFETY: `drop_blocks` made it for this call.
-    let Changed { vcpu, first, last } =
-        *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Changed>(changed)) };
-    if let Some(dropping) = dropping() {
-        // SAFETY: the addresses are of one page of RAM; QEMU takes the locks that it needs. No block is under way in this thread, so
+    let Changed { vcpu, bytes } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Changed>(changed)) };
+    if let Some((dropping, bytes)) = dropping().zip(bytes) {
+        let (first, last) = bytes.into_inner();
+        // SAFETY: the addresses are of one run of RAM; QEMU takes the locks that it needs. No block is under way in this thread, so
         // none needs to be left for it.
         unsafe {
             match dropping.drop {

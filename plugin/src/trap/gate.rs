@@ -63,7 +63,7 @@ fn is_allowed(vcpu: &Vcpu, gla: u64, rights: Rights) -> bool {
 }
 
 /// What stands in the way of an instruction.
-enum Check {
+pub(super) enum Check {
     /// Nothing.
     Pass,
     /// The guest's own page fault: the instruction will not get further than this.
@@ -84,7 +84,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     {
         return Go::Leave;
     }
-    let mut miss = Miss { hypervisor, vcpu, recipe, view, space: None };
+    let mut miss = Miss::new(hypervisor, vcpu, recipe, view);
     let mut step = 0;
     while step < miss.steps() {
         match miss.step(step) {
@@ -134,11 +134,11 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
         return Go::Run;
     }
     vcpu.stand(rip, true);
-    let gfn = Miss { hypervisor, vcpu, recipe: fetch, view, space: None }.gfn_of_code();
+    let gfn = Miss::new(hypervisor, vcpu, fetch, view).gfn_of_code();
     vcpu.go(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn))
 }
 
-fn sample(hypervisor: &Hypervisor, view: &View) {
+pub(super) fn sample(hypervisor: &Hypervisor, view: &View) {
     static MISSES: AtomicU32 = AtomicU32::new(0);
     if MISSES.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
         super::proof::act_on(hypervisor, proof::sample(view));
@@ -146,7 +146,7 @@ fn sample(hypervisor: &Hypervisor, view: &View) {
 }
 
 /// An instruction whose pages are checked one by one.
-struct Miss<'a> {
+pub(super) struct Miss<'a> {
     hypervisor: &'a Hypervisor,
     vcpu: &'a Vcpu,
     recipe: &'a Recipe,
@@ -154,7 +154,17 @@ struct Miss<'a> {
     space: Option<AddressSpace>,
 }
 
-impl Miss<'_> {
+impl<'a> Miss<'a> {
+    /// Of this instruction of a vCPU, which stands before it.
+    pub(super) fn new(hypervisor: &'a Hypervisor, vcpu: &'a Vcpu, recipe: &'a Recipe, view: &'a View) -> Miss<'a> {
+        Miss { hypervisor, vcpu, recipe, view, space: None }
+    }
+
+    /// Where the instruction is.
+    pub(super) fn instruction(&self) -> u64 {
+        self.recipe.rip(self.view)
+    }
+
     /// How many steps are checked before the first one runs. What a later step touches is stopped at that step by the host's MMU, where
     /// that stops all that is watched: so no page is asked for before it is touched, and none that was opened for a step can be closed
     /// again before the step ran.
@@ -166,7 +176,7 @@ impl Miss<'_> {
 
     /// All operands of one step, in the order in which the instruction touches them. After a wait the step begins anew, as the
     /// hardware would begin the instruction anew: all its pages must be allowed at once.
-    fn step(&mut self, step: u64) -> Check {
+    pub(super) fn step(&mut self, step: u64) -> Check {
         for number in 0..self.recipe.operands.len() {
             let processor = Processor { view: self.view, memory: &self.hypervisor.host.memory };
             let touch = self.recipe.touch(&processor, number, step);
@@ -189,7 +199,8 @@ impl Miss<'_> {
     }
 
     fn page(&mut self, gla: u64, rights: Rights) -> Check {
-        if is_allowed(self.vcpu, gla, rights) {
+        // Nothing is remembered of fetches: they are rarely looked up at all.
+        if rights != Rights::X && is_allowed(self.vcpu, gla, rights) {
             return Check::Pass;
         }
         self.vcpu.cache.revalidate();
@@ -198,13 +209,16 @@ impl Miss<'_> {
     }
 
     /// A frame, by the linear address that led there, if any.
-    fn frame(&mut self, gla: Option<u64>, gpa: Gpa, rights: Rights) -> Check {
+    pub(super) fn frame(&mut self, gla: Option<u64>, gpa: Gpa, rights: Rights) -> Check {
         let retry = self.vcpu.waiting.pending_retry();
         let is_due = |retry: Retry| retry.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
         if self.hypervisor.host.allows(gpa, rights) && !retry.is_some_and(is_due) {
             // While a retry is pending the fast path is never taken. The write part stands for both rights: the walk above judged a write,
             // and the p2m must allow the read too.
-            if retry.is_none() && (!rights.contains(Rights::W) || self.hypervisor.host.allows(gpa, Rights::RW)) {
+            if retry.is_none()
+                && rights != Rights::X
+                && (!rights.contains(Rights::W) || self.hypervisor.host.allows(gpa, Rights::RW))
+            {
                 self.remember(gla, rights);
             }
             return Check::Pass;
@@ -220,7 +234,8 @@ impl Miss<'_> {
         }
     }
 
-    /// After a wait within a block: fetches are checked where blocks begin, and the consumer that answered may have taken the right to run.
+    /// After a wait within a block: fetches are checked where blocks begin, and the consumer that answered may have taken the right to run. A vCPU
+    /// that may leave its block is not here any more: that one was dropped.
     fn fetch_again(&mut self) -> Check {
         let rip = self.recipe.rip(self.view);
         loop {

@@ -2,6 +2,7 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::{instruction as stood_in, instrumentation};
+use crate::insn::block_start::BlockStart;
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
 use crate::insn::quick::QuickRecipe;
@@ -68,9 +69,16 @@ pub fn translated(block: &Block) {
     if wanted != 0 {
         prove_memory_map(hypervisor, block);
     }
-    for (number, instruction) in block.instructions().enumerate() {
-        if let Some(code) = code.filter(|_| wanted != 0) {
-            instrument(&instruction, wanted, number == 0, code);
+    if let Some((first, code)) = block.instructions().next().zip(code) {
+        check_fetch(hypervisor, &first, wanted, code);
+    }
+    let instructions = wanted & !(instrumentation::EXECUTE | instrumentation::ENTRY);
+    if instructions == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
+        return;
+    }
+    for instruction in block.instructions() {
+        if let Some(code) = code.filter(|_| instructions != 0) {
+            instrument(&instruction, wanted, code);
         }
         // Most instructions are shorter: their bytes are not even copied.
         if hypervisor.host.has_checkpoints && instruction.length() == decode::CHECKPOINT_LENGTH {
@@ -121,17 +129,29 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
 }
 
-fn instrument(instruction: &Instruction<'_>, wanted: u8, begins: bool, code: CodeSize) {
+/// Has the fetch of a block checked, where its frame may not be executed, where it reaches into another page, and where each block's is.
+fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u8, code: CodeSize) {
+    let host = &hypervisor.host;
+    if wanted & (instrumentation::EXECUTE | instrumentation::ENTRY) == 0 {
+        return;
+    }
+    let offset = (first.address() & 0xfff) as u16;
+    let frame = host.memory.frame_at(first.host_address());
+    let is_checked = frame.is_some_and(|gfn| host.checks_fetches_of(gfn));
+    let reaches_next = usize::from(offset) + first.length() > 0x1000;
+    let is_wanted = wanted & instrumentation::ENTRY != 0 || host.anything_asks() || !host.can_drop_blocks();
+    if is_checked || reaches_next || is_wanted {
+        let next = reaches_next.then(|| Recipe::fetch(offset, 0x1000, 0, code));
+        first.call_start(recipes::STARTS.keep(BlockStart { fetch: own_fetch(first, code), frame, next }));
+    }
+}
+
+fn instrument(instruction: &Instruction<'_>, wanted: u8, code: CodeSize) {
     let mut buffer = [0; 16];
     let bytes = instruction.bytes(&mut buffer);
     let address = instruction.address();
     if wanted & instrumentation::STEP != 0 {
         instruction.call_step(recipes::OTHERS.keep(own_fetch(instruction, code)));
-    }
-    if wanted & instrumentation::EXECUTE != 0 {
-        for fetch in fetches(address, bytes.len(), begins, code) {
-            call_before(instruction, fetch);
-        }
     }
     // Whatever is wanted: after a `vmrun` the same linear addresses are others.
     let uses_control_block = decode::uses_control_block(bytes);
@@ -182,16 +202,6 @@ fn own_fetch(instruction: &Instruction<'_>, code: CodeSize) -> Recipe {
     Recipe::fetch(offset, offset, 0, code)
 }
 
-/// The fetches that are checked before an instruction: a block's page where it begins, since all its instructions begin there,
-/// and the next page before the one instruction that reaches into it.
-fn fetches(address: u64, length: usize, begins: bool, code: CodeSize) -> impl Iterator<Item = Recipe> {
-    let offset = (address & 0xfff) as u16;
-    let beyond = usize::from(offset) + length > 0x1000;
-    let first = begins.then(|| Recipe::fetch(offset, offset, 0, code));
-    let next = beyond.then(|| Recipe::fetch(offset, 0x1000, 0, code));
-    first.into_iter().chain(next)
-}
-
 fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
     match Quick::of(&recipe, &layout::register_offsets()) {
         // The quick checks read in place.
@@ -207,11 +217,13 @@ fn call_before(instruction: &Instruction<'_>, recipe: Recipe) {
 pub fn flushed() {
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.host.forget_recipes();
+        hypervisor.host.has_no_blocks();
     }
     verify::collect();
     recipes::SUBJECTS.free();
     recipes::QUICK.free();
     recipes::OTHERS.free();
+    recipes::STARTS.free();
     recipes::STOPS.free();
     instrumentation::flushed();
 }

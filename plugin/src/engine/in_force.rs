@@ -1,0 +1,96 @@
+//! When what a call took away is in force: fetches that may not be made any more, and what is monitored, are checked from its reply on.
+//!
+//! Blocks that lack the check are dropped by each vCPU for itself, before it begins another block. So the reply waits until each has, or is in
+//! no block that it would go on with: one that waits in its callback leaves it, and so does one that stands in the kernel, before it runs
+//! another instruction (`engine/settle.rs`). Neither has to have its answer first, which may be the caller's own.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::step::Engine;
+use crate::host::domain_host::Host;
+use crate::host::instrumentation;
+use crate::host::vcpu::Vcpu;
+use crate::qemu::internals;
+use mem_event::{Control, Rights};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_micros(20);
+/// As long a vCPU may take that leaves the kernel, or its callback, several times over. One that has not passed by then, while another one
+/// stands that cannot leave, or a device does, waits for that one: for QEMU's lock, or to let it pass. It is told to leave its block.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What a call takes away that is in force only when blocks are gone. Data rights are by the host's MMU.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taken {
+    /// Nothing.
+    Nothing,
+    /// The right to execute frames.
+    Fetches,
+    /// That instructions pass unseen.
+    Silence,
+}
+
+impl Taken {
+    /// By this call.
+    pub fn by(control: &Control) -> Taken {
+        match control {
+            Control::SetAccess { access, .. } if !access.rights().contains(Rights::X) => Taken::Fetches,
+            Control::Monitor { .. } | Control::SingleStep { .. } => Taken::Silence,
+            _ => Taken::Nothing,
+        }
+    }
+}
+
+impl Hypervisor {
+    /// Waits until what a call took away is in force. In the service thread, and with the engine free.
+    pub(super) fn until_in_force(&self, taken: Taken) {
+        let is_switch = match taken {
+            Taken::Nothing => return,
+            Taken::Fetches => !internals::can_drop(),
+            Taken::Silence => true,
+        };
+        let begun = Instant::now();
+        while !self.is_in_force(is_switch) {
+            // A vCPU may wait for this very thread to explain where it stopped.
+            self.take_faults();
+            self.have_them_leave();
+            if begun.elapsed() > PATIENCE && (self.host.anything_waits() || self.host.anything_is_stopped()) {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// `is_switch`: all blocks are to be gone, not those of some frames alone. A vCPU that halts, or that QEMU stopped, is in no block, and does
+    /// what it was told before it begins one: when, nobody knows, for QEMU may miss to wake it for that.
+    fn is_in_force(&self, is_switch: bool) -> bool {
+        let is_flushing = is_switch && instrumentation::is_flushing();
+        let runs = |vcpu: &Vcpu| vcpu.has_started() && vcpu.waiting.is_busy();
+        let is_due = |vcpu: &Vcpu| runs(vcpu) && (is_flushing || internals::has_blocks_to_drop(vcpu.id.0));
+        if !self.host.vcpus.iter().any(is_due) {
+            return true;
+        }
+        let engine = self.engine();
+        self.host.vcpus.iter().filter(|vcpu| is_due(vcpu)).all(|vcpu| engine.is_out(&self.host, vcpu))
+    }
+
+    /// The faults that are there to be read.
+    fn take_faults(&self) {
+        if let Some(userfault) = self.host.memory.opened_userfault() {
+            // As in the service's round: the next look tries again.
+            let _ = userfault.faults(|fault| {
+                self.fault(fault);
+            });
+        }
+    }
+}
+
+impl Engine {
+    /// Whether the vCPU is in no block that it would go on with: it waits, or another one does that runs in the same thread.
+    fn is_out(&self, host: &Host, vcpu: &Vcpu) -> bool {
+        let thread = vcpu.thread.load(Ordering::Acquire);
+        let waits = |vcpu: &Vcpu| vcpu.waits_in_callback() || self.stopped.stands(vcpu.id);
+        host.vcpus.iter().any(|other| other.thread.load(Ordering::Acquire) == thread && waits(other))
+    }
+}

@@ -1,0 +1,63 @@
+//! Fetches, checked where blocks begin.
+//!
+//! From which frame QEMU read a block is known when it is translated, and it runs the block for no other: so the check is of that frame,
+//! whatever the guest's tables say meanwhile, and a block of a frame that may be executed has none. When a frame loses the right its blocks are
+//! dropped ([`crate::host::changed_code`]). Only the page into which a first instruction reaches is looked up, each time.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::host::domain_host::Host;
+use crate::host::state::Go;
+use crate::host::vcpu::Vcpu;
+use crate::insn::block_start::BlockStart;
+use crate::insn::registers::CodeSize;
+use crate::qemu::view::View;
+use crate::trap::gate::{Check, Miss, sample};
+use crate::trap::{events, wait};
+use mem_event::{Gpa, Rights};
+
+/// Before a block's first instruction. Called by the shim.
+pub fn before(vcpu: u32, start: &BlockStart, view: &View) -> Go {
+    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
+    let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
+    vcpu.cache.is_checking(&start.fetch);
+    let is_unknown = view.is_by_api() && start.fetch.code != CodeSize::Bits64;
+    if is_unknown || !vcpu.has_business() && start.next.is_none() && is_allowed(&hypervisor.host, start) {
+        return Go::Run;
+    }
+    vcpu.stand(start.fetch.rip(view), true);
+    let go = slowly(hypervisor, vcpu, start, view);
+    vcpu.go(go)
+}
+
+fn is_allowed(host: &Host, start: &BlockStart) -> bool {
+    start.frame.is_none_or(|gfn| host.rights.allowed(gfn).contains(Rights::X))
+}
+
+#[cold]
+#[inline(never)]
+fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, start: &BlockStart, view: &View) -> Go {
+    sample(hypervisor, view);
+    if vcpu.waiting.is_stopped() && wait::for_engine(hypervisor, vcpu) == Go::Leave
+        || events::settle(hypervisor, vcpu, &start.fetch, view) == Go::Leave
+    {
+        return Go::Leave;
+    }
+    loop {
+        let mut check = own_page(&mut Miss::new(hypervisor, vcpu, &start.fetch, view), start);
+        if let Some(next) = start.next.as_ref().filter(|_| matches!(check, Check::Pass)) {
+            // Anew after each wait: the guest's tables may be others.
+            check = Miss::new(hypervisor, vcpu, next, view).step(0);
+        }
+        match check {
+            Check::Again => {}
+            Check::Leave => return Go::Leave,
+            Check::Pass | Check::Fault => return Go::Run,
+        }
+    }
+}
+
+fn own_page(miss: &mut Miss<'_>, start: &BlockStart) -> Check {
+    let Some(gfn) = start.frame else { return Check::Pass };
+    let gla = miss.instruction();
+    miss.frame(Some(gla), Gpa(gfn.0 << 12 | gla & 0xfff), Rights::X)
+}
