@@ -1,4 +1,5 @@
-//! No access passes against the rights in force: one vCPU has the consumer change a page's rights in a loop, another uses the page.
+//! No access passes against the rights in force: one vCPU has the consumer change a page's rights in a loop, another uses the page, or runs
+//! its code. The consumer makes each change while the first vCPU waits for its answer.
 //!
 //! `MEM_EVENT_CHANGES` says how many changes; `ci/soak` makes a million.
 
@@ -58,7 +59,10 @@ impl Memory {
 struct Consumer {
     channel: Channel,
     memory: Memory,
+    right: Right,
     raced: Gfn,
+    /// Where the other vCPU counts: the frame and the word.
+    counted: (Gfn, u64),
     /// The count when the right to write ended.
     at_reduction: u64,
     /// An event of the other vCPU, which waits until it has the right.
@@ -77,7 +81,7 @@ impl Consumer {
     }
 
     fn count(&self) -> u64 {
-        self.memory.word(self.raced, COUNTED)
+        self.memory.word(self.counted.0, self.counted.1)
     }
 
     /// The next request; a hang is the only failure.
@@ -112,16 +116,22 @@ impl Consumer {
         if self.changes.is_multiple_of(2) {
             self.moved += u64::from(self.goes_on());
             let hides = self.changes % 4 == 2;
-            self.set(self.raced, if hides { AccessType::N } else { AccessType::R });
+            self.set(self.raced, if hides { AccessType::N } else { self.right.all_but() });
             // In force means: from the answer.
             self.at_reduction = self.count();
-            if hides {
+            if hides && self.right == Right::Data {
                 self.memory.set(self.raced, 0, POISON);
             }
         } else {
             let count = self.count();
-            assert_eq!(count, self.at_reduction, "a write passed while writes were forbidden, change {}", self.changes);
-            self.memory.set(self.raced, 0, 0);
+            assert_eq!(
+                count, self.at_reduction,
+                "{:?} passed while they were forbidden, change {}",
+                self.right, self.changes
+            );
+            if self.right == Right::Data {
+                self.memory.set(self.raced, 0, 0);
+            }
             self.last_count = count;
             self.set(self.raced, AccessType::Rwx);
             if let Some(request) = self.held.take() {
@@ -189,7 +199,26 @@ impl Consumer {
     }
 }
 
-fn no_access_passes(gate: Gate) {
+/// What the other vCPU does with the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// It reads and writes it.
+    Data,
+    /// It runs its code, and stays within it for long.
+    Fetches,
+}
+
+impl Right {
+    /// What is left where it is taken.
+    fn all_but(self) -> AccessType {
+        match self {
+            Right::Data => AccessType::R,
+            Right::Fetches => AccessType::Rw,
+        }
+    }
+}
+
+fn no_access_passes(gate: Gate, right: Right) {
     let changes = std::env::var("MEM_EVENT_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()) & !3;
     let mut scenario = Scenario::bare("rights_race");
     scenario.machine.vcpus = 2;
@@ -202,11 +231,17 @@ fn no_access_passes(gate: Gate) {
     let mut toolstack = Client::connect(&socket).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     let frame = |name: &str| job.symbols().find(name).unwrap().gpa.gfn();
-    let (command, raced) = (frame("COMMAND"), frame("RACED"));
+    let command = frame("COMMAND");
+    let (raced, counted) = match right {
+        Right::Data => (frame("RACED"), (frame("RACED"), COUNTED)),
+        Right::Fetches => (frame("RUN"), (frame("RUNS"), 0)),
+    };
     let mut consumer = Consumer {
         channel: Channel::enable(&socket, Ring::Access, RingSettings::default()).unwrap(),
         memory: Memory::of(qemu.pid()),
+        right,
         raced,
+        counted,
         at_reduction: 0,
         held: None,
         changes: 0,
@@ -231,7 +266,7 @@ fn no_access_passes(gate: Gate) {
     let verdict = Verdict::on_console(&qemu.console()).expect("a verdict");
     assert_eq!(verdict.kind, Kind::Success, "{verdict}");
     let Consumer { stopped, moved, .. } = consumer;
-    println!("{gate}: {changes} changes in {took:?}; stopped in {stopped}, went on after {moved}");
+    println!("{gate}, {right:?}: {changes} changes in {took:?}; stopped in {stopped}, went on after {moved}");
     let least = changes / LASTS;
     assert!(
         stopped >= least && moved >= least,
@@ -241,12 +276,24 @@ fn no_access_passes(gate: Gate) {
 
 #[test]
 fn no_access_passes_against_the_rights_in_force_by_the_callback() {
-    no_access_passes(Gate::Callback);
+    no_access_passes(Gate::Callback, Right::Data);
 }
 
 #[test]
 fn no_access_passes_against_the_rights_in_force_by_the_hosts_mmu() {
     if kernel_maps_write_protected() {
-        no_access_passes(Gate::Mmu);
+        no_access_passes(Gate::Mmu, Right::Data);
+    }
+}
+
+#[test]
+fn no_fetch_passes_against_the_rights_in_force_by_the_callback() {
+    no_access_passes(Gate::Callback, Right::Fetches);
+}
+
+#[test]
+fn no_fetch_passes_against_the_rights_in_force_by_the_hosts_mmu() {
+    if kernel_maps_write_protected() {
+        no_access_passes(Gate::Mmu, Right::Fetches);
     }
 }

@@ -12,11 +12,13 @@
 //!
 //! Symbols: `COMMAND`, a page that vCPU 0 writes once: as long as the consumer answers that event without giving the right, the vCPU asks
 //! again, and each time the consumer may change something. `RACED`, the page that the other vCPUs use: they read its first word, which
-//! must be 0, and count in the word of their own number. Checkpoint 1 comes before the others start.
+//! must be 0, and count in the word of their own number. `RUN`, a page of code that they run round after round, many times over without
+//! leaving the page; each time it counts in the first word of `RUNS`. Checkpoint 1 comes before the others start.
 
 #![no_std]
 #![no_main]
 
+use core::arch::global_asm;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use guest::{access, checkpoint, failure, println, skip, smp, verdict};
@@ -29,6 +31,34 @@ guest::pages!(
     /// What the others use.
     RACED: 1
 );
+
+guest::pages!(
+    /// What the code counts in.
+    RUNS: 1
+);
+
+global_asm!(
+    r#"
+    .section .code_pages, "ax", @progbits
+    .balign 4096
+    .global RUN
+    .type RUN, @object
+    RUN:
+    mov ecx, 100
+    1: lock inc qword ptr [RUNS]
+    dec ecx
+    jnz 1b
+    xor eax, eax
+    ret
+    .balign 4096
+    .size RUN, 4096
+    .text
+    "#
+);
+
+unsafe extern "C" {
+    static RUN: u8;
+}
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
@@ -56,6 +86,7 @@ fn main() {
 
 fn race(vcpu: usize) {
     let own = RACED.address() + vcpu as u64 * 8;
+    let run = (&raw const RUN).expose_provenance() as u64;
     let mut rounds = 0;
     while !STOP.load(Ordering::Acquire) {
         let found = access::read(RACED.address());
@@ -64,6 +95,7 @@ fn race(vcpu: usize) {
         }
         rounds += 1;
         access::write(own, rounds);
+        access::call(run);
     }
     ROUNDS.fetch_add(rounds, Ordering::AcqRel);
 }
