@@ -58,7 +58,7 @@ const ROWS: [(&str, Way, Option<f64>); 7] = [
     ("unarmed-linux-boot-checkpoints", Way::Checkpoints, Some(1.06)),
     ("armed-linux-boot", Way::Armed(Gate::Callback), Some(1.6)),
     ("armed-linux-boot-mmu", Way::Watched, Some(1.06)),
-    ("armed-linux-boot-mmu-fetches", Way::WatchedForAll, None),
+    ("armed-linux-boot-mmu-fetches", Way::WatchedForAll, Some(1.06)),
     ("armed-linux-boot-api", Way::ArmedByApi, None),
     ("armed-linux-boot-peer", Way::Peer, None),
 ];
