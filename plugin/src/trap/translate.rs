@@ -69,16 +69,22 @@ pub fn translated(block: &Block) {
     if wanted != 0 {
         prove_memory_map(hypervisor, block);
     }
-    if let Some((first, code)) = block.instructions().next().zip(code) {
-        check_fetch(hypervisor, &first, wanted, code);
-    }
+    // Fetches are checked where a block begins, and nothing may be wanted but that.
     let instructions = wanted & !(instrumentation::EXECUTE | instrumentation::ENTRY);
-    if instructions == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
-        return;
-    }
-    for instruction in block.instructions() {
-        if let Some(code) = code.filter(|_| instructions != 0) {
-            instrument(&instruction, wanted, code);
+    let needs_all = instructions != 0 || hypervisor.host.has_checkpoints || hypervisor.host.has_breakpoints();
+    let count = if needs_all { usize::MAX } else { 1 };
+    for (number, instruction) in block.instructions().take(count).enumerate() {
+        if let Some(code) = code {
+            // The step that is over comes before anything of this instruction, its fetch included.
+            if wanted & instrumentation::STEP != 0 {
+                instruction.call_step(recipes::OTHERS.keep(own_fetch(&instruction, code)));
+            }
+            if number == 0 {
+                check_fetch(hypervisor, &instruction, wanted, code);
+            }
+            if instructions != 0 {
+                instrument(&instruction, wanted, code);
+            }
         }
         // Most instructions are shorter: their bytes are not even copied.
         if hypervisor.host.has_checkpoints && instruction.length() == decode::CHECKPOINT_LENGTH {
@@ -150,9 +156,6 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, code: CodeSize) {
     let mut buffer = [0; 16];
     let bytes = instruction.bytes(&mut buffer);
     let address = instruction.address();
-    if wanted & instrumentation::STEP != 0 {
-        instruction.call_step(recipes::OTHERS.keep(own_fetch(instruction, code)));
-    }
     // Whatever is wanted: after a `vmrun` the same linear addresses are others.
     let uses_control_block = decode::uses_control_block(bytes);
     if wanted & (instrumentation::ACCESS | instrumentation::VERIFY | instrumentation::NOTE | instrumentation::SPECIAL)
