@@ -6,6 +6,7 @@ mod support;
 
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
+use harness::scenario::chaos::Chaos;
 use harness::scenario::settings::{
     Consumer, HelperSettings, ListenerSettings, PagerSettings, Policy, Store, Treatment,
 };
@@ -140,9 +141,13 @@ fn a_frame_that_cannot_be_read_leaves_its_vcpu_stopped_and_the_cause_is_named() 
 /// The access events of the `page_in` guest, whose pages from 0x500 on are watched from its first checkpoint, as often as
 /// each comes. It reads its pages, writes them, and reads them, a word at a time.
 fn events_of(treatment: Treatment, range: &str, access: AccessType) -> Vec<String> {
+    events_under(Chaos::default(), treatment, range, access)
+}
+
+fn events_under(chaos: Chaos, treatment: Treatment, range: &str, access: AccessType) -> Vec<String> {
     let listener = Consumer::Listener(ListenerSettings { treatment, verbose: false });
     let steps = at_first_checkpoint(vec![MemoryAct::SetAccess { frames: range.into(), access: Name(access) }.into()]);
-    let mut watched = Scenario { steps, ..scenario("page_in") };
+    let mut watched = Scenario { steps, chaos, ..scenario("page_in") };
     watched.consumers.pager = None;
     let (outcome, trace) = served_by(watched, &[listener]);
     assert_eq!(outcome.verdict.kind, Kind::Success, "{treatment:?}: {}", outcome.verdict);
@@ -151,7 +156,18 @@ fn events_of(treatment: Treatment, range: &str, access: AccessType) -> Vec<Strin
 
 #[test]
 fn a_page_that_is_allowed_once_is_stopped_at_every_access() {
-    let events = events_of(Treatment::Once, "0x500", AccessType::N);
+    assert_each_access_once(&events_of(Treatment::Once, "0x500", AccessType::N));
+}
+
+/// The vCPU leaves its block while it waits, and comes back to an instruction of which nothing was executed. It was told of as a step.
+#[test]
+fn however_late_an_answer_is_a_step_is_an_instruction_that_ran() {
+    let late = |nth| format!("[[faults]]\nlate-response = {{ ring = \"access\", nth = {nth}, by = \"20ms\" }}\n");
+    let chaos: Chaos = toml::from_str(&(1..=40).map(late).collect::<String>()).unwrap();
+    assert_each_access_once(&events_under(chaos, Treatment::Once, "0x500", AccessType::N));
+}
+
+fn assert_each_access_once(events: &[String]) {
     assert_eq!(events.len(), 2 * 3 * 512, "512 words are read, written and read, each with its step");
     for (number, pair) in events.chunks(2).enumerate() {
         let offset = format!("offset {:#x} ", number % 512 * 8);
