@@ -6,8 +6,8 @@ use crate::filter::Filter;
 use crate::ring::ToolRing;
 use mem_event::{AccessType, Ring};
 
-/// The frame of the first ring, paging's less one: below 4 GiB, where a PC has its devices and never RAM.
-const RING_FRAMES: u64 = 0xf_eff8;
+/// The frame of the paging ring less the ring's number: Xen's own, below 4 GiB, where a PC has its devices and never RAM.
+const RING_FRAMES: u64 = 0xf_eff7;
 
 /// A domain.
 #[derive(Debug)]

@@ -63,7 +63,7 @@ fn a_ring_is_enabled_mapped_and_disabled() {
     param.set(hvm_param::DOMID, 1).set(hvm_param::INDEX, hvm_param::MONITOR_RING_PFN);
     bench.command(hypercall::HVM_OP, Some(hvm_param::GET), &param).unwrap();
     let frame = bench.get(hvm_param::VALUE);
-    assert_eq!(frame, 0xf_effa);
+    assert_eq!(frame, 0xf_eff9);
 
     let mut enable = domctl(0x15, domctl::VM_EVENT, 1);
     enable.set(domctl::VM_EVENT_OP, domctl::RING_ENABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
@@ -109,7 +109,7 @@ fn frames_are_pinned_when_they_are_mapped_and_each_has_its_own_error() {
 #[test]
 fn a_rings_frame_can_be_taken_out_and_put_back() {
     let mut bench = Bench::new();
-    let frame = 0xf_effau64;
+    let frame = 0xf_eff9u64;
     let mut call = |command| {
         let mut made = Made::new(reservation::BYTES);
         made.set(reservation::EXTENTS, bench.list(&[frame])).set(reservation::NR_EXTENTS, 1);
@@ -235,6 +235,9 @@ fn single_registers_are_asked_for_and_the_kind_is_on_while_any_is() {
     assert_eq!(ask(domctl::MONITOR_ENABLE, 2), (Err(Errno::EEXIST), vec![]));
     assert_eq!(ask(domctl::MONITOR_DISABLE, 1), (Ok(0), vec![]));
     assert_eq!(ask(domctl::MONITOR_DISABLE, 2), (Ok(0), msr(MonitorMode::Disabled)));
+    for intercepted_by_none in [0x2000, 0x3000, 0xbfff_ffff, 0xc000_2000, 0xc001_0000] {
+        assert_eq!(ask(domctl::MONITOR_ENABLE, intercepted_by_none), (Err(Errno::EINVAL), vec![]));
+    }
 }
 
 #[test]

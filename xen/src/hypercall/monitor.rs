@@ -8,6 +8,7 @@ use crate::layout::record::Record;
 use crate::layout::{domctl as layout, vm_event};
 use crate::tool::Tool;
 use mem_event::{Control, CpuEventKind, MonitorMode};
+use std::ops::RangeInclusive;
 
 /// Control registers, model-specific registers, single steps, breakpoints: a bit each, by the event's number.
 const CAPABILITIES: u32 = 0xf;
@@ -61,9 +62,15 @@ fn ctrlreg<D: Domain>(guest: &mut Guest<D>, index: u8, on: bool, asked: &Record)
     Ok(())
 }
 
+/// The model-specific registers that Xen can intercept: AMD's and Intel's maps have a bit for these, and those of a hypervisor follow.
+const MSRS: [RangeInclusive<u32>; 3] = [0..=0x1fff, 0x4000_0000..=0x4000_1fff, 0xc000_0000..=0xc000_1fff];
+
 /// The plugin reports all of them or none.
 fn msr<D: Domain>(guest: &mut Guest<D>, on: bool, asked: &Record) -> Result<(), Errno> {
     let number = asked.get(layout::MSR);
+    if !MSRS.iter().any(|range| range.contains(&number)) {
+        return Err(Errno::EINVAL);
+    }
     if guest.filter.msrs.contains_key(&number) == on {
         return Err(Errno::EEXIST);
     }
