@@ -117,29 +117,6 @@ fn a_second_xen_access_is_refused_in_xens_words_and_the_first_goes_on() {
 }
 
 #[test]
-fn a_mode_that_cannot_be_is_refused_in_xens_words_and_named() {
-    let modes = [
-        ("debug", "setting debug exception listener", "monitor event 5"),
-        ("cpuid", "setting cpuid listener", "monitor event 6"),
-        ("desc_access", "setting descriptor access listener", "monitor event 9"),
-        ("altp2m_write", "enabling altp2m on domain!", "altp2m"),
-        ("altp2m_exec", "enabling altp2m on domain!", "altp2m"),
-    ];
-    for release in releases("xen-access") {
-        let mut domain = Domain::start("read_write");
-        for (mode, sentence, named) in modes {
-            let (status, text) = domain.tool(mode, &release, &["1", mode]).ended();
-            assert_eq!(status.code(), Some(255), "{mode}: {text}");
-            assert!(text.contains(sentence), "{mode}: {text}");
-            let line = format!("mem-event xen: {named} is not supported (EOPNOTSUPP)");
-            assert_eq!(text.lines().filter(|said| **said == line).count(), 1, "{mode}: {text}");
-            domain.is_left_alone();
-        }
-        domain.ends_well();
-    }
-}
-
-#[test]
 fn a_domain_that_is_not_there_is_named() {
     for release in releases("xen-access") {
         let mut domain = Domain::start("read_write");

@@ -1,0 +1,90 @@
+//! What xen-access prints in each of its modes on one guest, with the binaries of each release, against what was accepted. Addresses and frames
+//! are of one build of the guest, so they are told as `#`.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use mem_event::{AccessType, CpuEventKind, MonitorMode};
+use mem_event_client::Client;
+use std::collections::BTreeSet;
+use support::xen::{Domain, releases};
+
+/// The words after which an address, an offset or a frame stands.
+const ADDRESSES: [&str; 7] = ["GFN", "(offset", "gla", "rip=", "gfn=", "max_gpfn = ", "gfn "];
+
+/// A line without what is of one build.
+fn plain(line: &str) -> String {
+    let mut plain = line.to_owned();
+    for word in ADDRESSES {
+        let Some(at) = plain.find(word) else { continue };
+        let from = at + word.len();
+        let digits = |text: &str| text.chars().take_while(|letter| letter.is_ascii_hexdigit()).count();
+        let spaces = plain[from..].len() - plain[from..].trim_start_matches([' ', 'x']).len();
+        let start = from + spaces;
+        let end = start + digits(&plain[start..]);
+        if end > start {
+            plain.replace_range(start..end, "#");
+        }
+    }
+    plain
+}
+
+/// The text without what is of one build. Which pages are touched, and in which order, is of one build too, so of accesses each kind is
+/// told once; of the tool's other lines those that come
+/// again in a row.
+fn plainly(text: &str) -> String {
+    let (accesses, mut rest): (Vec<String>, Vec<String>) =
+        text.lines().map(plain).partition(|line| line.starts_with("PAGE ACCESS: "));
+    rest.dedup_by(|next, line| next == line && !line.starts_with("mem-event xen:"));
+    let accesses: BTreeSet<String> = accesses.into_iter().collect();
+    accesses.into_iter().chain(rest).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a mode's events are asked for.
+fn is_ready(mode: &str, domain: &mut Client, last: mem_event::Gfn) -> bool {
+    let reports = |domain: &mut Client, kind| {
+        let monitors = domain.monitors().unwrap();
+        monitors.iter().any(|monitor| monitor.kind == kind && monitor.mode == MonitorMode::Sync)
+    };
+    match mode {
+        "write" => domain.access(last).unwrap() == AccessType::Rx,
+        "exec" => domain.access(last).unwrap() == AccessType::Rw,
+        "breakpoint" => reports(domain, CpuEventKind::Int3),
+        _ => reports(domain, CpuEventKind::Cr4),
+    }
+}
+
+fn prints(mode: &str) {
+    for release in releases("xen-access") {
+        let mut domain = Domain::start("cpu_events");
+        let last = domain.last_frame();
+        let mut tool = domain.tool("xen-access", &release, &["1", mode]);
+        let text = if ["write", "exec", "breakpoint", "write_ctrlreg_cr4"].contains(&mode) {
+            domain.until(&mut tool, |toolstack| is_ready(mode, toolstack, last));
+            domain.run_to(7);
+            tool.interrupted()
+        } else {
+            let (status, text) = tool.ended();
+            format!("{text}exit code {}\n", status.code().unwrap())
+        };
+        domain.is_left_alone();
+        domain.ends_well();
+        insta::with_settings!({
+            snapshot_path => "xen_access",
+            prepend_module_to_snapshot => false,
+            omit_expression => true,
+        }, { insta::assert_snapshot!(mode, plainly(&text)) });
+    }
+}
+
+macro_rules! modes {
+    ($($mode:ident),+) => {$(
+        #[test]
+        fn $mode() {
+            prints(stringify!($mode));
+        }
+    )+};
+}
+
+modes! { write, exec, breakpoint, write_ctrlreg_cr4, altp2m_write, altp2m_exec, debug, cpuid, desc_access }
