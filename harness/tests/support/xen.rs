@@ -45,6 +45,16 @@ pub fn releases(program: &str) -> Vec<Release> {
 }
 
 impl Release {
+    /// A program on the machine's own libraries.
+    pub fn own(program: PathBuf) -> Release {
+        Release { program, root: "/".into() }
+    }
+
+    /// A tool of this release that stands in the same folder.
+    pub fn beside(&self, name: &str) -> Release {
+        Release { program: self.program.with_file_name(name), root: self.root.clone() }
+    }
+
     /// A tool of this release that stands beside the program's libraries, as `xenstore-write`.
     pub fn tool(&self, name: &str) -> Release {
         Release { program: self.root.join("usr/bin").join(name), root: self.root.clone() }

@@ -1,0 +1,211 @@
+/*
+ * A pager on Xen's libraries: a range of frames goes to a file, and each comes back when it is touched. SIGINT brings all of them back.
+ *
+ *     cc -O2 -Wall -o pager pager.c -lxenctrl -lxenevtchn -lxenforeignmemory
+ *     mem-event xen --domain 1=/tmp/guest.sock -- ./pager 1 0x100 16 /tmp/pages
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xenctrl.h>
+#include <xenevtchn.h>
+#include <xenforeignmemory.h>
+#include <xen/hvm/params.h>
+#include <xen/vm_event.h>
+
+static volatile sig_atomic_t stopped;
+
+static void stop(int signal)
+{
+    (void)signal;
+    stopped = 1;
+}
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "pager: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static xc_interface *xch;
+static xenforeignmemory_handle *memory;
+static uint32_t domain;
+static uint64_t first, count;
+static int file;
+/* Which of the frames are in the file. */
+static unsigned char *out;
+static unsigned char content[XC_PAGE_SIZE] __attribute__((aligned(XC_PAGE_SIZE)));
+
+static off_t place(uint64_t gfn)
+{
+    return (gfn - first) * XC_PAGE_SIZE;
+}
+
+/* A frame that is used by somebody, or touched meanwhile, stays. */
+static int page_out(uint64_t gfn)
+{
+    xen_pfn_t frame = gfn;
+    void *mapped;
+    int error, written;
+
+    if (xc_mem_paging_nominate(xch, domain, gfn))
+        return 0;
+    mapped = xenforeignmemory_map(memory, domain, PROT_READ, 1, &frame, &error);
+    if (!mapped || error)
+        fail("a nominated frame cannot be mapped");
+    written = pwrite(file, mapped, XC_PAGE_SIZE, place(gfn)) == XC_PAGE_SIZE;
+    xenforeignmemory_unmap(memory, mapped, 1);
+    if (!written)
+        fail("the file cannot be written");
+    if (xc_mem_paging_evict(xch, domain, gfn))
+        return 0;
+    out[gfn - first] = 1;
+    return 1;
+}
+
+static void page_in(uint64_t gfn)
+{
+    if (pread(file, content, XC_PAGE_SIZE, place(gfn)) != XC_PAGE_SIZE)
+        fail("the file cannot be read");
+    if (xc_mem_paging_load(xch, domain, gfn, content))
+        fail("a frame cannot be loaded");
+    out[gfn - first] = 0;
+}
+
+static void answer(vm_event_back_ring_t *ring, const vm_event_request_t *request)
+{
+    vm_event_response_t response;
+
+    memset(&response, 0, sizeof(response));
+    response.version = VM_EVENT_INTERFACE_VERSION;
+    response.vcpu_id = request->vcpu_id;
+    response.flags = request->flags;
+    response.reason = request->reason;
+    response.u.mem_paging = request->u.mem_paging;
+    memcpy(RING_GET_RESPONSE(ring, ring->rsp_prod_pvt), &response, sizeof(response));
+    ring->rsp_prod_pvt++;
+    RING_PUSH_RESPONSES(ring);
+}
+
+static void serve(vm_event_back_ring_t *ring, xenevtchn_handle *channel, evtchn_port_t port)
+{
+    vm_event_request_t request;
+
+    while (RING_HAS_UNCONSUMED_REQUESTS(ring)) {
+        uint64_t gfn;
+
+        memcpy(&request, RING_GET_REQUEST(ring, ring->req_cons), sizeof(request));
+        ring->req_cons++;
+        ring->sring->req_event = ring->req_cons + 1;
+        gfn = request.u.mem_paging.gfn;
+        if (gfn - first >= count)
+            fail("a frame that is none of this pager's is asked for");
+        if (request.u.mem_paging.flags & MEM_PAGING_DROP_PAGE)
+            out[gfn - first] = 0;
+        else if (out[gfn - first])
+            page_in(gfn);
+        answer(ring, &request);
+        xenevtchn_notify(channel, port);
+        printf("frame %#" PRIx64 " is back\n", gfn);
+    }
+}
+
+static void *ring_page(void)
+{
+    xen_pfn_t frame;
+    uint64_t value;
+    void *page;
+    int error;
+
+    if (xc_hvm_param_get(xch, domain, HVM_PARAM_PAGING_RING_PFN, &value))
+        fail("there is no ring's frame");
+    frame = value;
+    page = xenforeignmemory_map(memory, domain, PROT_READ | PROT_WRITE, 1, &frame, &error);
+    if (page && error) {
+        /* Whoever had it before has taken it out of the domain. */
+        xenforeignmemory_unmap(memory, page, 1);
+        if (xc_domain_populate_physmap_exact(xch, domain, 1, 0, 0, &frame))
+            fail("the ring's frame cannot be populated");
+        page = xenforeignmemory_map(memory, domain, PROT_READ | PROT_WRITE, 1, &frame, &error);
+    }
+    if (!page || error)
+        fail("the ring's page cannot be mapped");
+    return page;
+}
+
+int main(int argc, char **argv)
+{
+    vm_event_back_ring_t ring;
+    xenevtchn_handle *channel;
+    uint64_t gfn, frames = 0;
+    uint32_t remote;
+    void *page;
+    int port;
+
+    if (argc != 5) {
+        fprintf(stderr, "usage: pager DOMAIN FIRST COUNT FILE\n");
+        return 2;
+    }
+    domain = strtoul(argv[1], NULL, 0);
+    first = strtoull(argv[2], NULL, 0);
+    count = strtoull(argv[3], NULL, 0);
+    file = open(argv[4], O_RDWR | O_CREAT | O_TRUNC, 0600);
+    out = calloc(count, 1);
+    if (file < 0 || !out)
+        fail(argv[4]);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    signal(SIGINT, stop);
+    signal(SIGTERM, stop);
+
+    xch = xc_interface_open(NULL, NULL, 0);
+    memory = xenforeignmemory_open(NULL, 0);
+    channel = xenevtchn_open(NULL, 0);
+    if (!xch || !memory || !channel)
+        fail("there is no Xen");
+    page = ring_page();
+    if (xc_mem_paging_enable(xch, domain, &remote))
+        fail("the paging ring cannot be had");
+    port = xenevtchn_bind_interdomain(channel, domain, remote);
+    if (port < 0)
+        fail("the event channel cannot be bound");
+    SHARED_RING_INIT((vm_event_sring_t *)page);
+    BACK_RING_INIT(&ring, (vm_event_sring_t *)page, XC_PAGE_SIZE);
+
+    for (gfn = first; gfn < first + count; gfn++)
+        frames += page_out(gfn);
+    printf("%" PRIu64 " frames are out\n", frames);
+
+    while (!stopped) {
+        struct pollfd waited = { xenevtchn_fd(channel), POLLIN, 0 };
+
+        if (poll(&waited, 1, 1000) > 0) {
+            int pending = xenevtchn_pending(channel);
+
+            if (pending >= 0)
+                xenevtchn_unmask(channel, pending);
+        }
+        serve(&ring, channel, port);
+    }
+
+    /* A frame that is asked for meanwhile is back when its request is answered. */
+    for (gfn = first; gfn < first + count; gfn++)
+        if (out[gfn - first])
+            page_in(gfn);
+    serve(&ring, channel, port);
+    munmap(page, XC_PAGE_SIZE);
+    if (xc_mem_paging_disable(xch, domain))
+        fail("the paging ring cannot be given back");
+    xenevtchn_unbind(channel, port);
+    xenevtchn_close(channel);
+    xenforeignmemory_close(memory);
+    xc_interface_close(xch);
+    return 0;
+}
