@@ -1,0 +1,237 @@
+//! Tools of Xen's that are killed and started again, tools side by side, and code that a tool writes.
+
+#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
+
+mod support;
+
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
+use harness::run::Job;
+use harness::scenario::{Scenario, Size};
+use mem_event::message::{RingState, VcpuState};
+use mem_event::{AccessType, Ring};
+use mem_event_client::Client;
+use rustix::process::{Pid, Signal};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::kernel_maps_write_protected;
+use support::xen::{Domain, Release, Tool, releases};
+
+/// Each vCPU of this guest writes to 16 MiB.
+fn sweep(vcpus: u32, memory: u64) -> Domain {
+    let mut scenario = Scenario::bare("sweep");
+    (scenario.machine.vcpus, scenario.machine.memory) = (vcpus, Size(memory));
+    scenario.consumers.listener.get_or_insert_default();
+    scenario.consumers.pager.get_or_insert_default();
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = Gate::Callback;
+    job.plugin = vec!["foreign=map".into()];
+    let mut domain = Domain::of(job);
+    assert_eq!(domain.checkpoint(), 1);
+    domain
+}
+
+fn signal(tool: &Tool, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(&tool.child), signal).unwrap();
+}
+
+fn killed(domain: &mut Domain, tool: Tool, ring: Ring) {
+    signal(&tool, Signal::KILL);
+    let _ = tool.ended();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !domain.toolstack.rings().unwrap().iter().any(|it| it.ring == ring && it.state == RingState::Lost) {
+        assert!(Instant::now() < end, "the {ring} ring keeps its consumer");
+        std::thread::yield_now();
+    }
+}
+
+fn watches(domain: &mut Domain, release: &Release, arguments: &[&str], closed: AccessType) -> Tool {
+    let last = domain.last_frame();
+    let mut tool = domain.tool("xen-access", release, arguments);
+    domain.until(&mut tool, |toolstack| toolstack.access(last).unwrap() == closed);
+    tool
+}
+
+/// The vCPUs that wait for an answer, and for which frame.
+fn waiting(toolstack: &mut Client) -> BTreeSet<(usize, u64)> {
+    let vcpus = toolstack.vcpus().unwrap();
+    let waits = vcpus.iter().enumerate().filter(|(_, vcpu)| vcpu.state == VcpuState::Answer);
+    waits.filter_map(|(number, vcpu)| Some((number, vcpu.frame?.0))).collect()
+}
+
+/// The vCPU and the frame of a line of xen-access.
+fn access(line: &str) -> Option<(usize, u64)> {
+    let after = |word: &str| {
+        let rest = line.split_once(word)?.1;
+        rest.split(|letter: char| !letter.is_ascii_hexdigit()).next()
+    };
+    let frame = u64::from_str_radix(after("GFN ")?, 16).ok()?;
+    Some((after("(vcpu ")?.parse().ok()?, frame))
+}
+
+#[test]
+fn the_requests_that_xen_access_left_are_the_first_lines_of_its_successor() {
+    for release in releases("xen-access") {
+        let mut domain = sweep(2, 64 << 20);
+        let mut first = watches(&mut domain, &release, &["-m", "1", "write"], AccessType::Rx);
+        domain.run_to(2);
+        domain.release();
+        signal(&first, Signal::STOP);
+        domain.until(&mut first, |toolstack| waiting(toolstack).len() == 2);
+        let left = waiting(&mut domain.toolstack);
+        killed(&mut domain, first, Ring::Access);
+        assert_eq!(waiting(&mut domain.toolstack), left, "where a listener is required vCPUs wait for the next");
+        std::fs::remove_file(domain.folder.file("xen-access.out")).unwrap();
+        let mut second = domain.tool("xen-access", &release, &["-m", "1", "write"]);
+        let lines = |tool: &Tool| tool.text().lines().filter_map(access).take(2).collect::<BTreeSet<_>>();
+        let end = Instant::now() + Duration::from_secs(60);
+        while lines(&second).len() < 2 {
+            assert!(Instant::now() < end && second.child.try_wait().unwrap().is_none(), "{}", second.text());
+            std::thread::yield_now();
+        }
+        assert_eq!(lines(&second), left, "{}", second.text());
+        assert_eq!(domain.checkpoint(), 3);
+        second.interrupted();
+        domain.is_left_alone();
+        domain.ends_well();
+    }
+}
+
+#[test]
+fn where_xen_access_is_not_required_the_guest_goes_on_without_it() {
+    for release in releases("xen-access") {
+        let mut domain = sweep(2, 64 << 20);
+        let first = watches(&mut domain, &release, &["1", "write"], AccessType::Rx);
+        domain.run_to(2);
+        domain.release();
+        killed(&mut domain, first, Ring::Access);
+        assert_eq!(domain.checkpoint(), 3);
+        domain.ends_well();
+    }
+}
+
+/// The node that xenpaging watches.
+const NODE: &str = "/local/domain/1/memory/target-tot_pages";
+/// Frames that the guest may hold.
+const TARGET: u64 = 1024;
+
+fn pages(domain: &mut Domain, release: &Release) -> Tool {
+    let file = domain.folder.file("pages").to_string_lossy().into_owned();
+    let arguments = ["-d", "1", "-f", &file, "-r", "256"];
+    let mut tool = domain.tool_with("xenpaging", release, &["--repair-xenpaging"], &arguments);
+    domain.until(&mut tool, |toolstack| {
+        toolstack.rings().unwrap().iter().any(|it| it.ring == Ring::Paging && it.state == RingState::Live)
+    });
+    tool
+}
+
+fn aims_at(domain: &mut Domain, release: &Release, tool: &mut Tool, frames: u64) {
+    domain.ask(&release.tool("xenstore-write"), &[NODE, &(frames * 4).to_string()]);
+    domain.until(tool, |toolstack| {
+        let info = toolstack.info().unwrap();
+        if frames > TARGET { info.paged == 0 } else { info.resident <= frames }
+    });
+}
+
+fn ends_in_order(tool: Tool, by: Signal) {
+    signal(&tool, by);
+    let (status, text) = tool.ended();
+    assert_eq!(status.code(), Some(0), "{text}");
+}
+
+#[test]
+fn xenpaging_is_killed_and_started_again_and_the_guests_memory_is_right() {
+    for release in releases("xenpaging") {
+        let mut domain = sweep(1, 64 << 20);
+        let mut pager = pages(&mut domain, &release);
+        aims_at(&mut domain, &release, &mut pager, TARGET);
+        domain.run_to(2);
+        // Ended in order it brings everything back first.
+        ends_in_order(pager, Signal::TERM);
+        assert_eq!(domain.toolstack.info().unwrap().paged, 0);
+        let mut pager = pages(&mut domain, &release);
+        domain.run_to(3);
+        aims_at(&mut domain, &release, &mut pager, TARGET);
+        aims_at(&mut domain, &release, &mut pager, 16 * TARGET);
+        // Its ring stays, as its consumer has gone without a word; the successor has it.
+        killed(&mut domain, pager, Ring::Paging);
+        let mut pager = pages(&mut domain, &release);
+        aims_at(&mut domain, &release, &mut pager, TARGET);
+        ends_in_order(pager, Signal::INT);
+        assert_eq!(domain.toolstack.info().unwrap().paged, 0);
+        domain.ends_well();
+    }
+}
+
+#[test]
+fn xenpaging_and_xen_access_are_side_by_side() {
+    for release in releases("xen-access") {
+        let mut domain = sweep(1, 64 << 20);
+        let mut pager = pages(&mut domain, &release.beside("xenpaging"));
+        aims_at(&mut domain, &release, &mut pager, 64);
+        assert!(domain.toolstack.info().unwrap().paged > 0);
+        // The frames that the guest is about to write to are out, and closed.
+        let listener = watches(&mut domain, &release, &["1", "write"], AccessType::Rx);
+        domain.run_to(3);
+        let text = listener.interrupted();
+        assert!(text.lines().filter_map(access).count() > 0x1000, "{text}");
+        ends_in_order(pager, Signal::INT);
+        assert_eq!(domain.toolstack.info().unwrap().paged, 0);
+        domain.is_left_alone();
+        domain.ends_well();
+    }
+}
+
+/// Compiles one of `images/`.
+fn built(folder: &RunFolder, source: &str, options: &[&str]) -> std::path::PathBuf {
+    let path = format!("{}/tests/images/{source}", env!("CARGO_MANIFEST_DIR"));
+    let program = folder.file(source.split('.').next().unwrap());
+    let mut cc = Command::new("cc");
+    cc.arg("-o").arg(&program).arg(path).args(options);
+    assert!(cc.status().unwrap().success(), "{source} does not build");
+    program
+}
+
+fn runs_what_was_written(gate: Gate) {
+    if !Path::new("/usr/include/xenforeignmemory.h").is_file() {
+        eprintln!("skipped: there are no headers of Xen's libraries; ci/setup installs them (libxen-dev)");
+        return;
+    }
+    let folder = RunFolder::create().unwrap();
+    let bare = ["-m32", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none,-Ttext-segment=0x100000"];
+    let image = built(&folder, "letters.s", &bare);
+    let patch = Release::own(built(&folder, "patch.c", &["-lxenforeignmemory"]));
+    let mut scenario = Scenario::bare(&image.to_string_lossy());
+    scenario.consumers.listener.get_or_insert_default();
+    let mut job = Job::new(scenario, None).unwrap();
+    (job.gate, job.plugin) = (gate, vec!["foreign=map".into()]);
+    let domain = Domain::of(job);
+    let comes_to = |what: &dyn Fn(&str) -> bool| {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !what(&domain.qemu.console()) {
+            assert!(Instant::now() < end, "{}", domain.qemu.console());
+            std::thread::yield_now();
+        }
+    };
+    comes_to(&|console| console.contains("AAAA"));
+    let letter = domain.job.symbols().find("LETTER").unwrap().gpa;
+    let (frame, offset) = (letter.gfn().0.to_string(), (letter.0 % 4096).to_string());
+    domain.ask(&patch, &["1", &frame, &offset, "B"]);
+    comes_to(&|console| console.contains("BBBB"));
+    let console = domain.qemu.console();
+    assert!(!console.trim_start_matches('A').contains('A'), "the old code came again: {console}");
+}
+
+#[test]
+fn code_that_was_written_through_a_mapping_is_what_the_guest_runs_under_the_callback() {
+    runs_what_was_written(Gate::Callback);
+}
+
+#[test]
+fn code_that_was_written_through_a_mapping_is_what_the_guest_runs_under_the_mmu() {
+    if kernel_maps_write_protected() {
+        runs_what_was_written(Gate::Mmu);
+    }
+}
