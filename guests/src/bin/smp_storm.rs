@@ -40,8 +40,8 @@ guest::main!(main);
 
 fn main() {
     let vcpus = smp::vcpus();
-    if !(2..=VCPUS).contains(&vcpus) {
-        skip!("{vcpus} vCPUs; a storm has 2 to {VCPUS}");
+    if !(1..=VCPUS).contains(&vcpus) {
+        skip!("{vcpus} vCPUs; a storm has 1 to {VCPUS}");
     }
     smp::start(storm);
     checkpoint(1, STORM.address(), STORM.bytes(), vcpus as u64);
