@@ -14,6 +14,7 @@
 //! | [`consumers`] | the pager, the listener, the helper, those that misbehave, those in processes of their own |
 //! | [`run`] | a domain served from its start, or its being joined, to its end; the summary |
 //! | [`trace`], [`step`] | traces read, compared, exported, minimised, replayed; a trace in the terminal, step by step |
+//! | [`simulate`] | flow control of rings in virtual time, for more vCPUs than a machine has |
 //! | [`trial`] | a consumer against a recording, without QEMU |
 //! | [`suite`] | scenarios against their snapshots |
 //! | [`cli`] | the command line |
@@ -28,6 +29,7 @@ pub mod poll;
 pub mod refusal;
 pub mod run;
 pub mod scenario;
+pub mod simulate;
 pub mod step;
 pub mod suite;
 pub mod toolstack;

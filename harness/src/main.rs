@@ -7,7 +7,7 @@ use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
 use harness::trace::replay;
-use harness::{step, suite, trace, trial};
+use harness::{simulate, step, suite, trace, trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         Command::New(arguments) => new::new(arguments),
         Command::Xen(arguments) => xen::xen(arguments),
         Command::Xenstore(arguments) => xenstore::xenstore(arguments),
+        Command::Simulate(arguments) => simulate::command::simulate(arguments),
         Command::Step(arguments) => step::step(arguments, cli.color),
         Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
             trial::command::replay(file, under_test, manner)

@@ -5,6 +5,7 @@ use crate::output::Color;
 use crate::run::status::Status;
 use crate::scenario::Contents;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
+use crate::simulate::command::Simulate;
 use crate::step::StepOptions;
 use crate::trace::compare::Diff;
 use crate::trace::explain::command::Explain;
@@ -89,6 +90,8 @@ pub enum Command {
     /// Be the xenstore of some domains; `xen` starts it.
     #[command(hide = true)]
     Xenstore(Xenstore),
+    /// Rings' flow control in virtual time: many vCPUs, slots and consumers, by this engine's policy and three that Xen had or was offered.
+    Simulate(Box<Simulate>),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect; or serve its requests to a consumer and compare what that does.

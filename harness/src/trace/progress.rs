@@ -54,9 +54,13 @@ impl Progress {
 
     /// So many are done.
     pub fn at(&self, number: u64) {
-        if !number.is_multiple_of(STRIDE) {
-            return;
+        if number.is_multiple_of(STRIDE) {
+            self.one(number);
         }
+    }
+
+    /// The same, where each of them takes long.
+    pub fn one(&self, number: u64) {
         self.show();
         self.bar.set_position(number);
     }
