@@ -38,7 +38,7 @@ pub fn table(rows: &[Value]) -> String {
     for row in rows {
         let value = row["value"].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
         let [name, unit, goal, detail] = ["name", "unit", "goal", "detail"].map(|name| field(row, name));
-        text += &format!("{name:<25} {value:>14} {goal:>12}  {unit:<20} {detail}\n");
+        text += &format!("{name:<27} {value:>14} {goal:>12}  {unit:<20} {detail}\n");
     }
     text
 }

@@ -14,6 +14,7 @@ mod ping;
 mod qemu;
 mod round_trip;
 mod served;
+mod simulation;
 
 use anyhow::Context;
 use clap::Parser;
@@ -75,6 +76,11 @@ fn main() -> anyhow::Result<()> {
         let engine = engine::rows()?;
         println!("{}", engine::table(&engine));
         rows.extend(engine);
+    }
+    if is_wanted(simulation::NAME) {
+        let row = [simulation::row()];
+        println!("{}", engine::table(&row));
+        rows.extend(row);
     }
     if let Some(folder) = Path::new(RESULTS).parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
