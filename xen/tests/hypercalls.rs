@@ -122,6 +122,20 @@ fn a_rings_frame_can_be_taken_out_and_put_back() {
 }
 
 #[test]
+fn a_frame_that_is_populated_comes_back_empty_if_it_was_paged_out() {
+    for (what, answer, done) in [("it is paged out", Ok(0), 1), ("it is not", Err(Errno::ENOENT), 0)] {
+        let mut bench = Bench::new();
+        bench.domain().answers.push_back(answer);
+        let mut made = Made::new(reservation::BYTES);
+        made.set(reservation::EXTENTS, bench.list(&[7])).set(reservation::NR_EXTENTS, 1);
+        made.set(reservation::DOMID, 1);
+        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::POPULATE), &made), Ok(done), "{what}");
+        assert_eq!(bench.asked(), [Control::Prep { gfn: Gfn(7), buffer: true }]);
+        assert_eq!(bench.domain().loaded, [0; 4096]);
+    }
+}
+
+#[test]
 fn rights_are_set_where_there_is_ram_beside_the_window_of_vga_and_rom() {
     let mut bench = Bench::new();
     let set = |first, count| Control::SetAccess { first: Gfn(first), count, access: AccessType::Rx };

@@ -48,8 +48,11 @@ fn reserve<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record, 
         if let Some(ring) = ring_of_frame(gfn) {
             guest.ring(ring).populated = populate;
         } else if populate {
-            xen.lacks("populating a frame of the guest's memory");
-            break;
+            // A frame that is paged out comes back empty: what the pager has of it is nobody's then.
+            if guest.domain.load(Gfn(gfn), &[0; PAGE_SIZE]).is_err() {
+                xen.lacks("populating a frame that is not paged out");
+                break;
+            }
         } else if guest.domain.control(Control::Drop { gfn: Gfn(gfn) }).is_err() {
             break;
         }

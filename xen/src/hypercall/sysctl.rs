@@ -31,6 +31,8 @@ pub(super) fn sysctl<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
             }
             asked.put(tool, layout::NUM_DOMAINS, count)
         }
+        // The one that gives each vCPU a processor of its own.
+        layout::SCHED_ID => asked.put(tool, layout::SCHEDULER, layout::SCHEDULER_NULL),
         layout::PHYSINFO => physinfo(xen, tool, argument),
         other => Err(xen.lacks(&format!("sysctl {other}"))),
     }

@@ -15,11 +15,14 @@ structure! {
     NR_NODES: u32 = 24, "u.physinfo.nr_nodes";
     CPU_CAPABILITIES: u32 = 36, "u.physinfo.capabilities";
     TOTAL_PAGES: u64 = 48, "u.physinfo.total_pages";
+    SCHEDULER: u32 = 8, "u.sched_id.sched_id";
 }
 
 constants! {
     PHYSINFO: u32 = 3, "XEN_SYSCTL_physinfo";
     PHYSCAP_HVM: u32 = 1, "XEN_SYSCTL_PHYSCAP_hvm";
+    SCHED_ID: u32 = 4, "XEN_SYSCTL_sched_id";
+    SCHEDULER_NULL: u32 = 9, "XEN_SCHEDULER_NULL";
     GETDOMAININFOLIST: u32 = 6, "XEN_SYSCTL_getdomaininfolist";
     VERSION: u32 = 0x15, "XEN_SYSCTL_INTERFACE_VERSION";
 }
