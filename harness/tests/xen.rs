@@ -117,6 +117,25 @@ fn a_second_xen_access_is_refused_in_xens_words_and_the_first_goes_on() {
 }
 
 #[test]
+fn xl_tells_of_the_machine_and_its_domains() {
+    for release in releases("xl") {
+        let domain = Domain::start("read_write");
+        let told = domain.ask(&release, &["info"]);
+        let of = |name: &str| {
+            let line = told.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {told}"));
+            line.split_once(':').unwrap().1.trim().to_owned()
+        };
+        assert_eq!((of("nr_cpus"), of("xen_scheduler")), ("1".to_owned(), "null".to_owned()));
+        assert!(release.program.to_string_lossy().contains(&format!("xen-{}.{}/", of("xen_major"), of("xen_minor"))));
+        let list = domain.ask(&release, &["list"]);
+        let guest: Vec<&str> =
+            list.lines().find(|line| line.starts_with("guest")).unwrap().split_whitespace().collect();
+        assert_eq!(guest[1], "1", "{list}");
+        domain.ends_well();
+    }
+}
+
+#[test]
 fn a_domain_that_is_not_there_is_named() {
     for release in releases("xen-access") {
         let mut domain = Domain::start("read_write");
