@@ -117,6 +117,24 @@ fn under_check_ring_a_write_that_is_told_of_is_lost_at_a_full_ring() {
     }
 }
 
+/// Each vCPU posts once, and all at the same moment. An answer wakes as many throttled vCPUs as slots are free then: one, two, … eight in all
+/// while the last eight are answered, and after the last nothing wakes anybody.
+#[test]
+fn under_blocked_2012_posters_stay_throttled_at_an_empty_ring_where_nobody_posts_any_more() {
+    let burst = |vcpus: u32| Settings {
+        slots: 8,
+        notices: 1.0,
+        wake: Law::Constant(MICROSECOND),
+        events: vcpus.into(),
+        ..plain(vcpus, Law::Constant(1_000 * MICROSECOND), Law::Constant(2 * MICROSECOND))
+    };
+    for (vcpus, throttled) in [(9, 0), (32, 0), (64, 22), (100, 58)] {
+        let figures = simulate(&burst(vcpus), FlowKind::Blocked2012);
+        assert_eq!((figures.answered, figures.waiting, figures.hung), (vcpus.into(), 0, throttled), "{vcpus} vCPUs");
+        assert_eq!(simulate(&burst(vcpus), FlowKind::Queue).hung, 0, "{vcpus} vCPUs");
+    }
+}
+
 #[test]
 fn a_request_that_no_consumer_answers_keeps_its_slot_and_its_vcpu() {
     let settings = Settings { loss: 1.0, ..storm(4, 8) };
