@@ -48,7 +48,7 @@ pub struct Vcpu {
     /// When its event began.
     pub begun: u64,
     /// When its request was put.
-    pub put: u64,
+    pub put: Option<u64>,
     /// Events that were answered, in the time that is measured.
     pub answered: u64,
 }

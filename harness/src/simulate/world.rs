@@ -236,7 +236,7 @@ impl<'a> World<'a> {
                     self.tally.slot.add(now - begun);
                 }
                 let vcpu = &mut self.vcpus[at as usize];
-                vcpu.put = now;
+                vcpu.put = Some(now);
                 vcpu.at = if is_fault { At::Stopped } else { At::Done };
                 self.request(ring, Whose::vcpu(at, is_fault));
                 if !is_fault && !blocked {
@@ -306,7 +306,7 @@ impl<'a> World<'a> {
         let runs = self.clock.now() + after;
         let vcpu = &mut self.vcpus[at as usize];
         if self.tally.measures() {
-            let put = (vcpu.kind == Kind::Fault && vcpu.put > 0).then_some(vcpu.put);
+            let put = vcpu.put.filter(|_| vcpu.kind == Kind::Fault);
             self.tally.stood_still(vcpu.begun, put, runs);
         }
         vcpu.at = At::Work;
