@@ -7,7 +7,7 @@
 //! | [`clock`] | virtual time: what is due next |
 //! | [`arrival`], [`recording`] | when a vCPU makes its next event; what a recorded run tells of that |
 //! | [`settings`] | what is simulated, and within which limits |
-//! | [`lane`], [`vcpu`], [`world`], [`outside`] | a ring with its consumers, a vCPU, the domain; foreign producers and consumers at work |
+//! | [`lane`], [`vcpu`], [`world`], `outside` | a ring with its consumers, a vCPU, the domain; foreign producers and consumers at work |
 //! | [`tally`], [`figures`] | what is counted, and what that comes to |
 //! | [`sweep`] | many simulations, one number varied |
 //! | [`report`], [`picture`], [`page`], [`command`] | tables, JSON and CSV; pictures; the command line |
