@@ -23,7 +23,7 @@ use std::fmt::Write;
 use support::kernel_maps_write_protected;
 
 /// Scripts that were given to one guest one after the other, and which of the guest's rounds that went through.
-const SERIES: [(&str, &[&str]); 14] = [
+const SERIES: [(&str, &[&str]); 18] = [
     ("m", &["pag1"]),
     ("m", &["pag1b", "pag2"]),
     ("m", &["pag3"]),
@@ -38,6 +38,10 @@ const SERIES: [(&str, &[&str]); 14] = [
     ("c", &["mon1"]),
     ("c", &["mon2"]),
     ("c", &["mon3"]),
+    ("m", &["rings"]),
+    ("m", &["noflag"]),
+    ("c", &["mondis2"]),
+    ("c", &["monclear"]),
 ];
 
 /// What one script was answered by Xen and here.
