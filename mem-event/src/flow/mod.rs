@@ -20,9 +20,11 @@
 //! | `blocked_2012` | what Xen took: a vCPU sleeps in its claim, and posters are throttled |
 //! | `stops` | counts of pauses and pause flags |
 //! | `waiters` | Xen's wait queue |
+//! | `course` | a policy at work: every schedule is a list of choices |
 
 pub mod blocked_2012;
 pub mod check_ring;
+pub mod course;
 pub mod queue;
 pub mod stops;
 pub mod wait_queue_v5;
@@ -30,6 +32,7 @@ mod waiters;
 
 pub use blocked_2012::{Blocked2012, Form};
 pub use check_ring::CheckRing;
+pub use course::{Act, Cast, Choice, Course, Said};
 pub use queue::Queue;
 pub use stops::{Stop, Stops};
 pub use wait_queue_v5::WaitQueueV5;
@@ -309,6 +312,17 @@ impl Flow {
             }
             Flow::WaitQueueV5(it) => it.without_listener(vcpu, stops),
             Flow::Blocked2012(_) => Try::NoRing,
+        }
+    }
+
+    /// Claims that are neither put nor given back. Some of the accounts of 2011 run over or below 0.
+    #[must_use]
+    pub fn claims(&self) -> u32 {
+        match self {
+            Flow::Queue(it, _) => it.targets + it.foreigners,
+            Flow::CheckRing(it) => it.producers,
+            Flow::WaitQueueV5(it) => u32::from(it.targets) + u32::from(it.foreigners),
+            Flow::Blocked2012(it) => it.targets + it.foreigners,
         }
     }
 
