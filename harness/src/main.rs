@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use harness::cli::arguments::{Cli, Command};
-use harness::cli::{command, new, xen, xenstore};
+use harness::cli::{command, new, package, xen, xenstore};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Show(arguments) => trace::show::show(arguments),
         Command::Test(arguments) => suite::command::test(arguments, cli.color),
         Command::New(arguments) => new::new(arguments),
+        Command::Package(arguments) => package::package(arguments),
         Command::Xen(arguments) => xen::xen(arguments),
         Command::Xenstore(arguments) => xenstore::xenstore(arguments),
         Command::Simulate(arguments) => simulate::command::simulate(arguments),

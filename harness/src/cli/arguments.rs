@@ -92,6 +92,9 @@ pub enum Command {
     Xenstore(Xenstore),
     /// Rings' flow control in virtual time: many vCPUs, slots and consumers, by this engine's policy and three that Xen had or was offered.
     Simulate(Box<Simulate>),
+    /// Write what a package has for shells and for readers.
+    #[command(hide = true)]
+    Package(Package),
     /// Walk through a trace in the terminal, with the engine as it was after each step.
     Step(StepOptions),
     /// Replay a trace through a fresh engine and compare every effect; or serve its requests to a consumer and compare what that does.
@@ -245,6 +248,13 @@ pub struct Xen {
     /// The tool, found in PATH or where Debian keeps Xen's, /usr/lib/xen-*/bin; and its arguments.
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub program: Vec<OsString>,
+}
+
+/// `package`
+#[derive(Debug, Args)]
+pub struct Package {
+    /// The prefix that is made: `share/man/man1`, and the completions where each shell looks for them.
+    pub prefix: PathBuf,
 }
 
 /// `xenstore`

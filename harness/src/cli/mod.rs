@@ -3,11 +3,12 @@
 //! | file | what lives there |
 //! |---|---|
 //! | [`arguments`] | what the user writes |
-//! | [`command`], [`new`], [`xen`], `xen_program`, [`xenstore`] | what is done about it |
+//! | [`command`], [`new`], [`package`], [`xen`], `xen_program`, [`xenstore`] | what is done about it |
 
 pub mod arguments;
 pub mod command;
 pub mod new;
+pub mod package;
 pub mod xen;
 mod xen_program;
 pub mod xenstore;

@@ -37,7 +37,7 @@ const GUEST: &str = "MEM_EVENT_GUEST";
 /// # Errors
 /// There is none.
 pub fn program() -> Result<PathBuf, Refusal> {
-    beside::find("mem-event")
+    beside::command()
 }
 
 /// A consumer's process.

@@ -34,9 +34,12 @@ pub fn kernel() -> Result<PathBuf, Refusal> {
         };
     }
     let unpacked = cache().map(|cache| cache.join("mem-event/linux/vmlinuz")).filter(|path| path.is_file());
-    unpacked
-        .or_else(in_boot)
-        .ok_or_else(|| Refusal::machine("no Linux kernel found", "run ci/setup, or name a bzImage in MEM_EVENT_KERNEL"))
+    unpacked.or_else(in_boot).ok_or_else(|| {
+        Refusal::machine(
+            "no Linux kernel found",
+            "run ci/setup, or install linux-image-cloud-amd64, or name a bzImage in MEM_EVENT_KERNEL",
+        )
+    })
 }
 
 fn cache() -> Option<PathBuf> {

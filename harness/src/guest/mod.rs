@@ -8,6 +8,7 @@ pub mod symbols;
 
 use self::kind::{Kind, NoGuest};
 use self::symbols::Symbols;
+use crate::beside;
 use crate::refusal::{Refusal, nearest};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl Guest {
         let names = known.iter().map(String::as_str).chain(["linux"]);
         let remedy = match (nearest(name, names), known.is_empty()) {
             (_, true) => {
-                "no built-in guests are beside the program: build them with ci/setup and ci/demo, or name an ELF file"
+                "no built-in guests were built or installed with this program: build them with ci/setup and ci/build, or name an ELF file"
                     .into()
             }
             (near, _) if near.is_empty() => "see `mem-event list`, or name an ELF file by its path".into(),
@@ -121,10 +122,9 @@ fn is_image(path: &Path) -> bool {
     std::fs::File::open(path).is_ok_and(|mut file| file.read_exact(&mut start).is_ok()) && Kind::of(&start).is_some()
 }
 
-/// Where built-in guests may lie: `guests` beside the program, or up to two folders above it (tests, `target/guests`).
+/// Where built-in guests may lie.
 fn folders() -> Vec<PathBuf> {
-    let program = std::env::current_exe().unwrap_or_default();
-    program.ancestors().skip(1).take(3).map(|folder| folder.join("guests")).collect()
+    beside::folders().into_iter().map(|folder| folder.join("guests")).collect()
 }
 
 /// The names of the built-in guests, sorted.

@@ -42,7 +42,7 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
         check(
             "plugin",
             qemu::plugin_library().map(shown).map_err(|refusal| refusal.what),
-            "cargo build --release --workspace",
+            "ci/build, or install the package; MEM_EVENT_LIB names another folder",
         ),
         check(
             "userfaultfd",
@@ -52,8 +52,12 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
         ),
         path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(kernel_for_mmu(path))),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),
-        check("guests", guests(), "build them: ci/demo"),
-        check("linux kernel", linux::kernel().map(shown).map_err(|refusal| refusal.what), "run ci/setup"),
+        check("guests", guests(), "ci/build, or install the package"),
+        check(
+            "linux kernel",
+            linux::kernel().map(shown).map_err(|refusal| refusal.what),
+            "run ci/setup, or install linux-image-cloud-amd64, or name a bzImage in MEM_EVENT_KERNEL",
+        ),
         check(
             "busybox",
             linux::initrd().map(|_| "static busybox".into()).map_err(|error| error.to_string()),
