@@ -34,6 +34,26 @@ fn says(outcome: &Outcome, what: &str) -> bool {
     outcome.notes.iter().any(|note| note.contains(what))
 }
 
+/// The vCPU passes a place, stands at the page that its instruction touches, leaves its block while it waits, and comes back to the place.
+#[test]
+fn a_place_is_told_once_however_late_the_answer_to_its_access_is() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let sequence = |scenario| {
+        let mut job = Job::new(scenario, None).unwrap();
+        job.gate = Gate::Mmu;
+        let outcome = job.run(&mut Silent, None).unwrap();
+        assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+        let text = transcript::text(&outcome.records, job.scenario.machine.vcpus, &job.symbols());
+        text.lines().filter(|line| line.starts_with("place")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let late = |nth| format!("[[faults]]\nlate-response = {{ ring = \"access\", nth = {nth}, by = \"40ms\" }}\n");
+    let mut with_late_answers = scenario("places");
+    with_late_answers.chaos = toml::from_str(&(1..=8).map(late).collect::<String>()).unwrap();
+    assert_eq!(sequence(with_late_answers), sequence(scenario("places")));
+}
+
 #[test]
 fn auto_gives_the_accepted_sequences_and_says_which_gate_it_took() {
     for name in ["read_write", "page_cross"] {

@@ -38,6 +38,6 @@ impl Hypervisor {
 /// Tells a vCPU to leave its block from the instruction that it stands in, to which it comes back.
 pub(super) fn tell(vcpu: &Vcpu, place: &Place, view: &View) {
     let rip = view.linear_instruction_pointer() & !0xfff | u64::from(place.page_offset);
-    vcpu.trap.set_left(Some(rip));
+    vcpu.trap.set_left(rip);
     leaving::tell(vcpu.id.0, vcpu.thread.load(Ordering::Acquire), place, view);
 }

@@ -71,7 +71,7 @@ impl Engine {
     pub fn stands(&mut self, host: &Host, access: StoppedAccess) {
         let vcpu = if let Toucher::Vcpu(vcpu) = access.toucher { host.vcpu(vcpu.0) } else { None };
         if let Some(vcpu) = vcpu {
-            vcpu.trap.set_left(None);
+            vcpu.trap.is_in();
             if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
                 return;
             }
@@ -104,9 +104,11 @@ impl Engine {
             if let Some(vcpu) = host.vcpu(vcpu.0) {
                 let is_out = leaves_old_block(host, vcpu, *fault) || *is_out;
                 vcpu.waiting.set_busy(true);
-                // The hook of one that is stepped knows by the mark that it comes back; of no other would it ever be taken away.
-                if !is_out || !self.domain.single_steps(vcpu.id) {
-                    vcpu.trap.set_left(None);
+                // Hooks know by marks that it comes back; one that is not stepped has none that would take its mark away.
+                if !is_out {
+                    vcpu.trap.is_in();
+                } else if !self.domain.single_steps(vcpu.id) {
+                    vcpu.trap.reports_no_step();
                 }
             }
         }

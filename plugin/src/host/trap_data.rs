@@ -15,8 +15,11 @@ pub struct TrapData {
     stepped: AtomicBool,
     /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
     lent: AtomicU64,
-    /// The instruction at which the vCPU left its block from the kernel, while it is out; 0 for none, else its linear address and 1.
+    /// The instruction at which the vCPU left its block from the kernel, while it is out; 0 for none, else its linear address and 1. For the hook of
+    /// its steps.
     left: AtomicU64,
+    /// The same for that of a checkpoint or breakpoint there.
+    left_stop: AtomicU64,
     mode: Mutex<PagingMode>,
 }
 
@@ -41,7 +44,7 @@ impl TrapData {
     pub fn reset(&self) {
         self.set_pending_event(None);
         self.lent.store(0, Ordering::Release);
-        self.set_left(None);
+        self.is_in();
         self.set_paging_mode(PagingMode::default());
     }
 
@@ -53,8 +56,7 @@ impl TrapData {
     /// From now on its steps are reported, or not any more.
     pub fn set_stepped(&self, on: bool) {
         if self.stepped.swap(on, Ordering::AcqRel) && !on {
-            // Nothing takes the mark away any more when the vCPU comes back.
-            self.set_left(None);
+            self.reports_no_step();
         }
     }
 
@@ -71,9 +73,27 @@ impl TrapData {
         self.lent.swap(0, Ordering::AcqRel).checked_sub(1).map(Gfn)
     }
 
-    /// It is told to leave its block from the kernel at this instruction, or is not out any more.
-    pub fn set_left(&self, rip: Option<u64>) {
-        self.left.store(rip.map_or(0, |rip| rip.wrapping_add(1)), Ordering::Release);
+    /// It is told to leave its block from the kernel at this instruction.
+    pub fn set_left(&self, rip: u64) {
+        self.left.store(rip.wrapping_add(1), Ordering::Release);
+        self.left_stop.store(rip.wrapping_add(1), Ordering::Release);
+    }
+
+    /// It is not out any more.
+    pub fn is_in(&self) {
+        self.left_stop.store(0, Ordering::Release);
+        self.reports_no_step();
+    }
+
+    /// No hook of its steps takes the mark away any more when it comes back.
+    pub fn reports_no_step(&self) {
+        self.left.store(0, Ordering::Release);
+    }
+
+    /// At a checkpoint or breakpoint: whether it only comes back to this instruction, where it passed it before it left from the kernel; once, and not
+    /// after it was at another one.
+    pub fn comes_back_to_stop(&self, rip: u64) -> bool {
+        self.left_stop.load(Ordering::Relaxed) != 0 && self.left_stop.swap(0, Ordering::AcqRel) == rip.wrapping_add(1)
     }
 
     /// Whether it only comes back to this instruction, where it left its block from the kernel; once.

@@ -38,7 +38,11 @@ fn stopped(notice: &Notice, vcpu: VcpuId) -> Remark {
 pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
-    let arrival = Arrival { rip: stop.fetch.rip(view), stack: view.stack(), tables: view.paging_mode().cr3 };
+    let rip = stop.fetch.rip(view);
+    if vcpu.trap.comes_back_to_stop(rip) {
+        return Go::Run;
+    }
+    let arrival = Arrival { rip, stack: view.stack(), tables: view.paging_mode().cr3 };
     if vcpu.arrive(arrival) {
         vcpu.waiting.restart_clock();
         let notice = notice(stop, vcpu.id, view);
