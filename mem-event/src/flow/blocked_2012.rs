@@ -2,9 +2,9 @@
 //! it must claim again, and another may be faster. A vCPU that has put its request and finds few slots left is *blocked* on its way out,
 //! with a flag and a pause of its own, and woken in rounds.
 
+use crate::flow::outcome::{Place, Put, Try};
 use crate::flow::stops::Stops;
 use crate::flow::waiters::Waiters;
-use crate::flow::{Place, Put, Try};
 use crate::number::VcpuId;
 use bincode::{Decode, Encode};
 

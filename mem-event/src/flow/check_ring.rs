@@ -2,8 +2,8 @@
 //! marked and sleeps *without its event*. An instruction that faults makes the event anew when the vCPU runs again; a write of a control
 //! register has happened by then, and its event is lost. Every answer on any ring wakes everybody that is marked.
 
+use crate::flow::outcome::{Place, Put, Try};
 use crate::flow::stops::Stops;
-use crate::flow::{Place, Put, Try};
 use crate::number::VcpuId;
 use bincode::{Decode, Encode};
 

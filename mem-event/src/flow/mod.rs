@@ -18,6 +18,7 @@
 //! | `check_ring` | before the patch: a full ring's vCPU sleeps without its event |
 //! | `wait_queue_v5` | the patch as sent: a vCPU sleeps in its put |
 //! | `blocked_2012` | what Xen took: a vCPU sleeps in its claim, and posters are throttled |
+//! | `outcome` | what a claim and a put come to |
 //! | `stops` | counts of pauses and pause flags |
 //! | `waiters` | Xen's wait queue |
 //! | `course` | a policy at work: every schedule is a list of choices |
@@ -25,6 +26,7 @@
 pub mod blocked_2012;
 pub mod check_ring;
 pub mod course;
+pub mod outcome;
 pub mod queue;
 pub mod stops;
 pub mod wait_queue_v5;
@@ -33,6 +35,7 @@ mod waiters;
 pub use blocked_2012::{Blocked2012, Form};
 pub use check_ring::CheckRing;
 pub use course::{Act, Cast, Choice, Course, Said};
+pub use outcome::{Busy, Place, Put, Try};
 pub use queue::Queue;
 pub use stops::{Stop, Stops};
 pub use wait_queue_v5::WaitQueueV5;
@@ -57,52 +60,6 @@ table! {
         Blocked2012 = 3 "blocked-2012",
     }
 }
-
-/// Where a vCPU sleeps that got no slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-pub enum Place {
-    /// In line; when it is woken, a slot is reserved for it.
-    Line,
-    /// Inside its claim: it holds its event, and must claim again.
-    Claim,
-    /// Marked, without its event: where an instruction faults, it makes the event anew. Else the event is lost.
-    Flag,
-}
-
-/// What a claim comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use]
-pub enum Try {
-    /// A slot is counted for the caller.
-    Slot,
-    /// The vCPU sleeps.
-    Asleep(Place),
-    /// There is no room, and the caller cannot sleep.
-    Refused,
-    /// There is no ring.
-    NoRing,
-}
-
-/// What a put comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use]
-pub enum Put {
-    /// The request is on the ring. `blocked`: its poster is stopped, to throttle it.
-    Done {
-        /// Until it is woken.
-        blocked: bool,
-    },
-    /// The poster sleeps inside the put, with its request.
-    Asleep,
-    /// The request is gone; a line is printed.
-    Lost,
-    /// The request is written through a pointer to a ring that is no more.
-    Fault,
-}
-
-/// The vCPUs that wait on a ring keep it from being disabled (EBUSY).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Busy;
 
 /// One ring's flow control.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]

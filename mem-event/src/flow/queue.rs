@@ -1,7 +1,7 @@
 //! `queue`, this engine's own: one queue a ring, and a slot that comes free is claimed for the oldest waiter before it is woken, so no
 //! other can take it. A put cannot fail and cannot sleep.
 
-use crate::flow::{Place, Try};
+use crate::flow::outcome::{Place, Try};
 use crate::number::VcpuId;
 use bincode::{Decode, Encode};
 use std::collections::VecDeque;

@@ -3,9 +3,9 @@
 //! and the caller may have paused it for its event before.
 
 use crate::control::Ring;
+use crate::flow::outcome::{Place, Put, Try};
 use crate::flow::stops::{BLOCKED, Stops, flag_of};
 use crate::flow::waiters::Waiters;
-use crate::flow::{Place, Put, Try};
 use crate::number::VcpuId;
 use bincode::{Decode, Encode};
 
