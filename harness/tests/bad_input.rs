@@ -149,25 +149,44 @@ fn a_machine_without_qemu_is_told_what_to_install() {
 }
 
 #[test]
-fn an_installed_command_finds_its_parts_beside_itself_or_says_what_is_missing() {
-    let folder = RunFolder::create().unwrap();
+fn an_installed_command_finds_its_parts_beside_itself_or_in_its_prefix_or_says_what_is_missing() {
     let built = Path::new(env!("CARGO_BIN_EXE_mem-event"));
-    let installed = folder.file("mem-event");
-    install(built, &installed);
-    let run = |guest: &str| {
-        let output = std::process::Command::new(&installed).args(["run", guest]).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    };
-    let (code, said) = run("example");
-    assert!(code == Some(2) && said.contains("no built-in guests are beside the program"), "{said}");
+    for (command, parts) in [("mem-event", "."), ("bin/mem-event", "lib/mem-event")] {
+        let folder = RunFolder::create().unwrap();
+        let (installed, parts) = (folder.file(command), folder.file(parts));
+        for folder in [installed.parent().unwrap(), &parts] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        install(built, &installed);
+        let run = || {
+            let output = std::process::Command::new(&installed).args(["run", "example"]).output().unwrap();
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        let (code, said) = run();
+        assert!(
+            code == Some(2) && said.contains("no built-in guests were built or installed with this program"),
+            "{said}"
+        );
+        std::fs::create_dir(parts.join("guests")).unwrap();
+        std::fs::copy(Guest::find("example").unwrap().path, parts.join("guests/example")).unwrap();
+        let (code, said) = run();
+        assert!(code == Some(3) && said.contains("no libmem_event_plugin.so beside the program"), "{said}");
+        let library = harness::machine::qemu::plugin_library().unwrap();
+        std::fs::copy(library, parts.join("libmem_event_plugin.so")).unwrap();
+        let (code, said) = run();
+        assert!(code == Some(0), "{said}");
+    }
+}
+
+#[test]
+fn a_folder_that_a_variable_names_for_what_comes_with_the_command_rules_the_others_out() {
+    let folder = RunFolder::create().unwrap();
     std::fs::create_dir(folder.file("guests")).unwrap();
     std::fs::copy(Guest::find("example").unwrap().path, folder.file("guests/example")).unwrap();
-    let (code, said) = run("example");
-    assert!(code == Some(3) && said.contains("no libmem_event_plugin.so beside the program"), "{said}");
-    let library = harness::machine::qemu::plugin_library().unwrap();
-    std::fs::copy(library, folder.file("libmem_event_plugin.so")).unwrap();
-    let (code, said) = run("example");
-    assert!(code == Some(0), "{said}");
+    let output = command(&folder).args(["run", "example"]).env("MEM_EVENT_LIB", folder.file("")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("no libmem_event_plugin.so in") && said.contains("MEM_EVENT_LIB names"), "{said}");
 }
 
 /// Needs root, to give it up; as another user the right may or may not be there.
