@@ -19,6 +19,8 @@ pub(super) const HF_CPL: u32 = 3;
 const HF_CS32: u32 = 1 << 4;
 const HF_SS32: u32 = 1 << 5;
 const HF_SMM: u32 = 1 << 19;
+/// Of EFER.SVME.
+const HF_SVME: u32 = 1 << 20;
 /// Whether bounds are on at the privilege level in force, and whether a bound register has been loaded.
 const HF_MPX_EN: u32 = 1 << 25;
 const HF_MPX_IU: u32 = 1 << 26;
@@ -30,6 +32,7 @@ pub(super) const HF_LMA: u32 = 1 << 14;
 pub(super) const HF_CS64: u32 = 1 << 15;
 const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_AC: u64 = 1 << 18;
+const EFER_SVME: u64 = 1 << 12;
 const CR4_PCIDE: u64 = 1 << 17;
 const CR4_PKE: u64 = 1 << 22;
 const CR4_PKS: u64 = 1 << 24;
@@ -152,6 +155,11 @@ impl View {
     pub fn model_specific(&self, number: u32) -> Option<u64> {
         let is_nested = self.runs_nested();
         if self.is_by_api() || is_nested { None } else { internals::read_msr(self.0, number) }
+    }
+
+    /// Whether `vmrun` and its kin are there to be run.
+    pub fn may_run_guests(&self) -> bool {
+        if self.is_by_api() { by_api(Register::EFER) & EFER_SVME != 0 } else { self.flags() & HF_SVME != 0 }
     }
 
     /// Whether CR4.PCIDE is set.

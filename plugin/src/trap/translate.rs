@@ -70,8 +70,11 @@ pub fn translated(block: &Block) {
         prove_memory_map(hypervisor, block);
     }
     // Fetches are checked where a block begins, and nothing may be wanted but that.
-    let instructions = wanted & !(instrumentation::EXECUTE | instrumentation::ENTRY);
-    let needs_all = instructions != 0 || hypervisor.host.has_checkpoints || hypervisor.host.has_breakpoints();
+    let fetches_alone = wanted & !(instrumentation::EXECUTE | instrumentation::ENTRY) == 0;
+    // What runs a guest's guest is looked for in any case.
+    let may_nest = || view::running(VCPU.get()).is_some_and(|view| view.may_run_guests());
+    let is_instrumented = wanted != 0 && (!fetches_alone || may_nest());
+    let needs_all = is_instrumented || hypervisor.host.has_checkpoints || hypervisor.host.has_breakpoints();
     let count = if needs_all { usize::MAX } else { 1 };
     for (number, instruction) in block.instructions().take(count).enumerate() {
         if let Some(code) = code {
@@ -82,7 +85,7 @@ pub fn translated(block: &Block) {
             if number == 0 {
                 check_fetch(hypervisor, &instruction, wanted, code);
             }
-            if instructions != 0 {
+            if is_instrumented {
                 instrument(&instruction, wanted, code);
             }
         }
