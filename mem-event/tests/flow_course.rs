@@ -4,8 +4,11 @@
 //! A sequence is read so: `v0` vCPU 0 does its next statement (a claim; then its pause and its put), `f0` foreign caller 0 (a claim; then
 //! a put), `drop` the toolstack gives a frame back, `a0` the oldest request is answered.
 
+mod common;
+
+use common::course::{Act, Cast, Choice, Course, Said};
 use mem_event::Ring;
-use mem_event::flow::{Act, Cast, Choice, Course, Flow, FlowKind, Said};
+use mem_event::flow::{Flow, FlowKind};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 

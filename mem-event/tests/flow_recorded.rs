@@ -1,7 +1,10 @@
 //! `blocked-2012` against what real Xen 4.17.7 showed (dom0 and guests of 2 to 12 vCPUs, rings of 8 slots, recorded): the facts are here, as
 //! numbers.
 
-use mem_event::flow::{Act, Cast, Choice, Course, Flow, FlowKind};
+mod common;
+
+use common::course::{Act, Cast, Choice, Course};
+use mem_event::flow::{Flow, FlowKind};
 use mem_event::{Ring, VcpuId};
 
 const SLOTS: u32 = 8;

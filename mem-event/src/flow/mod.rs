@@ -21,11 +21,9 @@
 //! | `outcome` | what a claim and a put come to |
 //! | `stops` | counts of pauses and pause flags |
 //! | `waiters` | Xen's wait queue |
-//! | `course` | a policy at work: every schedule is a list of choices |
 
 pub mod blocked_2012;
 pub mod check_ring;
-pub mod course;
 pub mod outcome;
 pub mod queue;
 pub mod stops;
@@ -34,7 +32,6 @@ mod waiters;
 
 pub use blocked_2012::{Blocked2012, Form};
 pub use check_ring::CheckRing;
-pub use course::{Act, Cast, Choice, Course, Said};
 pub use outcome::{Busy, Place, Put, Try};
 pub use queue::Queue;
 pub use stops::{Stop, Stops};

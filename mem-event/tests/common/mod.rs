@@ -1,6 +1,8 @@
 //! A domain with its consumers' halves of the rings: what every engine test starts from.
 #![allow(dead_code, clippy::unwrap_used, reason = "test code, of which each file uses a part")]
 
+pub mod course;
+
 use mem_event::{
     Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Errno, Flags, Gfn, Gla,
     Input, Layout, Outcome, Request, Response, Rights, Ring, RingPage, VcpuId, WaitReason, With,

@@ -4,8 +4,8 @@
 //!
 //! A vCPU's claim, its pause and its put are steps of their own: between them others run, as on other processors.
 
-use crate::flow::{Busy, Flow, FlowKind, Place, Put, Stops, Try};
-use crate::number::VcpuId;
+use mem_event::VcpuId;
+use mem_event::flow::{Busy, Flow, FlowKind, Place, Put, Stops, Try};
 use std::collections::VecDeque;
 
 /// What a vCPU does next.
