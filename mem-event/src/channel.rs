@@ -5,11 +5,12 @@
 //! that a consumer writes changes them, except that a response it may give frees one slot.
 //!
 //! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
-//! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it.
+//! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it ([`crate::flow::Queue`]).
 
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
 use crate::event::{About, Event, Flags, Request, Response};
+use crate::flow::Queue;
 use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
@@ -53,9 +54,7 @@ impl Channel {
             layout: Layout::default(),
             slots: 0,
             outstanding: VecDeque::with_capacity(64),
-            targets: 0,
-            foreigners: 0,
-            queue: VecDeque::new(),
+            flow: Queue::default(),
             generation: 0,
         };
         Channel { ring, state, front: None, registers: VecDeque::new() }
@@ -83,9 +82,7 @@ impl Channel {
         state.phase = RingPhase::Absent;
         state.slots = 0;
         state.outstanding.clear();
-        state.targets = 0;
-        state.foreigners = 0;
-        state.generation += 1;
+        self.revoke();
     }
 
     /// The consumer is gone or not to be trusted: the page goes, the requests stay, promises to woken vCPUs are void.
@@ -101,9 +98,9 @@ impl Channel {
         self.revoke();
     }
 
+    /// Claims are void.
     fn revoke(&mut self) {
-        self.state.targets = 0;
-        self.state.foreigners = 0;
+        self.state.flow.revoke();
         self.state.generation += 1;
     }
 
@@ -112,13 +109,18 @@ impl Channel {
         self.state.phase == RingPhase::Live
     }
 
+    /// Slots without those of requests that are out.
+    #[inline(always)]
+    fn free(&self) -> u32 {
+        let out = u32::try_from(self.state.outstanding.len()).unwrap_or(u32::MAX);
+        assert!(out <= self.state.slots, "{out} requests are out on {} slots", self.state.slots);
+        self.state.slots - out
+    }
+
     /// Free slots: neither outstanding nor claimed.
     #[inline]
     pub fn available(&self) -> u32 {
-        let state = &self.state;
-        let held = u32::try_from(state.outstanding.len()).unwrap_or(u32::MAX) + state.targets + state.foreigners;
-        assert!(held <= state.slots, "{held} slots are held of {}", state.slots);
-        state.slots - held
+        self.state.flow.available(self.free())
     }
 
     /// A claim of one of the domain's vCPUs, which waits where there is no room.
@@ -127,41 +129,41 @@ impl Channel {
         if !self.has_consumer() {
             return Claimed::NoConsumer;
         }
-        if self.available() == 0 {
-            return Claimed::Full;
-        }
-        self.state.targets += 1;
-        Claimed::Slot(Claim { foreign: false, generation: self.state.generation })
+        let free = self.free();
+        self.claimed(false, |flow| flow.claim(free))
     }
 
-    /// A claim of a foreign caller, which cannot wait: it leaves a slot for the guest (unless the ring has only one) and never
-    /// overtakes a waiting vCPU.
+    /// A claim of a foreign caller, which cannot wait.
     pub fn claim_foreign(&mut self) -> Claimed {
         if !self.has_consumer() {
             return Claimed::NoConsumer;
         }
-        let reserve = u32::from(self.state.slots > 1);
-        // While a vCPU waits every free slot is promised, so this never overtakes one.
-        if self.available() <= reserve {
-            return Claimed::Full;
+        let (free, slots) = (self.free(), self.state.slots);
+        self.claimed(true, |flow| flow.claim_foreign(free, slots))
+    }
+
+    #[inline(always)]
+    fn claimed(&mut self, foreign: bool, by: impl FnOnce(&mut Queue) -> bool) -> Claimed {
+        if by(&mut self.state.flow) {
+            Claimed::Slot(Claim { foreign, generation: self.state.generation })
+        } else {
+            Claimed::Full
         }
-        self.state.foreigners += 1;
-        Claimed::Slot(Claim { foreign: true, generation: self.state.generation })
     }
 
     /// Claims a slot for the oldest waiter, where there is both.
     #[inline]
     pub fn grant(&mut self) -> Option<VcpuId> {
-        if !self.has_consumer() || self.state.queue.is_empty() || self.available() == 0 {
+        if !self.has_consumer() || self.state.flow.waiters.is_empty() {
             return None;
         }
-        self.state.targets += 1;
-        self.state.queue.pop_front()
+        let free = self.free();
+        self.state.flow.grant(free)
     }
 
     /// The claim that was made when its holder was woken.
     pub fn redeem(&mut self) -> Claim {
-        assert!(self.state.targets > 0, "a slot was granted and is not accounted for");
+        assert!(self.state.flow.targets > 0, "a slot was granted and is not accounted for");
         Claim { foreign: false, generation: self.state.generation }
     }
 
@@ -184,9 +186,7 @@ impl Channel {
         if claim.generation != self.state.generation {
             return false;
         }
-        let count = if claim.foreign { &mut self.state.foreigners } else { &mut self.state.targets };
-        assert!(*count > 0, "more claims are given back than were made");
-        *count -= 1;
+        self.state.flow.discharge(claim.foreign);
         true
     }
 
@@ -318,7 +318,7 @@ impl Channel {
         if front.as_ref().is_some_and(|front| front.slots() != state.slots) {
             return Err(format!("the {ring} ring has two numbers of slots"));
         }
-        let held = state.outstanding.len() as u64 + u64::from(state.targets) + u64::from(state.foreigners);
+        let held = state.outstanding.len() as u64 + u64::from(state.flow.targets) + u64::from(state.flow.foreigners);
         if held > u64::from(state.slots) {
             return Err(format!("{held} slots of the {ring} ring are held of {}", state.slots));
         }
@@ -365,7 +365,7 @@ mod tests {
             } else {
                 channel.cancel(claim);
             }
-            assert_eq!((channel.available(), channel.state.targets), (2, 0));
+            assert_eq!((channel.available(), channel.state.flow.targets), (2, 0));
             channel.close();
         }
     }
@@ -377,8 +377,8 @@ mod tests {
         let Claimed::Slot(foreign) = channel.claim_foreign() else { panic!("there is room") };
         let Claimed::Slot(target) = channel.claim() else { panic!("there is room") };
         channel.cancel(foreign);
-        assert_eq!((channel.state.targets, channel.state.foreigners), (1, 0));
+        assert_eq!((channel.state.flow.targets, channel.state.flow.foreigners), (1, 0));
         assert_eq!(channel.put(target, &REQUEST, None), Some(0));
-        assert_eq!((channel.state.targets, channel.available()), (0, 3));
+        assert_eq!((channel.state.flow.targets, channel.available()), (0, 3));
     }
 }

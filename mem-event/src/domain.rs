@@ -248,7 +248,7 @@ impl Domain {
     fn queue_up(&mut self, vcpu: VcpuId, ring: Ring) -> Outcome {
         self.vcpu(vcpu).wait = Wait::Queued(ring);
         let channel = self.channel(ring);
-        channel.state.queue.push_back(vcpu);
+        channel.state.flow.waiters.push_back(vcpu);
         Outcome::Wait(if channel.has_consumer() { WaitReason::Slot(ring) } else { WaitReason::Consumer(ring) })
     }
 
@@ -287,7 +287,7 @@ impl Domain {
     #[inline(always)]
     pub(crate) fn grant_slots(&mut self, ring: Ring, effects: &mut Effects) {
         self.room = true;
-        if !self.channel(ring).state.queue.is_empty() {
+        if !self.channel(ring).state.flow.waiters.is_empty() {
             self.serve_queue(ring, effects);
         }
     }

@@ -35,18 +35,18 @@ impl Domain {
         let channel = &self.channels[ring.index()];
         let state = &channel.state;
         let outstanding = u32::try_from(state.outstanding.len()).unwrap_or(u32::MAX);
-        let held = outstanding + state.targets + state.foreigners;
+        let held = outstanding + state.flow.targets + state.flow.foreigners;
         holds!(held <= state.slots, "{held} slots of the {ring} ring are held of {}", state.slots);
         if let Some(free) = channel.free_by_page() {
             let due = state.slots - free;
             holds!(due == outstanding, "{due} answers are due on the {ring} ring's page, {outstanding} in its state");
         }
         let granted = self.vcpus.iter().filter(|it| it.slot == Some(ring)).count();
-        holds!(state.targets as usize == granted, "{} claims, {granted} holders ({ring})", state.targets);
-        holds!(state.foreigners == 0, "{} foreign claims between steps ({ring})", state.foreigners);
+        holds!(state.flow.targets as usize == granted, "{} claims, {granted} holders ({ring})", state.flow.targets);
+        holds!(state.flow.foreigners == 0, "{} foreign claims between steps ({ring})", state.flow.foreigners);
         let queued = self.vcpus.iter().filter(|it| it.wait == Wait::Queued(ring)).count();
-        holds!(state.queue.len() == queued, "{} in the {ring} queue, {queued} wait", state.queue.len());
-        for vcpu in &state.queue {
+        holds!(state.flow.waiters.len() == queued, "{} in the {ring} queue, {queued} wait", state.flow.waiters.len());
+        for vcpu in &state.flow.waiters {
             let wait = self.vcpus[vcpu.0 as usize].wait;
             holds!(wait == Wait::Queued(ring), "vCPU {vcpu} is in the {ring} queue and is {wait:?}");
         }

@@ -101,8 +101,8 @@ impl Domain {
         let state = &self.channel(ring).state;
         match state.phase {
             RingPhase::Absent => return Outcome::Refused(Errno::EINVAL, format!("there is no {ring} ring")),
-            RingPhase::Live | RingPhase::Draining if !drain && !state.queue.is_empty() => {
-                let count = state.queue.len();
+            RingPhase::Live | RingPhase::Draining if !drain && !state.flow.waiters.is_empty() => {
+                let count = state.flow.waiters.len();
                 return Outcome::Refused(Errno::EBUSY, format!("{count} vCPUs wait for a slot of the {ring} ring"));
             }
             _ => {}
@@ -146,7 +146,7 @@ impl Domain {
     }
 
     fn wake_queue(&mut self, ring: Ring, effects: &mut Effects) {
-        while let Some(vcpu) = self.channel(ring).state.queue.pop_front() {
+        while let Some(vcpu) = self.channel(ring).state.flow.waiters.pop_front() {
             self.vcpu(vcpu).wait = Wait::Nothing;
             effects.list.push(Effect::Wake(vcpu));
         }
@@ -267,7 +267,7 @@ impl Domain {
     /// Takes a vCPU out of whatever queue it stands in.
     pub(crate) fn leave_queue(&mut self, vcpu: VcpuId) {
         match self.vcpu(vcpu).wait {
-            Wait::Queued(ring) => self.channel(ring).state.queue.retain(|other| *other != vcpu),
+            Wait::Queued(ring) => self.channel(ring).state.flow.waiters.retain(|other| *other != vcpu),
             Wait::Frame => self.budget.queue.retain(|other| *other != vcpu),
             Wait::Nothing | Wait::Paused(_) => return,
         }

@@ -1,7 +1,7 @@
 //! What the engine keeps of a ring besides its page: its phase, its claims, the requests that are out and the vCPUs that wait.
 
 use crate::control::{Layout, NoConsumer};
-use crate::number::VcpuId;
+use crate::flow::Queue;
 use crate::packed::Packed;
 use bincode::{Decode, Encode};
 use std::collections::VecDeque;
@@ -48,11 +48,8 @@ pub(crate) struct RingState {
     pub slots: u32,
     /// Put and not answered, oldest first.
     pub outstanding: VecDeque<Packed>,
-    /// Claims of the domain's vCPUs that are not put yet; between steps, those granted to woken vCPUs.
-    pub targets: u32,
-    /// Claims of others that are not put yet; between steps, none.
-    pub foreigners: u32,
-    pub queue: VecDeque<VcpuId>,
+    /// Claims that are not put yet, and who waits for one.
+    pub flow: Queue,
     /// Counts up whenever claims become void.
     pub generation: u64,
 }

@@ -98,7 +98,7 @@ impl Domain {
 impl DomainState {
     /// What the check of invariants relies on: every number names something, and sums do not run over.
     fn check_numbers(&self, vcpus: usize) -> Result<(), String> {
-        let queues = self.rings.iter().flat_map(|state| &state.queue).chain(&self.budget.queue);
+        let queues = self.rings.iter().flat_map(|state| &state.flow.waiters).chain(&self.budget.queue);
         let exists = |vcpu: &VcpuId| (vcpu.0 as usize) < vcpus;
         if self.vcpus.len() != vcpus || !queues.into_iter().all(exists) {
             return Err(format!("{} vCPUs, or a queue of others, where the domain has {vcpus}", self.vcpus.len()));

@@ -60,9 +60,9 @@ impl Domain {
             layout: state.layout,
             slots: state.slots,
             free: self.free_slots(ring),
-            granted: state.targets,
+            granted: state.flow.targets,
             outstanding: state.outstanding.iter().map(crate::packed::Packed::request).collect(),
-            queue: state.queue.iter().copied().collect(),
+            queue: state.flow.waiters.iter().copied().collect(),
             counters: channel.counters(),
         }
     }

@@ -58,6 +58,11 @@ impl Queue {
         self.waiters.pop_front()
     }
 
+    /// Claims are void; who waits goes on waiting.
+    pub(crate) fn revoke(&mut self) {
+        (self.targets, self.foreigners) = (0, 0);
+    }
+
     /// A claim is used, or given back.
     #[inline(always)]
     pub(crate) fn discharge(&mut self, foreign: bool) {
