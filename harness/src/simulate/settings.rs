@@ -74,6 +74,32 @@ pub const LIMITS: [(&str, u64, u64); 8] = [
 ];
 
 impl Settings {
+    /// One ring of 64 slots and one consumer, in a world where nothing else takes time.
+    #[must_use]
+    pub fn plain(vcpus: u32, think: Law, service: Law) -> Settings {
+        Settings {
+            vcpus,
+            rings: 1,
+            slots: 64,
+            foreign: 0,
+            consumers: 1,
+            dispatch: Dispatch::Any,
+            batch: 1,
+            loss: 0.0,
+            tries: 1,
+            think: Arrival::Law(think.clone()),
+            foreign_think: think,
+            notices: 0.0,
+            drops: 0.0,
+            prepare: Law::Constant(0),
+            service,
+            wake: Law::Constant(0),
+            signal: Law::Constant(0),
+            events: 400_000,
+            seed: 1,
+        }
+    }
+
     /// Whether it can be simulated.
     ///
     /// # Errors

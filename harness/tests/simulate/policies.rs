@@ -1,6 +1,6 @@
 //! What each policy does to many vCPUs, and what holds under all of them.
 
-use crate::{ALL, MICROSECOND, exponential, plain};
+use crate::{MICROSECOND, exponential};
 use harness::simulate::figures::simulate;
 use harness::simulate::law::Law;
 use harness::simulate::settings::{Dispatch, Settings};
@@ -10,7 +10,7 @@ use mem_event_fuzz::random::Random;
 /// More vCPUs than slots, and a consumer that cannot keep up.
 fn storm(vcpus: u32, slots: u32) -> Settings {
     let wake = exponential(2.0);
-    Settings { slots, wake, events: 40_000, ..plain(vcpus, exponential(20.0), exponential(2.0)) }
+    Settings { slots, wake, events: 40_000, ..Settings::plain(vcpus, exponential(20.0), exponential(2.0)) }
 }
 
 fn anything(random: &mut Random) -> Settings {
@@ -45,7 +45,7 @@ fn anything(random: &mut Random) -> Settings {
         signal,
         events: 3_000,
         seed: random.next(),
-        ..plain(vcpus, think, exponential(2.0))
+        ..Settings::plain(vcpus, think, exponential(2.0))
     }
 }
 
@@ -54,7 +54,7 @@ fn what_is_made_is_answered_lost_refused_or_waits_whatever_is_asked_for() {
     let mut random = Random(2011);
     for round in 0..300 {
         let settings = anything(&mut random);
-        for kind in ALL {
+        for kind in FlowKind::ALL {
             let figures = simulate(&settings, kind);
             let became = figures.answered + figures.lost + figures.refused + figures.waiting;
             assert_eq!(figures.made, became, "round {round} under {kind}: {settings:?}\n{figures:?}");
@@ -126,7 +126,7 @@ fn under_blocked_2012_posters_stay_throttled_at_an_empty_ring_where_nobody_posts
         notices: 1.0,
         wake: Law::Constant(MICROSECOND),
         events: vcpus.into(),
-        ..plain(vcpus, Law::Constant(1_000 * MICROSECOND), Law::Constant(2 * MICROSECOND))
+        ..Settings::plain(vcpus, Law::Constant(1_000 * MICROSECOND), Law::Constant(2 * MICROSECOND))
     };
     for (vcpus, throttled) in [(9, 0), (32, 0), (64, 22), (100, 58)] {
         let figures = simulate(&burst(vcpus), FlowKind::Blocked2012);
@@ -138,7 +138,7 @@ fn under_blocked_2012_posters_stay_throttled_at_an_empty_ring_where_nobody_posts
 #[test]
 fn a_request_that_no_consumer_answers_keeps_its_slot_and_its_vcpu() {
     let settings = Settings { loss: 1.0, ..storm(4, 8) };
-    for kind in ALL {
+    for kind in FlowKind::ALL {
         let figures = simulate(&settings, kind);
         assert_eq!((figures.made, figures.answered, figures.waiting, figures.hung), (4, 0, 4, 4), "{kind}");
     }
@@ -158,7 +158,7 @@ fn more_consumers_answer_more_and_slower_ones_let_vcpus_wait_longer() {
 
 #[test]
 fn the_same_seed_gives_the_same_figures_and_another_seed_others() {
-    for kind in ALL {
+    for kind in FlowKind::ALL {
         let settings = Settings { loss: 0.001, notices: 0.2, foreign: 2, ..storm(50, 8) };
         let figures = simulate(&settings, kind);
         assert_eq!(figures, simulate(&settings, kind), "{kind}");

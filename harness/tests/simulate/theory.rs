@@ -1,6 +1,6 @@
 //! What queueing theory says in closed form. The bounds are several times what chance makes of so many events, and the seed is fixed.
 
-use crate::{ALL, exponential, plain};
+use crate::exponential;
 use harness::simulate::figures::{Figures, simulate};
 use harness::simulate::law::Law;
 use harness::simulate::settings::Settings;
@@ -17,7 +17,7 @@ fn on_the_ring(settings: &Settings, figures: &Figures) -> f64 {
 
 /// One foreign producer whose events come every so many microseconds, as a Poisson process: nothing holds it up.
 fn poisson(every: f64, service: Law, slots: u32) -> Settings {
-    Settings { foreign: 1, slots, ..plain(0, exponential(every), service) }
+    Settings { foreign: 1, slots, ..Settings::plain(0, exponential(every), service) }
 }
 
 /// The machine repairman: N vCPUs that think and are served one at a time. A consumer is idle with
@@ -35,7 +35,7 @@ fn repairman(vcpus: u32, think: f64, service: f64) -> f64 {
 #[test]
 fn vcpus_that_think_and_are_served_are_the_machine_repairmans() {
     for (vcpus, think) in [(1, 10.0), (4, 10.0), (16, 100.0), (64, 200.0)] {
-        let figures = simulate(&plain(vcpus, exponential(think), exponential(5.0)), FlowKind::Queue);
+        let figures = simulate(&Settings::plain(vcpus, exponential(think), exponential(5.0)), FlowKind::Queue);
         near(&format!("answers of {vcpus} vCPUs a second"), figures.per_second, repairman(vcpus, think, 5.0), 0.01);
     }
 }
@@ -43,7 +43,7 @@ fn vcpus_that_think_and_are_served_are_the_machine_repairmans() {
 #[test]
 fn under_queue_throughput_does_not_depend_on_the_slots() {
     for slots in [1, 2, 16] {
-        let settings = Settings { slots, ..plain(16, exponential(50.0), exponential(5.0)) };
+        let settings = Settings { slots, ..Settings::plain(16, exponential(50.0), exponential(5.0)) };
         let figures = simulate(&settings, FlowKind::Queue);
         near(&format!("answers a second with {slots} slots"), figures.per_second, repairman(16, 50.0, 5.0), 0.01);
     }
@@ -52,7 +52,7 @@ fn under_queue_throughput_does_not_depend_on_the_slots() {
 #[test]
 fn a_poisson_stream_on_a_ring_is_refused_as_often_as_erlang_says() {
     let (slots, load) = (8, 0.9);
-    for kind in ALL {
+    for kind in FlowKind::ALL {
         // Two leave the last slot to the guest, two take it.
         let room = if matches!(kind, FlowKind::Queue | FlowKind::WaitQueueV5) { slots - 1 } else { slots };
         let figures = simulate(&poisson(10.0, exponential(10.0 * load), slots), kind);
@@ -97,7 +97,7 @@ fn a_dispatcher_by_vcpu_makes_as_many_rings_of_one() {
     let settings = |vcpus, consumers| Settings {
         consumers,
         dispatch: harness::simulate::settings::Dispatch::Vcpu,
-        ..plain(vcpus, exponential(40.0), exponential(5.0))
+        ..Settings::plain(vcpus, exponential(40.0), exponential(5.0))
     };
     let figures = simulate(&settings(32, 4), FlowKind::Queue);
     near("answers a second", figures.per_second, 4.0 * repairman(8, 40.0, 5.0), 0.01);
@@ -107,7 +107,8 @@ fn a_dispatcher_by_vcpu_makes_as_many_rings_of_one() {
 fn what_stands_still_and_what_works_is_all_the_time_there_is() {
     // Little's law: answers a second times (work + standstill) is the number of vCPUs.
     for kind in [FlowKind::Queue, FlowKind::CheckRing, FlowKind::Blocked2012] {
-        let settings = Settings { slots: 8, wake: exponential(3.0), ..plain(24, exponential(60.0), exponential(4.0)) };
+        let settings =
+            Settings { slots: 8, wake: exponential(3.0), ..Settings::plain(24, exponential(60.0), exponential(4.0)) };
         let figures = simulate(&settings, kind);
         let cycle = 60_000.0 + figures.stopped.mean;
         near(&format!("vCPUs under {kind}"), figures.per_second / 1e9 * cycle, 24.0, 0.01);

@@ -1,10 +1,9 @@
 //! How many events of vCPUs `simulate` has behind it in a second of one core.
 
 use crate::figure::median;
-use harness::simulate::arrival::Arrival;
 use harness::simulate::figures::simulate;
 use harness::simulate::law::Law;
-use harness::simulate::settings::{Dispatch, Settings};
+use harness::simulate::settings::Settings;
 use mem_event::flow::FlowKind;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
@@ -29,25 +28,9 @@ pub fn row() -> Value {
 
 fn rate(vcpus: u32, kind: FlowKind) -> f64 {
     let settings = Settings {
-        vcpus,
-        rings: 1,
-        slots: 64,
-        foreign: 0,
-        consumers: 1,
-        dispatch: Dispatch::Any,
-        batch: 1,
-        loss: 0.0,
-        tries: 1,
-        think: Arrival::Law(Law::Exponential(100_000.0)),
-        foreign_think: Law::Exponential(100_000.0),
-        notices: 0.0,
-        drops: 0.0,
-        prepare: Law::Constant(0),
-        service: Law::Exponential(2_000.0),
         wake: Law::Exponential(2_000.0),
-        signal: Law::Constant(0),
         events: EVENTS,
-        seed: 1,
+        ..Settings::plain(vcpus, Law::Exponential(100_000.0), Law::Exponential(2_000.0))
     };
     let once = || {
         let start = busy();
