@@ -33,14 +33,8 @@ impl Engine {
     }
 
     fn ask_again(&mut self, host: &Host, StoppedAccess { toucher, fault, access }: StoppedAccess) {
-        if is_read_to_be_checked(host, toucher, &access) {
-            self.stopped.answered(toucher, fault);
-            if self.lets_go(host, fault.gfn) {
-                host.map(fault.gfn);
-            }
-            return;
-        }
         let outcome = match toucher {
+            Toucher::Vcpu(vcpu) if is_read_to_be_checked(host, vcpu, &access) => Outcome::Proceed,
             Toucher::Vcpu(vcpu) => {
                 let view = if self.domain.carries_registers() { view::view_of(vcpu.0) } else { None };
                 let registers = view.map(|view| view.register_file(access.rip, false));
@@ -129,8 +123,7 @@ fn leaves_old_block(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> bool {
 
 /// QEMU reads what a vCPU is about to execute from a page that may be read, and the block is checked before it runs: the vCPU waits there, where
 /// it can leave, and not in the midst of a translation.
-fn is_read_to_be_checked(host: &Host, toucher: Toucher, access: &Access) -> bool {
-    let Toucher::Vcpu(vcpu) = toucher else { return false };
+fn is_read_to_be_checked(host: &Host, vcpu: VcpuId, access: &Access) -> bool {
     access.rights == Rights::X
         && instrumentation::wanted() & instrumentation::EXECUTE != 0
         && host.rights.allowed(access.gfn).contains(Rights::R)

@@ -117,9 +117,14 @@ impl Host {
         self.gate.now() != Gate::None
     }
 
+    /// Whether vCPUs stop at checkpoints or breakpoints.
+    pub fn has_stop_points(&self) -> bool {
+        self.has_checkpoints || self.has_breakpoints()
+    }
+
     /// Whether a vCPU's registers are read in its blocks: by a gate, or to tell one arrival at a checkpoint or breakpoint from another.
     pub fn reads_registers(&self) -> bool {
-        self.has_gate() || self.has_checkpoints || self.has_breakpoints()
+        self.has_gate() || self.has_stop_points()
     }
 
     /// QEMU has read the code of a page that may be executed and not read.

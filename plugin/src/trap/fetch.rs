@@ -2,7 +2,7 @@
 //!
 //! From which frame QEMU read a block is known when it is translated, and it runs the block for no other: so the check is of that frame,
 //! whatever the guest's tables say meanwhile, and a block of a frame that may be executed has none. When a frame loses the right its blocks are
-//! dropped ([`crate::host::changed_code`]). Only the page into which a first instruction reaches is looked up, each time.
+//! dropped (`host/dropping.rs`). Only the page into which a first instruction reaches is looked up, each time.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::domain_host::Host;

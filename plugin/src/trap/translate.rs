@@ -59,7 +59,7 @@ pub fn translated(block: &Block) {
             _ => {}
         }
     }
-    if wanted == 0 && !hypervisor.host.has_checkpoints && !hypervisor.host.has_breakpoints() {
+    if wanted == 0 && !hypervisor.host.has_stop_points() {
         return;
     }
     let code = view::code_size(VCPU.get());
@@ -74,7 +74,7 @@ pub fn translated(block: &Block) {
     // What runs a guest's guest is looked for in any case.
     let may_nest = || view::running(VCPU.get()).is_some_and(|view| view.may_run_guests());
     let is_instrumented = wanted != 0 && (!fetches_alone || may_nest());
-    let needs_all = is_instrumented || hypervisor.host.has_checkpoints || hypervisor.host.has_breakpoints();
+    let needs_all = is_instrumented || hypervisor.host.has_stop_points();
     let count = if needs_all { usize::MAX } else { 1 };
     for (number, instruction) in block.instructions().take(count).enumerate() {
         if let Some(code) = code {
