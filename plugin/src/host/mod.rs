@@ -12,6 +12,7 @@ pub mod gate_in_force;
 pub mod implicit_access;
 pub mod instruction;
 pub mod instrumentation;
+mod left;
 pub mod nested;
 pub mod notification;
 pub mod processor;

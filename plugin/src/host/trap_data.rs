@@ -1,5 +1,6 @@
 //! What a vCPU's checks remember from one callback to the next.
 
+use crate::host::left::Left;
 use crate::insn::walk::PagingMode;
 use mem_event::{CpuEvent, Gfn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,11 +16,9 @@ pub struct TrapData {
     stepped: AtomicBool,
     /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
     lent: AtomicU64,
-    /// The instruction at which the vCPU left its block from the kernel, while it is out; 0 for none, else its linear address and 1. For the hook of
-    /// its steps.
-    left: AtomicU64,
-    /// The same for that of a checkpoint or breakpoint there.
-    left_stop: AtomicU64,
+    /// Where it left its block from the kernel, for the hook of its steps, and for that of checkpoints and breakpoints.
+    left: Left,
+    left_stop: Left,
     mode: Mutex<PagingMode>,
 }
 
@@ -75,32 +74,29 @@ impl TrapData {
 
     /// It is told to leave its block from the kernel at this instruction.
     pub fn set_left(&self, rip: u64) {
-        self.left.store(rip.wrapping_add(1), Ordering::Release);
-        self.left_stop.store(rip.wrapping_add(1), Ordering::Release);
+        self.left.set(rip);
+        self.left_stop.set(rip);
     }
 
     /// It is not out any more.
     pub fn is_in(&self) {
-        self.left_stop.store(0, Ordering::Release);
+        self.left_stop.clear();
         self.reports_no_step();
     }
 
     /// No hook of its steps takes the mark away any more when it comes back.
     pub fn reports_no_step(&self) {
-        self.left.store(0, Ordering::Release);
+        self.left.clear();
     }
 
-    /// At a checkpoint or breakpoint: whether it only comes back to this instruction, where it passed it before it left from the kernel; once, and not
-    /// after it was at another one.
-    pub fn comes_back_to_stop(&self, rip: u64) -> bool {
-        self.left_stop.load(Ordering::Relaxed) != 0 && self.left_stop.swap(0, Ordering::AcqRel) == rip.wrapping_add(1)
-    }
-
-    /// Whether it only comes back to this instruction, where it left its block from the kernel; once.
+    /// Before a step: whether it only comes back to this instruction.
     pub fn comes_back_to(&self, rip: u64) -> bool {
-        let left = rip.wrapping_add(1);
-        self.left.load(Ordering::Relaxed) == left
-            && self.left.compare_exchange(left, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.left.is_at(rip)
+    }
+
+    /// At a checkpoint or breakpoint: whether it only comes back to this instruction, where it passed it before it left.
+    pub fn comes_back_to_stop(&self, rip: u64) -> bool {
+        self.left_stop.is_at(rip)
     }
 
     /// How the vCPU walked page tables last: after a change of them its next access is a miss, which says so here.
