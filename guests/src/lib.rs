@@ -29,6 +29,7 @@ pub mod disk;
 pub mod fwcfg;
 pub mod idt;
 mod mem;
+pub mod other_frame;
 pub mod page;
 pub mod pci;
 pub mod port;
