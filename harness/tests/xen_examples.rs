@@ -27,7 +27,8 @@ fn built(folder: &RunFolder, name: &str, fault: Option<Fault>) -> Option<PathBuf
         eprintln!("skipped: there are no headers of Xen's libraries; ci/setup installs them (libxen-dev)");
         return None;
     }
-    let mut text = std::fs::read_to_string(format!("{}/../xen/examples/{name}.c", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xen/examples");
+    let mut text = std::fs::read_to_string(examples.join(format!("{name}.c"))).unwrap();
     if let Some((line, instead)) = fault {
         assert_eq!(text.matches(line).count(), 1, "{line}");
         text = text.replace(line, instead);
@@ -35,7 +36,7 @@ fn built(folder: &RunFolder, name: &str, fault: Option<Fault>) -> Option<PathBuf
     let (source, program) = (folder.file(&format!("{name}.c")), folder.file(name));
     std::fs::write(&source, text).unwrap();
     let mut cc = Command::new("cc");
-    cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg(&source);
+    cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg("-I").arg(examples).arg(&source);
     cc.args(["-lxenctrl", "-lxenevtchn", "-lxenforeignmemory"]);
     assert!(cc.status().unwrap().success(), "{name} does not build");
     Some(program)
@@ -201,7 +202,7 @@ fn a_listener_that_leaves_the_page_closed_is_found_out() {
 #[test]
 fn a_listener_that_never_notifies_is_found_out() {
     let fault = (
-        "        answer(ring, &request);\n        xenevtchn_notify(channel, port);",
+        "        answer(ring, &request);\n        xenevtchn_notify(ring->channel, ring->port);",
         "        answer(ring, &request);",
     );
     listener_is_found_out(fault, 1, "endless-wait", "waits for the listener's answer");
@@ -244,7 +245,7 @@ fn a_pager_that_answers_for_another_vcpu_is_found_out() {
 #[test]
 fn a_pager_that_never_notifies_is_found_out() {
     let fault = (
-        "        answer(ring, &request);\n        xenevtchn_notify(channel, port);",
+        "        answer(ring, &request);\n        xenevtchn_notify(ring->channel, ring->port);",
         "        answer(ring, &request);",
     );
     pager_is_found_out(fault, "endless-wait", "waits for the pager's answer");

@@ -5,35 +5,11 @@
  *     mem-event xen --domain 1=/tmp/guest.sock -- ./pager 1 0x100 16 /tmp/pages
  */
 
-#include <errno.h>
+#include "ring.h"
 #include <fcntl.h>
-#include <inttypes.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
-#include <xenctrl.h>
-#include <xenevtchn.h>
 #include <xenforeignmemory.h>
 #include <xen/hvm/params.h>
-#include <xen/vm_event.h>
-
-static volatile sig_atomic_t stopped;
-
-static void stop(int signal)
-{
-    (void)signal;
-    stopped = 1;
-}
-
-static void fail(const char *what)
-{
-    fprintf(stderr, "pager: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
 
 static xc_interface *xch;
 static xenforeignmemory_handle *memory;
@@ -80,7 +56,7 @@ static void page_in(uint64_t gfn)
     out[gfn - first] = 0;
 }
 
-static void answer(vm_event_back_ring_t *ring, const vm_event_request_t *request)
+static void answer(struct ring *ring, const vm_event_request_t *request)
 {
     vm_event_response_t response;
 
@@ -90,22 +66,16 @@ static void answer(vm_event_back_ring_t *ring, const vm_event_request_t *request
     response.flags = request->flags;
     response.reason = request->reason;
     response.u.mem_paging = request->u.mem_paging;
-    memcpy(RING_GET_RESPONSE(ring, ring->rsp_prod_pvt), &response, sizeof(response));
-    ring->rsp_prod_pvt++;
-    RING_PUSH_RESPONSES(ring);
+    put_response(ring, &response);
 }
 
-static void serve(vm_event_back_ring_t *ring, xenevtchn_handle *channel, evtchn_port_t port)
+static void serve(struct ring *ring)
 {
     vm_event_request_t request;
 
-    while (RING_HAS_UNCONSUMED_REQUESTS(ring)) {
-        uint64_t gfn;
+    while (next_request(ring, &request)) {
+        uint64_t gfn = request.u.mem_paging.gfn;
 
-        memcpy(&request, RING_GET_REQUEST(ring, ring->req_cons), sizeof(request));
-        ring->req_cons++;
-        ring->sring->req_event = ring->req_cons + 1;
-        gfn = request.u.mem_paging.gfn;
         if (gfn - first >= count)
             fail("a frame that is none of this pager's is asked for");
         if (request.u.mem_paging.flags & MEM_PAGING_DROP_PAGE)
@@ -113,7 +83,7 @@ static void serve(vm_event_back_ring_t *ring, xenevtchn_handle *channel, evtchn_
         else if (out[gfn - first])
             page_in(gfn);
         answer(ring, &request);
-        xenevtchn_notify(channel, port);
+        xenevtchn_notify(ring->channel, ring->port);
         printf("frame %#" PRIx64 " is back\n", gfn);
     }
 }
@@ -143,12 +113,10 @@ static void *ring_page(void)
 
 int main(int argc, char **argv)
 {
-    vm_event_back_ring_t ring;
-    xenevtchn_handle *channel;
+    struct ring ring;
     uint64_t gfn, frames = 0;
     uint32_t remote;
     void *page;
-    int port;
 
     if (argc != 5) {
         fprintf(stderr, "usage: pager DOMAIN FIRST COUNT FILE\n");
@@ -161,50 +129,35 @@ int main(int argc, char **argv)
     out = calloc(count, 1);
     if (file < 0 || !out)
         fail(argv[4]);
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    signal(SIGINT, stop);
-    signal(SIGTERM, stop);
+    begin_program();
 
     xch = xc_interface_open(NULL, NULL, 0);
     memory = xenforeignmemory_open(NULL, 0);
-    channel = xenevtchn_open(NULL, 0);
-    if (!xch || !memory || !channel)
+    ring.channel = xenevtchn_open(NULL, 0);
+    if (!xch || !memory || !ring.channel)
         fail("there is no Xen");
     page = ring_page();
     if (xc_mem_paging_enable(xch, domain, &remote))
         fail("the paging ring cannot be had");
-    port = xenevtchn_bind_interdomain(channel, domain, remote);
-    if (port < 0)
-        fail("the event channel cannot be bound");
-    SHARED_RING_INIT((vm_event_sring_t *)page);
-    BACK_RING_INIT(&ring, (vm_event_sring_t *)page, XC_PAGE_SIZE);
+    begin_ring(&ring, domain, page, remote);
 
     for (gfn = first; gfn < first + count; gfn++)
         frames += page_out(gfn);
     printf("%" PRIu64 " frames are out\n", frames);
 
     while (!stopped) {
-        struct pollfd waited = { xenevtchn_fd(channel), POLLIN, 0 };
-
-        if (poll(&waited, 1, 1000) > 0) {
-            int pending = xenevtchn_pending(channel);
-
-            if (pending >= 0)
-                xenevtchn_unmask(channel, pending);
-        }
-        serve(&ring, channel, port);
+        wait_for_request(&ring);
+        serve(&ring);
     }
 
     /* A frame that is asked for meanwhile is back when its request is answered. */
     for (gfn = first; gfn < first + count; gfn++)
         if (out[gfn - first])
             page_in(gfn);
-    serve(&ring, channel, port);
-    munmap(page, XC_PAGE_SIZE);
+    serve(&ring);
+    end_ring(&ring);
     if (xc_mem_paging_disable(xch, domain))
         fail("the paging ring cannot be given back");
-    xenevtchn_unbind(channel, port);
-    xenevtchn_close(channel);
     xenforeignmemory_close(memory);
     xc_interface_close(xch);
     return 0;
