@@ -30,16 +30,20 @@ impl Domain {
         }
         if !self.has_loose_ends(vcpu) {
             // Nothing to do afterwards: the outcome is built where the caller wants it.
-            return self.nested_page_fault(vcpu, access, registers, effects);
+            return self.nested_page_fault::<true>(vcpu, access, registers, effects);
         }
-        let outcome = self.nested_page_fault(vcpu, access, registers, effects);
+        let outcome = match self.go_on(vcpu, registers, effects) {
+            Some(outcome) => outcome,
+            None => self.nested_page_fault::<false>(vcpu, access, registers, effects),
+        };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
     }
 
     /// `hvm_hap_nested_page_fault`: what the rights and the type of the frame make of the access.
-    fn nested_page_fault(
+    /// `PLAIN` as in [`Domain::claim`].
+    fn nested_page_fault<const PLAIN: bool>(
         &mut self,
         vcpu: VcpuId,
         access: &Access,
@@ -59,12 +63,12 @@ impl Domain {
         // Only a frame that is there has rights to violate; one that is paged out is checked when it is back.
         if entry.held
             && !entry.access.rights().contains(access.rights)
-            && let ControlFlow::Break(outcome) = self.violation((vcpu, access), entry, registers, effects)
+            && let ControlFlow::Break(outcome) = self.violation::<PLAIN>((vcpu, access), entry, registers, effects)
         {
             return outcome;
         }
         match entry.kind {
-            kind if kind.is_paging() => self.populate(vcpu, access.gfn, effects),
+            kind if kind.is_paging() => self.populate::<PLAIN>(vcpu, access.gfn, effects),
             P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare(vcpu, access.gfn, effects),
             _ => Outcome::Proceed,
         }
@@ -84,13 +88,16 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = self.nested_page_fault(vcpu, access, registers, effects);
+        let outcome = match self.go_on(vcpu, registers, effects) {
+            Some(outcome) => outcome,
+            None => self.nested_page_fault::<false>(vcpu, access, registers, effects),
+        };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         match outcome {
             Outcome::Wait(WaitReason::Answer(_)) => outcome,
             Outcome::Wait(reason) => {
-                self.leave_queue(vcpu);
+                self.leave_queue(vcpu, effects);
                 self.retry(if reason == WaitReason::Frame { Errno::ENOMEM } else { Errno::EBUSY })
             }
             other => other,
@@ -98,7 +105,7 @@ impl Domain {
     }
 
     /// `p2m_mem_access_check`: `Continue` where the access goes on to the checks of the frame's type ("promoted").
-    fn violation(
+    fn violation<const PLAIN: bool>(
         &mut self,
         (vcpu, access): (VcpuId, &Access),
         entry: Entry,
@@ -109,7 +116,7 @@ impl Domain {
         if self.gives_way(access, &mut entry) {
             return ControlFlow::Continue(());
         }
-        let claim = match self.claim(vcpu, Ring::Access, effects) {
+        let claim = match self.claim::<PLAIN>(vcpu, Ring::Access, effects) {
             Ok(claim) => claim,
             Err(outcome) => return ControlFlow::Break(outcome),
         };
@@ -121,7 +128,12 @@ impl Domain {
             request.flags = Flags::VCPU_PAUSED;
             self.pause(vcpu, Ring::Access, access.gfn);
         }
-        self.put_with(Ring::Access, claim, request, registers, effects);
+        self.put_with::<PLAIN>(Ring::Access, claim, request, registers, effects);
+        if !PLAIN {
+            // Such a put may let its vCPU sleep, with an event that stops it or not.
+            let waits = self.waiting(vcpu).map(Outcome::Wait);
+            return waits.map_or(ControlFlow::Continue(()), ControlFlow::Break);
+        }
         if goes_on {
             return ControlFlow::Continue(());
         }

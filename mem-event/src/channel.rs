@@ -111,7 +111,7 @@ impl Channel {
 
     /// Slots without those of requests that are out.
     #[inline(always)]
-    fn free(&self) -> u32 {
+    pub fn free(&self) -> u32 {
         let out = u32::try_from(self.state.outstanding.len()).unwrap_or(u32::MAX);
         assert!(out <= self.state.slots, "{out} requests are out on {} slots", self.state.slots);
         self.state.slots - out
@@ -190,8 +190,9 @@ impl Channel {
         true
     }
 
+    /// Writes a request for which there is a slot.
     #[inline(always)]
-    fn write(&mut self, request: &Request, registers: Option<&Registers>) -> Option<u32> {
+    pub fn write(&mut self, request: &Request, registers: Option<&Registers>) -> Option<u32> {
         let front = self.front.as_mut()?;
         let slot = match registers {
             None => front.put(request),

@@ -58,6 +58,22 @@ table! {
     }
 }
 
+table! {
+    /// How a ring's flow is controlled ([`crate::flow`]).
+    #[derive(Default)]
+    pub enum FlowKind {
+        /// This engine's own.
+        #[default]
+        Queue = 0 "queue",
+        /// Before the patch.
+        CheckRing = 1 "check-ring",
+        /// The patch as it was sent.
+        WaitQueueV5 = 2 "wait-queue-v5",
+        /// What Xen took, as it is in 4.17.
+        Blocked2012 = 3 "blocked-2012",
+    }
+}
+
 /// Makes [`CpuEventKind`] of rows `Variant = number "name", reason MEM_EVENT_REASON, old value BOOL`.
 macro_rules! cpu_events {
     ($($(#[$doc:meta])* $variant:ident = $number:tt $name:literal, reason $reason:literal, old value $old:literal;)+) => {
@@ -140,6 +156,7 @@ row_of_a_table! {
     Ring "ring",
     Layout "slot layout",
     NoConsumer "policy",
+    FlowKind "flow control",
     AccessType "access type",
     CpuEventKind "CPU event",
     MonitorMode "monitor mode",
@@ -349,6 +366,13 @@ operations! {
             vcpu: VcpuId,
             /// The trap's vector; only 3, of the breakpoint.
             vector: u32,
+        }
+        /// How the flow of a ring's requests is controlled from its next enable on. EBUSY while it is in use.
+        36 "set-flow" SetFlow {
+            /// Which ring.
+            ring: Ring,
+            /// How.
+            flow: FlowKind,
         }
     }
 }

@@ -9,12 +9,14 @@ use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::Request;
+use crate::historic::Historic;
 use crate::input::{DomainConfig, Input, With};
 use crate::life::Life;
 use crate::message::Info;
 use crate::modes::Monitor;
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{P2m, P2mType};
+use crate::packed::Packed;
 use crate::published::PublishedRights;
 use crate::rights::AccessType;
 use crate::ring_state::{Claim, Claimed, RingPhase};
@@ -35,6 +37,8 @@ pub struct Domain {
     pub(crate) shares: Shares,
     pub(crate) monitor: Monitor,
     pub(crate) default_access: AccessType,
+    /// Flow controls of Xen's history, where a ring has one.
+    pub(crate) historic: Option<Box<Historic>>,
     /// A foreign caller was told to try again.
     pub(crate) foreign_waits: bool,
     /// The record of what crosses ring pages is kept; nothing that the domain does depends on it.
@@ -63,6 +67,7 @@ impl Domain {
             shares: Shares::default(),
             monitor: Monitor::default(),
             default_access: AccessType::Rwx,
+            historic: None,
             foreign_waits: false,
             record: true,
             room: false,
@@ -187,7 +192,9 @@ impl Domain {
     /// Free slots of a ring, 0 where there is no ring.
     #[must_use]
     pub fn free_slots(&self, ring: Ring) -> u32 {
-        self.channels[ring.index()].available()
+        let channel = &self.channels[ring.index()];
+        let flow = self.historic.as_ref().and_then(|it| it.of(ring));
+        flow.map_or_else(|| channel.available(), |flow| channel.free().saturating_sub(flow.claims()))
     }
 
     /// Why a ring takes no more requests, where its consumer broke it.
@@ -221,11 +228,24 @@ impl Domain {
     }
 
     /// A slot for a vCPU's request. Where there is none the vCPU stands in the queue, and `Err` is what it does instead.
+    /// `PLAIN`: no ring of the domain has a flow control of Xen's history, and nothing asks for one.
     #[inline(always)]
-    pub(crate) fn claim(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Result<Claim, Outcome> {
+    pub(crate) fn claim<const PLAIN: bool>(
+        &mut self,
+        vcpu: VcpuId,
+        ring: Ring,
+        effects: &mut Effects,
+    ) -> Result<Claim, Outcome> {
         if self.vcpu(vcpu).slot == Some(ring) {
             self.vcpu(vcpu).slot = None;
-            return Ok(self.channel(ring).redeem());
+            let historic = !PLAIN && self.is_historic(ring);
+            return Ok(if historic { Claim::historic(false) } else { self.channel(ring).redeem() });
+        }
+        if !PLAIN
+            && self.historic.is_some()
+            && let Some(claimed) = self.claim_by_policy(vcpu, ring)
+        {
+            return claimed;
         }
         match self.channel(ring).claim() {
             Claimed::Slot(claim) => Ok(claim),
@@ -236,6 +256,9 @@ impl Domain {
 
     #[cold]
     fn without_consumer(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) -> Outcome {
+        if self.is_historic(ring) {
+            return self.without_listener_by_policy(vcpu, ring, effects);
+        }
         let state = &self.channels[ring.index()].state;
         // A draining ring decides what follows when it has ended.
         if state.policy == NoConsumer::Crash && state.phase != RingPhase::Draining {
@@ -262,12 +285,12 @@ impl Domain {
 
     #[inline(always)]
     pub(crate) fn put(&mut self, ring: Ring, claim: Claim, request: Request, effects: &mut Effects) {
-        self.put_with(ring, claim, request, None, effects);
+        self.put_with::<false>(ring, claim, request, None, effects);
     }
 
-    /// [`Domain::put`] with the registers of the request's vCPU.
+    /// [`Domain::put`] with the registers of the request's vCPU; `PLAIN` as in [`Domain::claim`].
     #[inline(always)]
-    pub(crate) fn put_with(
+    pub(crate) fn put_with<const PLAIN: bool>(
         &mut self,
         ring: Ring,
         claim: Claim,
@@ -275,11 +298,14 @@ impl Domain {
         registers: Option<&Registers>,
         effects: &mut Effects,
     ) {
+        let (historic, foreign) = (!PLAIN && claim.is_historic(), claim.foreign);
         if let Some(slot) = self.channel(ring).put(claim, &request, registers) {
             if self.record {
                 effects.push(|| Effect::Requested { ring, slot, request });
             }
             effects.push(|| Effect::Notify(ring));
+        } else if historic {
+            self.put_by_policy(ring, foreign, Packed::new(&request), registers, effects);
         }
     }
 
@@ -307,10 +333,14 @@ impl Domain {
     #[inline]
     pub(crate) fn return_grants(&mut self, vcpu: VcpuId, effects: &mut Effects) {
         if let Some(ring) = self.vcpu(vcpu).slot.take() {
-            let channel = self.channel(ring);
-            let claim = channel.redeem();
-            channel.cancel(claim);
-            self.grant_slots(ring, effects);
+            if self.is_historic(ring) {
+                self.cancel_by_policy(vcpu, ring, effects);
+            } else {
+                let channel = self.channel(ring);
+                let claim = channel.redeem();
+                channel.cancel(claim);
+                self.grant_slots(ring, effects);
+            }
         }
         if std::mem::take(&mut self.vcpu(vcpu).frame) {
             self.budget.granted -= 1;
@@ -318,11 +348,11 @@ impl Domain {
         }
     }
 
-    /// Whether something is reserved for this vCPU, or a foreign caller waits for room.
+    /// Whether something is reserved for this vCPU, a foreign caller waits for room, or a ring has a flow control of Xen's history.
     #[inline]
     pub(crate) fn has_loose_ends(&self, vcpu: VcpuId) -> bool {
         let it = &self.vcpus[vcpu.0 as usize];
-        self.foreign_waits || it.slot.is_some() || it.frame
+        self.foreign_waits || self.historic.is_some() || it.slot.is_some() || it.frame
     }
 
     /// Tells foreign callers to retry, once a step, if room was made and one of them waits.

@@ -103,6 +103,15 @@ pub enum Effect {
     Broken(Ring, String),
     /// The domain crashes, and why.
     Crash(String),
+    /// A request came to nothing, by a flow control of Xen's history (for the record; nothing to do).
+    Lost {
+        /// The ring.
+        ring: Ring,
+        /// The request.
+        request: Request,
+        /// The source prints a line on the console; else nobody hears of it.
+        printed: bool,
+    },
 }
 
 /// The effects of one step. A caller keeps one and hands it in each time, so that no step allocates.

@@ -76,7 +76,7 @@ impl Domain {
         if self.gives_way(access, &mut entry) {
             return ControlFlow::Continue(());
         }
-        match self.channel(Ring::Access).claim_foreign() {
+        match self.claim_foreign(Ring::Access) {
             Claimed::Slot(claim) => {
                 let request = Request { flags: Flags::FOREIGN, ..violation_request(VcpuId(0), access) };
                 let goes_on = entry.access == AccessType::N2rwx;

@@ -2,8 +2,9 @@
 
 use crate::control::Ring;
 use crate::domain::Domain;
+use crate::historic::Sleeper;
 use crate::life::Life;
-use crate::number::Gfn;
+use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
 use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
@@ -41,6 +42,9 @@ impl Domain {
             let due = state.slots - free;
             holds!(due == outstanding, "{due} answers are due on the {ring} ring's page, {outstanding} in its state");
         }
+        if self.is_historic(ring) {
+            return self.check_historic(ring);
+        }
         let granted = self.vcpus.iter().filter(|it| it.slot == Some(ring)).count();
         holds!(state.flow.targets as usize == granted, "{} claims, {granted} holders ({ring})", state.flow.targets);
         holds!(state.flow.foreigners == 0, "{} foreign claims between steps ({ring})", state.flow.foreigners);
@@ -57,6 +61,28 @@ impl Domain {
         Ok(())
     }
 
+    /// What holds of a ring whose flow control is one of Xen's history. It is little: that is what they are kept for.
+    fn check_historic(&self, ring: Ring) -> Result<(), String> {
+        let Some(historic) = &self.historic else { return Ok(()) };
+        let agrees = historic.of(ring).is_none_or(|flow| flow.agrees(&historic.stops));
+        holds!(agrees, "the {ring} ring throttles others than have its flag");
+        holds!(historic.stops.woken.is_empty(), "vCPUs were woken and not told");
+        for vcpu in historic.waiters(ring).into_iter().flatten() {
+            let wait = self.vcpus[vcpu.0 as usize].wait;
+            holds!(wait == Wait::Queued(ring), "vCPU {vcpu} is in the {ring} queue and is {wait:?}");
+        }
+        for (vcpu, it) in self.vcpus.iter().enumerate() {
+            let sleeper = self.sleeper(vcpu).is_some_and(|it| it.ring == ring);
+            let sleeps = it.wait == Wait::Queued(ring) || it.slot == Some(ring);
+            holds!(sleeper == sleeps, "vCPU {vcpu} sleeps on the {ring} ring and it does not know, or the other way");
+        }
+        Ok(())
+    }
+
+    fn sleeper(&self, vcpu: usize) -> Option<&Sleeper> {
+        self.historic.as_ref()?.sleepers.get(&VcpuId(u32::try_from(vcpu).ok()?))
+    }
+
     fn check_waits(&self) -> Result<(), String> {
         let ended = self.life != Life::Alive;
         for (vcpu, it) in self.vcpus.iter().enumerate() {
@@ -64,7 +90,7 @@ impl Domain {
             holds!(!(ended && waits), "vCPU {vcpu} waits ({:?}) though the domain has ended", it.wait);
             let granted = it.slot.is_some() || it.frame;
             holds!(!(waits && granted), "vCPU {vcpu} waits ({:?}) and holds what it waits for", it.wait);
-            let paused = it.is_paused_by(Ring::Access);
+            let paused = it.is_paused_by(Ring::Access) || self.sleeper(vcpu).is_some();
             holds!(it.reported.is_none() || paused, "vCPU {vcpu} has an event out and runs");
         }
         Ok(())

@@ -22,6 +22,7 @@
 //! | [`domain`] | the engine: its state and the one dispatch into it |
 //! | `channel`, `ring_state`, `vcpu` | claims, slots, queues; a ring's phase; what a vCPU waits for |
 //! | [`flow`] | when a ring is full: four policies, this engine's and three of Xen's history |
+//! | `historic`, `history` | what is kept of those three; the engine under them |
 //! | `life`, `budget`, `shares`, `modes` | the rest of the state: whether the domain lives, frames, who shares, CPU events |
 //! | `access`, `foreign`, `monitor` | what makes events: accesses of vCPUs, of others, CPU events |
 //! | `paging`, `populate`, `sharing` | what a frame's type asks for |
@@ -57,6 +58,8 @@ pub mod errno;
 pub mod event;
 pub mod flow;
 mod foreign;
+mod historic;
+mod history;
 pub mod input;
 mod invariants;
 mod life;

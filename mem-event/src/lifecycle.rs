@@ -75,6 +75,9 @@ impl Domain {
         if left > 0 {
             effects.list.push(Effect::Notify(ring));
         }
+        if self.is_historic(ring) {
+            return self.enable_by_policy(ring, effects);
+        }
         for vcpu in (0..self.config.vcpus).map(VcpuId) {
             if !self.is_due_an_answer(vcpu, ring) {
                 self.unpause(vcpu, ring, effects);
@@ -98,9 +101,11 @@ impl Domain {
         if self.life == Life::Dying {
             return Outcome::Proceed;
         }
+        let historic = self.is_historic(ring);
         let state = &self.channel(ring).state;
         match state.phase {
             RingPhase::Absent => return Outcome::Refused(Errno::EINVAL, format!("there is no {ring} ring")),
+            _ if historic && !drain => return self.disable_by_policy(ring, effects),
             RingPhase::Live | RingPhase::Draining if !drain && !state.flow.waiters.is_empty() => {
                 let count = state.flow.waiters.len();
                 return Outcome::Refused(Errno::EBUSY, format!("{count} vCPUs wait for a slot of the {ring} ring"));
@@ -139,6 +144,9 @@ impl Domain {
     }
 
     fn wake_all(&mut self, ring: Ring, effects: &mut Effects) {
+        if self.is_historic(ring) {
+            return self.wake_all_by_policy(ring, effects);
+        }
         for vcpu in (0..self.config.vcpus).map(VcpuId) {
             self.unpause(vcpu, ring, effects);
         }
@@ -159,11 +167,22 @@ impl Domain {
                 it.slot = None;
             }
         }
+        if let Some(historic) = &mut self.historic {
+            // Whoever was woken there begins anew.
+            let vcpus = &self.vcpus;
+            historic.sleepers.retain(|vcpu, it| it.ring != ring || vcpus[vcpu.0 as usize].wait != Wait::Nothing);
+        }
     }
 
     /// `Input::ConsumerLost`. What it answered before it went counts; what it did not answer waits for a successor.
     pub(crate) fn consumer_lost(&mut self, ring: Ring, effects: &mut Effects) -> Outcome {
         let was = self.channel(ring).state.phase.clone();
+        if was == RingPhase::Live && self.is_historic(ring) {
+            // The sources never hear of it: the ring stays, and fills up.
+            self.take_responses(ring, None, effects);
+            self.end_step(effects);
+            return Outcome::Proceed;
+        }
         if was == RingPhase::Live {
             // From here on no slot is handed over: a vCPU would leave the queue for one that it could not use.
             self.channel(ring).state.phase = RingPhase::Lost;
@@ -265,7 +284,8 @@ impl Domain {
     }
 
     /// Takes a vCPU out of whatever queue it stands in.
-    pub(crate) fn leave_queue(&mut self, vcpu: VcpuId) {
+    pub(crate) fn leave_queue(&mut self, vcpu: VcpuId, effects: &mut Effects) {
+        self.leave_by_policy(vcpu, effects);
         match self.vcpu(vcpu).wait {
             Wait::Queued(ring) => self.channel(ring).state.flow.waiters.retain(|other| *other != vcpu),
             Wait::Frame => self.budget.queue.retain(|other| *other != vcpu),
@@ -279,7 +299,7 @@ impl Domain {
         if vcpu.0 as usize >= self.vcpus.len() {
             return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
         }
-        self.leave_queue(vcpu);
+        self.leave_queue(vcpu, effects);
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         Outcome::Proceed

@@ -32,7 +32,10 @@ impl Domain {
         if let Some(outcome) = self.stopped(vcpu) {
             return outcome;
         }
-        let outcome = self.report(vcpu, event, registers, effects);
+        let outcome = match self.go_on(vcpu, registers, effects) {
+            Some(outcome) => outcome,
+            None => self.report(vcpu, event, registers, effects),
+        };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
@@ -61,24 +64,35 @@ impl Domain {
             return Outcome::Proceed;
         }
         let channel = &self.channels[Ring::Access.index()];
-        let passes = event.kind == CpuEventKind::Int3 || channel.state.policy == NoConsumer::Relax;
+        // Xen's own went on in any case, before the patch and after.
+        let passes = event.kind == CpuEventKind::Int3
+            || channel.state.policy == NoConsumer::Relax
+            || self.is_historic(Ring::Access);
         if !channel.has_consumer() && passes {
             return Outcome::Proceed;
         }
-        let claim = match self.claim(vcpu, Ring::Access, effects) {
-            Ok(claim) => claim,
-            Err(outcome) => return outcome,
-        };
         let request = Request { flags: Flags::NONE, vcpu, event: Event::Cpu(cpu(event)) };
+        let claim = match self.claim::<false>(vcpu, Ring::Access, effects) {
+            Ok(claim) => claim,
+            Err(outcome) => {
+                self.without_claim(vcpu, event, request, effects);
+                return outcome;
+            }
+        };
         if mode == MonitorMode::Async {
-            self.put_with(Ring::Access, claim, request, registers, effects);
+            self.put_with::<false>(Ring::Access, claim, request, registers, effects);
+            if let Some(reason) = self.waiting(vcpu) {
+                // The event has happened, though its vCPU must sleep before it goes on.
+                self.vcpu(vcpu).answered = Some(*event);
+                return Outcome::Wait(reason);
+            }
             return Outcome::Proceed;
         }
         self.pause(vcpu, Ring::Access, event.gfn);
         self.vcpu(vcpu).reported = Some(*event);
         let request = Request { flags: Flags::VCPU_PAUSED, ..request };
-        self.put_with(Ring::Access, claim, request, registers, effects);
-        Outcome::Wait(WaitReason::Answer(Ring::Access))
+        self.put_with::<false>(Ring::Access, claim, request, registers, effects);
+        Outcome::Wait(self.waiting(vcpu).unwrap_or(WaitReason::Answer(Ring::Access)))
     }
 
     /// `Control::Monitor`: EEXIST for what is so already, as `arch_monitor_domctl_event` has it.

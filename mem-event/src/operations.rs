@@ -21,6 +21,7 @@ impl Domain {
             Control::Disable { ring, drain } => self.disable(ring, drain, effects),
             Control::Resume { ring } => self.resume(ring, effects),
             Control::SetNoConsumer { ring, policy } => self.set_no_consumer(ring, policy, effects),
+            Control::SetFlow { ring, flow } => self.set_flow(ring, flow),
             Control::SetAccess { first, count, access } => self.set_access(first, count, access, effects),
             Control::GetAccess { gfn } => self.get_access(gfn),
             Control::SetDefaultAccess { access } => self.set_default_access(access),

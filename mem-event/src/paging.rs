@@ -22,16 +22,17 @@ use crate::ring_state::{Claim, Claimed, RingPhase};
 impl Domain {
     /// A vCPU touches a frame that is with the pager, or on its way there or back (`p2m_mem_paging_populate`). Each vCPU that
     /// touches is paused once with a request of its own.
-    pub(crate) fn populate(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> Outcome {
-        let claim = match self.claim(vcpu, Ring::Paging, effects) {
+    pub(crate) fn populate<const PLAIN: bool>(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        let claim = match self.claim::<PLAIN>(vcpu, Ring::Paging, effects) {
             Ok(claim) => claim,
             Err(outcome) => return outcome,
         };
         let request = self.ask_for(gfn);
         self.pause(vcpu, Ring::Paging, gfn);
         let flags = request.flags.union(Flags::VCPU_PAUSED);
-        self.put(Ring::Paging, claim, Request { flags, vcpu, ..request }, effects);
-        Outcome::Wait(WaitReason::Answer(Ring::Paging))
+        self.put_with::<PLAIN>(Ring::Paging, claim, Request { flags, vcpu, ..request }, None, effects);
+        let due = WaitReason::Answer(Ring::Paging);
+        Outcome::Wait(if PLAIN { due } else { self.waiting(vcpu).unwrap_or(due) })
     }
 
     /// A foreign caller touches it, and is told to retry; one request is made for all of them.
@@ -40,7 +41,7 @@ impl Domain {
         if self.p2m_type(gfn) == P2mType::RamPagingIn && asked() {
             return self.retry(Errno::ENOENT);
         }
-        match self.channel(Ring::Paging).claim_foreign() {
+        match self.claim_foreign(Ring::Paging) {
             Claimed::Slot(claim) => {
                 let request = self.ask_for(gfn);
                 let flags = request.flags.union(Flags::FOREIGN);
@@ -163,8 +164,10 @@ impl Domain {
             return refused;
         }
         let mut claim = None;
-        if self.p2m_type(gfn).is_paging() {
-            claim = match self.channel(Ring::Paging).claim_foreign() {
+        if self.p2m_type(gfn).is_paging() && self.is_historic(Ring::Paging) {
+            claim = self.claim_drop_by_policy(None).ok().flatten();
+        } else if self.p2m_type(gfn).is_paging() {
+            claim = match self.claim_foreign(Ring::Paging) {
                 Claimed::Slot(claim) => Some(claim),
                 Claimed::NoConsumer if self.channel(Ring::Paging).state.phase == RingPhase::Absent => None,
                 Claimed::Full => return Outcome::Refused(Errno::EBUSY, "the paging ring is full".to_string()),
@@ -182,20 +185,34 @@ impl Domain {
         if let Some(outcome) = self.stopped(vcpu) {
             return outcome;
         }
-        let outcome = self.balloon_now(vcpu, gfn, effects);
+        let outcome = match self.go_on(vcpu, None, effects) {
+            Some(outcome) => outcome,
+            None => self.balloon_now(vcpu, gfn, effects),
+        };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
     }
 
     fn balloon_now(&mut self, vcpu: VcpuId, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        if self.historic.as_mut().and_then(|it| it.ballooned.remove(&vcpu)) == Some(gfn) {
+            return Outcome::Proceed;
+        }
         if let Some(refused) = self.not_droppable(gfn) {
             return refused;
         }
         let mut claim = None;
+        if self.p2m_type(gfn).is_paging() && self.is_historic(Ring::Paging) {
+            claim = match self.claim_drop_by_policy(Some(vcpu)) {
+                Ok(claim) => claim,
+                Err(outcome) => return outcome,
+            };
+            self.remove_page(gfn, claim, (vcpu, Flags::NONE), effects);
+            return self.has_ballooned(vcpu, gfn);
+        }
         let ring_exists = self.channels[Ring::Paging.index()].state.phase != RingPhase::Absent;
         if self.p2m_type(gfn).is_paging() && ring_exists {
-            claim = match self.claim(vcpu, Ring::Paging, effects) {
+            claim = match self.claim::<false>(vcpu, Ring::Paging, effects) {
                 Ok(claim) => Some(claim),
                 Err(outcome) => return outcome,
             };
@@ -223,11 +240,14 @@ impl Domain {
         if entry.held {
             self.give_frame_back(gfn, entry.kind, effects);
         }
+        let evict_fail = if entry.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
+        let (vcpu, flags) = (by.0, by.1.union(Flags::DROP_PAGE).union(evict_fail));
+        let request = Request { vcpu, ..paging_request(gfn, flags, P2mType::RamRw) };
+        let ring = Ring::Paging;
         if let Some(claim) = claim {
-            let evict_fail = if entry.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
-            let (vcpu, flags) = (by.0, by.1.union(Flags::DROP_PAGE).union(evict_fail));
-            let request = paging_request(gfn, flags, P2mType::RamRw);
-            self.put(Ring::Paging, claim, Request { vcpu, ..request }, effects);
+            self.put(ring, claim, request, effects);
+        } else if entry.kind.is_paging() && self.is_historic(ring) && self.channel(ring).has_consumer() {
+            effects.list.push(Effect::Lost { ring, request, printed: false });
         }
         self.grant_frames(effects);
     }

@@ -64,12 +64,15 @@ impl Domain {
             self.budget.queue.push_back(vcpu);
             return Outcome::Wait(WaitReason::Frame);
         }
-        let claim = match self.claim(vcpu, Ring::Sharing, effects) {
+        let request = Request { flags: Flags::VCPU_PAUSED, vcpu, ..self.enomem(gfn) };
+        if self.is_historic(Ring::Sharing) {
+            return self.enomem_by_policy(vcpu, request, effects);
+        }
+        let claim = match self.claim::<false>(vcpu, Ring::Sharing, effects) {
             Ok(claim) => claim,
             Err(outcome) => return outcome,
         };
         self.pause(vcpu, Ring::Sharing, gfn);
-        let request = Request { flags: Flags::VCPU_PAUSED, vcpu, ..self.enomem(gfn) };
         self.put(Ring::Sharing, claim, request, effects);
         Outcome::Wait(WaitReason::Answer(Ring::Sharing))
     }
@@ -77,7 +80,7 @@ impl Domain {
     /// No frame for a foreign caller: the helper is told where the ring has room, and the caller does not wait. The caller may be the
     /// helper itself.
     pub(crate) fn out_of_memory_foreign(&mut self, gfn: Gfn, effects: &mut Effects) {
-        if let crate::ring_state::Claimed::Slot(claim) = self.channel(Ring::Sharing).claim_foreign() {
+        if let crate::ring_state::Claimed::Slot(claim) = self.claim_foreign(Ring::Sharing) {
             let request = Request { flags: Flags::FOREIGN, ..self.enomem(gfn) };
             self.put(Ring::Sharing, claim, request, effects);
         }

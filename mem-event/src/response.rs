@@ -43,6 +43,9 @@ impl Domain {
             }
             return;
         }
+        if self.historic.is_some() && self.is_historic(ring) {
+            return self.take_by_policy(ring, effects);
+        }
         while let Some(answer) = self.channels[ring.index()].take(effects, self.record) {
             self.grant_slots(ring, effects);
             if !answer.skip && !answer.flags.contains(Flags::DUMMY) {
@@ -52,7 +55,7 @@ impl Domain {
     }
 
     #[inline]
-    fn respond(&mut self, ring: Ring, answer: Answer, effects: &mut Effects) {
+    pub(crate) fn respond(&mut self, ring: Ring, answer: Answer, effects: &mut Effects) {
         let exists = (answer.vcpu as usize) < self.vcpus.len();
         if !exists && !answer.foreign {
             return;

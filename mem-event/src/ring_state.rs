@@ -31,6 +31,18 @@ pub(crate) struct Claim {
     pub generation: u64,
 }
 
+impl Claim {
+    /// A claim that only a flow control of Xen's history can judge. No ring has this generation, so `Channel::put` finds it void.
+    pub const fn historic(foreign: bool) -> Claim {
+        Claim { foreign, generation: u64::MAX }
+    }
+
+    /// Whether it is one of those.
+    pub const fn is_historic(&self) -> bool {
+        self.generation == u64::MAX
+    }
+}
+
 /// What a claim comes to.
 #[derive(Debug)]
 pub(crate) enum Claimed {

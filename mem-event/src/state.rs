@@ -4,6 +4,7 @@ use crate::budget::Budget;
 use crate::channel::Channel;
 use crate::control::Ring;
 use crate::domain::Domain;
+use crate::historic::Historic;
 use crate::input::DomainConfig;
 use crate::life::Life;
 use crate::modes::Monitor;
@@ -31,6 +32,7 @@ pub struct DomainState {
     monitor: Monitor,
     default_access: AccessType,
     foreign_waits: bool,
+    historic: Option<Box<Historic>>,
 }
 
 /// A domain put away: its state, and of its ring pages the counters. The rest of a page is requests that the consumer has, which the
@@ -57,6 +59,7 @@ impl Domain {
             monitor: self.monitor.clone(),
             default_access: self.default_access,
             foreign_waits: self.foreign_waits,
+            historic: self.historic.clone(),
         }
     }
 
@@ -89,6 +92,7 @@ impl Domain {
         domain.monitor = state.monitor;
         domain.default_access = state.default_access;
         domain.foreign_waits = state.foreign_waits;
+        domain.historic = state.historic;
         domain.room = room;
         domain.check_invariants()?;
         Ok(domain)
@@ -102,6 +106,11 @@ impl DomainState {
         let exists = |vcpu: &VcpuId| (vcpu.0 as usize) < vcpus;
         if self.vcpus.len() != vcpus || !queues.into_iter().all(exists) {
             return Err(format!("{} vCPUs, or a queue of others, where the domain has {vcpus}", self.vcpus.len()));
+        }
+        let slots = [0, 1, 2].map(|ring| self.rings.get(ring).map_or(0, |state: &RingState| state.slots));
+        let many = u32::try_from(vcpus).unwrap_or(u32::MAX);
+        if !self.historic.as_ref().is_none_or(|it| it.is_sound(many, slots)) {
+            return Err("sleepers, stops or flow controls of vCPUs or rings that there are not".to_owned());
         }
         let Shares { handles, members, .. } = &self.shares;
         let mut sharers = BTreeMap::new();

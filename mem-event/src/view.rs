@@ -4,11 +4,13 @@ use crate::control::{Layout, NoConsumer, Ring};
 use crate::domain::Domain;
 use crate::effect::WaitReason;
 use crate::event::Request;
+use crate::flow::{Flow, FlowKind};
 use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::page::RingPage;
 use crate::ring::FrontState;
 pub use crate::ring_state::RingPhase;
+use std::collections::VecDeque;
 
 /// A ring with its slots and its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct RingView {
     pub phase: RingPhase,
     /// What happens while it has no consumer.
     pub policy: NoConsumer,
+    /// How its flow is controlled.
+    pub flow: FlowKind,
     /// The layout of its slots.
     pub layout: Layout,
     /// How many it has; 0 where there is no ring.
@@ -54,15 +58,19 @@ impl Domain {
     pub fn ring(&self, ring: Ring) -> RingView {
         let channel = &self.channels[ring.index()];
         let state = &channel.state;
+        let flow = self.historic.as_ref().and_then(|it| it.of(ring));
+        let nobody = VecDeque::new();
+        let waiters = flow.map_or(&state.flow.waiters, |flow| flow.waiters().unwrap_or(&nobody));
         RingView {
             phase: state.phase.clone(),
             policy: state.policy,
+            flow: flow.map_or(FlowKind::Queue, Flow::kind),
             layout: state.layout,
             slots: state.slots,
             free: self.free_slots(ring),
-            granted: state.flow.targets,
+            granted: flow.map_or(state.flow.targets, Flow::claims),
             outstanding: state.outstanding.iter().map(crate::packed::Packed::request).collect(),
-            queue: state.flow.waiters.iter().copied().collect(),
+            queue: waiters.iter().copied().collect(),
             counters: channel.counters(),
         }
     }

@@ -40,7 +40,7 @@ use crate::toolstack::log::Log;
 use crate::toolstack::transcript::{Point, is_at};
 use mem_event::message::{Call, Notice};
 use mem_event::spin::Spin;
-use mem_event::{AccessType, Control, NoConsumer, Ring, VcpuId};
+use mem_event::{AccessType, Control, FlowKind, NoConsumer, Ring, VcpuId};
 use mem_event_client::Order;
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -110,6 +110,10 @@ impl Consumers {
             let policy = scenario.rings.of(ring).no_consumer.0;
             if policy != NoConsumer::default() {
                 toolstack.values(&Call::Control(Control::SetNoConsumer { ring, policy }))?;
+            }
+            let flow = scenario.rings.of(ring).flow.0;
+            if flow != FlowKind::default() {
+                toolstack.values(&Call::Control(Control::SetFlow { ring, flow }))?;
             }
         }
         let mut consumers = Consumers {

@@ -1,7 +1,7 @@
 //! What a scenario says of rings.
 
 use super::name::Name;
-use mem_event::{Layout, NoConsumer, Ring};
+use mem_event::{FlowKind, Layout, NoConsumer, Ring};
 use mem_event_client::channel::RingSettings;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +41,9 @@ pub struct RingSection {
     /// What happens to an event while the ring has no consumer: the vCPU waits, the domain crashes, or (access only) the page is
     /// relaxed.
     pub no_consumer: Name<NoConsumer>,
+    /// What happens when the ring is full: this engine's queue, or what Xen did before the project's seed, by the seed's patch, or since
+    /// (docs/flow.md).
+    pub flow: Name<FlowKind>,
 }
 
 impl RingSection {

@@ -142,6 +142,7 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
         Control::SetAccessRequired { required: true } => "a listener is required".into(),
         Control::SetAccessRequired { required: false } => "no listener is required".into(),
         Control::SetNoConsumer { ring, policy } => format!("without a consumer of {ring}: {}", policy.name()),
+        Control::SetFlow { ring, flow } => format!("flow of {ring}: {flow}"),
         Control::Nominate { gfn } => format!("nominate {}", name(gfn)),
         Control::Evict { gfn } => format!("evict {}", name(gfn)),
         Control::Prep { gfn, buffer: true } if about == Some(gfn) => "load".into(),

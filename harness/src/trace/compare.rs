@@ -108,7 +108,7 @@ fn tracks(tape: &mut Tape, symbols: &Symbols) -> (Tracks, Option<mem_event::trac
                     let line = format!("{ring}  answer  gfn {:#x}  {}", response.subject(), response.flags);
                     add(track, line, number);
                 }
-                Effect::Closed(_) | Effect::Broken(..) | Effect::Crash(_) => {
+                Effect::Closed(_) | Effect::Broken(..) | Effect::Crash(_) | Effect::Lost { .. } => {
                     add(Track::Domain, super::row::effect(effect), number);
                 }
                 _ => {}

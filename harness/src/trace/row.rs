@@ -133,7 +133,8 @@ fn of_control(control: &Control) -> About {
         Control::Enable { ring, .. }
         | Control::Disable { ring, .. }
         | Control::Resume { ring }
-        | Control::SetNoConsumer { ring, .. } => About { ring: Some(ring), ..About::default() },
+        | Control::SetNoConsumer { ring, .. }
+        | Control::SetFlow { ring, .. } => About { ring: Some(ring), ..About::default() },
         Control::SetAccess { first: gfn, .. }
         | Control::GetAccess { gfn }
         | Control::Nominate { gfn }
@@ -204,6 +205,10 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Fill(gfn) => format!("fill {gfn}"),
         Effect::Zero(gfn) => format!("zero {gfn}"),
         Effect::Tighten { first, count } => format!("tighten {first} and on, {count}"),
+        Effect::Lost { ring, request, printed } => {
+            let how = if *printed { "with a line on the console" } else { "silently" };
+            format!("lost {ring} vcpu {} gfn {:#x} {}, {how}", request.vcpu, request.event.subject(), request.flags)
+        }
         other => format!("{other:?}"),
     }
 }

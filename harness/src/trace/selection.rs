@@ -148,6 +148,7 @@ impl Concerned<'_> {
             || self.effects(|effect| match effect {
                 Effect::Requested { ring, .. }
                 | Effect::Answered { ring, .. }
+                | Effect::Lost { ring, .. }
                 | Effect::Notify(ring)
                 | Effect::Closed(ring)
                 | Effect::Broken(ring, _) => *ring == wanted,

@@ -2,8 +2,9 @@
 //! it must claim again, and another may be faster. A vCPU that has put its request and finds few slots left is *blocked* on its way out,
 //! with a flag and a pause of its own, and woken in rounds.
 
+use crate::control::Ring;
 use crate::flow::outcome::{Place, Put, Try};
-use crate::flow::stops::Stops;
+use crate::flow::stops::{Stops, flag_of};
 use crate::flow::waiters::Waiters;
 use crate::number::VcpuId;
 use bincode::{Decode, Encode};
@@ -129,6 +130,21 @@ impl Blocked2012 {
         } else if available > 0 && self.blocked > 0 {
             self.wake_blocked(available, stops);
         }
+    }
+
+    /// A blocked vCPU is blocked no more, for another reason than room.
+    pub(crate) fn unblock(&mut self, vcpu: VcpuId, stops: &mut Stops) {
+        self.blocked -= u32::from(stops.unmark(vcpu, self.flag));
+    }
+
+    /// Whether its flag is one that there is, and its counts are small enough to be counted with.
+    pub(crate) fn is_sound(&self) -> bool {
+        Ring::ALL.into_iter().any(|ring| flag_of(ring) == self.flag) && self.targets.max(self.foreigners) < 1 << 16
+    }
+
+    /// Whether as many vCPUs have its flag as it counts.
+    pub(crate) fn agrees(&self, stops: &Stops) -> bool {
+        self.blocked == stops.count(self.flag) && self.last_woken < stops.len()
     }
 
     fn wake_blocked(&mut self, available: u32, stops: &mut Stops) {

@@ -37,26 +37,11 @@ pub use queue::Queue;
 pub use stops::{Stop, Stops};
 pub use wait_queue_v5::WaitQueueV5;
 
+pub use crate::control::FlowKind;
 use crate::control::Ring;
 use crate::number::VcpuId;
-use crate::table::table;
 use bincode::{Decode, Encode};
-
-table! {
-    /// The policies.
-    #[derive(Default)]
-    pub enum FlowKind {
-        /// This engine's own.
-        #[default]
-        Queue = 0 "queue",
-        /// Before the patch.
-        CheckRing = 1 "check-ring",
-        /// The patch as it was sent.
-        WaitQueueV5 = 2 "wait-queue-v5",
-        /// What Xen took, as it is in 4.17.
-        Blocked2012 = 3 "blocked-2012",
-    }
-}
+use std::collections::VecDeque;
 
 /// One ring's flow control.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -277,6 +262,54 @@ impl Flow {
             Flow::CheckRing(it) => it.producers,
             Flow::WaitQueueV5(it) => u32::from(it.targets) + u32::from(it.foreigners),
             Flow::Blocked2012(it) => it.targets + it.foreigners,
+        }
+    }
+
+    /// vCPUs that stand in a queue, oldest first; `None` where there is no queue.
+    #[must_use]
+    pub fn waiters(&self) -> Option<&VecDeque<VcpuId>> {
+        match self {
+            Flow::Queue(it, _) => Some(&it.waiters),
+            Flow::CheckRing(_) => None,
+            Flow::WaitQueueV5(it) => Some(&it.waiters.list),
+            Flow::Blocked2012(it) => Some(&it.waiters.list),
+        }
+    }
+
+    /// A vCPU that sleeps here does something else: it was reset. Its claim, if it sleeps in its put, is given back.
+    pub(crate) fn leave(&mut self, vcpu: VcpuId, in_put: bool, stops: &mut Stops) {
+        let stays = |other: &VcpuId| *other != vcpu;
+        match self {
+            Flow::Queue(it, _) => it.waiters.retain(stays),
+            Flow::CheckRing(_) => drop(stops.unmark(vcpu, check_ring::FLAG)),
+            Flow::WaitQueueV5(it) => {
+                it.waiters.list.retain(stays);
+                if in_put {
+                    it.release(false);
+                }
+            }
+            Flow::Blocked2012(it) => {
+                it.waiters.list.retain(stays);
+                it.unblock(vcpu, stops);
+            }
+        }
+    }
+
+    /// Whether it can be the flow control of a ring with so many slots (0: there is none), as far as can be told.
+    pub(crate) fn fits(&self, slots: u32) -> bool {
+        match self {
+            Flow::Queue(_, own) => *own == slots,
+            Flow::CheckRing(it) => it.ring == (slots > 0),
+            Flow::WaitQueueV5(it) => it.ring == (slots > 0) && it.is_sound(),
+            Flow::Blocked2012(it) => it.ring == (slots > 0) && it.is_sound(),
+        }
+    }
+
+    /// Whether it counts as many throttled vCPUs as have its flag.
+    pub(crate) fn agrees(&self, stops: &Stops) -> bool {
+        match self {
+            Flow::Queue(..) | Flow::CheckRing(_) | Flow::WaitQueueV5(_) => true,
+            Flow::Blocked2012(it) => it.agrees(stops),
         }
     }
 

@@ -179,6 +179,31 @@ impl Stops {
         u32::try_from(at * 64).ok().map(|base| VcpuId(base + word.trailing_zeros()))
     }
 
+    /// Nothing stops the vCPU any more, whatever did; its flags are the callers'.
+    pub(crate) fn release(&mut self, vcpu: VcpuId) {
+        self.at(vcpu).pauses = 0;
+        for flag in 0..FLAGS {
+            self.unmark(vcpu, u8::try_from(flag).unwrap_or_default());
+        }
+    }
+
+    /// Whether what is read from a file can be the stops of so many vCPUs.
+    pub(crate) fn is_sound(&self, vcpus: u32) -> bool {
+        let near_zero = |stop: &Stop| (-0x10000..0x10000).contains(&stop.pauses);
+        let mut expected = Stops::new(vcpus);
+        if self.len() != vcpus || !self.vcpus.iter().all(near_zero) || !self.woken.is_empty() {
+            return false;
+        }
+        for vcpu in (0..vcpus).map(VcpuId) {
+            for flag in 0..FLAGS {
+                if self.of(vcpu).flags & 1 << flag != 0 {
+                    expected.mark(vcpu, u8::try_from(flag).unwrap_or_default());
+                }
+            }
+        }
+        self.marked == expected.marked
+    }
+
     /// An interrupt is for this vCPU: it wakes one that is only blocked.
     pub fn interrupt(&mut self, vcpu: VcpuId) {
         if self.unmark(vcpu, BLOCKED) {

@@ -109,6 +109,11 @@ impl WaitQueueV5 {
         }
     }
 
+    /// Whether its flag is one that there is.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.bit == BLOCKED || self.bit == flag_of(self.kind)
+    }
+
     /// `mem_event_mark_and_sleep`: there is no listener.
     pub(crate) fn without_listener(&self, vcpu: VcpuId, stops: &mut Stops) -> Try {
         stops.mark(vcpu, self.bit);

@@ -782,11 +782,8 @@ impl Reference {
             Control::Resume { ring } if self.channel(ring).standing == Standing::Absent => Err(refused(Errno::ENODEV)),
             Control::Resume { ring } => Err(self.kick(ring, posted, broken)),
             Control::SetNoConsumer { ring, policy } => self.set_policy(ring, policy),
-            Control::SetAccessRequired { required } => {
-                let set = self.channel(Ring::Access).policy;
-                let otherwise = if set == NoConsumer::Relax { NoConsumer::Wait } else { set };
-                self.set_policy(Ring::Access, if required { otherwise } else { NoConsumer::Relax })
-            }
+            Control::SetAccessRequired { required } => self.require_listener(required),
+            Control::SetFlow { .. } => panic!("this reference is of one flow control, the engine's own"),
             Control::SetAccess { first, count, access } => self.set_access(first.0, count, access),
             Control::GetAccess { gfn } => Err(match self.frame(gfn) {
                 None => refused(Errno::EINVAL),
@@ -836,6 +833,12 @@ impl Reference {
             }
         };
         done.err().unwrap_or(Outcome::Proceed)
+    }
+
+    fn require_listener(&mut self, required: bool) -> Done {
+        let set = self.channel(Ring::Access).policy;
+        let otherwise = if set == NoConsumer::Relax { NoConsumer::Wait } else { set };
+        self.set_policy(Ring::Access, if required { otherwise } else { NoConsumer::Relax })
     }
 
     fn enable(&mut self, ring: Ring, slots: usize) -> Done {

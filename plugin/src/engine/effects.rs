@@ -7,7 +7,7 @@ use crate::host::instrumentation;
 use crate::host::notification::Notification;
 use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
-use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Rights};
+use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring};
 use mem_event_server::EventChannel;
 use mem_event_server::chaos::Fault;
 use std::sync::Arc;
@@ -36,6 +36,7 @@ impl Engine {
     pub(super) fn carry_out(&mut self, host: &Host, effect: &Effect, content: Option<&[u8]>) -> Result<(), Input> {
         match effect {
             Effect::Requested { .. } | Effect::Answered { .. } => {}
+            Effect::Lost { ring, request, printed } => lost(*ring, request, *printed),
             Effect::Notify(ring) => {
                 if let Some(channel) = host.channel(*ring) {
                     self.notify(host, channel);
@@ -153,4 +154,11 @@ fn fill(host: &Host, gfn: Gfn, content: &[u8]) -> Result<(), Input> {
         eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
         Input::FillFailed { gfn }
     })
+}
+
+/// A flow control of Xen's history has let go of a request, and the source prints a line of it or does not.
+fn lost(ring: Ring, request: &Request, printed: bool) {
+    if printed {
+        eprintln!("mem-event: a request of vCPU {} for the {ring} ring is lost", request.vcpu);
+    }
 }

@@ -241,6 +241,10 @@ impl Concerned {
                 self.frames.extend(request.frame());
                 self.rings.push(*ring);
             }
+            Effect::Lost { ring, request, .. } => {
+                self.vcpus.push(request.vcpu);
+                self.rings.push(*ring);
+            }
             Effect::Answered { ring, response, .. } => {
                 self.vcpus.push(VcpuId(response.vcpu));
                 self.frames.push(Gfn(response.subject()));
