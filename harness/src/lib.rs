@@ -16,12 +16,14 @@
 //! | [`trace`], [`step`] | traces read, compared, exported, minimised, replayed; a trace in the terminal, step by step |
 //! | [`simulate`] | flow control of rings in virtual time, for more vCPUs than a machine has |
 //! | [`trial`] | a consumer against a recording, without QEMU |
+//! | [`flow`] | one run under the four flow controls, side by side |
 //! | [`suite`] | scenarios against their snapshots |
 //! | [`cli`] | the command line |
 
 pub mod beside;
 pub mod cli;
 pub mod consumers;
+pub mod flow;
 pub mod guest;
 pub mod machine;
 pub mod output;

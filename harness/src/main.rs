@@ -7,7 +7,7 @@ use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
 use harness::trace::replay;
-use harness::{simulate, step, suite, trace, trial};
+use harness::{flow, simulate, step, suite, trace, trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Status(arguments) => status::status(arguments),
         Command::Diff(arguments) => trace::compare::compare(arguments),
         Command::Explain(arguments) => trace::explain::command::explain(arguments),
+        Command::Flow(arguments) => flow::command::flow(arguments),
         Command::Export(arguments) => trace::export::export(arguments),
         Command::Minimise { minimise, under_test } if under_test.consumer.is_some() => {
             trial::minimise::minimise(&minimise.trace, under_test, minimise.output.as_deref())

@@ -1,5 +1,6 @@
 //! The command line as the user writes it.
 
+use crate::flow::command::FlowOptions;
 use crate::machine::qemu::Gate;
 use crate::output::Color;
 use crate::run::status::Status;
@@ -72,6 +73,8 @@ pub enum Command {
     Diff(Diff),
     /// A trace for other programs, or as a page to read.
     Export(Export),
+    /// A scenario, or a recorded run's events, under each of the four flow controls, side by side.
+    Flow(FlowOptions),
     /// The shortest sequence of inputs that still shows a trace's difference, as a test; or the shortest recording that a consumer still fails.
     Minimise {
         /// Which.
