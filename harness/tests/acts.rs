@@ -1,9 +1,5 @@
 //! What a scenario can do to rings and consumers while its guest runs.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
 use harness::guest::symbols::Symbols;
 use harness::refusal::Refusal;
 use harness::run::{Job, Outcome};

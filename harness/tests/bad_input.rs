@@ -1,14 +1,10 @@
 //! Bad input: one clear line and a remedy, exit code 2 or 3, no process and no file left behind.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, left_over};
 use harness::guest::Guest;
 use harness::machine::folder::RunFolder;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use support::{command, left_over};
 
 /// A case: arguments, the exit code, what the line must hold, what the remedy must hold.
 type Case<'a> = (&'a [&'a str], i32, &'a str, &'a str);

@@ -1,13 +1,9 @@
 //! Before means before: what a consumer does while the vCPU is stopped comes before the access.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{run, scenario};
 use harness::guest::symbols::Symbols;
 use harness::toolstack::transcript::Record;
 use mem_event::{Event, Rights, Ring};
-use support::{run, scenario};
 
 /// What the listener did on the only event on `WATCHED` that asked for these rights.
 fn done_on(records: &[Record], wanted: Rights, offset: u16) -> Vec<String> {

@@ -1,9 +1,6 @@
 //! A frame comes back with what it was evicted with, or the run says which did not, when and by whom.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{scenario, traced_machine, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::run::Job;
@@ -15,7 +12,6 @@ use mem_event::message::{Call, Notice};
 use mem_event::trace::Tape;
 use mem_event::{Control, Gfn, PAGE_SIZE, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
-use support::{scenario, traced_machine, wait_for};
 
 /// A guest that stands with its pages filled, and its pager.
 struct Filled {

@@ -1,13 +1,9 @@
 //! Checkpoints that are reached while the vCPU stands at another one.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{machine, next_checkpoint, scenario};
 use mem_event::VcpuId;
 use mem_event::message::Call;
 use mem_event_client::socket::Client;
-use support::{machine, next_checkpoint, scenario};
 
 #[test]
 fn a_checkpoint_in_an_interrupt_handler_is_another_one_and_the_interrupted_one_comes_once() {

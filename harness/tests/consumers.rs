@@ -1,9 +1,6 @@
 //! The built-in consumers on a real guest: the pager's policies and its page file, the listener's treatments, the helper.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{file_holds, machine, replays, run, run_to_its_deadline, scenario, served_by, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::scenario::chaos::Chaos;
@@ -20,7 +17,6 @@ use mem_event::message::Call;
 use mem_event::{Control, Input, Outcome};
 use mem_event_client::Client;
 use std::time::Duration;
-use support::{file_holds, machine, replays, run, run_to_its_deadline, scenario, served_by, wait_for};
 
 const PAGES: u64 = 64;
 /// What is left of a machine's memory with this target: what lies below one mebibyte and cannot leave, and 64 frames.
@@ -207,7 +203,8 @@ fn what_the_plugins_interface_cannot_do_is_skipped_with_the_reason() {
     {
         let folder = harness::machine::folder::RunFolder::create().unwrap();
         let consumer = format!("access={} consumer listener --treatment {treatment}", env!("CARGO_BIN_EXE_mem-event"));
-        let output = support::command(&folder).args(["run", "page_fault", "--consumer", &consumer]).output().unwrap();
+        let output =
+            crate::support::command(&folder).args(["run", "page_fault", "--consumer", &consumer]).output().unwrap();
         assert_eq!(output.status.code(), Some(3));
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains(what) && said.contains("this plugin does neither"), "{said}");

@@ -1,10 +1,7 @@
 //! Contents handed over by shared memory on a real guest: they are there before the answer takes effect, each says what became of it, and
 //! a pager that lies about them harms nobody but itself.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{break_and_disable, machine, scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::verdict::{Kind, Verdict};
@@ -14,7 +11,6 @@ use mem_event::{Control, Errno, Gfn, P2mType, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::HashMap;
-use support::{break_and_disable, machine, scenario, wait_for};
 
 /// A guest whose pages are filled and gone, and their contents.
 struct PagedOut {

@@ -3,10 +3,8 @@
 //!
 //! `MEM_EVENT_ENDS` says how many are killed (`ci/soak`: 200), `MEM_EVENT_SEED` from which seed on.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::how_often;
+use crate::support::{Random, command, left_over, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::trace::replay::replay_file;
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -15,8 +13,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
-use support::domain::how_often;
-use support::{Random, command, left_over, wait_for};
 
 /// Somebody is killed at most so long after the run's begin, or after its trace's.
 const MOST: Duration = Duration::from_millis(400);

@@ -1,16 +1,12 @@
 //! What is left of a failure, as a user of `mem-event test` finds it.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
 use harness::machine::folder::RunFolder;
 use harness::trace::replay::replay_file;
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::command;
 
 /// A folder of scenarios.
 struct Project {

@@ -1,9 +1,6 @@
 //! `explain`: each rule fires on a consumer that does what it is about, and names the steps; none fires where nothing is wrong.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, file_holds, scenario, wait_for};
 use harness::consumers::external::Running;
 use harness::guest::symbols::Symbols;
 use harness::machine::folder::RunFolder;
@@ -23,7 +20,6 @@ use mem_event::{AccessType, Control, CpuEventKind, Flags, Gfn, Layout, MonitorMo
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{command, file_holds, scenario, wait_for};
 
 /// A guest at its first checkpoint, whose vCPUs and service never spin, so that who signals is seen.
 struct Guest {

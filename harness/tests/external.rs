@@ -1,10 +1,9 @@
 //! Consumers that are processes of their own: the worked examples in three languages do what the built-in consumers do, and one that
 //! fails is named.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::Domain;
+use crate::support::example::{Example, examples, held_to};
+use crate::support::{command, replays, scenario, sequence_of};
 use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
 use harness::scenario::external::External;
@@ -19,9 +18,6 @@ use mem_event::Gfn;
 use mem_event::message::{VcpuReport, VcpuState};
 use mem_event_client::Order;
 use std::time::Duration;
-use support::domain::Domain;
-use support::example::{Example, examples, held_to};
-use support::{command, replays, scenario, sequence_of};
 
 /// Runs a scenario whose rings are served by commands; the outcome, and what the trace holds of requests and answers.
 fn run(mut scenario: Scenario, commands: &[&str]) -> (Outcome, String) {
@@ -212,7 +208,7 @@ fn is_succeeded_by_another(example: &Example) {
     let external = External::parse(&example.with(&["paging"])).unwrap();
     let mut domain = Domain::of("page_in", None);
     domain.qemu.qmp.execute("cont").unwrap();
-    support::wait_for("the first checkpoint", &domain.toolstack);
+    crate::support::wait_for("the first checkpoint", &domain.toolstack);
     let mut first = domain.join_as(&external).unwrap();
     let order = Order::PageOut { first: Gfn(0x500), count: 64 };
     assert_eq!(first.order(order).unwrap(), 64);
@@ -320,7 +316,7 @@ fn a_command_starts_in_its_scenarios_folder_and_one_of_the_command_line_where_it
         (&here, ["run", "mine.toml"]),
         (&here, ["test", "."]),
     ] {
-        let output = support::command(&folder).args(arguments).current_dir(from).output().unwrap();
+        let output = crate::support::command(&folder).args(arguments).current_dir(from).output().unwrap();
         let log = std::fs::read_to_string(here.join("log"))
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}, {output:?}"));
         assert_eq!(log.lines().next(), here.to_str(), "{arguments:?}");
@@ -331,7 +327,7 @@ fn a_command_starts_in_its_scenarios_folder_and_one_of_the_command_line_where_it
     std::fs::write(scenarios.join("bare.toml"), bare).unwrap();
     let consumer = format!("access={}", listener("log"));
     let arguments = ["run", "scenarios/bare.toml", "--consumer", consumer.as_str()];
-    let output = support::command(&folder).args(arguments).current_dir(&folder_path).output().unwrap();
+    let output = crate::support::command(&folder).args(arguments).current_dir(&folder_path).output().unwrap();
     let log = std::fs::read_to_string(folder_path.join("log")).unwrap_or_else(|error| panic!("{error}, {output:?}"));
     assert_eq!(log.lines().next(), folder_path.to_str());
 }

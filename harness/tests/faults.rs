@@ -2,10 +2,9 @@
 //!
 //! `MEM_EVENT_SEEDS` says how many seeds each right consumer is to survive (`ci/soak`: a hundred).
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::how_often;
+use crate::support::example::{Example, examples, held_to};
+use crate::support::{replays, scenario, sequence_of};
 use harness::machine::folder::RunFolder;
 use harness::run::{Job, Outcome};
 use harness::scenario::external::External;
@@ -16,9 +15,6 @@ use harness::verdict::Kind;
 use mem_event::Ring;
 use mem_event_server::chaos::{Fault, Plan, Refusable, fault};
 use std::time::Duration;
-use support::domain::how_often;
-use support::example::{Example, examples, held_to};
-use support::{replays, scenario, sequence_of};
 
 /// Runs a scenario with faults; how it went, the faults that were made, and the requests and answers.
 fn run(scenario: Scenario, plan: &str) -> (Outcome, Vec<String>, String) {

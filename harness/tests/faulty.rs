@@ -1,10 +1,7 @@
 //! Misbehaving consumers as processes on a real guest: the guest is unharmed. It waits, or goes on, and its next consumer serves it
 //! to its end.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{file_holds, scenario, sequence_of, served_by, unless_busy, wait_for};
 use harness::consumers::external::Running;
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
@@ -20,7 +17,6 @@ use mem_event::{AccessType, Control, Domain, Input, Ring};
 use mem_event_client::Client;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{file_holds, scenario, sequence_of, served_by, unless_busy, wait_for};
 
 fn settings(fault: Fault, at: u64) -> Consumer {
     Consumer::Faulty(FaultySettings { fault, at, delay: 5 })

@@ -1,9 +1,5 @@
 //! Every access that QEMU reports was predicted, but for the processor's own in its tables.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::scenario::corpus;

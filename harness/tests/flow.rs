@@ -1,12 +1,8 @@
 //! `flow`: one guest, or a recorded run's events, under the four flow controls.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
 use harness::machine::folder::RunFolder;
 use serde_json::Value;
-use support::command;
 
 /// A line of JSON for each flow control, in the order in which they are told.
 fn told(arguments: &[&str]) -> Vec<Value> {

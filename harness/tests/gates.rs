@@ -1,15 +1,11 @@
 //! Two gates, one meaning: what the check before an instruction stops, the host's MMU stops as well, with the same event.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
-use support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 
 fn both_gates_give_the_same_sequence(name: &str) {
     // `page_touch` sorts the times that it measured, which are others under another gate.
@@ -82,7 +78,7 @@ fn auto_goes_over_to_the_check_where_registers_in_place_do_not_prove_themselves(
     if !kernel_maps_write_protected() {
         return;
     }
-    let (_, by_check) = support::run(scenario("page_cross"));
+    let (_, by_check) = crate::support::run(scenario("page_cross"));
     let (outcome, sequence) = run_under_auto("page_cross", "falsify=proof");
     for taken in ["takes gate=mmu: ", "takes gate=callback from here on"] {
         assert!(says(&outcome, taken), "{:?}", outcome.notes);

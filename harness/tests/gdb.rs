@@ -1,9 +1,6 @@
 //! QEMU's own stub beside the plugin: a vCPU that an event parked shows the instruction whose access waits.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use mem_event::message::{Call, Notice};
@@ -14,7 +11,6 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
-use support::{scenario, wait_for};
 
 /// One side of the remote protocol.
 struct Remote(UnixStream);

@@ -1,19 +1,15 @@
 //! Accepted traces, which every later engine must replay without a difference. A change of the engine or of the format shows here.
 //!
 //! They are recorded anew, after a change that is meant, with
-//! `MEM_EVENT_GOLDEN=write cargo test --release -p mem-event-harness --test golden`.
+//! `MEM_EVENT_GOLDEN=write cargo test --release -p mem-event-harness --test full_system golden::`.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::scenario;
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::toolstack::log::Silent;
 use harness::trace::replay::replay_file;
 use mem_event::trace::{Context, Player, Remark, Remarked, Writer};
 use std::path::{Path, PathBuf};
-use support::scenario;
 
 const NAMES: [&str; 4] = ["read_write", "page_in", "cpu_events", "smp_storm"];
 /// So many steps lie between two states: each trace has some.
@@ -68,7 +64,7 @@ fn accepted_traces_replay_without_a_difference() {
             write(name);
         }
         let replayed = replay_file(&place(name), false).unwrap_or_else(|refusal| {
-            panic!("{name}: {refusal}; if the change is meant: MEM_EVENT_GOLDEN=write cargo test … --test golden")
+            panic!("{name}: {refusal}; if the change is meant: MEM_EVENT_GOLDEN=write cargo test … --test full_system golden::")
         });
         assert_eq!(replayed.exit_code(), 0, "{name}: {}", replayed.report());
         assert!(replayed.end.unwrap().states > 0, "{name}: no state was compared");

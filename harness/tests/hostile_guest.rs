@@ -3,10 +3,7 @@
 //!
 //! `MEM_EVENT_HOSTILE_SEEDS` says how many seeds of random code (`ci/soak`: a thousand); without it a few, always the same.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{kernel_maps_write_protected, replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
@@ -16,7 +13,6 @@ use harness::verdict::Kind;
 use mem_event::trace::{Tape, Why};
 use std::path::Path;
 use std::time::Duration;
-use support::{kernel_maps_write_protected, replays, scenario};
 
 /// Runs a scenario of this text. Its verdict is for the caller; that it is one about the guest is seen here.
 fn run(gate: Gate, text: &str) -> Outcome {

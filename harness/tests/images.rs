@@ -1,14 +1,10 @@
 //! Images of other people's kernels, as QEMU's `-kernel` boots them.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, kernel_maps_write_protected};
 use harness::guest::Guest;
 use harness::machine::folder::RunFolder;
 use std::path::PathBuf;
 use std::process::Command;
-use support::{command, kernel_maps_write_protected};
 
 /// Assembles and links one of `images/`.
 fn built(folder: &RunFolder, name: &str, options: &[&str]) -> PathBuf {

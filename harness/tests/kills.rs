@@ -2,15 +2,11 @@
 //!
 //! `MEM_EVENT_KILLS` says how many kills each test is to see (`ci/soak`: a thousand), `MEM_EVENT_SEED` from which seed on.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::Random;
+use crate::support::domain::{Domain, how_often};
 use harness::scenario::Size;
 use harness::scenario::settings::{Consumer, ListenerSettings, PagerSettings, Policy, Treatment};
 use std::time::{Duration, Instant};
-use support::Random;
-use support::domain::{Domain, how_often};
 
 /// What a run of kills came to.
 #[derive(Default)]

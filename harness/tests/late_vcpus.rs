@@ -1,9 +1,8 @@
 //! vCPUs that are possible and not there, and vCPUs that come and go while the guest runs.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{
+    answer, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, scenario, wait_for,
+};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -13,7 +12,6 @@ use mem_event::message::{Call, VcpuState};
 use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::json;
-use support::{answer, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, scenario, wait_for};
 
 const GATES: [Gate; 2] = [Gate::Callback, Gate::Mmu];
 
@@ -31,8 +29,8 @@ fn pages_are_watched_where_fewer_vcpus_are_there_than_possible() {
         if gate == Gate::Mmu && !kernel_maps_write_protected() {
             continue;
         }
-        let (_, sequence) = support::run_under(gate, with_one_vcpu_of_two(scenario("page_cross")));
-        assert_eq!(sequence, support::run_under(gate, scenario("page_cross")).1, "{gate:?}");
+        let (_, sequence) = crate::support::run_under(gate, with_one_vcpu_of_two(scenario("page_cross")));
+        assert_eq!(sequence, crate::support::run_under(gate, scenario("page_cross")).1, "{gate:?}");
     }
 }
 

@@ -1,9 +1,6 @@
 //! Linux boots while its vCPUs, that wait in the kernel for answers, leave their blocks again and again, and the monitor stops the machine meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{Random, kernel_maps_write_protected};
 use harness::machine::qemu::Gate;
 use harness::machine::qmp::Qmp;
 use harness::run::Job;
@@ -14,7 +11,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
-use support::{Random, kernel_maps_write_protected};
 
 /// Frames that are watched for reads and writes, and the first that may be.
 const FRAMES: usize = 400;

@@ -1,14 +1,10 @@
 //! What arming leaves behind in translated blocks: nothing.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{machine, scenario, wait_for};
 use harness::machine::qmp::Qmp;
 use mem_event::message::{Call, Notice};
 use mem_event_client::Client;
 use std::time::{Duration, Instant};
-use support::{machine, scenario, wait_for};
 
 /// Only the limit of what can be called a hang.
 const HANG: Duration = Duration::from_secs(60);

@@ -1,9 +1,8 @@
 //! QEMU stays alive while vCPUs are parked, and nobody outlives whom they belong to.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{
+    command, left_over, machine, machine_under, next_checkpoint, run_to_its_deadline, scenario, wait_for,
+};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -19,7 +18,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::time::Duration;
-use support::{command, left_over, machine, machine_under, next_checkpoint, run_to_its_deadline, scenario, wait_for};
 
 /// A guest that stands at its first checkpoint, with the toolstack's connection.
 fn at_the_first_checkpoint(name: &str) -> (Qemu, RunFolder, Job, Client) {
@@ -81,7 +79,7 @@ struct Standing {
 impl Standing {
     /// One by one, each way in which a vCPU waits: in its callback, or in the kernel, at a frame that is watched or out.
     fn in_each_way() -> impl Iterator<Item = (String, Standing)> {
-        let both = support::kernel_maps_write_protected();
+        let both = crate::support::kernel_maps_write_protected();
         let gates = [Gate::Callback, Gate::Mmu].into_iter().filter(move |gate| *gate == Gate::Callback || both);
         let ways = gates.flat_map(|gate| [(gate, false), (gate, true)]).chain([(Gate::None, true)]);
         ways.map(|(gate, is_out)| match (gate, is_out) {
@@ -132,7 +130,7 @@ fn the_monitor_stops_and_continues_a_machine_whose_vcpu_waits_and_it_goes_on() {
 #[test]
 fn the_monitor_stops_a_machine_of_eight_waiting_vcpus() {
     for gate in [Gate::Callback, Gate::Mmu] {
-        if gate == Gate::Mmu && !support::kernel_maps_write_protected() {
+        if gate == Gate::Mmu && !crate::support::kernel_maps_write_protected() {
             continue;
         }
         let Standing { mut qemu, .. } = with_unanswered_events(gate, "smp_storm", "STORM", 4);
@@ -375,7 +373,7 @@ fn a_killed_qemu_is_a_crash_and_its_trace_reads_to_the_last_step() {
     assert_eq!(child.wait().unwrap().code(), Some(6), "{rest}");
     assert!(rest.contains("QEMU died of SIGKILL"), "{rest}");
     assert_eq!(left_over(&folder), [""; 0]);
-    support::replays(&trace);
+    crate::support::replays(&trace);
 }
 
 #[test]
@@ -494,6 +492,6 @@ fn frames_paged_out_before_the_first_instruction_come_back() {
     let mut early = Scenario::bare("page_in");
     early.consumers.pager.get_or_insert_default();
     early.start = vec![ConsumerAct::PageOut { frames: "gpa:0x100000-0x103fff".into() }.into()];
-    let (outcome, _) = support::run(early);
+    let (outcome, _) = crate::support::run(early);
     assert!(outcome.paged.pages_out > 0 && outcome.paged.pages_in > 0, "{:?}", outcome.paged);
 }

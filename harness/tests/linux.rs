@@ -1,12 +1,8 @@
 //! Linux held to a quarter of its memory boots, works on more than that, and powers off.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::run;
 use harness::scenario::Size;
 use harness::scenario::corpus;
-use support::run;
 
 const TARGET: u64 = 128 << 20;
 

@@ -3,18 +3,14 @@
 //!
 //! `MEM_EVENT_LOAD_SECONDS` says how long (`ci/soak`: ten minutes); without it so many events.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::storm::Storm;
+use crate::support::{own_memory, wait_for};
 use mem_event::AccessType;
 use mem_event::page::Index;
 use mem_event::spin::{Spin, Window};
 use mem_event_client::poll::poll_until;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use support::storm::Storm;
-use support::{own_memory, wait_for};
 
 const EVENTS: u64 = 50_000;
 const VCPUS: usize = 8;

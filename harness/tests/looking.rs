@@ -1,12 +1,8 @@
 //! `doctor` and `list`: what people and programs read of them.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, kernel_maps_write_protected};
 use harness::machine::folder::RunFolder;
 use harness::scenario::corpus;
-use support::{command, kernel_maps_write_protected};
 
 #[test]
 fn doctor_finds_nothing_lacking_where_the_other_tests_run() {

@@ -1,15 +1,11 @@
 //! Foreign mappings on a real guest: a frame that is paged out comes back first, stays while it is mapped, and is free again when
 //! the mapping, or whoever had it, is gone.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{machine, run, scenario, wait_for};
 use harness::scenario::{Act, At, ConsumerAct, MemoryAct, Scenario, ScenarioStep};
 use mem_event::message::{Call, Notice};
 use mem_event::{Control, Errno, Gfn, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
-use support::{machine, run, scenario, wait_for};
 
 fn step(at: u64, acts: Vec<Act>) -> ScenarioStep {
     ScenarioStep { at: At::Number(at), vcpu: None, acts }

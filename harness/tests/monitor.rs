@@ -3,10 +3,8 @@
 //!
 //! `MEM_EVENT_PARKED_SECONDS` says how long the vCPU is parked (`ci/soak`: a minute).
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::how_often;
+use crate::support::{checkpoint, machine, next_request, scenario, wait_for};
 use harness::machine::process::Qemu;
 use harness::run::Job;
 use harness::scenario::Scenario;
@@ -15,8 +13,6 @@ use mem_event::{AccessType, Control, Gfn, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::domain::how_often;
-use support::{checkpoint, machine, next_request, scenario, wait_for};
 
 fn status(qemu: &mut Qemu) -> String {
     qemu.qmp.execute("query-status").unwrap()["status"].as_str().unwrap().into()

@@ -1,13 +1,9 @@
 //! `mem-event new` with a consumer, outside of the repository: what it writes builds, and its test is green as it is written.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
 use harness::machine::folder::RunFolder;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::command;
 
 /// The command's exit code and output.
 fn mem_event(folder: &RunFolder, arguments: &[&str]) -> (Option<i32>, String) {

@@ -1,13 +1,9 @@
 //! Frames that are no RAM: nothing there can be trapped, so watching them is refused.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::machine;
 use harness::scenario::{Scenario, Size};
 use mem_event::{AccessType, Control, Errno, Gfn};
 use mem_event_client::Client;
-use support::machine;
 
 /// It was accepted below the highest frame, and no event ever came.
 #[test]

@@ -1,10 +1,7 @@
 //! What a consumer writes is what runs: over code that ran before, in a block that a vCPU stands in, in a frame that comes back with
 //! another content. And no more is translated anew for it than what was overwritten.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{answer, kernel_maps_write_protected, next_request, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -13,7 +10,6 @@ use harness::scenario::Scenario;
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
-use support::{answer, kernel_maps_write_protected, next_request, wait_for};
 
 /// A number that the guest's functions did not return before.
 const NEW: u64 = 0x2222_2222_2222_2222;

@@ -1,9 +1,6 @@
 //! An instruction that is stopped over a page's end does once what it does, however often its vCPU leaves the block meanwhile.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{kernel_maps_write_protected, machine_by, started_by_the_loader, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
@@ -12,7 +9,6 @@ use mem_event::{AccessType, Event, Gfn, Rights, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use support::{kernel_maps_write_protected, machine_by, started_by_the_loader, wait_for};
 
 /// Longer than a vCPU stays in its block where it may leave, some times over.
 const HOLD: Duration = Duration::from_millis(15);

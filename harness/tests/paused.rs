@@ -1,18 +1,14 @@
 //! While a vCPU waits for an answer, nothing runs in it, though a timer's interrupts are due all the time.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{
+    answer, checkpoint, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, wait_for,
+};
 use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, CpuEventKind, Event, MonitorMode, Rights, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::time::{Duration, Instant};
-use support::{
-    answer, checkpoint, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, wait_for,
-};
 
 /// A vCPU leaves its block often in this time, and the timer would have come as often.
 const HOLD: Duration = Duration::from_millis(30);

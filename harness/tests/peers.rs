@@ -1,10 +1,8 @@
 //! Who may call, and what those who may can do to each other: nothing. A listener goes on serving eight vCPUs while somebody else on
 //! the same socket does his worst, and the guest ends with its sums right.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::storm::Storm;
+use crate::support::{Random, break_and_disable, machine, scenario, wait_for};
 use harness::machine::process::Qemu;
 use mem_event::message::{Call, Reply};
 use mem_event::{AccessType, Control, Errno, Gfn, PAGE_SIZE, Ring};
@@ -14,8 +12,6 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFla
 use rustix::thread::{Gid, Uid};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use support::storm::Storm;
-use support::{Random, break_and_disable, machine, scenario, wait_for};
 
 /// Serves until the other is done, and no less than so many events; then the guest must come to its end as if nobody had been there.
 fn serves_on_beside(mut storm: Storm, hostile: impl FnOnce(&Path) + Send + 'static) {

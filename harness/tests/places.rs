@@ -1,15 +1,11 @@
 //! Names and places as other people have them: paths that are no UTF-8, a long folder for temporary files, files that cannot be written.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
 use harness::machine::folder::RunFolder;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use support::command;
 
 const SCENARIO: &str = "version = 1\nabout = \"x\"\n[machine]\nguest = \"example\"\n";
 

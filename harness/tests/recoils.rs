@@ -3,10 +3,8 @@
 //!
 //! `MEM_EVENT_RECOILS` says how often each vCPU calls the function with the breakpoint (`ci/soak`: more often).
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::how_often;
+use crate::support::{kernel_maps_write_protected, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -17,8 +15,6 @@ use mem_event::{Control, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Layout, Mo
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags};
 use std::collections::HashSet;
-use support::domain::how_often;
-use support::{kernel_maps_write_protected, wait_for};
 
 const VCPUS: u64 = 2;
 const INT3: u8 = 0xcc;
@@ -85,7 +81,7 @@ impl Recoil {
                 serve(&mut self, &request);
             }
             let mut waited = [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.toolstack, PollFlags::IN)];
-            let ready = rustix::event::poll(&mut waited, Some(&support::DEADLINE)).unwrap();
+            let ready = rustix::event::poll(&mut waited, Some(&crate::support::DEADLINE)).unwrap();
             assert_ne!(ready, 0, "the guest hangs: {:?}", self.toolstack.vcpus());
             let heard = !waited[1].revents().is_empty();
             self.channel.clear_signal();

@@ -1,9 +1,6 @@
 //! Where registers are read: in place if that proves itself, else through the plugin API; and what happens where it turns out wrong.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{kernel_maps_write_protected, next_checkpoint, next_request, run, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
@@ -14,7 +11,6 @@ use mem_event::message::Call;
 use mem_event::{AccessType, Control, Event, Gfn, Gla, Layout, Request, Rights, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
-use support::{kernel_maps_write_protected, next_checkpoint, next_request, run, scenario};
 
 /// A scenario with these arguments for the plugin.
 fn with(name: &str, gate: Gate, arguments: &[&str]) -> (Outcome, String) {
@@ -164,7 +160,7 @@ fn a_request_of_vm_event_carries_exact_registers_and_flags() {
             channel.answer(&request.answer());
             channel.kick().unwrap();
         }
-        support::wait_for("the end", &qemu);
+        crate::support::wait_for("the end", &qemu);
         assert!(qemu.console().contains("verdict: success"), "{source}: {}", qemu.console());
     }
 }
@@ -181,7 +177,7 @@ fn asked(request: &Request) -> (Option<Gla>, Rights) {
 fn code_whose_right_to_run_is_taken_while_it_waits_is_stopped_before_it_goes_on() {
     let mut bare = harness::scenario::Scenario::bare("registers");
     bare.consumers.listener = Some(Default::default());
-    let (mut qemu, folder, _job) = support::machine(bare);
+    let (mut qemu, folder, _job) = crate::support::machine(bare);
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     toolstack.values(&Call::Subscribe).unwrap();
     let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, RingSettings::default()).unwrap();

@@ -1,16 +1,12 @@
 //! Linux on a machine that counts instructions does the same in each run, to the last event.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{kernel_maps_write_protected, run_under};
 use harness::machine::qemu::Gate;
 use harness::refusal::Refusal;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use similar::TextDiff;
 use std::path::Path;
-use support::{kernel_maps_write_protected, run_under};
 
 /// A boot without work; every frame that it touches is told of once, by the first access.
 const BOOT: &str = r#"

@@ -1,9 +1,6 @@
 //! What stands in the requests of a live domain, beside what a sequence shows: addresses of instructions, registers, what made an access.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{machine, next_checkpoint, next_request, scenario, wait_for};
 use harness::guest::symbols::Symbols;
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
@@ -12,7 +9,6 @@ use mem_event::wire::vm_event::Registers;
 use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Layout, MonitorMode, Request, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
-use support::{machine, next_checkpoint, next_request, scenario, wait_for};
 
 const SETTINGS: RingSettings = RingSettings { layout: Layout::VmEvent7, slots: 0 };
 const RDI: usize = 7;

@@ -3,17 +3,13 @@
 //!
 //! `MEM_EVENT_TRANSLATIONS` says how many times the code is translated anew (`ci/soak`: a million).
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::how_often;
+use crate::support::{Stop, machine, next_checkpoint, own_memory};
 use harness::scenario::Scenario;
 use mem_event::message::Call;
 use mem_event::{AccessType, Gfn};
 use mem_event_client::Client;
 use std::time::{Duration, Instant};
-use support::domain::how_often;
-use support::{Stop, machine, next_checkpoint, own_memory};
 
 /// Rewrites between two checkpoints.
 const ROUND: u64 = 5000;

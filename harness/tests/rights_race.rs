@@ -3,10 +3,7 @@
 //!
 //! `MEM_EVENT_CHANGES` says how many changes; `ci/soak` makes a million.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{kernel_maps_write_protected, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
@@ -18,7 +15,6 @@ use mem_event_client::{Channel, Client, RingSettings};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
-use support::{kernel_maps_write_protected, wait_for};
 
 const CHANGES: u64 = 4_000;
 /// The word that is counted in, and the one that hides something.

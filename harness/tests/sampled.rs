@@ -1,16 +1,12 @@
 //! Whatever page is watched, both gates see the same: a random sample of pages, with random rights, in every built-in scenario.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{Random, kernel_maps_write_protected, run_under};
 use harness::machine::qemu::Gate;
 use harness::scenario::corpus;
 use harness::scenario::{MemoryAct, Name, Rule, Scenario, Then};
 use harness::toolstack::transcript::Record;
 use mem_event::{AccessType, Event};
 use std::collections::BTreeMap;
-use support::{Random, kernel_maps_write_protected, run_under};
 
 /// Frames in which guests have their code, data, stacks, page tables and descriptors.
 const IMAGE: std::ops::Range<u64> = 0x100..0x600;

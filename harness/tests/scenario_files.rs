@@ -1,7 +1,5 @@
 //! A scenario's file: the schema is made from the types, and what is wrong is shown where it is.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
 use harness::scenario::{Scenario, file};
 use std::path::Path;
 

@@ -1,9 +1,5 @@
 //! Machines with a display of QEMU's own, whose picture is a shared memory file beside the guest's.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu;
 use mem_event_client::Client;

@@ -1,15 +1,11 @@
 //! Each built-in scenario's sequence is as accepted in `snapshots/`, and the same in several runs in a row; each run's trace
-//! replays without a difference. It is what `mem-event test snapshots --repeat 4` does.
+//! replays without a difference. It is what `mem-event test snapshots --repeat 2` does.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{has_its_accepted_sequence, kernel_maps_write_protected};
 use harness::machine::qemu::Gate;
-use support::{has_its_accepted_sequence, kernel_maps_write_protected};
 
 /// `ci/soak` has twenty.
-const RUNS: usize = 4;
+const RUNS: usize = 2;
 
 fn the_sequence_is_accepted_and_repeats(name: &str) {
     // The processor's own writes to a page that it may read are seen only where the page is mapped so.

@@ -4,11 +4,9 @@
 //! `MEM_EVENT_SHARING_ROUNDS` says how many rounds the random test has, and `MEM_EVENT_SHARING_LIMIT` lets frames be shared until the
 //! host allows no more mappings; `ci/soak` does both.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 #![allow(clippy::cast_possible_truncation, reason = "numbers of a few pages and words")]
 
-mod support;
-
+use crate::support::{Random, kernel_maps_write_protected, replays, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -19,7 +17,6 @@ use harness::verdict::{Kind, Verdict};
 use mem_event::message::{Call, Notice, Reply};
 use mem_event::{Control, Errno, Gfn, VcpuId};
 use mem_event_client::Client;
-use support::{Random, kernel_maps_write_protected, replays, wait_for};
 
 const ROUNDS: u64 = 40;
 const PAGES: u64 = 16;

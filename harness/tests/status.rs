@@ -1,9 +1,6 @@
 //! `status`: what a consumer that died has left behind is told, and ended.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, machine, scenario, wait_for};
 use harness::consumers::pager::Pager;
 use harness::machine::folder::RunFolder;
 use harness::scenario::settings::PagerSettings;
@@ -12,7 +9,6 @@ use mem_event::{Control, CpuEventKind, Gfn, MonitorMode, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::{Value, json};
 use std::path::Path;
-use support::{command, machine, scenario, wait_for};
 
 fn status(folder: &RunFolder, further: &[&str]) -> String {
     let output = command(folder).arg("status").arg(folder.file("socket")).args(further).output().unwrap();

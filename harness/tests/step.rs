@@ -1,9 +1,6 @@
 //! The terminal debugger: where its keys lead, what its screen shows, and that it gives the terminal back.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::step::app::App;
 use harness::step::model::Model;
@@ -24,7 +21,6 @@ use rustix::termios::{LocalModes, Winsize};
 use std::io::{Cursor, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
-use support::{command, wait_for};
 
 const SIZE: (u16, u16) = (80, 24);
 /// The step of the sample at which vCPU 2 finds the ring full.

@@ -1,18 +1,14 @@
 //! Eight vCPUs on a ring of four slots: every event is delivered exactly once, and everybody finishes, 50 times in a row; a slot that
 //! comes free is used by the vCPU that it was reserved for.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::storm::Storm;
+use crate::support::{run, scenario};
 use harness::toolstack::transcript::Record;
 use mem_event::message::Call;
 use mem_event::trace::Reader;
 use mem_event::{AccessType, Control, Input, Outcome, Ring};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
-use support::storm::Storm;
-use support::{run, scenario};
 
 const RUNS: usize = 50;
 const VCPUS: u32 = 8;

@@ -1,9 +1,7 @@
 //! A consumer that dies at a step of the protocol, and its successor: what was outstanding goes on, and the guest ends well.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::domain::Domain;
+use crate::support::wait_for;
 use harness::scenario::external::HandedRing;
 use harness::scenario::settings::{
     Consumer, Fault, FaultySettings, ListenerSettings, PagerSettings, PagerStep, Treatment,
@@ -13,8 +11,6 @@ use mem_event::{Control, Errno, Gfn, P2mType, Ring};
 use mem_event_client::{Channel, RingSettings};
 use std::path::Path;
 use std::time::Duration;
-use support::domain::Domain;
-use support::wait_for;
 
 /// One that brings back what is asked for.
 fn pager() -> Consumer {
@@ -194,7 +190,7 @@ fn a_successor_without_the_page_file_names_what_is_lost_and_harms_nothing() {
     external.command += &format!(" 2>{}", said.display());
     let mut successor = domain.join_as(&external).unwrap();
     assert!(domain.go_on(Duration::from_millis(1)));
-    support::file_holds(
+    crate::support::file_holds(
         &said,
         "frame 0x500 cannot be brought back: its content went with a pager that handed no page file",
     );

@@ -1,12 +1,8 @@
 //! `mem-event test` and `mem-event new`, as a user meets them.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
 use harness::machine::folder::RunFolder;
 use std::path::Path;
-use support::command;
 
 /// The command's exit code and output.
 fn mem_event(folder: &RunFolder, arguments: &[&str]) -> (Option<i32>, String) {

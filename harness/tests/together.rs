@@ -5,15 +5,11 @@
 //! `MEM_EVENT_TOGETHER` says for how many microseconds nothing is evicted at most (`ci/soak`: 10); with it Linux has 512 MiB and works
 //! on 192, without it boots and powers off. `MEM_EVENT_SEED` is the seed.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::Random;
+use crate::support::domain::{Domain, how_often};
 use harness::scenario::settings::{Consumer, ListenerSettings, PagerSettings, Policy};
 use mem_event::Gfn;
 use std::time::{Duration, Instant};
-use support::Random;
-use support::domain::{Domain, how_often};
 
 /// How many frames are watched anew each time.
 const WATCHED: usize = 1000;

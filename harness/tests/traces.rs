@@ -1,9 +1,6 @@
 //! A trace that was cut anywhere shows the steps before the cut and says where it ends.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{command, scenario};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::toolstack::log::Silent;
@@ -13,7 +10,6 @@ use rustix::fs::{CWD, FileType, Mode};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
-use support::{command, scenario};
 
 fn recorded(name: &str) -> (RunFolder, Vec<u8>) {
     let folder = RunFolder::create().expect("a folder");
@@ -365,6 +361,6 @@ fn a_trace_into_a_pipe_or_a_device_takes_nothing_from_the_runs_own_record() {
     });
     assert_eq!(run(Some(&pipe)), own);
     reader.join().unwrap();
-    support::replays(&folder.file("copy"));
+    crate::support::replays(&folder.file("copy"));
     assert_eq!(run(Some(Path::new("/dev/null"))), own);
 }

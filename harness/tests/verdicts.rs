@@ -1,9 +1,6 @@
 //! What a run's verdict says: the worst that came, with its reason.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{machine, scenario};
 use harness::guest::symbols::Symbols;
 use harness::machine::process::Qemu;
 use harness::run::{Job, attach};
@@ -12,7 +9,6 @@ use harness::toolstack::log::{Observer, Silent};
 use harness::toolstack::transcript::{Point, Record};
 use harness::verdict::{Kind, Verdict};
 use mem_event::spin::Spin;
-use support::{machine, scenario};
 
 #[test]
 fn a_guest_that_skips_says_why_whatever_it_did_not_reach() {

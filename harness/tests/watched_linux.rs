@@ -3,10 +3,7 @@
 //! Where the kernel lies is asked of the kernel: without KASLR it lies where it lay in a boot before, which prints its own line of
 //! `/proc/iomem`. The decompressor writes there first; so the watch begins at the first fetch from the first page.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::{Random, kernel_maps_write_protected};
 use harness::guest::linux::COMMAND_LINE;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
@@ -21,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
-use support::{Random, kernel_maps_write_protected};
 
 /// Random pages that are watched for everything.
 const PAGES: usize = 1000;

@@ -1,10 +1,6 @@
 //! Every built-in scenario in a QEMU that exports nothing besides the plugin API, as one that is built by hand without modules: what can be
 //! right is right under both gates, and what is not is listed with the ability that is missing.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
 use harness::machine::qemu::Gate;
 use harness::suite::{self, case::Settings};
 use harness::verdict::Kind;
@@ -33,7 +29,7 @@ fn is_right_or_otherwise_for_a_reason(name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
     let cases = suite::cases(&[path]).unwrap();
     for gate in [Gate::Callback, Gate::Mmu] {
-        if gate == Gate::Mmu && !support::kernel_maps_write_protected() {
+        if gate == Gate::Mmu && !crate::support::kernel_maps_write_protected() {
             continue;
         }
         let settings = Settings { gate, plugin: vec!["falsify=names".into()], repeat: 1, ..Settings::default() };

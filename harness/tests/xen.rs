@@ -1,15 +1,11 @@
 //! Xen's own tools, as Debian packages them, against guests: nothing of the tools is changed. They are skipped where they are out of
 //! reach (`ci/setup --xen` unpacks them into the cache, and installs nothing).
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
+use crate::support::xen::{Domain, releases};
 use harness::machine::folder::RunFolder;
 use mem_event::{AccessType, CpuEventKind, MonitorMode};
 use std::collections::BTreeSet;
-use support::command;
-use support::xen::{Domain, releases};
 
 /// The lines of accesses that stopped, each with the kind of access and the frame.
 fn accesses(text: &str) -> Vec<(String, String)> {

@@ -1,14 +1,10 @@
 //! What xen-access prints in each of its modes on one guest, with the binaries of each release, against what was accepted. Addresses and frames
 //! are of one build of the guest, so they are told as `#`.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::xen::{Domain, releases};
 use mem_event::{AccessType, CpuEventKind, MonitorMode};
 use mem_event_client::Client;
 use std::collections::BTreeSet;
-use support::xen::{Domain, releases};
 
 /// The words after which an address, an offset or a frame stands.
 const ADDRESSES: [&str; 7] = ["GFN", "(offset", "gla", "rip=", "gfn=", "max_gpfn = ", "gfn "];

@@ -1,12 +1,8 @@
 //! Tools of Xen's as consumers of a run.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
+use crate::support::xen::releases;
 use harness::machine::folder::RunFolder;
-use support::command;
-use support::xen::releases;
 
 /// A scenario with xen-access, run by the command line as its file says.
 fn run(tool: &str, more: &str) -> (Option<i32>, String) {

@@ -1,10 +1,8 @@
 //! A listener and a pager in C on Xen's own libraries (`xen/examples/`): as they are they pass, and each with one fault in it is found out by
 //! `explain`, in its own sentence. They are built where the libraries' headers are.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
+use crate::support::xen::{Domain, Release, Tool};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
@@ -15,8 +13,6 @@ use rustix::process::{Pid, Signal};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::command;
-use support::xen::{Domain, Release, Tool};
 
 /// A line of a program, and what stands there instead.
 type Fault = (&'static str, &'static str);

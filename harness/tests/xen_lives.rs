@@ -1,9 +1,7 @@
 //! Tools of Xen's that are killed and started again, tools side by side, and code that a tool writes.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::kernel_maps_write_protected;
+use crate::support::xen::{Domain, Release, Tool, releases};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
@@ -16,8 +14,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::kernel_maps_write_protected;
-use support::xen::{Domain, Release, Tool, releases};
 
 /// Each vCPU of this guest writes to 16 MiB.
 fn sweep(vcpus: u32, memory: u64) -> Domain {

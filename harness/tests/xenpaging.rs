@@ -1,9 +1,7 @@
 //! Debian's `xenpaging`, unmodified, and the `xenstore-*` tools that give it its target.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-mod support;
-
+use crate::support::command;
+use crate::support::xen::{Domain, Release, Tool, releases};
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::{Scenario, Size, corpus};
@@ -14,8 +12,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, Signal};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-use support::command;
-use support::xen::{Domain, Release, Tool, releases};
 
 /// Frames that the guest may hold.
 const TARGET: u64 = 1024;
@@ -135,7 +131,7 @@ fn without_the_repair_a_vcpu_stands_and_the_cause_is_named() {
 
 #[test]
 fn xenpaging_holds_linux_to_a_quarter_of_its_memory() {
-    const MEMORY: u64 = 512 << 20;
+    const MEMORY: u64 = 256 << 20;
     for release in releases("xenpaging") {
         let mut scenario = corpus::linux();
         scenario.machine.memory = Size(MEMORY);

@@ -1,6 +1,6 @@
 //! What became of the table's instructions, as the document says it.
 
-use crate::table::Encoding;
+use super::table::Encoding;
 use iced_x86::{Code, EncodingKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,7 +1,7 @@
 //! What stands behind the paging ring's page: contents, whose they are, how many there are.
 
-use crate::live::Live;
-use crate::scribbler::Scribbler;
+use super::live::Live;
+use super::scribbler::Scribbler;
 use crate::support::storm::Storm;
 use mem_event::contents::{Contents, PLACES};
 use mem_event::message::{Call, frame_of_byte};

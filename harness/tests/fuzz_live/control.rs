@@ -1,6 +1,6 @@
 //! Calls on the control socket.
 
-use crate::live::Live;
+use super::live::Live;
 use crate::support::wait_for;
 use mem_event::PAGE_SIZE;
 use mem_event::message::{Call, HEADER, Notice, Reply};

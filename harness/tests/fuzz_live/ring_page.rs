@@ -1,7 +1,7 @@
 //! What stands on the access ring's page.
 
-use crate::live::Live;
-use crate::scribbler::Scribbler;
+use super::live::Live;
+use super::scribbler::Scribbler;
 use crate::support::storm::Storm;
 use mem_event::message::Call;
 use mem_event::page::{Index, RingPage};

@@ -102,7 +102,7 @@ pub struct Scribbler {
 impl Scribbler {
     pub fn start() -> Scribbler {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "scribbler::scribbler", "--nocapture"]).env(SCRIBBLER, "1");
+        command.args(["--exact", "fuzz_live::scribbler::scribbler", "--nocapture"]).env(SCRIBBLER, "1");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (orders, done) = (child.stdin.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));

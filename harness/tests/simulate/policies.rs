@@ -1,6 +1,6 @@
 //! What each policy does to many vCPUs, and what holds under all of them.
 
-use crate::{MICROSECOND, exponential};
+use super::{MICROSECOND, exponential};
 use harness::simulate::figures::simulate;
 use harness::simulate::law::Law;
 use harness::simulate::settings::{Dispatch, Settings};

@@ -1,6 +1,6 @@
 //! What queueing theory says in closed form. The bounds are several times what chance makes of so many events, and the seed is fixed.
 
-use crate::exponential;
+use super::exponential;
 use harness::simulate::figures::{Figures, simulate};
 use harness::simulate::law::Law;
 use harness::simulate::settings::Settings;

@@ -1,7 +1,7 @@
 //! The worked examples, each broken in one way by a small change of its text, in C, Python and Rust: `test` and `replay --consumer` both
 //! fail it, and both say what is wrong.
 
-use crate::{Recording, c_compiles, changed, examples, fault, passes, touched};
+use super::{Recording, c_compiles, changed, examples, fault, passes, touched};
 use harness::machine::folder::RunFolder;
 use harness::scenario::Time;
 use harness::scenario::external::External;

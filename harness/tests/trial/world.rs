@@ -1,13 +1,13 @@
 //! The world of a consumer under test: the toolstack's orders, checkpoints, registers.
 
-use crate::{Recording, changed, fault, options, passes, python};
+use super::{Recording, changed, fault, options, passes, python};
 use harness::machine::folder::RunFolder;
 use harness::trial::{self, command};
 use std::path::Path;
 
 /// The worked example in Python, with these rings.
 pub fn pager(rings: &str) -> String {
-    format!("{rings}=python3 {}", crate::examples().join("pager.py").display())
+    format!("{rings}=python3 {}", super::examples().join("pager.py").display())
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_vcpu_stops_for_those_who_hear_of_it_and_their_release_counts() {
 #[test]
 fn requests_carry_the_recorded_registers() {
     let folder = RunFolder::create().unwrap();
-    let Some(program) = crate::c_compiles(
+    let Some(program) = super::c_compiles(
         &folder,
         ["listener.c", "mem_event.h"],
         &[(

@@ -1,7 +1,5 @@
 //! Flow control in virtual time: closed forms of queueing theory, conservation, what each policy does to many vCPUs, and repetition.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
 mod command;
 mod laws;
 mod policies;

@@ -4,12 +4,8 @@
 //!
 //! The fuzzer, and the variables that make it run for long or on one input, are `mem-event/fuzz`'s.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
 mod contents;
 mod control;
 mod live;
 mod ring_page;
 mod scribbler;
-#[path = "../support/mod.rs"]
-mod support;

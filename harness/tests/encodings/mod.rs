@@ -1,7 +1,5 @@
 //! Every access that an instruction does is foreseen, whatever the instruction and its form.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
 mod going;
 mod report;
 mod table;

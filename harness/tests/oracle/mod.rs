@@ -5,22 +5,17 @@
 //! interpreter printed on Xen (built with paging and sharing, on AMD's nested paging, the whole machine emulated), without the consoles'
 //! lines in between. `debp` was recorded on Debian's own hypervisor, which has no paging.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod answers;
 mod listed;
 mod machine;
 
+use crate::support::kernel_maps_write_protected;
 use answers::{Answers, answers};
 use harness::machine::folder::RunFolder;
 use listed::{Line, listed};
 use machine::{Machine, Tools, text};
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use support::kernel_maps_write_protected;
 
 /// Scripts that were given to one guest one after the other, and which of the guest's rounds that went through.
 const SERIES: [(&str, &[&str]); 18] = [

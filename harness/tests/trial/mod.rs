@@ -1,14 +1,10 @@
 //! A consumer under test against a recording: the right ones pass, and each that is wrong fails with a sentence that says what and where.
 //! Neither QEMU nor a right of the user is needed.
 
-#![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
-
 mod broken;
 mod world;
 
-#[path = "../support/mod.rs"]
-mod support;
-
+use crate::support::{replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
 use harness::scenario::Scenario;
@@ -21,7 +17,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use support::{replays, scenario};
 
 /// A recorded run of a scenario with its built-in consumers.
 struct Recording {
