@@ -131,8 +131,7 @@ impl Domain {
         self.put_with::<PLAIN>(Ring::Access, claim, request, registers, effects);
         if !PLAIN {
             // Such a put may let its vCPU sleep, with an event that stops it or not.
-            let waits = self.waiting(vcpu).map(Outcome::Wait);
-            return waits.map_or(ControlFlow::Continue(()), ControlFlow::Break);
+            return self.has_posted(vcpu).map_or(ControlFlow::Continue(()), ControlFlow::Break);
         }
         if goes_on {
             return ControlFlow::Continue(());

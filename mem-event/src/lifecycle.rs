@@ -169,8 +169,12 @@ impl Domain {
         }
         if let Some(historic) = &mut self.historic {
             // Whoever was woken there begins anew.
-            let vcpus = &self.vcpus;
-            historic.sleepers.retain(|vcpu, it| it.ring != ring || vcpus[vcpu.0 as usize].wait != Wait::Nothing);
+            historic.sleepers.retain(|vcpu, sleeper| {
+                let it = &mut self.vcpus[vcpu.0 as usize];
+                let stays = sleeper.ring != ring || it.wait != Wait::Nothing;
+                it.reported.take_if(|_| !stays);
+                stays
+            });
         }
     }
 

@@ -92,7 +92,7 @@ impl Domain {
         self.vcpu(vcpu).reported = Some(*event);
         let request = Request { flags: Flags::VCPU_PAUSED, ..request };
         self.put_with::<false>(Ring::Access, claim, request, registers, effects);
-        Outcome::Wait(self.waiting(vcpu).unwrap_or(WaitReason::Answer(Ring::Access)))
+        self.has_posted(vcpu).unwrap_or(Outcome::Wait(WaitReason::Answer(Ring::Access)))
     }
 
     /// `Control::Monitor`: EEXIST for what is so already, as `arch_monitor_domctl_event` has it.

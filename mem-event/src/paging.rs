@@ -31,8 +31,8 @@ impl Domain {
         self.pause(vcpu, Ring::Paging, gfn);
         let flags = request.flags.union(Flags::VCPU_PAUSED);
         self.put_with::<PLAIN>(Ring::Paging, claim, Request { flags, vcpu, ..request }, None, effects);
-        let due = WaitReason::Answer(Ring::Paging);
-        Outcome::Wait(if PLAIN { due } else { self.waiting(vcpu).unwrap_or(due) })
+        let due = Outcome::Wait(WaitReason::Answer(Ring::Paging));
+        if PLAIN { due } else { self.has_posted(vcpu).unwrap_or(due) }
     }
 
     /// A foreign caller touches it, and is told to retry; one request is made for all of them.

@@ -8,6 +8,7 @@ use crate::event::{Flags, Request};
 use crate::flow::{FlowKind, Place, Put, Try};
 use crate::historic::{Held, Sleep, Sleeper};
 use crate::input::CpuEvent;
+use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::packed::Packed;
 use crate::ring_state::{Claim, Claimed, RingPhase};
@@ -133,6 +134,14 @@ impl Domain {
         self.rouse(effects);
     }
 
+    /// What a vCPU does whose put is over: it waits, or is told that the domain is gone; `None`: it goes on.
+    pub(crate) fn has_posted(&self, vcpu: VcpuId) -> Option<Outcome> {
+        if self.life != Life::Alive {
+            return Some(Outcome::Crashed);
+        }
+        self.waiting(vcpu).map(Outcome::Wait)
+    }
+
     /// What becomes of the request.
     fn has_put(
         &mut self,
@@ -198,7 +207,7 @@ impl Domain {
         }
         self.pause(vcpu, ring, Gfn(request.event.subject()));
         self.post(ring, request, None, pause, effects);
-        Outcome::Wait(self.waiting(vcpu).unwrap_or(WaitReason::Answer(ring)))
+        self.has_posted(vcpu).unwrap_or(Outcome::Wait(WaitReason::Answer(ring)))
     }
 
     /// The pager is told that a frame is gone; `vcpu` is `None` for the toolstack. `Err`: a vCPU must sleep in its claim first.

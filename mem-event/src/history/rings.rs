@@ -64,10 +64,11 @@ impl Domain {
         for vcpu in (0..self.config.vcpus).map(VcpuId) {
             let sleeps = self.history().sleepers.get(&vcpu).is_some_and(|it| it.ring == ring);
             let it = self.vcpu(vcpu);
+            // A claim is void with its ring, also one of a vCPU that runs.
+            it.slot.take_if(|slot| *slot == ring);
             if !sleeps && !it.is_paused_by(ring) {
                 continue;
             }
-            it.slot.take_if(|slot| *slot == ring);
             it.reported = None;
             let was = std::mem::take(&mut it.wait);
             self.history().sleepers.remove(&vcpu);

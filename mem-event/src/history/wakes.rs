@@ -83,14 +83,20 @@ impl Domain {
             self.pause(vcpu, ring, Gfn(request.event.subject()));
         }
         self.post(ring, request, registers, pause, effects);
-        self.waiting(vcpu).map(Outcome::Wait)
+        self.has_posted(vcpu)
     }
 
     /// A slot is given back that a woken vCPU claimed and did not need; one that has not claimed yet passes its wake on.
     #[cold]
     #[inline(never)]
     pub(crate) fn cancel_by_policy(&mut self, vcpu: VcpuId, ring: Ring, effects: &mut Effects) {
-        let sleeper = self.history().sleepers.remove(&vcpu);
+        // By now it may sleep for something else; then it had gone on, and its claim is held.
+        let runs = self.vcpu(vcpu).wait == Wait::Nothing;
+        let sleeper = self.history().sleepers.get(&vcpu).copied().filter(|_| runs);
+        if sleeper.is_some() {
+            self.history().sleepers.remove(&vcpu);
+            self.vcpu(vcpu).reported = None;
+        }
         if let Some((flow, stops, free)) = self.policy(ring) {
             let holds = match sleeper {
                 None => Some(false),
@@ -119,7 +125,9 @@ impl Domain {
             flow.leave(vcpu, matches!(place, Sleep::Put(_)), stops);
             stops.release(vcpu);
         }
-        self.vcpu(vcpu).wait = Wait::Nothing;
+        let it = self.vcpu(vcpu);
+        // What it would have reported is not out, and never will be.
+        (it.wait, it.reported) = (Wait::Nothing, None);
         self.rouse(effects);
     }
 }
