@@ -20,9 +20,16 @@ fn hung(run: &Value) -> usize {
     run["hung"].as_array().unwrap().len()
 }
 
-fn storm() -> String {
-    format!("{}/../snapshots/traces/smp_storm.trace", env!("CARGO_MANIFEST_DIR"))
+fn recorded(name: &str) -> String {
+    format!("{}/../snapshots/traces/{name}.trace", env!("CARGO_MANIFEST_DIR"))
 }
+
+fn storm() -> String {
+    recorded("smp_storm")
+}
+
+/// When a run whose vCPUs hang is given up; the others end long before.
+const DEADLINE: &str = "20s";
 
 #[test]
 fn a_recorded_storm_hangs_under_the_patch_in_every_schedule_and_under_no_other() {
@@ -50,7 +57,7 @@ fn a_schedule_is_the_same_each_time_and_its_traces_replay() {
 
 #[test]
 fn a_guest_with_eight_vcpus_ends_under_all_but_the_patch() {
-    let runs = told(&["smp_storm", "--slots", "1", "--deadline", "8s"]);
+    let runs = told(&["smp_storm", "--slots", "1", "--deadline", DEADLINE]);
     for at in [0, 1, 3] {
         assert_eq!((runs[at]["ended"].as_str(), hung(&runs[at])), (Some("success"), 0), "{}", runs[at]);
     }
@@ -67,4 +74,34 @@ fn the_page_has_four_time_lines_and_what_hangs() {
     assert_eq!(text.matches("<svg").count(), 4);
     assert!(text.contains("<rect class=\"endless\""), "the hung vCPUs are drawn");
     assert!(text.contains("<h2>wait-queue-v5</h2>"));
+}
+
+#[test]
+fn before_the_patch_writes_of_registers_are_lost_and_by_the_patch_their_vcpu_hangs() {
+    for seed in ["1", "2", "3", "4", "5"] {
+        let runs = told(&[&recorded("cpu_events"), "--slots", "1", "--seed", seed]);
+        let counts = |at: usize| ["events", "lost"].map(|name| runs[at][name].as_u64().unwrap());
+        let [[made, none], [came, lost], _, since] = [0, 1, 2, 3].map(counts);
+        assert_eq!((none, since), (0, [made, 0]), "seed {seed}");
+        assert_eq!(came + lost, made, "seed {seed}: what is lost is not made again");
+    }
+    let lost = |seed: &str| told(&[&recorded("cpu_events"), "--slots", "1", "--seed", seed])[1]["lost"].as_u64();
+    assert!(["1", "2", "3", "4", "5"].iter().any(|seed| lost(seed) > Some(0)));
+}
+
+#[test]
+fn the_notice_of_a_dropped_frame_is_lost_on_a_full_ring_under_all_but_the_queue_which_refuses_it() {
+    let runs = told(&["balloon_on_full_ring", "--deadline", DEADLINE]);
+    let counts = |run: &Value| ["lost", "refused"].map(|name| run[name].as_u64().unwrap());
+    assert_eq!((counts(&runs[0]), &runs[0]["ended"]), ([0, 1], &Value::from("success")));
+    for run in &runs[1..] {
+        assert_eq!(counts(run), [1, 0], "the pager keeps a frame that is no more: {run}");
+    }
+}
+
+#[test]
+fn a_disable_leaves_the_sleepers_of_2011_asleep() {
+    let runs = told(&["disable_busy", "--deadline", DEADLINE]);
+    assert_eq!([0, 3].map(|at| (hung(&runs[at]), runs[at]["ended"].as_str())), [(0, Some("success")); 2]);
+    assert_eq!([1, 2].map(|at| hung(&runs[at])), [3, 3], "{} {}", runs[1], runs[2]);
 }

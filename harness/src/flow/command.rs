@@ -11,6 +11,7 @@ use crate::run::signals::Signals;
 use crate::scenario::amount::time;
 use crate::scenario::{Name, Scenario, Time, corpus};
 use crate::trace::open;
+use crate::verdict::Kind;
 use anyhow::Context;
 use clap::Args;
 use comfy_table::Table;
@@ -109,7 +110,11 @@ fn run_one(scenario: Scenario, flow: FlowKind, arguments: &FlowOptions, signals:
     job.trace = Some(path.clone());
     let outcome = job.run(&mut Live::new(Style::Quiet), Some(signals))?;
     let told = open(&path).map(|mut tape| {
-        let kind = format!("{:?}", outcome.verdict.kind).to_lowercase();
+        // What is no fault of the flow control's is told with its cause.
+        let kind = match outcome.verdict.kind {
+            Kind::Error => outcome.verdict.to_string(),
+            kind => format!("{kind:?}").to_lowercase(),
+        };
         measure::measure(&mut tape, flow, kind)
     });
     if folder.is_none() {
