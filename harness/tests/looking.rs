@@ -90,3 +90,40 @@ fn doctor_shows_what_the_plugin_can_do_in_a_qemu() {
         assert!(row["found"] == "there" || row["remedy"].as_str().unwrap().starts_with("so "), "{row}");
     }
 }
+
+/// Forbids what opens a userfaultfd, to root, too, and runs the words after it: what engines of containers do by default, and a machine
+/// without the device.
+const FORBIDDEN: &str = r"
+import ctypes, os, struct, sys
+SYSCALL, IOCTL, NEW, NUMBER, SECOND_ARGUMENT = 323, 16, 0xaa00, 0, 24
+LOAD, IF_EQUAL, RETURN, ALLOW, EPERM = 0x20, 0x15, 0x06, 0x7fff0000, 0x00050001
+rules = [
+    (LOAD, 0, 0, NUMBER), (IF_EQUAL, 3, 0, SYSCALL), (IF_EQUAL, 0, 3, IOCTL),
+    (LOAD, 0, 0, SECOND_ARGUMENT), (IF_EQUAL, 0, 1, NEW), (RETURN, 0, 0, EPERM), (RETURN, 0, 0, ALLOW),
+]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(rules), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, FILTER = 38, 22, 2
+assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+assert libc.prctl(PR_SET_SECCOMP, FILTER, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+";
+
+/// Regression: to root `doctor` said that userfaultfd was there, and nothing could be paged.
+#[test]
+fn doctor_tells_in_a_container_what_its_engine_forbids_to_root_too_and_the_option_that_allows_it() {
+    let folder = RunFolder::create().unwrap();
+    let script = folder.file("forbidden.py");
+    std::fs::write(&script, FORBIDDEN).unwrap();
+    for (kind, option) in [("podman", "podman run --device /dev/userfaultfd"), ("nspawn", "a container (nspawn)")] {
+        let mut forbidden = std::process::Command::new("python3");
+        forbidden.arg(&script).arg(env!("CARGO_BIN_EXE_mem-event")).args(["doctor", "--json"]).env("container", kind);
+        let output = forbidden.output().unwrap();
+        let checks: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let row = checks["checks"].as_array().unwrap().iter().find(|check| check["name"] == "userfaultfd").unwrap();
+        assert_eq!((output.status.code(), &row["ok"]), (Some(3), &false.into()), "{row}");
+        assert!(row["found"].as_str().unwrap().contains("no right to open a userfaultfd"), "{row}");
+        assert!(row["remedy"].as_str().unwrap().contains(option), "{row}");
+    }
+}

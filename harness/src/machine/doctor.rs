@@ -1,6 +1,6 @@
 //! What this machine has and lacks, with a remedy for each lack.
 
-use super::qemu;
+use super::{container, qemu};
 use crate::guest::{self, linux};
 use crate::output;
 use serde::Serialize;
@@ -44,12 +44,7 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
             qemu::plugin_library().map(shown).map_err(|refusal| refusal.what),
             "ci/build, or install the package; MEM_EVENT_LIB names another folder",
         ),
-        check(
-            "userfaultfd",
-            userfaultfd(),
-            "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1. Without it nothing is paged, and \
-             pages are watched by checks alone (gate=callback), which do not see page walks, deliveries, DMA and late accesses",
-        ),
+        check("userfaultfd", userfaultfd(path), &how_to_get_userfaultfd()),
         path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(kernel_for_mmu(path))),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),
         check("guests", guests(), "ci/build, or install the package"),
@@ -109,7 +104,17 @@ fn plugins(path: &Path) -> Result<String, String> {
     }
 }
 
-fn userfaultfd() -> Result<String, String> {
+/// What this user may, as the plugin finds it by trying: the rules of a container forbid it to root, too.
+fn userfaultfd(qemu: Option<&Path>) -> Result<String, String> {
+    let answer = qemu.and_then(|qemu| ask_plugin(qemu, "probe=userfaultfd").ok().flatten());
+    match answer.as_deref().and_then(|answer| answer.lines().next()) {
+        Some("userfaultfd is there") | None => userfaultfd_by_rights(),
+        Some(lack) => Err(lack.split_once("; ").map_or(lack, |(what, _)| what).to_owned()),
+    }
+}
+
+/// By what right; where no plugin can be asked, it is all that is known.
+fn userfaultfd_by_rights() -> Result<String, String> {
     let is_root = rustix::process::geteuid().is_root();
     let device = std::fs::File::options().read(true).write(true).open("/dev/userfaultfd").is_ok();
     let sysctl = std::fs::read_to_string("/proc/sys/vm/unprivileged_userfaultfd");
@@ -120,6 +125,17 @@ fn userfaultfd() -> Result<String, String> {
         Ok(value) if value.trim() == "1" => Ok("vm.unprivileged_userfaultfd is 1".into()),
         Ok(_) => Err("this user may not handle the kernel's faults".into()),
     }
+}
+
+fn how_to_get_userfaultfd() -> String {
+    let how = container::kind().map_or_else(
+        || "run as root, or give access to /dev/userfaultfd, or set sysctl vm.unprivileged_userfaultfd=1".to_owned(),
+        |kind| container::remedy(&kind),
+    );
+    format!(
+        "{how}. Without it nothing is paged, and pages are watched by checks alone (gate=callback), which do not see page walks, \
+         deliveries, DMA and late accesses"
+    )
 }
 
 /// What the plugin says to a question, in a QEMU of this user's: nothing if it cannot be asked.

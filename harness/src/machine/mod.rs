@@ -9,6 +9,7 @@
 //! | [`resident`] | how much memory the guest holds |
 //! | [`doctor`] | what this host has and lacks |
 
+mod container;
 pub mod disk;
 pub mod doctor;
 pub mod folder;

@@ -43,6 +43,7 @@ static PREPARED: OnceLock<Prepared> = OnceLock::new();
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
 fn probed(word: &OsString) -> Option<String> {
     match word.to_str()?.strip_prefix("probe=")? {
+        "userfaultfd" => Some(userfault::right().map_or_else(|lack| lack, |()| "userfaultfd is there".to_owned())),
         "gate-mmu" => Some(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned())),
         "capabilities" => {
             let rows = capabilities::ALL.iter().map(|row| format!("\ncapability\t{row}"));
