@@ -67,6 +67,7 @@ mod together;
 mod traces;
 mod trial;
 mod unwinding;
+mod vcpus;
 mod verdicts;
 mod watched_linux;
 mod without_exports;

@@ -8,8 +8,8 @@ use crate::event::{Event, Flags, Request};
 use crate::input::{Access, AccessSource};
 use crate::number::{Gfn, VcpuId};
 use crate::p2m::{Entry, P2mType};
+use crate::registers::Registers;
 use crate::rights::{AccessType, Rights};
-use crate::wire::vm_event::Registers;
 use std::ops::ControlFlow;
 
 impl Domain {

@@ -14,11 +14,11 @@ use crate::flow::Queue;
 use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
+use crate::registers::Registers;
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
 use crate::taken;
 use crate::wire::flags32;
-use crate::wire::vm_event::Registers;
 use std::collections::VecDeque;
 
 /// What of a response matters.

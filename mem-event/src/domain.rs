@@ -18,11 +18,11 @@ use crate::number::{Gfn, VcpuId};
 use crate::p2m::{P2m, P2mType};
 use crate::packed::Packed;
 use crate::published::PublishedRights;
+use crate::registers::Registers;
 use crate::rights::AccessType;
 use crate::ring_state::{Claim, Claimed, RingPhase};
 use crate::shares::Shares;
 use crate::vcpu::{Vcpu, Wait};
-use crate::wire::vm_event::Registers;
 use std::sync::Arc;
 
 /// One guest's memory events: three channels, the p2m, the vCPUs and the frame budget.

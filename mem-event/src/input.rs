@@ -3,8 +3,8 @@
 use crate::control::{Control, CpuEventKind, Ring};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::page::RingPage;
+use crate::registers::Registers;
 use crate::rights::Rights;
-use crate::wire::vm_event::Registers;
 use bincode::{Decode, Encode};
 
 /// A domain's fixed facts.

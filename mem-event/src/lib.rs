@@ -38,7 +38,9 @@
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
 //! | [`spin`] | how long a waiting thread spins before it sleeps |
 //! | [`mark`] | by what a thread is told in a signal's handler where it stands |
+//! | [`registers`] | a vCPU's registers |
 //! | [`wire`] | the byte layouts of a slot |
+//! | `word` | halves of words |
 //! | [`taken`] | the bytes that a step took from ring pages |
 //! | [`mod@digest`] | tells contents apart
 //! | [`trace`] | records a run, reads it back, replays it |
@@ -76,6 +78,7 @@ pub mod page;
 mod paging;
 mod populate;
 pub mod published;
+pub mod registers;
 mod response;
 pub mod rights;
 pub mod ring;
@@ -90,6 +93,7 @@ pub mod trace;
 mod vcpu;
 pub mod view;
 pub mod wire;
+mod word;
 
 pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 pub use digest::{digest, keyed_digest};

@@ -12,8 +12,8 @@ use crate::errno::Errno;
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
 use crate::number::VcpuId;
+use crate::registers::Registers;
 use crate::vcpu::Breakpoint;
-use crate::wire::vm_event::Registers;
 
 /// The vector of the trap that `int3` raises.
 const BREAKPOINT: u32 = 3;

@@ -6,6 +6,7 @@ use mem_event::message::{
     Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Stays, VERSION, VcpuReport, VcpuState, frame_byte,
     frame_of_byte,
 };
+use mem_event::registers::Context;
 use mem_event::{
     AccessType, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Request,
     Rights, Ring, VcpuId, wire,
@@ -49,7 +50,7 @@ fn packet(kind: u16, operation: u16, arguments: [u64; 5], payload: usize) -> Vec
 /// The call that a packet is, as text. The payload is as long as a frame only where it must be.
 fn call(operation: u16, arguments: [u64; 5]) -> Option<String> {
     let decode = |payload| Call::decode(&packet(1, operation, arguments, payload)).ok();
-    let (_, _, call) = decode(0).or_else(|| decode(4096))?;
+    let (_, _, call) = decode(0).or_else(|| decode(4096)).or_else(|| decode(Context::BYTES))?;
     let text = format!("{call:?}");
     Some(text.strip_prefix("Control(").and_then(|text| text.strip_suffix(')')).map_or(text.clone(), str::to_owned))
 }
@@ -80,8 +81,10 @@ fn every_call_is_listed_with_its_number_and_its_arguments_in_order() {
             let named: Vec<&str> = arguments.get(index).copied().into_iter().collect();
             assert_eq!(differing, named, "argument {index} of {}", row[1]);
         }
-        let payload =
-            plain.iter().map(|(name, _)| name.as_str()).filter(|name| ["bytes", "content", "text"].contains(name));
+        let payload = plain
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .filter(|name| ["bytes", "content", "context", "text"].contains(name));
         assert_eq!(row[3], payload.collect::<String>(), "payload of {}", row[1]);
     }
 }
@@ -140,7 +143,7 @@ fn a_vcpus_fields_stand_where_the_page_says() {
         assert_eq!(differing, (at..at + size).collect::<Vec<_>>(), "{row:?}");
         assert_eq!(VcpuReport::decode_all(&[unchanged, bytes].concat()), Ok(vec![plain, report]));
     }
-    assert!(VcpuReport::decode_all(&[0; 15]).is_err() && VcpuReport::decode_all(&[6; 16]).is_err());
+    assert!(VcpuReport::decode_all(&[0; 15]).is_err() && VcpuReport::decode_all(&[7; 16]).is_err());
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub fn vcpu(report: &VcpuReport, whose: impl Fn(Ring) -> String, symbols: &Symbo
         VcpuState::Consumer => "a consumer",
         VcpuState::Frame => "a frame within the budget",
         VcpuState::Checkpoint => "its release from a checkpoint",
+        VcpuState::Paused => "the end of the domain's pause",
     };
     let mut text = format!("waits {:.1} s for {what}", f64::from(report.waited) / 1000.0);
     if let Some(ring) = report.ring {

@@ -86,6 +86,7 @@ named! {
         "consumer" => VcpuState::Consumer,
         "frame" => VcpuState::Frame,
         "checkpoint" => VcpuState::Checkpoint,
+        "paused" => VcpuState::Paused,
     }
     Kind {
         "success" => Kind::Success,

@@ -8,11 +8,16 @@ use super::schedule::{Progress, Schedule};
 use super::script::Script;
 use crate::guest::symbols::Symbols;
 use mem_event::contents::Contents as Handed;
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Notice, Reply, RingReport, VcpuReport, VcpuState};
+use mem_event::message::{
+    Call, DeviceReport, Info, MonitorReport, Notice, Reply, RingReport, Space, VcpuReport, VcpuState,
+};
 use mem_event::page::RingPage;
+use mem_event::registers::Context;
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
-use mem_event::{AccessType, Control, Domain, Errno, Gfn, Input, Layout, Outcome, P2mType, Ring, VcpuId, With};
+use mem_event::{
+    AccessType, Control, Domain, Errno, Gfn, Gla, Gpa, Input, Layout, Outcome, P2mType, Ring, VcpuId, With,
+};
 use mem_event_server::chaos::{self, Refusable};
 use mem_event_server::hypercalls::Refusal;
 use mem_event_server::{Chaos, EventChannel, Hypercalls, Subscribers, reports};
@@ -297,6 +302,16 @@ impl Hypercalls for Stage<'_> {
     }
 
     fn end_trace(&mut self) {}
+
+    fn registers(&mut self, vcpu: VcpuId) -> Result<Context, Refusal> {
+        self.catch_up();
+        self.replies.registers(vcpu)
+    }
+
+    fn translate(&mut self, space: Space, address: Gla) -> Result<Gpa, Refusal> {
+        self.catch_up();
+        self.replies.translation(space, address)
+    }
 
     fn read(&mut self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> Result<(), Refusal> {
         self.catch_up();

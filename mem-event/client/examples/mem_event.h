@@ -65,6 +65,7 @@ static inline const char *handed(const char *variable)
 
 enum { CALL = 1, REPLY = 2 };
 enum { INFO = 2, READ_FRAME = 5, LOAD = 7, TYPES = 9, SET_PAGE_FILE = 10, PAGE_FILE = 11 };
+enum { REGISTERS = 70, SET_REGISTERS, PAUSE, UNPAUSE, TRANSLATE, READ_LINEAR, WRITE_LINEAR };
 enum { SET_ACCESS = 20, GET_ACCESS = 21, NOMINATE = 24, EVICT = 25, SET_BUDGET = 28 };
 enum { RAM_RW = 0, RAM_PAGING_OUT = 9, RAM_PAGED = 10, RAM_PAGING_IN = 11 }; /* types of frames */
 

@@ -17,6 +17,7 @@ HEADER = struct.Struct("<IHHII5QII")  # magic, kind, operation, sequence, error,
 MAGIC = int.from_bytes(b"MEV1", "little")
 CALL, REPLY = 1, 2
 INFO, READ_FRAME, LOAD, TYPES, SET_PAGE_FILE, PAGE_FILE = 2, 5, 7, 9, 10, 11
+REGISTERS, SET_REGISTERS, PAUSE, UNPAUSE, TRANSLATE, READ_LINEAR, WRITE_LINEAR = range(70, 77)
 SET_ACCESS, GET_ACCESS, NOMINATE, EVICT, SET_BUDGET = 20, 21, 24, 25, 28
 
 SLOT = struct.Struct("<II3QIHH")  # flags, vcpu, gfn, offset, gla, p2mt, rights and gla_valid, reason

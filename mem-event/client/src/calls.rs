@@ -2,9 +2,12 @@
 
 use crate::refusal::cannot;
 use crate::socket::{Client, values_of};
-use anyhow::{Context, bail};
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport, frame_of_byte};
-use mem_event::{AccessType, Control, Errno, Gfn, P2mType, Rights, VcpuId};
+use anyhow::{Context as _, bail};
+use mem_event::message::{
+    Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport, frame_of_byte,
+};
+use mem_event::registers::Context;
+use mem_event::{AccessType, Control, Errno, Gfn, Gla, Gpa, P2mType, Rights, VcpuId};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
@@ -180,6 +183,70 @@ impl Client {
             Reply::Refused(errno, why) => bail!("frame {gfn} cannot be read: {errno}, {why}"),
             Reply::Done(_) => bail!("no bytes in reply to a read of frame {gfn}"),
         }
+    }
+
+    /// A vCPU's registers; refused with EAGAIN while it runs.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn registers(&mut self, vcpu: VcpuId) -> anyhow::Result<Result<Context, (Errno, String)>> {
+        let call = Call::Registers { vcpu };
+        Ok(match self.call(&call)? {
+            Reply::Bytes(bytes) => {
+                Ok(Context::decode(&bytes).with_context(|| format!("{} bytes in reply to: {call}", bytes.len()))?)
+            }
+            Reply::Refused(errno, why) => Err((errno, why)),
+            Reply::Done(_) => bail!("no bytes in reply to: {call}"),
+        })
+    }
+
+    /// Sets a vCPU's registers. Of one that waits they count when it goes on.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn set_registers(&mut self, vcpu: VcpuId, context: &Context) -> anyhow::Result<()> {
+        self.values(&Call::SetRegisters { vcpu, context: context.encode().into() }).map(drop)
+    }
+
+    /// No vCPU runs once this returns, until [`Client::unpause`] or this connection's end.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.values(&Call::Pause).map(drop)
+    }
+
+    /// Takes one [`Client::pause`] back.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn unpause(&mut self) -> anyhow::Result<()> {
+        self.values(&Call::Unpause).map(drop)
+    }
+
+    /// Where a linear address leads.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn translate(&mut self, Space { vcpu, cr3 }: Space, address: Gla) -> anyhow::Result<Gpa> {
+        let [gfn, offset, ..] = self.values(&Call::Translate { vcpu, cr3, address })?;
+        Ok(Gpa(gfn << 12 | offset & 0xfff))
+    }
+
+    /// The bytes at a linear address, 4096 at most.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn read_linear(&mut self, Space { vcpu, cr3 }: Space, address: Gla, len: u16) -> anyhow::Result<Vec<u8>> {
+        self.some_bytes(&Call::ReadLinear { vcpu, cr3, address, len })
+    }
+
+    /// Overwrites the bytes at a linear address, 4096 at most.
+    ///
+    /// # Errors
+    /// As [`Client::call`], and a refusal.
+    pub fn write_linear(&mut self, Space { vcpu, cr3 }: Space, address: Gla, bytes: &[u8]) -> anyhow::Result<()> {
+        self.values(&Call::WriteLinear { vcpu, cr3, address, bytes: bytes.to_vec() }).map(drop)
     }
 
     /// A call and its reply. Where there is no memory for it now (ENOMEM) it is made again, for a second at the longest: in Xen the p2m's own

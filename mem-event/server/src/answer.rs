@@ -1,7 +1,8 @@
 //! What becomes of an outcome: the reply that a client gets.
 
 use crate::hypercalls::{Hypercalls, Refusal};
-use mem_event::message::Reply;
+use mem_event::message::{Call, Reply};
+use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Outcome, PAGE_SIZE};
 
 pub fn refused(errno: Errno, sentence: &str) -> Reply {
@@ -18,7 +19,7 @@ pub fn outcome(outcome: Outcome) -> Reply {
     }
 }
 
-fn within(offset: u16, len: usize) -> Result<(), Refusal> {
+pub fn within(offset: u16, len: usize) -> Result<(), Refusal> {
     if len == 0 || usize::from(offset) + len > PAGE_SIZE {
         return Err((Errno::EINVAL, format!("{len} bytes at offset {offset} are not within a frame")));
     }
@@ -37,5 +38,28 @@ pub fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &
     match within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)) {
         Ok(()) => Reply::Done([0; 5]),
         Err((errno, sentence)) => Reply::Refused(errno, sentence),
+    }
+}
+
+/// The reply to a call that finds nothing.
+pub fn done(result: Result<(), Refusal>) -> Reply {
+    match result {
+        Ok(()) => Reply::Done([0; 5]),
+        Err((errno, sentence)) => Reply::Refused(errno, sentence),
+    }
+}
+
+/// Registers of a vCPU, read or set.
+pub fn about_registers(domain: &mut impl Hypercalls, call: Call) -> Reply {
+    match call {
+        Call::Registers { vcpu } => match domain.registers(vcpu) {
+            Ok(context) => Reply::Bytes(context.encode()),
+            Err((errno, sentence)) => Reply::Refused(errno, sentence),
+        },
+        Call::SetRegisters { vcpu, context } => match Context::decode(&context) {
+            Some(context) => done(domain.set_registers(vcpu, &context)),
+            None => refused(Errno::EINVAL, "these are no registers"),
+        },
+        other => refused(Errno::EINVAL, &format!("{other} is not about registers")),
     }
 }

@@ -1,16 +1,18 @@
 //! One connection to the control socket: a toolstack, a consumer, or both.
 
-use crate::answer::{outcome, read_frame, refused, write_frame};
+use crate::answer::{self, outcome, read_frame, refused, write_frame};
 use crate::chaos::{self, Refusable};
 use crate::event_channel::EventChannel;
 use crate::hypercalls::Hypercalls;
+use crate::linear;
 use crate::packet::{receive, send};
 use crate::page_file::PageFile;
+use crate::pauses::Pauses;
 use crate::peer::Peer;
 use crate::pins::{MOST as MOST_PINS, Pins};
 use mem_event::message::{Call, DeviceReport, LARGEST, MonitorReport, Reply, RingReport, VERSION, VcpuReport};
 use mem_event::trace::Remark;
-use mem_event::{Control, Errno, Gfn, Outcome, Ring};
+use mem_event::{Control, Errno, Outcome, Ring};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,6 +35,7 @@ pub struct Connection {
     rings: Vec<Arc<EventChannel>>,
     /// The foreign mappings of this client.
     pins: Pins,
+    pauses: Pauses,
 }
 
 impl Connection {
@@ -52,6 +55,7 @@ impl Connection {
             alive: true,
             rings: Vec::new(),
             pins: Pins::default(),
+            pauses: Pauses::default(),
         }
     }
 
@@ -79,11 +83,12 @@ impl Connection {
         domain.ends_record_of(self.number);
         domain.unsubscribe(&self.socket);
         while let Some(gfn) = self.pins.any() {
-            self.unpin(domain, gfn);
+            self.pins.unpin(domain, self.number, gfn);
         }
         for channel in self.rings.drain(..) {
             domain.consumer_lost(&channel);
         }
+        self.pauses.end(domain);
         false
     }
 
@@ -292,6 +297,9 @@ impl Connection {
             }
             Call::ReadFrame { gfn, offset, len } => read_frame(domain, gfn, offset, len),
             Call::WriteFrame { gfn, offset, bytes } => write_frame(domain, gfn, offset, &bytes),
+            Call::Pause | Call::Unpause => self.pauses.answer(domain, &call),
+            Call::Registers { .. } | Call::SetRegisters { .. } => answer::about_registers(domain, call),
+            Call::Translate { .. } | Call::ReadLinear { .. } | Call::WriteLinear { .. } => linear::answer(domain, call),
             Call::Load { gfn, content } => {
                 outcome(domain.control(self.number, Control::Prep { gfn, buffer: true }, Some(content)))
             }
@@ -306,8 +314,8 @@ impl Connection {
                 }
                 outcome(pinned)
             }
-            Call::Map { gfn, write } => self.map(domain, gfn, write),
-            Call::Control(Control::Unpin { gfn }) => match self.unpin(domain, gfn) {
+            Call::Map { gfn, write } => self.pins.map(domain, self.number, (gfn, write)),
+            Call::Control(Control::Unpin { gfn }) => match self.pins.unpin(domain, self.number, gfn) {
                 Some(ended) => outcome(ended),
                 None => {
                     let what = format!("frame {gfn} is not mapped by this connection");
@@ -330,36 +338,6 @@ impl Connection {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }
-    }
-
-    /// Pins a frame that the client maps by itself, and says where it lies.
-    fn map(&mut self, domain: &mut impl Hypercalls, gfn: Gfn, write: bool) -> Reply {
-        if let Err((errno, sentence)) = domain.memory() {
-            return Reply::Refused(errno, sentence);
-        }
-        let pinned = domain.control(self.number, Control::Pin { gfn }, None);
-        match pinned {
-            Outcome::Proceed => self.pins.add(gfn, write),
-            // Whatever it waits for: who maps a frame asks again after ENOENT alone.
-            Outcome::Retry(_) => return refused(Errno::ENOENT, "the frame is on its way; map it again"),
-            other => return outcome(other),
-        }
-        // Once it is pinned it stays where it is.
-        match domain.place(gfn) {
-            Ok(offset) => Reply::Done([offset, 0, 0, 0, 0]),
-            Err((errno, sentence)) => {
-                self.unpin(domain, gfn);
-                Reply::Refused(errno, sentence)
-            }
-        }
-    }
-
-    /// A foreign mapping ends; `None` where this connection has none of this frame.
-    fn unpin(&mut self, domain: &mut impl Hypercalls, gfn: Gfn) -> Option<Outcome> {
-        if self.pins.remove(gfn)? {
-            domain.may_be_written(gfn);
-        }
-        Some(domain.control(self.number, Control::Unpin { gfn }, None))
     }
 
     /// What the client says for the trace alone.

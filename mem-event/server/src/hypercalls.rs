@@ -2,9 +2,10 @@
 
 use crate::chaos::Chaos;
 use crate::event_channel::EventChannel;
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport};
+use mem_event::registers::Context;
 use mem_event::trace::Remark;
-use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
+use mem_event::{Control, Errno, Gfn, Gla, Gpa, Outcome, Ring, VcpuId};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -80,6 +81,42 @@ pub trait Hypercalls {
     /// As [`Hypercalls::memory`] and [`Hypercalls::write`].
     fn place(&mut self, _gfn: Gfn) -> Result<u64, Refusal> {
         self.memory().map(|_| 0)
+    }
+
+    /// The registers of a vCPU that stands.
+    ///
+    /// # Errors
+    /// ESRCH where there is no such vCPU, EAGAIN while it runs, EBUSY where it stands and cannot leave its block; EOPNOTSUPP where they cannot be had here.
+    fn registers(&mut self, _vcpu: VcpuId) -> Result<Context, Refusal> {
+        Err((Errno::EOPNOTSUPP, "a vCPU's registers cannot be had here".to_owned()))
+    }
+
+    /// Sets the registers of a vCPU that stands.
+    ///
+    /// # Errors
+    /// As [`Hypercalls::registers`]; EOPNOTSUPP for a register that would change and cannot be set.
+    fn set_registers(&mut self, _vcpu: VcpuId, _context: &Context) -> Result<(), Refusal> {
+        Err((Errno::EOPNOTSUPP, "a vCPU's registers cannot be set here".to_owned()))
+    }
+
+    /// No vCPU runs from here on, until this was taken back as often as it was called.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP where vCPUs cannot be stopped. Where nothing runs by itself nothing needs to be.
+    fn pause(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Takes one [`Hypercalls::pause`] back.
+    fn unpause(&mut self) {}
+
+    /// Where a linear address leads.
+    ///
+    /// # Errors
+    /// ESRCH where there is no such vCPU, EFAULT where the tables lead nowhere, ENOENT where a table is paged out; EOPNOTSUPP where it is
+    /// not known how the vCPU pages.
+    fn translate(&mut self, _space: Space, _address: Gla) -> Result<Gpa, Refusal> {
+        Err((Errno::EOPNOTSUPP, "it is not known here how a vCPU pages".to_owned()))
     }
 
     /// A client had a mapping of this frame, and may have written to it.

@@ -8,6 +8,8 @@
 //! | [`peer`] | the process at the other end, and whether there is room for it |
 //! | [`listener`] | the socket that is found by its path |
 //! | `pins` | the foreign mappings of a connection |
+//! | `pauses` | how often a connection has paused the domain |
+//! | `linear` | calls about linear addresses |
 //! | [`page_file`] | a pager's page file, kept for its successor |
 //! | [`subscribers`] | the clients that hear notices |
 //! | [`event_channel`] | the engine's end of a ring's event channel |
@@ -20,10 +22,12 @@ pub mod chaos;
 pub mod connection;
 pub mod event_channel;
 pub mod hypercalls;
-pub mod listener;
+pub mod linear;
+mod listener;
 pub mod packet;
 pub mod page_file;
-pub mod peer;
+pub mod pauses;
+mod peer;
 mod pins;
 pub mod reports;
 pub mod subscribers;

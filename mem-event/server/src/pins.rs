@@ -1,6 +1,9 @@
 //! The foreign mappings of a connection.
 
-use mem_event::Gfn;
+use crate::answer::{outcome, refused};
+use crate::hypercalls::Hypercalls;
+use mem_event::message::Reply;
+use mem_event::{Control, Errno, Gfn, Outcome};
 use std::collections::BTreeMap;
 
 /// Foreign mappings of one connection: 4 GiB of frames.
@@ -49,5 +52,35 @@ impl Pins {
     /// A frame that is mapped.
     pub fn any(&self) -> Option<Gfn> {
         self.frames.keys().next().copied()
+    }
+
+    /// Pins a frame that the client maps by itself, and says where it lies.
+    pub fn map(&mut self, domain: &mut impl Hypercalls, connection: u32, (gfn, write): (Gfn, bool)) -> Reply {
+        if let Err((errno, sentence)) = domain.memory() {
+            return Reply::Refused(errno, sentence);
+        }
+        let pinned = domain.control(connection, Control::Pin { gfn }, None);
+        match pinned {
+            Outcome::Proceed => self.add(gfn, write),
+            // Whatever it waits for: who maps a frame asks again after ENOENT alone.
+            Outcome::Retry(_) => return refused(Errno::ENOENT, "the frame is on its way; map it again"),
+            other => return outcome(other),
+        }
+        // Once it is pinned it stays where it is.
+        match domain.place(gfn) {
+            Ok(offset) => Reply::Done([offset, 0, 0, 0, 0]),
+            Err((errno, sentence)) => {
+                self.unpin(domain, connection, gfn);
+                Reply::Refused(errno, sentence)
+            }
+        }
+    }
+
+    /// A foreign mapping ends; `None` where this connection has none of this frame.
+    pub fn unpin(&mut self, domain: &mut impl Hypercalls, connection: u32, gfn: Gfn) -> Option<Outcome> {
+        if self.remove(gfn)? {
+            domain.may_be_written(gfn);
+        }
+        Some(domain.control(connection, Control::Unpin { gfn }, None))
     }
 }

@@ -2,8 +2,30 @@
 
 use super::packet::{CALL, Malformed, Packet};
 use crate::control::Control;
-use crate::number::{Gfn, PAGE_SIZE, VcpuId};
+use crate::number::{Gfn, Gla, PAGE_SIZE, VcpuId};
+use crate::registers::Context;
 use std::fmt;
+
+/// By which page tables a linear address is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// The vCPU whose way of paging it is.
+    pub vcpu: VcpuId,
+    /// The root of the tables; the vCPU's own for `None`.
+    pub cr3: Option<u64>,
+}
+
+impl fmt::Display for Space {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cr3 {
+            None => write!(f, "by vCPU {}", self.vcpu),
+            Some(cr3) => write!(f, "by CR3 {cr3:#x} and vCPU {}", self.vcpu),
+        }
+    }
+}
+
+/// On the socket: the vCPU's own tables. No CR3 is that.
+const OWN: u64 = u64::MAX;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +130,53 @@ pub enum Call {
         /// Whether the mapping may be written: the frame's code is made anew when it ends.
         write: bool,
     },
+    /// A vCPU's registers, as the reply's payload: see [`Context`]. EAGAIN while it runs.
+    Registers {
+        /// The vCPU.
+        vcpu: VcpuId,
+    },
+    /// Sets a vCPU's registers. EAGAIN while it runs.
+    SetRegisters {
+        /// The vCPU.
+        vcpu: VcpuId,
+        /// [`Context::encode`].
+        context: Box<[u8]>,
+    },
+    /// No vCPU runs any more once the reply is there. Counted; the connection's end takes back what it has left.
+    Pause,
+    /// Takes one `Pause` of this connection back.
+    Unpause,
+    /// The frame, as value 0, and the offset in it, as value 1, of a linear address.
+    Translate {
+        /// The vCPU by whose way of paging it is meant.
+        vcpu: VcpuId,
+        /// The root of the tables; the vCPU's own for `None`.
+        cr3: Option<u64>,
+        /// The address.
+        address: Gla,
+    },
+    /// A copy of the bytes at a linear address, as the reply's payload; they may lie in two frames. Refused as [`Call::ReadFrame`].
+    ReadLinear {
+        /// The vCPU by whose way of paging it is meant.
+        vcpu: VcpuId,
+        /// The root of the tables; the vCPU's own for `None`.
+        cr3: Option<u64>,
+        /// The address.
+        address: Gla,
+        /// How many bytes, 1 to 4096.
+        len: u16,
+    },
+    /// Overwrites the bytes at a linear address, all or none.
+    WriteLinear {
+        /// The vCPU by whose way of paging it is meant.
+        vcpu: VcpuId,
+        /// The root of the tables; the vCPU's own for `None`.
+        cr3: Option<u64>,
+        /// The address.
+        address: Gla,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// One call's operation number, arguments and payload.
@@ -139,6 +208,13 @@ impl Call {
             Call::Ordered { text } => (67, [0; 5], text.as_bytes()),
             Call::Memory => (68, [0; 5], &[]),
             Call::Map { gfn, write } => (69, [gfn.0, u64::from(*write), 0, 0, 0], &[]),
+            Call::Registers { vcpu } => (70, [u64::from(vcpu.0), 0, 0, 0, 0], &[]),
+            Call::SetRegisters { vcpu, context } => (71, [u64::from(vcpu.0), 0, 0, 0, 0], context),
+            Call::Pause => (72, [0; 5], &[]),
+            Call::Unpause => (73, [0; 5], &[]),
+            Call::Translate { vcpu, cr3, address } => (74, linear(*vcpu, *cr3, *address, 0), &[]),
+            Call::ReadLinear { vcpu, cr3, address, len } => (75, linear(*vcpu, *cr3, *address, *len), &[]),
+            Call::WriteLinear { vcpu, cr3, address, bytes } => (76, linear(*vcpu, *cr3, *address, 0), bytes),
             Call::Control(control) => (control.number(), control.arguments(), &[]),
         }
     }
@@ -191,7 +267,29 @@ impl Call {
             67 => Call::Ordered { text: packet.text("an order")? },
             68 => Call::Memory,
             69 => Call::Map { gfn: packet.gfn(), write: packet.switch(1)? },
+            70 => Call::Registers { vcpu: VcpuId(packet.u32(0)?) },
+            71 if packet.payload.len() == Context::BYTES => {
+                Call::SetRegisters { vcpu: VcpuId(packet.u32(0)?), context: packet.payload.into() }
+            }
+            71 => {
+                let (found, due) = (packet.payload.len(), Context::BYTES);
+                return Err(Malformed(format!("{found} bytes where a vCPU's registers have {due}")));
+            }
+            72 => Call::Pause,
+            73 => Call::Unpause,
+            74..=76 => Call::about_linear(packet)?,
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
+        })
+    }
+
+    /// A call about a linear address.
+    fn about_linear(packet: &Packet<'_>) -> Result<Call, Malformed> {
+        let (vcpu, address) = (VcpuId(packet.u32(0)?), Gla(packet.arguments[2]));
+        let cr3 = Some(packet.arguments[1]).filter(|cr3| *cr3 != OWN);
+        Ok(match packet.operation {
+            74 => Call::Translate { vcpu, cr3, address },
+            75 => Call::ReadLinear { vcpu, cr3, address, len: packet.u16(3)? },
+            _ => Call::WriteLinear { vcpu, cr3, address, bytes: packet.payload.to_vec() },
         })
     }
 }
@@ -225,6 +323,24 @@ impl fmt::Display for Call {
             Call::Memory => f.write_str("request for the memory file"),
             Call::Map { gfn, write: false } => write!(f, "mapping of frame {gfn}"),
             Call::Map { gfn, write: true } => write!(f, "mapping of frame {gfn} for writing"),
+            Call::Registers { vcpu } => write!(f, "read of the registers of vCPU {vcpu}"),
+            Call::SetRegisters { vcpu, .. } => write!(f, "write of the registers of vCPU {vcpu}"),
+            Call::Pause => f.write_str("pause"),
+            Call::Unpause => f.write_str("unpause"),
+            Call::Translate { vcpu, cr3, address } => {
+                write!(f, "translation of {address} {}", Space { vcpu: *vcpu, cr3: *cr3 })
+            }
+            Call::ReadLinear { vcpu, cr3, address, len } => {
+                write!(f, "read of {len} bytes at {address} {}", Space { vcpu: *vcpu, cr3: *cr3 })
+            }
+            Call::WriteLinear { vcpu, cr3, address, bytes } => {
+                write!(f, "write of {} bytes at {address} {}", bytes.len(), Space { vcpu: *vcpu, cr3: *cr3 })
+            }
         }
     }
+}
+
+/// The arguments of a call about a linear address.
+fn linear(vcpu: VcpuId, cr3: Option<u64>, address: Gla, len: u16) -> [u64; 5] {
+    [u64::from(vcpu.0), cr3.unwrap_or(OWN), address.0, u64::from(len), 0]
 }

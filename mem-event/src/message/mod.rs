@@ -23,7 +23,7 @@ mod packet;
 mod reply;
 mod report;
 
-pub use call::Call;
+pub use call::{Call, Space};
 pub use notice::Notice;
 pub use packet::{HEADER, LARGEST, Malformed};
 pub use reply::Reply;
@@ -32,4 +32,4 @@ pub use report::{
 };
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 5;
+pub const VERSION: u64 = 6;

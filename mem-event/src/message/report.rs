@@ -51,6 +51,8 @@ table! {
         Frame = 4 "frame",
         /// It stands at a checkpoint.
         Checkpoint = 5 "checkpoint",
+        /// A client paused the domain.
+        Paused = 6 "paused",
     }
 }
 

@@ -6,7 +6,7 @@ use crate::atomics::fence;
 use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
 use crate::page::{Index, RingPage};
-use crate::wire::vm_event::Registers;
+use crate::registers::Registers;
 use crate::wire::{Malformed, flags16, flags32, mem_event, vm_event};
 use std::sync::atomic::Ordering;
 

@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::input::{Input, With};
 use crate::message::{Call, Reply};
 use crate::number::{Gfn, Gpa, VcpuId};
-use crate::wire::vm_event::Registers;
+use crate::registers::Registers;
 use bincode::{Decode, Encode};
 
 /// Bytes of a call or reply that are kept whole: one about registers is far shorter.
@@ -163,7 +163,7 @@ impl Asked {
     #[must_use]
     pub fn of(call: &Call) -> Asked {
         let (operation, arguments, payload) = call.parts();
-        let of_frames = matches!(call, Call::WriteFrame { .. } | Call::Load { .. });
+        let of_frames = matches!(call, Call::WriteFrame { .. } | Call::WriteLinear { .. } | Call::Load { .. });
         let kept = !of_frames && payload.len() <= SHORT;
         Asked { operation, arguments: trimmed(arguments), payload: Payload::of(payload, kept) }
     }
@@ -186,7 +186,7 @@ impl Answer {
         match reply {
             Reply::Done(values) => Answer::Done(trimmed(*values)),
             Reply::Bytes(bytes) => {
-                let of_frames = matches!(call, Call::ReadFrame { .. });
+                let of_frames = matches!(call, Call::ReadFrame { .. } | Call::ReadLinear { .. });
                 let kept = if of_frames { keep_frames } else { bytes.len() <= SHORT };
                 Answer::Bytes(Payload::of(bytes, kept))
             }

@@ -8,10 +8,10 @@
 
 use super::malformed::{self, Malformed};
 use super::mem_event;
-use super::word::{high, low};
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
 use crate::p2m::P2mType;
+use crate::word::{high, low};
 use mem_event::Slot;
 
 #[inline]

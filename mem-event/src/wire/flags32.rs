@@ -7,9 +7,9 @@
 
 use super::malformed::{Malformed, p2m_type};
 use super::mem_event;
-use super::word::{high, low};
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
+use crate::word::{high, low};
 pub(crate) use mem_event::Slot;
 
 /// A request as a slot.

@@ -1,8 +1,10 @@
 //! What a slot holds that its layout does not know.
 
-use super::registers::VERSION;
 use crate::p2m::P2mType;
 use std::fmt;
+
+/// `VM_EVENT_INTERFACE_VERSION`.
+pub const VERSION: u32 = 7;
 
 /// Why a slot is no request of this layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

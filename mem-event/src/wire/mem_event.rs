@@ -12,13 +12,13 @@
 //! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on.
 
 use super::malformed::Malformed;
-use super::word::{high, low, pair};
 use crate::control::CpuEventKind;
 use crate::event::{Cpu, Event, Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::packed;
 use crate::rights::Rights;
+use crate::word::{high, low, pair};
 
 /// 64-bit words in a slot.
 pub const WORDS: usize = 5;

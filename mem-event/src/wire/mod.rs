@@ -6,8 +6,7 @@
 //! | [`flags16`] | the seed's (2011): type and flags of 16 bits each |
 //! | [`flags32`] | Xen 4.2 to 4.4: flags of 32 bits, the ring says the type |
 //! | [`vm_event`] | `vm_event` version 7 (Xen 4.15 on): 400 bytes |
-//! | `registers` | its register file |
-//! | `malformed`, `word` | what no layout knows; halves of words |
+//! | `malformed` | what no layout knows |
 //!
 //! Reading never fails for a response: what is not understood is kept as far as [`Response`] can, and the engine checks the
 //! rest. Reading a request gives [`Malformed`] where the engine on the other side speaks another layout.
@@ -16,9 +15,7 @@ pub mod flags16;
 pub mod flags32;
 mod malformed;
 pub mod mem_event;
-mod registers;
 pub mod vm_event;
-mod word;
 
 pub use malformed::Malformed;
 

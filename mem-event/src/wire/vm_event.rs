@@ -17,16 +17,23 @@
 //! Where a breakpoint or a single step comes without registers, `rip` is the event's; everything else
 //! of the register file is zero then.
 
+pub use super::malformed::VERSION;
 use super::malformed::{Malformed, p2m_type};
-use super::word::{high, low, pair};
 use crate::control::Ring;
 use crate::event::{About, Cpu, Event, Flags, Request, Response};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
+pub use crate::registers::{Registers, Segment};
 use crate::rights::Rights;
-use crate::wire::registers::{self, DATA};
+use crate::word::{high, low, pair};
 
-pub use crate::wire::registers::{Registers, Segment, Slot, VERSION, WORDS};
+/// 64-bit words in a slot of `vm_event`.
+pub const WORDS: usize = 50;
+/// A slot of `vm_event`.
+pub type Slot = [u64; WORDS];
+
+/// The register file's first word in a slot.
+const DATA: usize = 7;
 
 // `VM_EVENT_REASON_*`.
 const VIOLATION: u32 = 1;
@@ -82,7 +89,7 @@ pub fn request(request: &Request, registers: Option<&Registers>) -> Slot {
     slot[0] = pair(VERSION, flags_number(request.flags));
     slot[1] = pair(reason, request.vcpu.0);
     if let Some(known) = registers {
-        registers::write(&mut slot, known);
+        slot[DATA..].copy_from_slice(&known.words());
     }
     slot
 }
@@ -216,5 +223,5 @@ fn without_type(slot: &Slot, malformed: Malformed) -> Result<Request, Malformed>
 /// The registers in a slot.
 #[must_use]
 pub fn read_registers(slot: &Slot) -> Registers {
-    registers::read(slot)
+    slot.last_chunk().map(Registers::from_words).unwrap_or_default()
 }

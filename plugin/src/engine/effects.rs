@@ -1,13 +1,14 @@
 //! The effects of a step, carried out in their order.
 
 use crate::engine::step::Engine;
+use crate::engine::vcpus::goes_on_with_new_registers;
 use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::instrumentation;
 use crate::host::notification::Notification;
 use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
-use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring};
+use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring, VcpuId};
 use mem_event_server::EventChannel;
 use mem_event_server::chaos::Fault;
 use std::sync::Arc;
@@ -42,13 +43,7 @@ impl Engine {
                     self.notify(host, channel);
                 }
             }
-            Effect::Wake(vcpu) => {
-                // Both: a vCPU that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
-                let _ = self.stopped.wake(*vcpu);
-                if let Some(asleep) = host.vcpu(vcpu.0).and_then(|vcpu| vcpu.waiting.release()) {
-                    self.notifications.push(Notification::Vcpu(*vcpu, asleep));
-                }
-            }
+            Effect::Wake(vcpu) => self.wake(host, *vcpu),
             Effect::RetryForeign => self.stopped.wake_foreign(),
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
             Effect::Tighten { first, count } => {
@@ -95,6 +90,20 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn wake(&mut self, host: &Host, vcpu: VcpuId) {
+        let it = host.vcpu(vcpu.0);
+        if let Some(it) = it {
+            // In this order: as soon as its registers are set it may be on its way, and stands nowhere any more.
+            self.leaves_to_go_on_elsewhere(host, it);
+            goes_on_with_new_registers(it);
+        }
+        // Both: a vCPU that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
+        let _ = self.stopped.wake(vcpu);
+        if let Some(asleep) = it.and_then(|it| it.waiting.release()) {
+            self.notifications.push(Notification::Vcpu(vcpu, asleep));
+        }
     }
 
     /// The frame goes back to the guest.

@@ -9,7 +9,7 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::vcpu::Vcpu;
-use crate::qemu::internals;
+use crate::qemu::{internals, outside};
 use mem_event::{Control, Rights};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -62,12 +62,26 @@ impl Hypervisor {
         }
     }
 
+    /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.
+    pub(super) fn until_paused(&self) {
+        let mut told = Instant::now();
+        while !self.is_in_force(false) {
+            self.take_faults();
+            self.have_them_leave();
+            if told.elapsed() > PATIENCE {
+                told = Instant::now();
+                self.host.vcpus.iter().for_each(|vcpu| _ = outside::later(vcpu.id.0, || {}));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
     /// `is_switch`: all blocks are to be gone, not those of some frames alone. A vCPU that halts, or that QEMU stopped, is in no block, and does
     /// what it was told before it begins one: when, nobody knows, for QEMU may miss to wake it for that.
     fn is_in_force(&self, is_switch: bool) -> bool {
         let is_flushing = is_switch && instrumentation::is_flushing();
         let runs = |vcpu: &Vcpu| vcpu.has_started() && vcpu.waiting.is_busy();
-        let is_due = |vcpu: &Vcpu| runs(vcpu) && (is_flushing || internals::has_blocks_to_drop(vcpu.id.0));
+        let is_due = |vcpu: &Vcpu| runs(vcpu) && (is_flushing || outside::is_due(vcpu.id.0));
         if !self.host.vcpus.iter().any(is_due) {
             return true;
         }
@@ -76,7 +90,7 @@ impl Hypervisor {
     }
 
     /// The faults that are there to be read.
-    fn take_faults(&self) {
+    pub(super) fn take_faults(&self) {
         if let Some(userfault) = self.host.memory.opened_userfault() {
             // As in the service's round: the next look tries again.
             let _ = userfault.faults(|fault| {

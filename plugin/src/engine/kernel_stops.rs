@@ -22,6 +22,8 @@ pub struct Stand {
     pub stays: Option<Stays>,
     /// It has its answer, and waits with others on the page.
     is_answered: bool,
+    /// It has its answer, and was told to leave: it goes on elsewhere, without this access.
+    moves: bool,
 }
 
 /// All accesses that stand in the kernel, and which of them must ask again.
@@ -52,7 +54,7 @@ impl KernelStops {
         match access.toucher {
             Toucher::Vcpu(vcpu) => {
                 let (since, told, stays) = (Instant::now(), None, None);
-                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false });
+                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false });
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }
@@ -69,6 +71,28 @@ impl KernelStops {
         stand.stays = (stand.told.take() == Some(left)).then_some(Stays::Held);
         stand.since = Instant::now();
         true
+    }
+
+    /// A vCPU that stands has its answer, and goes on elsewhere when it has left, as it was told when it had left so often.
+    pub fn moves(&mut self, vcpu: VcpuId, left: u64) {
+        if let Some(stand) = self.vcpus.get_mut(&vcpu) {
+            (stand.moves, stand.told) = (true, Some(left));
+        }
+    }
+
+    /// Whether a vCPU that was to go on elsewhere did not leave: it asks again where it stands.
+    pub fn cannot_move(&mut self, vcpu: VcpuId) -> bool {
+        let Some(stand) = self.vcpus.get_mut(&vcpu).filter(|stand| stand.moves && stand.stays.is_some()) else {
+            return false;
+        };
+        stand.moves = false;
+        self.asking.push_back(stand.access);
+        true
+    }
+
+    /// Where a vCPU stands that has no answer, and how often it had left when it was told to, unless it came back.
+    pub fn stand_of(&self, vcpu: VcpuId) -> Option<(FrameFault, Option<u64>)> {
+        self.vcpus.get(&vcpu).filter(|stand| !stand.is_answered).map(|stand| (stand.access.fault, stand.told))
     }
 
     /// The vCPUs that stand.
@@ -94,7 +118,9 @@ impl KernelStops {
 
     /// A vCPU was woken; says whether one of its accesses stands here, which then asks again.
     pub fn wake(&mut self, vcpu: VcpuId) -> bool {
-        let Some(stand) = self.vcpus.get(&vcpu).filter(|stand| !stand.is_answered) else { return false };
+        let Some(stand) = self.vcpus.get(&vcpu).filter(|stand| !stand.is_answered && !stand.moves) else {
+            return false;
+        };
         self.asking.push_back(stand.access);
         true
     }

@@ -23,9 +23,13 @@ impl Hypervisor {
                 _ if vcpu.awaits_release() => (VcpuState::Checkpoint, None),
                 // One that was unplugged waits for nothing, whatever of its is still out.
                 _ if !vcpu.has_started() => (VcpuState::Running, None),
-                view => reports::vcpu(view.as_ref()),
+                view => match reports::vcpu(view.as_ref()) {
+                    (VcpuState::Running, _) if self.host.is_paused() => (VcpuState::Paused, None),
+                    other => other,
+                },
             };
-            let waited = if state == VcpuState::Running { 0 } else { vcpu.waiting.waited() };
+            let waited =
+                if matches!(state, VcpuState::Running | VcpuState::Paused) { 0 } else { vcpu.waiting.waited() };
             let stays = engine.stopped.stays(vcpu.id).filter(|_| state != VcpuState::Running);
             VcpuReport { state, ring, frame: view.and_then(|view| view.stopped_on), waited, stays }
         };

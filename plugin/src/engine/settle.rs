@@ -3,11 +3,12 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::leave;
 use crate::engine::step::{Beside, Engine};
+use crate::engine::vcpus::forget_new_registers;
 use crate::host::domain_host::Host;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
 use crate::host::{explain, instrumentation};
-use crate::qemu::{internals, leaving, view};
+use crate::qemu::{leaving, outside, view};
 use mem_event::{Access, Gfn, Input, Outcome, Rights, VcpuId, With};
 
 impl Engine {
@@ -67,6 +68,9 @@ impl Engine {
         if let Some(vcpu) = vcpu {
             vcpu.trap.is_in();
             if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
+                if self.stopped.cannot_move(vcpu.id) {
+                    forget_new_registers(vcpu);
+                }
                 return;
             }
             vcpu.waiting.set_busy(false);
@@ -97,6 +101,9 @@ impl Engine {
             leaving::take_back(vcpu.0);
             if let Some(vcpu) = host.vcpu(vcpu.0) {
                 let is_out = leaves_old_block(host, vcpu, *fault) || *is_out;
+                if !is_out {
+                    forget_new_registers(vcpu);
+                }
                 vcpu.waiting.set_busy(true);
                 // Hooks know by marks that it comes back; one that is not stepped has none that would take its mark away.
                 if !is_out {
@@ -113,7 +120,7 @@ impl Engine {
 /// A vCPU that is about to go on stands in a block that is to be dropped, and which may lack a check: it leaves it first, where going back costs
 /// nothing; else it ends it. The kernel delivers the signal before the thread runs on, so the mark need not be taken back. Says whether it leaves.
 fn leaves_old_block(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> bool {
-    if !leaving::is_there() || !internals::has_blocks_to_drop(vcpu.id.0) {
+    if !leaving::is_there() || !outside::is_due(vcpu.id.0) {
         return false;
     }
     let Ok((place, view)) = explain::place_to_leave(host, vcpu, fault) else { return false };
@@ -134,10 +141,11 @@ fn is_read_to_be_checked(host: &Host, vcpu: VcpuId, access: &Access) -> bool {
 /// be asked for that; else with the next translation.
 fn lend(vcpu: &Vcpu, gfn: Gfn) {
     vcpu.trap.lend_for_code(gfn);
-    internals::call_outside(vcpu.id.0, |vcpu| {
+    let number = vcpu.id.0;
+    outside::later(number, move || {
         let hypervisor = Hypervisor::get();
         if let Some(host) = hypervisor.map(|hypervisor| &hypervisor.host)
-            && let Some(gfn) = host.vcpu(vcpu).and_then(|vcpu| vcpu.trap.take_lent())
+            && let Some(gfn) = host.vcpu(number).and_then(|vcpu| vcpu.trap.take_lent())
         {
             host.hide(gfn);
         }

@@ -9,9 +9,10 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Falsify, Source};
-use crate::qemu::{capabilities, declared, internals, leaving, view};
+use crate::qemu::{capabilities, declared, internals, leaving, outside, view};
 use crate::service::thread;
 use crate::trap::{proof, translate, verify};
+use mem_event::VcpuId;
 use mem_event::message::Notice;
 use mem_event_server::Listener;
 use std::ffi::OsString;
@@ -130,12 +131,15 @@ pub fn vcpu_started(index: u32) {
         vcpu.thread.store(thread, std::sync::atomic::Ordering::Release);
         vcpu.waiting.set_busy(true);
     }
+    if let Some(hypervisor) = Hypervisor::get() {
+        hypervisor.goes_on(VcpuId(index));
+    }
 }
 
 /// A vCPU was unplugged, and its thread is over. Another one may come in its place.
 pub fn vcpu_ended(index: u32) {
     view::forget(index);
-    internals::forget(index);
+    outside::forget(index);
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.vcpu_ended(index);
     }
@@ -145,6 +149,9 @@ pub fn vcpu_ended(index: u32) {
 pub fn vcpu_is_busy(index: u32, busy: bool) {
     if let Some(vcpu) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(index)) {
         vcpu.waiting.set_busy(busy);
+    }
+    if let Some(hypervisor) = Hypervisor::get().filter(|_| busy) {
+        hypervisor.goes_on(VcpuId(index));
     }
 }
 

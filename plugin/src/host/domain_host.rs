@@ -13,7 +13,7 @@ use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
 use mem_event_server::{Chaos, EventChannel, Subscribers};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// What the engine's effects act on. It has no way to the engine.
@@ -51,6 +51,8 @@ pub struct Host {
     cores: usize,
     /// Some access stands in the kernel.
     is_stopping: AtomicBool,
+    /// How often clients have paused the domain.
+    pauses: AtomicU32,
 }
 
 impl Host {
@@ -85,6 +87,7 @@ impl Host {
             // As few as the affinity and the control group of this process allow.
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             is_stopping: AtomicBool::new(false),
+            pauses: AtomicU32::new(0),
         })
     }
 
@@ -219,6 +222,18 @@ impl Host {
     /// Whether an access stands in the kernel, after a step.
     pub fn set_stopping(&self, is_stopping: bool) {
         self.is_stopping.store(is_stopping, Ordering::Relaxed);
+    }
+
+    /// Whether clients have paused the domain.
+    pub fn is_paused(&self) -> bool {
+        self.pauses.load(Ordering::Acquire) != 0
+    }
+
+    /// One pause more or less; says whether the domain is paused.
+    pub fn pauses(&self, more: bool) -> bool {
+        let change = |count: u32| if more { count.checked_add(1) } else { count.checked_sub(1) };
+        let _ = self.pauses.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        self.is_paused()
     }
 
     /// Something outside of the engine makes the domain useless.

@@ -6,7 +6,7 @@
 
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
-use crate::qemu::internals;
+use crate::qemu::{internals, outside};
 use mem_event::{Gfn, PAGE_SIZE, Rights};
 use std::ops::RangeInclusive;
 
@@ -86,7 +86,8 @@ impl Host {
     /// Each for itself: none begins another block before the blocks are gone, and none waits for another.
     fn have_vcpus_drop(&self, bytes: Option<RangeInclusive<u64>>) {
         for vcpu in self.vcpus.iter().filter(|vcpu| vcpu.has_started()) {
-            internals::drop_blocks(vcpu.id.0, bytes.clone());
+            let bytes = bytes.clone();
+            outside::before_next_block(vcpu.id.0, || bytes.into_iter().for_each(internals::drop_blocks));
         }
     }
 }

@@ -103,6 +103,12 @@ impl State {
         }
     }
 
+    /// While it is out of its block, the vCPU was put before another instruction: what is there has not been done yet, as where it comes back.
+    #[must_use]
+    pub fn moved(self, before: u64) -> State {
+        State::Left { before }
+    }
+
     /// Whether the vCPU may leave its block now: not in the middle of a repeated instruction, of which QEMU stores the flags' kind only
     /// in its first operations, after the callback.
     #[must_use]

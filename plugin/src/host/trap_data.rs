@@ -2,6 +2,7 @@
 
 use crate::host::left::Left;
 use crate::insn::walk::PagingMode;
+use mem_event::registers::Context;
 use mem_event::{CpuEvent, Gfn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,10 @@ pub struct TrapData {
     left: Left,
     left_stop: Left,
     mode: Mutex<PagingMode>,
+    /// What it goes on with, instead of the registers that it stopped with.
+    registers: Mutex<Option<Box<Context>>>,
+    /// Whether there are any: asked where blocks begin, and so without the lock.
+    has_registers: AtomicBool,
 }
 
 impl TrapData {
@@ -45,6 +50,24 @@ impl TrapData {
         self.lent.store(0, Ordering::Release);
         self.is_in();
         self.set_paging_mode(PagingMode::default());
+        self.set_new_registers(None);
+    }
+
+    /// The registers that it goes on with, where others were set while it waits.
+    pub fn new_registers(&self) -> Option<Box<Context>> {
+        self.registers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It goes on with these registers, or with those that it has; says what it was to go on with until now.
+    pub fn set_new_registers(&self, registers: Option<Box<Context>>) -> Option<Box<Context>> {
+        let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_registers.store(registers.is_some(), Ordering::Release);
+        std::mem::replace(&mut place, registers)
+    }
+
+    /// Whether it goes on with other registers.
+    pub fn has_new_registers(&self) -> bool {
+        self.has_registers.load(Ordering::Acquire)
     }
 
     /// Whether its steps are reported.

@@ -9,7 +9,7 @@ use crate::insn::cache::{self, PageCache};
 use crate::qemu::unwinding::{Place, Unwinder};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One vCPU.
@@ -28,6 +28,8 @@ pub struct Vcpu {
     checkpoints: Checkpoints,
     state: Mutex<State>,
     unwinder: Mutex<Unwinder>,
+    /// It sleeps since a client paused the domain.
+    pub paused: AtomicBool,
 }
 
 impl Vcpu {
@@ -44,6 +46,7 @@ impl Vcpu {
             checkpoints: Checkpoints::default(),
             state: Mutex::default(),
             unwinder: Mutex::default(),
+            paused: AtomicBool::new(false),
         })
     }
 
@@ -59,6 +62,7 @@ impl Vcpu {
         self.trap.reset();
         self.waiting.end();
         self.passes_all_checkpoints();
+        self.paused.store(false, Ordering::Release);
         *self.lock() = State::Runs;
     }
 
@@ -81,7 +85,13 @@ impl Vcpu {
 
     /// Whether it has to wait, to ask the engine again or to report something before it goes on.
     pub fn has_business(&self) -> bool {
-        self.asks() || self.trap.has_pending_event()
+        self.asks() || self.trap.has_pending_event() || self.trap.has_new_registers()
+    }
+
+    /// Whether it was let go on with other registers while it was on its way back to its instruction: it leaves its block once more, and they
+    /// are set.
+    pub fn is_put_elsewhere(&self) -> bool {
+        self.trap.has_new_registers() && !self.waiting.is_stopped() && self.state().may_leave()
     }
 
     /// Whether it waits for the engine, or was let go on and has to ask it again.
@@ -132,6 +142,16 @@ impl Vcpu {
             }
         }
         go
+    }
+
+    /// It was put before another instruction while it was out of its block: what it was about to report or to ask is over.
+    pub fn moved(&self, before: u64) {
+        self.trap.set_pending_event(None);
+        self.trap.is_in();
+        let mut state = self.lock();
+        if *state != State::Runs || self.trap.is_stepped() {
+            *state = state.moved(before);
+        }
     }
 
     /// It reached a checkpoint or a breakpoint; says whether for the first time, which is to be announced. It waits there until it is

@@ -136,8 +136,39 @@ pub const RESETS: Capability = Capability {
     names: &[&[c"qemu_register_reset"]],
 };
 
+/// Keeping vCPUs from running for a client that asks for it.
+pub const PAUSING: Capability = Capability {
+    name: "pausing",
+    what: "keep a vCPU from running",
+    without: "clients cannot pause the domain",
+    names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"cpu_pause"], &[c"cpu_resume"], &[c"runstate_is_running"]],
+};
+
+/// Setting registers from which QEMU derives more, by its own functions.
+pub const SETTING: Capability = Capability {
+    name: "setting registers",
+    what: "set flags, paging and breakpoints of a vCPU",
+    without: "of those it lacks a function for, a register that would change is refused",
+    names: &[
+        &[c"helper_write_eflags"],
+        &[c"cpu_load_efer"],
+        &[c"cpu_x86_update_cr0"],
+        &[c"cpu_x86_update_cr3"],
+        &[c"cpu_x86_update_cr4"],
+        &[c"cpu_x86_update_dr7"],
+    ],
+};
+
+/// Reading the time stamp counter of a vCPU that stands.
+pub const TIME: Capability = Capability {
+    name: "time stamp counter",
+    what: "say what a vCPU's time stamp counter is",
+    without: "it is 0 in what is read of a vCPU's registers",
+    names: &[&[c"cpu_get_tsc"]],
+};
+
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 12] = [
+pub const ALL: [&Capability; 15] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -150,6 +181,9 @@ pub const ALL: [&Capability; 12] = [
     &MSRS,
     &KEYS,
     &RESETS,
+    &PAUSING,
+    &SETTING,
+    &TIME,
 ];
 
 impl Capability {

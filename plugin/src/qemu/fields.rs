@@ -44,10 +44,18 @@ pub enum Field {
     Lstar,
     /// DR0, which the other debug registers follow.
     Debug,
+    /// EFER.
+    Efer,
+    /// `MSR_KERNEL_GS_BASE`.
+    KernelGs,
+    /// CSTAR.
+    Cstar,
+    /// `IA32_FMASK`.
+    Sfmask,
 }
 
 /// By [`Field`]: its name there, and its bytes.
-const FIELDS: [(&str, usize); 16] = [
+const FIELDS: [(&str, usize); 20] = [
     ("env.a20_mask", 4),
     ("env.xcr0", 8),
     ("env.pkrs", 4),
@@ -64,6 +72,10 @@ const FIELDS: [(&str, usize); 16] = [
     ("env.star", 8),
     ("env.lstar", 8),
     ("env.dr", 8),
+    ("env.efer", 8),
+    ("env.kernelgsbase", 8),
+    ("env.cstar", 8),
+    ("env.fmask", 8),
 ];
 
 /// How a row of the table is made: its name comes first.

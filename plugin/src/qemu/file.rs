@@ -9,7 +9,7 @@ use super::register::{Register, read_register};
 use super::view::View;
 use super::{internals, layout};
 use crate::insn::registers::{CodeSize, Registers as _, segment};
-use mem_event::wire::vm_event::{Registers, Segment};
+use mem_event::registers::{Context, Registers, Segment};
 
 const LMA: u64 = 1 << 10;
 const LME: u64 = 1 << 8;
@@ -32,12 +32,16 @@ impl View {
             rflags: self.rflags(rip),
             rip: if is_64_bit { rip } else { rip.wrapping_sub(self.segment_base(segment::CS)) & 0xffff_ffff },
             control: [mode.cr0, self.control(2), mode.cr3, mode.cr4],
-            efer: by_api(Register::EFER).unwrap_or(if mode.efer & LMA != 0 { LMA | LME } else { 0 }),
+            efer: by_api(Register::EFER).or_else(|| self.field(Field::Efer)).unwrap_or(if mode.efer & LMA != 0 {
+                LMA | LME
+            } else {
+                0
+            }),
             gdtr_base: self.u64_behind(layout::segment(GDT).plus(layout::SEGMENT_BASE)),
             gdtr_limit: (self.u32_behind(layout::segment(GDT).plus(layout::SEGMENT_LIMIT)) & 0xffff) as u16,
             segments: [segment::CS, segment::SS, segment::DS, segment::ES, segment::FS, segment::GS]
                 .map(|number| self.segment(number)),
-            shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or(0),
+            shadow_gs: by_api(Register::KERNEL_GS_BASE).unwrap_or_else(|| field(Field::KernelGs)),
             debug: [6, 7].map(|number| self.field_of_several(Field::Debug, number).unwrap_or(0)),
             sysenter: [Field::SysenterCs, Field::SysenterEsp, Field::SysenterEip].map(field),
             star: field(Field::Star),
@@ -56,21 +60,46 @@ impl View {
         whole.unwrap_or(kept)
     }
 
+    /// All registers of a vCPU that is out of its block. What is not known is 0.
+    pub fn context(&self) -> Context {
+        let table = |number: usize| layout::segment(layout::SYSTEM_TABLES + number);
+        let base = |number: usize| self.u64_behind(table(number).plus(layout::SEGMENT_BASE));
+        let field = |field| self.field(field).unwrap_or(0);
+        let [ldtr, tr] = [0, 1].map(|number| Segment { base: base(number), ..self.descriptor(table(number)) });
+        Context {
+            registers: self.register_file(self.instruction_pointer(), false),
+            system: [tr, ldtr],
+            idtr_base: base(3),
+            idtr_limit: (self.u32_behind(table(3).plus(layout::SEGMENT_LIMIT)) & 0xffff) as u16,
+            xcr0: field(Field::Xcr0),
+            cstar: field(Field::Cstar),
+            sfmask: field(Field::Sfmask),
+            tsc: internals::time_stamp_counter(self.state()).unwrap_or(0),
+            breakpoints: [0, 1, 2, 3].map(|number| self.field_of_several(Field::Debug, number).unwrap_or(0)),
+        }
+    }
+
     fn segment(&self, number: u8) -> Segment {
         let segment = layout::segment(usize::from(number));
         let selector = match self.is_by_api() {
             true => read_register(Register::selector(number)).unwrap_or(0),
             false => u64::from(self.u32_behind(segment)),
         };
+        let selector = (selector & 0xffff) as u16;
+        Segment { base: self.segment_base(number), selector, ..self.descriptor(segment) }
+    }
+
+    /// What QEMU keeps of a descriptor, but for its base.
+    fn descriptor(&self, segment: layout::Behind) -> Segment {
         // A descriptor's upper half.
         let flags = self.u32_behind(segment.plus(layout::SEGMENT_FLAGS));
         // QEMU keeps the limit in bytes; the descriptor has it in pages where bit 23 says so.
         let limit = self.u32_behind(segment.plus(layout::SEGMENT_LIMIT)) >> if flags >> 23 & 1 != 0 { 12 } else { 0 };
         Segment {
-            base: self.segment_base(number),
+            base: 0,
             limit: limit & 0xf_ffff,
             rights: (flags >> 8 & 0xff) as u16 | (flags >> 12 & 0xf00) as u16,
-            selector: (selector & 0xffff) as u16,
+            selector: (self.u32_behind(segment) & 0xffff) as u16,
         }
     }
 }

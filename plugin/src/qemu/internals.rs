@@ -2,11 +2,9 @@
 //! table of [`super::capabilities`].
 
 use super::capabilities::symbol;
-use crate::insn::cache::MOST_VCPUS;
 use std::ffi::{c_int, c_void};
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// QEMU's `CPUState` of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +36,6 @@ struct Flushing {
 }
 
 struct Dropping {
-    run: RunSafely,
     ram_address: RamAddress,
     drop: DropSome,
 }
@@ -106,7 +103,7 @@ fn dropping() -> Option<&'static Dropping> {
     DROPPING
         .get_or_init(|| {
             leaving()?;
-            let run = symbol(c"async_run_on_cpu")?;
+            symbol(c"async_run_on_cpu")?;
             let ram_address = symbol(c"qemu_ram_addr_from_host")?;
             let drop = symbol(c"tb_invalidate_phys_range")?;
             // SAFETY: the first two have had these signatures since QEMU 8 (include/hw/core/cpu.h, include/exec/cpu-common.h). The
@@ -117,11 +114,7 @@ fn dropping() -> Option<&'static Dropping> {
                     (None, Some(_)) => DropSome::New(std::mem::transmute::<*mut c_void, DropFrom10>(drop)),
                     _ => return None,
                 };
-                Dropping {
-                    run: std::mem::transmute::<*mut c_void, RunSafely>(run),
-                    ram_address: std::mem::transmute::<*mut c_void, RamAddress>(ram_address),
-                    drop,
-                }
+                Dropping { ram_address: std::mem::transmute::<*mut c_void, RamAddress>(ram_address), drop }
             })
         })
         .as_ref()
@@ -191,15 +184,6 @@ pub fn can_drop() -> bool {
     dropping().is_some()
 }
 
-/// Bytes of RAM whose blocks a vCPU drops before it begins another one, if any.
-struct Changed {
-    vcpu: u32,
-    bytes: Option<RangeInclusive<u64>>,
-}
-
-/// For each vCPU how often it has yet to drop blocks.
-static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
-
 /// QEMU's own address of the RAM at a host address, `None` where this QEMU cannot drop the blocks of some bytes alone, or where there is
 /// no RAM of its.
 pub fn ram_address(host: u64) -> Option<u64> {
@@ -209,47 +193,17 @@ pub fn ram_address(host: u64) -> Option<u64> {
     (address != u64::MAX).then_some(address)
 }
 
-/// Has a vCPU drop the blocks that were made from bytes of RAM, if any, before it begins another block. From any thread, and without waiting.
-///
-/// Not at once in the thread that asks: a vCPU that translates holds the page's lock, and may stand in the kernel meanwhile until that
-/// thread has its frame brought.
-pub fn drop_blocks(vcpu: u32, bytes: Option<RangeInclusive<u64>>) {
-    let Some((dropping, Cpu(cpu))) = dropping().zip(cpu_of(vcpu)) else { return };
-    let Some(due) = DUE.get(vcpu as usize) else { return };
-    due.fetch_add(1, Ordering::AcqRel);
-    let changed = Box::into_raw(Box::new(Changed { vcpu, bytes }));
-    // SAFETY: QEMU queues the work under its own lock, kicks the vCPU, and runs the work once, in its thread and out of any block.
-    unsafe { (dropping.run)(cpu, drop_work, changed.expose_provenance()) }
-}
-
-/// A vCPU is gone, and QEMU runs no work of its any more. Its own queue held nothing that another vCPU has not to do too.
-pub fn forget(vcpu: u32) {
-    if let Some(due) = DUE.get(vcpu as usize) {
-        due.store(0, Ordering::Release);
-    }
-}
-
-/// Whether a vCPU has blocks to drop: it must not go on in the one that it stands in.
-pub fn has_blocks_to_drop(vcpu: u32) -> bool {
-    DUE.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)
-}
-
-unsafe extern "C" fn drop_work(_: *mut c_void, changed: usize) {
-    // SAFETY: `drop_blocks` made it for this call.
-    let Changed { vcpu, bytes } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Changed>(changed)) };
-    if let Some((dropping, bytes)) = dropping().zip(bytes) {
-        let (first, last) = bytes.into_inner();
-        // SAFETY: the addresses are of one run of RAM; QEMU takes the locks that it needs. No block is under way in this thread, so
-        // none needs to be left for it.
-        unsafe {
-            match dropping.drop {
-                DropSome::Old(drop) => drop(first, last),
-                DropSome::New(drop) => drop(std::ptr::null_mut(), first, last),
-            }
+/// Drops the blocks that were made from bytes of RAM: in a vCPU's thread, out of any block.
+pub fn drop_blocks(bytes: RangeInclusive<u64>) {
+    let Some(dropping) = dropping() else { return };
+    let (first, last) = bytes.into_inner();
+    // SAFETY: the addresses are of one run of RAM; QEMU takes the locks that it needs. No block is under way in this thread, so
+    // none needs to be left for it.
+    unsafe {
+        match dropping.drop {
+            DropSome::Old(drop) => drop(first, last),
+            DropSome::New(drop) => drop(std::ptr::null_mut(), first, last),
         }
-    }
-    if let Some(due) = DUE.get(vcpu as usize) {
-        due.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -266,21 +220,6 @@ pub fn call_at_reset(call: fn()) {
     let _ = CALL.set(call);
     // SAFETY: the name has had this signature in every QEMU from 0.11 to 11 (include/system/reset.h); the function lives as long as the process.
     unsafe { std::mem::transmute::<*mut c_void, RegisterReset>(register)(is_reset, std::ptr::null_mut()) }
-}
-
-/// Has a vCPU's thread make a call before it begins another block; not at all where QEMU cannot be asked. From any thread, and without
-/// waiting.
-pub fn call_outside(vcpu: u32, call: fn(u32)) {
-    let Some((run, Cpu(cpu))) = symbol(c"async_run_on_cpu").zip(cpu_of(vcpu)) else { return };
-    let call: *mut (fn(u32), u32) = Box::into_raw(Box::new((call, vcpu)));
-    // SAFETY: as in `dropping` and `drop_blocks`.
-    unsafe { std::mem::transmute::<*mut c_void, RunSafely>(run)(cpu, call_work, call.expose_provenance()) }
-}
-
-unsafe extern "C" fn call_work(_: *mut c_void, call: usize) {
-    // SAFETY: `call_outside` made it for this call.
-    let (call, vcpu) = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<(fn(u32), u32)>(call)) };
-    call(vcpu);
 }
 
 /// PKRU of a vCPU whose CR4.PKE is set, by its CPU state, in its own thread; 0 where QEMU does not export it.
@@ -313,6 +252,14 @@ pub(super) fn physical_address_bits(state: *mut u8) -> Option<u8> {
         unsafe { cpuid(state.cast(), ADDRESS_SIZES, 0, &raw mut eax, &raw mut ebx, &raw mut ecx, &raw mut edx) };
         Some(eax.to_le_bytes()[0]).filter(|bits| (32..=52).contains(bits))
     })
+}
+
+/// The time stamp counter of a vCPU that is out of its block, by its CPU state; `None` where QEMU does not export the function.
+pub(super) fn time_stamp_counter(state: *mut u8) -> Option<u64> {
+    type Read = unsafe extern "C" fn(*mut c_void) -> u64;
+    let read = symbol(c"cpu_get_tsc")?;
+    // SAFETY: the name has had this signature in every QEMU from 0.9 to 11 (target/i386/cpu.h), and looks at clocks alone.
+    Some(unsafe { std::mem::transmute::<*mut c_void, Read>(read)(state.cast()) })
 }
 
 /// The time stamp counter, which QEMU ends over where it counts instructions and this one is not the last of its block.

@@ -129,6 +129,7 @@ pub fn begin(vcpu: u32) {
 pub fn view_of(vcpu: u32) -> Option<View> {
     let by_table = || {
         let distance = fields::state_in_cpu().filter(|_| ViewCheck::now() != ViewCheck::Api)?;
+        fields::find(distance as u64);
         // SAFETY: the state of a vCPU that stands, at the distance at which QEMU's own table has it.
         cpu_of(vcpu).map(|cpu| unsafe { View::new(cpu.0.cast::<u8>().add(distance)) })
     };

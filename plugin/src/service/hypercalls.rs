@@ -1,9 +1,10 @@
 //! What the domain does for the clients of the control socket.
 
 use crate::engine::hypervisor::Hypervisor;
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport};
+use mem_event::registers::Context;
 use mem_event::trace::Remark;
-use mem_event::{Control, Errno, Gfn, Outcome, Ring, VcpuId};
+use mem_event::{Control, Errno, Gfn, Gla, Gpa, Outcome, Ring, VcpuId};
 use mem_event_server::hypercalls::Refusal;
 use mem_event_server::{Chaos, EventChannel, Hypercalls};
 use rustix::fd::OwnedFd;
@@ -52,9 +53,7 @@ impl Hypercalls for &Hypervisor {
     }
 
     fn release(&mut self, vcpu: VcpuId) {
-        if let Some(vcpu) = self.host.vcpu(vcpu.0) {
-            vcpu.release_checkpoint();
-        }
+        self.releases(vcpu);
     }
 
     fn end_trace(&mut self) {
@@ -76,6 +75,26 @@ impl Hypercalls for &Hypervisor {
 
     fn place(&mut self, gfn: Gfn) -> Result<u64, Refusal> {
         Hypervisor::place(self, gfn)
+    }
+
+    fn registers(&mut self, vcpu: VcpuId) -> Result<Context, Refusal> {
+        Hypervisor::registers(self, vcpu)
+    }
+
+    fn set_registers(&mut self, vcpu: VcpuId, context: &Context) -> Result<(), Refusal> {
+        Hypervisor::set_registers(self, vcpu, context)
+    }
+
+    fn pause(&mut self) -> Result<(), Refusal> {
+        Hypervisor::pause(self)
+    }
+
+    fn unpause(&mut self) {
+        Hypervisor::unpause(self);
+    }
+
+    fn translate(&mut self, space: Space, address: Gla) -> Result<Gpa, Refusal> {
+        Hypervisor::translate(self, space, address)
     }
 
     fn may_be_written(&mut self, gfn: Gfn) {

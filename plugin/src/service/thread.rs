@@ -84,6 +84,7 @@ impl Service {
                 busy = Instant::now();
             } else if wait == IDLE || busy.elapsed() >= IDLE {
                 self.hypervisor.flush_trace();
+                self.hypervisor.have_them_go_on();
                 self.hypervisor.disarm();
                 self.follow.lets_go();
                 busy = Instant::now();

@@ -38,6 +38,7 @@ fn is_allowed(host: &Host, start: &BlockStart) -> bool {
 fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, start: &BlockStart, view: &View) -> Go {
     sample(hypervisor, view);
     if vcpu.waiting.is_stopped() && wait::for_engine(hypervisor, vcpu) == Go::Leave
+        || vcpu.is_put_elsewhere()
         || events::settle(hypervisor, vcpu, &start.fetch, view) == Go::Leave
     {
         return Go::Leave;

@@ -80,6 +80,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
     sample(hypervisor, view);
     let was_pending = vcpu.trap.pending_event();
     if vcpu.waiting.is_stopped() && wait::for_engine(hypervisor, vcpu) == Go::Leave
+        || vcpu.is_put_elsewhere()
         || events::settle(hypervisor, vcpu, recipe, view) == Go::Leave
     {
         return Go::Leave;
@@ -128,7 +129,11 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     let rip = fetch.rip(view);
     if vcpu.trap.pending_event().is_some() {
         vcpu.stand(rip, true);
-        return vcpu.go(events::settle(hypervisor, vcpu, fetch, view));
+        return vcpu.go(if vcpu.is_put_elsewhere() {
+            Go::Leave
+        } else {
+            events::settle(hypervisor, vcpu, fetch, view)
+        });
     }
     if vcpu.trap.comes_back_to(rip) || !vcpu.trap.is_stepped() || vcpu.state().is_back_at(rip) {
         return Go::Run;

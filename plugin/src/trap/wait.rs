@@ -10,7 +10,7 @@ use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiter::{Waiter, wait_alone};
 use crate::host::word::Word;
-use crate::qemu::internals;
+use crate::qemu::{internals, outside};
 use mem_event_server::EventChannel;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
         }
         // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
         // answered is seen.
-        if !word.is_stopped() && !instrumentation::is_flushing() && !internals::has_blocks_to_drop(vcpu.id.0) {
+        if !word.is_stopped() && !instrumentation::is_flushing() && !outside::is_due(vcpu.id.0) {
             return Go::Run;
         }
         if !vcpu.state().may_leave() {

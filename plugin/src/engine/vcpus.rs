@@ -1,0 +1,296 @@
+//! What clients do to vCPUs themselves: pause them all, read and set their registers, look up addresses as they do.
+//!
+//! Registers are read and written by the vCPU's own thread, out of any block: there all of them stand in the CPU state. A vCPU that waits leaves
+//! its block for that, and comes back. One that waits is put nowhere else meanwhile: what is set counts when it goes on.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::leave;
+use crate::engine::step::Engine;
+use crate::host::domain_host::Host;
+use crate::host::explain;
+use crate::host::nested::address_space;
+use crate::host::vcpu::Vcpu;
+use crate::insn::registers::Registers as _;
+use crate::insn::walk::{Addressed, Judged, Tables};
+use crate::memory::file_tables::FileTables;
+use crate::qemu::view::View;
+use crate::qemu::{leaving, outside};
+use mem_event::message::Space;
+use mem_event::registers::Context;
+use mem_event::{Errno, Gfn, Gla, Gpa, VcpuId};
+use std::cell::Cell;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_micros(20);
+/// QEMU may miss to wake a vCPU that goes to sleep at the moment: it is told again.
+const REMINDER: Duration = Duration::from_millis(10);
+/// As long as one that leaves the kernel may take, many times over.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+type Refusal = (Errno, String);
+
+impl Hypervisor {
+    /// No vCPU runs from here on, until this was taken back as often as it was called.
+    pub fn pause(&self) -> Result<(), Refusal> {
+        if !outside::can_pause() {
+            let sentence = "this QEMU cannot keep a vCPU from running: it exports no cpu_pause".to_owned();
+            return Err((Errno::EOPNOTSUPP, sentence));
+        }
+        self.host.pauses(true);
+        self.host.vcpus.iter().filter(|vcpu| vcpu.has_started()).for_each(|vcpu| pause(vcpu.id));
+        self.until_paused();
+        Ok(())
+    }
+
+    /// Takes one pause back.
+    pub fn unpause(&self) {
+        if !self.host.pauses(false) {
+            self.have_them_go_on();
+        }
+    }
+
+    /// The vCPUs that sleep since the domain was paused, and should not.
+    pub fn have_them_go_on(&self) {
+        if !self.host.is_paused() {
+            let asleep = self.host.vcpus.iter().filter(|vcpu| vcpu.paused.load(Ordering::Acquire));
+            asleep.for_each(|vcpu| resume(vcpu.id));
+        }
+    }
+
+    /// A vCPU begins, or goes on after it was stopped: not while the domain is paused.
+    pub fn goes_on(&self, vcpu: VcpuId) {
+        if self.host.is_paused() {
+            pause(vcpu);
+        }
+    }
+
+    /// A vCPU's registers.
+    pub fn registers(&self, vcpu: VcpuId) -> Result<Context, Refusal> {
+        let it = self.standing(vcpu)?;
+        let found = self.outside(it, View::context)?;
+        Ok(it.trap.new_registers().map_or(found, |new| *new))
+    }
+
+    /// Sets a vCPU's registers.
+    pub fn set_registers(&self, vcpu: VcpuId, context: &Context) -> Result<(), Refusal> {
+        let it = self.standing(vcpu)?;
+        let new = Box::new(*context);
+        let waits = self.waits(it);
+        let done = self.outside(it, move |view| {
+            if !waits {
+                return set(vcpu, view, &new);
+            }
+            view.can_set_context(&new)?;
+            if let Some(vcpu) = vcpu_of(vcpu) {
+                vcpu.trap.set_new_registers(Some(new));
+            }
+            Ok(())
+        })?;
+        done.map_err(|name| (Errno::EOPNOTSUPP, format!("{name} cannot be set")))
+    }
+
+    /// A client lets a vCPU go on from a checkpoint.
+    pub fn releases(&self, vcpu: VcpuId) {
+        if let Some(vcpu) = self.host.vcpu(vcpu.0) {
+            goes_on_with_new_registers(vcpu);
+            vcpu.release_checkpoint();
+        }
+    }
+
+    /// Where a linear address leads.
+    pub fn translate(&self, space: Space, address: Gla) -> Result<Gpa, Refusal> {
+        let vcpu = self.existing(space.vcpu)?;
+        let unknown = || (Errno::EOPNOTSUPP, format!("it is not known how vCPU {} pages", vcpu.id));
+        let view = leaving::view_of(vcpu.id.0).ok_or_else(unknown)?;
+        let mut mode = view.paging_mode();
+        if let Some(cr3) = space.cr3 {
+            mode.cr3 = cr3;
+        }
+        let space = address_space(mode, &view).ok_or_else(unknown)?;
+        let engine = self.engine();
+        let missing = Cell::new(None);
+        let held = HeldTables {
+            tables: FileTables(&self.host.memory),
+            is_held: |gfn| engine.domain.is_held(gfn),
+            missing: &missing,
+        };
+        let tables = Addressed(&held, view.physical_addresses());
+        space.translate(&tables, address.0, Judged::NOT).map_err(|_| match missing.get() {
+            Some(gfn) => (Errno::ENOENT, format!("frame {gfn}, a page table on the way to {address}, is paged out")),
+            None => (Errno::EFAULT, format!("{address} is not mapped")),
+        })
+    }
+
+    fn existing(&self, vcpu: VcpuId) -> Result<&Vcpu, Refusal> {
+        self.host.vcpu(vcpu.0).ok_or_else(|| (Errno::ESRCH, format!("no vCPU {vcpu}")))
+    }
+
+    /// Whether it goes on only when a consumer or a client lets it.
+    fn waits(&self, vcpu: &Vcpu) -> bool {
+        self.engine().domain.waiting(vcpu.id).is_some() || vcpu.awaits_release()
+    }
+
+    /// A vCPU that runs nothing: it waits, stands at a checkpoint, or the domain is paused.
+    fn standing(&self, vcpu: VcpuId) -> Result<&Vcpu, Refusal> {
+        let it = self.existing(vcpu)?;
+        if !it.has_started() {
+            return Err((Errno::ESRCH, format!("vCPU {vcpu} has not started")));
+        }
+        if self.host.is_paused() || self.waits(it) {
+            Ok(it)
+        } else {
+            Err((Errno::EAGAIN, format!("vCPU {vcpu} runs; pause the domain first")))
+        }
+    }
+
+    /// What a vCPU's thread makes of its state, out of its block.
+    fn outside<T: Send + 'static>(
+        &self,
+        vcpu: &Vcpu,
+        look: impl FnOnce(&View) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let number = vcpu.id.0;
+        let look = Arc::new(Mutex::new(Some(look)));
+        let found = Arc::new(Mutex::new(None));
+        let (taken, place) = (Arc::clone(&look), Arc::clone(&found));
+        let is_asked = outside::before_next_block(number, move || {
+            let look = taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((look, view)) = look.zip(leaving::view_of(number)) {
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(look(&view));
+            }
+        });
+        if !is_asked {
+            let sentence =
+                "this QEMU cannot have a vCPU leave its block; its registers are not whole within it".to_owned();
+            return Err((Errno::EOPNOTSUPP, sentence));
+        }
+        let (begun, mut told) = (Instant::now(), Instant::now());
+        loop {
+            if let Some(found) = found.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                return Ok(found);
+            }
+            // A vCPU may wait for this very thread to explain where it stopped.
+            self.take_faults();
+            self.have_them_leave();
+            if told.elapsed() > REMINDER {
+                told = Instant::now();
+                outside::later(number, || {});
+            }
+            if begun.elapsed() > PATIENCE {
+                let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
+                if was_left {
+                    let sentence =
+                        format!("vCPU {number} stands where it cannot leave its block; answer its event first");
+                    return Err((Errno::EBUSY, sentence));
+                }
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn vcpu_of(vcpu: VcpuId) -> Option<&'static Vcpu> {
+    Hypervisor::get()?.host.vcpu(vcpu.0)
+}
+
+/// In the vCPU's own thread, out of its block.
+fn set(vcpu: VcpuId, view: &View, new: &Context) -> Result<(), &'static str> {
+    let before = view.instruction_pointer();
+    view.set_context(new)?;
+    let after = view.instruction_pointer();
+    if let Some(hypervisor) = Hypervisor::get() {
+        let mut engine = hypervisor.engine();
+        engine.stands_no_more(&hypervisor.host, vcpu);
+        engine.settle(&hypervisor.host);
+    }
+    if let Some(vcpu) = vcpu_of(vcpu) {
+        vcpu.waiting.set_busy(true);
+        // Its pages may be others.
+        vcpu.cache.empty();
+        if before != after {
+            vcpu.moved(after);
+        }
+    }
+    Ok(())
+}
+
+/// A vCPU is about to go on, maybe with other registers than those that it stopped with: before it begins another block.
+pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
+    let id = vcpu.id;
+    if vcpu.trap.new_registers().is_some() {
+        outside::before_next_block(id.0, move || {
+            let new = vcpu_of(id).and_then(|vcpu| vcpu.trap.set_new_registers(None));
+            if let Some((new, view)) = new.zip(leaving::view_of(id.0))
+                && let Err(name) = set(id, &view, &new)
+            {
+                eprintln!("mem-event: vCPU {id}: {name} cannot be set; none of its registers was");
+            }
+        });
+    }
+}
+
+fn pause(vcpu: VcpuId) {
+    outside::pause(vcpu.0, move || {
+        let is_wanted = Hypervisor::get().is_some_and(|hypervisor| hypervisor.host.is_paused());
+        if let Some(vcpu) = vcpu_of(vcpu).filter(|_| is_wanted) {
+            vcpu.paused.store(true, Ordering::Release);
+        }
+        is_wanted
+    });
+}
+
+fn resume(vcpu: VcpuId) {
+    outside::resume(vcpu.0, move || {
+        let is_wanted = Hypervisor::get().is_some_and(|hypervisor| !hypervisor.host.is_paused());
+        is_wanted && vcpu_of(vcpu).is_some_and(|vcpu| vcpu.paused.swap(false, Ordering::AcqRel))
+    });
+}
+
+/// Page tables of which a frame may be paged out: which one was in the way is noted.
+struct HeldTables<'a, F> {
+    tables: FileTables<'a>,
+    is_held: F,
+    missing: &'a Cell<Option<Gfn>>,
+}
+
+impl<F: Fn(Gfn) -> bool> Tables for HeldTables<'_, F> {
+    fn entry(&self, address: Gpa, size: u8) -> Option<u64> {
+        let gfn = address.gfn();
+        if self.tables.0.offset(gfn).is_some() && !(self.is_held)(gfn) {
+            self.missing.set(Some(gfn));
+            return None;
+        }
+        self.tables.entry(address, size)
+    }
+}
+
+/// A vCPU goes on within its block: where it cannot leave, registers that were to be set are not.
+pub(super) fn forget_new_registers(vcpu: &Vcpu) {
+    if vcpu.trap.set_new_registers(None).is_some() {
+        let id = vcpu.id;
+        eprintln!("mem-event: vCPU {id} goes on where it cannot leave its block: its registers were not set");
+    }
+}
+
+impl Engine {
+    /// A vCPU that stands in the kernel has its answer, and others of its registers than it stopped with: it does not ask again for its access, but
+    /// leaves its block and goes on by those registers.
+    pub(super) fn leaves_to_go_on_elsewhere(&mut self, host: &Host, vcpu: &Vcpu) {
+        let stands = self.stopped.stand_of(vcpu.id).filter(|_| vcpu.trap.new_registers().is_some());
+        let Some((fault, told)) = stands else { return };
+        if let Some(left) = told {
+            // It is on its way out already.
+            return self.stopped.moves(vcpu.id, left);
+        }
+        match explain::place_to_leave(host, vcpu, fault) {
+            Ok((place, view)) if leaving::is_there() => {
+                self.stopped.moves(vcpu.id, leaving::times(vcpu.id.0));
+                leave::tell(vcpu, &place, &view);
+            }
+            _ => forget_new_registers(vcpu),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a vCPU's thread does out of any block: work that QEMU runs for the vCPU before it begins another one.
+//!
+//! Not at once in the thread that asks: a vCPU that translates holds its page's lock, and may stand in the kernel meanwhile until that
+//! thread has its frame brought. And of a vCPU that is out of its block all registers stand in its CPU state, as they are.
+
+use super::capabilities::symbol;
+use super::internals::{Cpu, cpu_of};
+use crate::insn::cache::MOST_VCPUS;
+use std::ffi::c_void;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+type Work = unsafe extern "C" fn(*mut c_void, usize);
+type Run = unsafe extern "C" fn(*mut c_void, Work, usize);
+type OfCpu = unsafe extern "C" fn(*mut c_void);
+
+fn run() -> Option<Run> {
+    static RUN: OnceLock<Option<Run>> = OnceLock::new();
+    *RUN.get_or_init(|| {
+        let run = symbol(c"async_run_on_cpu")?;
+        // SAFETY: the name has had this signature since QEMU 2.8 (include/hw/core/cpu.h); `run_on_cpu_data` is a union of numbers and
+        // pointers of one machine word.
+        Some(unsafe { std::mem::transmute::<*mut c_void, Run>(run) })
+    })
+}
+
+/// For each vCPU how much it has yet to do before it begins another block.
+static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
+
+struct Due {
+    /// Whose counter goes down afterwards; none for what may come later.
+    vcpu: Option<u32>,
+    work: Box<dyn FnOnce() + Send>,
+}
+
+/// Has a vCPU do something before it begins another block; it must not go on in the one that it stands in ([`is_due`]). From any thread, and
+/// without waiting. Says whether QEMU can be asked. The work is done with QEMU's lock held.
+pub fn before_next_block(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
+    let Some(due) = DUE.get(vcpu as usize) else { return false };
+    due.fetch_add(1, Ordering::AcqRel);
+    let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), work: Box::new(work) });
+    if !is_queued {
+        due.fetch_sub(1, Ordering::AcqRel);
+    }
+    is_queued
+}
+
+/// The same of something for which the block in which it stands need not be left.
+pub fn later(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
+    queue(vcpu, Due { vcpu: None, work: Box::new(work) })
+}
+
+fn queue(vcpu: u32, due: Due) -> bool {
+    let Some((run, Cpu(cpu))) = run().zip(cpu_of(vcpu)) else { return false };
+    let due = Box::into_raw(Box::new(due));
+    // SAFETY: QEMU queues the work under its own lock, kicks the vCPU, and runs the work once, in its thread and out of any block.
+    unsafe { run(cpu, do_work, due.expose_provenance()) }
+    true
+}
+
+unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
+    // SAFETY: `queue` made it for this call.
+    let Due { vcpu, work } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Due>(due)) };
+    work();
+    if let Some(due) = vcpu.and_then(|vcpu| DUE.get(vcpu as usize)) {
+        // One that was unplugged has nothing to do any more.
+        let _ = due.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+    }
+}
+
+/// Whether a vCPU has something to do first.
+pub fn is_due(vcpu: u32) -> bool {
+    DUE.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)
+}
+
+/// A vCPU is gone, and QEMU runs no work of its any more. Its own queue held nothing that another vCPU has not to do too.
+pub fn forget(vcpu: u32) {
+    if let Some(due) = DUE.get(vcpu as usize) {
+        due.store(0, Ordering::Release);
+    }
+}
+
+struct Pausing {
+    pause: OfCpu,
+    resume: OfCpu,
+    machine_runs: unsafe extern "C" fn() -> bool,
+}
+
+fn pausing() -> Option<&'static Pausing> {
+    static PAUSING: OnceLock<Option<Pausing>> = OnceLock::new();
+    PAUSING
+        .get_or_init(|| {
+            run()?;
+            let (pause, resume) = (symbol(c"cpu_pause")?, symbol(c"cpu_resume")?);
+            let machine_runs = symbol(c"runstate_is_running")?;
+            // SAFETY: they have had these signatures since QEMU 6 (include/hw/core/cpu.h, and runstate.h).
+            Some(unsafe {
+                Pausing {
+                    pause: std::mem::transmute::<*mut c_void, OfCpu>(pause),
+                    resume: std::mem::transmute::<*mut c_void, OfCpu>(resume),
+                    machine_runs: std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> bool>(machine_runs),
+                }
+            })
+        })
+        .as_ref()
+}
+
+/// Whether vCPUs can be kept from running here.
+pub fn can_pause() -> bool {
+    pausing().is_some()
+}
+
+/// Has a vCPU sleep in QEMU's own place for one that is stopped, if it still is to when its work is done.
+pub fn pause(vcpu: u32, is_wanted: impl FnOnce() -> bool + Send + 'static) {
+    before_next_block(vcpu, move || {
+        if let Some((pausing, Cpu(cpu))) = pausing().zip(cpu_of(vcpu)).filter(|_| is_wanted()) {
+            // SAFETY: in the thread of this vCPU, which holds QEMU's lock: it only marks itself as stopped.
+            unsafe { (pausing.pause)(cpu) }
+        }
+    });
+}
+
+/// Has a vCPU go on, unless it is to sleep again when its work is done. One that QEMU's monitor stopped stays so: that is another mark.
+pub fn resume(vcpu: u32, is_wanted: impl FnOnce() -> bool + Send + 'static) {
+    later(vcpu, move || {
+        let Some((pausing, Cpu(cpu))) = pausing().zip(cpu_of(vcpu)).filter(|_| is_wanted()) else { return };
+        // SAFETY: as in `pause`. While the machine is stopped, or about to be, it stays as it is: what starts the machine lets all go on.
+        unsafe {
+            if (pausing.machine_runs)() {
+                (pausing.resume)(cpu);
+            }
+        }
+    });
+}
