@@ -66,6 +66,7 @@ macro_rules! main {
 /// | `disk`, `network` | a device that it finds on a PCI bus |
 /// | `plugged_vcpu` | a vCPU that comes while it runs |
 /// | `table` | instructions in memory, by the machine's loader |
+/// | `consumer` | somebody who ends it: it is not booted alone |
 #[macro_export]
 macro_rules! needs {
     ($($need:ident),+) => {

@@ -19,6 +19,8 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 use guest::{access, checkpoint, failure, smp, verdict};
 
+guest::needs!(consumer);
+
 guest::pages!(
     /// What each vCPU counts.
     COUNTS: 1
