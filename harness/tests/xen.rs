@@ -4,8 +4,12 @@
 use crate::support::command;
 use crate::support::xen::{Domain, releases};
 use harness::machine::folder::RunFolder;
-use mem_event::{AccessType, CpuEventKind, MonitorMode};
+use harness::run::Job;
+use harness::scenario::Scenario;
+use mem_event::message::Call;
+use mem_event::{AccessType, CpuEventKind, MonitorMode, VcpuId};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// The lines of accesses that stopped, each with the kind of access and the frame.
 fn accesses(text: &str) -> Vec<(String, String)> {
@@ -128,6 +132,41 @@ fn xl_tells_of_the_machine_and_its_domains() {
             list.lines().find(|line| line.starts_with("guest")).unwrap().split_whitespace().collect();
         assert_eq!(guest[1], "1", "{list}");
         domain.ends_well();
+    }
+}
+
+/// The numbers behind a name in what xen-hvmctx prints, one for each vCPU.
+fn register(told: &str, name: &str) -> Vec<u64> {
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let found = words.windows(2).filter(|pair| pair[0] == name);
+    found.map(|pair| u64::from_str_radix(pair[1].trim_start_matches("0x"), 16).unwrap()).collect()
+}
+
+#[test]
+fn xen_hvmctx_prints_what_the_vcpus_of_a_running_domain_hold_and_they_run_on() {
+    for release in releases("xen-hvmctx") {
+        let mut scenario = Scenario::bare("endless");
+        scenario.machine.vcpus = 2;
+        let mut domain = Domain::of(Job::new(scenario, None).unwrap());
+        assert_eq!(domain.checkpoint(), 1);
+        // Either may have come last, and stand.
+        for vcpu in 0..2 {
+            let _ = domain.toolstack.call(&Call::Release { vcpu: VcpuId(vcpu) }).unwrap();
+        }
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut rounds = Vec::new();
+        while rounds.len() < 2 {
+            let told = domain.ask(&release, &["1"]);
+            // Both are in the loop: nothing else puts this there.
+            if register(&told, "r8") == [0x8888_8888_8888_8888; 2] {
+                let words = register(&told, "rdi");
+                assert_eq!((register(&told, "r11"), words[0].abs_diff(words[1])), (vec![0xbbbb_bbbb_bbbb_bbbb; 2], 8));
+                rounds.push(register(&told, "rax"));
+            }
+            assert!(Instant::now() < end, "{told}");
+        }
+        assert!(rounds[0].iter().zip(&rounds[1]).all(|(early, late)| early < late), "{rounds:x?}");
+        domain.qemu.kill();
     }
 }
 

@@ -4,7 +4,8 @@ use crate::domain::{Domain, Ram};
 use crate::errno::Errno;
 use mem_event::message::{Call, Info, Reply, RingState};
 use mem_event::p2m::P2mType;
-use mem_event::{Control, Gfn, Layout, Ring};
+use mem_event::registers::Context;
+use mem_event::{Control, Gfn, Layout, Ring, VcpuId};
 use mem_event_client::Client;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -56,6 +57,14 @@ impl Connection {
             Errno::ESRCH
         })
     }
+
+    /// A call that is done or refused.
+    fn call(&mut self, call: &Call) -> Result<(), Errno> {
+        match self.ask(|client| client.call(call))? {
+            Reply::Refused(errno, _) => Err(errno.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Domain for Connection {
@@ -73,10 +82,7 @@ impl Domain for Connection {
     }
 
     fn load(&mut self, gfn: Gfn, content: &[u8]) -> Result<(), Errno> {
-        match self.ask(|client| client.call(&Call::Load { gfn, content: content.into() }))? {
-            Reply::Refused(errno, _) => Err(errno.into()),
-            _ => Ok(()),
-        }
+        self.call(&Call::Load { gfn, content: content.into() })
     }
 
     fn map(&mut self, gfn: Gfn, write: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
@@ -91,6 +97,18 @@ impl Domain for Connection {
     fn enable(&mut self, ring: Ring) -> Result<[OwnedFd; 3], Errno> {
         let enable = Control::Enable { ring, layout: Layout::VmEvent7, slots: 0 };
         self.ask(|client| client.try_enable(enable))?.map_err(|(errno, _)| errno.into())
+    }
+
+    fn pause(&mut self) -> Result<(), Errno> {
+        self.call(&Call::Pause)
+    }
+
+    fn unpause(&mut self) -> Result<(), Errno> {
+        self.call(&Call::Unpause)
+    }
+
+    fn context(&mut self, vcpu: VcpuId) -> Result<Context, Errno> {
+        self.ask(|client| client.registers(vcpu))?.map_err(|(errno, _)| errno.into())
     }
 
     fn has_ring(&mut self, ring: Ring) -> Result<bool, Errno> {

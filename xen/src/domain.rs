@@ -2,7 +2,8 @@
 
 use crate::errno::Errno;
 use mem_event::message::Info;
-use mem_event::{Control, Gfn, Ring};
+use mem_event::registers::Context;
+use mem_event::{Control, Gfn, Ring, VcpuId};
 use std::ops::Range;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -46,6 +47,24 @@ pub trait Domain {
     /// # Errors
     /// As [`Domain::control`].
     fn enable(&mut self, ring: Ring) -> Result<[OwnedFd; 3], Errno>;
+
+    /// No vCPU runs once this returns, until [`Domain::unpause`] or the connection's end; it counts.
+    ///
+    /// # Errors
+    /// EBUSY: a vCPU cannot leave what it does; ESRCH: the domain has ended.
+    fn pause(&mut self) -> Result<(), Errno>;
+
+    /// Takes one [`Domain::pause`] back.
+    ///
+    /// # Errors
+    /// EINVAL: there is none; ESRCH: the domain has ended.
+    fn unpause(&mut self) -> Result<(), Errno>;
+
+    /// What a vCPU's registers hold that stands still.
+    ///
+    /// # Errors
+    /// EAGAIN: it runs; ESRCH: the domain has ended.
+    fn context(&mut self, vcpu: VcpuId) -> Result<Context, Errno>;
 
     /// Whether anybody has enabled this ring.
     ///

@@ -37,10 +37,14 @@ errnos! {
     EINVAL = 22;
     /// The device knows no such request.
     ENOTTY = 25;
+    /// The tool's buffer is too small for all of it.
+    ENOSPC = 28;
     /// Not there.
     ENOSYS = 38;
     /// Not supported.
     EOPNOTSUPP = 95;
+    /// The tool's buffer is too small for one record.
+    ENOBUFS = 105;
     /// No such event channel.
     ENOTCONN = 107;
 }

@@ -14,14 +14,14 @@ const RING_FRAMES: u64 = 0xf_eff7;
 pub struct Guest<D> {
     /// The plugin's part.
     pub domain: D,
-    /// How often it was paused; counted for the tool, and no vCPU stands still for it.
-    pub pauses: u32,
     /// Rights of frames that come into being.
     pub default_access: AccessType,
     /// What of the CPU events the tool asked for.
     pub filter: Filter,
     /// Whether frames may be shared.
     pub shares: bool,
+    /// Of each pause that the tool has made whether the domain stands still for it.
+    pauses: Vec<bool>,
     rings: [ToolRing; 3],
     ram: Option<Ram>,
 }
@@ -31,7 +31,30 @@ impl<D: Domain> Guest<D> {
     pub fn new(domain: D) -> Guest<D> {
         let filter = Filter::default();
         let rings = Default::default();
-        Guest { domain, pauses: 0, default_access: AccessType::Rwx, filter, shares: false, rings, ram: None }
+        Guest { domain, default_access: AccessType::Rwx, filter, shares: false, pauses: Vec::new(), rings, ram: None }
+    }
+
+    /// Pauses it once more. Where it cannot stand still the pause counts for the tool alone.
+    ///
+    /// # Errors
+    /// Why it runs on.
+    pub fn pause(&mut self) -> Result<(), Errno> {
+        let done = self.domain.pause();
+        self.pauses.push(done.is_ok());
+        done
+    }
+
+    /// Takes the last pause back.
+    ///
+    /// # Errors
+    /// EINVAL: it is not paused.
+    pub fn unpause(&mut self) -> Result<(), Errno> {
+        if self.pauses.pop().ok_or(Errno::EINVAL)? { self.domain.unpause() } else { Ok(()) }
+    }
+
+    /// Whether its tool has paused it.
+    pub fn is_paused(&self) -> bool {
+        !self.pauses.is_empty()
     }
 
     /// One of its rings.

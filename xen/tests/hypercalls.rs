@@ -7,7 +7,10 @@ mod support;
 use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, VcpuId};
 use support::{Bench, Made};
 use xen::errno::Errno;
-use xen::layout::{access, altp2m, domctl, hvm_param, hypercall, multicall, paging, privcmd, reservation, sysctl};
+use xen::layout::record::Field;
+use xen::layout::{
+    access, altp2m, domctl, hvm_cpu, hvm_param, hypercall, multicall, paging, privcmd, reservation, sysctl,
+};
 use xen::tool::Frame;
 
 /// A domctl with what its union has.
@@ -32,8 +35,79 @@ fn pauses_are_counted() {
     let mut ask = |command| bench.call(hypercall::DOMCTL, &[domctl(0x15, command, 1)]);
     assert_eq!(ask(domctl::UNPAUSEDOMAIN), Err(Errno::EINVAL));
     assert_eq!(ask(domctl::PAUSEDOMAIN), Ok(0));
+    assert_eq!(ask(domctl::PAUSEDOMAIN), Ok(0));
+    assert_eq!(ask(domctl::UNPAUSEDOMAIN), Ok(0));
     assert_eq!(ask(domctl::UNPAUSEDOMAIN), Ok(0));
     assert_eq!(ask(domctl::UNPAUSEDOMAIN), Err(Errno::EINVAL));
+    assert_eq!(bench.domain().pauses, 0);
+}
+
+#[test]
+fn a_domain_that_cannot_stop_is_paused_for_the_tool_alone_and_a_line_says_so() {
+    let mut bench = Bench::new();
+    bench.domain().cannot_stop = true;
+    assert_eq!(bench.call(hypercall::DOMCTL, &[domctl(0x15, domctl::PAUSEDOMAIN, 1)]), Ok(0));
+    assert!(bench.xen.unknown.take()[0].contains("its vCPUs run on"));
+    bench.domain().cannot_stop = false;
+    assert_eq!(bench.call(hypercall::DOMCTL, &[domctl(0x15, domctl::PAUSEDOMAIN, 1)]), Ok(0));
+    for pauses in [0, 0] {
+        assert_eq!(bench.call(hypercall::DOMCTL, &[domctl(0x15, domctl::UNPAUSEDOMAIN, 1)]), Ok(0));
+        assert_eq!(bench.domain().pauses, pauses);
+    }
+}
+
+/// A request for a vCPU's record into a buffer of so many bytes behind the call.
+fn record(kind: u32, vcpu: u32, bytes: u64, buffer: u64) -> Made {
+    let mut made = domctl(0x15, domctl::GETHVMCONTEXT_PARTIAL, 1);
+    made.set(domctl::RECORD_TYPE, kind).set(domctl::RECORD_INSTANCE, vcpu);
+    made.set(domctl::RECORD_BYTES, bytes).set(domctl::RECORD_BUFFER, buffer);
+    made
+}
+
+#[test]
+fn a_vcpus_record_has_each_register_in_its_place_and_the_domain_stands_still_meanwhile() {
+    let mut bench = Bench::new();
+    let buffer = bench.list(&[]);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[record(2, 1, 0, 0)]), Ok(0));
+    assert_eq!(bench.get(domctl::RECORD_BYTES), 1032);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[record(2, 1, 1031, buffer)]), Err(Errno::ENOBUFS));
+    assert_eq!(bench.call(hypercall::DOMCTL, &[record(2, 2, 1032, buffer)]), Err(Errno::ENOENT));
+    assert_eq!(bench.call(hypercall::DOMCTL, &[record(14, 0, 1032, buffer)]), Err(Errno::EINVAL));
+    assert_eq!(bench.call(hypercall::DOMCTL, &[record(2, 1, 1032, buffer)]), Ok(0));
+    assert_eq!(bench.domain().pauses, 0);
+    let word = |field: Field<u64>| bench.word(buffer - support::BASE + field.offset() as u64);
+    // In a vm_event slot RBX is the fourth, RSP the fifth; in a context RBX is the second.
+    assert_eq!([word(hvm_cpu::RAX), word(hvm_cpu::RBX), word(hvm_cpu::RSP)], [1000, 1003, 1004]);
+    assert_eq!(
+        [word(hvm_cpu::RIP), word(hvm_cpu::CR3), word(hvm_cpu::DR7), word(hvm_cpu::EFER)],
+        [1019, 1022, 1018, 1027]
+    );
+    assert_eq!([word(hvm_cpu::FS_BASE), word(hvm_cpu::TR_BASE), word(hvm_cpu::TSC)], [1035, 1043, 1051]);
+}
+
+#[test]
+fn a_whole_context_is_a_header_each_vcpu_and_an_end() {
+    let mut bench = Bench::new();
+    let buffer = bench.list(&[]);
+    let mut ask = |bytes: u32, buffer: u64| {
+        let mut made = domctl(0x15, domctl::GETHVMCONTEXT, 1);
+        made.set(domctl::CONTEXT_SIZE, bytes).set(domctl::CONTEXT_BUFFER, buffer);
+        bench.call(hypercall::DOMCTL, &[made])
+    };
+    const BYTES: u32 = 8 + 24 + 2 * (8 + 1032) + 8;
+    assert_eq!(ask(BYTES - 1, buffer), Err(Errno::ENOSPC));
+    assert_eq!(ask(0, 0), Ok(0));
+    assert_eq!(ask(BYTES, buffer), Ok(0));
+    assert_eq!(bench.get(domctl::CONTEXT_SIZE), BYTES);
+    let place = buffer - support::BASE;
+    let (mut at, mut kinds) = (0, Vec::new());
+    while at < u64::from(BYTES) {
+        let descriptor = bench.word(place + at);
+        kinds.push((descriptor as u16, (descriptor >> 16) as u16));
+        at += 8 + (descriptor >> 32);
+    }
+    assert_eq!((at, kinds), (BYTES.into(), vec![(1, 0), (2, 0), (2, 1), (0, 0)]));
+    assert_eq!(bench.word(place + 8), 1 << 32 | 0x5438_1286);
 }
 
 #[test]

@@ -23,6 +23,7 @@ const HEADERS: &str = "\
 #include <xen/hvm/hvm_op.h>
 #include <xen/hvm/params.h>
 #include <xen/hvm/dm_op.h>
+#include <xen/hvm/save.h>
 #include <xen/sys/privcmd.h>
 #include <xen/sys/evtchn.h>
 ";

@@ -1,6 +1,6 @@
 //! `domctl`: what a toolstack asks of one domain.
 
-use super::{monitor, rings};
+use super::{hvm_context, monitor, rings};
 use crate::domain::Domain;
 use crate::errno::Errno;
 use crate::guest::{Guest, ring_of_frame};
@@ -28,14 +28,23 @@ pub(super) fn domctl<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
     let number = asked.get(layout::DOMAIN);
     let guest = xen.guest(number)?;
     match command {
-        layout::PAUSEDOMAIN => {
-            guest.pauses += 1;
-            Ok(())
-        }
-        layout::UNPAUSEDOMAIN => {
-            guest.pauses = guest.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
-            Ok(())
-        }
+        layout::PAUSEDOMAIN => match guest.pause() {
+            Err(why) if why != Errno::ESRCH => {
+                xen.unknown.say(format!("domain {number} is paused for the tool alone, and its vCPUs run on ({why})"));
+                Ok(())
+            }
+            done => done,
+        },
+        layout::UNPAUSEDOMAIN => guest.unpause(),
+        layout::GETHVMCONTEXT => hvm_context::whole(guest, tool, &asked),
+        layout::GETHVMCONTEXT_PARTIAL => match hvm_context::partial(guest, tool, &asked)? {
+            Some(()) => Ok(()),
+            None => {
+                let record = asked.get(layout::RECORD_TYPE);
+                xen.unknown.say(format!("record {record} of a domain's context is not there (EINVAL)"));
+                Err(Errno::EINVAL)
+            }
+        },
         layout::GETDOMAININFO => {
             let union = layout::BYTES - 128;
             tool.write(argument.wrapping_add(union as u64), figures(number, guest)?.bytes())
@@ -62,7 +71,7 @@ pub(super) fn domctl<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
 pub(super) fn figures<D: Domain>(number: u16, guest: &mut Guest<D>) -> Result<Record, Errno> {
     let info = guest.domain.info()?;
     let vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
-    let paused = if guest.pauses > 0 { domain_info::PAUSED } else { 0 };
+    let paused = if guest.is_paused() { domain_info::PAUSED } else { 0 };
     let mut record = Record::zeroed(domain_info::BYTES);
     record.set(domain_info::DOMAIN, number);
     record.set(domain_info::FLAGS, domain_info::HVM | domain_info::HAP | domain_info::RUNNING | paused);

@@ -11,6 +11,7 @@
 mod access;
 mod dm_op;
 mod domctl;
+mod hvm_context;
 mod hvm_op;
 mod machine;
 mod memory_op;

@@ -24,6 +24,12 @@ structure! {
     CTRLREG_BITMASK: u64 = 32, "u.monitor_op.u.mov_to_cr.bitmask";
     MSR: u32 = 24, "u.monitor_op.u.mov_to_msr.msr";
     MSR_ON_CHANGE_ONLY: u8 = 28, "u.monitor_op.u.mov_to_msr.onchangeonly";
+    CONTEXT_SIZE: u32 = 16, "u.hvmcontext.size";
+    CONTEXT_BUFFER: u64 = 24, "u.hvmcontext.buffer";
+    RECORD_TYPE: u32 = 16, "u.hvmcontext_partial.type";
+    RECORD_INSTANCE: u32 = 20, "u.hvmcontext_partial.instance";
+    RECORD_BYTES: u64 = 24, "u.hvmcontext_partial.bufsz";
+    RECORD_BUFFER: u64 = 32, "u.hvmcontext_partial.buffer";
 }
 
 constants! {
@@ -31,7 +37,9 @@ constants! {
     UNPAUSEDOMAIN: u32 = 4, "XEN_DOMCTL_unpausedomain";
     GETDOMAININFO: u32 = 5, "XEN_DOMCTL_getdomaininfo";
     MAX_MEM: u32 = 11, "XEN_DOMCTL_max_mem";
+    GETHVMCONTEXT: u32 = 33, "XEN_DOMCTL_gethvmcontext";
     DEBUG: u32 = 54, "XEN_DOMCTL_debug_op";
+    GETHVMCONTEXT_PARTIAL: u32 = 55, "XEN_DOMCTL_gethvmcontext_partial";
     VM_EVENT: u32 = 56, "XEN_DOMCTL_vm_event_op";
     MEM_SHARING: u32 = 57, "XEN_DOMCTL_mem_sharing_op";
     GETPAGEFRAMEINFO3: u32 = 61, "XEN_DOMCTL_getpageframeinfo3";

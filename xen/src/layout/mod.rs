@@ -8,6 +8,7 @@
 //! | [`domctl`], [`domain_info`], [`sysctl`] | the toolstack's calls |
 //! | [`reservation`], [`access`], [`paging`], [`sharing`] | `memory_op` |
 //! | [`hvm_param`], [`altp2m`], [`dm_op`] | calls of a guest with hardware support |
+//! | [`save_descriptor`], [`save_header`], [`hvm_cpu`] | a domain's saved context |
 //! | [`privcmd`], [`evtchn`] | the requests of the two devices |
 //! | [`vm_event`] | a ring's slot, as far as it is looked into |
 //!
@@ -66,6 +67,7 @@ pub mod domain_info;
 pub mod domctl;
 pub mod evtchn;
 pub mod fact;
+pub mod hvm_cpu;
 pub mod hvm_param;
 pub mod hypercall;
 pub mod multicall;
@@ -73,6 +75,8 @@ pub mod paging;
 pub mod privcmd;
 pub mod record;
 pub mod reservation;
+pub mod save_descriptor;
+pub mod save_header;
 pub mod sharing;
 pub mod sysctl;
 pub mod vm_event;
@@ -92,6 +96,9 @@ pub fn facts() -> impl Iterator<Item = &'static fact::Fact> {
         privcmd::buffers::FACTS,
         privcmd::call::FACTS,
         reservation::FACTS,
+        save_descriptor::FACTS,
+        save_header::FACTS,
+        hvm_cpu::FACTS,
         sharing::FACTS,
         sysctl::FACTS,
         vm_event::FACTS,
@@ -109,6 +116,8 @@ pub fn facts() -> impl Iterator<Item = &'static fact::Fact> {
         paging::NUMBERS,
         privcmd::NUMBERS,
         reservation::NUMBERS,
+        save_descriptor::NUMBERS,
+        save_header::NUMBERS,
         sharing::NUMBERS,
         sysctl::NUMBERS,
         vm_event::NUMBERS,

@@ -4,7 +4,8 @@
 
 use mem_event::message::Info;
 use mem_event::page::RingPage;
-use mem_event::{Control, Errno as Refusal, Gfn, Ring};
+use mem_event::registers::Context;
+use mem_event::{Control, Errno as Refusal, Gfn, Ring, VcpuId};
 use rustix::event::EventfdFlags;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -107,6 +108,9 @@ pub struct Fake {
     /// Which frames were mapped, and whether for writing.
     pub maps: Vec<(Gfn, bool)>,
     memory: Option<OwnedFd>,
+    /// How often it is paused.
+    pub pauses: u32,
+    pub cannot_stop: bool,
 }
 
 impl Domain for Fake {
@@ -151,6 +155,29 @@ impl Domain for Fake {
         let kept = (signalled.try_clone().expect("a descriptor"), signal.try_clone().expect("a descriptor"));
         self.rings.push((page, kept.0, kept.1));
         Ok([file, signalled, signal])
+    }
+
+    fn pause(&mut self) -> Result<(), Errno> {
+        if self.cannot_stop {
+            return Err(Refusal::EBUSY.into());
+        }
+        self.pauses += 1;
+        Ok(())
+    }
+
+    fn unpause(&mut self) -> Result<(), Errno> {
+        self.pauses = self.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        Ok(())
+    }
+
+    fn context(&mut self, vcpu: VcpuId) -> Result<Context, Errno> {
+        if self.pauses == 0 {
+            return Err(Refusal::EAGAIN.into());
+        }
+        // Each word another number.
+        let bytes: Vec<u8> =
+            (0..Context::BYTES as u64 / 8).flat_map(|at| (at + 1000 * u64::from(vcpu.0)).to_le_bytes()).collect();
+        Ok(Context::decode(&bytes).expect("a context"))
     }
 
     fn has_ring(&mut self, _ring: Ring) -> Result<bool, Errno> {
