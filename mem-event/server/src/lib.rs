@@ -5,8 +5,8 @@
 //! | `answer` | the reply that an outcome becomes |
 //! | [`chaos`] | faults into a consumer's world |
 //! | [`packet`] | packets with descriptors, sent and received |
-//! | [`peer`] | the process at the other end, and whether there is room for it |
-//! | [`listener`] | the socket that is found by its path |
+//! | `peer` | the process at the other end, and whether there is room for it |
+//! | `listener` | the socket that is found by its path |
 //! | `pins` | the foreign mappings of a connection |
 //! | `pauses` | how often a connection has paused the domain |
 //! | `linear` | calls about linear addresses |
