@@ -135,7 +135,7 @@ impl Scene {
         for _ in 0..100 {
             let mut went_on = false;
             for vcpu in 0..self.again.len() {
-                let number = u32::try_from(vcpu).unwrap();
+                let number = u32::try_from(vcpu).expect("few");
                 if self.bench.waiting(number).is_none()
                     && let Some(input) = self.again[vcpu].take()
                 {
@@ -152,7 +152,7 @@ impl Scene {
                 break;
             }
         }
-        let vcpus = 0..u32::try_from(self.again.len()).unwrap();
+        let vcpus = 0..u32::try_from(self.again.len()).expect("few");
         let hung: Vec<_> =
             vcpus.filter(|vcpu| self.bench.waiting(*vcpu).is_some()).map(|vcpu| vcpu.to_string()).collect();
         let end = match (self.bench.domain.ended(), hung.as_slice()) {

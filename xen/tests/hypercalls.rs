@@ -103,7 +103,7 @@ fn a_whole_context_is_a_header_each_vcpu_and_an_end() {
     let (mut at, mut kinds) = (0, Vec::new());
     while at < u64::from(BYTES) {
         let descriptor = bench.word(place + at);
-        kinds.push((descriptor as u16, (descriptor >> 16) as u16));
+        kinds.push((descriptor & 0xffff, descriptor >> 16 & 0xffff));
         at += 8 + (descriptor >> 32);
     }
     assert_eq!((at, kinds), (BYTES.into(), vec![(1, 0), (2, 0), (2, 1), (0, 0)]));

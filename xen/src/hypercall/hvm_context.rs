@@ -29,17 +29,36 @@ const GENERAL: [Field<u64>; 16] = [
     hvm_cpu::R15,
 ];
 
-/// Selector, limit, base and rights of CS, SS, DS, ES, FS, GS, TR and LDTR.
-const SEGMENTS: [(Field<u32>, Field<u32>, Field<u64>, Field<u32>); 8] = [
-    (hvm_cpu::CS_SEL, hvm_cpu::CS_LIMIT, hvm_cpu::CS_BASE, hvm_cpu::CS_ARBYTES),
-    (hvm_cpu::SS_SEL, hvm_cpu::SS_LIMIT, hvm_cpu::SS_BASE, hvm_cpu::SS_ARBYTES),
-    (hvm_cpu::DS_SEL, hvm_cpu::DS_LIMIT, hvm_cpu::DS_BASE, hvm_cpu::DS_ARBYTES),
-    (hvm_cpu::ES_SEL, hvm_cpu::ES_LIMIT, hvm_cpu::ES_BASE, hvm_cpu::ES_ARBYTES),
-    (hvm_cpu::FS_SEL, hvm_cpu::FS_LIMIT, hvm_cpu::FS_BASE, hvm_cpu::FS_ARBYTES),
-    (hvm_cpu::GS_SEL, hvm_cpu::GS_LIMIT, hvm_cpu::GS_BASE, hvm_cpu::GS_ARBYTES),
-    (hvm_cpu::TR_SEL, hvm_cpu::TR_LIMIT, hvm_cpu::TR_BASE, hvm_cpu::TR_ARBYTES),
-    (hvm_cpu::LDTR_SEL, hvm_cpu::LDTR_LIMIT, hvm_cpu::LDTR_BASE, hvm_cpu::LDTR_ARBYTES),
-];
+/// Where a segment register's parts lie.
+struct Places {
+    selector: Field<u32>,
+    limit: Field<u32>,
+    base: Field<u64>,
+    rights: Field<u32>,
+}
+
+macro_rules! places {
+    ($(($selector:ident $limit:ident $base:ident $rights:ident))*) => {
+        [$(Places {
+            selector: hvm_cpu::$selector,
+            limit: hvm_cpu::$limit,
+            base: hvm_cpu::$base,
+            rights: hvm_cpu::$rights,
+        }),*]
+    };
+}
+
+/// CS, SS, DS, ES, FS, GS, TR and LDTR.
+const SEGMENTS: [Places; 8] = places! {
+    (CS_SEL CS_LIMIT CS_BASE CS_ARBYTES)
+    (SS_SEL SS_LIMIT SS_BASE SS_ARBYTES)
+    (DS_SEL DS_LIMIT DS_BASE DS_ARBYTES)
+    (ES_SEL ES_LIMIT ES_BASE ES_ARBYTES)
+    (FS_SEL FS_LIMIT FS_BASE FS_ARBYTES)
+    (GS_SEL GS_LIMIT GS_BASE GS_ARBYTES)
+    (TR_SEL TR_LIMIT TR_BASE TR_ARBYTES)
+    (LDTR_SEL LDTR_LIMIT LDTR_BASE LDTR_ARBYTES)
+};
 
 /// Among a segment's rights: its limit counts pages.
 const GRANULARITY: u16 = 1 << 11;
@@ -142,11 +161,11 @@ fn cpu(context: &Context) -> Record {
     words.for_each(|(field, word)| record.set(field, word));
     record.set(hvm_cpu::IDTR_LIMIT, context.idtr_limit.into());
     record.set(hvm_cpu::GDTR_LIMIT, registers.gdtr_limit.into());
-    for (segment, (selector, limit, base, rights)) in registers.segments.iter().chain(&context.system).zip(SEGMENTS) {
-        record.set(selector, segment.selector.into());
-        record.set(limit, bytes_of(segment));
-        record.set(base, segment.base);
-        record.set(rights, segment.rights.into());
+    for (segment, places) in registers.segments.iter().chain(&context.system).zip(SEGMENTS) {
+        record.set(places.selector, segment.selector.into());
+        record.set(places.limit, bytes_of(segment));
+        record.set(places.base, segment.base);
+        record.set(places.rights, segment.rights.into());
     }
     record
 }
