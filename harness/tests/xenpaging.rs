@@ -157,7 +157,7 @@ fn xenpaging_holds_linux_to_a_quarter_of_its_memory() {
         }
         domain.qemu.wait().unwrap();
         let console = domain.qemu.console();
-        assert!(console.contains("24 files, checksums right twice"), "{console}");
+        assert!(console.contains("12 files, checksums right twice"), "{console}");
         assert!(paged > 1000, "{paged} frames were out at most");
         let (_, text) = pager.ended();
         assert!(text.contains("there is no domain 1"), "{text}");
