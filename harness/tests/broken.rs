@@ -64,13 +64,7 @@ impl Subject for Broken {
 }
 
 fn header() -> Header {
-    let config = DomainConfig {
-        vcpus: VCPUS,
-        ram: vec![(Gfn(0), 256)],
-        hap: true,
-        passthrough: false,
-        populate_on_demand: false,
-    };
+    let config = DomainConfig::new(VCPUS, vec![(Gfn(0), 256)]);
     let text = || "broken".to_owned();
     Header {
         guest: text(),

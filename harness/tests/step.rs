@@ -29,8 +29,7 @@ const FULL: u64 = 5;
 const OF_FRAME_5: [u64; 5] = [5, 6, 7, 8, 9];
 
 fn header() -> Header {
-    let config =
-        DomainConfig { vcpus: 3, ram: vec![(Gfn(0), 64)], hap: true, passthrough: false, populate_on_demand: false };
+    let config = DomainConfig::new(3, vec![(Gfn(0), 64)]);
     let symbol = |name: &str, gpa| Symbol { gpa, size: 0x1000, name: name.to_owned() };
     Header {
         guest: "sample".into(),

@@ -69,7 +69,7 @@ struct Rig {
 
 fn config() -> DomainConfig {
     let ram = vec![(Gfn(0), FRAMES)];
-    DomainConfig { vcpus: VCPUS, ram, hap: true, passthrough: false, populate_on_demand: false }
+    DomainConfig::new(VCPUS, ram)
 }
 
 /// The two operations that every run here begins with.

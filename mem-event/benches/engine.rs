@@ -20,13 +20,7 @@ struct Rig {
 }
 
 fn rig() -> Result<Rig, String> {
-    let config = DomainConfig {
-        vcpus: VCPUS,
-        ram: vec![(Gfn(0), FRAMES)],
-        hap: true,
-        passthrough: false,
-        populate_on_demand: false,
-    };
+    let config = DomainConfig::new(VCPUS, vec![(Gfn(0), FRAMES)]);
     let (mut domain, mut effects) = (Domain::new(config)?, Effects::default());
     let page = RingPage::heap();
     let back = Back::init(page.clone(), Ring::Access, Layout::Flags32, 0)?;

@@ -31,7 +31,7 @@ impl Guest {
 
 fn main() -> Result<(), String> {
     let ram = vec![(Gfn(0), 16)];
-    let config = DomainConfig { vcpus: 1, ram, hap: true, passthrough: false, populate_on_demand: false };
+    let config = DomainConfig::new(1, ram);
     let mut domain = Domain::new(config)?;
     let mut effects = Effects::default();
     let mut guest = Guest { memory: HashMap::from([(Gfn(7), 42)]), incoming: None, sleeps: false };

@@ -22,6 +22,14 @@ pub struct DomainConfig {
     pub populate_on_demand: bool,
 }
 
+impl DomainConfig {
+    /// A domain as most are: with hardware-assisted paging, no device passed through, and all of its memory there from the start.
+    #[must_use]
+    pub fn new(vcpus: u32, ram: Vec<(Gfn, u64)>) -> DomainConfig {
+        DomainConfig { vcpus, ram, hap: true, passthrough: false, populate_on_demand: false }
+    }
+}
+
 /// How an access came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum AccessSource {

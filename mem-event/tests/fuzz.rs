@@ -118,7 +118,7 @@ const FRAMES: u64 = 16;
 fn header() -> Header {
     let text = String::new;
     let ram = vec![(Gfn(0), FRAMES)];
-    let config = DomainConfig { vcpus: VCPUS, ram, hap: true, passthrough: false, populate_on_demand: false };
+    let config = DomainConfig::new(VCPUS, ram);
     let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
     Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new(), symbols: Vec::new() }
 }

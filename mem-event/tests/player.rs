@@ -16,7 +16,7 @@ const STATES: u64 = 40;
 
 fn header() -> Header {
     let ram = vec![(Gfn(0), 32), (Gfn(40), 24)];
-    let config = DomainConfig { vcpus: 3, ram, hap: true, passthrough: false, populate_on_demand: false };
+    let config = DomainConfig::new(3, ram);
     let text = || "player".to_owned();
     Header {
         guest: text(),

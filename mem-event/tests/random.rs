@@ -79,13 +79,7 @@ impl Game {
     fn new(seed: u64) -> Game {
         let mut dice = Dice(seed);
         let (vcpus, frames) = (1 + dice.below(5) as u32, 4 + dice.below(9));
-        let config = DomainConfig {
-            vcpus,
-            ram: vec![(Gfn(0), frames)],
-            hap: true,
-            passthrough: false,
-            populate_on_demand: false,
-        };
+        let config = DomainConfig::new(vcpus, vec![(Gfn(0), frames)]);
         Game {
             domain: Domain::new(config).expect("a good config"),
             reference: Reference::new(vcpus, frames as usize),

@@ -15,13 +15,7 @@ fn header() -> Header {
         qemu: String::new(),
         plugin: String::new(),
         scenario: String::new(),
-        config: DomainConfig {
-            vcpus: 1,
-            ram: vec![(Gfn(0), 64)],
-            hap: true,
-            passthrough: false,
-            populate_on_demand: false,
-        },
+        config: DomainConfig::new(1, vec![(Gfn(0), 64)]),
         facts: Vec::new(),
         symbols: Vec::new(),
     }

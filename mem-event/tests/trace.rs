@@ -61,13 +61,7 @@ fn header() -> Header {
         qemu: "10.0.2".into(),
         plugin: "0.1.0".into(),
         scenario: "name = \"tiny\"\n".into(),
-        config: DomainConfig {
-            vcpus: 2,
-            ram: vec![(Gfn(0), 64)],
-            hap: true,
-            passthrough: false,
-            populate_on_demand: false,
-        },
+        config: DomainConfig::new(2, vec![(Gfn(0), 64)]),
         facts: vec![("host".into(), "here".into())],
         symbols: vec![trace::Symbol { gpa: 0x2000, size: 16, name: "WATCHED".into() }],
     }

@@ -236,13 +236,7 @@ mod tests {
     /// A vCPU touches a page that it may not read: 3 ms to the first answer, which gives no right, and 4 ms to the second. Then one
     /// nomination is refused.
     fn trace(folder: &RunFolder) -> PathBuf {
-        let config = DomainConfig {
-            vcpus: 1,
-            ram: vec![(Gfn(0), 16)],
-            hap: true,
-            passthrough: false,
-            populate_on_demand: false,
-        };
+        let config = DomainConfig::new(1, vec![(Gfn(0), 16)]);
         let header = Header {
             guest: String::new(),
             guest_hash: String::new(),

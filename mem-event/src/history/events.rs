@@ -11,9 +11,9 @@ use crate::input::CpuEvent;
 use crate::life::Life;
 use crate::number::{Gfn, VcpuId};
 use crate::packed::Packed;
+use crate::registers::Registers;
 use crate::ring_state::{Claim, Claimed, RingPhase};
 use crate::vcpu::{Breakpoint, Wait};
-use crate::wire::vm_event::Registers;
 
 /// When a vCPU is paused for the event whose request is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

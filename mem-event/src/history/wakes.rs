@@ -8,8 +8,8 @@ use crate::event::Flags;
 use crate::flow::Try;
 use crate::historic::{Sleep, Sleeper};
 use crate::number::{Gfn, VcpuId};
+use crate::registers::Registers;
 use crate::vcpu::Wait;
-use crate::wire::vm_event::Registers;
 
 impl Domain {
     /// The responses that the poll saw.

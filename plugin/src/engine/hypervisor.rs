@@ -52,8 +52,7 @@ impl Hypervisor {
     /// # Errors
     /// A sentence.
     pub fn start(arguments: &Arguments, vcpus: u32, memory: Memory) -> Result<&'static Hypervisor, String> {
-        let config =
-            DomainConfig { vcpus, ram: memory.map().ram(), hap: true, passthrough: false, populate_on_demand: false };
+        let config = DomainConfig::new(vcpus, memory.map().ram());
         let header = facts::header(arguments, &config)?;
         let trace = match &arguments.trace {
             None => None,
