@@ -26,36 +26,30 @@ pub fn within(offset: u16, len: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
-    let mut bytes = vec![0; usize::from(len)];
-    match within(offset, bytes.len()).and_then(|()| domain.read(gfn, offset, &mut bytes)) {
-        Ok(()) => Reply::Bytes(bytes),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
-}
-
-pub fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
-    match within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)) {
-        Ok(()) => Reply::Done([0; 5]),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
+/// The reply that was made, or the refusal.
+pub fn reply(result: Result<Reply, Refusal>) -> Reply {
+    result.unwrap_or_else(|(errno, sentence)| Reply::Refused(errno, sentence))
 }
 
 /// The reply to a call that finds nothing.
 pub fn done(result: Result<(), Refusal>) -> Reply {
-    match result {
-        Ok(()) => Reply::Done([0; 5]),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
+    reply(result.map(|()| Reply::Done([0; 5])))
+}
+
+pub fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
+    let mut bytes = vec![0; usize::from(len)];
+    let read = within(offset, bytes.len()).and_then(|()| domain.read(gfn, offset, &mut bytes));
+    reply(read.map(|()| Reply::Bytes(bytes)))
+}
+
+pub fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
+    done(within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)))
 }
 
 /// Registers of a vCPU, read or set.
 pub fn about_registers(domain: &mut impl Hypercalls, call: Call) -> Reply {
     match call {
-        Call::Registers { vcpu } => match domain.registers(vcpu) {
-            Ok(context) => Reply::Bytes(context.encode()),
-            Err((errno, sentence)) => Reply::Refused(errno, sentence),
-        },
+        Call::Registers { vcpu } => reply(domain.registers(vcpu).map(|context| Reply::Bytes(context.encode()))),
         Call::SetRegisters { vcpu, context } => match Context::decode(&context) {
             Some(context) => done(domain.set_registers(vcpu, &context)),
             None => refused(Errno::EINVAL, "these are no registers"),

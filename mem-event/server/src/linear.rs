@@ -1,6 +1,6 @@
 //! Calls about linear addresses: where they lead, and the bytes there.
 
-use crate::answer::{done, refused, within};
+use crate::answer::{done, refused, reply, within};
 use crate::hypercalls::{Hypercalls, Refusal};
 use mem_event::message::{Call, Reply, Space};
 use mem_event::{Errno, Gla, Gpa, PAGE_SIZE};
@@ -16,10 +16,8 @@ pub fn answer(domain: &mut impl Hypercalls, call: Call) -> Reply {
 }
 
 fn translate(domain: &mut impl Hypercalls, space: Space, address: Gla) -> Reply {
-    match domain.translate(space, address) {
-        Ok(gpa) => Reply::Done([gpa.gfn().0, gpa.offset().into(), 0, 0, 0]),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
+    let found = domain.translate(space, address);
+    reply(found.map(|gpa| Reply::Done([gpa.gfn().0, gpa.offset().into(), 0, 0, 0])))
 }
 
 fn read_linear(domain: &mut impl Hypercalls, (space, address): (Space, Gla), len: u16) -> Reply {
@@ -33,10 +31,7 @@ fn read_linear(domain: &mut impl Hypercalls, (space, address): (Space, Gla), len
         }
         Ok(())
     });
-    match read {
-        Ok(()) => Reply::Bytes(bytes),
-        Err((errno, sentence)) => Reply::Refused(errno, sentence),
-    }
+    reply(read.map(|()| Reply::Bytes(bytes)))
 }
 
 /// All or none: what can be refused of the second frame is asked before the first is written.
