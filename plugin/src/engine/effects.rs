@@ -94,7 +94,7 @@ impl Engine {
 
     fn wake(&mut self, host: &Host, vcpu: VcpuId) {
         let it = host.vcpu(vcpu.0);
-        if let Some(it) = it {
+        if let Some(it) = it.filter(|it| it.trap.has_new_registers()) {
             // In this order: as soon as its registers are set it may be on its way, and stands nowhere any more.
             self.leaves_to_go_on_elsewhere(host, it);
             goes_on_with_new_registers(it);

@@ -220,7 +220,7 @@ fn set(vcpu: VcpuId, view: &View, new: &Context) -> Result<(), &'static str> {
 /// A vCPU is about to go on, maybe with other registers than those that it stopped with: before it begins another block.
 pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
     let id = vcpu.id;
-    if vcpu.trap.new_registers().is_some() {
+    if vcpu.trap.has_new_registers() {
         outside::before_next_block(id.0, move || {
             let new = vcpu_of(id).and_then(|vcpu| vcpu.trap.set_new_registers(None));
             if let Some((new, view)) = new.zip(leaving::view_of(id.0))
@@ -269,18 +269,17 @@ impl<F: Fn(Gfn) -> bool> Tables for HeldTables<'_, F> {
 
 /// A vCPU goes on within its block: where it cannot leave, registers that were to be set are not.
 pub(super) fn forget_new_registers(vcpu: &Vcpu) {
-    if vcpu.trap.set_new_registers(None).is_some() {
+    if vcpu.trap.has_new_registers() && vcpu.trap.set_new_registers(None).is_some() {
         let id = vcpu.id;
         eprintln!("mem-event: vCPU {id} goes on where it cannot leave its block: its registers were not set");
     }
 }
 
 impl Engine {
-    /// A vCPU that stands in the kernel has its answer, and others of its registers than it stopped with: it does not ask again for its access, but
+    /// A vCPU that stands in the kernel has its answer, and other registers than it stopped with: it does not ask again for its access, but
     /// leaves its block and goes on by those registers.
     pub(super) fn leaves_to_go_on_elsewhere(&mut self, host: &Host, vcpu: &Vcpu) {
-        let stands = self.stopped.stand_of(vcpu.id).filter(|_| vcpu.trap.new_registers().is_some());
-        let Some((fault, told)) = stands else { return };
+        let Some((fault, told)) = self.stopped.stand_of(vcpu.id) else { return };
         if let Some(left) = told {
             // It is on its way out already.
             return self.stopped.moves(vcpu.id, left);
