@@ -20,8 +20,10 @@ pub struct Guest<D> {
     pub filter: Filter,
     /// Whether frames may be shared.
     pub shares: bool,
-    /// Of each pause that the tool has made whether the domain stands still for it.
-    pauses: Vec<bool>,
+    /// How often its tool has paused it.
+    pauses: u32,
+    /// How many of these pauses the domain stands still for.
+    stops: u32,
     rings: [ToolRing; 3],
     ram: Option<Ram>,
 }
@@ -31,7 +33,7 @@ impl<D: Domain> Guest<D> {
     pub fn new(domain: D) -> Guest<D> {
         let filter = Filter::default();
         let rings = Default::default();
-        Guest { domain, default_access: AccessType::Rwx, filter, shares: false, pauses: Vec::new(), rings, ram: None }
+        Guest { domain, default_access: AccessType::Rwx, filter, shares: false, pauses: 0, stops: 0, rings, ram: None }
     }
 
     /// Pauses it once more. Where it cannot stand still the pause counts for the tool alone.
@@ -40,21 +42,27 @@ impl<D: Domain> Guest<D> {
     /// Why it runs on.
     pub fn pause(&mut self) -> Result<(), Errno> {
         let done = self.domain.pause();
-        self.pauses.push(done.is_ok());
+        self.pauses += 1;
+        self.stops += u32::from(done.is_ok());
         done
     }
 
-    /// Takes the last pause back.
+    /// Takes one pause back. As long as any is left it stands still, if it does for any.
     ///
     /// # Errors
     /// EINVAL: it is not paused.
     pub fn unpause(&mut self) -> Result<(), Errno> {
-        if self.pauses.pop().ok_or(Errno::EINVAL)? { self.domain.unpause() } else { Ok(()) }
+        self.pauses = self.pauses.checked_sub(1).ok_or(Errno::EINVAL)?;
+        if self.stops <= self.pauses {
+            return Ok(());
+        }
+        self.stops -= 1;
+        self.domain.unpause()
     }
 
     /// Whether its tool has paused it.
     pub fn is_paused(&self) -> bool {
-        !self.pauses.is_empty()
+        self.pauses > 0
     }
 
     /// One of its rings.
