@@ -34,6 +34,7 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
     let install = "run ci/setup (Debian 12 with backports, Debian 13), or install QEMU 9.2 to 11.x built with plugins";
     let found = qemu::find(named);
     let path = found.as_deref().ok();
+    let told = path.map_or_else(|| Err("no QEMU to look at".to_owned()), plugin);
     let none = || Err(String::from("no QEMU to look at"));
     let mut checks = vec![
         check("qemu", found.clone().map(|path| path.display().to_string()).map_err(|refusal| refusal.what), install),
@@ -44,8 +45,8 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
             qemu::plugin_library().map(shown).map_err(|refusal| refusal.what),
             "ci/build, or install the package; MEM_EVENT_LIB names another folder",
         ),
-        check("userfaultfd", userfaultfd(path), &how_to_get_userfaultfd()),
-        path.map_or_else(|| gate_mmu(Err(String::from("no QEMU to look at"))), |path| gate_mmu(kernel_for_mmu(path))),
+        check("userfaultfd", userfaultfd(told.as_ref().ok()), &how_to_get_userfaultfd()),
+        gate_mmu(told.as_ref().map_err(Clone::clone).and_then(|told| told.gate_mmu.clone())),
         check("memory files", memory_files(), "needs a Linux kernel with memfd_create"),
         check("guests", guests(), "ci/build, or install the package"),
         check(
@@ -65,7 +66,7 @@ pub fn checks(named: Option<&Path>) -> Vec<Check> {
             remedy: String::new(),
         },
     ];
-    checks.extend(path.into_iter().flat_map(capabilities));
+    checks.extend(told.into_iter().flat_map(|told| told.capabilities));
     checks
 }
 
@@ -105,11 +106,10 @@ fn plugins(path: &Path) -> Result<String, String> {
 }
 
 /// What this user may, as the plugin finds it by trying: the rules of a container forbid it to root, too.
-fn userfaultfd(qemu: Option<&Path>) -> Result<String, String> {
-    let answer = qemu.and_then(|qemu| ask_plugin(qemu, "probe=userfaultfd").ok().flatten());
-    match answer.as_deref().and_then(|answer| answer.lines().next()) {
-        Some("userfaultfd is there") | None => userfaultfd_by_rights(),
-        Some(lack) => Err(lack.split_once("; ").map_or(lack, |(what, _)| what).to_owned()),
+fn userfaultfd(told: Option<&Told>) -> Result<String, String> {
+    match told.map(|told| &told.userfaultfd) {
+        Some(Err(lack)) => Err(lack.split_once("; ").map_or(&**lack, |(what, _)| what).to_owned()),
+        Some(Ok(())) | None => userfaultfd_by_rights(),
     }
 }
 
@@ -138,43 +138,46 @@ fn how_to_get_userfaultfd() -> String {
     )
 }
 
-/// What the plugin says to a question, in a QEMU of this user's: nothing if it cannot be asked.
-fn ask_plugin(qemu: &Path, question: &str) -> Result<Option<String>, String> {
+/// What the plugin says of a QEMU and of the kernel.
+struct Told {
+    userfaultfd: Result<(), String>,
+    gate_mmu: Result<String, String>,
+    capabilities: Vec<Check>,
+}
+
+/// Asks the plugin in a QEMU of this user's.
+fn plugin(qemu: &Path) -> Result<Told, String> {
     let library = qemu::plugin_library().map_err(|refusal| refusal.what)?;
     let output = Command::new(qemu)
         .args(["-machine", "none", "-display", "none", "-nodefaults", "-plugin"])
-        .arg(qemu::option_of_plugin(&library, question))
+        .arg(qemu::option_of_plugin(&library, "probe=all"))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr);
-    Ok(said.split_once("mem-event: ").map(|(_, answer)| answer.to_owned()))
-}
-
-/// What the plugin finds of the kernel.
-fn kernel_for_mmu(qemu: &Path) -> Result<String, String> {
-    let answer = ask_plugin(qemu, "probe=gate-mmu")?;
-    match answer.as_deref().and_then(|answer| answer.lines().next()) {
-        Some("gate=mmu works here") => {
-            Ok("works here: userfaultfd with minor faults, pages mapped write-protected".into())
-        }
-        Some(lack) => Err(lack.into()),
-        None => Err("the plugin cannot be asked in this QEMU".into()),
-    }
-}
-
-/// What the plugin can do in this QEMU, a row each; what is so without it is its remedy's place.
-fn capabilities(qemu: &Path) -> Vec<Check> {
-    let answer = ask_plugin(qemu, "probe=capabilities").ok().flatten().unwrap_or_default();
-    let rows = answer.lines().filter_map(|line| line.strip_prefix("capability\t"));
-    let of_row = |row: &str| {
-        let mut columns = row.split('\t').map(str::to_owned);
-        let name = columns.next()?.into();
-        let lack = columns.next().map(|lack| format!("this QEMU cannot {lack}"));
-        let remedy = columns.next().map(|without| format!("so {without}")).unwrap_or_default();
-        Some(Check { name, ok: lack.is_none().then_some(true), found: lack.unwrap_or_else(|| "there".into()), remedy })
+    let cannot = || "the plugin cannot be asked in this QEMU".to_owned();
+    let (_, answer) = said.split_once("mem-event: ").ok_or_else(cannot)?;
+    let rows = |row: &'static str| answer.lines().filter_map(move |line| line.strip_prefix(row)?.strip_prefix('\t'));
+    let lacks = |row| match rows(row).next() {
+        Some("") => Ok(()),
+        Some(lack) => Err(lack.to_owned()),
+        None => Err(cannot()),
     };
-    rows.filter_map(of_row).collect()
+    let gate_mmu = lacks("gate-mmu");
+    Ok(Told {
+        userfaultfd: lacks("userfaultfd"),
+        gate_mmu: gate_mmu.map(|()| "works here: userfaultfd with minor faults, pages mapped write-protected".into()),
+        capabilities: rows("capability").filter_map(capability).collect(),
+    })
+}
+
+/// What the plugin can do; what is so without it is its remedy's place.
+fn capability(row: &str) -> Option<Check> {
+    let mut columns = row.split('\t').map(str::to_owned);
+    let name = columns.next()?.into();
+    let lack = columns.next().map(|lack| format!("this QEMU cannot {lack}"));
+    let remedy = columns.next().map(|without| format!("so {without}")).unwrap_or_default();
+    Some(Check { name, ok: lack.is_none().then_some(true), found: lack.unwrap_or_else(|| "there".into()), remedy })
 }
 
 /// No lack of this machine: `gate=callback` does the same, and what both need is a row of its own.

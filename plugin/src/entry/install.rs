@@ -44,11 +44,11 @@ static PREPARED: OnceLock<Prepared> = OnceLock::new();
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
 fn probed(word: &OsString) -> Option<String> {
     match word.to_str()?.strip_prefix("probe=")? {
-        "userfaultfd" => Some(userfault::right().map_or_else(|lack| lack, |()| "userfaultfd is there".to_owned())),
-        "gate-mmu" => Some(userfault::probe().map_or_else(|lack| lack, |()| "gate=mmu works here".to_owned())),
-        "capabilities" => {
+        "all" => {
+            let lacks = |row: &str, found: Result<(), String>| format!("\n{row}\t{}", found.err().unwrap_or_default());
+            let kernel = lacks("userfaultfd", userfault::right()) + &lacks("gate-mmu", userfault::probe());
             let rows = capabilities::ALL.iter().map(|row| format!("\ncapability\t{row}"));
-            Some(format!("speaks version {} of the plugin API{}", declared::spoken(), rows.collect::<String>()))
+            Some(format!("speaks version {} of the plugin API{kernel}{}", declared::spoken(), rows.collect::<String>()))
         }
         _ => None,
     }
