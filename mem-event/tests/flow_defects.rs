@@ -3,10 +3,9 @@
 
 mod common;
 
-use common::{Bench, R};
+use common::{Bench, R, write_of_cr3};
 use mem_event::{
-    AccessType, Control, CpuEvent, CpuEventKind, Effect, FlowKind, Gfn, Gla, Input, Layout, MonitorMode, Outcome,
-    Request, Ring, VcpuId, WaitReason,
+    AccessType, Control, Effect, FlowKind, Gfn, Input, Layout, MonitorMode, Outcome, Request, Ring, VcpuId, WaitReason,
 };
 use std::collections::VecDeque;
 
@@ -77,12 +76,7 @@ impl Scene {
     }
 
     fn writes_cr3(&mut self, vcpu: u32, value: u64) {
-        let event = CpuEvent { kind: CpuEventKind::Cr3, value, old: 0, msr: 0, rip: Gla(0), gfn: Gfn(0) };
-        self.vcpu_does(vcpu, &format!("writes {value:#x} to CR3"), &Input::CpuEvent { vcpu: VcpuId(vcpu), event });
-    }
-
-    fn monitors(&mut self, mode: MonitorMode) {
-        self.bench.must(Control::Monitor { kind: CpuEventKind::Cr3, mode, on_change_only: false });
+        self.vcpu_does(vcpu, &format!("writes {value:#x} to CR3"), &write_of_cr3(vcpu, value));
     }
 
     fn drops(&mut self, gfn: u64) {
@@ -245,7 +239,7 @@ fn a_dead_consumer_leaves_a_ring_in_use_or_its_sleepers_asleep() {
 fn an_event_that_pauses_nobody_waits_in_its_put_by_the_patch() {
     side_by_side("sleeping_poster", (Ring::Access, 1, 2), |scene| {
         scene.bench.watch(3, AccessType::N);
-        scene.monitors(MonitorMode::Async);
+        scene.bench.monitor_cr3(MonitorMode::Async);
         scene.reads(0, 3);
         scene.writes_cr3(1, 0x2000);
         scene.disables();
@@ -260,7 +254,7 @@ fn an_event_that_pauses_nobody_waits_in_its_put_by_the_patch() {
 fn a_full_ring_loses_the_write_of_a_register_before_the_patch() {
     side_by_side("lost_register", (Ring::Access, 1, 3), |scene| {
         scene.bench.watch(3, AccessType::N);
-        scene.monitors(MonitorMode::Async);
+        scene.bench.monitor_cr3(MonitorMode::Async);
         scene.reads(0, 3);
         scene.writes_cr3(1, 0x1000);
         scene.reads(2, 3);
@@ -298,7 +292,7 @@ fn one_answer_wakes_everybody_before_the_patch() {
 #[test]
 fn a_poster_that_runs_on_is_throttled_since_2012() {
     side_by_side("throttled_poster", (Ring::Access, 4, 2), |scene| {
-        scene.monitors(MonitorMode::Async);
+        scene.bench.monitor_cr3(MonitorMode::Async);
         (1..=5).for_each(|value| scene.writes_cr3(0, value * 0x1000));
         scene.disables();
         scene.writes_cr3(0, 0x6000);
@@ -309,7 +303,7 @@ fn a_poster_that_runs_on_is_throttled_since_2012() {
 #[test]
 fn a_refused_end_has_switched_the_monitors_off_since_2012() {
     side_by_side("monitors_off", (Ring::Access, 1, 3), |scene| {
-        scene.monitors(MonitorMode::Sync);
+        scene.bench.monitor_cr3(MonitorMode::Sync);
         scene.writes_cr3(0, 0x1000);
         scene.writes_cr3(1, 0x1000);
         scene.disables();

@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Bench, R, answer_due, slot_due};
+use common::{Bench, R, answer_due, slot_due, write_of_cr3};
 use mem_event::{
-    AccessType, Control, CpuEvent, CpuEventKind, DomainConfig, Effect, Errno, FlowKind, Gfn, Gla, Input, MonitorMode,
-    Outcome, Ring, VcpuId, With,
+    AccessType, Control, CpuEventKind, DomainConfig, Effect, Errno, FlowKind, Gfn, Input, MonitorMode, Outcome, Ring,
+    VcpuId, With,
 };
 
 fn under(flow: FlowKind, ring: Ring, slots: u32, vcpus: u32) -> Bench {
@@ -13,15 +13,6 @@ fn under(flow: FlowKind, ring: Ring, slots: u32, vcpus: u32) -> Bench {
     bench.must(Control::SetFlow { ring, flow });
     bench.enable(ring, slots);
     bench
-}
-
-fn write_of_cr3(vcpu: u32, value: u64) -> Input {
-    let event = CpuEvent { kind: CpuEventKind::Cr3, value, old: 0, msr: 0, rip: Gla(0), gfn: Gfn(0) };
-    Input::CpuEvent { vcpu: VcpuId(vcpu), event }
-}
-
-fn monitor(bench: &mut Bench, mode: MonitorMode) {
-    bench.must(Control::Monitor { kind: CpuEventKind::Cr3, mode, on_change_only: false });
 }
 
 fn lost(bench: &Bench) -> usize {
@@ -42,7 +33,7 @@ fn the_flow_control_of_a_ring_in_use_stays_what_it_is() {
 fn before_the_patch_a_full_ring_loses_the_write_of_a_register_and_no_access() {
     let mut bench = under(FlowKind::CheckRing, Ring::Access, 1, 3);
     bench.watch(3, AccessType::N);
-    monitor(&mut bench, MonitorMode::Async);
+    bench.monitor_cr3(MonitorMode::Async);
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
     assert_eq!(bench.step(&write_of_cr3(1, 0x1000)), slot_due(Ring::Access));
     assert_eq!(lost(&bench), 1);
@@ -78,7 +69,7 @@ fn by_the_patch_a_second_vcpu_that_faults_on_a_full_ring_never_runs_again() {
 fn by_the_patch_an_event_that_pauses_nobody_waits_in_its_put_and_comes() {
     let mut bench = under(FlowKind::WaitQueueV5, Ring::Access, 1, 2);
     bench.watch(3, AccessType::N);
-    monitor(&mut bench, MonitorMode::Async);
+    bench.monitor_cr3(MonitorMode::Async);
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
     assert_eq!(bench.step(&write_of_cr3(1, 0x2000)), slot_due(Ring::Access));
     let disable = Control::Disable { ring: Ring::Access, drain: false };
@@ -139,7 +130,7 @@ fn since_2012_a_woken_vcpu_that_finds_its_frame_there_passes_the_wake_on() {
 #[test]
 fn since_2012_a_poster_that_runs_on_is_throttled_and_disable_lets_it_go() {
     let mut bench = under(FlowKind::Blocked2012, Ring::Access, 8, 2);
-    monitor(&mut bench, MonitorMode::Async);
+    bench.monitor_cr3(MonitorMode::Async);
     for sent in 1..=6 {
         assert_eq!(bench.step(&write_of_cr3(0, sent)), Outcome::Proceed);
     }
@@ -152,7 +143,7 @@ fn since_2012_a_poster_that_runs_on_is_throttled_and_disable_lets_it_go() {
 #[test]
 fn since_2012_a_refused_disable_has_switched_the_monitor_off_all_the_same() {
     let mut bench = under(FlowKind::Blocked2012, Ring::Access, 1, 2);
-    monitor(&mut bench, MonitorMode::Sync);
+    bench.monitor_cr3(MonitorMode::Sync);
     assert_eq!(bench.step(&write_of_cr3(0, 1)), answer_due(Ring::Access));
     assert_eq!(bench.step(&write_of_cr3(1, 1)), slot_due(Ring::Access));
     let refused = bench.control(Control::Disable { ring: Ring::Access, drain: false });

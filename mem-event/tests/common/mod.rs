@@ -4,8 +4,9 @@
 pub mod course;
 
 use mem_event::{
-    Access, AccessSource, AccessType, Back, Control, Domain, DomainConfig, Effect, Effects, Errno, Flags, Gfn, Gla,
-    Input, Layout, Outcome, Request, Response, Rights, Ring, RingPage, VcpuId, WaitReason, With,
+    Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect, Effects,
+    Errno, Flags, Gfn, Gla, Input, Layout, MonitorMode, Outcome, Request, Response, Rights, Ring, RingPage, VcpuId,
+    WaitReason, With,
 };
 
 pub const R: Rights = Rights::R;
@@ -23,12 +24,18 @@ pub struct Bench {
 }
 
 pub fn config(vcpus: u32) -> DomainConfig {
-    DomainConfig { vcpus, ram: vec![(Gfn(0), FRAMES)], hap: true, passthrough: false, populate_on_demand: false }
+    DomainConfig::new(vcpus, vec![(Gfn(0), FRAMES)])
 }
 
 pub fn touch(gfn: u64, rights: Rights) -> Access {
     let gla = Some(Gla(0xffff_8000_0000_0123_u64.wrapping_add(gfn << 12)));
     Access { gfn: Gfn(gfn), offset: 0x123, gla, rights, source: AccessSource::Instruction, rip: 0x40_1000 }
+}
+
+/// A vCPU writes to CR3.
+pub fn write_of_cr3(vcpu: u32, value: u64) -> Input {
+    let event = CpuEvent { kind: CpuEventKind::Cr3, value, old: 0, msr: 0, rip: Gla(0), gfn: Gfn(0) };
+    Input::CpuEvent { vcpu: VcpuId(vcpu), event }
 }
 
 impl Bench {
@@ -100,6 +107,11 @@ impl Bench {
 
     pub fn watch(&mut self, gfn: u64, access: AccessType) {
         self.must(Control::SetAccess { first: Gfn(gfn), count: 1, access });
+    }
+
+    /// Writes to CR3 are reported so.
+    pub fn monitor_cr3(&mut self, mode: MonitorMode) {
+        self.must(Control::Monitor { kind: CpuEventKind::Cr3, mode, on_change_only: false });
     }
 
     /// Nominates and evicts a frame.
