@@ -34,6 +34,12 @@ impl Color {
     }
 }
 
+/// Text as HTML shows it.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 /// Writes to the output; a reader that went away is no error.
 ///
 /// # Errors

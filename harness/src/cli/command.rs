@@ -81,11 +81,7 @@ fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style,
 fn job(arguments: &Run) -> Result<Job, Refusal> {
     let wanted = &arguments.consumers;
     let plain = wanted.watch.is_empty() && wanted.page_out.is_empty() && wanted.paging_target.is_none();
-    let scenario = match arguments.guest.strip_suffix(".toml") {
-        Some(_) => Some(Scenario::load(Path::new(&arguments.guest))?),
-        None => corpus::find(&arguments.guest),
-    };
-    let mut scenario = match scenario {
+    let mut scenario = match corpus::find_or_load(&arguments.guest)? {
         Some(scenario) if plain => scenario,
         // What the guest needs stays, what the consumers do is asked for.
         Some(Scenario { name, source, folder, deadline, machine, .. }) => {

@@ -118,13 +118,7 @@ impl Play {
     fn new(events: &Events, flow: FlowKind, keep: Option<&Path>) -> anyhow::Result<Play> {
         let vcpus = u32::try_from(events.vcpus.len()).unwrap_or(u32::MAX);
         let frames = u64::from(vcpus) + u64::from(events.foreign);
-        let config = DomainConfig {
-            vcpus,
-            ram: vec![(Gfn(0), frames)],
-            hap: true,
-            passthrough: false,
-            populate_on_demand: false,
-        };
+        let config = DomainConfig::new(vcpus, vec![(Gfn(0), frames)]);
         let page = RingPage::heap();
         let back = Back::init(page.clone(), RING, Layout::Flags32, events.slots).map_err(|why| anyhow!(why))?;
         let header = Header {

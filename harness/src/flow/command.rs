@@ -3,6 +3,7 @@
 use super::page::{amount, list, page};
 use super::told::Told;
 use super::{again, measure};
+use crate::machine::folder::RunFolder;
 use crate::output::{self, print};
 use crate::refusal::Refusal;
 use crate::run::Job;
@@ -51,11 +52,7 @@ pub struct FlowOptions {
 /// # Errors
 /// No such scenario or trace, a run that cannot be, a page that cannot be written.
 pub fn flow(arguments: &FlowOptions) -> anyhow::Result<u8> {
-    let scenario = match arguments.subject.strip_suffix(".toml") {
-        Some(_) => Some(Scenario::load(Path::new(&arguments.subject))?),
-        None => corpus::find(&arguments.subject),
-    };
-    let (runs, vcpus) = match scenario {
+    let (runs, vcpus) = match corpus::find_or_load(&arguments.subject)? {
         Some(scenario) => run_each(&scenario, arguments)?,
         None => again_each(Path::new(&arguments.subject), arguments)?,
     };
@@ -71,14 +68,16 @@ pub fn flow(arguments: &FlowOptions) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Where a run's trace is kept, if it is.
+fn kept(arguments: &FlowOptions, flow: FlowKind) -> Option<PathBuf> {
+    arguments.traces.as_ref().map(|folder| folder.join(format!("{flow}.trace")))
+}
+
 fn again_each(path: &Path, arguments: &FlowOptions) -> anyhow::Result<(Vec<Told>, usize)> {
     let mut tape = open(path)?;
     let vcpus = tape.header().config.vcpus as usize;
     let events = again::of(&mut tape);
-    let run = |flow| {
-        let keep = arguments.traces.as_ref().map(|folder| folder.join(format!("{flow}.trace")));
-        again::run(&events, flow, arguments.seed, arguments.slots, keep.as_deref())
-    };
+    let run = |flow| again::run(&events, flow, arguments.seed, arguments.slots, kept(arguments, flow).as_deref());
     Ok((FlowKind::ALL.into_iter().map(run).collect::<anyhow::Result<_>>()?, vcpus))
 }
 
@@ -102,11 +101,8 @@ fn run_each(scenario: &Scenario, arguments: &FlowOptions) -> anyhow::Result<(Vec
 
 fn run_one(scenario: Scenario, flow: FlowKind, arguments: &FlowOptions, signals: &Signals) -> anyhow::Result<Told> {
     let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
-    let folder = arguments.traces.clone();
-    let path = match &folder {
-        Some(folder) => folder.join(format!("{flow}.trace")),
-        None => std::env::temp_dir().join(format!("mem-event-flow-{}-{flow}.trace", std::process::id())),
-    };
+    let folder = RunFolder::create()?;
+    let path = kept(arguments, flow).unwrap_or_else(|| folder.file("trace"));
     job.trace = Some(path.clone());
     let outcome = job.run(&mut Live::new(Style::Quiet), Some(signals))?;
     let told = open(&path).map(|mut tape| {
@@ -117,9 +113,6 @@ fn run_one(scenario: Scenario, flow: FlowKind, arguments: &FlowOptions, signals:
         };
         measure::measure(&mut tape, flow, kind)
     });
-    if folder.is_none() {
-        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-    }
     let remedy = "run the scenario by itself first";
     told.map_err(|error| Refusal::usage(format!("the run under {flow} left no trace: {error}"), remedy).into())
 }

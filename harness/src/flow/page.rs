@@ -1,6 +1,7 @@
 //! Four time lines on one axis, as one page that needs nothing else.
 
 use super::told::{For, Span, Told};
+use crate::output::escaped;
 use std::fmt::Write;
 
 const STYLE: &str = concat!(include_str!("../trace/export/page/page.css"), include_str!("page.css"));
@@ -124,8 +125,4 @@ pub fn list(vcpus: &[u32]) -> String {
 /// A time as people read it.
 pub fn amount(value: u64, unit: &str) -> String {
     if unit == "ns" { crate::trace::row::duration(value) } else { format!("{value} {unit}") }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
 }

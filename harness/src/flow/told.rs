@@ -1,5 +1,6 @@
 //! What a run came to.
 
+use crate::simulate::figures::jain;
 use mem_event::flow::FlowKind;
 use serde::Serialize;
 
@@ -146,26 +147,20 @@ impl Watch {
                 self.close(number, what, from, now);
             }
         }
-        self.told.fairness = jain(&self.events);
+        self.told.fairness = jain(self.events.iter().copied());
         Told { ended, end: now, ..self.told }
     }
 }
 
-/// Jain's index: the square of the sum over the count times the sum of squares.
-fn jain(counts: &[u64]) -> f64 {
-    let sum: f64 = counts.iter().map(|count| *count as f64).sum();
-    let squares: f64 = counts.iter().map(|count| (*count as f64).powi(2)).sum();
-    if squares == 0.0 { 1.0 } else { sum * sum / (counts.len() as f64 * squares) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{For, Watch, jain};
+    use super::{For, Watch};
+    use crate::simulate::figures::jain;
     use mem_event::flow::FlowKind;
 
     #[test]
     fn one_of_four_that_has_everything_has_a_quarter_of_fairness() {
-        assert_eq!((jain(&[8, 0, 0, 0]), jain(&[2, 2, 2, 2])), (0.25, 1.0));
+        assert_eq!((jain([8, 0, 0, 0].into_iter()), jain([2, 2, 2, 2].into_iter())), (0.25, 1.0));
     }
 
     #[test]

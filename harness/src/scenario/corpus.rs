@@ -1,6 +1,7 @@
 //! The built-in scenarios: the files of `snapshots/`, in this program.
 
 use super::Scenario;
+use crate::refusal::Refusal;
 use include_dir::{Dir, include_dir};
 use std::path::Path;
 
@@ -38,6 +39,14 @@ pub fn find(name: &str) -> Option<Scenario> {
         Ok(scenario) => Some(scenario),
         Err(refusal) => panic!("a built-in scenario is wrong: {refusal}"),
     }
+}
+
+/// The scenario in this file, where the name is a file's; else the built-in one with this name.
+///
+/// # Errors
+/// The file cannot be read, or is no scenario.
+pub fn find_or_load(name: &str) -> Result<Option<Scenario>, Refusal> {
+    if name.ends_with(".toml") { Scenario::load(Path::new(name)).map(Some) } else { Ok(find(name)) }
 }
 
 /// The file with the accepted sequence of the built-in scenario with this name.

@@ -163,7 +163,7 @@ fn figures(world: &mut World) -> Figures {
         stopped: Times::from(&world.tally.stopped()),
         slot: Times::from(&world.tally.slot),
         answer: Times::from(&world.tally.answer()),
-        fairness: fairness(&world.vcpus),
+        fairness: jain(world.vcpus.iter().map(|vcpu| vcpu.answered)),
         slots_used: usage.used,
         full: usage.full,
         wakes: over(|counts| counts.wakes),
@@ -202,10 +202,9 @@ fn hung(vcpus: &[Vcpu]) -> u32 {
 }
 
 /// Jain's index: the square of the sum over the sum of the squares and the number; 1 where nobody got anything.
-fn fairness(vcpus: &[Vcpu]) -> f64 {
-    let (sum, squares) = vcpus
-        .iter()
-        .map(|vcpu| vcpu.answered as f64)
-        .fold((0.0, 0.0), |(sum, squares), it| (sum + it, squares + it * it));
-    if squares == 0.0 { 1.0 } else { sum * sum / (vcpus.len() as f64 * squares) }
+pub fn jain(counts: impl ExactSizeIterator<Item = u64>) -> f64 {
+    let number = counts.len() as f64;
+    let add = |(sum, squares), it: f64| (sum + it, squares + it * it);
+    let (sum, squares) = counts.map(|count| count as f64).fold((0.0, 0.0), add);
+    if squares == 0.0 { 1.0 } else { sum * sum / (number * squares) }
 }

@@ -1,6 +1,7 @@
 //! How long waits took: how many of each length, and the lengths that half, nine of ten and ninety-nine of a hundred do not exceed.
 
-use super::words::{class, escaped};
+use super::words::class;
+use crate::output::escaped;
 use crate::trace::export::timeline::{Timeline, Waited};
 use crate::trace::row::duration;
 use std::collections::BTreeMap;

@@ -9,8 +9,8 @@ mod tables;
 mod words;
 
 use self::picture::DRAWN;
-use self::words::escaped;
 use super::timeline::{Timeline, Waited};
+use crate::output::escaped;
 use crate::trace::explain::finding::Finding;
 use crate::trace::row::{Row, duration};
 use crate::trace::show::what;

@@ -1,7 +1,8 @@
 //! The time line: a row a vCPU with its waits, a chart a ring with its slots in use.
 
 use super::scale::{LEFT, Scale, WIDTH};
-use super::words::{class, escaped, holders, sentence};
+use super::words::{class, holders, sentence};
+use crate::output::escaped;
 use crate::trace::export::timeline::{Timeline, Waited};
 use crate::trace::row::duration;
 use crate::trace::story::consumer;

@@ -1,6 +1,7 @@
 //! The page's tables: who waited for whom, and the longest waits.
 
-use super::words::{class, escaped, instruction, place, whom};
+use super::words::{class, instruction, place, whom};
+use crate::output::escaped;
 use crate::trace::export::timeline::{Timeline, Waited};
 use crate::trace::row::duration;
 use std::collections::BTreeMap;

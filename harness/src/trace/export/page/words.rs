@@ -1,5 +1,6 @@
 //! Waits in words, and words as HTML shows them.
 
+use crate::output::escaped;
 use crate::trace::export::timeline::Timeline;
 use crate::trace::row::{disassembled, duration};
 use crate::trace::story::Wait;
@@ -52,9 +53,4 @@ pub(super) fn sentence(wait: &Wait, timeline: &Timeline) -> String {
     let ended = if wait.end.is_none() { ", and never ended" } else { "" };
     let (whom, place) = (whom(wait), place(wait, timeline));
     format!("vCPU {} waits {length} for {whom}{ended}; frame {place}; step {}", wait.vcpu, wait.step)
-}
-
-/// Text as HTML shows it.
-pub(super) fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
