@@ -7,7 +7,7 @@
 //! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
 //! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it ([`crate::flow::Queue`]).
 
-use crate::control::{Layout, NoConsumer, Ring};
+use crate::control::{CpuEventKind, Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;
@@ -18,11 +18,11 @@ use crate::registers::Registers;
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
 use crate::taken;
-use crate::wire::flags32;
+use crate::wire::{flags32, vm_event};
 use std::collections::VecDeque;
 
 /// What of a response matters.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub flags: Flags,
     pub vcpu: u32,
@@ -34,6 +34,10 @@ pub(crate) struct Answer {
     pub skip: bool,
     /// It is about another kind of event than its ring's page-ins: only layouts that have a reason there can say so.
     pub other_reason: bool,
+    /// The kind of CPU event that it is about, in a layout whose answers do more about those than let the vCPU go on.
+    pub cpu_event: Option<CpuEventKind>,
+    /// The register file that it carries, where some of it is to be set.
+    pub registers: Option<Box<Registers>>,
 }
 
 #[derive(Debug)]
@@ -244,21 +248,37 @@ impl Channel {
             }
             let (flags, vcpu, subject) = flags32::read_answer(&words);
             let foreign = self.settle(flags, vcpu, subject);
-            return Some(Answer { flags, vcpu, subject, foreign, skip: false, other_reason: false });
+            return Some(Answer {
+                flags,
+                vcpu,
+                subject,
+                foreign,
+                skip: false,
+                other_reason: false,
+                cpu_event: None,
+                registers: None,
+            });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
         let Response { flags, vcpu, other_version, .. } = response;
         let subject = response.subject();
         let is_paging = matches!(response.about, About::Event(Event::Paging { .. }));
         // The 40-byte layouts have 0 there for all of paging and sharing.
-        let other_reason = self.state.layout == Layout::VmEvent7 && !is_paging;
+        let is_vm_event = self.state.layout == Layout::VmEvent7;
+        let cpu_event = match response.about {
+            About::Event(Event::Cpu(cpu)) if is_vm_event => Some(cpu.kind()),
+            _ => None,
+        };
+        let sets = is_vm_event && flags.contains(Flags::SET_REGISTERS);
+        let registers = sets.then(|| new_registers(&effects.taken)).flatten();
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
             effects.taken.clear();
         }
         let foreign = self.settle(flags, vcpu, subject);
-        Some(Answer { flags, vcpu, subject, foreign, skip: other_version.is_some(), other_reason })
+        let (skip, other_reason) = (other_version.is_some(), is_vm_event && !is_paging);
+        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, registers })
     }
 
     #[inline(always)]
@@ -337,6 +357,16 @@ impl Channel {
     pub fn page(&self) -> Option<&RingPage> {
         self.front.as_ref().map(Front::page)
     }
+}
+
+/// The registers in the slot that was taken last: in its one copy.
+fn new_registers(taken: &[u8]) -> Option<Box<Registers>> {
+    let mut slot = [0; vm_event::WORDS];
+    let (words, _) = taken.last_chunk::<{ 8 * vm_event::WORDS }>()?.as_chunks();
+    for (word, bytes) in slot.iter_mut().zip(words) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    Some(Box::new(vm_event::read_registers(&slot)))
 }
 
 #[cfg(test)]

@@ -102,6 +102,12 @@ macro_rules! cpu_events {
             pub const fn has_old_value(self) -> bool {
                 match self { $(CpuEventKind::$variant => $old),+ }
             }
+
+            /// Whether an answer can keep it from happening (`DENY`): a write to a control or a model-specific register.
+            #[must_use]
+            pub const fn can_be_denied(self) -> bool {
+                self.has_old_value() || matches!(self, CpuEventKind::Msr)
+            }
         }
     };
 }

@@ -4,6 +4,7 @@ use crate::control::Ring;
 use crate::errno::Errno;
 use crate::event::{Request, Response};
 use crate::number::{Gfn, VcpuId};
+use crate::registers::NewRegisters;
 use bincode::{Decode, Encode};
 
 /// What a stopped vCPU waits for.
@@ -36,6 +37,8 @@ pub enum Outcome {
     Refused(Errno, String),
     /// The domain has crashed or is gone; nothing of it runs again.
     Crashed,
+    /// The register's write was denied: the vCPU goes on behind the instruction, which is not done.
+    Skip,
 }
 
 /// One thing that must happen outside of the engine, in the order given.
@@ -111,6 +114,13 @@ pub enum Effect {
         request: Request,
         /// The source prints a line on the console; else nobody hears of it.
         printed: bool,
+    },
+    /// The vCPU goes on with these registers when it is woken: they are set before its next instruction.
+    SetRegisters {
+        /// Who.
+        vcpu: VcpuId,
+        /// With what.
+        registers: Box<NewRegisters>,
     },
 }
 

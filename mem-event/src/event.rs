@@ -237,9 +237,15 @@ impl Flags {
     pub const EMULATE_NOWRITE: Flags = Flags(1 << 6);
     /// A response that turns single step over for its vCPU (`vm_event` only; bit 4 there).
     pub const TOGGLE_SINGLESTEP: Flags = Flags(1 << 20);
+    /// A response that keeps the register's write from happening that its event told of (`vm_event` only; bit 6 there).
+    pub const DENY: Flags = Flags(1 << 22);
+    /// A response that sets its vCPU's registers (`vm_event` only; bit 8 there).
+    pub const SET_REGISTERS: Flags = Flags(1 << 24);
+    /// A response that has its vCPU do one step in another view (`vm_event` only; bit 11 there): without views nothing.
+    pub const FAST_SINGLESTEP: Flags = Flags(1 << 27);
 
     /// All flags with their names.
-    pub const NAMES: [(Flags, &'static str); 8] = [
+    pub const NAMES: [(Flags, &'static str); 11] = [
         (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
         (Flags::DROP_PAGE, "DROP_PAGE"),
         (Flags::EVICT_FAIL, "EVICT_FAIL"),
@@ -248,6 +254,9 @@ impl Flags {
         (Flags::EMULATE, "EMULATE"),
         (Flags::EMULATE_NOWRITE, "EMULATE_NOWRITE"),
         (Flags::TOGGLE_SINGLESTEP, "TOGGLE_SINGLESTEP"),
+        (Flags::DENY, "DENY"),
+        (Flags::SET_REGISTERS, "SET_REGISTERS"),
+        (Flags::FAST_SINGLESTEP, "FAST_SINGLESTEP"),
     ];
 
     /// Whether every flag of `other` is set.

@@ -21,7 +21,8 @@ const BREAKPOINT: u32 = 3;
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
     /// [`crate::With::registers`]. `Proceed`: the vCPU goes on;
-    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again.
+    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again. `Skip`: the register is
+    /// not written, and the vCPU goes on behind the instruction.
     pub fn cpu_event(
         &mut self,
         vcpu: VcpuId,
@@ -50,7 +51,11 @@ impl Domain {
     ) -> Outcome {
         let it = self.vcpu(vcpu);
         let breakpoint = std::mem::take(&mut it.breakpoint);
+        let denied = std::mem::take(&mut it.denied);
         if it.answered.take() == Some(*event) {
+            if denied {
+                return Outcome::Skip;
+            }
             let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }

@@ -141,6 +141,32 @@ fn quarter(word: u64, at: u32) -> u16 {
     (word >> (16 * at) & 0xffff) as u16
 }
 
+/// What an answer can set of a vCPU's registers, as Xen takes no more of them: `VM_EVENT_FLAG_SET_REGISTERS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct NewRegisters {
+    /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
+    pub general: [u64; 16],
+    /// RFLAGS.
+    pub rflags: u64,
+    /// RIP.
+    pub rip: u64,
+}
+
+impl NewRegisters {
+    /// Those of a register file.
+    #[must_use]
+    pub fn of(registers: &Registers) -> NewRegisters {
+        NewRegisters { general: registers.general, rflags: registers.rflags, rip: registers.rip }
+    }
+
+    /// Puts them into a register file; the others stay.
+    pub fn set_in(&self, registers: &mut Registers) {
+        registers.general = self.general;
+        registers.rflags = self.rflags;
+        registers.rip = self.rip;
+    }
+}
+
 /// All registers of a vCPU that stands: those of an event's request, and what `vm_event` has no room for.
 ///
 /// ```text

@@ -8,17 +8,30 @@
 //! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again; in `vm_event` only if the reason is `MEM_PAGING` |
 //! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
 //! | with it, after a breakpoint's event | the breakpoint is delivered; in `vm_event` only if it was injected, else it is fetched again |
-//! | `TOGGLE_SINGLESTEP` with it | single step is turned over for that vCPU |
 //! | not `VCPU_PAUSED` | nobody is woken |
+//!
+//! In the layout of `vm_event`, for a vCPU that an event of the access ring paused, woken by this response or not (Xen 4.17, `vm_event_resume`):
+//!
+//! | in the response | what it does |
+//! |---|---|
+//! | `TOGGLE_SINGLESTEP` | single step is turned over |
+//! | `DENY`, and the reason of the control or model-specific register's event | the write does not happen, and the vCPU goes on behind it |
+//! | `SET_REGISTERS` | the vCPU goes on with these general registers, RFLAGS and RIP |
+//! | `FAST_SINGLESTEP` | nothing: the step is not reported, and ends in another view, which there is none of |
 
 use crate::channel::Answer;
 use crate::control::{CpuEventKind, Layout, Ring};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
+use crate::input::CpuEvent;
 use crate::number::{Gfn, VcpuId};
+use crate::registers::{NewRegisters, Registers};
 use crate::ring_state::RingPhase;
 use crate::vcpu::{Breakpoint, Wait};
+
+/// CS among a register file's segments.
+const CS: usize = 0;
 
 impl Domain {
     /// The consumer signalled: take every response that is there. [`crate::Input::Kick`] without the wrapping; harmless at any time. `until` is [`crate::With::until`].
@@ -63,16 +76,26 @@ impl Domain {
         if ring == Ring::Paging && !answer.other_reason && !answer.flags.contains(Flags::DROP_PAGE) {
             self.resume_page(Gfn(answer.subject), effects);
         }
-        if !exists || answer.foreign || !answer.flags.contains(Flags::VCPU_PAUSED) {
+        if !exists || answer.foreign {
             return;
         }
         let vcpu = VcpuId(answer.vcpu);
-        // The 40-byte layouts have no such flag; there the bit is noise.
+        // The 40-byte layouts have no such flags; there the bits are noise.
         let is_vm_event = ring == Ring::Access && self.channel(ring).state.layout == Layout::VmEvent7;
-        let it = self.vcpu(vcpu);
-        if !it.is_paused_by(ring) {
+        if !self.vcpu(vcpu).is_paused_by(ring) {
             return;
         }
+        if is_vm_event {
+            self.change_paused(vcpu, &answer);
+        }
+        if let Some(registers) = answer.registers.filter(|_| is_vm_event) {
+            let registers = Box::new(NewRegisters::of(&registers));
+            effects.push(|| Effect::SetRegisters { vcpu, registers });
+        }
+        if !answer.flags.contains(Flags::VCPU_PAUSED) {
+            return;
+        }
+        let it = self.vcpu(vcpu);
         if it.reported.is_some() || it.answered.is_some() {
             it.answered = it.reported;
         }
@@ -81,8 +104,27 @@ impl Domain {
         if is_vm_event && is_breakpoint && it.breakpoint != Breakpoint::Injected {
             it.breakpoint = Breakpoint::FetchedAgain;
         }
-        it.single_step ^= is_vm_event && answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         self.unpause(vcpu, ring, effects);
+    }
+
+    /// What an answer in the layout of `vm_event` changes of a paused vCPU, whether or not it lets the vCPU go on.
+    fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer) {
+        let it = self.vcpu(vcpu);
+        it.single_step ^= answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+        // Xen goes by the reason that the answer says.
+        let is_write = answer.cpu_event.is_some_and(CpuEventKind::can_be_denied);
+        if is_write && answer.flags.contains(Flags::DENY) {
+            it.denied = it.reported.is_some_and(|event| Some(event.kind) == answer.cpu_event) || it.denied;
+        }
+        // What is reported at the place where it is put next is another event, also at the same address.
+        let is_elsewhere = |new: &Registers, event: &CpuEvent| {
+            ![0, new.segments[CS].base].iter().any(|base| new.rip.wrapping_add(*base) == event.rip.0)
+        };
+        if answer.registers.as_deref().zip(it.reported.as_ref()).is_some_and(|(new, event)| is_elsewhere(new, event)) {
+            it.reported = None;
+            it.denied = false;
+            it.breakpoint = Breakpoint::AsLaidOut;
+        }
     }
 
     /// Wakes a vCPU that an event of this ring paused; any other is left as it is, so no pause is taken back twice.

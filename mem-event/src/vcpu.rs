@@ -48,6 +48,8 @@ pub(crate) struct Vcpu {
     pub answered: Option<CpuEvent>,
     /// What becomes of the breakpoint that it was stopped at.
     pub breakpoint: Breakpoint,
+    /// The write that was answered is not to happen.
+    pub denied: bool,
 }
 
 impl Vcpu {

@@ -158,6 +158,7 @@ impl Run<'_> {
             Outcome::Retry(_) => "r",
             Outcome::Refused(errno, _) => errno.name(),
             Outcome::Crashed => "c",
+            Outcome::Skip => "k",
         });
     }
 

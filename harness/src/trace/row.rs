@@ -183,6 +183,7 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Retry(errno) => format!("retry: {errno:?}"),
         Outcome::Refused(errno, why) => format!("{errno:?}: {why}"),
         Outcome::Crashed => "crashed".into(),
+        Outcome::Skip => "denied".into(),
     }
 }
 
@@ -198,6 +199,7 @@ pub fn effect(effect: &Effect) -> String {
         }
         Effect::Notify(ring) => format!("notify {ring}"),
         Effect::Wake(vcpu) => format!("wake vcpu {vcpu}"),
+        Effect::SetRegisters { vcpu, registers } => format!("set registers of vcpu {vcpu}, rip {:#x}", registers.rip),
         Effect::RetryForeign => "retry foreign".into(),
         Effect::Unmap(gfn) => format!("unmap {gfn}"),
         Effect::Map(gfn) => format!("map {gfn}"),

@@ -6,13 +6,15 @@ use mem_event::{
 };
 
 /// The flags of an answer by which the engine does something.
-const EFFECTIVE: [Flags; 6] = [
+const EFFECTIVE: [Flags; 8] = [
     Flags::VCPU_PAUSED,
     Flags::DROP_PAGE,
     Flags::DUMMY,
     Flags::EMULATE,
     Flags::EMULATE_NOWRITE,
     Flags::TOGGLE_SINGLESTEP,
+    Flags::DENY,
+    Flags::SET_REGISTERS,
 ];
 
 /// A request and its answer, if there was one.

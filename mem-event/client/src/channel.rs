@@ -100,6 +100,12 @@ impl Channel {
         self.back.answer(response);
     }
 
+    /// [`Channel::answer`] with a register file, of which the engine sets a part where the response says so
+    /// ([`mem_event::Flags::SET_REGISTERS`]).
+    pub fn answer_with(&mut self, response: &Response, registers: &mem_event::registers::Registers) {
+        self.back.answer_with(response, registers);
+    }
+
     /// The ring's half itself, for consumers that misbehave.
     pub fn back(&mut self) -> &mut Back {
         &mut self.back

@@ -182,6 +182,22 @@ impl Back {
         self.set_rsp_prod(self.rsp_prod_pvt.wrapping_add(1));
     }
 
+    /// [`Back::answer`] with a register file, of which the engine sets a part ([`crate::Flags::SET_REGISTERS`]); for the layout that has one.
+    ///
+    /// # Panics
+    /// As [`Back::answer`].
+    pub fn answer_with(&mut self, response: &Response, registers: &Registers) {
+        assert!(self.unanswered() > 0, "an answer without a request");
+        let word = self.shape.word(self.rsp_prod_pvt);
+        self.write_other(word, response);
+        if self.shape.layout == Layout::VmEvent7 {
+            for (at, value) in registers.words().into_iter().enumerate() {
+                self.page.write_word(word + vm_event::DATA + at, value);
+            }
+        }
+        self.set_rsp_prod(self.rsp_prod_pvt.wrapping_add(1));
+    }
+
     #[inline(never)]
     fn write_other(&self, word: usize, response: &Response) {
         let Shape { ring, layout, .. } = self.shape;

@@ -33,7 +33,7 @@ pub const WORDS: usize = 50;
 pub type Slot = [u64; WORDS];
 
 /// The register file's first word in a slot.
-const DATA: usize = 7;
+pub(crate) const DATA: usize = 7;
 
 // `VM_EVENT_REASON_*`.
 const VIOLATION: u32 = 1;

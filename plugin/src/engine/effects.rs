@@ -43,6 +43,11 @@ impl Engine {
                     self.notify(host, channel);
                 }
             }
+            Effect::SetRegisters { vcpu, registers } => {
+                if let Some(vcpu) = host.vcpu(vcpu.0) {
+                    vcpu.trap.set_answered_registers(registers.clone());
+                }
+            }
             Effect::Wake(vcpu) => self.wake(host, *vcpu),
             Effect::RetryForeign => self.stopped.wake_foreign(),
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),

@@ -20,4 +20,4 @@ mod rings;
 mod settle;
 pub mod spool;
 pub mod step;
-mod vcpus;
+pub mod vcpus;

@@ -45,7 +45,7 @@ impl Engine {
             Toucher::Foreign => self.step(host, Input::Foreign { access }),
         };
         match outcome {
-            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed => {}
+            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed | Outcome::Skip => {}
             _ => {
                 if access.rights == Rights::X
                     && !host.rights.allowed(fault.gfn).contains(Rights::R)

@@ -10,11 +10,11 @@ use crate::host::domain_host::Host;
 use crate::host::explain;
 use crate::host::nested::address_space;
 use crate::host::vcpu::Vcpu;
-use crate::insn::registers::Registers as _;
+use crate::insn::registers::{CodeSize, Registers as _};
 use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
-use crate::qemu::{leaving, outside};
+use crate::qemu::{internals, leaving, outside};
 use mem_event::message::Space;
 use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Gla, Gpa, VcpuId};
@@ -85,7 +85,7 @@ impl Hypervisor {
             }
             view.can_set_context(&new)?;
             if let Some(vcpu) = vcpu_of(vcpu) {
-                vcpu.trap.set_new_registers(Some(new));
+                vcpu.trap.set_new_registers(new);
             }
             Ok(())
         })?;
@@ -221,15 +221,35 @@ fn set(vcpu: VcpuId, view: &View, new: &Context) -> Result<(), &'static str> {
 pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
     let id = vcpu.id;
     if vcpu.trap.has_new_registers() {
-        outside::before_next_block(id.0, move || {
-            let new = vcpu_of(id).and_then(|vcpu| vcpu.trap.set_new_registers(None));
+        let is_asked = outside::before_next_block(id.0, move || {
+            let new = vcpu_of(id).and_then(|vcpu| vcpu.trap.take_new_registers());
             if let Some((new, view)) = new.zip(leaving::view_of(id.0))
-                && let Err(name) = set(id, &view, &new)
+                && let Err(name) = set(id, &view, &new.of(|| view.context()))
             {
                 eprintln!("mem-event: vCPU {id}: {name} cannot be set; none of its registers was");
             }
         });
+        if !is_asked {
+            forget_new_registers(vcpu);
+        }
     }
+}
+
+/// A vCPU that is in its callback, and is about to leave its block, goes on behind its instruction of so many bytes; says whether it can.
+pub fn goes_on_behind(vcpu: &Vcpu, length: u8) -> bool {
+    let id = vcpu.id;
+    internals::can_leave()
+        && vcpu.state().may_leave()
+        && outside::before_next_block(id.0, move || {
+            let Some(view) = leaving::view_of(id.0) else { return };
+            let mut context = view.context();
+            let next = context.registers.rip.wrapping_add(length.into());
+            let is_64_bit = view.code_size() == Some(CodeSize::Bits64);
+            context.registers.rip = if is_64_bit { next } else { next & 0xffff_ffff };
+            if let Err(name) = set(id, &view, &context) {
+                eprintln!("mem-event: vCPU {id}: {name} cannot be set; it does not go on behind its instruction");
+            }
+        })
 }
 
 fn pause(vcpu: VcpuId) {
@@ -268,8 +288,8 @@ impl<F: Fn(Gfn) -> bool> Tables for HeldTables<'_, F> {
 }
 
 /// A vCPU goes on within its block: where it cannot leave, registers that were to be set are not.
-pub(super) fn forget_new_registers(vcpu: &Vcpu) {
-    if vcpu.trap.has_new_registers() && vcpu.trap.set_new_registers(None).is_some() {
+pub fn forget_new_registers(vcpu: &Vcpu) {
+    if vcpu.trap.has_new_registers() && vcpu.trap.take_new_registers().is_some() {
         let id = vcpu.id;
         eprintln!("mem-event: vCPU {id} goes on where it cannot leave its block: its registers were not set");
     }

@@ -2,10 +2,34 @@
 
 use crate::host::left::Left;
 use crate::insn::walk::PagingMode;
-use mem_event::registers::Context;
+use mem_event::registers::{Context, NewRegisters};
 use mem_event::{CpuEvent, Gfn};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+/// What a vCPU goes on with, instead of the registers that it stopped with.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    /// All of them, by a client.
+    pub all: Option<Box<Context>>,
+    /// Some, by the answer to its event: these count.
+    pub some: Option<Box<NewRegisters>>,
+}
+
+impl Elsewhere {
+    fn is_there(&self) -> bool {
+        self.all.is_some() || self.some.is_some()
+    }
+
+    /// The registers, where these are those that it has.
+    pub fn of(self, found: impl FnOnce() -> Context) -> Context {
+        let mut context = self.all.map_or_else(found, |all| *all);
+        if let Some(some) = self.some {
+            some.set_in(&mut context.registers);
+        }
+        context
+    }
+}
 
 /// The trap's own data of one vCPU.
 #[derive(Debug, Default)]
@@ -22,7 +46,7 @@ pub struct TrapData {
     left_stop: Left,
     mode: Mutex<PagingMode>,
     /// What it goes on with, instead of the registers that it stopped with.
-    registers: Mutex<Option<Box<Context>>>,
+    registers: Mutex<Elsewhere>,
     /// Whether there are any: asked where blocks begin, and so without the lock.
     has_registers: AtomicBool,
 }
@@ -50,19 +74,33 @@ impl TrapData {
         self.lent.store(0, Ordering::Release);
         self.is_in();
         self.set_paging_mode(PagingMode::default());
-        self.set_new_registers(None);
+        self.take_new_registers();
     }
 
     /// The registers that it goes on with, where others were set while it waits.
     pub fn new_registers(&self) -> Option<Box<Context>> {
-        self.registers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.registers.lock().unwrap_or_else(PoisonError::into_inner).all.clone()
     }
 
-    /// It goes on with these registers, or with those that it has; says what it was to go on with until now.
-    pub fn set_new_registers(&self, registers: Option<Box<Context>>) -> Option<Box<Context>> {
+    /// It goes on with these registers.
+    pub fn set_new_registers(&self, registers: Box<Context>) {
         let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
-        self.has_registers.store(registers.is_some(), Ordering::Release);
-        std::mem::replace(&mut place, registers)
+        place.all = Some(registers);
+        self.has_registers.store(true, Ordering::Release);
+    }
+
+    /// It goes on with these, whatever else is set.
+    pub fn set_answered_registers(&self, registers: Box<NewRegisters>) {
+        let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
+        place.some = Some(registers);
+        self.has_registers.store(true, Ordering::Release);
+    }
+
+    /// What it was to go on with, if anything: from now on those that it has.
+    pub fn take_new_registers(&self) -> Option<Elsewhere> {
+        let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_registers.store(false, Ordering::Release);
+        Some(std::mem::take(&mut *place)).filter(Elsewhere::is_there)
     }
 
     /// Whether it goes on with other registers.

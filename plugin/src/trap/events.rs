@@ -8,6 +8,7 @@
 //! is answered, and the engine knows that the write was answered until the vCPU comes back to it or reports something else.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::vcpus::goes_on_behind;
 use crate::host::processor::Processor;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
@@ -46,8 +47,14 @@ pub fn before_write(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view:
     }
     loop {
         let Some(write) = about_to_write(hypervisor, recipe, view, kind) else { return Go::Run };
-        if ask(hypervisor, vcpu, write, view, write.rip.0) == Go::Leave {
-            return Go::Leave;
+        match ask(hypervisor, vcpu, write, view, write.rip.0) {
+            Told::Go(Go::Run) => {}
+            Told::Go(Go::Leave) => return Go::Leave,
+            Told::Denied if goes_on_behind(vcpu, recipe.length) => return Go::Leave,
+            Told::Denied => {
+                eprintln!("mem-event: vCPU {} cannot leave its block: a write that was denied happens", vcpu.id);
+                return Go::Run;
+            }
         }
         let is_fixed = !recipe.special.writes_from_memory();
         if is_fixed || about_to_write(hypervisor, recipe, view, kind) == Some(write) {
@@ -148,26 +155,38 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
 /// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
 fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     vcpu.trap.set_pending_event(Some(event));
-    ask(hypervisor, vcpu, event, view, rip)
+    match ask(hypervisor, vcpu, event, view, rip) {
+        Told::Go(go) => go,
+        Told::Denied => Go::Run,
+    }
+}
+
+/// What the engine says of an event in the end.
+enum Told {
+    /// It is over, or the vCPU leaves its block to wait.
+    Go(Go),
+    /// What it told of does not happen.
+    Denied,
 }
 
 /// Asks the engine until it lets the vCPU go on.
-fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
+fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Told {
     if leaves_for_flags(hypervisor, vcpu) {
-        return Go::Leave;
+        return Told::Go(Go::Leave);
     }
     loop {
         match hypervisor.cpu_event(vcpu, event, view, rip) {
             Outcome::Wait(_) | Outcome::Crashed => {
                 if wait::for_engine(hypervisor, vcpu) == Go::Leave {
-                    return Go::Leave;
+                    return Told::Go(Go::Leave);
                 }
             }
+            Outcome::Skip => return Told::Denied,
             outcome => {
                 vcpu.trap.set_pending_event(None);
                 // Of a breakpoint: its instruction is fetched again, and if it is still there, that is another event.
                 let again = matches!(outcome, Outcome::Retry(_)) && vcpu.state().may_leave();
-                return if again { Go::Leave } else { Go::Run };
+                return Told::Go(if again { Go::Leave } else { Go::Run });
             }
         }
     }

@@ -5,6 +5,7 @@
 //! The thread that takes a response wakes just the vCPU that it is for.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::vcpus::forget_new_registers;
 use crate::host::instrumentation;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
@@ -51,6 +52,7 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
         }
         if !vcpu.state().may_leave() {
             if !word.is_stopped() {
+                forget_new_registers(vcpu);
                 return Go::Run;
             }
         } else if internals::can_leave() {
