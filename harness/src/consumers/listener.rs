@@ -3,14 +3,19 @@
 use crate::guest::symbols::Symbols;
 use crate::scenario::{Rule, Then};
 use crate::toolstack;
-use mem_event::message::Call;
-use mem_event::{AccessType, Control, Cpu, Event, Layout, Request, Ring};
+use anyhow::Context as _;
+use mem_event::message::{Call, Space};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 /// The vector of the trap that `int3` raises.
 const BREAKPOINT: u32 = 3;
+
+/// Among the general registers.
+const RAX: usize = 0;
+const RSP: usize = 4;
 
 /// A listener with its ring.
 #[derive(Debug)]
@@ -68,10 +73,12 @@ impl Listener {
                 Then::Relax => client.set_access(gfn, AccessType::Rwx)?,
                 Then::Grant => client.grant(gfn, rights).map(drop)?,
                 Then::Set(access) => client.set_access(gfn, access.0)?,
-                Then::Answer | Then::Silence => {}
+                Then::Answer | Then::Deny | Then::Return(_) | Then::Silence => {}
             }
         }
-        if then != Then::Silence {
+        if let Then::Return(value) = then {
+            self.skip_function(request, value.0)?;
+        } else if then != Then::Silence {
             if self.channel.shape().1.layout == Layout::VmEvent7
                 && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
             {
@@ -79,10 +86,29 @@ impl Listener {
                 let inject = Control::Inject { vcpu: request.vcpu, vector: BREAKPOINT };
                 self.channel.client.values(&Call::Control(inject))?;
             }
-            self.channel.answer(&request.answer());
+            let mut answer = request.answer();
+            if then == Then::Deny {
+                answer.flags = answer.flags.union(Flags::DENY);
+            }
+            self.channel.answer(&answer);
             self.channel.kick()?;
         }
         Ok(failures)
+    }
+
+    /// The vCPU, which stands at a function's first instruction, goes on where the function would return to.
+    fn skip_function(&mut self, request: &Request, value: u64) -> anyhow::Result<()> {
+        let mut registers = self.channel.registers().context("to skip a function wants the layout vm_event7")?;
+        let stack = Gla(registers.general[RSP]);
+        let space = Space { vcpu: request.vcpu, cr3: None };
+        let address = self.channel.client.read_linear(space, stack, 8)?;
+        registers.rip = u64::from_le_bytes(address.as_slice().try_into().context("eight bytes are no address")?);
+        registers.general[RSP] += 8;
+        registers.general[RAX] = value;
+        let mut answer = request.answer();
+        answer.flags = answer.flags.union(Flags::SET_REGISTERS);
+        self.channel.answer_with(&answer, &registers);
+        self.channel.kick()
     }
 
     /// Ends the ring; what is still on it is answered.

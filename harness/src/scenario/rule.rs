@@ -2,7 +2,7 @@
 
 use super::act::MemoryAct;
 use super::name::Name;
-use super::text::Place;
+use super::text::{Number, Place};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use mem_event::{AccessType, Cpu, Event, Gfn, Reason, Request, Rights};
@@ -47,6 +47,11 @@ pub enum Then {
     Set(Name<AccessType>),
     /// The answer goes out; with unchanged rights the same event comes again.
     Answer,
+    /// The write to a register that the event tells of does not happen (`vm_event7` only), and the vCPU goes on behind it.
+    Deny,
+    /// The function at whose first instruction the vCPU stands is skipped (`vm_event7` only): it goes on where the function would return to,
+    /// with this number in RAX.
+    Return(Number),
     /// No answer: a consumer that hangs.
     Silence,
 }
