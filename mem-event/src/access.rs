@@ -34,11 +34,23 @@ impl Domain {
         }
         let outcome = match self.go_on(vcpu, registers, effects) {
             Some(outcome) => outcome,
-            None => self.nested_page_fault::<false>(vcpu, access, registers, effects),
+            None => self.judge(vcpu, access, registers, effects),
         };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
         outcome
+    }
+
+    /// The access of a vCPU that may have something due.
+    fn judge(
+        &mut self,
+        vcpu: VcpuId,
+        access: &Access,
+        registers: Option<&Registers>,
+        effects: &mut Effects,
+    ) -> Outcome {
+        let outcome = self.nested_page_fault::<false>(vcpu, access, registers, effects);
+        self.judged(vcpu, access, outcome)
     }
 
     /// `hvm_hap_nested_page_fault`: what the rights and the type of the frame make of the access.
@@ -50,6 +62,7 @@ impl Domain {
         registers: Option<&Registers>,
         effects: &mut Effects,
     ) -> Outcome {
+        let alone = !PLAIN && self.is_let_through(vcpu, access.rip);
         let mut entry = self.p2m.get(access.gfn);
         if entry.passing().contains(access.rights) || !entry.is_ram() {
             return Outcome::Proceed;
@@ -61,17 +74,19 @@ impl Domain {
             entry = self.p2m.get(access.gfn);
         }
         // Only a frame that is there has rights to violate; one that is paged out is checked when it is back.
-        if entry.held
-            && !entry.access.rights().contains(access.rights)
+        let violates = entry.held && !entry.access.rights().contains(access.rights);
+        if violates
+            && !alone
             && let ControlFlow::Break(outcome) = self.violation::<PLAIN>((vcpu, access), entry, registers, effects)
         {
             return outcome;
         }
-        match entry.kind {
+        let outcome = match entry.kind {
             kind if kind.is_paging() => self.populate::<PLAIN>(vcpu, access.gfn, effects),
             P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare(vcpu, access.gfn, effects),
             _ => Outcome::Proceed,
-        }
+        };
+        if alone && violates && outcome == Outcome::Proceed { Outcome::Alone } else { outcome }
     }
 
     /// [`crate::Input::AccessNosleep`]: the same, but the vCPU stands in no queue afterwards.
@@ -90,7 +105,7 @@ impl Domain {
         }
         let outcome = match self.go_on(vcpu, registers, effects) {
             Some(outcome) => outcome,
-            None => self.nested_page_fault::<false>(vcpu, access, registers, effects),
+            None => self.judge(vcpu, access, registers, effects),
         };
         self.return_grants(vcpu, effects);
         self.end_step(effects);
@@ -127,6 +142,8 @@ impl Domain {
         } else {
             request.flags = Flags::VCPU_PAUSED;
             self.pause(vcpu, Ring::Access, access.gfn);
+            let it = self.vcpu(vcpu);
+            (it.stopped_at, it.stopped_for) = (access.rip, access.rights);
         }
         self.put_with::<PLAIN>(Ring::Access, claim, request, registers, effects);
         if !PLAIN {

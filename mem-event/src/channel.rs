@@ -9,6 +9,7 @@
 
 use crate::control::{CpuEventKind, Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
+use crate::emulation;
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;
 use crate::number::VcpuId;
@@ -48,6 +49,8 @@ pub(crate) struct Channel {
     /// The registers of the requests that are out, in their order; none at all of a layout that carries none. Nothing is decided by
     /// them, so they are no state.
     registers: VecDeque<Option<Registers>>,
+    /// What the response that was taken last has where a request has registers, if its flags say that this counts.
+    data: Option<Box<[u8; emulation::DATA]>>,
 }
 
 impl Channel {
@@ -61,7 +64,7 @@ impl Channel {
             flow: Queue::default(),
             generation: 0,
         };
-        Channel { ring, state, front: None, registers: VecDeque::new() }
+        Channel { ring, state, front: None, registers: VecDeque::new(), data: None }
     }
 
     /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page: this one, or memory of the engine's.
@@ -271,6 +274,10 @@ impl Channel {
         };
         let sets = is_vm_event && flags.contains(Flags::SET_REGISTERS);
         let registers = sets.then(|| new_registers(&effects.taken)).flatten();
+        if flags.0 & (Flags::SET_EMUL_READ_DATA.0 | Flags::SET_EMUL_INSN_DATA.0) != 0 {
+            // The slot as it was copied, whose last part this is.
+            self.data = effects.taken.last_chunk().map(|data| Box::new(*data));
+        }
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
@@ -279,6 +286,11 @@ impl Channel {
         let foreign = self.settle(flags, vcpu, subject);
         let (skip, other_reason) = (other_version.is_some(), is_vm_event && !is_paging);
         Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, registers })
+    }
+
+    /// The data of the response that was taken last, as far as its flags say that there are some; once.
+    pub fn take_data(&mut self) -> Option<Box<[u8; emulation::DATA]>> {
+        self.data.take()
     }
 
     #[inline(always)]
@@ -350,7 +362,7 @@ impl Channel {
             Layout::VmEvent7 => vec![None; state.outstanding.len()].into(),
             Layout::Flags16 | Layout::Flags32 => VecDeque::new(),
         };
-        Ok(Channel { ring, state, front, registers })
+        Ok(Channel { ring, state, front, registers, data: None })
     }
 
     /// The ring's page, where there is one.

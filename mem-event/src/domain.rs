@@ -102,6 +102,7 @@ impl Domain {
             Input::CpuEvent { vcpu, event } => self.cpu_event(*vcpu, event, with.registers, effects),
             Input::Balloon { vcpu, gfn } => self.balloon(*vcpu, *gfn, effects),
             Input::Abandon { vcpu } => self.abandon(*vcpu, effects),
+            Input::Emulated { vcpu } => self.emulated(*vcpu),
         }
     }
 
@@ -348,11 +349,11 @@ impl Domain {
         }
     }
 
-    /// Whether something is reserved for this vCPU, a foreign caller waits for room, or a ring has a flow control of Xen's history.
+    /// Whether something is reserved for or granted to this vCPU, a foreign caller waits for room, or a ring has a flow control of Xen's history.
     #[inline]
     pub(crate) fn has_loose_ends(&self, vcpu: VcpuId) -> bool {
         let it = &self.vcpus[vcpu.0 as usize];
-        self.foreign_waits || self.historic.is_some() || it.slot.is_some() || it.frame
+        self.foreign_waits || self.historic.is_some() || it.slot.is_some() || it.frame || it.emulation.is_some()
     }
 
     /// Tells foreign callers to retry, once a step, if room was made and one of them waits.

@@ -39,6 +39,9 @@ pub enum Outcome {
     Crashed,
     /// The register's write was denied: the vCPU goes on behind the instruction, which is not done.
     Skip,
+    /// The vCPU may do the whole instruction once, alone: while no other vCPU runs, and whatever the rights say (`Domain::emulation` has the
+    /// rest). What comes of it is told by `Input::Emulated`.
+    Alone,
 }
 
 /// One thing that must happen outside of the engine, in the order given.

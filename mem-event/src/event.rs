@@ -231,7 +231,7 @@ impl Flags {
     pub const FOREIGN: Flags = Flags(1 << 3);
     /// A response that only gives its slot back.
     pub const DUMMY: Flags = Flags(1 << 4);
-    /// A response that asks for the access to be emulated (Xen 4.5 on).
+    /// A response that asks for the instruction to be emulated (Xen 4.5 on): once, whatever the rights say.
     pub const EMULATE: Flags = Flags(1 << 5);
     /// The same without letting its writes through.
     pub const EMULATE_NOWRITE: Flags = Flags(1 << 6);
@@ -244,8 +244,13 @@ impl Flags {
     /// A response that has its vCPU do one step in another view (`vm_event` only; bit 11 there): without views nothing.
     pub const FAST_SINGLESTEP: Flags = Flags(1 << 27);
 
+    /// A response whose data the emulated instruction reads (`vm_event` only; bit 5 there).
+    pub const SET_EMUL_READ_DATA: Flags = Flags(1 << 21);
+    /// A response whose data are the emulated instruction (`vm_event` only; bit 9 there).
+    pub const SET_EMUL_INSN_DATA: Flags = Flags(1 << 25);
+
     /// All flags with their names.
-    pub const NAMES: [(Flags, &'static str); 11] = [
+    pub const NAMES: [(Flags, &'static str); 13] = [
         (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
         (Flags::DROP_PAGE, "DROP_PAGE"),
         (Flags::EVICT_FAIL, "EVICT_FAIL"),
@@ -257,6 +262,8 @@ impl Flags {
         (Flags::DENY, "DENY"),
         (Flags::SET_REGISTERS, "SET_REGISTERS"),
         (Flags::FAST_SINGLESTEP, "FAST_SINGLESTEP"),
+        (Flags::SET_EMUL_READ_DATA, "SET_EMUL_READ_DATA"),
+        (Flags::SET_EMUL_INSN_DATA, "SET_EMUL_INSN_DATA"),
     ];
 
     /// Whether every flag of `other` is set.

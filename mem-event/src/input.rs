@@ -173,6 +173,11 @@ pub enum Input {
         /// What.
         access: Access,
     },
+    /// A vCPU has done the instruction that it was to do alone (`Outcome::Alone`), as far as a guest's fault let it.
+    Emulated {
+        /// Who.
+        vcpu: VcpuId,
+    },
 }
 
 impl Input {
@@ -192,6 +197,7 @@ impl Input {
             Input::ConsumerLost { .. } => "consumer-lost",
             Input::Destroy => "destroy",
             Input::AccessNosleep { .. } => "access-nosleep",
+            Input::Emulated { .. } => "emulated",
         }
     }
 
@@ -209,6 +215,7 @@ impl Input {
             "fill-failed",
             "consumer-lost",
             "destroy",
+            "emulated",
         ];
         let events = CpuEventKind::ALL.iter().map(|kind| kind.name());
         let mut all: Vec<&str> = own.into_iter().chain(Control::NAMES).chain(events).collect();

@@ -27,6 +27,7 @@
 //! | `access`, `foreign`, `monitor` | what makes events: accesses of vCPUs, of others, CPU events |
 //! | `paging`, `populate`, `sharing` | what a frame's type asks for |
 //! | `response` | what a consumer may change |
+//! | `emulation`, `let_through` | instructions that are let through alone; to whom, and until when |
 //! | `lifecycle`, `operations` | rings begin and end; the other control operations |
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
@@ -56,6 +57,7 @@ pub mod control;
 pub mod digest;
 pub mod domain;
 pub mod effect;
+mod emulation;
 pub mod errno;
 pub mod event;
 pub mod flow;
@@ -64,6 +66,7 @@ mod historic;
 mod history;
 pub mod input;
 mod invariants;
+mod let_through;
 mod life;
 mod lifecycle;
 pub mod mark;
@@ -99,6 +102,7 @@ pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
 pub use digest::{digest, keyed_digest};
 pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};
+pub use emulation::Emulation;
 pub use errno::Errno;
 pub use event::{About, Cpu, Event, Flags, Reason, Request, Response};
 pub use flow::{Flow, FlowKind};

@@ -305,6 +305,7 @@ impl Domain {
         }
         self.leave_queue(vcpu, effects);
         self.return_grants(vcpu, effects);
+        self.vcpu(vcpu).emulation = None;
         self.end_step(effects);
         Outcome::Proceed
     }

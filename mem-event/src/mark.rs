@@ -8,7 +8,7 @@ use crate::atomics::{AtomicU32, AtomicU64};
 use std::sync::atomic::Ordering;
 
 /// How many words it holds.
-pub const WORDS: usize = 5;
+pub const WORDS: usize = 6;
 
 /// The mark.
 #[derive(Debug)]

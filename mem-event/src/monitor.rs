@@ -50,6 +50,8 @@ impl Domain {
         effects: &mut Effects,
     ) -> Outcome {
         let it = self.vcpu(vcpu);
+        // Another instruction than the one that it may do alone ends that.
+        it.emulation.take_if(|it| it.rip != event.rip.0);
         let breakpoint = std::mem::take(&mut it.breakpoint);
         let denied = std::mem::take(&mut it.denied);
         if it.answered.take() == Some(*event) {

@@ -8,6 +8,7 @@
 //! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again; in `vm_event` only if the reason is `MEM_PAGING` |
 //! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
 //! | with it, after a breakpoint's event | the breakpoint is delivered; in `vm_event` only if it was injected, else it is fetched again |
+//! | `EMULATE` with it, after a violation that is still one | the instruction is let through once, alone ([`crate::Emulation`]) |
 //! | not `VCPU_PAUSED` | nobody is woken |
 //!
 //! In the layout of `vm_event`, for a vCPU that an event of the access ring paused, woken by this response or not (Xen 4.17, `vm_event_resume`):
@@ -94,6 +95,10 @@ impl Domain {
         }
         if !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;
+        }
+        if ring == Ring::Access && self.vcpu(vcpu).reported.is_none() && answer.flags.contains(Flags::EMULATE) {
+            let data = self.channel(ring).take_data();
+            self.emulates(vcpu, answer.flags, data.as_deref());
         }
         let it = self.vcpu(vcpu);
         if it.reported.is_some() || it.answered.is_some() {

@@ -1,8 +1,10 @@
 //! What the engine keeps of each vCPU: what it waits for, and what was handed to it while it slept.
 
 use crate::control::Ring;
+use crate::emulation::Emulation;
 use crate::input::CpuEvent;
 use crate::number::Gfn;
+use crate::rights::Rights;
 use bincode::{Decode, Encode};
 
 /// Why a vCPU does not run. One at a time: a stopped vCPU makes no new event, so a count of event pauses never passes 1.
@@ -36,6 +38,9 @@ pub(crate) struct Vcpu {
     pub wait: Wait,
     /// The frame of the request that paused it.
     pub stopped_on: Gfn,
+    /// The instruction whose violation paused it, and what that wanted.
+    pub stopped_at: u64,
+    pub stopped_for: Rights,
     /// A slot that was claimed for it when it was woken.
     pub slot: Option<Ring>,
     /// A frame that was reserved for it when it was woken.
@@ -50,6 +55,8 @@ pub(crate) struct Vcpu {
     pub breakpoint: Breakpoint,
     /// The write that was answered is not to happen.
     pub denied: bool,
+    /// The instruction that it may do alone.
+    pub emulation: Option<Box<Emulation>>,
 }
 
 impl Vcpu {

@@ -159,6 +159,7 @@ impl Run<'_> {
             Outcome::Refused(errno, _) => errno.name(),
             Outcome::Crashed => "c",
             Outcome::Skip => "k",
+            Outcome::Alone => "a",
         });
     }
 

@@ -225,7 +225,7 @@ impl Game {
         let offset = self.dice.below(4096) as u16;
         let gla = (!self.dice.one_in(4)).then(|| Gla(self.dice.roll()));
         let rights = Rights::from_bits(1 + self.dice.below(7) as u8);
-        Access { gfn: self.gfn(), offset, gla, rights, source: AccessSource::Instruction, rip: 0 }
+        Access { gfn: self.gfn(), offset, gla, rights, source: AccessSource::Instruction, rip: self.dice.below(2) }
     }
 
     fn cpu_event(&mut self) -> CpuEvent {
@@ -252,6 +252,11 @@ impl Game {
 
     fn guest(&mut self) {
         let vcpu = self.vcpu();
+        if self.dice.one_in(20) {
+            // What it waits for it goes on waiting for.
+            let _ = self.step(&Input::Emulated { vcpu });
+            return;
+        }
         let again = self.last.get(vcpu.0 as usize).cloned().flatten().filter(|_| !self.dice.one_in(6));
         let input = again.unwrap_or_else(|| match self.dice.below(20) {
             0 => Input::Balloon { vcpu, gfn: self.gfn() },
@@ -302,6 +307,9 @@ impl Game {
             }
         }
         let mut response = request.answer();
+        if self.dice.one_in(6) {
+            response.flags = response.flags.union(Flags::EMULATE);
+        }
         if self.dice.one_in(10) {
             self.lie(&mut response);
         }

@@ -146,6 +146,7 @@ fn came(step: &Step) -> Vec<String> {
         Outcome::Refused(errno, _) => Some(errno.to_string()),
         Outcome::Crashed => Some("crashed".to_owned()),
         Outcome::Skip => Some("denied".to_owned()),
+        Outcome::Alone => Some("alone".to_owned()),
     };
     let effects: Vec<String> = step.effects.list.iter().filter_map(effect).collect();
     let none = outcome.is_none() && effects.is_empty();

@@ -132,7 +132,7 @@ impl Sequence {
         let refused = match step.outcome {
             Outcome::Refused(errno, _) | Outcome::Retry(errno) => Some(errno),
             Outcome::Crashed => Some(Errno::EINVAL),
-            Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip => None,
+            Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => None,
         };
         if let (Control::Enable { ring, .. }, None) = (control, refused) {
             self.holders[ring.index()] = Some(step.connection);

@@ -117,7 +117,7 @@ impl About {
                 About { vcpu: Some(vcpu.0), ring: Some(Ring::Access), rip: event.rip.0, ..About::default() }
             }
             Input::Balloon { vcpu, gfn } => About { vcpu: Some(vcpu.0), ..frame(*gfn) },
-            Input::Abandon { vcpu } => About { vcpu: Some(vcpu.0), ..About::default() },
+            Input::Abandon { vcpu } | Input::Emulated { vcpu } => About { vcpu: Some(vcpu.0), ..About::default() },
             Input::Unpopulated { first, .. } => frame(*first),
             Input::FillFailed { gfn } => frame(*gfn),
             Input::Control(control) => of_control(control),
@@ -184,6 +184,7 @@ fn outcome(outcome: &Outcome) -> String {
         Outcome::Refused(errno, why) => format!("{errno:?}: {why}"),
         Outcome::Crashed => "crashed".into(),
         Outcome::Skip => "denied".into(),
+        Outcome::Alone => "alone".into(),
     }
 }
 

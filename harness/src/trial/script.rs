@@ -170,6 +170,7 @@ impl Reading {
             Input::Access { vcpu, .. }
             | Input::AccessNosleep { vcpu, .. }
             | Input::CpuEvent { vcpu, .. }
+            | Input::Emulated { vcpu }
             | Input::Balloon { vcpu, .. } => self.guest(*vcpu, step),
             Input::Abandon { vcpu } => {
                 self.waits.remove(vcpu);

@@ -159,7 +159,7 @@ impl<'a> Stage<'a> {
             match outcome {
                 Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
                 Outcome::Crashed => Err(Errno::EINVAL),
-                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip => {
+                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => {
                     self.schedule.called(&control);
                     Ok(())
                 }

@@ -106,6 +106,15 @@ impl Channel {
         self.back.answer_with(response, registers);
     }
 
+    /// [`Channel::answer`] with data for the instruction that is to be emulated, where the layout has room for them.
+    pub fn answer_with_data(&mut self, response: &Response, data: &[u8]) {
+        if data.is_empty() {
+            self.back.answer(response);
+        } else {
+            self.back.answer_with_data(response, data);
+        }
+    }
+
     /// The ring's half itself, for consumers that misbehave.
     pub fn back(&mut self) -> &mut Back {
         &mut self.back

@@ -11,7 +11,7 @@ pub fn refused(errno: Errno, sentence: &str) -> Reply {
 
 pub fn outcome(outcome: Outcome) -> Reply {
     match outcome {
-        Outcome::Proceed | Outcome::Wait(_) | Outcome::Skip => Reply::Done([0; 5]),
+        Outcome::Proceed | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => Reply::Done([0; 5]),
         Outcome::Value(value) => Reply::Done([value, 0, 0, 0, 0]),
         Outcome::Retry(errno) => refused(errno, "busy; try again"),
         Outcome::Refused(errno, sentence) => Reply::Refused(errno, sentence),

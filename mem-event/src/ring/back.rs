@@ -7,7 +7,7 @@ use crate::control::{Layout, Ring};
 use crate::event::{Request, Response};
 use crate::page::{Index, RingPage};
 use crate::registers::Registers;
-use crate::wire::{Malformed, flags16, flags32, mem_event, vm_event};
+use crate::wire::{Malformed, flags16, flags32, mem_event, response_bytes, vm_event};
 use std::sync::atomic::Ordering;
 
 /// The consumer's half.
@@ -187,15 +187,8 @@ impl Back {
     /// # Panics
     /// As [`Back::answer`].
     pub fn answer_with(&mut self, response: &Response, registers: &Registers) {
-        assert!(self.unanswered() > 0, "an answer without a request");
-        let word = self.shape.word(self.rsp_prod_pvt);
-        self.write_other(word, response);
-        if self.shape.layout == Layout::VmEvent7 {
-            for (at, value) in registers.words().into_iter().enumerate() {
-                self.page.write_word(word + vm_event::DATA + at, value);
-            }
-        }
-        self.set_rsp_prod(self.rsp_prod_pvt.wrapping_add(1));
+        let bytes: Vec<u8> = registers.words().into_iter().flat_map(u64::to_le_bytes).collect();
+        self.answer_with_data(response, &bytes);
     }
 
     #[inline(never)]
@@ -206,6 +199,22 @@ impl Back {
             Layout::Flags32 => self.page.write(word, &flags32::response(response)),
             Layout::VmEvent7 => self.page.write(word, &vm_event::response(ring, response)),
         }
+    }
+
+    /// [`Back::answer`] with data for the instruction that is to be emulated, which stand where a request has its registers: only the layout of
+    /// `vm_event` has room for them, and for no more than 344 bytes.
+    ///
+    /// # Panics
+    /// When every request taken is answered already.
+    pub fn answer_with_data(&mut self, response: &Response, data: &[u8]) {
+        assert!(self.unanswered() > 0, "an answer without a request");
+        let Shape { ring, layout, .. } = self.shape;
+        let mut bytes = response_bytes(layout, ring, response);
+        if layout == Layout::VmEvent7 {
+            let (_, room) = bytes.split_at_mut(vm_event::DATA * 8);
+            room.iter_mut().zip(data).for_each(|(place, byte)| *place = *byte);
+        }
+        self.answer_raw(&bytes);
     }
 
     /// Writes bytes as the next response, cut to a slot's size, without making them visible: for consumers that misbehave,

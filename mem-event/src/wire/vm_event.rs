@@ -10,7 +10,8 @@
 //!        5 mov_to_msr           24 msr   32 new   40 old
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
-//!  56  registers, 344 bytes: see [`Registers`]
+//!  56  registers, 344 bytes: see [`Registers`]; in a response u32 length and as many bytes (SET_EMUL_READ_DATA), or
+//!      16 bytes of an instruction (SET_EMUL_INSN_DATA)
 //! ```
 //! Flags: bit 0 VCPU_PAUSED and bit 1 FOREIGN have counterparts in [`Flags`]; EMULATE (2) and EMULATE_NOWRITE (3) are its
 //! bits 5 and 6 as in Xen 4.5; what follows (4 TOGGLE_SINGLESTEP to 15) is kept 16 bits higher. DUMMY does not exist here.
@@ -32,7 +33,7 @@ pub const WORDS: usize = 50;
 /// A slot of `vm_event`.
 pub type Slot = [u64; WORDS];
 
-/// The register file's first word in a slot.
+/// The first word of a slot that the register file takes, or of a response the data for an instruction that is emulated.
 pub(crate) const DATA: usize = 7;
 
 // `VM_EVENT_REASON_*`.

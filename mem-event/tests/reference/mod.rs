@@ -27,6 +27,10 @@ pub struct Vcpu {
     stepping: bool,
     reported: Option<CpuEvent>,
     answered: Option<CpuEvent>,
+    /// Its last violation that stopped it: instruction, frame, rights.
+    stopped: (u64, Gfn, Rights),
+    /// The one of these that it may do once, alone.
+    alone: Option<(u64, Gfn, Rights)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +91,8 @@ impl Reference {
             stepping: false,
             reported: None,
             answered: None,
+            stopped: (0, Gfn(0), Rights::NONE),
+            alone: None,
         };
         let frame =
             Frame { kind: P2mType::RamRw, access: AccessType::Rwx, held: true, chosen: false, pins: 0, group: 0 };
@@ -121,6 +127,7 @@ impl Reference {
             Input::FillFailed { gfn } => self.fill_failed(*gfn),
             Input::ConsumerLost { ring } => self.lost(*ring, posted, broken),
             Input::Abandon { vcpu } => self.abandon(*vcpu),
+            Input::Emulated { vcpu } => self.emulated(*vcpu),
             Input::Destroy => unreachable!("not part of the game"),
         };
         self.grant();
@@ -274,7 +281,22 @@ impl Reference {
         Err(Outcome::Wait(WaitReason::Answer(ring)))
     }
 
+    /// What it may do alone is one instruction's; another one that asks ends it, and so does its own access once it is allowed.
     fn look(&mut self, v: usize, access: &Access) -> Done {
+        let alone = self.vcpus[v].alone.take_if(|(rip, ..)| *rip == access.rip);
+        self.vcpus[v].alone = alone;
+        let done = self.look_at(v, access);
+        if done.is_ok()
+            && let Some((_, gfn, rights)) = alone
+            && gfn == access.gfn
+            && access.rights.contains(rights)
+        {
+            self.vcpus[v].alone = None;
+        }
+        done
+    }
+
+    fn look_at(&mut self, v: usize, access: &Access) -> Done {
         let gfn = access.gfn;
         let default = self.default;
         let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
@@ -283,7 +305,9 @@ impl Reference {
             self.bear(gfn, default);
         }
         let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
-        if frame.held {
+        let violates = frame.held && !frame.access.rights().contains(access.rights);
+        let alone = violates && self.vcpus[v].alone.is_some();
+        if violates && !alone {
             self.check_rights(v, access)?;
         }
         if frame.kind.is_paging() {
@@ -297,7 +321,7 @@ impl Reference {
             }
             self.part(gfn);
         }
-        Ok(())
+        if alone { Err(Outcome::Alone) } else { Ok(()) }
     }
 
     fn check_rights(&mut self, v: usize, access: &Access) -> Done {
@@ -305,9 +329,6 @@ impl Reference {
         let policy = self.channels[Ring::Access.index()].policy;
         let Some(frame) = self.frame(access.gfn) else { return Ok(()) };
         let kind = frame.access;
-        if kind.rights().contains(access.rights) {
-            return Ok(());
-        }
         if kind == AccessType::Rx2rw && access.rights.contains(Rights::W) {
             frame.access = AccessType::Rw;
             if Rights::RW.contains(access.rights) {
@@ -329,6 +350,7 @@ impl Reference {
             }
             return Ok(());
         }
+        self.vcpus[v].stopped = (access.rip, gfn, rights);
         self.put_and_pause(v, Ring::Access, request)
     }
 
@@ -488,6 +510,7 @@ impl Reference {
     }
 
     fn report(&mut self, v: usize, event: &CpuEvent) -> Done {
+        self.vcpus[v].alone.take_if(|(rip, ..)| *rip != event.rip.0);
         if self.vcpus[v].answered.take() == Some(*event) {
             return Ok(());
         }
@@ -642,8 +665,13 @@ impl Reference {
             }
         }
         if exists && !foreign && response.flags.contains(Flags::VCPU_PAUSED) {
+            let (_, gfn, rights) = self.vcpus[v].stopped;
+            let violates = self.frame(gfn).is_some_and(|frame| !frame.access.rights().contains(rights));
             let it = &mut self.vcpus[v];
             if it.wait == Wait::Answer(ring) {
+                if ring == Ring::Access && it.reported.is_none() && response.flags.contains(Flags::EMULATE) {
+                    it.alone = violates.then_some(it.stopped);
+                }
                 it.wait = Wait::Runs;
                 it.answered = it.reported.take();
                 self.effects.push(Effect::Wake(VcpuId(response.vcpu)));
@@ -739,6 +767,13 @@ impl Reference {
         }
         it.slot = None;
         it.frame = false;
+        it.alone = None;
+        Outcome::Proceed
+    }
+
+    fn emulated(&mut self, vcpu: VcpuId) -> Outcome {
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else { return refused(Errno::ESRCH) };
+        it.alone = None;
         Outcome::Proceed
     }
 

@@ -49,7 +49,7 @@ impl Engine {
             match self.control(host, Control::Prep { gfn, buffer: true }, Some(content)) {
                 Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
                 Outcome::Crashed => Err(Errno::EINVAL),
-                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip => Ok(()),
+                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => Ok(()),
             }
         });
         self.serving(before);

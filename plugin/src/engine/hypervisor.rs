@@ -138,6 +138,13 @@ impl Hypervisor {
         self.ask(vcpu, Input::CpuEvent { vcpu: vcpu.id, event }, &[], (view, rip))
     }
 
+    /// A vCPU is about to do the instruction that it was to do alone, as it can.
+    pub fn emulated(&self, vcpu: &Vcpu) {
+        let mut engine = self.engine();
+        engine.says_what_is_plain(vcpu.id);
+        let _ = engine.step(&self.host, Input::Emulated { vcpu: vcpu.id });
+    }
+
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
         let access = if let Input::Access { access, .. } = &input { Some((access.gfn, access.rights)) } else { None };
         let mut engine = self.engine();

@@ -5,7 +5,7 @@
 
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use mem_event::message::Stays;
-use mem_event::{Gfn, VcpuId};
+use mem_event::{Access, Gfn, VcpuId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
@@ -24,6 +24,8 @@ pub struct Stand {
     is_answered: bool,
     /// It has its answer, and was told to leave: it goes on elsewhere, without this access.
     moves: bool,
+    /// What is asked for before its access asks again: another frame of the instruction that it is to do alone.
+    ahead: Option<Access>,
 }
 
 /// All accesses that stand in the kernel, and which of them must ask again.
@@ -54,7 +56,8 @@ impl KernelStops {
         match access.toucher {
             Toucher::Vcpu(vcpu) => {
                 let (since, told, stays) = (Instant::now(), None, None);
-                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false });
+                self.vcpus
+                    .insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false, ahead: None });
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }
@@ -88,6 +91,18 @@ impl KernelStops {
         stand.moves = false;
         self.asking.push_back(stand.access);
         true
+    }
+
+    /// A vCPU that stands asks for another frame before its own access asks again.
+    pub fn asks_ahead(&mut self, vcpu: VcpuId, access: Access) {
+        if let Some(stand) = self.vcpus.get_mut(&vcpu) {
+            stand.ahead = Some(access);
+        }
+    }
+
+    /// What it was to ask for before, once.
+    pub fn takes_ahead(&mut self, vcpu: VcpuId) -> Option<Access> {
+        self.vcpus.get_mut(&vcpu)?.ahead.take()
     }
 
     /// Where a vCPU stands that has no answer, and how often it had left when it was told to, unless it came back.

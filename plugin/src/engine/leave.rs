@@ -3,9 +3,9 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::explain;
 use crate::host::vcpu::Vcpu;
-use crate::qemu::leaving;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::View;
+use crate::qemu::{leaving, outside};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ impl Hypervisor {
             return;
         }
         let mut engine = self.engine();
-        let is_due = |since: Instant| since.elapsed() >= STAY;
+        let is_due = |since: Instant| outside::all_are_wanted_out() || since.elapsed() >= STAY;
         for (number, stand) in engine.stopped.vcpus() {
             let is_there = stand.told.is_none() && stand.stays.is_none();
             let Some(vcpu) = self.host.vcpu(number.0).filter(|_| is_there && is_due(stand.since)) else { continue };

@@ -1,6 +1,7 @@
 //! The engine under its lock: one step at a time, recorded, with its effects carried out on the host.
 
 mod admit;
+pub mod alone;
 mod control;
 mod effects;
 pub mod facts;
@@ -20,4 +21,6 @@ mod rings;
 mod settle;
 pub mod spool;
 pub mod step;
+mod turn;
+pub mod turns;
 pub mod vcpus;

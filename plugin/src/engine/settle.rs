@@ -34,6 +34,12 @@ impl Engine {
     }
 
     fn ask_again(&mut self, host: &Host, StoppedAccess { toucher, fault, access }: StoppedAccess) {
+        if let Toucher::Vcpu(vcpu) = toucher
+            && let Some(ahead) = self.stopped.takes_ahead(vcpu)
+            && let Outcome::Wait(_) = self.step(host, Input::Access { vcpu, access: ahead })
+        {
+            return self.stopped.asks_ahead(vcpu, ahead);
+        }
         let outcome = match toucher {
             Toucher::Vcpu(vcpu) if is_read_to_be_checked(host, vcpu, &access) => Outcome::Proceed,
             Toucher::Vcpu(vcpu) => {
@@ -44,15 +50,16 @@ impl Engine {
             }
             Toucher::Foreign => self.step(host, Input::Foreign { access }),
         };
-        match outcome {
-            Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed | Outcome::Skip => {}
+        match (outcome, toucher) {
+            (Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed | Outcome::Skip, _) => {}
+            (Outcome::Alone, Toucher::Vcpu(vcpu)) => self.lets_through(host, vcpu, fault),
             _ => {
                 if access.rights == Rights::X
                     && !host.rights.allowed(fault.gfn).contains(Rights::R)
                     && let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
-                    lend(vcpu, fault.gfn);
+                    lend(host, vcpu, fault.gfn);
                 }
                 self.stopped.answered(toucher, fault);
                 if self.lets_go(host, fault.gfn) || toucher == Toucher::Foreign && !self.stopped.is_touched(fault.gfn) {
@@ -91,7 +98,7 @@ impl Engine {
     }
 
     /// The vCPUs that stand on the page and have their answers are about to go, if no access on it is without; says whether there are any.
-    fn lets_go(&mut self, host: &Host, gfn: Gfn) -> bool {
+    pub(super) fn lets_go(&mut self, host: &Host, gfn: Gfn) -> bool {
         if self.stopped.is_touched(gfn) {
             return false;
         }
@@ -139,8 +146,8 @@ fn is_read_to_be_checked(host: &Host, vcpu: VcpuId, access: &Access) -> bool {
 
 /// QEMU may read the page now, to translate what the vCPU executes. It is hidden again before the vCPU begins a block, as far as QEMU can
 /// be asked for that; else with the next translation.
-fn lend(vcpu: &Vcpu, gfn: Gfn) {
-    vcpu.trap.lend_for_code(gfn);
+fn lend(host: &Host, vcpu: &Vcpu, gfn: Gfn) {
+    vcpu.trap.lend(gfn).into_iter().for_each(|before| host.hide(before));
     let number = vcpu.id.0;
     outside::later(number, move || {
         let hypervisor = Hypervisor::get();

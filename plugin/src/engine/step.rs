@@ -5,6 +5,7 @@ use crate::engine::kernel_stops::KernelStops;
 use crate::engine::provoked::Provoked;
 use crate::engine::recorders::Recorders;
 use crate::engine::spool::Spool;
+use crate::engine::turn::Turn;
 use crate::host::domain_host::Host;
 use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
@@ -40,6 +41,8 @@ pub(crate) struct Engine {
     /// Whether the trace says what frames held when the pager had to do with them.
     pub keeps_contents: bool,
     pub stopped: KernelStops,
+    /// Who does an instruction alone now.
+    pub turn: Option<Turn>,
     pub provoked: Provoked,
     /// Effects that failed in this step, as inputs that tell the engine.
     pub failures: Vec<Input>,
@@ -68,6 +71,7 @@ impl Engine {
             keeps_reads: false,
             keeps_contents: false,
             stopped: KernelStops::default(),
+            turn: None,
             provoked: Provoked::default(),
             failures: Vec::new(),
             met: Vec::new(),

@@ -2,6 +2,7 @@
 
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::turns;
 use crate::fatal;
 use crate::host::vcpu::Vcpu;
 use crate::host::witness::{self, Course};
@@ -181,6 +182,9 @@ pub fn ended() {
     match leaving::all_times() {
         0 => {}
         times => eprintln!("mem-event: vCPUs left their blocks {times} times to leave the kernel"),
+    }
+    if let Some(report) = turns::told() {
+        eprintln!("mem-event: {report}");
     }
     if let Some(report) = witness::report() {
         eprintln!("mem-event: {report}");

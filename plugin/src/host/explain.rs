@@ -14,6 +14,7 @@ use crate::host::domain_host::Host;
 use crate::host::implicit_access::ImplicitAccess;
 use crate::host::instruction;
 use crate::host::nested::address_space;
+use crate::host::parts::{self, Part};
 use crate::host::processor::Processor;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
@@ -43,16 +44,34 @@ pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFau
 /// # Errors
 /// Going back to its instruction would not be as if nothing had been done.
 pub fn place_to_leave(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Result<(Place, View), Stays> {
-    let place = vcpu.place().filter(Place::is_in_qemu).ok_or(Stays::InNoAccess)?;
+    let mut place = vcpu.place().filter(Place::is_in_qemu).ok_or(Stays::InNoAccess)?;
     let view = leaving::view_of(vcpu.id.0).ok_or(Stays::InNoAccess)?;
     let space = address_space(view.paging_mode(), &view).ok_or(Stays::InNoAccess)?;
     let explainer = Explainer { host, space, view, fault };
     let recipe = explainer.at(place).ok_or(Stays::InNoAccess)?;
     explainer.has_done_nothing(&recipe)?;
-    if instruction::uses_tables(host, &view, space, place.page_offset) {
+    // One that cannot be read may look into tables too.
+    let subject = instruction::subject(host, &view, space, place.page_offset).ok_or(Stays::Tables)?;
+    if subject.uses_tables() {
         return Err(Stays::Tables);
     }
+    if host.vcpus.len() > 1 && subject.is_locked() && explainer.is_unaligned(&recipe) {
+        // QEMU runs it alone, in an exclusive section.
+        place.sections = 0;
+    }
     Ok((place, view))
+}
+
+/// The parts of what the instruction touches that a vCPU stands in in the kernel; none where that is not known.
+pub fn parts(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Vec<Part> {
+    let found = || {
+        let place = vcpu.place()?;
+        let view = leaving::view_of(vcpu.id.0)?;
+        let space = address_space(view.paging_mode(), &view)?;
+        let recipe = Explainer { host, space, view, fault }.at(place)?;
+        Some(parts::of(host, &view, space, &recipe))
+    };
+    found().unwrap_or_default()
 }
 
 /// Whose access touched the page, given whose thread it was, and what to ask the engine.
@@ -195,6 +214,11 @@ impl Explainer<'_> {
             }
         }
         Err(Stays::InNoAccess)
+    }
+
+    /// Whether an operand does not lie at a multiple of its size.
+    fn is_unaligned(&self, recipe: &Recipe) -> bool {
+        self.operands(recipe).any(|touch| touch.size > 0 && !touch.gla.is_multiple_of(touch.size.into()))
     }
 
     /// An operand of the instruction that is about to run covers the touched byte.

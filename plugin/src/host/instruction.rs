@@ -4,12 +4,14 @@ use crate::host::domain_host::Host;
 use crate::insn::decode::{Decoded, InstructionReader};
 use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::Recipe;
-use crate::insn::registers::Registers;
+use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::special::Special;
 use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
+use iced_x86::{Decoder, DecoderOptions};
+use mem_event::Gfn;
 use std::cell::RefCell;
 
 /// The longest instruction's bytes.
@@ -37,13 +39,12 @@ pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> 
     }
 }
 
-/// Whether the instruction there makes the processor look into its descriptor tables or its task state, or cannot be read.
-pub fn uses_tables(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> bool {
+/// The instruction at this offset of the page that runs, as its bytes are.
+pub fn subject(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> Option<Subject> {
     let gla = view.instruction_pointer() & !0xfff | u64::from(page_offset);
     let mut buffer = [0; LONGEST];
-    let length = bytes(host, view, space, gla, &mut buffer);
-    let subject = length.zip(view.code_size()).map(|(length, code)| Subject::new(None, &buffer[..length], code));
-    subject.is_none_or(|subject| subject.uses_tables())
+    let length = bytes(host, view, space, gla, &mut buffer)?;
+    Some(Subject::new(None, &buffer[..length], view.code_size()?))
 }
 
 /// Whether the instruction at this linear address is known to hold interrupts off until the one after it is over.
@@ -52,6 +53,38 @@ pub fn holds_interrupts_off(host: &Host, view: &View, space: AddressSpace, gla: 
     let length = bytes(host, view, space, gla, &mut buffer);
     let subject = length.zip(view.code_size()).map(|(length, code)| Subject::new(None, &buffer[..length], code));
     subject.is_some_and(|subject| subject.holds_interrupts_off())
+}
+
+/// The first instruction of some bytes; `None` where they are none.
+pub fn one(bytes: &[u8], gla: u64, code: CodeSize) -> Option<&[u8]> {
+    let bits = match code {
+        CodeSize::Bits16 => 16,
+        CodeSize::Bits32 => 32,
+        CodeSize::Bits64 => 64,
+    };
+    let instruction = Decoder::with_ip(bits, bytes, gla, DecoderOptions::NONE).decode();
+    (!instruction.is_invalid()).then(|| &bytes[..instruction.len()])
+}
+
+/// In which frames the bytes of an instruction at this linear address lie: frame, offset, and as much of them; none where the guest's tables
+/// do not lead to all.
+pub fn frames<'b>(
+    host: &Host,
+    view: &View,
+    space: AddressSpace,
+    gla: u64,
+    bytes: &'b [u8],
+) -> Vec<(Gfn, u16, &'b [u8])> {
+    let (first, second) = bytes.split_at(bytes.len().min(0x1000 - (gla & 0xfff) as usize));
+    let tables = FileTables(&host.memory);
+    let tables = Addressed(&tables, view.physical_addresses());
+    let both = [(gla, first), (gla.wrapping_add(first.len() as u64), second)];
+    let found = both.into_iter().filter(|(_, bytes)| !bytes.is_empty()).map(|(gla, bytes)| {
+        let gpa = space.translate(&tables, gla, Judged::NOT).ok()?;
+        host.memory.offset(gpa.gfn())?;
+        Some((gpa.gfn(), gpa.offset(), bytes))
+    });
+    found.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 /// Its bytes, as far as they can be read; how many those are.

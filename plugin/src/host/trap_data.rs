@@ -39,7 +39,9 @@ pub struct TrapData {
     has_pending: AtomicBool,
     /// Whether its steps are reported.
     stepped: AtomicBool,
-    /// A page that may be executed and not read, mapped while QEMU reads its code; 0 for none, else the frame and 1.
+    /// It does one instruction alone: what is there passes.
+    alone: AtomicBool,
+    /// A page that is mapped against its rights, while QEMU reads its code or the vCPU ends its block; 0 for none, else the frame and 1.
     lent: AtomicU64,
     /// Where it left its block from the kernel, for the hook of its steps, and for that of checkpoints and breakpoints.
     left: Left,
@@ -120,9 +122,21 @@ impl TrapData {
         }
     }
 
-    /// QEMU may read this page now, to translate what the vCPU executes.
-    pub fn lend_for_code(&self, gfn: Gfn) {
-        self.lent.store(gfn.0 + 1, Ordering::Release);
+    /// It begins, or has ended, one instruction alone; in its own thread.
+    pub fn set_alone(&self, on: bool) {
+        self.alone.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether what it comes to passes, since it does that alone; in its own thread.
+    #[inline]
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// This page is open until its block ends, or is read by QEMU, to translate what it executes; says which one was until now.
+    #[must_use = "the page before stays open"]
+    pub fn lend(&self, gfn: Gfn) -> Option<Gfn> {
+        self.lent.swap(gfn.0 + 1, Ordering::AcqRel).checked_sub(1).map(Gfn).filter(|before| *before != gfn)
     }
 
     /// The page that QEMU was let read, once.

@@ -109,6 +109,12 @@ impl Vcpu {
         }
     }
 
+    /// Where it waits in its callback, its sleep ends, and it looks at what else there is to do.
+    pub fn wake(&self) {
+        self.waiting.word.wake();
+        self.checkpoints.word.wake();
+    }
+
     /// A check of the instruction at this address begins that may make it wait.
     pub fn stand(&self, before: u64, may_leave: bool) {
         let mut state = self.lock();
@@ -142,6 +148,13 @@ impl Vcpu {
             }
         }
         go
+    }
+
+    /// It does this instruction alone, which was checked before; what it reports next is another's.
+    pub fn passes_alone(&self, rip: u64) -> Go {
+        self.stand(rip, true);
+        self.report();
+        self.go(Go::Run)
     }
 
     /// It was put before another instruction while it was out of its block: what it was about to report or to ask is over.

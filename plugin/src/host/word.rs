@@ -77,6 +77,15 @@ impl Word {
         }
     }
 
+    /// Ends the sleep of a thread, which goes on waiting. One that is about to fall asleep may miss it.
+    pub fn wake(&self) {
+        match self.state.load(Ordering::Acquire) {
+            ASLEEP => self.notify(Asleep::OnWord),
+            AT_BELL => self.notify(Asleep::AtBell),
+            _ => {}
+        }
+    }
+
     /// Whether a thread is to wait here.
     pub fn is_stopped(&self) -> bool {
         self.state.load(Ordering::Acquire) != GO
@@ -99,8 +108,10 @@ impl Word {
         }
         let mut fds = [PollFd::from_borrowed_fd(readable, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         let _ = poll(&mut fds, Some(&timespec(limit)));
-        if !self.goes_to(STOPPED) {
-            // It was released, so the bell has been rung or is about to be. A ring that is left over only ends a later sleep early.
+        let is_rung = !fds[1].revents().is_empty();
+        if !self.goes_to(STOPPED) || is_rung {
+            // It was released, so the bell has been rung or is about to be; or it was woken. A ring that is left over only ends a later
+            // sleep early.
             let _ = rustix::io::read(bell, &mut [0; 8]);
         }
     }

@@ -62,6 +62,12 @@ impl Subject {
         uses_tables(&self.instruction())
     }
 
+    /// Whether its access to memory is atomic.
+    pub fn is_locked(&self) -> bool {
+        let instruction = self.instruction();
+        instruction.has_lock_prefix() || instruction.mnemonic() == Mnemonic::Xchg
+    }
+
     /// Whether no interrupt comes between it and the next one: `sti`, and what loads SS.
     pub fn holds_interrupts_off(&self) -> bool {
         let instruction = self.instruction();

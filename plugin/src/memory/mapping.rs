@@ -170,6 +170,24 @@ impl Memory {
         Ok(())
     }
 
+    /// Maps a frame that the file holds, to be written to, and lets nobody go that stopped on it.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn open(&self, gfn: Gfn) -> io::Result<()> {
+        let address = self.address(gfn)?;
+        self.userfault.get().map_or(Ok(()), |userfault| userfault.open_quietly(address))
+    }
+
+    /// Lets the threads go that stopped on a frame that is mapped.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn wake(&self, gfn: Gfn) -> io::Result<()> {
+        let address = self.address(gfn)?;
+        self.userfault.get().map_or(Ok(()), |userfault| userfault.wake(address))
+    }
+
     /// Gives a frame zeroed memory, maps it, and lets the threads go that stopped on it.
     ///
     /// # Errors

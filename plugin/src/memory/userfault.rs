@@ -25,6 +25,9 @@ const MODE_MINOR: u64 = 1 << 2;
 const EVENT_PAGEFAULT: u8 = 0x12;
 const FLAG_WRITE: u64 = 1;
 const FLAG_WRITE_PROTECT: u64 = 1 << 1;
+/// `UFFDIO_CONTINUE_MODE_DONTWAKE` and `UFFDIO_WRITEPROTECT_MODE_DONTWAKE`.
+const CONTINUE_QUIETLY: u64 = 1;
+const PROTECT_QUIETLY: u64 = 1 << 1;
 /// From Linux 6.4 on.
 const CONTINUE_WRITE_PROTECTED: u64 = 1 << 1;
 const PAGE: u64 = 4096;
@@ -166,9 +169,35 @@ impl Userfault {
         let mut argument = Protect { start: page, len: PAGE, mode: u64::from(protected) };
         // SAFETY: `struct uffdio_writeprotect`; it changes the protection of a page of a registered range, and wakes if it lifts it.
         unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument)? };
-        let mut range = Range { start: page, len: PAGE };
+        self.wake(address)
+    }
+
+    /// Lets all threads go that stopped on a page.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn wake(&self, address: u64) -> io::Result<()> {
+        let mut range = Range { start: address & !(PAGE - 1), len: PAGE };
         // SAFETY: `struct uffdio_range`; it only wakes. Its number is `_IOR`.
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
+    }
+
+    /// Maps the page that the memory file holds, writable, and lets nobody go that stopped on it.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn open_quietly(&self, address: u64) -> io::Result<()> {
+        let page = address & !(PAGE - 1);
+        let mut resolve = Resolve { start: page, len: PAGE, mode: CONTINUE_QUIETLY, done: 0 };
+        // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
+        match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let mut argument = Protect { start: page, len: PAGE, mode: PROTECT_QUIETLY };
+                // SAFETY: `struct uffdio_writeprotect`; it lifts the protection of a page of a registered range.
+                unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument) }
+            }
+            other => other,
+        }
     }
 
     /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): the thread that moved it goes on now that it is

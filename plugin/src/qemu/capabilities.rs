@@ -144,6 +144,21 @@ pub const PAUSING: Capability = Capability {
     names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"cpu_pause"], &[c"cpu_resume"], &[c"runstate_is_running"]],
 };
 
+/// Running one instruction of a vCPU while no other runs.
+pub const ALONE: Capability = Capability {
+    name: "one instruction alone",
+    what: "run one instruction of a vCPU alone",
+    without: "what is let through once (EMULATE) is open to all until that vCPU's block ends, and no data can be swapped for it",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"async_run_on_cpu"],
+        &[c"async_safe_run_on_cpu"],
+        &[c"cpu_exec_step_atomic"],
+        &[c"current_cpu"],
+        &[c"vmstate_cpu_common"],
+    ],
+};
+
 /// Setting registers from which QEMU derives more, by its own functions.
 pub const SETTING: Capability = Capability {
     name: "setting registers",
@@ -168,7 +183,7 @@ pub const TIME: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 15] = [
+pub const ALL: [&Capability; 16] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -182,6 +197,7 @@ pub const ALL: [&Capability; 15] = [
     &KEYS,
     &RESETS,
     &PAUSING,
+    &ALONE,
     &SETTING,
     &TIME,
 ];

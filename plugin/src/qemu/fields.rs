@@ -125,15 +125,25 @@ pub(super) fn state_in_cpu() -> Option<usize> {
     })
 }
 
+/// How many bytes after a vCPU's start QEMU keeps the exception that is to be delivered: its table of what it migrates of any processor has
+/// that in a table below, and begins with two other fields.
+pub(super) fn exception_in_cpu() -> Option<usize> {
+    const FIRST: [&str; 2] = ["halted", "interrupt_request"];
+    let memory = Memory(File::open("/proc/self/mem").ok()?);
+    let table = internals::migrated_of_any_processor()?;
+    let is_it = |rows: Rows| memory.rows(rows).map(|row| row.name).take(FIRST.len()).eq(FIRST);
+    let (head, rows) = memory.heads(table).find(|(_, rows)| is_it(*rows))?;
+    let mut below = memory.rows_below(table, head, rows);
+    let row = below.find(|row| row.name == "exception_index" && row.size == 4 && row.distance < LONGEST)?;
+    usize::try_from(row.distance).ok()
+}
+
 fn places(state_in_cpu: u64) -> Option<Places> {
     let memory = Memory(File::open("/proc/self/mem").ok()?);
     let table = internals::migrated_fields()?;
     let (head, rows) = memory.heads(table).find(|(_, rows)| memory.is_of_this_state(*rows, state_in_cpu))?;
-    let below = memory.word(table + head + 8)?;
-    let tables = (0..MOST_TABLES).map_while(|number| memory.word(below + number * 8).filter(|table| *table != 0));
-    let others = tables.filter_map(|table| memory.word(table + head)).map(|first| Rows { first, ..rows });
     let mut places = Places::default();
-    for row in std::iter::once(rows).chain(others).flat_map(|rows| memory.rows(rows)) {
+    for row in memory.rows(rows).chain(memory.rows_below(table, head, rows)) {
         let named = FIELDS.iter().position(|field| (field.0, field.1 as u64) == (row.name.as_str(), row.size));
         if let Some(place) = row.distance.checked_sub(state_in_cpu).filter(|place| *place < LONGEST)
             && let Some(field) = named
@@ -190,6 +200,15 @@ impl Memory {
 
     fn rows(&self, Rows { first, shape }: Rows) -> impl Iterator<Item = Row> {
         (0..MOST_ROWS).map_while(move |number| self.row(first + number * shape.row, shape))
+    }
+
+    /// The rows of the tables below one, whose own rows are made as these are.
+    fn rows_below(&self, table: u64, head: u64, rows: Rows) -> impl Iterator<Item = Row> {
+        let below = self.word(table + head + 8).unwrap_or(0);
+        let tables =
+            (0..MOST_TABLES).map_while(move |number| self.word(below + number * 8).filter(|table| *table != 0));
+        let firsts = tables.filter_map(move |table| self.word(table + head));
+        firsts.flat_map(move |first| self.rows(Rows { first, ..rows }))
     }
 
     /// Whether the rows begin with the general registers and the instruction pointer, where these are.

@@ -239,6 +239,11 @@ pub(super) fn migrated_fields() -> Option<u64> {
     symbol(c"vmstate_x86_cpu").map(|table| table as u64)
 }
 
+/// The address of its table of what it migrates of any processor's vCPU.
+pub(super) fn migrated_of_any_processor() -> Option<u64> {
+    symbol(c"vmstate_cpu_common").map(|table| table as u64)
+}
+
 /// How many bits a physical address has, by a CPU state; the same for all vCPUs of a machine.
 pub(super) fn physical_address_bits(state: *mut u8) -> Option<u8> {
     const ADDRESS_SIZES: u32 = 0x8000_0008;

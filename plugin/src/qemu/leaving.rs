@@ -4,7 +4,7 @@
 //! A signal comes when it comes, maybe into a look-up of QEMU's or a device model, where it must do nothing. So the thread that signals
 //! leaves a mark before: where the vCPU stands, by host program counter and stack pointer. The handler takes the mark, and goes on only
 //! if the interrupted registers are those, this thread runs that vCPU, QEMU's big lock is free of it, and it is in no read-side section
-//! of RCU beside that of running blocks. The mark is taken back before the vCPU is let go on: after that no signal leads anywhere, and one
+//! of RCU beside that of running blocks, of which there is none while QEMU runs one instruction in an exclusive section. The mark is taken back before the vCPU is let go on: after that no signal leads anywhere, and one
 //! that took the mark before finds the page still out.
 //!
 //! It leaves with interrupts inhibited for one instruction, as after `sti`: QEMU does what it has to do, and the vCPU comes back to the same
@@ -47,7 +47,8 @@ static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
 
 /// What a vCPU's thread shares with those that tell it to leave.
 struct Told {
-    /// Where it stands: host program counter and stack pointer, the address by which QEMU finds the instruction, the vCPU, its CPU state.
+    /// Where it stands: host program counter and stack pointer, the address by which QEMU finds the instruction, the vCPU, its CPU state, and in
+    /// how many read-side sections it may be.
     mark: Mark,
     /// How often it left.
     left: AtomicU64,
@@ -141,7 +142,7 @@ pub fn tell(vcpu: u32, thread: i32, place: &Place, view: &View) {
     let Some((functions, told)) = FUNCTIONS.get().zip(TOLD.get(vcpu as usize)) else { return };
     let Some(cpu) = cpu_of(vcpu) else { return };
     let [cpu, state] = [cpu.0.expose_provenance(), view.state().expose_provenance()].map(|address| address as u64);
-    told.mark.set([place.counter, place.stack, place.address, cpu, state]);
+    told.mark.set([place.counter, place.stack, place.address, cpu, state, place.sections.into()]);
     // SAFETY: signals a thread of this process; where it is gone nothing happens.
     unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, functions.signal) };
 }
@@ -186,7 +187,7 @@ pub fn all_times() -> u64 {
 /// Nothing but atomics, registers and three functions of QEMU's that read this thread's own variables.
 extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     let (Some(told), current) = OWN.get() else { return };
-    let Some([counter, stack, address, cpu, state]) = told.mark.take() else { return };
+    let Some([counter, stack, address, cpu, state, sections]) = told.mark.take() else { return };
     let Some(functions) = FUNCTIONS.get() else { return };
     let [Ok(address), Ok(cpu), Ok(state)] = [address, cpu, state].map(usize::try_from) else { return };
     let cpu = std::ptr::with_exposed_provenance_mut::<c_void>(cpu);
@@ -201,7 +202,8 @@ extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void)
             found.is_some_and(|found| found.cast_unsigned() == value)
         };
         let is_there = is(libc::REG_RIP, counter) && is(libc::REG_RSP, stack) && *current == cpu;
-        if !is_there || (functions.is_locked)() || (functions.reader)().add(DEPTH).cast::<u32>().read() != 1 {
+        let depth = u64::from((functions.reader)().add(DEPTH).cast::<u32>().read());
+        if !is_there || (functions.is_locked)() || depth != sections {
             return;
         }
         inhibit_interrupts(std::ptr::with_exposed_provenance_mut(state));

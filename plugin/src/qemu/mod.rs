@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
+pub mod alone;
 pub mod api;
 pub mod block;
 pub mod capabilities;

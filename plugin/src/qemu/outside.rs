@@ -14,22 +14,37 @@ type Work = unsafe extern "C" fn(*mut c_void, usize);
 type Run = unsafe extern "C" fn(*mut c_void, Work, usize);
 type OfCpu = unsafe extern "C" fn(*mut c_void);
 
-fn run() -> Option<Run> {
-    static RUN: OnceLock<Option<Run>> = OnceLock::new();
-    *RUN.get_or_init(|| {
-        let run = symbol(c"async_run_on_cpu")?;
-        // SAFETY: the name has had this signature since QEMU 2.8 (include/hw/core/cpu.h); `run_on_cpu_data` is a union of numbers and
-        // pointers of one machine word.
-        Some(unsafe { std::mem::transmute::<*mut c_void, Run>(run) })
+/// How QEMU is asked to do work.
+struct Runs {
+    /// Beside the other vCPUs.
+    beside: Run,
+    /// While no other vCPU runs.
+    safely: Option<Run>,
+}
+
+fn runs() -> Option<&'static Runs> {
+    static RUNS: OnceLock<Option<Runs>> = OnceLock::new();
+    // SAFETY: the names have had this signature since QEMU 2.8 (include/hw/core/cpu.h); `run_on_cpu_data` is a union of numbers and
+    // pointers of one machine word.
+    let run = |run| unsafe { std::mem::transmute::<*mut c_void, Run>(run) };
+    RUNS.get_or_init(|| {
+        let beside = run(symbol(c"async_run_on_cpu")?);
+        Some(Runs { beside, safely: symbol(c"async_safe_run_on_cpu").map(run) })
     })
+    .as_ref()
 }
 
 /// For each vCPU how much it has yet to do before it begins another block.
 static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
 
+/// How much is to be done while no other vCPU runs: until all are out of their blocks nothing of that begins.
+static WANTED_OUT: AtomicU32 = AtomicU32::new(0);
+
 struct Due {
     /// Whose counter goes down afterwards; none for what may come later.
     vcpu: Option<u32>,
+    /// No other vCPU runs meanwhile.
+    is_safe: bool,
     work: Box<dyn FnOnce() + Send>,
 }
 
@@ -38,20 +53,41 @@ struct Due {
 pub fn before_next_block(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
     let Some(due) = DUE.get(vcpu as usize) else { return false };
     due.fetch_add(1, Ordering::AcqRel);
-    let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), work: Box::new(work) });
+    let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: false, work: Box::new(work) });
     if !is_queued {
         due.fetch_sub(1, Ordering::AcqRel);
     }
     is_queued
 }
 
+/// The same while no other vCPU runs, and without QEMU's lock. Who waits somewhere is to leave its block for that ([`all_are_wanted_out`]).
+pub fn while_no_other_runs(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
+    let Some(due) = DUE.get(vcpu as usize).filter(|_| runs().is_some_and(|runs| runs.safely.is_some())) else {
+        return false;
+    };
+    due.fetch_add(1, Ordering::AcqRel);
+    WANTED_OUT.fetch_add(1, Ordering::AcqRel);
+    let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: true, work: Box::new(work) });
+    if !is_queued {
+        due.fetch_sub(1, Ordering::AcqRel);
+        WANTED_OUT.fetch_sub(1, Ordering::AcqRel);
+    }
+    is_queued
+}
+
+/// Whether something is to be done for which all vCPUs must be out of their blocks.
+pub fn all_are_wanted_out() -> bool {
+    WANTED_OUT.load(Ordering::Acquire) != 0
+}
+
 /// The same of something for which the block in which it stands need not be left.
 pub fn later(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    queue(vcpu, Due { vcpu: None, work: Box::new(work) })
+    queue(vcpu, Due { vcpu: None, is_safe: false, work: Box::new(work) })
 }
 
 fn queue(vcpu: u32, due: Due) -> bool {
-    let Some((run, Cpu(cpu))) = run().zip(cpu_of(vcpu)) else { return false };
+    let Some((runs, Cpu(cpu))) = runs().zip(cpu_of(vcpu)) else { return false };
+    let Some(run) = (if due.is_safe { runs.safely } else { Some(runs.beside) }) else { return false };
     let due = Box::into_raw(Box::new(due));
     // SAFETY: QEMU queues the work under its own lock, kicks the vCPU, and runs the work once, in its thread and out of any block.
     unsafe { run(cpu, do_work, due.expose_provenance()) }
@@ -60,7 +96,10 @@ fn queue(vcpu: u32, due: Due) -> bool {
 
 unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
     // SAFETY: `queue` made it for this call.
-    let Due { vcpu, work } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Due>(due)) };
+    let Due { vcpu, is_safe, work } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Due>(due)) };
+    if is_safe {
+        WANTED_OUT.fetch_sub(1, Ordering::AcqRel);
+    }
     work();
     if let Some(due) = vcpu.and_then(|vcpu| DUE.get(vcpu as usize)) {
         // One that was unplugged has nothing to do any more.
@@ -90,7 +129,7 @@ fn pausing() -> Option<&'static Pausing> {
     static PAUSING: OnceLock<Option<Pausing>> = OnceLock::new();
     PAUSING
         .get_or_init(|| {
-            run()?;
+            runs()?;
             let (pause, resume) = (symbol(c"cpu_pause")?, symbol(c"cpu_resume")?);
             let machine_runs = symbol(c"runstate_is_running")?;
             // SAFETY: they have had these signatures since QEMU 6 (include/hw/core/cpu.h, and runstate.h).

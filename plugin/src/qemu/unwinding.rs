@@ -96,6 +96,9 @@ pub struct Place {
     pub stack: u64,
     /// The address by which QEMU finds the instruction.
     pub address: u64,
+    /// In how many read-side sections of RCU the thread is there, if it is in none of an access's own: in that of running blocks, but not
+    /// while QEMU runs the instruction in an exclusive section.
+    pub sections: u32,
 }
 
 impl Place {
@@ -152,7 +155,7 @@ impl Unwinder {
         let (counter, stack) = self.host_registers(thread)?;
         let place = |kind, address| {
             let page_offset = functions.offset(cpu, address)?;
-            Some(Place { page_offset, kind, counter, stack, address })
+            Some(Place { page_offset, kind, counter, stack, address, sections: 1 })
         };
         if functions.is_code(counter) {
             let place = place(Kind::Code, counter + ADJUSTMENT)?;

@@ -5,7 +5,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::leave::STAY;
 use crate::host::watched::{self, token};
-use crate::qemu::leaving;
+use crate::qemu::{leaving, outside};
 use crate::service::follow::Follow;
 use crate::service::provoker::{self, Provoker};
 use mem_event::spin::Window;
@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Without anything to do, the thread wakes this often to write out the trace.
 const IDLE: Duration = Duration::from_millis(100);
+/// While a vCPU is to run alone those that stand are told to leave as soon as they can.
+const SOON: Duration = Duration::from_micros(50);
 /// Polls of the rings between two polls of everything else.
 const POLLS: u32 = 64;
 
@@ -77,6 +79,7 @@ impl Service {
         loop {
             let wait = match self.hypervisor.host.anything_is_stopped() {
                 _ if Provoker::has_work(self.hypervisor) => provoker::ROUND,
+                true if outside::all_are_wanted_out() => SOON,
                 true if leaving::is_there() => STAY,
                 _ => IDLE,
             };

@@ -39,6 +39,9 @@ pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     let rip = stop.fetch.rip(view);
+    if vcpu.trap.is_alone() {
+        return Go::Run;
+    }
     if vcpu.trap.comes_back_to_stop(rip) {
         return Go::Run;
     }

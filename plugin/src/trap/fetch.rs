@@ -20,6 +20,9 @@ pub fn before(vcpu: u32, start: &BlockStart, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(&start.fetch);
+    if vcpu.trap.is_alone() {
+        return Go::Run;
+    }
     let is_unknown = view.is_by_api() && start.fetch.code != CodeSize::Bits64;
     if is_unknown || !vcpu.has_business() && start.next.is_none() && is_allowed(&hypervisor.host, start) {
         return Go::Run;
@@ -44,14 +47,19 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, start: &BlockStart, view: &View)
         return Go::Leave;
     }
     loop {
-        let mut check = own_page(&mut Miss::new(hypervisor, vcpu, &start.fetch, view), start);
+        let mut own = Miss::new(hypervisor, vcpu, &start.fetch, view);
+        let mut check = own_page(&mut own, start);
+        let mut is_alone = own.is_alone();
         if let Some(next) = start.next.as_ref().filter(|_| matches!(check, Check::Pass)) {
             // Anew after each wait: the guest's tables may be others.
-            check = Miss::new(hypervisor, vcpu, next, view).step(0);
+            let mut next = Miss::new(hypervisor, vcpu, next, view);
+            check = next.step(0);
+            is_alone |= next.is_alone();
         }
         match check {
             Check::Again => {}
             Check::Leave => return Go::Leave,
+            Check::Pass if is_alone => return own.fetches_alone(),
             Check::Pass | Check::Fault => return Go::Run,
         }
     }

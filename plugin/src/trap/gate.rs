@@ -36,6 +36,9 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     vcpu.cache.is_checking(recipe);
+    if vcpu.trap.is_alone() {
+        return vcpu.passes_alone(recipe.rip(view));
+    }
     if view.is_by_api() && recipe.code != CodeSize::Bits64 {
         // Translated before it was found out that the API is all there is.
         return Go::Run;
@@ -119,7 +122,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         }
         vcpu.cache.empty();
     }
-    Go::Run
+    if miss.is_alone { miss.goes_alone() } else { Go::Run }
 }
 
 /// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
@@ -127,6 +130,9 @@ pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
     let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
     let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
     let rip = fetch.rip(view);
+    if vcpu.trap.is_alone() {
+        return Go::Run;
+    }
     if vcpu.trap.pending_event().is_some() {
         vcpu.stand(rip, true);
         return vcpu.go(if vcpu.is_put_elsewhere() {
@@ -157,12 +163,14 @@ pub(super) struct Miss<'a> {
     recipe: &'a Recipe,
     view: &'a View,
     space: Option<AddressSpace>,
+    /// The engine lets it do the instruction alone.
+    is_alone: bool,
 }
 
 impl<'a> Miss<'a> {
     /// Of this instruction of a vCPU, which stands before it.
     pub(super) fn new(hypervisor: &'a Hypervisor, vcpu: &'a Vcpu, recipe: &'a Recipe, view: &'a View) -> Miss<'a> {
-        Miss { hypervisor, vcpu, recipe, view, space: None }
+        Miss { hypervisor, vcpu, recipe, view, space: None, is_alone: false }
     }
 
     /// Where the instruction is.
@@ -327,7 +335,8 @@ impl<'a> Miss<'a> {
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),
         };
-        if events::leaves_for_flags(self.hypervisor, self.vcpu) {
+        // What it is let through for makes no event of this instruction's, and one answer was asked for with flags.
+        if !self.is_alone && events::leaves_for_flags(self.hypervisor, self.vcpu) {
             return Check::Leave;
         }
         match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {
@@ -335,8 +344,41 @@ impl<'a> Miss<'a> {
                 Go::Run => Check::Again,
                 Go::Leave => Check::Leave,
             },
-            _ => Check::Pass,
+            outcome => {
+                self.is_alone |= outcome == Outcome::Alone;
+                Check::Pass
+            }
         }
+    }
+
+    /// Whether the engine lets it do the instruction alone, as it said to a check that passed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
+    }
+
+    /// It fetches and does the instruction alone. Where it cannot, it is let pass here and asks again for its operands.
+    pub(super) fn fetches_alone(&self) -> Go {
+        let Miss { hypervisor, vcpu, .. } = *self;
+        if internals::can_leave() && !hypervisor.host.has_breakpoints() && hypervisor.queues_alone(vcpu) {
+            return Go::Leave;
+        }
+        hypervisor.emulated(vcpu);
+        Go::Run
+    }
+
+    /// It does the instruction alone. Where it cannot leave its block, and where another hook of this instruction is still to come, it goes on to
+    /// the touch, where the host's MMU stops it; where nothing does, the check was all that was in its way.
+    pub(super) fn goes_alone(&self) -> Go {
+        let Miss { hypervisor, vcpu, .. } = *self;
+        let is_behind = hypervisor.host.stops_late_accesses();
+        let may_leave = vcpu.state().may_leave() && internals::can_leave();
+        if may_leave && !(is_behind && hypervisor.host.has_breakpoints()) && hypervisor.queues_alone(vcpu) {
+            return Go::Leave;
+        }
+        if !is_behind {
+            hypervisor.emulated(vcpu);
+        }
+        Go::Run
     }
 }
 

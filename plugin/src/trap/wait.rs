@@ -42,7 +42,7 @@ pub fn for_release(vcpu: &Vcpu) -> Go {
 
 fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
     loop {
-        if word.is_stopped() {
+        if word.is_stopped() && !outside::all_are_wanted_out() {
             sleep(STAY);
         }
         // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
@@ -77,7 +77,7 @@ impl Wait<'_> {
         let waiting = &self.vcpu.waiting;
         let begun = Instant::now();
         self.spin(begun);
-        if waiting.is_stopped() {
+        if waiting.is_stopped() && !outside::all_are_wanted_out() {
             waiting.start_clock();
             waiting.set_busy(false);
             match wait_alone(self.channel) {
@@ -113,7 +113,7 @@ impl Wait<'_> {
     /// Some polls; says whether the vCPU is still stopped.
     fn polls(&self) -> bool {
         for _ in 0..POLLS {
-            if !self.is_stopped() {
+            if !self.is_stopped() || outside::all_are_wanted_out() {
                 return false;
             }
             if self.channel.is_pending() {
@@ -128,7 +128,7 @@ impl Wait<'_> {
     /// Sleeps on the ring's eventfd, and takes the responses that come, of all vCPUs.
     fn sleep_on_channel(&self, _waiter: Waiter<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
-        while self.is_stopped() && !left().is_zero() {
+        while self.is_stopped() && !left().is_zero() && !outside::all_are_wanted_out() {
             self.vcpu.waiting.word.sleep_or(self.channel.signalled(), left());
             if self.channel.clear() {
                 self.hypervisor.take_responses(self.channel);

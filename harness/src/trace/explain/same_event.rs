@@ -98,11 +98,17 @@ impl SameEvent {
                 _ => {}
             }
         }
+        if let Input::Emulated { vcpu } = moment.step.input {
+            // The access was done, and what comes is another one.
+            self.runs.retain(|run| run.ring != Ring::Access || run.request.vcpu != vcpu);
+        }
         for effect in &moment.step.effects.list {
             match effect {
                 Effect::Map(gfn) | Effect::Fill(gfn) | Effect::Zero(gfn) => {
                     self.runs.retain(|run| run.ring != Ring::Paging || run.request.frame() != Some(*gfn));
                 }
+                // It was put elsewhere, and came back.
+                Effect::SetRegisters { vcpu, .. } => self.runs.retain(|run| run.request.vcpu != *vcpu),
                 Effect::Punch(_) => self.runs.retain(|run| run.ring != Ring::Sharing),
                 _ => {}
             }

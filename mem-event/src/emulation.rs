@@ -1,0 +1,50 @@
+//! An instruction that is let through alone, as a response to a violation asks with `EMULATE`: once, and whatever the rights say.
+//!
+//! Xen has its emulator do the instruction; here the vCPU does it itself while no other runs. The grant is of one instruction, and is spent by
+//! that instruction alone ([`crate::Input::Emulated`]): one that was kept from running has not been done, and asks again. A vCPU that asks
+//! something else first, in a handler maybe, has lost it, and its instruction makes its event anew.
+
+use crate::event::Flags;
+use crate::number::Gfn;
+use crate::rights::Rights;
+use bincode::{Decode, Encode};
+
+/// Bytes of a response of `vm_event` that may hold what an instruction reads: those of the register file.
+pub(crate) const DATA: usize = 344;
+/// Before the data of reads stands how long they are.
+const LENGTH: usize = 4;
+/// The longest code that a response can hold.
+const CODE: usize = 16;
+
+/// An instruction that may run once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Emulation {
+    /// Its linear address.
+    pub rip: u64,
+    /// The frame whose rights forbade it.
+    pub gfn: Gfn,
+    /// What it wanted there.
+    pub rights: Rights,
+    /// What it writes is put back (`EMULATE_NOWRITE`).
+    pub keeps_memory: bool,
+    /// What it reads instead of what memory holds, with zeros behind it (`SET_EMUL_READ_DATA`).
+    pub reads: Option<Vec<u8>>,
+    /// The bytes that it consists of instead of those that memory holds (`SET_EMUL_INSN_DATA`).
+    pub code: Option<[u8; CODE]>,
+}
+
+impl Emulation {
+    /// What a response asks for, whose data these are.
+    pub(crate) fn new((rip, gfn, rights): (u64, Gfn, Rights), flags: Flags, data: &[u8; DATA]) -> Emulation {
+        let (length, content) = data.split_at(LENGTH);
+        let length = length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        Emulation {
+            rip,
+            gfn,
+            rights,
+            keeps_memory: flags.contains(Flags::EMULATE_NOWRITE),
+            reads: flags.contains(Flags::SET_EMUL_READ_DATA).then(|| content[..length.min(content.len())].to_vec()),
+            code: data.first_chunk().copied().filter(|_| flags.contains(Flags::SET_EMUL_INSN_DATA)),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Who may do an instruction alone, and until when.
+
+use crate::domain::Domain;
+use crate::effect::Outcome;
+use crate::emulation::{DATA, Emulation};
+use crate::errno::Errno;
+use crate::event::Flags;
+use crate::input::Access;
+use crate::number::VcpuId;
+
+impl Domain {
+    /// What a vCPU may do alone, if anything.
+    #[must_use]
+    pub fn emulation(&self, vcpu: VcpuId) -> Option<&Emulation> {
+        self.vcpus.get(vcpu.0 as usize)?.emulation.as_deref()
+    }
+
+    /// A response to a violation: what is asked for with it. As in Xen nothing is emulated that the rights allow by now
+    /// (`p2m_mem_access_emulate_check`).
+    pub(crate) fn emulates(&mut self, vcpu: VcpuId, flags: Flags, data: Option<&[u8; DATA]>) {
+        let it = &self.vcpus[vcpu.0 as usize];
+        let (gfn, rights) = (it.stopped_on, it.stopped_for);
+        let is_asked = flags.contains(Flags::EMULATE) && !self.p2m.get(gfn).access.rights().contains(rights);
+        let emulation = is_asked.then(|| {
+            // The older layouts have no room for data, and no flags that ask for them.
+            Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; DATA])))
+        });
+        self.vcpu(vcpu).emulation = emulation;
+    }
+
+    /// Whether this is the instruction that the vCPU may do alone. Another one that asks ends it.
+    pub(crate) fn is_let_through(&mut self, vcpu: VcpuId, rip: u64) -> bool {
+        let emulation = &mut self.vcpu(vcpu).emulation;
+        emulation.take_if(|it| it.rip != rip);
+        emulation.is_some()
+    }
+
+    /// What the grant makes of an access that was judged without it. Allowed by now, what was asked for needs it no more.
+    pub(crate) fn judged(&mut self, vcpu: VcpuId, access: &Access, outcome: Outcome) -> Outcome {
+        if outcome == Outcome::Proceed {
+            self.vcpu(vcpu).emulation.take_if(|it| it.gfn == access.gfn && access.rights.contains(it.rights));
+        }
+        outcome
+    }
+
+    /// `Input::Emulated`.
+    pub(crate) fn emulated(&mut self, vcpu: VcpuId) -> Outcome {
+        let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else {
+            return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
+        };
+        it.emulation = None;
+        Outcome::Proceed
+    }
+}

@@ -1,0 +1,319 @@
+//! Instructions that are let through alone: the vCPU leaves its block, QEMU runs one instruction of it while no other vCPU runs, and the
+//! instruction's frames are open for just that long.
+//!
+//! The grant is the engine's, and an instruction spends it only by running. QEMU may run nothing instead, and an interrupt that cannot be
+//! inhibited may have put the vCPU elsewhere: then it goes on as it would have, comes to its instruction, and asks again.
+//!
+//! Of what the instruction touches its operands are opened before; what else it meets (page tables, descriptors) is opened when it stops there.
+//! Where a vCPU cannot leave its block, or QEMU has no means, the frame is open until that vCPU's block ends, to all.
+
+use crate::engine::hypervisor::Hypervisor;
+use crate::engine::leave;
+use crate::engine::step::Engine;
+use crate::engine::turn::Turn;
+use crate::engine::turns::{self, COUNTS};
+use crate::host::domain_host::{Host, report};
+use crate::host::nested::address_space;
+use crate::host::parts::{self, Part};
+use crate::host::swapped::Swapped;
+use crate::host::touch::{FrameFault, Toucher};
+use crate::host::vcpu::Vcpu;
+use crate::host::{explain, instruction};
+use crate::insn::nested::AddressSpace;
+use crate::insn::recipe::Recipe;
+use crate::qemu::view::View;
+use crate::qemu::{alone, internals, leaving, outside};
+use mem_event::{Access, Emulation, Gfn, Input, Outcome, P2mType, Rights, VcpuId};
+use std::sync::Once;
+
+/// A repeated instruction does so many steps alone at most before it asks again.
+const MOST_STEPS: u32 = 4096;
+/// The longest instruction's bytes.
+const LONGEST: usize = 15;
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    /// The instruction is over, or faulted.
+    Ran,
+    /// Nothing, or not all of it, was done.
+    Kept,
+}
+
+/// Has a vCPU that is about to leave its block, or is told to, do its instruction alone; says whether it can.
+fn queue(host: &Host, vcpu: VcpuId) -> bool {
+    let is_queued = alone::is_there() && outside::while_no_other_runs(vcpu.0, move || turn(vcpu));
+    if is_queued {
+        // Those that wait are in their blocks, and its turn begins when they are out.
+        host.vcpus.iter().filter(|other| other.id != vcpu && other.waits_in_callback()).for_each(Vcpu::wake);
+    }
+    is_queued
+}
+
+/// In the vCPU's thread, while no other vCPU runs.
+fn turn(vcpu: VcpuId) {
+    let Some(hypervisor) = Hypervisor::get() else { return };
+    let Some((it, view)) = hypervisor.host.vcpu(vcpu.0).zip(leaving::view_of(vcpu.0)) else { return };
+    let Some(emulation) = hypervisor.may_turn(it, &view) else { return turns::count(&COUNTS.elsewhere) };
+    let Some(space) = address_space(view.paging_mode(), &view) else { return turns::count(&COUNTS.elsewhere) };
+    let code = swap_code(&hypervisor.host, &view, space, &emulation);
+    let turn = Instruction { hypervisor, vcpu: it, view, space, emulation: &emulation }.runs();
+    if let Some((code, bytes)) = code {
+        code.back(&hypervisor.host);
+        drop_blocks(&hypervisor.host, &bytes);
+    }
+    hypervisor.has_turned(it, turn == Some(Came::Ran));
+    turns::count(match turn {
+        Some(Came::Ran) => &COUNTS.ran,
+        Some(Came::Kept) => &COUNTS.kept,
+        None => &COUNTS.unready,
+    });
+}
+
+impl Hypervisor {
+    /// A vCPU that is in its callback, and about to leave its block, is to do its instruction alone; says whether it can.
+    pub fn queues_alone(&self, vcpu: &Vcpu) -> bool {
+        let is_queued = queue(&self.host, vcpu.id);
+        if is_queued {
+            self.have_them_leave();
+        }
+        is_queued
+    }
+
+    /// What the vCPU may do at the instruction that it is at, and that it is the one which does.
+    fn may_turn(&self, vcpu: &Vcpu, view: &View) -> Option<Emulation> {
+        let mut engine = self.engine();
+        // It has left where it stood, if it did.
+        engine.stands_no_more(&self.host, vcpu.id);
+        engine.settle(&self.host);
+        let may = !alone::raises(vcpu.id.0) && engine.domain.waiting(vcpu.id).is_none();
+        let emulation =
+            engine.domain.emulation(vcpu.id).filter(|it| may && it.rip == view.linear_instruction_pointer());
+        let emulation = emulation.cloned()?;
+        engine.turn = Some(Turn { vcpu: vcpu.id, open: Vec::new() });
+        Some(emulation)
+    }
+
+    fn has_turned(&self, vcpu: &Vcpu, has_run: bool) {
+        let mut engine = self.engine();
+        for gfn in engine.turn.take().into_iter().flat_map(|turn| turn.open) {
+            engine.close(&self.host, gfn);
+        }
+        vcpu.waiting.set_busy(true);
+        if has_run {
+            let _ = engine.step(&self.host, Input::Emulated { vcpu: vcpu.id });
+        }
+        engine.settle(&self.host);
+    }
+}
+
+/// The instruction that a vCPU does alone.
+struct Instruction<'a> {
+    hypervisor: &'static Hypervisor,
+    vcpu: &'a Vcpu,
+    view: View,
+    space: AddressSpace,
+    emulation: &'a Emulation,
+}
+
+impl Instruction<'_> {
+    /// `None` where a frame of it is not there. Of a repeated one the steps are done that stay on the frames of its first: on others it makes
+    /// another event.
+    fn runs(&self) -> Option<Came> {
+        let host = &self.hypervisor.host;
+        let recipe = instruction::read(host, &self.view, self.space, (self.emulation.rip & 0xfff) as u16);
+        let parts = |recipe: &Recipe| parts::of(host, &self.view, self.space, recipe);
+        let first = recipe.as_ref().map(parts).unwrap_or_default();
+        if !self.hypervisor.opens(&first) {
+            return None;
+        }
+        let repeated = recipe.as_ref().filter(|recipe| recipe.repeat.is_some());
+        let mut ahead = first.clone();
+        for _ in 0..MOST_STEPS {
+            if self.once(&ahead, repeated.is_some()) == Came::Kept {
+                return Some(Came::Kept);
+            }
+            let Some(recipe) = repeated.filter(|_| self.is_still_there()) else { return Some(Came::Ran) };
+            ahead = parts(recipe);
+            if ahead.iter().any(|part| first.iter().all(|other| other.gfn != part.gfn)) {
+                return Some(Came::Ran);
+            }
+        }
+        Some(Came::Kept)
+    }
+
+    fn is_still_there(&self) -> bool {
+        self.view.linear_instruction_pointer() == self.emulation.rip && !alone::raises(self.vcpu.id.0)
+    }
+
+    fn once(&self, parts: &[Part], is_repeated: bool) -> Came {
+        let host = &self.hypervisor.host;
+        if is_repeated {
+            // QEMU then does one step.
+            leaving::without_interrupts(&self.view);
+        }
+        let swapped = Swapped::data(host, self.emulation, parts);
+        let before = parts::progress(&self.view);
+        self.vcpu.trap.set_alone(true);
+        alone::one_instruction(self.vcpu.id.0, &self.view);
+        self.vcpu.trap.set_alone(false);
+        swapped.back(host);
+        let has_run = before != parts::progress(&self.view) || alone::raises(self.vcpu.id.0);
+        if has_run { Came::Ran } else { Came::Kept }
+    }
+}
+
+impl Hypervisor {
+    /// Opens the frames that an instruction will touch; says whether all are there.
+    fn opens(&self, parts: &[Part]) -> bool {
+        let mut engine = self.engine();
+        if !parts.iter().all(|part| engine.is_there(part)) {
+            return false;
+        }
+        for part in parts.iter().filter(|part| !self.host.rights.allowed(part.gfn).contains(part.rights)) {
+            engine.open(&self.host, part.gfn);
+        }
+        true
+    }
+}
+
+impl Engine {
+    /// Whether a frame can be touched without anybody being asked for it.
+    fn is_there(&self, part: &Part) -> bool {
+        let kind = self.domain.p2m_type(part.gfn);
+        let must_part = kind == P2mType::RamShared && part.rights.contains(Rights::W);
+        self.domain.is_held(part.gfn) && !kind.is_paging() && !must_part
+    }
+
+    /// The frame is open to the vCPU that does an instruction alone. Who else sleeps on it goes on sleeping.
+    fn open(&mut self, host: &Host, gfn: Gfn) {
+        if let Some(turn) = self.turn.as_mut().filter(|turn| !turn.open.contains(&gfn)) {
+            turn.open.push(gfn);
+            report("open", gfn, host.memory.open(gfn));
+        }
+    }
+
+    /// The frame has its own rights again.
+    fn close(&self, host: &Host, gfn: Gfn) {
+        let is_there = self.domain.is_held(gfn) && !self.domain.p2m_type(gfn).is_paging();
+        if is_there && host.rights.allowed(gfn).contains(Rights::R) && !self.stopped.is_touched(gfn) {
+            host.map(gfn);
+        } else {
+            host.hide(gfn);
+        }
+    }
+
+    /// The engine lets a vCPU that stands in the kernel do its instruction alone. Says whether it has been seen to.
+    pub(super) fn lets_through(&mut self, host: &Host, vcpu: VcpuId, fault: FrameFault) {
+        if self.turn.as_ref().is_some_and(|turn| turn.vcpu == vcpu) {
+            // It does, and met this on its way.
+            self.open(host, fault.gfn);
+            self.stopped.answered(Toucher::Vcpu(vcpu), fault);
+            let _ = self.lets_go(host, fault.gfn);
+            return report("open", fault.gfn, host.memory.wake(fault.gfn));
+        }
+        let Some(it) = host.vcpu(vcpu.0) else { return };
+        if let Some(other) = self.asks_ahead(host, it, fault) {
+            return self.stopped.asks_ahead(vcpu, other);
+        }
+        if !self.leaves_alone(host, it, fault) {
+            self.opens_to_all(host, it, fault);
+        }
+    }
+
+    /// Another frame of the instruction that is not there: it is asked for while the machine runs.
+    fn asks_ahead(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Option<Access> {
+        let rip = self.domain.emulation(vcpu.id)?.rip;
+        let missing = explain::parts(host, vcpu, fault).into_iter().filter(|part| part.gfn != fault.gfn);
+        let missing: Vec<Part> = missing.filter(|part| !self.is_there(part)).collect();
+        missing.iter().map(|part| part.access(rip)).find(|access| {
+            let outcome = self.step(host, Input::Access { vcpu: vcpu.id, access: *access });
+            matches!(outcome, Outcome::Wait(_))
+        })
+    }
+
+    fn leaves_alone(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) -> bool {
+        if !leaving::is_there() || self.stopped.stays(vcpu.id).is_some() {
+            return false;
+        }
+        let Some((_, told)) = self.stopped.stand_of(vcpu.id) else { return false };
+        if let Some(left) = told {
+            // It is on its way out already.
+            self.stopped.moves(vcpu.id, left);
+            return queue(host, vcpu.id);
+        }
+        let Ok((place, view)) = explain::place_to_leave(host, vcpu, fault) else { return false };
+        // In this order: it must not come back before there is something to do.
+        if !queue(host, vcpu.id) {
+            return false;
+        }
+        self.stopped.moves(vcpu.id, leaving::times(vcpu.id.0));
+        leave::tell(vcpu, &place, &view);
+        true
+    }
+
+    /// It goes on where it stands, and the frame is open until its block ends.
+    fn opens_to_all(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) {
+        turns::count(&COUNTS.open);
+        self.says_what_is_plain(vcpu.id);
+        let _ = self.step(host, Input::Emulated { vcpu: vcpu.id });
+        self.stopped.answered(Toucher::Vcpu(vcpu.id), fault);
+        let number = vcpu.id.0;
+        vcpu.trap.lend(fault.gfn).into_iter().for_each(|before| self.close(host, before));
+        outside::later(number, move || {
+            let Some(hypervisor) = Hypervisor::get() else { return };
+            if let Some(gfn) = hypervisor.host.vcpu(number).and_then(|vcpu| vcpu.trap.take_lent()) {
+                hypervisor.engine().close(&hypervisor.host, gfn);
+            }
+        });
+        if self.lets_go(host, fault.gfn) {
+            report("open", fault.gfn, host.memory.restore(fault.gfn, true));
+        }
+    }
+}
+
+impl Engine {
+    /// What a vCPU was to do with other content it does as it is, in its block: a line says so once.
+    pub(super) fn says_what_is_plain(&self, vcpu: VcpuId) {
+        static SAID: Once = Once::new();
+        let is_other = |it: &Emulation| it.keeps_memory || it.reads.is_some() || it.code.is_some();
+        if self.domain.emulation(vcpu).is_some_and(is_other) {
+            SAID.call_once(|| {
+                eprintln!(
+                    "mem-event: vCPU {vcpu} cannot leave its block for an instruction that was to run alone with other content: it ran as it is"
+                );
+            });
+        }
+    }
+}
+
+/// Bytes of RAM, at a host address.
+type HostBytes = (u64, u64);
+
+/// The instruction consists of other bytes for now.
+fn swap_code(
+    host: &Host,
+    view: &View,
+    space: AddressSpace,
+    emulation: &Emulation,
+) -> Option<(Swapped, Vec<HostBytes>)> {
+    let code = emulation.code.as_ref()?;
+    let code = instruction::one(&code[..LONGEST], emulation.rip, view.code_size()?)?;
+    let frames = instruction::frames(host, view, space, emulation.rip, code);
+    let swapped = Swapped::code(host, &frames);
+    let place = |(gfn, offset, bytes): &(Gfn, u16, &[u8])| {
+        Some((host.memory.host_address(*gfn)? + u64::from(*offset), bytes.len() as u64))
+    };
+    let bytes: Vec<HostBytes> = frames.iter().filter_map(place).collect();
+    drop_blocks(host, &bytes);
+    Some((swapped, bytes))
+}
+
+/// Of these bytes; here and at once.
+fn drop_blocks(_: &Host, bytes: &[HostBytes]) {
+    for (address, length) in bytes {
+        if let Some(ram) = internals::ram_address(*address) {
+            internals::drop_blocks(ram..=ram + length - 1);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! One instruction of a vCPU, run by QEMU itself while no other vCPU runs.
+//!
+//! QEMU has the means for instructions that it cannot make atomic otherwise (`cpu_exec_step_atomic`): a block of one instruction, in an exclusive
+//! section. It may return without having run anything: the block begins with QEMU's exit check, and a request that comes in
+//! between ends it there. A guest's exception that the instruction raises is noted, and delivered when the vCPU goes on.
+
+#![allow(unsafe_code, reason = "a function of QEMU's that runs guest code, and a field of its vCPU")]
+
+use super::capabilities::{ALONE, symbol};
+use super::fields;
+use super::internals::{Cpu, counts_instructions, cpu_of};
+use super::view::View;
+use std::ffi::c_void;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What QEMU has in place of an exception's number where there is none.
+const NO_EXCEPTION: i32 = -1;
+
+/// Bytes before a vCPU's CPU state where QEMU keeps what each block looks at first: the instructions left, and above them whether to leave.
+const REQUEST: usize = 8;
+/// To leave; and without `-icount` no instructions are counted.
+const REQUESTED: u32 = 0xffff_0000;
+
+type Step = unsafe extern "C" fn(*mut c_void);
+
+struct Functions {
+    step: Step,
+    /// Bytes from the start of a vCPU to the number of the exception that is to be delivered.
+    exception: usize,
+}
+
+fn functions() -> Option<&'static Functions> {
+    static FUNCTIONS: OnceLock<Option<Functions>> = OnceLock::new();
+    FUNCTIONS
+        .get_or_init(|| {
+            ALONE.lacks().is_none().then_some(())?;
+            // Where instructions are counted QEMU has none left for a vCPU outside of its loop.
+            (!counts_instructions()).then_some(())?;
+            let (step, exception) = (symbol(c"cpu_exec_step_atomic")?, fields::exception_in_cpu()?);
+            // SAFETY: the name has had this signature since QEMU 2.8 (include/exec/cpu-common.h).
+            Some(Functions { step: unsafe { std::mem::transmute::<*mut c_void, Step>(step) }, exception })
+        })
+        .as_ref()
+}
+
+/// Whether instructions can be run alone here.
+pub fn is_there() -> bool {
+    functions().is_some()
+}
+
+/// A request that came before this turn is QEMU's reason to leave the next block. It is no reason to leave this one, and QEMU looks at
+/// what it was for once the turn is over.
+///
+/// # Safety
+/// The state is that of this thread's vCPU.
+unsafe fn forget_request(state: *mut u8) {
+    // SAFETY: by this function's contract; the word lies before the state in the vCPU (include/hw/core/cpu.h has it checked). One that holds
+    // anything but a request and nothing else is left alone.
+    let word = unsafe { AtomicU32::from_ptr(state.sub(REQUEST).cast::<u32>()) };
+    let _ = word.compare_exchange(REQUESTED, 0, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Runs a vCPU's next instruction, or nothing. In work that QEMU runs in this vCPU's thread while no other vCPU runs
+/// ([`super::outside::while_no_other_runs`]).
+pub fn one_instruction(vcpu: u32, view: &View) {
+    let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return };
+    let Some(current) = symbol(c"current_cpu").map(|current| current.cast::<*mut c_void>()) else { return };
+    // SAFETY: this is the thread of this vCPU, out of any block, in an exclusive section, as QEMU's own caller of the function is. Where one
+    // thread runs all vCPUs its variable may still name another one, which does not run now. What the function jumps over where the
+    // instruction raises an exception are frames of generated code and of QEMU's helpers: callbacks of this plugin have returned by then.
+    unsafe {
+        forget_request(view.state());
+        let before = current.replace(cpu);
+        (functions.step)(cpu);
+        current.write(before);
+    }
+}
+
+/// Whether an exception is to be delivered when the vCPU goes on; in its own thread, out of any block.
+pub fn raises(vcpu: u32) -> bool {
+    let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return false };
+    // SAFETY: a field of a vCPU, where QEMU's own table of what it migrates has it, in the thread that writes it.
+    let exception = unsafe { cpu.cast::<u8>().add(functions.exception).cast::<i32>().read_unaligned() };
+    exception != NO_EXCEPTION
+}
