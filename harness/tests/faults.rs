@@ -84,7 +84,7 @@ fn the_pager_survives_every_seed() {
 #[test]
 fn the_listener_survives_every_seed() {
     survives_seeds("listener", &[scenario("rights"), scenario("smp_storm")]);
-    let process = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, verbose: false });
+    let process = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, ..ListenerSettings::default() });
     survives_seeds(
         "listener, a process",
         &[with_process("rights", process.clone()), with_process("smp_storm", process)],
@@ -187,7 +187,7 @@ fn a_refused_eviction_leaves_the_frame_and_the_pager_says_so() {
 
 #[test]
 fn a_killed_consumer_has_a_successor_that_is_asked_again() {
-    let process = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, verbose: false });
+    let process = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, ..ListenerSettings::default() });
     let (faults, sequence) = survives("listener", &with_process("rights", process), "kill access 3");
     assert_eq!(faults, ["kill access 3"]);
     let (_, without) = survives("listener", &scenario("rights"), "");

@@ -85,7 +85,7 @@ fn served_to_its_end_after(fault: Fault, at: u64) -> (String, String) {
         bad.kill();
     }
     let good = HandedRing { ring: Ring::Access, layout: None, slots: 0 };
-    let consumer = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, verbose: false });
+    let consumer = Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, ..ListenerSettings::default() });
     let good = External { rings: vec![good], ..process(&consumer) };
     let mut good = unless_busy(|| Running::start(&socket, &good, &scenario("page_fault"), None)).unwrap();
     good.wait_until_ready(Instant::now() + Duration::from_secs(60)).unwrap();

@@ -72,7 +72,7 @@ fn pager(target: u64, seed: u64) -> Consumer {
 }
 
 fn listener(treatment: Treatment) -> Consumer {
-    Consumer::Listener(ListenerSettings { treatment, verbose: false })
+    Consumer::Listener(ListenerSettings { treatment, ..ListenerSettings::default() })
 }
 
 #[test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 mod acts;
+mod alone;
 mod answers;
 mod bad_input;
 mod before;

@@ -24,7 +24,7 @@ fn dying_pager(step: PagerStep) -> Consumer {
 }
 
 fn listener() -> Consumer {
-    Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, verbose: false })
+    Consumer::Listener(ListenerSettings { treatment: Treatment::Grant, ..ListenerSettings::default() })
 }
 
 fn faulty(fault: Fault, at: u64) -> Consumer {

@@ -1,11 +1,11 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
 use crate::guest::symbols::Symbols;
-use crate::scenario::{Rule, Then};
+use crate::scenario::{EmulateWith, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
-use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Response, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -64,16 +64,16 @@ impl Listener {
                 self.channel.client.note(&done.text)?;
                 failures.extend(done.failure);
             }
-            then = rule.then;
+            then = rule.then.clone();
             break;
         }
         if let Event::Violation { gfn, rights, .. } = request.event {
             let client = &mut self.channel.client;
-            match then {
+            match &then {
                 Then::Relax => client.set_access(gfn, AccessType::Rwx)?,
                 Then::Grant => client.grant(gfn, rights).map(drop)?,
                 Then::Set(access) => client.set_access(gfn, access.0)?,
-                Then::Answer | Then::Deny | Then::Return(_) | Then::Silence => {}
+                Then::Answer | Then::Emulate | Then::EmulateWith(_) | Then::Deny | Then::Return(_) | Then::Silence => {}
             }
         }
         if let Then::Return(value) = then {
@@ -86,11 +86,7 @@ impl Listener {
                 let inject = Control::Inject { vcpu: request.vcpu, vector: BREAKPOINT };
                 self.channel.client.values(&Call::Control(inject))?;
             }
-            let mut answer = request.answer();
-            if then == Then::Deny {
-                answer.flags = answer.flags.union(Flags::DENY);
-            }
-            self.channel.answer(&answer);
+            self.answer(request, &then);
             self.channel.kick()?;
         }
         Ok(failures)
@@ -109,6 +105,17 @@ impl Listener {
         answer.flags = answer.flags.union(Flags::SET_REGISTERS);
         self.channel.answer_with(&answer, &registers);
         self.channel.kick()
+    }
+
+    fn answer(&mut self, request: &Request, then: &Then) {
+        let (flags, data) = match then {
+            Then::Emulate => EmulateWith::default().answer(),
+            Then::EmulateWith(with) => with.answer(),
+            Then::Deny => (Flags::DENY, Vec::new()),
+            _ => (Flags::NONE, Vec::new()),
+        };
+        let answer = request.answer();
+        self.channel.answer_with_data(&Response { flags: answer.flags.union(flags), ..answer }, &data);
     }
 
     /// Ends the ring; what is still on it is answered.

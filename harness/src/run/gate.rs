@@ -1,6 +1,5 @@
 //! What speaks against the host's MMU as a gate: what a consumer may ask of an event that a vCPU within its block cannot give.
 
-use crate::scenario::settings::{Consumer, Treatment};
 use crate::scenario::{MemoryAct, Scenario, Then};
 use mem_event::{CpuEventKind, Layout, MonitorMode, Rights, Ring};
 
@@ -8,19 +7,16 @@ use mem_event::{CpuEventKind, Layout, MonitorMode, Rights, Ring};
 #[must_use]
 pub fn against_mmu(scenario: &Scenario) -> Option<&'static str> {
     let rules = || scenario.consumers.listener.iter().flat_map(|listener| &listener.rules);
-    let mut processes = scenario.consumers.process.iter();
     let external = || scenario.consumers.external.iter();
     let layout = scenario.rings.access.layout.0;
     if scenario.memory_acts().any(single_steps) {
         Some("the scenario steps vCPUs")
-    } else if processes.any(lets_one_pass) {
-        Some("a listener lets single instructions pass, and has no hook after one that the host's MMU stopped")
     } else if layout == Layout::VmEvent7 && scenario.needs_gate() {
         Some("requests of vm_event carry all flags, which a vCPU within its block has not")
     } else if !scenario.consumers.xen.is_empty() || external().any(|one| one.rings.is_empty() || one.has(Ring::Access))
     {
         Some("a consumer of its own may step vCPUs or ask for all flags")
-    } else if scenario.memory_acts().any(makes_write_only) || rules().any(|rule| sets_write_only(rule.then)) {
+    } else if scenario.memory_acts().any(makes_write_only) || rules().any(|rule| sets_write_only(&rule.then)) {
         Some("no mapping can say that a page may be written and not read")
     } else {
         None
@@ -37,10 +33,6 @@ fn single_steps(act: &MemoryAct) -> bool {
     }
 }
 
-fn lets_one_pass(consumer: &Consumer) -> bool {
-    matches!(consumer, Consumer::Listener(settings) if matches!(settings.treatment, Treatment::Once | Treatment::Emulate))
-}
-
 fn makes_write_only(act: &MemoryAct) -> bool {
     match act {
         MemoryAct::Watch { stop, .. } => is_write_only(stop.0.rights()),
@@ -49,7 +41,7 @@ fn makes_write_only(act: &MemoryAct) -> bool {
     }
 }
 
-fn sets_write_only(then: Then) -> bool {
+fn sets_write_only(then: &Then) -> bool {
     matches!(then, Then::Set(access) if is_write_only(access.0.rights()))
 }
 
@@ -87,6 +79,7 @@ mod tests {
     fn nothing_speaks_against_the_hosts_mmu_where_pages_are_only_watched_and_relaxed() {
         assert_eq!(against_mmu(&plain()), None);
         assert_eq!(with(|it| it.consumers.process.push(listener(Treatment::Rearm))), "");
+        assert_eq!(with(|it| it.consumers.process.push(listener(Treatment::Once))), "");
         let off = MemoryAct::Monitor {
             event: Name(CpuEventKind::SingleStep),
             mode: Name(MonitorMode::Disabled),
@@ -108,7 +101,6 @@ mod tests {
         let rule = |rule| move |it: &mut Scenario| it.consumers.listener.as_mut().expect("one").rules.push(rule);
         assert!(with(rule(stepping)).contains("steps vCPUs"));
         assert!(with(|it| it.start.push(MemoryAct::SingleStep { vcpu: 0, on: true }.into())).contains("steps vCPUs"));
-        assert!(with(|it| it.consumers.process.push(listener(Treatment::Once))).contains("single instructions"));
         assert!(with(|it| it.rings.access.layout = Name(Layout::VmEvent7)).contains("all flags"));
         assert!(with(rule(write_only)).contains("written and not read"));
         assert!(

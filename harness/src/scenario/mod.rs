@@ -12,6 +12,7 @@ mod contents;
 pub mod corpus;
 pub mod external;
 pub mod file;
+pub mod hex;
 pub mod icount;
 mod machine;
 mod name;
@@ -32,7 +33,7 @@ pub use machine::Machine;
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};
 pub use role::Role;
-pub use rule::{Listening, Rule, Then};
+pub use rule::{EmulateWith, Listening, Rule, Then};
 pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 

@@ -1,11 +1,12 @@
 //! What a scenario's listener does about which events.
 
 use super::act::MemoryAct;
+use super::hex::Hex;
 use super::name::Name;
 use super::text::{Number, Place};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use mem_event::{AccessType, Cpu, Event, Gfn, Reason, Request, Rights};
+use mem_event::{AccessType, Cpu, Event, Flags, Gfn, Reason, Request, Rights};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -27,6 +28,8 @@ pub struct Rule {
     pub on: Option<Name<Rights>>,
     /// Only for these frames.
     pub frames: Option<Place>,
+    /// Only for events of this vCPU.
+    pub vcpu: Option<u32>,
     /// What is done while the vCPU is stopped.
     #[serde(rename = "do")]
     pub acts: Vec<MemoryAct>,
@@ -35,7 +38,7 @@ pub struct Rule {
 }
 
 /// How an access event ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Then {
     /// The page gets all rights, then the answer goes out.
@@ -52,8 +55,46 @@ pub enum Then {
     /// The function at whose first instruction the vCPU stands is skipped (`vm_event7` only): it goes on where the function would return to,
     /// with this number in RAX.
     Return(Number),
+    /// The answer has the vCPU do this one instruction alone, whatever the rights say (`EMULATE`); they stay as they are.
+    Emulate,
+    /// The same with other content, other code, or without what it writes. Content and code need the layout `vm_event7`.
+    EmulateWith(EmulateWith),
     /// No answer: a consumer that hangs.
     Silence,
+}
+
+/// What is other about an instruction that is done alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct EmulateWith {
+    /// It reads these bytes, and zeros behind them (`SET_EMUL_READ_DATA`).
+    pub read: Option<Hex>,
+    /// It is these bytes (`SET_EMUL_INSN_DATA`).
+    pub code: Option<Hex>,
+    /// What it writes is put back (`EMULATE_NOWRITE`).
+    pub no_write: bool,
+}
+
+impl EmulateWith {
+    /// The flags of the answer, and its data.
+    #[must_use]
+    pub fn answer(&self) -> (Flags, Vec<u8>) {
+        let mut flags = Flags::EMULATE;
+        let mut data = Vec::new();
+        if let Some(Hex(read)) = &self.read {
+            flags = flags.union(Flags::SET_EMUL_READ_DATA);
+            let length = u32::try_from(read.len()).unwrap_or(u32::MAX);
+            data = [length.to_le_bytes().as_slice(), read].concat();
+        }
+        if let Some(Hex(code)) = &self.code {
+            flags = flags.union(Flags::SET_EMUL_INSN_DATA);
+            data.clone_from(code);
+        }
+        if self.no_write {
+            flags = flags.union(Flags::EMULATE_NOWRITE);
+        }
+        (flags, data)
+    }
 }
 
 /// The frame that is accessed, or that holds the instruction; none of a register.
@@ -71,6 +112,7 @@ impl Rule {
     /// Its range is none.
     pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
         if self.reason.is_some_and(|reason| reason.0 != request.event.reason())
+            || self.vcpu.is_some_and(|vcpu| vcpu != request.vcpu.0)
             || self.on.is_some_and(|rights| rights.0 != request.event.rights())
         {
             return Ok(false);

@@ -7,6 +7,7 @@
 //! ```
 
 use super::external::{External, HandedRing};
+use super::hex::Hex;
 use super::text::Size;
 use clap::{Args, Subcommand, ValueEnum};
 use mem_event::Ring;
@@ -166,7 +167,7 @@ pub struct PagerSettings {
 pub enum Treatment {
     /// Answer, with the rights as they are: the event comes again.
     Log,
-    /// Let this one instruction pass by a single step, then set the rights that the page had.
+    /// Let the vCPU do this one instruction alone (`EMULATE`); the page keeps its rights.
     Once,
     /// Open the page; it gets its rights back at the next event.
     Rearm,
@@ -177,7 +178,7 @@ pub enum Treatment {
     Grant,
     /// Inject a fault instead of the access. Not with this plugin: see the remedy.
     Deny,
-    /// Answer the access with other data. Not with this plugin: see the remedy.
+    /// The same with other data: what it reads are the bytes of `data`. Needs the layout `vm_event7`.
     Emulate,
 }
 
@@ -188,6 +189,9 @@ pub struct ListenerSettings {
     /// What is done about a violation.
     #[arg(long, value_enum, default_value_t)]
     pub treatment: Treatment,
+    /// What an instruction reads, in hexadecimal, with zeros behind it: for `emulate`.
+    #[arg(long, value_name = "HEX", default_value_t)]
+    pub data: Hex,
     /// Say each event on the output.
     #[arg(long)]
     pub verbose: bool,

@@ -1,0 +1,86 @@
+//! Instructions that are let through alone, counted: by the guest, which knows what became of them, by the listener, by the plugin.
+
+use crate::support::{Random, kernel_maps_write_protected, replays, scenario};
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
+use harness::run::{Job, Outcome};
+use harness::scenario::{MemoryAct, Name, Rule, Scenario, Size, Then, corpus};
+use harness::toolstack::log::Silent;
+use harness::verdict::Kind;
+use mem_event::trace::Reader;
+use mem_event::{AccessType, Input};
+
+/// What each vCPU of `alone_crowd` adds, to its own page and to the common one.
+const ADDITIONS: u64 = 2 * 100;
+const MEMORY: u64 = 128 << 20;
+
+/// A run, and how many instructions the engine heard of that had been let through.
+fn run(scenario: Scenario, gate: Gate) -> (Outcome, u64) {
+    let folder = RunFolder::create().unwrap();
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = gate;
+    job.trace = Some(folder.file("trace"));
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{gate:?}: {}\n{}", outcome.verdict, outcome.said);
+    let steps = Reader::open(folder.file("trace")).unwrap().map_while(Result::ok);
+    let emulated = steps.filter(|step| matches!(step.input, Input::Emulated { .. })).count();
+    assert!(replays(&folder.file("trace")) > emulated as u64);
+    (outcome, emulated as u64)
+}
+
+/// The numbers of the line in which the plugin says what came of the turns: all, those in which an instruction ran, nothing did, the vCPU was
+/// elsewhere, a frame was out; and how often a page was open instead.
+fn turns(outcome: &Outcome) -> [u64; 6] {
+    let line = outcome.said.lines().find(|line| line.starts_with("mem-event: alone: ")).unwrap();
+    eprintln!("{line}");
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+    numbers.collect::<Vec<_>>().try_into().unwrap()
+}
+
+/// Each turn came to one end, and each instruction that ran, or had a page opened, was told to the engine once.
+fn add_up(outcome: &Outcome, emulated: u64) {
+    let [turns, ran, kept, elsewhere, unready, open] = turns(outcome);
+    assert_eq!(ran + kept + elsewhere + unready, turns, "{}", outcome.said);
+    assert_eq!(ran + open, emulated, "{}", outcome.said);
+}
+
+fn gates() -> Vec<Gate> {
+    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
+}
+
+#[test]
+fn of_a_crowd_no_addition_is_lost_and_each_makes_its_event() {
+    for gate in gates() {
+        for vcpus in [1, 4, 8] {
+            let mut scenario = scenario("alone_crowd");
+            scenario.machine.vcpus = vcpus;
+            let (outcome, emulated) = run(scenario, gate);
+            let due = ADDITIONS * u64::from(vcpus);
+            assert_eq!((outcome.counts.access, emulated), (due, due), "{gate:?}, {vcpus} vCPUs: {}", outcome.said);
+            add_up(&outcome, emulated);
+        }
+    }
+}
+
+/// Some frames anywhere above the firmware's, page tables and stacks among them as it comes, have no right to be read or written from the
+/// first instruction on, and each access to them is let through alone.
+#[test]
+fn linux_does_its_work_through_pages_that_it_may_never_touch() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let mut random = Random(1);
+    let mut scenario = corpus::linux();
+    scenario.machine.memory = Size(MEMORY);
+    scenario.machine.vcpus = 2;
+    let emulate = Rule { then: Then::Emulate, ..Rule::default() };
+    scenario.consumers.listener.get_or_insert_default().rules.push(emulate);
+    let frames = (0..12).map(|_| 0x1000 + random.below((MEMORY >> 12) - 0x1000));
+    let watch = |gfn: u64| {
+        MemoryAct::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(AccessType::X) }.into()
+    };
+    scenario.start = frames.map(watch).collect();
+    let (outcome, emulated) = run(scenario, Gate::Mmu);
+    assert!(emulated > 100, "{}", outcome.said);
+    add_up(&outcome, emulated);
+}
