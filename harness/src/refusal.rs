@@ -55,6 +55,16 @@ impl Refusal {
     }
 }
 
+/// Why a file cannot be read, in plain words.
+#[must_use]
+pub fn plain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// A sentence that may quote a file, whose line breaks and terminal controls are shown and not obeyed.
 pub fn in_one_line(text: impl Into<String>) -> String {
     let text: String = text.into();

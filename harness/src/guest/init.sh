@@ -1,9 +1,15 @@
 #!/bin/sh
 # The first process of the Linux guest: fills files in memory, checks them twice in changing order, says how it went.
-# With mem_event.work=none on the kernel's command line it does no work.
+# With mem_event.work=none on the kernel's command line it does no work, with mem_event.work=names it tells a digest of the kernel's symbols.
 # It touches half of the memory that Linux finds free, at most 24 files of 8 MiB.
 mount -t proc proc /proc
 grep "Kernel code" /proc/iomem
+if grep -q mem_event.work=names /proc/cmdline; then
+    # Those of modules, in brackets, are none of the kernel's image.
+    grep -v '\[' /proc/kallsyms | md5sum
+    echo "verdict: success: names told"
+    poweroff -f
+fi
 if grep -q mem_event.work=none /proc/cmdline; then
     echo "verdict: success: booted"
     poweroff -f

@@ -2,14 +2,16 @@
 
 pub mod cpio;
 mod elf;
+pub mod kernel;
 pub mod kind;
+pub mod linear;
 pub mod linux;
 pub mod symbols;
 
 use self::kind::{Kind, NoGuest};
 use self::symbols::Symbols;
 use crate::beside;
-use crate::refusal::{Refusal, nearest};
+use crate::refusal::{Refusal, nearest, plain};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -106,14 +108,6 @@ pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), NoGuest> {
     match Kind::of(bytes) {
         Some(Kind::Elf) | None => elf::recognise(bytes),
         Some(other) => Ok((other, Symbols::default())),
-    }
-}
-
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
     }
 }
 

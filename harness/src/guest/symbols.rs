@@ -1,17 +1,21 @@
 //! Names for addresses, and addresses for names, from a guest's ELF.
 
+use super::linear::Linear;
 use crate::refusal::{Refusal, nearest};
 use goblin::elf::Elf;
 use goblin::elf::program_header::PT_LOAD;
 use goblin::elf::sym::{STT_FILE, STT_SECTION};
 use mem_event::Gpa;
 use mem_event::trace::{self, Header};
+use std::sync::Arc;
 
 /// The symbols of a guest, by guest-physical address.
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
     /// Sorted by address, then by name.
     list: Vec<Symbol>,
+    /// Names by linear address; all copies share what is found out of them.
+    linear: Arc<Linear>,
 }
 
 /// One symbol.
@@ -58,7 +62,19 @@ impl Symbols {
     fn sorted(mut list: Vec<Symbol>) -> Symbols {
         // The larger one first where two begin together; a search from behind then finds the innermost.
         list.sort_by(|a, b| (a.gpa, b.size, &a.name).cmp(&(b.gpa, a.size, &b.name)));
-        Symbols { list }
+        Symbols { list, linear: Arc::default() }
+    }
+
+    /// The same, with what is known of linear addresses.
+    #[must_use]
+    pub fn with(self, linear: Linear) -> Symbols {
+        Symbols { linear: Arc::new(linear), ..self }
+    }
+
+    /// What is known of linear addresses.
+    #[must_use]
+    pub fn linear(&self) -> &Linear {
+        &self.linear
     }
 
     /// All of them, in order of their addresses.
@@ -72,7 +88,7 @@ impl Symbols {
         let end = self.list.partition_point(|symbol| symbol.gpa <= gpa);
         // A label has no size, and is one address.
         let inside = |symbol: &&Symbol| gpa.0 - symbol.gpa.0 < symbol.size.max(1);
-        let symbol = self.list[..end].iter().rev().find(inside)?;
+        let Some(symbol) = self.list[..end].iter().rev().find(inside) else { return self.linear.name_at(gpa) };
         Some(match gpa.0 - symbol.gpa.0 {
             0 => symbol.name.clone(),
             offset => format!("{}+{offset:#x}", symbol.name),
@@ -106,7 +122,7 @@ impl Symbols {
     #[cfg(test)]
     pub(crate) fn from_list(list: &[(&str, u64, u64)]) -> Symbols {
         let symbol = |&(name, gpa, size): &(&str, u64, u64)| Symbol { gpa: Gpa(gpa), size, name: name.into() };
-        Symbols { list: list.iter().map(symbol).collect() }
+        Symbols { list: list.iter().map(symbol).collect(), linear: Arc::default() }
     }
 }
 
