@@ -265,7 +265,7 @@ fn the_monitor_stops_and_quits_a_machine_at_a_checkpoint() {
 
 /// A listener that ends all events in one way.
 fn answering(then: Then) -> Option<Listening> {
-    Some(Listening { rules: vec![Rule { then, ..Rule::default() }] })
+    Some(Listening { rules: vec![Rule { then, ..Rule::default() }], ..Listening::default() })
 }
 
 #[test]

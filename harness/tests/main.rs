@@ -39,6 +39,7 @@ mod load;
 mod looking;
 mod mapping;
 mod monitor;
+mod names;
 mod new;
 mod no_ram;
 mod oracle;

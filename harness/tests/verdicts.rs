@@ -44,7 +44,9 @@ fn attached(scenario: Scenario, dies: bool) -> Verdict {
     let (qemu, folder, job) = machine(scenario);
     let (mut scenario, symbols) = (job.scenario.clone(), job.symbols());
     let socket = folder.file("socket");
-    attach::attach(&socket, &mut scenario, &symbols, &mut Elsewhere { qemu, dies }, None, Spin::Auto).unwrap().verdict
+    attach::attach(&socket, &mut scenario, &symbols, &mut Elsewhere { qemu, dies }, None, (Spin::Auto, None))
+        .unwrap()
+        .verdict
 }
 
 #[test]

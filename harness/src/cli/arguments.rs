@@ -5,6 +5,7 @@ use crate::machine::qemu::Gate;
 use crate::output::Color;
 use crate::run::status::Status;
 use crate::scenario::Contents;
+use crate::scenario::looking::Pointer;
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::simulate::command::Simulate;
 use crate::step::StepOptions;
@@ -126,6 +127,28 @@ pub struct ConsumerOptions {
     /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
     #[arg(long, value_name = "RANGE=r|w|x")]
     pub watch: Vec<String>,
+    /// The symbols of the Linux that the guest runs: its vmlinux, bzImage, System.map or output of /proc/kallsyms, or `guest` for the table
+    /// that the guest holds itself. `run` takes those of the image that it boots. RANGE may then be kernel:NAME (or gla:0xffffffff81000000).
+    #[arg(long, value_name = "FILE|guest", help_heading = "Looking into the guest")]
+    pub symbols: Option<String>,
+    /// Tell each time that the guest's program comes here: kernel:NAME, a symbol of the guest, gla:ADDRESS or gpa:ADDRESS.
+    #[arg(long = "break", value_name = "PLACE", help_heading = "Looking into the guest")]
+    pub breaks: Vec<String>,
+    /// Tell the text that a register points to at each break; with =TEXT only the breaks at which it holds that.
+    #[arg(long, value_name = "REGISTER[=TEXT]", requires = "breaks", help_heading = "Looking into the guest")]
+    pub string: Vec<Pointer>,
+    /// Tell with each event which process of the guest's Linux runs.
+    #[arg(long, help_heading = "Looking into the guest")]
+    pub process: bool,
+    /// End when so many breaks were told.
+    #[arg(long, value_name = "N", requires = "breaks", help_heading = "Looking into the guest")]
+    pub count: Option<u64>,
+    /// Tell the next N instructions of each vCPU one by one.
+    #[arg(long, value_name = "N", conflicts_with = "breaks", help_heading = "Looking into the guest")]
+    pub step: Option<u64>,
+    /// CPU events to tell: cr0, cr3, cr4, msr or msr:NUMBER, int3, single-step.
+    #[arg(long, value_name = "EVENT,…", value_delimiter = ',', help_heading = "Looking into the guest")]
+    pub monitor: Vec<String>,
     /// Frames to page out before the guest starts.
     #[arg(long, value_name = "RANGE", conflicts_with = "paging_target")]
     pub page_out: Vec<String>,
@@ -281,6 +304,12 @@ pub struct Attach {
     /// The guest's ELF, for symbols.
     #[arg(long, value_name = "ELF")]
     pub guest: Option<PathBuf>,
+    /// Record from here on, until the machine is left, as a trace.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Do what this scenario does at its start, with its consumers; its guest and its machine are those that are there.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub consumers: ConsumerOptions,

@@ -2,6 +2,8 @@
 
 use super::arguments::{Attach, ConsumerOptions, Run};
 use crate::consumers::solo;
+use crate::guest::kernel::Kernel;
+use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};
 use crate::output::print;
@@ -10,15 +12,16 @@ use crate::run::attach;
 use crate::run::report::{self, Live, Style};
 use crate::run::signals::Signals;
 use crate::run::{Job, Outcome};
-use crate::scenario::amount::{bytes, mebibytes, size, time};
+use crate::scenario::amount::{bytes, mebibytes, number, size, time};
 use crate::scenario::external::External;
 use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::scenario::xen_tool::XenTool;
-use crate::scenario::{ConsumerAct, MemoryAct, Scenario, Size, Stop, Time};
+use crate::scenario::{At, ConsumerAct, MemoryAct, Name, Scenario, Size, Stop, Time, named};
 use crate::scenario::{corpus, range};
 use crate::toolstack::transcript;
 use crate::trace::explain;
 use anyhow::Context;
+use mem_event::{CpuEventKind, MonitorMode};
 use std::path::Path;
 
 /// The least memory that a guest image and its tables fit in.
@@ -80,7 +83,12 @@ fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style,
 
 fn job(arguments: &Run) -> Result<Job, Refusal> {
     let wanted = &arguments.consumers;
-    let plain = wanted.watch.is_empty() && wanted.page_out.is_empty() && wanted.paging_target.is_none();
+    let plain = wanted.watch.is_empty()
+        && wanted.page_out.is_empty()
+        && wanted.paging_target.is_none()
+        && wanted.breaks.is_empty()
+        && wanted.step.is_none()
+        && wanted.monitor.is_empty();
     let mut scenario = match corpus::find_or_load(&arguments.guest)? {
         Some(scenario) if plain => scenario,
         // What the guest needs stays, what the consumers do is asked for.
@@ -143,6 +151,7 @@ fn add_consumers(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<()
         scenario.start.push(MemoryAct::Watch { frames: range.into(), stop }.into());
         scenario.consumers.listener.get_or_insert_default();
     }
+    look(scenario, wanted)?;
     let given = &wanted.pager;
     for range in &wanted.page_out {
         scenario.start.push(ConsumerAct::PageOut { frames: range.as_str().into() }.into());
@@ -162,6 +171,47 @@ fn add_consumers(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<()
     }
     if let Some(deadline) = &wanted.deadline {
         scenario.deadline = Time(time(deadline)?);
+    }
+    Ok(())
+}
+
+/// What is looked at in the guest.
+fn look(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal> {
+    let symbols = wanted.symbols.as_deref().filter(|symbols| *symbols != "guest");
+    let symbols = symbols.map(std::path::absolute).transpose();
+    let symbols =
+        symbols.map_err(|error| Refusal::usage(format!("the symbols' path is none: {error}"), "name a file"))?;
+    if let Some(symbols) = symbols.map(|path| path.display().to_string()).or_else(|| wanted.symbols.clone()) {
+        scenario.machine.symbols = Some(symbols);
+    }
+    for event in &wanted.monitor {
+        let (name, msr) = event.split_once(':').map_or((event.as_str(), None), |(name, msr)| (name, Some(msr)));
+        if let Some(msr) = msr {
+            let msr =
+                number(msr).filter(|_| name == "msr").and_then(|msr| u32::try_from(msr).ok()).ok_or_else(|| {
+                    Refusal::usage(format!("{event:?} names no register"), "write msr:NUMBER, as in msr:0xc0000082")
+                })?;
+            scenario.consumers.listener.get_or_insert_default().msrs.push(msr);
+        }
+        let kind = named::<CpuEventKind>(name).ok_or_else(|| {
+            let known: Vec<&str> = CpuEventKind::ALL.iter().map(|kind| kind.name()).collect();
+            Refusal::usage(format!("no CPU event is called {event:?}"), format!("write some of {}", known.join(", ")))
+        })?;
+        let (event, mode) = (Name(kind), Name(MonitorMode::Sync));
+        scenario.start.push(MemoryAct::Monitor { event, mode, on_change_only: false }.into());
+    }
+    let looks = wanted.symbols.is_some()
+        || wanted.process
+        || wanted.step.is_some()
+        || !wanted.breaks.is_empty()
+        || !wanted.monitor.is_empty();
+    if looks || scenario.consumers.listener.is_some() {
+        let listener = scenario.consumers.listener.get_or_insert_default();
+        listener.breaks.extend(wanted.breaks.iter().map(|place| place.as_str().into()));
+        listener.strings.extend(wanted.string.iter().cloned());
+        listener.process |= wanted.process;
+        listener.steps = wanted.step.or(listener.steps);
+        listener.count = wanted.count.or(listener.count);
     }
     Ok(())
 }
@@ -188,6 +238,24 @@ pub fn consumer(built_in: &BuiltIn, socket: Option<&Path>) -> anyhow::Result<u8>
     solo::consume(&consumer, socket, file)
 }
 
+/// A scenario for a guest that runs already.
+fn to_join(path: &Path) -> Result<Scenario, Refusal> {
+    let scenario = Scenario::load(path)?;
+    let consumers = &scenario.consumers;
+    let refuse = |what: &str, remedy: &str| Err(Refusal::usage(format!("{} {what}", path.display()), remedy));
+    if scenario.steps.iter().any(|step| matches!(step.at, At::Place(_))) {
+        return refuse(
+            "waits at a place, which the plugin is told before its guest starts",
+            "take breaks, or checkpoints",
+        );
+    }
+    if !consumers.external.is_empty() || !consumers.process.is_empty() || !consumers.xen.is_empty() {
+        let remedy = "start them beside it: mem-event consumer … --socket SOCKET, or mem-event xen";
+        return refuse("has consumers that are processes of their own, which nobody would end", remedy);
+    }
+    Ok(scenario)
+}
+
 /// `attach`
 ///
 /// # Errors
@@ -197,16 +265,26 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
         Some(path) => Guest::open(path)?.symbols,
         None => Symbols::default(),
     };
-    let mut scenario = Scenario::bare("attached");
+    let mut scenario = match &arguments.scenario {
+        Some(path) => to_join(path)?,
+        None => Scenario::bare("attached"),
+    };
     // What the guest has is asked when it is there; until then no target is too large.
     scenario.machine.memory = Size(u64::MAX);
     scenario.deadline = Time(std::time::Duration::from_secs(86_400 * 365));
     add_consumers(&mut scenario, &arguments.consumers)?;
+    let symbols = match scenario.machine.symbols.as_deref() {
+        Some("guest") => symbols.with(Linear::wanted(None)),
+        Some(path) => symbols.with(Linear::wanted(Some(Kernel::open(Path::new(path))?))),
+        None if scenario.wants_kernel() => symbols.with(Linear::wanted(None)),
+        None => symbols,
+    };
     scenario.check(&symbols)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
     let (live, spin) = (&mut Live::new(style), arguments.consumers.spin);
-    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, live, Some(&signals), spin)?;
+    let trace = arguments.trace.as_deref();
+    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, live, Some(&signals), (spin, trace))?;
     show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
 }

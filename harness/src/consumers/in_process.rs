@@ -3,11 +3,12 @@
 use super::figures::Figures;
 use super::helper;
 use super::listener::Listener;
+use super::looking::Looking;
 use super::pager::Pager;
-use crate::scenario::{Rings, Role, Roles, Scenario};
+use crate::scenario::{MemoryAct, Rings, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use anyhow::Context;
-use mem_event::Ring;
+use mem_event::{CpuEventKind, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +20,9 @@ pub struct InProcess {
     socket: PathBuf,
     rings: Rings,
     settings: Roles,
+    /// What is done when the guest's kernel is there, and the monitors that the scenario sets.
+    later: Vec<MemoryAct>,
+    monitors: Vec<CpuEventKind>,
     memory: u64,
     pager: Option<Pager>,
     listener: Option<Listener>,
@@ -29,6 +33,8 @@ pub struct InProcess {
     connections: Vec<u32>,
     /// Rings whose consumers take nothing for now.
     held: Vec<Ring>,
+    /// The listener has told enough, and that is known.
+    has_enough: bool,
 }
 
 impl InProcess {
@@ -39,6 +45,8 @@ impl InProcess {
             socket: socket.to_owned(),
             rings: scenario.rings.clone(),
             settings: scenario.consumers.clone(),
+            later: scenario.later().cloned().collect(),
+            monitors: scenario.monitors(),
             memory: scenario.machine.memory.0,
             pager: None,
             listener: None,
@@ -46,6 +54,7 @@ impl InProcess {
             earlier: Figures::default(),
             connections: Vec::new(),
             held: Vec::new(),
+            has_enough: false,
         }
     }
 
@@ -90,8 +99,9 @@ impl InProcess {
         let socket = &self.socket;
         match role {
             Role::Listener => {
-                let rules = self.settings.listener.as_ref().map(|it| it.rules.clone()).unwrap_or_default();
-                let listener = self.listener.insert(Listener::enable(socket, settings, &rules)?);
+                let wanted = self.settings.listener.clone().unwrap_or_default();
+                let looking = Looking::new(&wanted, self.later.clone(), self.monitors.clone());
+                let listener = self.listener.insert(Listener::enable(socket, settings, &wanted.rules, looking)?);
                 self.connections.push(listener.channel().client.number());
             }
             Role::Pager => {
@@ -105,6 +115,18 @@ impl InProcess {
             }
         }
         Ok(())
+    }
+
+    /// The listener, for what it does besides answering.
+    pub fn listener(&mut self) -> Option<&mut Listener> {
+        self.listener.as_mut()
+    }
+
+    /// Whether the listener has told as many breaks as were wanted; once.
+    #[must_use]
+    pub fn comes_to_its_end(&mut self) -> bool {
+        let has_enough = self.listener.as_ref().is_some_and(Listener::has_enough);
+        !std::mem::replace(&mut self.has_enough, has_enough) && has_enough
     }
 
     /// The connections that consumers of this program have made, by their numbers in the trace.

@@ -1,11 +1,13 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
+use super::looking::Looking;
 use crate::guest::symbols::Symbols;
 use crate::scenario::{EmulateWith, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
 use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Response, Ring};
+use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -22,6 +24,7 @@ const RSP: usize = 4;
 pub struct Listener {
     channel: Channel,
     rules: Vec<Rule>,
+    looking: Looking,
 }
 
 impl Listener {
@@ -29,8 +32,8 @@ impl Listener {
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule]) -> anyhow::Result<Listener> {
-        Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec() })
+    pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule], looking: Looking) -> anyhow::Result<Listener> {
+        Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec(), looking })
     }
 
     /// Forgets the engine's signals.
@@ -43,6 +46,17 @@ impl Listener {
         &mut self.channel
     }
 
+    /// What it does besides its rules.
+    pub fn looking(&mut self) -> (&mut Looking, &mut Client) {
+        (&mut self.looking, &mut self.channel.client)
+    }
+
+    /// Whether it has told as many breaks as were wanted.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.looking.has_enough()
+    }
+
     /// The next request.
     pub fn take(&mut self) -> Option<Request> {
         self.channel.take()
@@ -53,6 +67,11 @@ impl Listener {
     /// # Errors
     /// The connection ended, or the plugin refuses what a rule wants.
     pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
+        if self.looking.hears(request, &mut self.channel.client, symbols)? {
+            self.channel.answer(&request.answer());
+            self.channel.kick()?;
+            return Ok(Vec::new());
+        }
         let mut failures = Vec::new();
         let mut then = Then::Relax;
         for rule in &self.rules {
@@ -123,6 +142,7 @@ impl Listener {
     /// # Errors
     /// The connection ended.
     pub fn finish(mut self) -> anyhow::Result<()> {
+        self.looking.leave(&mut self.channel.client)?;
         while let Some(request) = self.take() {
             self.channel.answer(&request.answer());
             self.channel.kick()?;

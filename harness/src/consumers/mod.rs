@@ -8,7 +8,7 @@
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
 //! | `acts`, `restart`, [`sleepers`] | acts carried out; consumers killed, started anew, held; who waits for what |
 //! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
-//! | [`listener`], [`watcher`] | a listener by a scenario's rules; one with one treatment for all |
+//! | [`listener`], [`looking`], [`watcher`] | a listener by a scenario's rules; what it does besides; one with one treatment for all |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
 mod acts;
@@ -21,6 +21,7 @@ pub mod helper;
 pub mod in_process;
 pub mod listener;
 pub mod loads;
+pub mod looking;
 pub mod pagefile;
 pub mod pager;
 pub mod policy;
@@ -35,7 +36,7 @@ use self::external::{Running, program};
 use self::in_process::InProcess;
 use crate::guest::symbols::Symbols;
 use crate::scenario::external::External;
-use crate::scenario::{Act, At, MemoryAct, Name, Role, Roles, Scenario};
+use crate::scenario::{Act, At, MemoryAct, Name, Place, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use crate::toolstack::transcript::{Point, is_at};
 use mem_event::message::{Call, Notice};
@@ -140,8 +141,24 @@ impl Consumers {
         }
         (consumers.started, consumers.external) = start_external(socket, scenario, guest)?;
         consumers.tell_whose(log);
-        consumers.carry_out(&scenario.start, scenario, log, false)?;
+        let is_later = |act: &Act| act.memory().and_then(MemoryAct::place).is_some_and(Place::is_linear);
+        let start: Vec<Act> = scenario.start.iter().filter(|act| !is_later(act)).cloned().collect();
+        consumers.carry_out(&start, scenario, log, false)?;
         Ok(consumers)
+    }
+
+    /// The listener looks for the guest's kernel, and does what waits for it: at once where the guest runs, else when it has booted.
+    ///
+    /// # Errors
+    /// The plugin refuses, or no such kernel runs.
+    pub fn look(&mut self, is_running: bool, log: &Log<'_>) -> anyhow::Result<()> {
+        let Some(listener) = self.in_process.listener() else { return Ok(()) };
+        let (looking, client) = listener.looking();
+        if is_running {
+            looking.look_now(client, log.symbols)
+        } else {
+            looking.wait_for_the_kernel(client, log.symbols)
+        }
     }
 
     /// Carries acts out; noted, each stands in the sequence by the scenario's words.

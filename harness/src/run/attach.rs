@@ -3,6 +3,7 @@
 use super::outcome::Outcome;
 use super::serve::{self, Ended};
 use super::signals::Signals;
+use super::trace_file::TraceFile;
 use crate::consumers::Consumers;
 use crate::consumers::figures::Figures;
 use crate::guest::symbols::Symbols;
@@ -10,7 +11,7 @@ use crate::machine::resident::Sampler;
 use crate::refusal::Refusal;
 use crate::scenario::{Scenario, Size};
 use crate::toolstack::log::{Log, Observer};
-use crate::toolstack::recording::Recording;
+use crate::toolstack::recording::{Kept, Recording};
 use crate::verdict::{Kind, Verdict};
 use mem_event::PAGE_SIZE;
 use mem_event::spin::Spin;
@@ -18,7 +19,7 @@ use mem_event_client::{Client, Lost};
 use std::path::Path;
 use std::time::Instant;
 
-/// Serves a domain until it ends, the deadline passes, or a signal comes; then gives every page and right back.
+/// Serves a domain until it ends, the deadline passes, or a signal comes; then gives every page and right back. With a trace it is recorded meanwhile.
 ///
 /// # Errors
 /// Nobody listens at the socket, or the plugin refuses.
@@ -28,7 +29,7 @@ pub fn attach(
     symbols: &Symbols,
     observer: &mut dyn Observer,
     signals: Option<&Signals>,
-    spin: Spin,
+    (spin, trace): (Spin, Option<&Path>),
 ) -> anyhow::Result<Outcome> {
     let begun = Instant::now();
     let mut client = Client::connect(socket).map_err(|error| {
@@ -39,10 +40,14 @@ pub fn attach(
     scenario.machine.vcpus = u32::try_from(info.vcpus).unwrap_or(u32::MAX);
     let pid = rustix::net::sockopt::socket_peercred(&client)?.pid.as_raw_nonzero().get();
     let sampler = scenario.target().map(|_| Sampler::start(pid.unsigned_abs())).transpose()?;
+    let mut file = TraceFile::open(trace)?;
+    let kept = trace.map(|path| Kept::begin(socket, path)).transpose()?;
+    file.keep();
     let mut log = Log::new(symbols, Recording::asked_of(client)?, observer);
     let mut consumers = Consumers::enable(socket, scenario, None, &mut log)?;
     consumers.spin = spin;
     consumers.hold_to_target(scenario)?;
+    consumers.look(true, &log)?;
     if let Some(sampler) = &sampler {
         sampler.restart();
     }
@@ -69,7 +74,7 @@ pub fn attach(
         }
         Ended::Fault(why) => Verdict::new(Kind::Failure, why),
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
-        Ended::Signal | Ended::Deadline => {
+        Ended::Signal | Ended::Enough | Ended::Deadline => {
             if ended == Ended::Deadline {
                 sleepers = consumers.sleepers(symbols)?;
             }
@@ -78,7 +83,10 @@ pub fn attach(
         }
     };
     let read = log.finish().err().map(|error| Verdict::new(Kind::Error, format!("{error:#}")));
-    let verdict = log.with_failures(read.into_iter().fold(verdict, Verdict::and));
+    let read = read
+        .into_iter()
+        .chain(kept.and_then(|kept| kept.end().err()).map(|error| Verdict::new(Kind::Error, format!("{error:#}"))));
+    let verdict = log.with_failures(read.fold(verdict, Verdict::and));
     let (counts, records, notes) = (log.counts(), log.records, log.notes);
     let (console, said) = (String::new(), String::new());
     let (took, cut) = (begun.elapsed(), None);

@@ -1,6 +1,6 @@
 //! What speaks against the host's MMU as a gate: what a consumer may ask of an event that a vCPU within its block cannot give.
 
-use crate::scenario::{MemoryAct, Scenario, Then};
+use crate::scenario::{Listening, MemoryAct, Scenario, Then};
 use mem_event::{CpuEventKind, Layout, MonitorMode, Rights, Ring};
 
 /// The first reason why `auto` takes the check before instructions for this scenario, if there is one.
@@ -9,7 +9,10 @@ pub fn against_mmu(scenario: &Scenario) -> Option<&'static str> {
     let rules = || scenario.consumers.listener.iter().flat_map(|listener| &listener.rules);
     let external = || scenario.consumers.external.iter();
     let layout = scenario.rings.access.layout.0;
-    if scenario.memory_acts().any(single_steps) {
+    let looks = |listener: &Listening| !listener.breaks.is_empty() || listener.process;
+    if scenario.consumers.listener.iter().any(looks) {
+        Some("the listener steps over breaks, or asks each vCPU that it stops for its registers")
+    } else if scenario.memory_acts().any(single_steps) {
         Some("the scenario steps vCPUs")
     } else if layout == Layout::VmEvent7 && scenario.needs_gate() {
         Some("requests of vm_event carry all flags, which a vCPU within its block has not")

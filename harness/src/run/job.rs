@@ -1,6 +1,8 @@
 //! What is to be run: a scenario, its guest, and the machine that they need.
 
 use super::gate::against_mmu;
+use crate::guest::kernel::Kernel;
+use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest, linux};
 use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
@@ -40,6 +42,8 @@ pub struct Job {
     pub extra: Vec<OsString>,
     /// Whether the Linux guest does its work; else it boots and powers off.
     pub linux_works: bool,
+    /// Names for addresses.
+    names: Symbols,
 }
 
 impl Job {
@@ -50,8 +54,9 @@ impl Job {
     pub fn new(scenario: Scenario, qemu: Option<&Path>) -> Result<Job, Refusal> {
         let named = scenario.machine.guest.as_str();
         let guest = if named == "linux" { None } else { Some(Guest::find_from(named, scenario.folder.as_deref())?) };
-        let symbols = guest.as_ref().map(|guest| &guest.symbols);
-        scenario.check(symbols.unwrap_or(&Symbols::default()))?;
+        let names = guest.as_ref().map(|guest| guest.symbols.clone()).unwrap_or_default();
+        let names = if scenario.wants_kernel() { names.with(kernel(&scenario, guest.as_ref())?) } else { names };
+        scenario.check(&names)?;
         Ok(Job {
             scenario,
             guest,
@@ -66,13 +71,14 @@ impl Job {
             spin: Spin::default(),
             extra: Vec::new(),
             linux_works: true,
+            names,
         })
     }
 
     /// The symbols of its guest.
     #[must_use]
     pub fn symbols(&self) -> Symbols {
-        self.guest.as_ref().map(|guest| guest.symbols.clone()).unwrap_or_default()
+        self.names.clone()
     }
 
     /// The machine that it needs, without the plugin.
@@ -113,13 +119,9 @@ impl Job {
         })
     }
 
-    /// A path of the scenario, which is meant from its folder.
+    /// See [`Scenario::path`].
     fn path(&self, name: &str) -> PathBuf {
-        self.scenario
-            .folder
-            .as_ref()
-            .filter(|_| name.contains('/'))
-            .map_or_else(|| name.into(), |folder| folder.join(name))
+        self.scenario.path(name)
     }
 
     /// Whether the pager must bring back what a frame held.
@@ -195,6 +197,18 @@ impl Job {
             (_, None) => lines_of_the_plugin(said, "gate=auto ").collect(),
         }
     }
+}
+
+/// The kernel that a scenario's guest runs: of the file that it names, else of the image that is booted.
+fn kernel(scenario: &Scenario, guest: Option<&Guest>) -> Result<Linear, Refusal> {
+    let path = match (scenario.machine.symbols.as_deref(), guest) {
+        (Some("guest"), _) => return Ok(Linear::wanted(None)),
+        (Some(named), _) => scenario.path(named),
+        (None, None) => linux::kernel()?,
+        (None, Some(guest)) if guest.kind == guest::kind::Kind::BzImage => guest.path.clone(),
+        (None, Some(_)) => return Ok(Linear::wanted(None)),
+    };
+    Kernel::open(&path).map(|kernel| Linear::wanted(Some(kernel)))
 }
 
 /// What passes unseen, where the plugin said so: it watches without userfaultfd.

@@ -146,6 +146,7 @@ impl Attended<'_> {
         consumers.spin = self.job.spin;
         let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
         consumers.hold_to_target(scenario)?;
+        consumers.look(false, log)?;
         if let Some(sampler) = &sampler {
             sampler.restart();
         }
@@ -172,12 +173,15 @@ impl Attended<'_> {
                 Verdict::new(Kind::Failure, why)
             }
             Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
-            Ended::Signal => {
+            end @ (Ended::Signal | Ended::Enough) => {
                 // Who waits is answered until QEMU has ended: a vCPU that stands in the kernel would keep it from that.
                 qemu.terminate();
                 let until = Instant::now() + IN_ORDER;
                 let _ = serve::serve(&mut consumers, scenario, log, Some(&mut *qemu), None, until);
-                Verdict::new(Kind::Error, "interrupted by a signal")
+                match end {
+                    Ended::Enough => Verdict::new(Kind::Success, "told as many breaks as were wanted"),
+                    _ => Verdict::new(Kind::Error, "interrupted by a signal"),
+                }
             }
             Ended::Held => {
                 self.sleepers = consumers.sleepers(&self.job.symbols()).unwrap_or_default();

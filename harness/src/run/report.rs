@@ -70,7 +70,8 @@ impl Live {
 
 impl Observer for Live {
     fn record(&mut self, record: &Record, symbols: &Symbols) {
-        if self.style == Style::Quiet {
+        // What breaks was asked for by name.
+        if self.style == Style::Quiet && !record.is_a_break() || record.is_beside() {
             return;
         }
         if let Some(line) = self.line(record, symbols) {

@@ -24,6 +24,8 @@ pub enum Ended {
     Held,
     /// A signal came.
     Signal,
+    /// The listener has told as many breaks as were wanted.
+    Enough,
     /// A consumer that is a process of its own has failed, and how.
     Fault(String),
 }
@@ -52,6 +54,9 @@ pub fn serve(
         let now = Instant::now();
         if now >= deadline {
             return Ok(Ended::Deadline);
+        }
+        if consumers.in_process.comes_to_its_end() {
+            return Ok(Ended::Enough);
         }
         if signals.is_some_and(Signals::came) {
             return Ok(Ended::Signal);

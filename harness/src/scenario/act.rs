@@ -239,7 +239,7 @@ impl From<ConsumerAct> for Act {
 type Wrong<'a> = (Refusal, &'a Place);
 
 fn are_frames<'a>(place: &'a Place, symbols: &Symbols) -> Result<(), Wrong<'a>> {
-    place.frames(symbols).map(drop).map_err(|refusal| (refusal, place))
+    place.check(symbols).map_err(|refusal| (refusal, place))
 }
 
 impl Act {
@@ -268,6 +268,29 @@ impl Act {
 }
 
 impl MemoryAct {
+    /// The place that it names, if it names one.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            MemoryAct::Watch { frames, .. }
+            | MemoryAct::SetAccess { frames, .. }
+            | MemoryAct::Unmap { frames }
+            | MemoryAct::Nominate { frames, .. }
+            | MemoryAct::Evict { frames, .. }
+            | MemoryAct::Prep { frames, .. }
+            | MemoryAct::Balloon { frames, .. }
+            | MemoryAct::Share { frames, .. } => Some(frames),
+            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => Some(at),
+            MemoryAct::Budget { .. }
+            | MemoryAct::DefaultAccess { .. }
+            | MemoryAct::AccessRequired { .. }
+            | MemoryAct::NoConsumer { .. }
+            | MemoryAct::Monitor { .. }
+            | MemoryAct::SingleStep { .. }
+            | MemoryAct::Inject { .. } => None,
+        }
+    }
+
     /// As [`Act::check`].
     ///
     /// # Errors
@@ -282,6 +305,7 @@ impl MemoryAct {
             | MemoryAct::Prep { frames, .. }
             | MemoryAct::Balloon { frames, .. } => are_frames(frames, symbols),
             MemoryAct::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(drop),
+            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if at.is_linear() => are_frames(at, symbols),
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => {
                 at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }

@@ -33,6 +33,9 @@ pub struct Machine {
     /// The device that shows the disk which the harness makes, a word of its own in every eight bytes: QEMU's `-device` without its
     /// drive, as `ide-hd,bus=ide.0` or `virtio-blk-pci,iothread=disk-thread`.
     pub disk: Option<String>,
+    /// The symbols of the Linux that the guest runs: a path from the scenario's folder of its vmlinux, bzImage, System.map, or output of
+    /// /proc/kallsyms; or `guest`, for the table that the guest holds itself. Without it those of the image that is booted.
+    pub symbols: Option<String>,
     /// Further arguments for QEMU.
     #[serde(default)]
     pub args: Vec<String>,
@@ -56,6 +59,7 @@ impl Machine {
             memory: Size::small(),
             cpu: None,
             disk: None,
+            symbols: None,
             args: Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ pub mod external;
 pub mod file;
 pub mod hex;
 pub mod icount;
+pub mod looking;
 mod machine;
 mod name;
 pub mod range;
@@ -46,7 +47,7 @@ use self::xen_tool::XenTool;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::verdict::Kind;
-use mem_event::{Gpa, NoConsumer, Ring};
+use mem_event::{CpuEventKind, Gpa, MonitorMode, NoConsumer, Ring};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -194,7 +195,7 @@ impl Scenario {
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         for rule in rules.clone() {
             if let Some(frames) = &rule.frames {
-                frames.frames(symbols).map_err(|refusal| self.shown(refusal, frames))?;
+                frames.check(symbols).map_err(|refusal| self.shown(refusal, frames))?;
             }
         }
         for step in &self.steps {
@@ -204,6 +205,14 @@ impl Scenario {
         }
         for act in self.acts() {
             act.check(symbols).map_err(|(refusal, place)| self.shown(refusal, place))?;
+        }
+        for place in self.consumers.listener.iter().flat_map(|listener| &listener.breaks) {
+            let checked = if place.is_linear() { place.check(symbols) } else { place.address(symbols).map(drop) };
+            checked.map_err(|refusal| self.shown(refusal, place))?;
+        }
+        if self.wants_kernel() && self.consumers.listener.is_none() {
+            let what = "a place in a kernel, or a process, is known to this program's own listener alone";
+            return Err(Refusal::usage(what, "add [consumers.listener], and no other consumer of the access ring"));
         }
         self.check_watches()?;
         for act in rules.flat_map(|rule| &rule.acts) {
@@ -308,6 +317,39 @@ impl Scenario {
     #[must_use]
     pub fn needs_gate(&self) -> bool {
         self.has_listener() || self.memory_acts().any(MemoryAct::needs_gate)
+    }
+
+    /// A path of the scenario, which is meant from its folder.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        let folder = self.folder.as_ref().filter(|_| name.contains('/'));
+        folder.map_or_else(|| name.into(), |folder| folder.join(name))
+    }
+
+    /// What of its start waits until the guest runs: what is done to linear addresses.
+    pub fn later(&self) -> impl Iterator<Item = &MemoryAct> {
+        let is_later = |act: &&MemoryAct| act.place().is_some_and(Place::is_linear);
+        self.start.iter().filter_map(Act::memory).filter(is_later)
+    }
+
+    /// The CPU events that it monitors from its start on.
+    #[must_use]
+    pub fn monitors(&self) -> Vec<CpuEventKind> {
+        let monitored = |act: &MemoryAct| match act {
+            MemoryAct::Monitor { event, mode, .. } if mode.0 != MonitorMode::Disabled => Some(event.0),
+            _ => None,
+        };
+        self.start.iter().filter_map(Act::memory).filter_map(monitored).collect()
+    }
+
+    /// Whether the guest's kernel must be known: a place is one in it, or events are told with their processes.
+    #[must_use]
+    pub fn wants_kernel(&self) -> bool {
+        let listeners = self.consumers.listener.iter();
+        let places = self.memory_acts().filter_map(MemoryAct::place);
+        self.machine.symbols.is_some()
+            || listeners.clone().any(|listener| listener.process)
+            || listeners.flat_map(|listener| &listener.breaks).chain(places).any(Place::is_linear)
     }
 
     /// Whether a ring is served by a process of its own.

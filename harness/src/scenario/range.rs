@@ -5,12 +5,14 @@
 //! gpa:0x1000-0x1fff    guest-physical addresses, both included; gpa:0x1000 alone is its frame
 //! WATCHED              a symbol of the guest: all frames that it lies in
 //! WATCHED+0x1000       the one frame at that distance from a symbol
+//! kernel:do_exit       a symbol of the guest's kernel, gla:0x1000 a linear address: see `guest::linear`
 //! ```
 
 use super::amount::number;
+use crate::guest::linear;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use mem_event::{AccessType, Gfn, Gpa, Rights};
+use mem_event::{AccessType, Gfn, Gla, Gpa, Rights};
 use std::fmt;
 
 /// Some frames in a row; at least one.
@@ -35,6 +37,9 @@ impl Frames {
     pub fn parse(text: &str, symbols: &Symbols) -> Result<Frames, Refusal> {
         let bare = |why: &str| Refusal::usage(format!("range {text:?} {why}"), FORMS);
         let value = |part: &str| number(part).ok_or_else(|| bare(&format!("has {part:?} where a number stands")));
+        if linear::is_one(text) {
+            return Frames::of_linear(text, symbols);
+        }
         let (first, last) = if let Some(addresses) = text.strip_prefix("gpa:") {
             match addresses.split_once('-') {
                 Some((first, last)) => {
@@ -53,6 +58,23 @@ impl Frames {
             return Frames::of_symbol(text, symbols);
         };
         if last > LAST_FRAME { Err(bare("is beyond 52 bits of address")) } else { Ok(Frames::from_to(first, last)) }
+    }
+
+    /// The frames that the pages of a place lead to, which must follow each other as the pages do.
+    fn of_linear(text: &str, symbols: &Symbols) -> Result<Frames, Refusal> {
+        let linear = symbols.linear();
+        let unknown = |page: &Gla| {
+            Refusal::usage(format!("{text:?}: {page} leads nowhere now"), "take pages that the guest has mapped")
+        };
+        let pages = linear.pages(text)?;
+        let frames = pages.iter().map(|page| Ok(linear.physical(*page).ok_or_else(|| unknown(page))?.gfn().0));
+        let frames: Vec<u64> = frames.collect::<Result<_, Refusal>>()?;
+        let first = frames.first().copied().unwrap_or_default();
+        if frames.iter().zip(first..).any(|(frame, due)| *frame != due) {
+            let what = format!("{text:?} lies in frames that do not follow each other");
+            return Err(Refusal::usage(what, "name its pages one by one"));
+        }
+        Ok(Frames { first: Gfn(first), count: frames.len() as u64 })
     }
 
     fn of_symbol(text: &str, symbols: &Symbols) -> Result<Frames, Refusal> {
@@ -89,6 +111,12 @@ impl Frames {
 /// What is no address, with the forms that are.
 pub fn address(text: &str, symbols: &Symbols) -> Result<Gpa, Refusal> {
     const FORMS: &str = "write an address (gpa:0x1000) or a symbol (NAME, NAME+0x10)";
+    if linear::is_one(text) {
+        let (first, _) = symbols.linear().range(text)?;
+        let unmapped =
+            || Refusal::usage(format!("{text:?} leads nowhere now"), "take an address that the guest has mapped");
+        return symbols.linear().physical(Gla(first)).ok_or_else(unmapped);
+    }
     let part = |part: &str| {
         number(part)
             .ok_or_else(|| Refusal::usage(format!("address {text:?} has {part:?} where a number stands"), FORMS))

@@ -2,6 +2,7 @@
 
 use super::act::MemoryAct;
 use super::hex::Hex;
+use super::looking::Pointer;
 use super::name::Name;
 use super::text::{Number, Place};
 use crate::guest::symbols::Symbols;
@@ -16,6 +17,19 @@ use serde::Deserialize;
 pub struct Listening {
     /// What it does about which events; the first rule that fits an event counts, and without one the page gets all rights.
     pub rules: Vec<Rule>,
+    /// Where the guest's program breaks: each time that it comes there an event is told, and it goes on.
+    #[serde(rename = "break")]
+    pub breaks: Vec<Place>,
+    /// Registers that point to texts, which are told of each break.
+    pub strings: Vec<Pointer>,
+    /// Whether each event is told with the process that runs, by its name and number; of a Linux whose kernel is known.
+    pub process: bool,
+    /// How many instructions of each vCPU are told, one by one, from the start on.
+    pub steps: Option<u64>,
+    /// Of monitored model-specific registers only these are told; all where none is named.
+    pub msrs: Vec<u32>,
+    /// The run ends when so many breaks were told.
+    pub count: Option<u64>,
 }
 
 /// What the listener does about some events.

@@ -2,6 +2,7 @@
 
 use super::amount;
 use super::range::{self, Frames};
+use crate::guest::linear;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use mem_event::{AccessType, Gpa};
@@ -44,6 +45,20 @@ impl fmt::Display for Place {
 }
 
 impl Place {
+    /// Whether it is a linear address, which is known only when the guest runs.
+    #[must_use]
+    pub fn is_linear(&self) -> bool {
+        linear::is_one(&self.text)
+    }
+
+    /// Checks what can be known of it before the guest runs.
+    ///
+    /// # Errors
+    /// It is no range, or its symbol is not in the guest.
+    pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
+        if self.is_linear() { symbols.linear().check(&self.text) } else { self.frames(symbols).map(drop) }
+    }
+
     /// The frames.
     ///
     /// # Errors
@@ -77,7 +92,7 @@ impl JsonSchema for Place {
         json_schema!({
             "type": "string",
             "minLength": 1,
-            "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), or guest-physical addresses (gpa:0x1000-0x1fff).",
+            "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), guest-physical addresses (gpa:0x1000-0x1fff), or linear ones (kernel:NAME, gla:0x1000-0x2fff).",
         })
     }
 }

@@ -44,6 +44,9 @@ pub struct StepOptions {
     /// Where to begin: a step (1234), a part of the whole (50%) or a time (1.5ms).
     #[arg(long, value_name = "PLACE")]
     pub at: Option<String>,
+    /// The kernel that the guest ran, with whose names addresses are shown: its vmlinux, bzImage, System.map or output of /proc/kallsyms.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
 }
 
 /// `step`; always 0: the trace was looked at.
@@ -51,11 +54,12 @@ pub struct StepOptions {
 /// # Errors
 /// No trace, no such place in it, no terminal.
 pub fn step(arguments: &StepOptions, color: Color) -> anyhow::Result<u8> {
-    let tape = trace::open(&arguments.trace)?;
+    let mut tape = trace::open(&arguments.trace)?;
+    let symbols = trace::names::of(&mut tape, arguments.symbols.as_deref())?;
     let path = arguments.trace.display();
     let player =
         Player::new(tape).map_err(|stop: PlayerError| Refusal::usage(format!("{path}: {stop}"), trace::REMEDY))?;
-    let mut model = Model::new(player);
+    let mut model = Model::new(player).with_names(symbols);
     if let Some(place) = &arguments.at {
         let forms = "write a step (1234), a part (50%) or a time (1.5ms)";
         let place = model.place(place).map_err(|why| Refusal::usage(format!("--at {place:?}: {why}"), forms))?;

@@ -51,6 +51,12 @@ impl<R: Read + Seek> Model<R> {
         model
     }
 
+    /// The same, with these names.
+    #[must_use]
+    pub fn with_names(self, symbols: Symbols) -> Model<R> {
+        Model { symbols, ..self }
+    }
+
     /// Steps in the trace.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! What a connection did, in words for the sequence.
 
+use super::who::Who;
 use crate::guest::symbols::Symbols;
 use mem_event::{Control, Errno, Gfn, Gpa, PAGE_SIZE};
 
@@ -72,11 +73,17 @@ impl Doing {
         !looks && !begins && !pages
     }
 
+    /// Who made the event that it is done for, if it says that.
+    #[must_use]
+    pub fn who(&self) -> Option<Who> {
+        if let Doing::Note(text) = self { Who::of_note(text) } else { None }
+    }
+
     /// In words; `about` is the frame that needs no name, since the line names it.
     #[must_use]
     pub fn words(&self, about: Option<Gfn>, symbols: &Symbols) -> String {
         match self {
-            Doing::Note(text) => text.clone(),
+            Doing::Note(text) => self.who().map_or_else(|| text.clone(), |who| who.to_string()),
             Doing::PageOut(gfn) => format!("page out {}", name(*gfn, symbols)),
             Doing::Read(gfn) => format!("read {gfn}"),
             Doing::Operation(control, refused) => with(operation(control, about, symbols), *refused),

@@ -10,17 +10,20 @@
 //! | [`recording`], [`log`], [`counts`] | the record while it grows; what a run has seen so far |
 //! | [`faults`] | the faults that were made to consumers, counted |
 //! | [`transcript`] | the sequence as text |
+//! | [`kernel`], [`who`] | the guest's kernel found; who made an event |
 
 pub mod connections;
 pub mod counts;
 pub mod doing;
 pub mod done;
 pub mod faults;
+pub mod kernel;
 pub mod log;
 pub mod recording;
 pub mod sequence;
 pub mod share;
 pub mod transcript;
+pub mod who;
 
 use self::done::{Done, judge, operate};
 use crate::guest::symbols::Symbols;

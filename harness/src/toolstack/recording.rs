@@ -112,3 +112,41 @@ impl Recording {
         }
     }
 }
+
+/// A record that somebody keeps, in a file, of a domain that runs: from its beginning here to its end.
+#[derive(Debug)]
+pub struct Kept {
+    connection: Client,
+    path: PathBuf,
+}
+
+impl Kept {
+    /// Begins it, in a file that is written anew.
+    ///
+    /// # Errors
+    /// The file cannot be written, or the plugin refuses.
+    pub fn begin(socket: &Path, path: &Path) -> anyhow::Result<Kept> {
+        let mut connection = Client::connect(socket)?;
+        connection.record(File::create(path)?)?;
+        Ok(Kept { connection, path: path.to_owned() })
+    }
+
+    /// Ends it, and waits for its last byte.
+    ///
+    /// # Errors
+    /// It has no end, or another than that.
+    pub fn end(self) -> anyhow::Result<()> {
+        drop(self.connection);
+        let until = Instant::now() + PATIENCE;
+        let mut follower = Follower::open(&self.path)?;
+        loop {
+            while follower.record().is_some() {}
+            match follower.end() {
+                Some(end) if end.why == Why::Finished => return Ok(()),
+                Some(end) => bail!("the trace {}: {end}", self.path.display()),
+                None if Instant::now() > until => bail!("the trace {} has no end", self.path.display()),
+                None => std::thread::sleep(RETRY),
+            }
+        }
+    }
+}

@@ -28,6 +28,8 @@ struct Open {
     place: u64,
     ring: Ring,
     request: Request,
+    /// The instruction, 0 where it is not known.
+    rip: u64,
     /// When it was made, in nanoseconds.
     since: u64,
     /// What was done for it.
@@ -63,6 +65,15 @@ pub type Placed = (u64, Record);
 fn waits(ring: Ring, request: &Request) -> bool {
     let is_let_go = request.flags.contains(Flags::DROP_PAGE) || ring == Ring::Sharing;
     request.flags.contains(Flags::VCPU_PAUSED) || request.flags.contains(Flags::FOREIGN) && !is_let_go
+}
+
+/// The instruction that an input is about.
+fn rip(input: &Input) -> u64 {
+    match input {
+        Input::Access { access, .. } | Input::AccessNosleep { access, .. } => access.rip,
+        Input::CpuEvent { event, .. } => event.rip.0,
+        _ => 0,
+    }
 }
 
 /// Follows a record; what is complete comes out as records of the sequence.
@@ -105,7 +116,8 @@ impl Sequence {
             let pending = holder.and_then(|connection| self.pending.remove(&connection));
             open.done.extend(pending.unwrap_or_default().done);
             let place = if waits(open.ring, &open.request) { u64::MAX } else { open.place };
-            out.push((place, Record::Event { ring: open.ring, request: open.request, done: open.done, answer: None }));
+            let Open { ring, request, rip, done, .. } = open;
+            out.push((place, Record::Event { ring, request, rip, done, answer: None }));
         }
     }
 
@@ -118,7 +130,7 @@ impl Sequence {
         }
         for effect in &step.effects.list {
             match effect {
-                Effect::Requested { ring, request, .. } => self.requested(*ring, *request, step.time),
+                Effect::Requested { ring, request, .. } => self.requested(*ring, *request, rip(&step.input), step.time),
                 Effect::Answered { ring, response, .. } => self.answered(*ring, *response, step.time, out),
                 _ => {}
             }
@@ -142,7 +154,7 @@ impl Sequence {
         }
     }
 
-    fn requested(&mut self, ring: Ring, request: Request, time: u64) {
+    fn requested(&mut self, ring: Ring, request: Request, rip: u64, time: u64) {
         // A consumer's successor is given again what its predecessor has not answered.
         let again = |open: &Open| open.ring == ring && open.request == request;
         if self.lost[ring.index()] && self.open.iter().any(again) {
@@ -151,7 +163,7 @@ impl Sequence {
         *self.counts.of_mut(ring) += 1;
         self.number += 1;
         let (number, place, done) = (self.number, self.place, Vec::new());
-        self.open.push(Open { number, place, ring, request, since: time, done, is_named: false, unnamed: 0 });
+        self.open.push(Open { number, place, ring, request, rip, since: time, done, is_named: false, unnamed: 0 });
     }
 
     fn answered(&mut self, ring: Ring, response: Response, time: u64, out: &mut Vec<Placed>) {
@@ -165,7 +177,7 @@ impl Sequence {
         let Some(at) = at.or_else(|| open.iter().position(of_vcpu)).or_else(|| open.iter().position(of_ring)) else {
             return;
         };
-        let Open { place: asked, request, since, mut done, is_named, .. } = self.open.remove(at);
+        let Open { place: asked, request, rip, since, mut done, is_named, .. } = self.open.remove(at);
         if let Some(holder) = self.holders[ring.index()] {
             let others = self.open.iter().any(|open| self.holders[open.ring.index()] == Some(holder));
             // What names no frame is for another one, where this one's was named.
@@ -176,7 +188,7 @@ impl Sequence {
         let wait = Duration::from_nanos(time.saturating_sub(since));
         self.counts.waited(wait);
         let place = if waits(ring, &request) { self.place } else { asked };
-        out.push((place, Record::Event { ring, request, done, answer: Some((response, wait)) }));
+        out.push((place, Record::Event { ring, request, rip, done, answer: Some((response, wait)) }));
     }
 
     fn remark(&mut self, remarked: &Remarked, out: &mut Vec<Placed>) {

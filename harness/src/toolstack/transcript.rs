@@ -1,6 +1,7 @@
 //! The sequence of a run as text that a person can read: one line an event with its answer, no clocks, no host addresses.
 
 use super::doing::{self, Doing};
+use super::who::Who;
 use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::At;
@@ -20,6 +21,9 @@ pub fn is_at(point: Point, step: &At, symbols: &Symbols) -> bool {
         _ => false,
     }
 }
+
+/// The note of an event that is only there for another's sake: a step over a break, a register that tells of a kernel's boot.
+pub const BESIDE: &str = "go on";
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub enum Record {
         ring: Ring,
         /// The request.
         request: Request,
+        /// The instruction's linear address, 0 where it is not known.
+        rip: u64,
         /// What the consumer did before it answered.
         done: Vec<Doing>,
         /// The answer, if there was one, and how long it took from the request to it.
@@ -72,6 +78,19 @@ impl Record {
         }
     }
 
+    /// Whether it is only there for another event's sake.
+    #[must_use]
+    pub fn is_beside(&self) -> bool {
+        matches!(self, Record::Event { done, .. } if done.iter().any(|doing| *doing == Doing::Note(BESIDE.into())))
+    }
+
+    /// Whether the guest's program came to where it is to break.
+    #[must_use]
+    pub fn is_a_break(&self) -> bool {
+        let is_told = |done: &[Doing]| done.iter().any(|doing| doing.who().is_some());
+        matches!(self, Record::Event { request, done, .. } if matches!(request.event, Event::Cpu(Cpu::Int3 { .. })) && is_told(done))
+    }
+
     /// The line.
     #[must_use]
     pub fn line(&self, symbols: &Symbols) -> String {
@@ -87,9 +106,14 @@ impl Record {
                 };
                 format!("{what}  vcpu {vcpu}  -> {done}")
             }
-            Record::Event { ring, request, done, answer } => {
+            Record::Event { ring, request, rip, done, answer } => {
                 let done = words(done, request.frame(), symbols);
-                format!("{} -> {}", asked(*ring, request, symbols), answered(request, done, answer.map(|(it, _)| it)))
+                let at = instruction(request, *rip, symbols).map(|name| format!("  at {name}")).unwrap_or_default();
+                format!(
+                    "{}{at} -> {}",
+                    asked(*ring, request, symbols),
+                    answered(request, done, answer.map(|(it, _)| it))
+                )
             }
             Record::Act { who, doing, count, .. } => format!("{who}  {}", doing.words_of_many(*count, symbols)),
         }
@@ -111,7 +135,8 @@ impl Record {
                 let doing = doing.words_of_many(*count, symbols);
                 serde_json::json!({ "event": "act", "connection": connection, "who": who, "done": [doing] })
             }
-            Record::Event { ring, request, done, answer } => {
+            Record::Event { ring, request, rip, done, answer } => {
+                let who = done.iter().find_map(Doing::who);
                 let event = JsonEvent {
                     event: ring.to_string(),
                     reason: request.event.reason().name(),
@@ -122,6 +147,9 @@ impl Record {
                     gla: second(&request.event).map(|value| format!("{value:#x}")),
                     rights: request.event.rights().to_string(),
                     p2mt: request.event.p2mt().name(),
+                    rip: (*rip != 0).then(|| format!("{rip:#x}")),
+                    at: symbols.linear().name(Gla(*rip)),
+                    by: who,
                     flags: request.flags.to_string(),
                     done: words(done, request.frame(), symbols),
                     answer: answer.map(|(response, _)| response.flags.to_string()),
@@ -145,6 +173,9 @@ struct JsonEvent {
     gla: Option<String>,
     rights: String,
     p2mt: &'static str,
+    rip: Option<String>,
+    at: Option<String>,
+    by: Option<Who>,
     flags: String,
     done: Vec<String>,
     answer: Option<String>,
@@ -198,6 +229,12 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
     }
+}
+
+/// The name of the instruction that made an access, where it is the kernel's. What breaks or steps is named by its own address.
+fn instruction(request: &Request, rip: u64, symbols: &Symbols) -> Option<String> {
+    let is_named = matches!(request.event, Event::Cpu(Cpu::Int3 { .. } | Cpu::SingleStep { .. }));
+    symbols.linear().name(Gla(rip)).filter(|_| !is_named)
 }
 
 fn with_flags(mut line: String, request: &Request) -> String {
@@ -269,7 +306,7 @@ fn answered(request: &Request, mut parts: Vec<String>, response: Option<Response
 /// connections do outside of answers, and that has parts of its own even with one vCPU.
 #[must_use]
 pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
-    let is_act = |record: &&Record| matches!(record, Record::Act { .. });
+    let is_act = |record: &&Record| matches!(record, Record::Act { .. }) || record.is_beside();
     if vcpus == 1 {
         let events = records.iter().filter(|record| !is_act(record));
         return events.map(|record| record.line(symbols) + "\n").collect::<String>() + &acts(records, symbols);
@@ -277,7 +314,8 @@ pub fn text(records: &[Record], vcpus: u32, symbols: &Symbols) -> String {
     let foreign = records.iter().filter(|record| record.vcpu().is_none() && !is_act(record));
     let mut parts = Vec::new();
     for vcpu in (0..vcpus).map(VcpuId) {
-        let own: Vec<&Record> = records.iter().filter(|record| record.vcpu() == Some(vcpu)).collect();
+        let own: Vec<&Record> =
+            records.iter().filter(|record| record.vcpu() == Some(vcpu) && !is_act(record)).collect();
         parts.push((format!("vcpu {vcpu}:"), own));
     }
     parts.push(("foreign:".into(), foreign.collect()));
@@ -319,7 +357,7 @@ mod tests {
         };
         let answer = Some((request.answer(), Duration::ZERO));
         let set = Control::SetAccess { first: gfn, count: 1, access: AccessType::Rwx };
-        Record::Event { ring: Ring::Access, request, done: vec![Doing::Operation(set, None)], answer }
+        Record::Event { ring: Ring::Access, request, rip: 0, done: vec![Doing::Operation(set, None)], answer }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | [`explain`] | what is wrong with whom, by rules |
 //! | [`export`] | for other programs, and as a page to read |
 //! | [`minimise`] | the shortest sequence of inputs that still shows something |
+//! | [`names`] | names for addresses, of the trace and of a kernel |
 //! | [`budget`] | whether a run kept to what its scenario allows |
 //! | [`contents`] | whether frames came back as they were evicted |
 //! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
@@ -23,6 +24,7 @@ pub mod difference;
 pub mod explain;
 pub mod export;
 pub mod minimise;
+pub mod names;
 pub mod progress;
 pub mod remark_row;
 pub mod replay;

@@ -3,7 +3,9 @@
 use crate::guest::symbols::Symbols;
 use iced_x86::{Decoder, DecoderOptions, Formatter, IntelFormatter};
 use mem_event::trace::Step;
-use mem_event::{Access, Control, Effect, Flags, Gfn, Gpa, Input, Outcome, Request, Rights, Ring, VcpuId, WaitReason};
+use mem_event::{
+    Access, Control, Effect, Flags, Gfn, Gla, Gpa, Input, Outcome, Request, Rights, Ring, VcpuId, WaitReason,
+};
 use serde::{Serialize, Serializer};
 
 /// One step.
@@ -62,7 +64,7 @@ impl Row {
             place,
             rights: about.rights.map(|rights| rights.to_string()),
             rip,
-            at: (rip != 0).then(|| symbols.name(Gpa(rip))).flatten(),
+            at: (rip != 0).then(|| symbols.linear().name(Gla(rip)).or_else(|| symbols.name(Gpa(rip)))).flatten(),
             code: disassembled(&step.code, rip),
             outcome: outcome(&step.outcome),
             effects: step.effects.list.iter().map(effect).collect(),

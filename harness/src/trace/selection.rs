@@ -12,6 +12,7 @@ use clap::Args;
 use mem_event::trace::{End, Step, Tape};
 use mem_event::{Control, Effect, Gfn, Input, Ring, VcpuId};
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 /// Filters; a step must pass all that are given.
 #[derive(Clone, Debug, Default, Args)]
@@ -22,6 +23,9 @@ pub struct Filters {
     /// Steps that concern these frames: a range (0x100..0x110, gpa:0x1000-0x1fff) or a symbol.
     #[arg(long, value_name = "RANGE")]
     pub gfn: Option<String>,
+    /// The kernel that the guest ran, with whose names addresses are shown: its vmlinux, bzImage, System.map or output of /proc/kallsyms.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
     /// Steps that concern this ring: paging, access or sharing.
     #[arg(long)]
     pub ring: Option<String>,

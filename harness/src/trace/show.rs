@@ -3,7 +3,7 @@
 use super::progress::Progress;
 use super::row::{Row, duration};
 use super::selection::{Filters, Selection};
-use super::{about, exit_code, open, remark_row, stats};
+use super::{about, exit_code, names, open, remark_row, stats};
 use crate::guest::symbols::Symbols;
 use crate::output::{self, is_read, print};
 use clap::Args;
@@ -46,7 +46,7 @@ const PAGE: usize = 200;
 /// No trace, filters that cannot be understood, an output that cannot be written.
 pub fn show(arguments: &Show) -> anyhow::Result<u8> {
     let mut tape = open(&arguments.trace)?;
-    let symbols = Symbols::of_trace(tape.header());
+    let symbols = names::of(&mut tape, arguments.filters.symbols.as_deref())?;
     if arguments.header {
         let text = if arguments.json {
             stats::header_json(tape.header(), tape.end()) + "\n"

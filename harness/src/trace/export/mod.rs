@@ -11,7 +11,7 @@ use super::progress::Progress;
 use super::row::Row;
 use super::selection::{Filters, Selection};
 use super::stats::header_json;
-use super::{exit_code, open, remark_row};
+use super::{exit_code, names, open, remark_row};
 use crate::guest::symbols::Symbols;
 use crate::output::VERSION;
 use crate::refusal::Refusal;
@@ -57,7 +57,7 @@ pub struct Export {
 /// No trace, filters that cannot be understood, an output that cannot be written.
 pub fn export(arguments: &Export) -> anyhow::Result<u8> {
     let mut tape = open(&arguments.trace)?;
-    let symbols = Symbols::of_trace(tape.header());
+    let symbols = names::of(&mut tape, arguments.filters.symbols.as_deref())?;
     let selection = Selection::new(&arguments.filters, &mut tape, &symbols)?;
     let mut output: Box<dyn Write> = match &arguments.output {
         None => Box::new(BufWriter::new(std::io::stdout().lock())),

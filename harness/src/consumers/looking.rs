@@ -1,0 +1,297 @@
+//! What a listener does besides its rules: the guest's kernel found, what waits for it done, breaks set and recoiled, and who made an event.
+//!
+//! A kernel of its own run is found while it boots: it writes its entry for system calls into a register, which is told. It patches its own code
+//! until it begins to schedule, so what is wanted of it is done when its first thread begins.
+
+use crate::guest::symbols::Symbols;
+use crate::scenario::{Listening, MemoryAct};
+use crate::toolstack;
+use crate::toolstack::kernel::{self, LSTAR};
+use crate::toolstack::transcript::BESIDE;
+use crate::toolstack::who::Who;
+use mem_event::message::{Call, Space};
+use mem_event::{Control, Cpu, CpuEventKind, Errno, Event, Gla, Gpa, MonitorMode, Request, VcpuId};
+use mem_event_client::Client;
+use std::collections::HashMap;
+
+/// The instruction of a breakpoint.
+const INT3: u8 = 0xcc;
+/// The function that the kernel's first thread begins with.
+const FIRST: &str = "kernel_init";
+/// What functions may begin with: `endbr64`; then the call of five bytes that the kernel makes a nop of, once it has counted all of them.
+const ENDBR: &[u8] = &[0xf3, 0x0f, 0x1e, 0xfa];
+const CALL: u8 = 0xe8;
+const CALL_BYTES: u64 = 5;
+
+/// How far a kernel is that is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// None is waited for.
+    None,
+    /// It has not written its entry for system calls.
+    Entry,
+    /// It boots, and patches its code; this break is at its first thread.
+    Boots(Break),
+}
+
+/// A break that is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Break {
+    gpa: Gpa,
+    old: u8,
+}
+
+/// What it does.
+#[derive(Debug)]
+pub struct Looking {
+    wanted: Listening,
+    /// What is done when the kernel is there.
+    later: Vec<MemoryAct>,
+    /// Monitors that somebody asked for.
+    monitors: Vec<CpuEventKind>,
+    stage: Stage,
+    breaks: Vec<Break>,
+    /// The vCPUs that step over a break.
+    stepping: HashMap<VcpuId, usize>,
+    told: u64,
+    /// How many instructions of each vCPU are still to be told.
+    steps: HashMap<VcpuId, u64>,
+}
+
+fn write(client: &mut Client, gpa: Gpa, byte: u8) -> anyhow::Result<()> {
+    let offset = (gpa.0 & 0xfff) as u16;
+    client.insist(&Call::WriteFrame { gfn: gpa.gfn(), offset, bytes: vec![byte] }).map(drop)
+}
+
+fn monitor(client: &mut Client, kind: CpuEventKind, mode: MonitorMode) -> anyhow::Result<()> {
+    match client.control(Control::Monitor { kind, mode, on_change_only: false })? {
+        Ok(_) | Err((Errno::EEXIST, _)) => Ok(()),
+        Err((errno, why)) => anyhow::bail!("{kind} cannot be monitored: {errno}, {why}"),
+    }
+}
+
+impl Looking {
+    /// What a listener with these settings does; `later` is done when the kernel is there.
+    #[must_use]
+    pub fn new(wanted: &Listening, later: Vec<MemoryAct>, monitors: Vec<CpuEventKind>) -> Looking {
+        let (wanted, stage) = (wanted.clone(), Stage::None);
+        Looking {
+            wanted,
+            later,
+            monitors,
+            stage,
+            breaks: Vec::new(),
+            stepping: HashMap::new(),
+            told: 0,
+            steps: HashMap::new(),
+        }
+    }
+
+    /// Whether as many breaks were told as are wanted.
+    #[must_use]
+    pub fn has_enough(&self) -> bool {
+        self.wanted.count.is_some_and(|count| self.told >= count)
+    }
+
+    /// The guest is about to start: its kernel is waited for, where there is one to wait for.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn wait_for_the_kernel(&mut self, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        if !symbols.linear().is_wanted() {
+            return self.set_up(client, VcpuId(0), symbols);
+        }
+        self.stage = Stage::Entry;
+        monitor(client, CpuEventKind::Msr, MonitorMode::Sync)
+    }
+
+    /// The guest runs: its kernel is looked for at once, and what waits for it is done.
+    ///
+    /// # Errors
+    /// The plugin refuses, or no kernel is there.
+    pub fn look_now(&mut self, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        let needs_rest = symbols.linear().is_wanted() || !self.later.is_empty() || !self.wanted.breaks.is_empty();
+        let needs_rest = needs_rest || self.wanted.steps.is_some();
+        if !needs_rest {
+            return Ok(());
+        }
+        client.pause()?;
+        if symbols.linear().is_wanted() {
+            kernel::find(client, VcpuId(0), None, symbols.linear())?;
+        }
+        self.set_up(client, VcpuId(0), symbols)?;
+        client.unpause()
+    }
+
+    /// Does what waited, and sets the breaks; a vCPU stands.
+    fn set_up(&mut self, client: &mut Client, vcpu: VcpuId, symbols: &Symbols) -> anyhow::Result<()> {
+        self.stage = Stage::None;
+        let places = self.later.iter().filter_map(MemoryAct::place).chain(&self.wanted.breaks);
+        for place in places.filter(|place| place.is_linear()) {
+            kernel::resolve(client, vcpu, &place.text, symbols.linear())?;
+        }
+        for act in std::mem::take(&mut self.later) {
+            let done = toolstack::carry_out(&act, client, symbols)?;
+            client.note(&done.text)?;
+            anyhow::ensure!(done.failure.is_none(), "{}", done.failure.unwrap_or_default());
+        }
+        if !self.wanted.breaks.is_empty() {
+            monitor(client, CpuEventKind::Int3, MonitorMode::Sync)?;
+            monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
+        }
+        if let Some(steps) = self.wanted.steps.filter(|steps| *steps > 0) {
+            monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
+            for vcpu in (0..u32::try_from(client.info()?.vcpus)?).map(VcpuId) {
+                client.values(&Call::Control(Control::SingleStep { vcpu, on: true }))?;
+                self.steps.insert(vcpu, steps);
+            }
+        }
+        for place in self.wanted.breaks.clone() {
+            let one = at(client, place.address(symbols)?)?;
+            client.note(&format!("break at {place}"))?;
+            self.breaks.push(one);
+        }
+        Ok(())
+    }
+
+    /// Hears of an event before the rules do. Whether that was all: then it is only to be answered.
+    ///
+    /// # Errors
+    /// The connection ended, or the plugin refuses something.
+    pub fn hears(&mut self, request: &Request, client: &mut Client, symbols: &Symbols) -> anyhow::Result<bool> {
+        let vcpu = request.vcpu;
+        match request.event {
+            Event::Cpu(Cpu::Int3 { rip, gfn }) => {
+                let gpa = Gpa(gfn.gpa().0 | rip.0 & 0xfff);
+                if let Stage::Boots(one) = self.stage
+                    && one.gpa == gpa
+                {
+                    write(client, one.gpa, one.old)?;
+                    self.set_up(client, vcpu, symbols)?;
+                    client.note(BESIDE)?;
+                    return Ok(true);
+                }
+                if let Some(at) = self.breaks.iter().position(|one| one.gpa == gpa) {
+                    return self.broke(at, vcpu, client, symbols).map(|()| true);
+                }
+                // The kernel's own, by which it patches its code.
+                let is_ours = !self.breaks.is_empty() || self.stage != Stage::None;
+                if is_ours && !self.monitors.contains(&CpuEventKind::Int3) {
+                    client.note(BESIDE)?;
+                    return Ok(false);
+                }
+            }
+            Event::Cpu(Cpu::SingleStep { .. }) => {
+                if let Some(at) = self.stepping.remove(&vcpu) {
+                    return self.stepped(at, vcpu, client).map(|()| true);
+                }
+                if let Some(left) = self.steps.get_mut(&vcpu) {
+                    *left -= 1;
+                    if *left == 0 {
+                        self.steps.remove(&vcpu);
+                        client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
+                    }
+                }
+            }
+            Event::Cpu(Cpu::Msr { msr, new, .. }) if self.stage == Stage::Entry => {
+                if msr == LSTAR && new >= crate::guest::kernel::flat::IMAGE {
+                    kernel::find(client, vcpu, Some(new), symbols.linear())?;
+                    match first_thread(client, vcpu, symbols)? {
+                        Some(one) => self.stage = Stage::Boots(one),
+                        None => self.set_up(client, vcpu, symbols)?,
+                    }
+                    if !self.monitors.contains(&CpuEventKind::Msr) {
+                        monitor(client, CpuEventKind::Msr, MonitorMode::Disabled)?;
+                    }
+                }
+                if !self.monitors.contains(&CpuEventKind::Msr) {
+                    client.note(BESIDE)?;
+                    return Ok(true);
+                }
+            }
+            Event::Cpu(Cpu::Msr { msr, .. }) if !self.wanted.msrs.is_empty() && !self.wanted.msrs.contains(&msr) => {
+                client.note(BESIDE)?;
+                return Ok(true);
+            }
+            _ => {}
+        }
+        if symbols.linear().found().is_some() {
+            self.tell(vcpu, client, symbols, &[])?;
+        }
+        Ok(false)
+    }
+
+    /// Notes who made an event; whether the texts hold what they must.
+    fn tell(
+        &self,
+        vcpu: VcpuId,
+        client: &mut Client,
+        symbols: &Symbols,
+        texts: &[crate::scenario::looking::Pointer],
+    ) -> anyhow::Result<bool> {
+        let who = Who::ask(client, vcpu, symbols, self.wanted.process, texts)?;
+        let holds = who.as_ref().map_or(texts.is_empty(), |who| who.holds(texts));
+        match who {
+            Some(who) if holds => client.note(&who.note()).map(drop)?,
+            _ if !holds => client.note(BESIDE).map(drop)?,
+            _ => {}
+        }
+        Ok(holds)
+    }
+
+    /// A vCPU stands at a break: the instruction is put back, and stepped over.
+    fn broke(&mut self, at: usize, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        write(client, self.breaks[at].gpa, self.breaks[at].old)?;
+        client.values(&Call::Control(Control::SingleStep { vcpu, on: true }))?;
+        self.stepping.insert(vcpu, at);
+        let texts = self.wanted.strings.clone();
+        if self.has_enough() {
+            client.note(BESIDE)?;
+        } else if self.tell(vcpu, client, symbols, &texts)? {
+            self.told += 1;
+        }
+        Ok(())
+    }
+
+    fn stepped(&mut self, at: usize, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
+        client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
+        if self.stepping.values().all(|other| *other != at) {
+            write(client, self.breaks[at].gpa, INT3)?;
+        }
+        client.note(BESIDE).map(drop)
+    }
+
+    /// Leaves the guest's program as it was.
+    ///
+    /// # Errors
+    /// The connection ended.
+    pub fn leave(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        self.breaks.drain(..).try_for_each(|Break { gpa, old }| write(client, gpa, old))?;
+        for vcpu in self.stepping.drain().map(|(vcpu, _)| vcpu).chain(self.steps.drain().map(|(vcpu, _)| vcpu)) {
+            client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
+        }
+        Ok(())
+    }
+}
+
+/// Breaks at the kernel's first thread, behind what its function begins with and is patched: the kernel compares that with what it expects there.
+fn first_thread(client: &mut Client, vcpu: VcpuId, symbols: &Symbols) -> anyhow::Result<Option<Break>> {
+    let found = symbols.linear().found();
+    let first = found.and_then(|found| Some(found.address(found.kernel.names.address(FIRST)?)));
+    let Some(first) = first else { return Ok(None) };
+    let space = Space { vcpu, cr3: None };
+    let begins = client.read_linear(space, Gla(first), 16)?;
+    let marked = if begins.starts_with(ENDBR) { ENDBR.len() } else { 0 };
+    let called = if begins.get(marked) == Some(&CALL) { CALL_BYTES } else { 0 };
+    let gpa = client.translate(space, Gla(first + marked as u64 + called))?;
+    monitor(client, CpuEventKind::Int3, MonitorMode::Sync)?;
+    at(client, gpa).map(Some)
+}
+
+/// Puts a breakpoint there.
+fn at(client: &mut Client, gpa: Gpa) -> anyhow::Result<Break> {
+    let old = client.read(gpa.gfn(), (gpa.0 & 0xfff) as u16, 1)?.first().copied().unwrap_or_default();
+    anyhow::ensure!(old != INT3, "{gpa} holds a breakpoint already");
+    write(client, gpa, INT3)?;
+    Ok(Break { gpa, old })
+}
