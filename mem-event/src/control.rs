@@ -7,6 +7,7 @@ use crate::argument::{Argument, padded};
 use crate::number::{Gfn, VcpuId};
 use crate::rights::AccessType;
 use crate::table::table;
+use crate::trap::{Trap, TrapKind};
 use bincode::{Decode, Encode};
 use std::fmt;
 
@@ -128,6 +129,13 @@ cpu_events! {
     SingleStep = 5 "single-step", reason 6, old value false;
 }
 
+impl Trap {
+    /// `Control::Inject` of a breakpoint as `int3` raises it.
+    pub const fn breakpoint(vcpu: VcpuId) -> Control {
+        Control::Inject { vcpu, vector: 3, kind: TrapKind::SoftwareException, error: u32::MAX, cr2: 0 }
+    }
+}
+
 table! {
     /// How CPU events of a kind are reported (`HVMPME_mode_*`).
     #[derive(Default)]
@@ -166,6 +174,7 @@ row_of_a_table! {
     AccessType "access type",
     CpuEventKind "CPU event",
     MonitorMode "monitor mode",
+    TrapKind "kind of trap",
 }
 
 /// Makes [`Control`] of rows `number "name" Variant { arguments in their order on the socket }`.
@@ -366,12 +375,19 @@ operations! {
             /// Its handle.
             client_handle: u64,
         }
-        /// Deliver a trap to a vCPU when its event is answered (`HVMOP_inject_trap`): the breakpoint that it stands before.
+        /// Deliver an exception or interrupt to a vCPU before its next instruction (`HVMOP_inject_trap`): of one that waits when its event
+        /// is answered. Vector 3 at a breakpoint's event lets the guest have that breakpoint.
         35 "inject" Inject {
             /// The vCPU.
             vcpu: VcpuId,
-            /// The trap's vector; only 3, of the breakpoint.
+            /// The vector, up to 255.
             vector: u32,
+            /// What it is delivered as.
+            kind: TrapKind,
+            /// The error code, for the vectors that have one; `u32::MAX` for none.
+            error: u32,
+            /// What CR2 is then, for vector 14.
+            cr2: u64,
         }
         /// How the flow of a ring's requests is controlled from its next enable on. EBUSY while it is in use.
         36 "set-flow" SetFlow {

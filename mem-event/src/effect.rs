@@ -5,6 +5,7 @@ use crate::errno::Errno;
 use crate::event::{Request, Response};
 use crate::number::{Gfn, VcpuId};
 use crate::registers::NewRegisters;
+use crate::trap::Trap;
 use bincode::{Decode, Encode};
 
 /// What a stopped vCPU waits for.
@@ -124,6 +125,13 @@ pub enum Effect {
         vcpu: VcpuId,
         /// With what.
         registers: Box<NewRegisters>,
+    },
+    /// The vCPU gets this before its next instruction: one that waits when it is woken.
+    Inject {
+        /// Who.
+        vcpu: VcpuId,
+        /// What.
+        trap: Trap,
     },
 }
 

@@ -7,16 +7,17 @@
 
 use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
 use crate::domain::Domain;
-use crate::effect::{Effects, Outcome, WaitReason};
+use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
 use crate::number::VcpuId;
 use crate::registers::Registers;
+use crate::trap::Trap;
 use crate::vcpu::Breakpoint;
 
 /// The vector of the trap that `int3` raises.
-const BREAKPOINT: u32 = 3;
+const BREAKPOINT: u8 = 3;
 
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
@@ -127,18 +128,24 @@ impl Domain {
     }
 
     /// `Control::Inject`.
-    pub(crate) fn inject(&mut self, vcpu: VcpuId, vector: u32) -> Outcome {
+    pub(crate) fn inject(
+        &mut self,
+        vcpu: VcpuId,
+        vector: u32,
+        trap: impl FnOnce(u8) -> Trap,
+        effects: &mut Effects,
+    ) -> Outcome {
         let Some(it) = self.vcpus.get_mut(vcpu.0 as usize) else {
             return Outcome::Refused(Errno::ESRCH, format!("no vCPU {vcpu}"));
         };
-        if vector != BREAKPOINT {
-            let sentence = format!("trap {vector} cannot be injected, only {BREAKPOINT}, the breakpoint");
-            return Outcome::Refused(Errno::EOPNOTSUPP, sentence);
+        let Ok(number) = u8::try_from(vector) else {
+            return Outcome::Refused(Errno::EINVAL, format!("no vector {vector}: they end at 255"));
+        };
+        if number == BREAKPOINT && it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
+            it.breakpoint = Breakpoint::Injected;
+        } else {
+            effects.push(|| Effect::Inject { vcpu, trap: trap(number) });
         }
-        if !it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
-            return Outcome::Refused(Errno::EINVAL, format!("vCPU {vcpu} does not stand before a breakpoint"));
-        }
-        it.breakpoint = Breakpoint::Injected;
         Outcome::Proceed
     }
 

@@ -10,6 +10,7 @@ use crate::p2m::{Entry, P2mType};
 use crate::page::RingPage;
 use crate::rights::{AccessType, Rights};
 use crate::ring_state::RingPhase;
+use crate::trap::Trap;
 
 /// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
 pub const SET_ACCESS_SPAN: u64 = 1 << 20;
@@ -33,7 +34,10 @@ impl Domain {
             Control::SetBudget { frames } => self.set_budget(frames, effects),
             Control::Monitor { kind, mode, on_change_only } => self.set_monitor(kind, mode, on_change_only),
             Control::SingleStep { vcpu, on } => self.set_single_step(vcpu, on),
-            Control::Inject { vcpu, vector } => self.inject(vcpu, vector),
+            Control::Inject { vcpu, vector, kind, error, cr2 } => {
+                let error = Some(error).filter(|error| *error != u32::MAX);
+                self.inject(vcpu, vector, |vector| Trap { vector, kind, error, cr2 }, effects)
+            }
             Control::Pin { gfn } => self.pin(gfn, effects),
             Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => self.nominate_share(gfn, effects),

@@ -14,7 +14,7 @@ use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
     About, Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects,
     Errno, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights,
-    Ring, RingPage, VcpuId, With, wire,
+    Ring, RingPage, TrapKind, VcpuId, With, wire,
 };
 use mem_event_fuzz::{Random, Target};
 use std::sync::atomic::Ordering;
@@ -135,7 +135,10 @@ struct Run<'a> {
 fn of_vcpu(vcpu: VcpuId, c: u8) -> Control {
     match c & 2 {
         0 => Control::SingleStep { vcpu, on: c & 1 != 0 },
-        _ => Control::Inject { vcpu, vector: u32::from(c) % 8 },
+        _ => {
+            let kind = TrapKind::ALL[usize::from(c) % TrapKind::ALL.len()];
+            Control::Inject { vcpu, vector: u32::from(c) % 8, kind, error: c.into(), cr2: c.into() }
+        }
     }
 }
 

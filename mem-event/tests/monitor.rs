@@ -4,8 +4,8 @@ mod common;
 
 use common::{Bench, R, answer_due, consumer_due, slot_due};
 use mem_event::{
-    AccessType, Control, Cpu, CpuEvent, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode,
-    NoConsumer, Outcome, Request, Ring, VcpuId,
+    AccessType, Control, Cpu, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Gla, Input, Layout,
+    MonitorMode, NoConsumer, Outcome, Request, Ring, Trap, TrapKind, VcpuId,
 };
 
 fn event(kind: CpuEventKind, value: u64, old: u64) -> CpuEvent {
@@ -158,7 +158,7 @@ fn a_breakpoint_of_vm_event_is_fetched_again_when_it_is_answered_and_the_guests_
     assert_eq!(raise(&mut bench, breakpoint), Outcome::Retry(Errno::EAGAIN));
     assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "it is still there");
     let request = bench.request(Ring::Access);
-    bench.must(Control::Inject { vcpu: VcpuId(0), vector: 3 });
+    bench.must(Trap::breakpoint(VcpuId(0)));
     bench.answer(Ring::Access, &request);
     assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
     assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "an injection is for one event");
@@ -169,7 +169,7 @@ fn the_older_layouts_need_no_injection() {
     for (layout, injects) in [(Layout::Flags16, false), (Layout::Flags32, false), (Layout::Flags32, true)] {
         let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(layout);
         if injects {
-            bench.must(Control::Inject { vcpu: VcpuId(0), vector: 3 });
+            bench.must(Trap::breakpoint(VcpuId(0)));
         }
         bench.answer(Ring::Access, &request);
         assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
@@ -177,13 +177,23 @@ fn the_older_layouts_need_no_injection() {
 }
 
 #[test]
-fn only_a_breakpoint_is_injected_and_only_into_a_vcpu_that_stands_before_one() {
-    let (mut bench, _, request) = stopped_at_a_breakpoint(Layout::VmEvent7);
-    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(0), vector: 14 }), Errno::EOPNOTSUPP);
-    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(1), vector: 3 }), Errno::EINVAL);
-    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(2), vector: 3 }), Errno::ESRCH);
+fn what_is_injected_is_delivered_and_only_the_breakpoint_that_is_reported_is_the_vcpus_own_to_run() {
+    let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(Layout::VmEvent7);
+    let inject = |vcpu, vector| {
+        let (kind, error, cr2) = (TrapKind::Exception, 6, 0x1234);
+        Control::Inject { vcpu: VcpuId(vcpu), vector, kind, error, cr2 }
+    };
+    let fault = Trap { vector: 14, kind: TrapKind::Exception, error: Some(6), cr2: 0x1234 };
+    bench.must(inject(0, 14));
+    assert_eq!(bench.effects.list, [Effect::Inject { vcpu: VcpuId(0), trap: fault }]);
+    bench.must(inject(1, 3));
+    assert_eq!(bench.effects.list, [Effect::Inject { vcpu: VcpuId(1), trap: Trap { vector: 3, ..fault } }]);
+    assert_eq!(bench.refused(inject(2, 3)), Errno::ESRCH);
+    assert_eq!(bench.refused(inject(0, 256)), Errno::EINVAL);
+    bench.must(inject(0, 3));
+    assert_eq!(bench.effects.list, [], "the vCPU runs its own");
     bench.answer(Ring::Access, &request);
-    assert_eq!(bench.refused(Control::Inject { vcpu: VcpuId(0), vector: 3 }), Errno::EINVAL);
+    assert_eq!(raise(&mut bench, breakpoint), Outcome::Proceed);
 }
 
 #[test]

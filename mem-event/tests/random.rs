@@ -14,7 +14,7 @@ mod reference;
 use mem_event::{
     About, Access, AccessSource, AccessType, Back, Control, Cpu, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect,
     Effects, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response,
-    Rights, Ring, RingPage, VcpuId, With,
+    Rights, Ring, RingPage, TrapKind, VcpuId, With,
 };
 use reference::{Reference, Standing, Wait};
 use std::collections::VecDeque;
@@ -395,7 +395,16 @@ impl Game {
                 let mode = self.dice.pick(&[MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync]);
                 Control::Monitor { kind, mode, on_change_only: self.dice.one_in(2) }
             }
-            30 if self.dice.one_in(2) => Control::Inject { vcpu: self.vcpu(), vector: self.dice.pick(&[3, 3, 14]) },
+            30 if self.dice.one_in(2) => {
+                let (kind, error) = (self.dice.pick(&TrapKind::ALL), self.dice.pick(&[0, 6, u32::MAX]));
+                Control::Inject {
+                    vcpu: self.vcpu(),
+                    vector: self.dice.pick(&[3, 3, 14, 256]),
+                    kind,
+                    error,
+                    cr2: 0x1234,
+                }
+            }
             30 => Control::SingleStep { vcpu: self.vcpu(), on: self.dice.one_in(2) },
             31 => return self.find_unpopulated(),
             32 => Control::Disable { ring, drain: self.dice.one_in(2) },

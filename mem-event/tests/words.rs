@@ -6,7 +6,7 @@ use common::{Bench, FRAMES, R, answer_due, config};
 use mem_event::message::{Call, Info, Malformed, Notice, Reply};
 use mem_event::{
     AccessType, Control, CpuEventKind, DomainConfig, Errno, Flags, Gfn, Gla, Gpa, Input, Layout, MonitorMode,
-    NoConsumer, Outcome, Rights, Ring, RingPage, VcpuId, wire,
+    NoConsumer, Outcome, Rights, Ring, RingPage, TrapKind, VcpuId, wire,
 };
 
 fn controls() -> Vec<Control> {
@@ -33,7 +33,9 @@ fn controls() -> Vec<Control> {
         all.push(Control::SetAccess { first: gfn, count: u64::MAX, access });
         all.push(Control::SetDefaultAccess { access });
     }
-    all.push(Control::Inject { vcpu: VcpuId(u32::MAX), vector: 3 });
+    for kind in TrapKind::ALL {
+        all.push(Control::Inject { vcpu: VcpuId(u32::MAX), vector: 3, kind, error: u32::MAX, cr2: u64::MAX });
+    }
     for flag in [false, true] {
         all.push(Control::Disable { ring, drain: flag });
         all.push(Control::SetAccessRequired { required: flag });

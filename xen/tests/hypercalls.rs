@@ -4,7 +4,7 @@
 
 mod support;
 
-use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, VcpuId};
+use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, TrapKind, VcpuId};
 use support::{Bench, Made};
 use xen::errno::Errno;
 use xen::layout::record::Field;
@@ -358,13 +358,16 @@ fn domains_are_listed_with_their_figures() {
 }
 
 #[test]
-fn a_breakpoint_is_injected_and_no_other_vector() {
+fn an_exception_is_injected_with_its_error_code_and_address() {
     let mut bench = Bench::new();
-    assert_eq!(bench.inject(0, 3), Ok(0), "the library asks so whether the request is there");
+    assert_eq!(bench.inject(0, (3, 6)), Ok(0), "the library asks so whether the request is there");
     assert_eq!(bench.asked(), []);
-    assert_eq!(bench.inject(1, 3), Ok(0));
-    assert_eq!(bench.asked(), [Control::Inject { vcpu: VcpuId(1), vector: 3 }]);
-    assert_eq!(bench.inject(1, 14), Err(Errno::EOPNOTSUPP));
+    for kind in TrapKind::ALL {
+        assert_eq!(bench.inject(1, (14, kind as u8)), Ok(0));
+        let asked = Control::Inject { vcpu: VcpuId(1), vector: 14, kind, error: 6, cr2: 0x1234 };
+        assert_eq!(bench.asked(), [asked]);
+    }
+    assert_eq!(bench.inject(1, (14, 1)), Err(Errno::EINVAL), "no kind of event");
     assert_eq!(bench.asked(), []);
 }
 

@@ -6,14 +6,11 @@ use crate::scenario::{EmulateWith, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
-use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Response, Ring};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Response, Ring, Trap};
 use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-
-/// The vector of the trap that `int3` raises.
-const BREAKPOINT: u32 = 3;
 
 /// Among the general registers.
 const RAX: usize = 0;
@@ -102,8 +99,7 @@ impl Listener {
                 && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
             {
                 // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.
-                let inject = Control::Inject { vcpu: request.vcpu, vector: BREAKPOINT };
-                self.channel.client.values(&Call::Control(inject))?;
+                self.channel.client.values(&Call::Control(Trap::breakpoint(request.vcpu)))?;
             }
             self.answer(request, &then);
             self.channel.kick()?;

@@ -8,7 +8,7 @@ use super::text::{Number, Place, Size, Stop};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use mem_event::message::VcpuState;
-use mem_event::{AccessType, CpuEventKind, Errno, MonitorMode, NoConsumer, Ring};
+use mem_event::{AccessType, CpuEventKind, Errno, MonitorMode, NoConsumer, Ring, TrapKind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -141,13 +141,20 @@ pub enum MemoryAct {
         /// On or off.
         on: bool,
     },
-    /// Have a trap delivered to a vCPU when its event is answered, as HVMOP_inject_trap does.
+    /// Have an exception or interrupt delivered to a vCPU before its next instruction, as HVMOP_inject_trap does: when its event is answered, or
+    /// it goes on from its checkpoint.
     Inject {
         /// The vCPU.
         #[serde(default)]
         vcpu: u32,
-        /// The trap's vector.
+        /// The vector.
         vector: u8,
+        /// What it is delivered as: of vector 2 an NMI, of 3 and 4 a software exception, up to 31 an exception, above an interrupt.
+        r#as: Option<Name<TrapKind>>,
+        /// The error code, for the vectors that have one.
+        error: Option<u32>,
+        /// What CR2 is then, for vector 14.
+        cr2: Option<Number>,
     },
 }
 

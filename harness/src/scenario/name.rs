@@ -1,7 +1,9 @@
 //! Values that a scenario writes by name, and which names there are.
 
 use mem_event::message::VcpuState;
-use mem_event::{AccessType, CpuEventKind, Errno, FlowKind, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring};
+use mem_event::{
+    AccessType, CpuEventKind, Errno, FlowKind, Layout, MonitorMode, NoConsumer, Reason, Rights, Ring, TrapKind,
+};
 use mem_event_server::chaos::{Kind as FaultKind, Refusable};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
@@ -115,7 +117,7 @@ macro_rules! rows {
     };
 }
 
-rows! { Layout NoConsumer FlowKind CpuEventKind MonitorMode Refusable FaultKind }
+rows! { Layout NoConsumer FlowKind CpuEventKind MonitorMode Refusable FaultKind TrapKind }
 
 /// What a listener may be asked to tell apart: what comes on the access ring.
 impl Named for Reason {

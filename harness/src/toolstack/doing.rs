@@ -162,7 +162,7 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
             format!("monitor {kind} {mode}{}", if on_change_only { " changes only" } else { "" })
         }
         Control::SingleStep { vcpu, on } => format!("single step of vcpu {vcpu} {}", if on { "on" } else { "off" }),
-        Control::Inject { vcpu, vector } => format!("inject trap {vector} into vCPU {vcpu}"),
+        Control::Inject { vcpu, vector, .. } => format!("inject trap {vector} into vCPU {vcpu}"),
         Control::Pin { gfn } => format!("map {}", name(gfn)),
         Control::Unpin { gfn } => format!("unmap {}", name(gfn)),
         Control::NominateShare { gfn } => format!("nominate {} for sharing", name(gfn)),

@@ -32,7 +32,7 @@ use crate::scenario::share::pairs;
 use crate::scenario::{MemoryAct, Name, Place, Size};
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Reply};
-use mem_event::{AccessType, Control, CpuEventKind, Errno, Gfn, Gpa, MonitorMode, PAGE_SIZE, VcpuId};
+use mem_event::{AccessType, Control, CpuEventKind, Errno, Gfn, Gpa, MonitorMode, PAGE_SIZE, TrapKind, VcpuId};
 use mem_event_client::socket::Client;
 
 /// Carries one act out on this connection.
@@ -44,8 +44,10 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
     match act {
         MemoryAct::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
         MemoryAct::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
-        MemoryAct::Inject { vcpu, vector } => {
-            let control = Control::Inject { vcpu: VcpuId(*vcpu), vector: (*vector).into() };
+        MemoryAct::Inject { vcpu, vector, r#as, error, cr2 } => {
+            let kind = r#as.map_or_else(|| usual_kind(*vector), |kind| kind.0);
+            let (error, cr2) = (error.unwrap_or(u32::MAX), cr2.map_or(0, |address| address.0));
+            let control = Control::Inject { vcpu: VcpuId(*vcpu), vector: (*vector).into(), kind, error, cr2 };
             operate(client, control, None, &format!("inject trap {vector} into vCPU {vcpu}"))
         }
         MemoryAct::Nominate { frames, refused } => {
@@ -167,4 +169,14 @@ fn word(client: &mut Client, gpa: Gpa) -> anyhow::Result<u64> {
     let bytes = client.read(gpa.gfn(), offset(gpa), 8)?;
     let Ok(bytes) = <[u8; 8]>::try_from(bytes) else { bail!("a read of 8 bytes gave another number of them") };
     Ok(u64::from_le_bytes(bytes))
+}
+
+/// What a vector is delivered as where nobody says.
+fn usual_kind(vector: u8) -> TrapKind {
+    match vector {
+        2 => TrapKind::Nmi,
+        3 | 4 => TrapKind::SoftwareException,
+        0..32 => TrapKind::Exception,
+        _ => TrapKind::Interrupt,
+    }
 }

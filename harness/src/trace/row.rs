@@ -203,6 +203,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Notify(ring) => format!("notify {ring}"),
         Effect::Wake(vcpu) => format!("wake vcpu {vcpu}"),
         Effect::SetRegisters { vcpu, registers } => format!("set registers of vcpu {vcpu}, rip {:#x}", registers.rip),
+        Effect::Inject { vcpu, trap } => format!("inject trap {} into vcpu {vcpu}", trap.vector),
         Effect::RetryForeign => "retry foreign".into(),
         Effect::Unmap(gfn) => format!("unmap {gfn}"),
         Effect::Map(gfn) => format!("map {gfn}"),

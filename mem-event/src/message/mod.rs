@@ -32,4 +32,4 @@ pub use report::{
 };
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 6;
+pub const VERSION: u64 = 7;

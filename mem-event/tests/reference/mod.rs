@@ -5,7 +5,7 @@
 
 use mem_event::{
     About, Access, AccessType, Control, Cpu, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Input,
-    MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, VcpuId, WaitReason,
+    MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, Trap, VcpuId, WaitReason,
 };
 use std::collections::BTreeMap;
 
@@ -547,13 +547,13 @@ impl Reference {
     }
 
     /// Of the layouts that are drawn none hangs on it: the breakpoint is the guest's anyway.
-    fn inject(&self, vcpu: VcpuId, vector: u32) -> Done {
-        match self.vcpus.get(vcpu.0 as usize) {
-            None => Err(refused(Errno::ESRCH)),
-            Some(_) if vector != 3 => Err(refused(Errno::EOPNOTSUPP)),
-            Some(it) if it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) => Ok(()),
-            Some(_) => Err(refused(Errno::EINVAL)),
+    fn inject(&mut self, vcpu: VcpuId, vector: u32, trap: impl Fn(u8) -> Trap) -> Done {
+        let it = self.vcpus.get(vcpu.0 as usize).ok_or(refused(Errno::ESRCH))?;
+        let number = u8::try_from(vector).map_err(|_| refused(Errno::EINVAL))?;
+        if number != 3 || !it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
+            self.effects.push(Effect::Inject { vcpu, trap: trap(number) });
         }
+        Ok(())
     }
 
     fn balloon(&mut self, v: usize, gfn: Gfn) -> Done {
@@ -853,7 +853,10 @@ impl Reference {
                 }
                 None => Err(refused(Errno::ESRCH)),
             },
-            Control::Inject { vcpu, vector } => self.inject(vcpu, vector),
+            Control::Inject { vcpu, vector, kind, error, cr2 } => {
+                let error = (error != u32::MAX).then_some(error);
+                self.inject(vcpu, vector, |vector| Trap { vector, kind, error, cr2 })
+            }
             Control::Pin { gfn } => self.pin(gfn),
             Control::Unpin { gfn } => match self.frame(gfn) {
                 Some(frame) if frame.pins > 0 => {

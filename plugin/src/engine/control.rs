@@ -74,6 +74,11 @@ impl Hypervisor {
         if let Err((errno, sentence)) = self.admit(&control) {
             return self.engine_for(connection).refuse(control, errno, sentence);
         }
+        if let Control::Inject { vcpu, vector, .. } = control
+            && let Err((errno, sentence)) = self.can_inject(vcpu, vector)
+        {
+            return self.engine_for(connection).refuse(control, errno, sentence);
+        }
         let taken = Taken::by(&control);
         if let Control::SetAccess { first, count, access } = control {
             let outcome = self.set_access(connection, first, count, access);

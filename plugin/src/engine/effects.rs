@@ -8,7 +8,7 @@ use crate::host::instrumentation;
 use crate::host::notification::Notification;
 use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
-use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring, VcpuId};
+use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring, Trap, VcpuId};
 use mem_event_server::EventChannel;
 use mem_event_server::chaos::Fault;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ impl Engine {
                     vcpu.trap.set_answered_registers(registers.clone());
                 }
             }
+            Effect::Inject { vcpu, trap } => self.inject(host, *vcpu, *trap),
             Effect::Wake(vcpu) => self.wake(host, *vcpu),
             Effect::RetryForeign => self.stopped.wake_foreign(),
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
@@ -95,6 +96,15 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    /// A vCPU gets a trap when it goes on: at once, where nobody has to let it.
+    fn inject(&self, host: &Host, vcpu: VcpuId, trap: Trap) {
+        let Some(it) = host.vcpu(vcpu.0) else { return };
+        it.trap.set_trap(trap);
+        if self.domain.waiting(vcpu).is_none() && !it.awaits_release() {
+            goes_on_with_new_registers(it);
+        }
     }
 
     fn wake(&mut self, host: &Host, vcpu: VcpuId) {

@@ -14,7 +14,7 @@ use crate::insn::registers::{CodeSize, Registers as _};
 use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
-use crate::qemu::{internals, leaving, outside};
+use crate::qemu::{internals, leaving, outside, raising};
 use mem_event::message::Space;
 use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Gla, Gpa, VcpuId};
@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_micros(20);
 const REMINDER: Duration = Duration::from_millis(10);
 /// As long as one that leaves the kernel may take, many times over.
 const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The breakpoint's vector.
+const BREAKPOINT: u32 = 3;
 
 type Refusal = (Errno, String);
 
@@ -90,6 +93,23 @@ impl Hypervisor {
             Ok(())
         })?;
         done.map_err(|name| (Errno::EOPNOTSUPP, format!("{name} cannot be set")))
+    }
+
+    /// Whether an exception or interrupt can be delivered to a vCPU now.
+    pub fn can_inject(&self, vcpu: VcpuId, vector: u32) -> Result<(), Refusal> {
+        let it = self.standing(vcpu)?;
+        if it.trap.has_trap() {
+            return Err((Errno::EBUSY, format!("vCPU {vcpu} has another one to be delivered")));
+        }
+        match raising::can_raise() {
+            true => Ok(()),
+            // At a breakpoint's event the vCPU raises its own.
+            false if vector == BREAKPOINT => Ok(()),
+            false => {
+                let sentence = "this QEMU does not say where its next exception stands".to_owned();
+                Err((Errno::EOPNOTSUPP, sentence))
+            }
+        }
     }
 
     /// A client lets a vCPU go on from a checkpoint.
@@ -223,10 +243,15 @@ pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
     if vcpu.trap.has_new_registers() {
         let is_asked = outside::before_next_block(id.0, move || {
             let new = vcpu_of(id).and_then(|vcpu| vcpu.trap.take_new_registers());
-            if let Some((new, view)) = new.zip(leaving::view_of(id.0))
-                && let Err(name) = set(id, &view, &new.of(|| view.context()))
-            {
+            let Some((new, view)) = new.zip(leaving::view_of(id.0)) else { return };
+            let trap = new.trap;
+            if let Err(name) = set(id, &view, &new.of(|| view.context())) {
                 eprintln!("mem-event: vCPU {id}: {name} cannot be set; none of its registers was");
+            }
+            if let Some(trap) = trap
+                && !view.raise(id.0, trap)
+            {
+                eprintln!("mem-event: vCPU {id} does not get vector {}, which was injected", trap.vector);
             }
         });
         if !is_asked {

@@ -3,7 +3,7 @@
 use crate::host::left::Left;
 use crate::insn::walk::PagingMode;
 use mem_event::registers::{Context, NewRegisters};
-use mem_event::{CpuEvent, Gfn};
+use mem_event::{CpuEvent, Gfn, Trap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,11 +14,13 @@ pub struct Elsewhere {
     pub all: Option<Box<Context>>,
     /// Some, by the answer to its event: these count.
     pub some: Option<Box<NewRegisters>>,
+    /// With these it gets this exception or interrupt.
+    pub trap: Option<Trap>,
 }
 
 impl Elsewhere {
     fn is_there(&self) -> bool {
-        self.all.is_some() || self.some.is_some()
+        self.all.is_some() || self.some.is_some() || self.trap.is_some()
     }
 
     /// The registers, where these are those that it has.
@@ -96,6 +98,18 @@ impl TrapData {
         let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
         place.some = Some(registers);
         self.has_registers.store(true, Ordering::Release);
+    }
+
+    /// It gets this exception or interrupt as it goes on, in place of one that it was to get.
+    pub fn set_trap(&self, trap: Trap) {
+        let mut place = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
+        place.trap = Some(trap);
+        self.has_registers.store(true, Ordering::Release);
+    }
+
+    /// Whether it is to get one.
+    pub fn has_trap(&self) -> bool {
+        self.registers.lock().unwrap_or_else(PoisonError::into_inner).trap.is_some()
     }
 
     /// What it was to go on with, if anything: from now on those that it has.

@@ -174,6 +174,20 @@ pub const SETTING: Capability = Capability {
     ],
 };
 
+/// Delivering an exception or interrupt to a vCPU that stands.
+pub const RAISING: Capability = Capability {
+    name: "injecting",
+    what: "deliver an exception to a vCPU",
+    without: "of what is injected a breakpoint that a vCPU stands before is delivered alone",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"async_run_on_cpu"],
+        &[c"vmstate_cpu_common"],
+        &[c"vmstate_x86_cpu"],
+        &[c"cpu_interrupt"],
+    ],
+};
+
 /// Reading the time stamp counter of a vCPU that stands.
 pub const TIME: Capability = Capability {
     name: "time stamp counter",
@@ -183,7 +197,7 @@ pub const TIME: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 16] = [
+pub const ALL: [&Capability; 17] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -199,6 +213,7 @@ pub const ALL: [&Capability; 16] = [
     &PAUSING,
     &ALONE,
     &SETTING,
+    &RAISING,
     &TIME,
 ];
 

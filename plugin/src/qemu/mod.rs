@@ -17,6 +17,7 @@ mod nested;
 pub mod outside;
 pub mod program;
 pub mod proof;
+pub mod raising;
 pub mod register;
 mod setting;
 pub mod source;

@@ -1,4 +1,4 @@
-//! `dm_op`: the delivery of a trap.
+//! `dm_op`: the delivery of an exception or interrupt.
 
 use crate::domain::Domain;
 use crate::errno::Errno;
@@ -7,10 +7,7 @@ use crate::layout::dm_op as layout;
 use crate::layout::privcmd::buffers;
 use crate::layout::record::Record;
 use crate::tool::{Tool, read_u64};
-use mem_event::{Control, VcpuId};
-
-/// The breakpoint's vector.
-const BREAKPOINT: u8 = 3;
+use mem_event::{Control, TrapKind, VcpuId};
 
 pub(super) fn dm_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argument: u64) -> Result<(), Errno> {
     let asked = Record::read(tool, argument, buffers::BYTES)?;
@@ -21,12 +18,13 @@ pub(super) fn dm_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argumen
     let call = read_u64(tool, asked.get(buffers::BUFFERS))?;
     let call = Record::read(tool, call, layout::BYTES)?;
     let guest = xen.guest(asked.get(buffers::DOM))?;
-    match (call.get(layout::OP), call.get(layout::VECTOR)) {
-        (layout::INJECT_EVENT, BREAKPOINT) => {
-            let vcpu = VcpuId(call.get(layout::VCPU));
-            guest.domain.control(Control::Inject { vcpu, vector: BREAKPOINT.into() }).map(drop)
+    match call.get(layout::OP) {
+        layout::INJECT_EVENT => {
+            let (vcpu, vector) = (VcpuId(call.get(layout::VCPU)), call.get(layout::VECTOR).into());
+            let kind = TrapKind::from_number(call.get(layout::TYPE)).ok_or(Errno::EINVAL)?;
+            let (error, cr2) = (call.get(layout::ERROR), call.get(layout::CR2));
+            guest.domain.control(Control::Inject { vcpu, vector, kind, error, cr2 }).map(drop)
         }
-        (layout::INJECT_EVENT, vector) => Err(xen.cannot(&format!("injecting vector {vector}"))),
-        (other, _) => Err(xen.cannot(&format!("dm_op {other}"))),
+        other => Err(xen.cannot(&format!("dm_op {other}"))),
     }
 }

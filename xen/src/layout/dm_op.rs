@@ -5,6 +5,9 @@ structure! {
     OP: u32 = 0, "op";
     VCPU: u32 = 8, "u.inject_event.vcpuid";
     VECTOR: u8 = 12, "u.inject_event.vector";
+    TYPE: u8 = 13, "u.inject_event.type";
+    ERROR: u32 = 16, "u.inject_event.error_code";
+    CR2: u64 = 24, "u.inject_event.cr2";
 }
 
 constants! {

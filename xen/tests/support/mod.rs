@@ -286,9 +286,10 @@ impl Bench {
     }
 
     /// An injection with so many buffers.
-    pub fn inject(&mut self, buffers: u16, vector: u8) -> Result<i64, Errno> {
+    pub fn inject(&mut self, buffers: u16, (vector, kind): (u8, u8)) -> Result<i64, Errno> {
         let mut call = Made::new(dm_op::BYTES);
         call.set(dm_op::OP, dm_op::INJECT_EVENT).set(dm_op::VCPU, 1).set(dm_op::VECTOR, vector);
+        call.set(dm_op::TYPE, kind).set(dm_op::ERROR, 6).set(dm_op::CR2, 0x1234);
         self.tool.write(REST + 0x1000, &call.bytes)?;
         let mut made = Made::new(buffers::BYTES);
         made.set(buffers::DOM, 1).set(buffers::NUM, buffers).set(buffers::BUFFERS, self.list(&[REST + 0x1000, 32]));
