@@ -63,6 +63,11 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("events-per-second-8-vcpus") {
         figures.push(round_trip::eight_vcpus()?);
     }
+    for (name, vcpus) in round_trip::ALONE.into_iter().zip([1, 4]) {
+        if is_wanted(name) {
+            figures.push(round_trip::alone(vcpus)?);
+        }
+    }
     figures.extend(boots::linux(is_wanted)?);
     if is_wanted("record-overhead") {
         figures.push(boots::record_overhead()?);

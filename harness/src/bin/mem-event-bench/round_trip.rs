@@ -71,9 +71,43 @@ pub fn eight_vcpus() -> anyhow::Result<Figure> {
     Ok(Figure { name: "events-per-second-8-vcpus", value: EVENTS as f64 / seconds, unit: "1/s", goal: None, detail })
 }
 
-/// A guest whose pages are watched from its first checkpoint on, and a consumer that answers so many events.
+/// Instructions that are let through alone, one after the other and four vCPUs at once.
+#[expect(clippy::cast_precision_loss, reason = "some hundreds of events")]
+pub fn alone(vcpus: u32) -> anyhow::Result<Figure> {
+    // Fewer than the guest makes on its vCPUs' own pages.
+    let events = 90 * vcpus as usize;
+    let mut rates = Vec::new();
+    for _ in 0..ROUNDS {
+        let watch = Watch { name: "alone_crowd", symbol: "OWN", vcpus: Some(vcpus), emulates: true };
+        rates.push(events as f64 / served(watch, "auto", None, events)?.seconds);
+    }
+    let name = if vcpus == 1 { ALONE[0] } else { ALONE[1] };
+    let detail = format!(
+        "{vcpus} vCPUs, each addition an event that is answered with EMULATE; median of {ROUNDS} boots of {events}"
+    );
+    Ok(Figure { name, value: median(rates), unit: "1/s", goal: None, detail })
+}
+
+/// The rows of [`alone`].
+pub const ALONE: [&str; 2] = ["alone-per-second", "alone-per-second-4-vcpus"];
+
+/// Whose pages are watched, of a guest that has so many vCPUs or as many as its scenario says.
+struct Watch<'a> {
+    name: &'a str,
+    symbol: &'a str,
+    vcpus: Option<u32>,
+    emulates: bool,
+}
+
 fn events(name: &str, symbol: &str, spin: &str, pinned: Option<[usize; 2]>, events: usize) -> anyhow::Result<Served> {
+    served(Watch { name, symbol, vcpus: None, emulates: false }, spin, pinned, events)
+}
+
+/// A guest whose pages are watched from its first checkpoint on, and a consumer that answers so many events.
+fn served(watch: Watch<'_>, spin: &str, pinned: Option<[usize; 2]>, events: usize) -> anyhow::Result<Served> {
+    let Watch { name, symbol, vcpus, emulates } = watch;
     let mut scenario = corpus::find(name).with_context(|| format!("no scenario {name}"))?;
+    scenario.machine.vcpus = vcpus.unwrap_or(scenario.machine.vcpus);
     // So that the gate is built in; who listens is the other process.
     scenario.consumers.listener.get_or_insert_default();
     let mut job = Job::new(scenario, qemu::named())?;
@@ -87,6 +121,7 @@ fn events(name: &str, symbol: &str, spin: &str, pinned: Option<[usize; 2]>, even
         first: watched.gpa.0 / 4096,
         count: watched.size.div_ceil(4096),
         events,
+        emulates,
         spin: spin.to_owned(),
         core: pinned.map(|[_, there]| there),
     };

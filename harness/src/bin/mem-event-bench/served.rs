@@ -1,10 +1,10 @@
 //! A consumer in a process of its own, as users' are: answers so many events without changing a right, so that the vCPU stops
-//! again at once, then opens everything. Tells how long each took, and how full the ring was.
+//! again at once, or lets each instruction through alone, then opens everything. Tells how long each took, and how full the ring was.
 
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Notice};
 use mem_event::spin::{Spin, Window};
-use mem_event::{AccessType, Control, Gfn, Ring};
+use mem_event::{AccessType, Control, Flags, Gfn, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::poll::poll_until;
 use mem_event_client::{Client, Lost};
@@ -28,6 +28,8 @@ pub struct Order {
     pub count: u64,
     /// How many events are answered before the frames are opened.
     pub events: usize,
+    /// Each is let through alone, and so the next event is another access; else the same comes again.
+    pub emulates: bool,
     /// `auto`, `off` or microseconds.
     pub spin: String,
     /// The core to stay on.
@@ -95,7 +97,11 @@ impl Run {
                         self.set_access(AccessType::Rwx)?;
                     }
                 }
-                self.channel.answer(&request.answer());
+                let mut answer = request.answer();
+                if self.order.emulates {
+                    answer.flags = answer.flags.union(Flags::EMULATE);
+                }
+                self.channel.answer(&answer);
                 self.channel.kick()?;
             }
             served = Instant::now();
