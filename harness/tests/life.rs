@@ -1,14 +1,15 @@
 //! QEMU stays alive while vCPUs are parked, and nobody outlives whom they belong to.
 
 use crate::support::{
-    command, left_over, machine, machine_under, next_checkpoint, run_to_its_deadline, scenario, wait_for,
+    answer, checkpoint, command, left_over, machine, machine_under, next_checkpoint, next_request, run_to_its_deadline,
+    scenario, wait_for,
 };
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::{ConsumerAct, Listening, Rule, Scenario, Then};
-use mem_event::message::{Call, Notice};
+use mem_event::message::{Call, Notice, VcpuState};
 use mem_event::{AccessType, Control, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
@@ -220,6 +221,48 @@ fn the_monitor_resets_a_machine_whose_vcpu_waits() {
         // With -no-reboot a reset is the end.
         standing.qemu.qmp.execute("system_reset").unwrap();
         wait_for(&format!("the end, {way}"), &standing.qemu);
+    }
+}
+
+/// The answer belonged to the machine before, and let a vCPU of the next one go on that stood at an event of its own.
+#[test]
+fn a_reset_ends_a_wait_and_its_late_answer_is_nothing_to_the_machine_that_begins() {
+    let both = crate::support::kernel_maps_write_protected();
+    for gate in [Gate::Callback, Gate::Mmu].into_iter().filter(|gate| *gate == Gate::Callback || both) {
+        let mut guest = scenario("read_write");
+        guest.machine.args = ["-action", "reboot=reset"].map(str::to_owned).to_vec();
+        let (mut qemu, folder, job) = machine_under(gate, guest);
+        let gfn = job.symbols().find("WATCHED").unwrap().gpa.gfn();
+        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, RingSettings::default()).unwrap();
+        qemu.qmp.execute("cont").unwrap();
+        let mut requests = Vec::new();
+        for _ in 0..2 {
+            let vcpu = checkpoint(&mut toolstack, 1);
+            toolstack.set_access(gfn, AccessType::N).unwrap();
+            toolstack.values(&Call::Release { vcpu }).unwrap();
+            requests.push(next_request(&mut channel));
+            if requests.len() == 1 {
+                // What QEMU itself writes as it loads the guest anew is not to wait.
+                toolstack.set_access(gfn, AccessType::Rwx).unwrap();
+                qemu.qmp.execute("system_reset").unwrap();
+            }
+        }
+        let [late, current] = &requests[..] else { panic!("{} requests", requests.len()) };
+        answer(&mut channel, late);
+        toolstack.values(&Call::Control(Control::Resume { ring: Ring::Access })).unwrap();
+        let stands = toolstack.vcpus().unwrap()[0];
+        assert_eq!(stands.state, VcpuState::Answer, "gate={gate}: {stands:?}");
+        toolstack.set_access(gfn, AccessType::Rwx).unwrap();
+        answer(&mut channel, current);
+        let vcpu = checkpoint(&mut toolstack, 2);
+        toolstack.values(&Call::Release { vcpu }).unwrap();
+        let vcpu = checkpoint(&mut toolstack, 3);
+        // QEMU may end before this reply is read.
+        toolstack.send(&Call::Release { vcpu }).unwrap();
+        wait_for("the guest's end", &qemu);
+        assert!(qemu.console().contains("verdict: success"), "gate={gate}: {}", qemu.console());
     }
 }
 

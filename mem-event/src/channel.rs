@@ -219,6 +219,11 @@ impl Channel {
         self.write(&request, registers.as_ref()).map(|slot| (slot, request))
     }
 
+    /// The requests that stopped this vCPU are nobody's any more: their answers free their slots, and what else they do is not for a vCPU.
+    pub fn is_past(&mut self, vcpu: VcpuId) {
+        self.state.outstanding.iter_mut().filter(|request| request.vcpu() == vcpu.0).for_each(Packed::becomes_foreign);
+    }
+
     /// Forgets the requests that stop a vCPU: it goes on without their answer.
     pub fn forget_paused(&mut self) {
         let stays = |request: &Packed| !request.flags().contains(Flags::VCPU_PAUSED);

@@ -103,6 +103,7 @@ impl Domain {
             Input::Balloon { vcpu, gfn } => self.balloon(*vcpu, *gfn, effects),
             Input::Abandon { vcpu } => self.abandon(*vcpu, effects),
             Input::Emulated { vcpu } => self.emulated(*vcpu),
+            Input::Reset => self.reset(effects),
         }
     }
 

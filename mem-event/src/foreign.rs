@@ -66,7 +66,9 @@ impl Domain {
     fn is_asked_for(&self, gfn: Gfn) -> bool {
         let state = &self.channels[Ring::Access.index()].state;
         let answers = matches!(state.phase, RingPhase::Live | RingPhase::Draining);
-        let asked = |packed: &Packed| packed.gfn() == gfn && packed.flags().contains(Flags::FOREIGN);
+        // A vCPU's event of before a reset may be one of a register.
+        let asked =
+            |packed: &Packed| packed.is_violation() && packed.gfn() == gfn && packed.flags().contains(Flags::FOREIGN);
         answers && state.outstanding.iter().any(asked)
     }
 

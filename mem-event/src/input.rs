@@ -178,6 +178,9 @@ pub enum Input {
         /// Who.
         vcpu: VcpuId,
     },
+    /// The machine is reset, or gets a state that was saved: no vCPU stands any more where it did, and answers to what they asked come too
+    /// late. Rights, frames and rings stay.
+    Reset,
 }
 
 impl Input {
@@ -198,6 +201,7 @@ impl Input {
             Input::Destroy => "destroy",
             Input::AccessNosleep { .. } => "access-nosleep",
             Input::Emulated { .. } => "emulated",
+            Input::Reset => "reset",
         }
     }
 
@@ -216,6 +220,7 @@ impl Input {
             "consumer-lost",
             "destroy",
             "emulated",
+            "reset",
         ];
         let events = CpuEventKind::ALL.iter().map(|kind| kind.name());
         let mut all: Vec<&str> = own.into_iter().chain(Control::NAMES).chain(events).collect();

@@ -28,6 +28,7 @@
 //! | `paging`, `populate`, `sharing` | what a frame's type asks for |
 //! | `response` | what a consumer may change |
 //! | `emulation`, `let_through` | instructions that are let through alone; to whom, and until when |
+//! | `reset` | the machine begins anew |
 //! | `lifecycle`, `operations` | rings begin and end; the other control operations |
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
@@ -82,6 +83,7 @@ mod paging;
 mod populate;
 pub mod published;
 pub mod registers;
+mod reset;
 mod response;
 pub mod rights;
 pub mod ring;

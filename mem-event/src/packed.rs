@@ -57,6 +57,19 @@ impl Packed {
         Flags((self.head & 0xffff_ffff) as u32)
     }
 
+    /// Whether it is about an access that the rights forbid.
+    pub fn is_violation(&self) -> bool {
+        let [_, _, _, kind, ..] = self.rest.to_le_bytes();
+        kind == VIOLATION
+    }
+
+    /// It stops no vCPU any more. That it did stays in it: its answer will say so, and must not be taken for that of a later event.
+    pub fn becomes_foreign(&mut self) {
+        if self.flags().contains(Flags::VCPU_PAUSED) {
+            self.head |= u64::from(Flags::FOREIGN.0);
+        }
+    }
+
     #[inline(always)]
     pub fn vcpu(&self) -> u32 {
         (self.head >> 32) as u32

@@ -359,3 +359,35 @@ fn a_successor_gets_each_request_with_its_registers() {
         assert_eq!(found(&mut bench), left);
     }
 }
+
+/// The late answer let the vCPU go on that stood at an event of the machine after the reset.
+#[test]
+fn a_reset_ends_every_wait_and_answers_to_what_was_before_let_nobody_go() {
+    let mut bench = Bench::new(4);
+    bench.enable(Ring::Access, 1);
+    bench.enable(Ring::Paging, 4);
+    bench.watch(3, AccessType::N);
+    bench.page_out(5);
+    assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+    assert_eq!(bench.access(1, 3, R), slot_due(Ring::Access));
+    assert_eq!(bench.access(2, 5, R), answer_due(Ring::Paging));
+    assert!(bench.domain.has_unfinished());
+    assert_eq!(bench.step(&Input::Reset), Outcome::Proceed);
+    assert_eq!(bench.woken(), [0, 1, 2]);
+    assert!(!bench.domain.has_unfinished());
+    assert_eq!((0..4).map(|vcpu| bench.waiting(vcpu)).collect::<Vec<_>>(), [None; 4]);
+    let (late, page) = (bench.request(Ring::Access), bench.request(Ring::Paging));
+    // The same vCPU comes to the same access, and has to queue for the slot that the past one still has.
+    assert_eq!(bench.access(0, 3, R), slot_due(Ring::Access));
+    bench.answer(Ring::Access, &late);
+    assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
+    // What the pager was asked for comes all the same, and wakes nobody.
+    assert_eq!(bench.access(2, 3, R), slot_due(Ring::Access));
+    bench.must(Control::Prep { gfn: Gfn(5), buffer: true });
+    bench.answer(Ring::Paging, &page);
+    assert_eq!(bench.woken(), []);
+    assert_eq!(bench.access(1, 5, R), Outcome::Proceed);
+    let current = bench.request(Ring::Access);
+    bench.answer(Ring::Access, &current);
+    assert_eq!(bench.woken(), [2, 0], "the slot's, and the one that was answered");
+}

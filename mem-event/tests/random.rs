@@ -257,6 +257,11 @@ impl Game {
             let _ = self.step(&Input::Emulated { vcpu });
             return;
         }
+        if self.dice.one_in(150) {
+            let _ = self.step(&Input::Reset);
+            self.last.fill(None);
+            return;
+        }
         let again = self.last.get(vcpu.0 as usize).cloned().flatten().filter(|_| !self.dice.one_in(6));
         let input = again.unwrap_or_else(|| match self.dice.below(20) {
             0 => Input::Balloon { vcpu, gfn: self.gfn() },

@@ -33,6 +33,22 @@ pub struct Vcpu {
     alone: Option<(u64, Gfn, Rights)>,
 }
 
+impl Vcpu {
+    fn new() -> Vcpu {
+        Vcpu {
+            wait: Wait::Runs,
+            since: 0,
+            slot: None,
+            frame: false,
+            stepping: false,
+            reported: None,
+            answered: None,
+            stopped: (0, Gfn(0), Rights::NONE),
+            alone: None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     pub kind: P2mType,
@@ -83,17 +99,7 @@ fn refused(errno: Errno) -> Outcome {
 
 impl Reference {
     pub fn new(vcpus: u32, frames: usize) -> Reference {
-        let vcpu = Vcpu {
-            wait: Wait::Runs,
-            since: 0,
-            slot: None,
-            frame: false,
-            stepping: false,
-            reported: None,
-            answered: None,
-            stopped: (0, Gfn(0), Rights::NONE),
-            alone: None,
-        };
+        let vcpu = Vcpu::new();
         let frame =
             Frame { kind: P2mType::RamRw, access: AccessType::Rwx, held: true, chosen: false, pins: 0, group: 0 };
         let channel = Channel { standing: Standing::Absent, slots: 0, policy: NoConsumer::Wait, due: Vec::new() };
@@ -128,6 +134,7 @@ impl Reference {
             Input::ConsumerLost { ring } => self.lost(*ring, posted, broken),
             Input::Abandon { vcpu } => self.abandon(*vcpu),
             Input::Emulated { vcpu } => self.emulated(*vcpu),
+            Input::Reset => self.reset(),
             Input::Destroy => unreachable!("not part of the game"),
         };
         self.grant();
@@ -768,6 +775,22 @@ impl Reference {
         it.slot = None;
         it.frame = false;
         it.alone = None;
+        Outcome::Proceed
+    }
+
+    /// Nobody waits for anything, and what was asked for those that did is a foreigner's.
+    fn reset(&mut self) -> Outcome {
+        for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+            if let Wait::Answer(ring) = it.wait {
+                let due = self.channels[ring.index()].due.iter_mut();
+                due.filter(|request| request.vcpu.0 == vcpu && request.flags.contains(Flags::VCPU_PAUSED))
+                    .for_each(|request| request.flags = request.flags.union(Flags::FOREIGN));
+            }
+            if it.wait != Wait::Runs {
+                self.effects.push(Effect::Wake(VcpuId(vcpu)));
+            }
+            *it = Vcpu { stepping: it.stepping, ..Vcpu::new() };
+        }
         Outcome::Proceed
     }
 

@@ -194,7 +194,7 @@ impl Engine {
     }
 
     /// The frame has its own rights again.
-    fn close(&self, host: &Host, gfn: Gfn) {
+    pub(super) fn close(&self, host: &Host, gfn: Gfn) {
         let is_there = self.domain.is_held(gfn) && !self.domain.p2m_type(gfn).is_paging();
         if is_there && host.rights.allowed(gfn).contains(Rights::R) && !self.stopped.is_touched(gfn) {
             host.map(gfn);

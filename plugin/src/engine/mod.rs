@@ -17,6 +17,7 @@ mod provoke;
 mod provoked;
 mod recorders;
 mod reports;
+mod reset;
 mod rings;
 mod settle;
 pub mod spool;

@@ -4,7 +4,6 @@ use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::turns;
 use crate::fatal;
-use crate::host::vcpu::Vcpu;
 use crate::host::witness::{self, Course};
 use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
@@ -106,10 +105,10 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     Ok(())
 }
 
-/// The machine is reset: no vCPU stands at a checkpoint any more.
+/// The machine is reset, or gets a state that was saved.
 fn machine_is_reset() {
     if let Some(hypervisor) = Hypervisor::get() {
-        hypervisor.host.vcpus.iter().for_each(Vcpu::passes_all_checkpoints);
+        hypervisor.is_reset();
     }
 }
 

@@ -58,11 +58,16 @@ impl Vcpu {
     /// It was unplugged: a vCPU that comes in its place begins anew.
     pub fn end(&self) {
         self.thread.store(0, Ordering::Release);
+        self.begins_anew();
+        self.passes_all_checkpoints();
+        self.paused.store(false, Ordering::Release);
+    }
+
+    /// It is out of its block, and does not come back to where it was: nothing of what it was about to do is left.
+    pub fn begins_anew(&self) {
         self.cache.empty();
         self.trap.reset();
         self.waiting.end();
-        self.passes_all_checkpoints();
-        self.paused.store(false, Ordering::Release);
         *self.lock() = State::Runs;
     }
 
