@@ -172,6 +172,17 @@ fn assert_each_access_once(events: &[String]) {
     }
 }
 
+/// To a device the answer is nothing, so its access came again for ever.
+#[test]
+fn a_device_gets_through_where_instructions_are_let_through() {
+    let once = Consumer::Listener(ListenerSettings { treatment: Treatment::Once, ..ListenerSettings::default() });
+    let mut watched = scenario("dma");
+    watched.consumers.listener = None;
+    let (outcome, trace) = served_by(watched, &[once]);
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+    assert!(trace.contains("FOREIGN"), "{trace}");
+}
+
 #[test]
 fn a_page_that_is_armed_again_is_stopped_each_time_the_guest_comes_back_to_it() {
     let events = events_of(Treatment::Rearm, "0x500..0x502", AccessType::N);

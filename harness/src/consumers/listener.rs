@@ -1,6 +1,7 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
 use super::looking::Looking;
+use super::open_page::OpenPage;
 use crate::guest::symbols::Symbols;
 use crate::scenario::{EmulateWith, Rule, Then};
 use crate::toolstack;
@@ -22,6 +23,8 @@ pub struct Listener {
     channel: Channel,
     rules: Vec<Rule>,
     looking: Looking,
+    /// For a device's access to a page whose accesses are let through.
+    open: OpenPage,
 }
 
 impl Listener {
@@ -30,7 +33,8 @@ impl Listener {
     /// # Errors
     /// The plugin refuses.
     pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule], looking: Looking) -> anyhow::Result<Listener> {
-        Ok(Listener { channel: Channel::enable(socket, Ring::Access, settings)?, rules: rules.to_vec(), looking })
+        let channel = Channel::enable(socket, Ring::Access, settings)?;
+        Ok(Listener { channel, rules: rules.to_vec(), looking, open: OpenPage::default() })
     }
 
     /// Forgets the engine's signals.
@@ -89,7 +93,12 @@ impl Listener {
                 Then::Relax => client.set_access(gfn, AccessType::Rwx)?,
                 Then::Grant => client.grant(gfn, rights).map(drop)?,
                 Then::Set(access) => client.set_access(gfn, access.0)?,
-                Then::Answer | Then::Emulate | Then::EmulateWith(_) | Then::Deny | Then::Return(_) | Then::Silence => {}
+                // A device does no instruction that could be let through.
+                Then::Emulate | Then::EmulateWith(_) if request.flags.contains(Flags::FOREIGN) => {
+                    self.open.open(client, gfn)?;
+                }
+                Then::Emulate | Then::EmulateWith(_) => self.open.close(client)?,
+                Then::Answer | Then::Deny | Then::Return(_) | Then::Silence => {}
             }
         }
         if let Then::Return(value) = then {

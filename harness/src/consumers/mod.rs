@@ -22,6 +22,7 @@ pub mod in_process;
 pub mod listener;
 pub mod loads;
 pub mod looking;
+mod open_page;
 pub mod pagefile;
 pub mod pager;
 pub mod policy;

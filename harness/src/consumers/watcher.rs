@@ -1,5 +1,6 @@
 //! An access listener with one treatment for all violations. The listener with a scenario's rules is `listener`.
 
+use super::open_page::OpenPage;
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
 use crate::scenario::EmulateWith;
@@ -13,8 +14,8 @@ use mem_event_client::Channel;
 pub struct Watcher {
     channel: Channel,
     settings: ListenerSettings,
-    /// `rearm`: the page that is open, with the rights that it had.
-    open: Option<(Gfn, AccessType)>,
+    /// `rearm`, and a device's access where instructions are let through.
+    open: OpenPage,
 }
 
 impl Watcher {
@@ -24,7 +25,7 @@ impl Watcher {
     /// A [`Refusal`] for what cannot be done.
     pub fn new(channel: Channel, settings: &ListenerSettings) -> Result<Watcher, Refusal> {
         possible(settings.treatment, channel.shape().1.layout)?;
-        Ok(Watcher { channel, settings: settings.clone(), open: None })
+        Ok(Watcher { channel, settings: settings.clone(), open: OpenPage::default() })
     }
 
     /// Serves until the domain ends.
@@ -38,7 +39,7 @@ impl Watcher {
                     println!("{}", transcript::asked(Ring::Access, &request, &Symbols::default()));
                 }
                 if let Event::Violation { gfn, rights, .. } = request.event {
-                    self.violation(gfn, rights)?;
+                    self.violation(gfn, rights, request.flags.contains(Flags::FOREIGN))?;
                 }
                 self.answer(&request);
                 self.channel.kick()?;
@@ -47,19 +48,17 @@ impl Watcher {
         Ok(())
     }
 
-    fn violation(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<()> {
+    fn violation(&mut self, gfn: Gfn, rights: Rights, is_foreign: bool) -> anyhow::Result<()> {
+        let client = &mut self.channel.client;
         match self.settings.treatment {
-            // The last is refused at the start; the others are in the answer.
-            Treatment::Log | Treatment::Once | Treatment::Emulate | Treatment::Deny => Ok(()),
-            Treatment::Relax => self.channel.client.set_access(gfn, AccessType::Rwx),
-            Treatment::Grant => self.channel.client.grant(gfn, rights).map(drop),
-            Treatment::Rearm => {
-                if let Some((before, access)) = self.open.take() {
-                    self.channel.client.set_access(before, access)?;
-                }
-                self.open = Some((gfn, self.channel.client.access(gfn)?));
-                self.channel.client.set_access(gfn, AccessType::Rwx)
-            }
+            // A device does no instruction that could be let through.
+            Treatment::Once | Treatment::Emulate if is_foreign => self.open.open(client, gfn),
+            Treatment::Once | Treatment::Emulate => self.open.close(client),
+            // The last is refused at the start.
+            Treatment::Log | Treatment::Deny => Ok(()),
+            Treatment::Relax => client.set_access(gfn, AccessType::Rwx),
+            Treatment::Grant => client.grant(gfn, rights).map(drop),
+            Treatment::Rearm => self.open.open(client, gfn),
         }
     }
 
