@@ -1,15 +1,17 @@
 //! Instructions that are let through alone, counted: by the guest, which knows what became of them, by the listener, by the plugin.
 
 use crate::support::domain::how_often;
-use crate::support::{Random, kernel_maps_write_protected, replays, scenario};
+use crate::support::{Random, checkpoint, kernel_maps_write_protected, machine_under, replays, scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::{MemoryAct, Name, Rule, Scenario, Size, Then, Time, corpus};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
+use mem_event::message::Call;
 use mem_event::trace::Reader;
-use mem_event::{AccessType, Input};
+use mem_event::{AccessType, Flags, Input, Response, Ring};
+use mem_event_client::{Channel, Client, RingSettings};
 use std::time::Duration;
 
 /// What each vCPU of `alone_crowd` adds, to its own page and to the common one.
@@ -63,6 +65,51 @@ fn of_a_crowd_no_addition_is_lost_and_each_makes_its_event() {
             assert_eq!((outcome.counts.access, emulated), (due, due), "{gate:?}, {vcpus} vCPUs: {}", outcome.said);
             add_up(&outcome, emulated);
         }
+    }
+}
+
+/// QEMU does what is queued for a vCPU while the machine is stopped, too.
+#[test]
+fn of_a_machine_that_is_stopped_no_instruction_runs() {
+    const STOPS: u32 = 30;
+    for gate in gates() {
+        let mut scenario = scenario("alone_crowd");
+        scenario.machine.vcpus = 2;
+        let (mut qemu, folder, job) = machine_under(gate, scenario);
+        let common = job.symbols().find("COMMON").unwrap().gpa.gfn();
+        let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+        toolstack.values(&Call::Subscribe).unwrap();
+        let mut channel = Channel::enable(&folder.file("socket"), Ring::Access, RingSettings::default()).unwrap();
+        qemu.qmp.execute("cont").unwrap();
+        let vcpu = checkpoint(&mut toolstack, 1);
+        toolstack.set_access(common, AccessType::N).unwrap();
+        toolstack.values(&Call::Release { vcpu }).unwrap();
+        let listener = std::thread::spawn(move || {
+            // Until the guest is through, and its last checkpoints are let go by nobody: then there is nothing to answer.
+            while channel.wait().unwrap_or(false) {
+                while let Some(request) = channel.take() {
+                    let answer = request.answer();
+                    channel.answer(&Response { flags: answer.flags.union(Flags::EMULATE), ..answer });
+                    channel.kick().unwrap();
+                }
+            }
+        });
+        let mut seen = Vec::new();
+        for _ in 0..STOPS {
+            qemu.qmp.execute("stop").unwrap();
+            let held = toolstack.read(common, 0, 8).unwrap();
+            for _ in 0..20 {
+                assert_eq!(toolstack.read(common, 0, 8).unwrap(), held, "{gate:?}");
+                std::thread::yield_now();
+            }
+            seen.push(held);
+            qemu.qmp.execute("cont").unwrap();
+        }
+        seen.dedup();
+        assert!(seen.len() > 1, "{gate:?}: the guest ran between the stops");
+        qemu.qmp.execute("quit").unwrap();
+        wait_for("the end", &qemu);
+        listener.join().unwrap();
     }
 }
 

@@ -86,7 +86,8 @@ impl Hypervisor {
         // It has left where it stood, if it did.
         engine.stands_no_more(&self.host, vcpu.id);
         engine.settle(&self.host);
-        let may = !alone::raises(vcpu.id.0) && engine.domain.waiting(vcpu.id).is_none();
+        let is_free = !alone::is_stopped(vcpu.id.0) && !alone::raises(vcpu.id.0);
+        let may = is_free && engine.domain.waiting(vcpu.id).is_none();
         let emulation =
             engine.domain.emulation(vcpu.id).filter(|it| may && it.rip == view.linear_instruction_pointer());
         let emulation = emulation.cloned()?;

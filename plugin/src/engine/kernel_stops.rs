@@ -169,7 +169,8 @@ impl KernelStops {
     /// The page goes back, and with it those that have their answers: these vCPUs, where each stands, and whether it has been told to leave and
     /// not come back.
     pub fn let_go(&mut self, gfn: Gfn) -> Vec<(VcpuId, FrameFault, bool)> {
-        let stands = |stand: &Stand| stand.access.fault.gfn == gfn;
+        // One that goes on elsewhere is told to leave, or has left: the page is nothing to it.
+        let stands = |stand: &Stand| stand.access.fault.gfn == gfn && !stand.moves;
         let gone = self
             .vcpus
             .iter()
@@ -190,9 +191,11 @@ impl KernelStops {
         self.vcpus.is_empty() && self.foreign.is_empty()
     }
 
-    /// Whether any is stopped on the frame.
+    /// Whether any is stopped on the frame that the frame is kept from. One that was told to leave, to do its instruction alone, is not: its
+    /// turn begins when all others are out of their blocks, and one that cannot leave waits for this page.
     pub fn is_touched(&self, gfn: Gfn) -> bool {
-        let vcpus = self.vcpus.values().filter(|stand| !stand.is_answered).map(|stand| &stand.access);
+        let waits = |stand: &&Stand| !stand.is_answered && !stand.moves;
+        let vcpus = self.vcpus.values().filter(waits).map(|stand| &stand.access);
         vcpus.chain(self.foreign.iter().map(|(access, _)| access)).any(|access| access.fault.gfn == gfn)
     }
 }

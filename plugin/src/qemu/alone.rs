@@ -23,9 +23,11 @@ const REQUEST: usize = 8;
 const REQUESTED: u32 = 0xffff_0000;
 
 type Step = unsafe extern "C" fn(*mut c_void);
+type IsStopped = unsafe extern "C" fn(*mut c_void) -> bool;
 
 struct Functions {
     step: Step,
+    is_stopped: IsStopped,
     /// Bytes from the start of a vCPU to the number of the exception that is to be delivered.
     exception: usize,
 }
@@ -37,9 +39,16 @@ fn functions() -> Option<&'static Functions> {
             ALONE.lacks().is_none().then_some(())?;
             // Where instructions are counted QEMU has none left for a vCPU outside of its loop.
             (!counts_instructions()).then_some(())?;
-            let (step, exception) = (symbol(c"cpu_exec_step_atomic")?, fields::exception_in_cpu()?);
-            // SAFETY: the name has had this signature since QEMU 2.8 (include/exec/cpu-common.h).
-            Some(Functions { step: unsafe { std::mem::transmute::<*mut c_void, Step>(step) }, exception })
+            let (step, is_stopped) = (symbol(c"cpu_exec_step_atomic")?, symbol(c"cpu_is_stopped")?);
+            let exception = fields::exception_in_cpu()?;
+            // SAFETY: the names have had these signatures since QEMU 2.8 (include/exec/cpu-common.h, include/hw/core/cpu.h).
+            Some(unsafe {
+                Functions {
+                    step: std::mem::transmute::<*mut c_void, Step>(step),
+                    is_stopped: std::mem::transmute::<*mut c_void, IsStopped>(is_stopped),
+                    exception,
+                }
+            })
         })
         .as_ref()
 }
@@ -75,6 +84,14 @@ pub fn one_instruction(vcpu: u32, view: &View) {
         (functions.step)(cpu);
         current.write(before);
     }
+}
+
+/// Whether the machine or the vCPU is stopped, or about to be reset: QEMU does a vCPU's work then too, but it is to run nothing. In its own
+/// thread, and so until its work is done.
+pub fn is_stopped(vcpu: u32) -> bool {
+    let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return true };
+    // SAFETY: it only looks at two variables.
+    unsafe { (functions.is_stopped)(cpu) }
 }
 
 /// Whether an exception is to be delivered when the vCPU goes on; in its own thread, out of any block.

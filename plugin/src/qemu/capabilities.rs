@@ -154,6 +154,7 @@ pub const ALONE: Capability = Capability {
         &[c"async_run_on_cpu"],
         &[c"async_safe_run_on_cpu"],
         &[c"cpu_exec_step_atomic"],
+        &[c"cpu_is_stopped"],
         &[c"current_cpu"],
         &[c"vmstate_cpu_common"],
     ],

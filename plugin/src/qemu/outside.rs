@@ -39,6 +39,27 @@ static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
 
 /// How much is to be done while no other vCPU runs: until all are out of their blocks nothing of that begins.
 static WANTED_OUT: AtomicU32 = AtomicU32::new(0);
+/// For each vCPU how much of that is its own.
+static SAFELY_DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
+
+/// A vCPU has so much more to do while no other runs.
+fn wants_others_out(vcpu: u32, count: u32) {
+    if let Some(due) = SAFELY_DUE.get(vcpu as usize) {
+        due.fetch_add(count, Ordering::AcqRel);
+        WANTED_OUT.fetch_add(count, Ordering::AcqRel);
+    }
+}
+
+/// It has so much less to do, at most: what an unplugged one had is forgotten.
+fn needs_others_out(vcpu: u32, less: u32) {
+    let Some(due) = SAFELY_DUE.get(vcpu as usize) else { return };
+    let mut done = 0;
+    let _ = due.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+        done = count.min(less);
+        Some(count - done)
+    });
+    WANTED_OUT.fetch_sub(done, Ordering::AcqRel);
+}
 
 struct Due {
     /// Whose counter goes down afterwards; none for what may come later.
@@ -66,11 +87,11 @@ pub fn while_no_other_runs(vcpu: u32, work: impl FnOnce() + Send + 'static) -> b
         return false;
     };
     due.fetch_add(1, Ordering::AcqRel);
-    WANTED_OUT.fetch_add(1, Ordering::AcqRel);
+    wants_others_out(vcpu, 1);
     let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: true, work: Box::new(work) });
     if !is_queued {
         due.fetch_sub(1, Ordering::AcqRel);
-        WANTED_OUT.fetch_sub(1, Ordering::AcqRel);
+        needs_others_out(vcpu, 1);
     }
     is_queued
 }
@@ -97,8 +118,8 @@ fn queue(vcpu: u32, due: Due) -> bool {
 unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
     // SAFETY: `queue` made it for this call.
     let Due { vcpu, is_safe, work } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Due>(due)) };
-    if is_safe {
-        WANTED_OUT.fetch_sub(1, Ordering::AcqRel);
+    if let Some(vcpu) = vcpu.filter(|_| is_safe) {
+        needs_others_out(vcpu, 1);
     }
     work();
     if let Some(due) = vcpu.and_then(|vcpu| DUE.get(vcpu as usize)) {
@@ -117,6 +138,7 @@ pub fn forget(vcpu: u32) {
     if let Some(due) = DUE.get(vcpu as usize) {
         due.store(0, Ordering::Release);
     }
+    needs_others_out(vcpu, u32::MAX);
 }
 
 struct Pausing {
