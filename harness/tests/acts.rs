@@ -127,9 +127,9 @@ fn a_place_stops_vcpus_also_where_no_access_is_watched() {
 #[test]
 fn a_trap_that_cannot_be_injected_fails_the_scenario_with_the_reason() {
     let text = "version = 1\nabout = \"inject\"\n[machine]\nguest = \"page_in\"\n[[steps]]\nat = 1\n\
-                do = [{ inject = { vector = 14 } }]\n";
+                do = [{ inject = { vcpu = 7, vector = 14 } }]\n";
     let job = Job::new(Scenario::parse(Path::new("inject.toml"), text.into()).unwrap(), None).unwrap();
     let verdict = job.run(&mut Silent, None).unwrap().verdict;
     assert_eq!(verdict.kind, Kind::Failure);
-    assert!(verdict.reason.contains("trap 14") && verdict.reason.contains("EOPNOTSUPP"), "{verdict}");
+    assert!(verdict.reason.contains("trap 14") && verdict.reason.contains("ESRCH"), "{verdict}");
 }
