@@ -59,8 +59,16 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
     // `page_touch` sorts the times that it measured: what its stack sees is chance. And so is whether a disk or the vCPU that waits
     // for it comes first to a page that both use.
     // One scenario a guest, that of its name: the others arrange consumers in ways that a further watched page upsets.
+    // Nor one whose listener answers otherwise than with rights, or that injects: on further pages it does so too, and as often as they are used.
+    let by_rights =
+        |rule: &Rule| matches!(rule.then, Then::Relax | Then::Grant | Then::Set(_) | Then::Answer | Then::Silence);
     let repeats = |scenario: &Scenario| {
-        scenario.name == scenario.machine.guest && scenario.name != "page_touch" && scenario.machine.disk.is_none()
+        let mut rules = scenario.consumers.listener.iter().flat_map(|it| &it.rules);
+        rules.all(by_rights)
+            && scenario.name != "injected"
+            && scenario.name == scenario.machine.guest
+            && scenario.name != "page_touch"
+            && scenario.machine.disk.is_none()
     };
     let all: Vec<Scenario> = corpus::of_built_in_guests().into_iter().filter(repeats).collect();
     for (seed, scenario) in (1..).zip(all.iter().cycle().take(SAMPLES * all.len())) {
