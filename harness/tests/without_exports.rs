@@ -8,8 +8,8 @@ use std::path::Path;
 
 /// What is otherwise there, under both gates, and the row of the table of capabilities that says why.
 const OTHERWISE: [(&str, &str); 7] = [
-    // A page is open to all until a block ends, and each block is another event.
-    ("alone", "one instruction alone"),
+    // No exception can be raised from outside.
+    ("injected", "injecting"),
     // Of a register whose old value is not known each write may change it.
     ("cpu_events", "MSRs"),
     ("msr_async", "MSRs"),
@@ -24,8 +24,9 @@ const OTHERWISE: [(&str, &str); 7] = [
 ];
 
 fn is_right_or_otherwise_for_a_reason(name: &str) {
-    // `page_touch` sorts the times that it measured.
-    if name == "page_touch" {
+    // `page_touch` sorts the times that it measured. Where registers cannot be set, the function that `answers` skips is asked for until the
+    // deadline.
+    if ["page_touch", "answers"].contains(&name) {
         return;
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots").join(format!("{name}.toml"));
