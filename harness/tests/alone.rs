@@ -10,7 +10,7 @@ use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::message::Call;
 use mem_event::trace::Reader;
-use mem_event::{AccessType, Flags, Input, Response, Ring};
+use mem_event::{AccessType, Flags, Input, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::time::Duration;
 
@@ -88,8 +88,7 @@ fn of_a_machine_that_is_stopped_no_instruction_runs() {
             // Until the guest is through, and its last checkpoints are let go by nobody: then there is nothing to answer.
             while channel.wait().unwrap_or(false) {
                 while let Some(request) = channel.take() {
-                    let answer = request.answer();
-                    channel.answer(&Response { flags: answer.flags.union(Flags::EMULATE), ..answer });
+                    channel.answer(&request.answer().with(Flags::EMULATE));
                     channel.kick().unwrap();
                 }
             }

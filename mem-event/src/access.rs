@@ -32,13 +32,7 @@ impl Domain {
             // Nothing to do afterwards: the outcome is built where the caller wants it.
             return self.nested_page_fault::<true>(vcpu, access, registers, effects);
         }
-        let outcome = match self.go_on(vcpu, registers, effects) {
-            Some(outcome) => outcome,
-            None => self.judge(vcpu, access, registers, effects),
-        };
-        self.return_grants(vcpu, effects);
-        self.end_step(effects);
-        outcome
+        self.judge(vcpu, access, registers, effects)
     }
 
     /// The access of a vCPU that may have something due.
@@ -49,8 +43,19 @@ impl Domain {
         registers: Option<&Registers>,
         effects: &mut Effects,
     ) -> Outcome {
-        let outcome = self.nested_page_fault::<false>(vcpu, access, registers, effects);
-        self.judged(vcpu, access, outcome)
+        let outcome = match self.go_on(vcpu, registers, effects) {
+            Some(outcome) => outcome,
+            None => {
+                let outcome = self.nested_page_fault::<false>(vcpu, access, registers, effects);
+                if outcome == Outcome::Proceed {
+                    self.is_allowed_by_now(vcpu, access);
+                }
+                outcome
+            }
+        };
+        self.return_grants(vcpu, effects);
+        self.end_step(effects);
+        outcome
     }
 
     /// `hvm_hap_nested_page_fault`: what the rights and the type of the frame make of the access.
@@ -103,14 +108,8 @@ impl Domain {
         if let Err(sentence) = check(access) {
             return Outcome::Refused(Errno::EINVAL, sentence);
         }
-        let outcome = match self.go_on(vcpu, registers, effects) {
-            Some(outcome) => outcome,
-            None => self.judge(vcpu, access, registers, effects),
-        };
-        self.return_grants(vcpu, effects);
-        self.end_step(effects);
-        match outcome {
-            Outcome::Wait(WaitReason::Answer(_)) => outcome,
+        match self.judge(vcpu, access, registers, effects) {
+            outcome @ Outcome::Wait(WaitReason::Answer(_)) => outcome,
             Outcome::Wait(reason) => {
                 self.leave_queue(vcpu, effects);
                 self.retry(if reason == WaitReason::Frame { Errno::ENOMEM } else { Errno::EBUSY })

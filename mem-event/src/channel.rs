@@ -9,18 +9,20 @@
 
 use crate::control::{CpuEventKind, Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects};
-use crate::emulation;
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;
 use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
-use crate::registers::Registers;
+use crate::registers::{self, Registers};
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
 use crate::taken;
-use crate::wire::{flags32, vm_event};
+use crate::wire::flags32;
 use std::collections::VecDeque;
+
+/// The flags by which what a response of `vm_event` has in place of registers counts.
+const WITH_DATA: u32 = Flags::SET_REGISTERS.0 | Flags::SET_EMUL_READ_DATA.0 | Flags::SET_EMUL_INSN_DATA.0;
 
 /// What of a response matters.
 #[derive(Clone, Debug)]
@@ -37,8 +39,8 @@ pub(crate) struct Answer {
     pub other_reason: bool,
     /// The kind of CPU event that it is about, in a layout whose answers do more about those than let the vCPU go on.
     pub cpu_event: Option<CpuEventKind>,
-    /// The register file that it carries, where some of it is to be set.
-    pub registers: Option<Box<Registers>>,
+    /// What it has where a request has registers, where its flags say that this counts.
+    pub data: Option<Box<[u64; registers::WORDS]>>,
 }
 
 #[derive(Debug)]
@@ -49,8 +51,6 @@ pub(crate) struct Channel {
     /// The registers of the requests that are out, in their order; none at all of a layout that carries none. Nothing is decided by
     /// them, so they are no state.
     registers: VecDeque<Option<Registers>>,
-    /// What the response that was taken last has where a request has registers, if its flags say that this counts.
-    data: Option<Box<[u8; emulation::DATA]>>,
 }
 
 impl Channel {
@@ -64,7 +64,7 @@ impl Channel {
             flow: Queue::default(),
             generation: 0,
         };
-        Channel { ring, state, front: None, registers: VecDeque::new(), data: None }
+        Channel { ring, state, front: None, registers: VecDeque::new() }
     }
 
     /// Begins or, where requests are left from a lost consumer, takes up again with a fresh page: this one, or memory of the engine's.
@@ -264,7 +264,7 @@ impl Channel {
                 skip: false,
                 other_reason: false,
                 cpu_event: None,
-                registers: None,
+                data: None,
             });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
@@ -277,12 +277,7 @@ impl Channel {
             About::Event(Event::Cpu(cpu)) if is_vm_event => Some(cpu.kind()),
             _ => None,
         };
-        let sets = is_vm_event && flags.contains(Flags::SET_REGISTERS);
-        let registers = sets.then(|| new_registers(&effects.taken)).flatten();
-        if flags.0 & (Flags::SET_EMUL_READ_DATA.0 | Flags::SET_EMUL_INSN_DATA.0) != 0 {
-            // The slot as it was copied, whose last part this is.
-            self.data = effects.taken.last_chunk().map(|data| Box::new(*data));
-        }
+        let data = if flags.0 & WITH_DATA != 0 { data_of(&effects.taken) } else { None };
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
@@ -290,12 +285,7 @@ impl Channel {
         }
         let foreign = self.settle(flags, vcpu, subject);
         let (skip, other_reason) = (other_version.is_some(), is_vm_event && !is_paging);
-        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, registers })
-    }
-
-    /// The data of the response that was taken last, as far as its flags say that there are some; once.
-    pub fn take_data(&mut self) -> Option<Box<[u8; emulation::DATA]>> {
-        self.data.take()
+        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, data })
     }
 
     #[inline(always)]
@@ -367,7 +357,7 @@ impl Channel {
             Layout::VmEvent7 => vec![None; state.outstanding.len()].into(),
             Layout::Flags16 | Layout::Flags32 => VecDeque::new(),
         };
-        Ok(Channel { ring, state, front, registers, data: None })
+        Ok(Channel { ring, state, front, registers })
     }
 
     /// The ring's page, where there is one.
@@ -376,14 +366,10 @@ impl Channel {
     }
 }
 
-/// The registers in the slot that was taken last: in its one copy.
-fn new_registers(taken: &[u8]) -> Option<Box<Registers>> {
-    let mut slot = [0; vm_event::WORDS];
-    let (words, _) = taken.last_chunk::<{ 8 * vm_event::WORDS }>()?.as_chunks();
-    for (word, bytes) in slot.iter_mut().zip(words) {
-        *word = u64::from_le_bytes(*bytes);
-    }
-    Some(Box::new(vm_event::read_registers(&slot)))
+/// The last words of the slot that was taken last: in its one copy.
+fn data_of(taken: &[u8]) -> Option<Box<[u64; registers::WORDS]>> {
+    let (words, _) = taken.last_chunk::<{ 8 * registers::WORDS }>()?.as_chunks();
+    words.try_into().ok().map(|words: [[u8; 8]; registers::WORDS]| Box::new(words.map(u64::from_le_bytes)))
 }
 
 #[cfg(test)]

@@ -6,11 +6,10 @@
 
 use crate::event::Flags;
 use crate::number::Gfn;
+use crate::registers::WORDS;
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
 
-/// Bytes of a response of `vm_event` that may hold what an instruction reads: those of the register file.
-pub(crate) const DATA: usize = 344;
 /// Before the data of reads stands how long they are.
 const LENGTH: usize = 4;
 /// The longest code that a response can hold.
@@ -35,7 +34,8 @@ pub struct Emulation {
 
 impl Emulation {
     /// What a response asks for, whose data these are.
-    pub(crate) fn new((rip, gfn, rights): (u64, Gfn, Rights), flags: Flags, data: &[u8; DATA]) -> Emulation {
+    pub(crate) fn new((rip, gfn, rights): (u64, Gfn, Rights), flags: Flags, data: &[u64; WORDS]) -> Emulation {
+        let data: Vec<u8> = data.iter().flat_map(|word| word.to_le_bytes()).collect();
         let (length, content) = data.split_at(LENGTH);
         let length = length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
         Emulation {

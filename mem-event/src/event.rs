@@ -353,6 +353,12 @@ pub struct Response {
 }
 
 impl Response {
+    /// The same with further flags.
+    #[must_use]
+    pub const fn with(self, flags: Flags) -> Response {
+        Response { flags: self.flags.union(flags), ..self }
+    }
+
     /// The request as the consumer echoes it: with this response's flags and vCPU.
     #[must_use]
     #[inline(always)]

@@ -2,11 +2,12 @@
 
 use crate::domain::Domain;
 use crate::effect::Outcome;
-use crate::emulation::{DATA, Emulation};
+use crate::emulation::Emulation;
 use crate::errno::Errno;
 use crate::event::Flags;
 use crate::input::Access;
 use crate::number::VcpuId;
+use crate::registers::WORDS;
 
 impl Domain {
     /// What a vCPU may do alone, if anything.
@@ -17,13 +18,13 @@ impl Domain {
 
     /// A response to a violation: what is asked for with it. As in Xen nothing is emulated that the rights allow by now
     /// (`p2m_mem_access_emulate_check`).
-    pub(crate) fn emulates(&mut self, vcpu: VcpuId, flags: Flags, data: Option<&[u8; DATA]>) {
+    pub(crate) fn emulates(&mut self, vcpu: VcpuId, flags: Flags, data: Option<&[u64; WORDS]>) {
         let it = &self.vcpus[vcpu.0 as usize];
         let (gfn, rights) = (it.stopped_on, it.stopped_for);
         let is_asked = flags.contains(Flags::EMULATE) && !self.p2m.get(gfn).access.rights().contains(rights);
         let emulation = is_asked.then(|| {
             // The older layouts have no room for data, and no flags that ask for them.
-            Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; DATA])))
+            Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; WORDS])))
         });
         self.vcpu(vcpu).emulation = emulation;
     }
@@ -35,12 +36,9 @@ impl Domain {
         emulation.is_some()
     }
 
-    /// What the grant makes of an access that was judged without it. Allowed by now, what was asked for needs it no more.
-    pub(crate) fn judged(&mut self, vcpu: VcpuId, access: &Access, outcome: Outcome) -> Outcome {
-        if outcome == Outcome::Proceed {
-            self.vcpu(vcpu).emulation.take_if(|it| it.gfn == access.gfn && access.rights.contains(it.rights));
-        }
-        outcome
+    /// An access is allowed: if it is the one that was asked for, the grant is needed no more.
+    pub(crate) fn is_allowed_by_now(&mut self, vcpu: VcpuId, access: &Access) {
+        self.vcpu(vcpu).emulation.take_if(|it| it.gfn == access.gfn && access.rights.contains(it.rights));
     }
 
     /// `Input::Emulated`.

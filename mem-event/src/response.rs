@@ -87,18 +87,13 @@ impl Domain {
             return;
         }
         if is_vm_event {
-            self.change_paused(vcpu, &answer);
-        }
-        if let Some(registers) = answer.registers.filter(|_| is_vm_event) {
-            let registers = Box::new(NewRegisters::of(&registers));
-            effects.push(|| Effect::SetRegisters { vcpu, registers });
+            self.change_paused(vcpu, &answer, effects);
         }
         if !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;
         }
         if ring == Ring::Access && self.vcpu(vcpu).reported.is_none() && answer.flags.contains(Flags::EMULATE) {
-            let data = self.channel(ring).take_data();
-            self.emulates(vcpu, answer.flags, data.as_deref());
+            self.emulates(vcpu, answer.flags, answer.data.as_deref());
         }
         let it = self.vcpu(vcpu);
         if it.reported.is_some() || it.answered.is_some() {
@@ -113,7 +108,7 @@ impl Domain {
     }
 
     /// What an answer in the layout of `vm_event` changes of a paused vCPU, whether or not it lets the vCPU go on.
-    fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer) {
+    fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer, effects: &mut Effects) {
         let it = self.vcpu(vcpu);
         it.single_step ^= answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         // Xen goes by the reason that the answer says.
@@ -125,11 +120,15 @@ impl Domain {
         let is_elsewhere = |new: &Registers, event: &CpuEvent| {
             ![0, new.segments[CS].base].iter().any(|base| new.rip.wrapping_add(*base) == event.rip.0)
         };
-        if answer.registers.as_deref().zip(it.reported.as_ref()).is_some_and(|(new, event)| is_elsewhere(new, event)) {
+        let data = answer.data.as_deref().filter(|_| answer.flags.contains(Flags::SET_REGISTERS));
+        let Some(new) = data.map(Registers::from_words) else { return };
+        if it.reported.as_ref().is_some_and(|event| is_elsewhere(&new, event)) {
             it.reported = None;
             it.denied = false;
             it.breakpoint = Breakpoint::AsLaidOut;
         }
+        let registers = Box::new(NewRegisters::of(&new));
+        effects.push(|| Effect::SetRegisters { vcpu, registers });
     }
 
     /// Wakes a vCPU that an event of this ring paused; any other is left as it is, so no pause is taken back twice.

@@ -52,7 +52,7 @@ impl World {
         let access = touch(gfn.0, rights);
         let kind = if random.below(2) == 0 { CpuEventKind::Cr3 } else { CpuEventKind::Int3 };
         let types = [AccessType::N, AccessType::Rwx, AccessType::N2rwx, AccessType::R];
-        match random.below(24) {
+        match random.below(25) {
             0..=8 => Input::Access { vcpu, access },
             9 => Input::AccessNosleep { vcpu, access },
             10..=12 => Input::CpuEvent {
@@ -68,6 +68,7 @@ impl World {
             19 => Input::Control(Control::Evict { gfn }),
             20 => Input::ConsumerLost { ring: Ring::ALL[random.below(3) as usize] },
             21 => Input::Control(Control::Prep { gfn, buffer: true }),
+            22 => Input::Reset,
             _ => {
                 let access = types[random.below(4) as usize];
                 Input::Control(Control::SetAccess { first: gfn, count: 1, access })

@@ -7,7 +7,7 @@ use crate::scenario::{EmulateWith, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
-use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Response, Ring, Trap};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring, Trap};
 use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -125,9 +125,7 @@ impl Listener {
         registers.rip = u64::from_le_bytes(address.as_slice().try_into().context("eight bytes are no address")?);
         registers.general[RSP] += 8;
         registers.general[RAX] = value;
-        let mut answer = request.answer();
-        answer.flags = answer.flags.union(Flags::SET_REGISTERS);
-        self.channel.answer_with(&answer, &registers);
+        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), &registers);
         self.channel.kick()
     }
 
@@ -138,8 +136,7 @@ impl Listener {
             Then::Deny => (Flags::DENY, Vec::new()),
             _ => (Flags::NONE, Vec::new()),
         };
-        let answer = request.answer();
-        self.channel.answer_with_data(&Response { flags: answer.flags.union(flags), ..answer }, &data);
+        self.channel.answer_with_data(&request.answer().with(flags), &data);
     }
 
     /// Ends the ring; what is still on it is answered.

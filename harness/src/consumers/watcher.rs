@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::scenario::EmulateWith;
 use crate::scenario::settings::{ListenerSettings, Treatment};
 use crate::toolstack::transcript;
-use mem_event::{AccessType, Event, Flags, Gfn, Layout, Request, Response, Rights, Ring};
+use mem_event::{AccessType, Event, Flags, Gfn, Layout, Request, Rights, Ring};
 use mem_event_client::Channel;
 
 /// The listener.
@@ -71,8 +71,7 @@ impl Watcher {
             }
             _ => (Flags::NONE, Vec::new()),
         };
-        let answer = request.answer();
-        self.channel.answer_with_data(&Response { flags: answer.flags.union(flags), ..answer }, &data);
+        self.channel.answer_with_data(&request.answer().with(flags), &data);
     }
 }
 

@@ -97,11 +97,8 @@ impl Run {
                         self.set_access(AccessType::Rwx)?;
                     }
                 }
-                let mut answer = request.answer();
-                if self.order.emulates {
-                    answer.flags = answer.flags.union(Flags::EMULATE);
-                }
-                self.channel.answer(&answer);
+                let how = if self.order.emulates { Flags::EMULATE } else { Flags::NONE };
+                self.channel.answer(&request.answer().with(how));
                 self.channel.kick()?;
             }
             served = Instant::now();
