@@ -10,8 +10,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::leave;
 use crate::engine::step::Engine;
-use crate::engine::turn::Turn;
-use crate::engine::turns::{self, COUNTS};
+use crate::engine::turn::{Came, Turn};
 use crate::host::domain_host::{Host, report};
 use crate::host::nested::address_space;
 use crate::host::parts::{self, Part};
@@ -22,7 +21,7 @@ use crate::host::{explain, instruction};
 use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::Recipe;
 use crate::qemu::view::View;
-use crate::qemu::{alone, internals, leaving, outside};
+use crate::qemu::{alone, internals, leaving, outside, raising};
 use mem_event::{Access, Emulation, Gfn, Input, Outcome, P2mType, Rights, VcpuId};
 use std::sync::Once;
 
@@ -30,15 +29,6 @@ use std::sync::Once;
 const MOST_STEPS: u32 = 4096;
 /// The longest instruction's bytes.
 const LONGEST: usize = 15;
-
-/// How a turn ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    /// The instruction is over, or faulted.
-    Ran,
-    /// Nothing, or not all of it, was done.
-    Kept,
-}
 
 /// Has a vCPU that is about to leave its block, or is told to, do its instruction alone; says whether it can.
 fn queue(host: &Host, vcpu: VcpuId) -> bool {
@@ -54,20 +44,18 @@ fn queue(host: &Host, vcpu: VcpuId) -> bool {
 fn turn(vcpu: VcpuId) {
     let Some(hypervisor) = Hypervisor::get() else { return };
     let Some((it, view)) = hypervisor.host.vcpu(vcpu.0).zip(leaving::view_of(vcpu.0)) else { return };
-    let Some(emulation) = hypervisor.may_turn(it, &view) else { return turns::count(&COUNTS.elsewhere) };
-    let Some(space) = address_space(view.paging_mode(), &view) else { return turns::count(&COUNTS.elsewhere) };
+    let space = address_space(view.paging_mode(), &view);
+    let Some((space, emulation)) = space.and_then(|space| Some((space, hypervisor.may_turn(it, &view)?))) else {
+        return Came::Elsewhere.counts();
+    };
     let code = swap_code(&hypervisor.host, &view, space, &emulation);
-    let turn = Instruction { hypervisor, vcpu: it, view, space, emulation: &emulation }.runs();
+    let came = Instruction { hypervisor, vcpu: it, view, space, emulation: &emulation }.runs();
     if let Some((code, bytes)) = code {
         code.back(&hypervisor.host);
-        drop_blocks(&hypervisor.host, &bytes);
+        drop_blocks(&bytes);
     }
-    hypervisor.has_turned(it, turn == Some(Came::Ran));
-    turns::count(match turn {
-        Some(Came::Ran) => &COUNTS.ran,
-        Some(Came::Kept) => &COUNTS.kept,
-        None => &COUNTS.unready,
-    });
+    hypervisor.has_turned(it, came == Came::Ran);
+    came.counts();
 }
 
 impl Hypervisor {
@@ -86,7 +74,7 @@ impl Hypervisor {
         // It has left where it stood, if it did.
         engine.stands_no_more(&self.host, vcpu.id);
         engine.settle(&self.host);
-        let is_free = !alone::is_stopped(vcpu.id.0) && !alone::raises(vcpu.id.0);
+        let is_free = !alone::is_stopped(vcpu.id.0) && !raising::is_raised(vcpu.id.0);
         let may = is_free && engine.domain.waiting(vcpu.id).is_none();
         let emulation =
             engine.domain.emulation(vcpu.id).filter(|it| may && it.rip == view.linear_instruction_pointer());
@@ -118,36 +106,36 @@ struct Instruction<'a> {
 }
 
 impl Instruction<'_> {
-    /// `None` where a frame of it is not there. Of a repeated one the steps are done that stay on the frames of its first: on others it makes
-    /// another event.
-    fn runs(&self) -> Option<Came> {
+    /// Of a repeated one the steps are done that stay on the frames of its first: on others it makes another event.
+    fn runs(&self) -> Came {
         let host = &self.hypervisor.host;
         let recipe = instruction::read(host, &self.view, self.space, (self.emulation.rip & 0xfff) as u16);
         let parts = |recipe: &Recipe| parts::of(host, &self.view, self.space, recipe);
         let first = recipe.as_ref().map(parts).unwrap_or_default();
         if !self.hypervisor.opens(&first) {
-            return None;
+            return Came::Unready;
         }
         let repeated = recipe.as_ref().filter(|recipe| recipe.repeat.is_some());
         let mut ahead = first.clone();
         for _ in 0..MOST_STEPS {
-            if self.once(&ahead, repeated.is_some()) == Came::Kept {
-                return Some(Came::Kept);
+            if !self.once(&ahead, repeated.is_some()) {
+                return Came::Kept;
             }
-            let Some(recipe) = repeated.filter(|_| self.is_still_there()) else { return Some(Came::Ran) };
+            let Some(recipe) = repeated.filter(|_| self.is_still_there()) else { return Came::Ran };
             ahead = parts(recipe);
             if ahead.iter().any(|part| first.iter().all(|other| other.gfn != part.gfn)) {
-                return Some(Came::Ran);
+                return Came::Ran;
             }
         }
-        Some(Came::Kept)
+        Came::Kept
     }
 
     fn is_still_there(&self) -> bool {
-        self.view.linear_instruction_pointer() == self.emulation.rip && !alone::raises(self.vcpu.id.0)
+        self.view.linear_instruction_pointer() == self.emulation.rip && !raising::is_raised(self.vcpu.id.0)
     }
 
-    fn once(&self, parts: &[Part], is_repeated: bool) -> Came {
+    /// Says whether it, or a step of it, ran.
+    fn once(&self, parts: &[Part], is_repeated: bool) -> bool {
         let host = &self.hypervisor.host;
         if is_repeated {
             // QEMU then does one step.
@@ -159,8 +147,7 @@ impl Instruction<'_> {
         alone::one_instruction(self.vcpu.id.0, &self.view);
         self.vcpu.trap.set_alone(false);
         swapped.back(host);
-        let has_run = before != parts::progress(&self.view) || alone::raises(self.vcpu.id.0);
-        if has_run { Came::Ran } else { Came::Kept }
+        before != parts::progress(&self.view) || raising::is_raised(self.vcpu.id.0)
     }
 }
 
@@ -204,13 +191,12 @@ impl Engine {
         }
     }
 
-    /// The engine lets a vCPU that stands in the kernel do its instruction alone. Says whether it has been seen to.
+    /// The engine lets a vCPU that stands in the kernel do its instruction alone.
     pub(super) fn lets_through(&mut self, host: &Host, vcpu: VcpuId, fault: FrameFault) {
         if self.turn.as_ref().is_some_and(|turn| turn.vcpu == vcpu) {
-            // It does, and met this on its way.
+            // It does, and met this on its way. No other vCPU stands there: all are out of their blocks.
             self.open(host, fault.gfn);
-            self.stopped.answered(Toucher::Vcpu(vcpu), fault);
-            let _ = self.lets_go(host, fault.gfn);
+            let _ = self.stopped.forget(vcpu);
             return report("open", fault.gfn, host.memory.wake(fault.gfn));
         }
         let Some(it) = host.vcpu(vcpu.0) else { return };
@@ -255,18 +241,11 @@ impl Engine {
 
     /// It goes on where it stands, and the frame is open until its block ends.
     fn opens_to_all(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) {
-        turns::count(&COUNTS.open);
+        Came::InItsBlock.counts();
         self.says_what_is_plain(vcpu.id);
         let _ = self.step(host, Input::Emulated { vcpu: vcpu.id });
         self.stopped.answered(Toucher::Vcpu(vcpu.id), fault);
-        let number = vcpu.id.0;
-        vcpu.trap.lend(fault.gfn).into_iter().for_each(|before| self.close(host, before));
-        outside::later(number, move || {
-            let Some(hypervisor) = Hypervisor::get() else { return };
-            if let Some(gfn) = hypervisor.host.vcpu(number).and_then(|vcpu| vcpu.trap.take_lent()) {
-                hypervisor.engine().close(&hypervisor.host, gfn);
-            }
-        });
+        self.lend(host, vcpu, fault.gfn);
         if self.lets_go(host, fault.gfn) {
             report("open", fault.gfn, host.memory.restore(fault.gfn, true));
         }
@@ -306,12 +285,12 @@ fn swap_code(
         Some((host.memory.host_address(*gfn)? + u64::from(*offset), bytes.len() as u64))
     };
     let bytes: Vec<HostBytes> = frames.iter().filter_map(place).collect();
-    drop_blocks(host, &bytes);
+    drop_blocks(&bytes);
     Some((swapped, bytes))
 }
 
 /// Of these bytes; here and at once.
-fn drop_blocks(_: &Host, bytes: &[HostBytes]) {
+fn drop_blocks(bytes: &[HostBytes]) {
     for (address, length) in bytes {
         if let Some(ram) = internals::ram_address(*address) {
             internals::drop_blocks(ram..=ram + length - 1);

@@ -22,6 +22,5 @@ mod rings;
 mod settle;
 pub mod spool;
 pub mod step;
-mod turn;
-pub mod turns;
+pub mod turn;
 pub mod vcpus;

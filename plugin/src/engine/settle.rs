@@ -59,7 +59,7 @@ impl Engine {
                     && let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
-                    lend(host, vcpu, fault.gfn);
+                    self.lend(host, vcpu, fault.gfn);
                 }
                 self.stopped.answered(toucher, fault);
                 if self.lets_go(host, fault.gfn) || toucher == Toucher::Foreign && !self.stopped.is_touched(fault.gfn) {
@@ -97,17 +97,32 @@ impl Engine {
         }
     }
 
+    /// The page is mapped against its rights: QEMU reads there what the vCPU executes, or the vCPU does there what it could not do alone. It is
+    /// closed before the vCPU begins a block, as far as QEMU can be asked for that; else with the next translation.
+    pub(super) fn lend(&self, host: &Host, vcpu: &Vcpu, gfn: Gfn) {
+        vcpu.trap.lend(gfn).into_iter().for_each(|before| self.close(host, before));
+        let number = vcpu.id.0;
+        outside::later(number, move || {
+            let Some(hypervisor) = Hypervisor::get() else { return };
+            if let Some(gfn) = hypervisor.host.vcpu(number).and_then(|vcpu| vcpu.trap.take_lent()) {
+                hypervisor.engine().close(&hypervisor.host, gfn);
+            }
+        });
+    }
+
     /// The vCPUs that stand on the page and have their answers are about to go, if no access on it is without; says whether there are any.
     pub(super) fn lets_go(&mut self, host: &Host, gfn: Gfn) -> bool {
         if self.stopped.is_touched(gfn) {
             return false;
         }
         let gone = self.stopped.let_go(gfn);
+        let turn = self.turn.as_ref().map(|turn| turn.vcpu);
         for (vcpu, fault, is_out) in &gone {
             // Before the page is there: from here on no signal leads anywhere but where it is meant to.
             leaving::take_back(vcpu.0);
             if let Some(vcpu) = host.vcpu(vcpu.0) {
-                let is_out = leaves_old_block(host, vcpu, *fault) || *is_out;
+                // What is due of one that has its turn is that turn.
+                let is_out = turn != Some(vcpu.id) && leaves_old_block(host, vcpu, *fault) || *is_out;
                 if !is_out {
                     forget_new_registers(vcpu);
                 }
@@ -142,19 +157,4 @@ fn is_read_to_be_checked(host: &Host, vcpu: VcpuId, access: &Access) -> bool {
         && instrumentation::wanted() & instrumentation::EXECUTE != 0
         && host.rights.allowed(access.gfn).contains(Rights::R)
         && view::code_size(vcpu.0).is_some()
-}
-
-/// QEMU may read the page now, to translate what the vCPU executes. It is hidden again before the vCPU begins a block, as far as QEMU can
-/// be asked for that; else with the next translation.
-fn lend(host: &Host, vcpu: &Vcpu, gfn: Gfn) {
-    vcpu.trap.lend(gfn).into_iter().for_each(|before| host.hide(before));
-    let number = vcpu.id.0;
-    outside::later(number, move || {
-        let hypervisor = Hypervisor::get();
-        if let Some(host) = hypervisor.map(|hypervisor| &hypervisor.host)
-            && let Some(gfn) = host.vcpu(number).and_then(|vcpu| vcpu.trap.take_lent())
-        {
-            host.hide(gfn);
-        }
-    });
 }

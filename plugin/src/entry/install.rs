@@ -2,7 +2,7 @@
 
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
-use crate::engine::turns;
+use crate::engine::turn;
 use crate::fatal;
 use crate::host::witness::{self, Course};
 use crate::host::{changed_code, instrumentation};
@@ -182,7 +182,7 @@ pub fn ended() {
         0 => {}
         times => eprintln!("mem-event: vCPUs left their blocks {times} times to leave the kernel"),
     }
-    if let Some(report) = turns::told() {
+    if let Some(report) = turn::told() {
         eprintln!("mem-event: {report}");
     }
     if let Some(report) = witness::report() {

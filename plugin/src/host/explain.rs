@@ -51,7 +51,8 @@ pub fn place_to_leave(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Result<(Pl
     let recipe = explainer.at(place).ok_or(Stays::InNoAccess)?;
     explainer.has_done_nothing(&recipe)?;
     // One that cannot be read may look into tables too.
-    let subject = instruction::subject(host, &view, space, place.page_offset).ok_or(Stays::Tables)?;
+    let gla = instruction::address(&view, place.page_offset);
+    let subject = instruction::subject(host, &view, space, gla).ok_or(Stays::Tables)?;
     if subject.uses_tables() {
         return Err(Stays::Tables);
     }

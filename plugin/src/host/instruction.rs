@@ -29,7 +29,7 @@ pub fn explains(recipe: &Recipe) -> bool {
 /// What the instruction at this offset of the page that runs touches; `None` where it cannot be read, or touches nothing that can be
 /// foreseen. All instructions of a block begin in one page.
 pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> Option<Recipe> {
-    let gla = view.instruction_pointer() & !0xfff | u64::from(page_offset);
+    let gla = address(view, page_offset);
     let mut buffer = [0; LONGEST];
     let length = bytes(host, view, space, gla, &mut buffer)?;
     let code = view.code_size()?;
@@ -39,30 +39,21 @@ pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> 
     }
 }
 
-/// The instruction at this offset of the page that runs, as its bytes are.
-pub fn subject(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> Option<Subject> {
-    let gla = view.instruction_pointer() & !0xfff | u64::from(page_offset);
+/// The instruction at this linear address, as its bytes are; `None` where they cannot be read.
+pub fn subject(host: &Host, view: &View, space: AddressSpace, gla: u64) -> Option<Subject> {
     let mut buffer = [0; LONGEST];
     let length = bytes(host, view, space, gla, &mut buffer)?;
     Some(Subject::new(None, &buffer[..length], view.code_size()?))
 }
 
-/// Whether the instruction at this linear address is known to hold interrupts off until the one after it is over.
-pub fn holds_interrupts_off(host: &Host, view: &View, space: AddressSpace, gla: u64) -> bool {
-    let mut buffer = [0; LONGEST];
-    let length = bytes(host, view, space, gla, &mut buffer);
-    let subject = length.zip(view.code_size()).map(|(length, code)| Subject::new(None, &buffer[..length], code));
-    subject.is_some_and(|subject| subject.holds_interrupts_off())
+/// Where the page that runs has this offset.
+pub fn address(view: &View, page_offset: u16) -> u64 {
+    view.instruction_pointer() & !0xfff | u64::from(page_offset)
 }
 
 /// The first instruction of some bytes; `None` where they are none.
 pub fn one(bytes: &[u8], gla: u64, code: CodeSize) -> Option<&[u8]> {
-    let bits = match code {
-        CodeSize::Bits16 => 16,
-        CodeSize::Bits32 => 32,
-        CodeSize::Bits64 => 64,
-    };
-    let instruction = Decoder::with_ip(bits, bytes, gla, DecoderOptions::NONE).decode();
+    let instruction = Decoder::with_ip(code.bits().into(), bytes, gla, DecoderOptions::NONE).decode();
     (!instruction.is_invalid()).then(|| &bytes[..instruction.len()])
 }
 

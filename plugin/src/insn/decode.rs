@@ -68,11 +68,7 @@ impl std::fmt::Debug for InstructionReader {
 impl InstructionReader {
     /// Decodes one instruction at an address of which only the low 12 bits are used.
     pub fn read(&mut self, bytes: &[u8], address: u64, code: CodeSize) -> Decoded {
-        let bits = match code {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        };
+        let bits = u32::from(code.bits());
         let bytes = if bits == 64 { &dialect::in_order(bytes) } else { bytes };
         let page_offset = (address & 0xfff) as u16;
         let mut decoder = Decoder::with_ip(bits, bytes, u64::from(page_offset), OPTIONS);

@@ -29,6 +29,17 @@ pub enum CodeSize {
     Bits64,
 }
 
+impl CodeSize {
+    /// In bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        }
+    }
+}
+
 /// What an address computation may ask for.
 pub trait Registers {
     /// A general register in encoding order: RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.

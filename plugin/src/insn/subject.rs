@@ -49,12 +49,7 @@ impl Subject {
 
     /// It, decoded.
     pub fn instruction(&self) -> Instruction {
-        let bits = match self.code {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        };
-        Decoder::new(bits, &self.bytes, OPTIONS).decode()
+        Decoder::new(self.code.bits().into(), &self.bytes, OPTIONS).decode()
     }
 
     /// Whether it makes the processor look into its descriptor tables or its task state.

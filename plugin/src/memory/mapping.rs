@@ -176,7 +176,7 @@ impl Memory {
     /// The kernel's error.
     pub fn open(&self, gfn: Gfn) -> io::Result<()> {
         let address = self.address(gfn)?;
-        self.userfault.get().map_or(Ok(()), |userfault| userfault.open_quietly(address))
+        self.userfault.get().map_or(Ok(()), |userfault| userfault.map_quietly(address).map(drop))
     }
 
     /// Lets the threads go that stopped on a frame that is mapped.

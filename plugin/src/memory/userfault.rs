@@ -25,8 +25,10 @@ const MODE_MINOR: u64 = 1 << 2;
 const EVENT_PAGEFAULT: u8 = 0x12;
 const FLAG_WRITE: u64 = 1;
 const FLAG_WRITE_PROTECT: u64 = 1 << 1;
-/// `UFFDIO_CONTINUE_MODE_DONTWAKE` and `UFFDIO_WRITEPROTECT_MODE_DONTWAKE`.
+/// `UFFDIO_CONTINUE_MODE_DONTWAKE`.
 const CONTINUE_QUIETLY: u64 = 1;
+/// `UFFDIO_WRITEPROTECT_MODE_WP`, which wakes nobody, and without it `_DONTWAKE`.
+const PROTECT: u64 = 1;
 const PROTECT_QUIETLY: u64 = 1 << 1;
 /// From Linux 6.4 on.
 const CONTINUE_WRITE_PROTECTED: u64 = 1 << 1;
@@ -74,6 +76,13 @@ struct Resolve {
     len: u64,
     mode: u64,
     done: i64,
+}
+
+/// What becomes of the threads that stopped on a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Wakes,
+    LetsSleep,
 }
 
 /// What the kernel tells of one fault.
@@ -128,12 +137,28 @@ impl Userfault {
     /// # Errors
     /// The kernel's error.
     pub fn map(&self, address: u64, writable: bool) -> io::Result<bool> {
-        let mode = if writable || !can_map_protected() { 0 } else { CONTINUE_WRITE_PROTECTED };
+        self.map_and(Then::Wakes, address, writable)
+    }
+
+    /// The same, writable, and lets nobody go.
+    ///
+    /// # Errors
+    /// The kernel's error.
+    pub fn map_quietly(&self, address: u64) -> io::Result<bool> {
+        self.map_and(Then::LetsSleep, address, true)
+    }
+
+    fn map_and(&self, then: Then, address: u64, writable: bool) -> io::Result<bool> {
+        let protected = if writable || !can_map_protected() { 0 } else { CONTINUE_WRITE_PROTECTED };
+        let mode = protected | if then == Then::Wakes { 0 } else { CONTINUE_QUIETLY };
         let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode, done: 0 };
         // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
         match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
             Ok(()) => Ok(true),
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.protect(address, !writable).map(|()| true),
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                self.protect(address, !writable)?;
+                if then == Then::Wakes { self.wake(address).map(|()| true) } else { Ok(true) }
+            }
             Err(error) if error.raw_os_error() == Some(libc::EFAULT) => Ok(false),
             Err(error) => Err(error),
         }
@@ -163,13 +188,12 @@ impl Userfault {
         }
     }
 
-    /// Write-protects a mapped page, or takes the protection off; lets all threads go that stopped on it.
+    /// Write-protects a mapped page, or takes the protection off; wakes nobody.
     fn protect(&self, address: u64, protected: bool) -> io::Result<()> {
-        let page = address & !(PAGE - 1);
-        let mut argument = Protect { start: page, len: PAGE, mode: u64::from(protected) };
-        // SAFETY: `struct uffdio_writeprotect`; it changes the protection of a page of a registered range, and wakes if it lifts it.
-        unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument)? };
-        self.wake(address)
+        let mode = if protected { PROTECT } else { PROTECT_QUIETLY };
+        let mut argument = Protect { start: address & !(PAGE - 1), len: PAGE, mode };
+        // SAFETY: `struct uffdio_writeprotect`; it changes the protection of a page of a registered range.
+        unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument) }
     }
 
     /// Lets all threads go that stopped on a page.
@@ -180,24 +204,6 @@ impl Userfault {
         let mut range = Range { start: address & !(PAGE - 1), len: PAGE };
         // SAFETY: `struct uffdio_range`; it only wakes. Its number is `_IOR`.
         unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
-    }
-
-    /// Maps the page that the memory file holds, writable, and lets nobody go that stopped on it.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn open_quietly(&self, address: u64) -> io::Result<()> {
-        let page = address & !(PAGE - 1);
-        let mut resolve = Resolve { start: page, len: PAGE, mode: CONTINUE_QUIETLY, done: 0 };
-        // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
-        match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                let mut argument = Protect { start: page, len: PAGE, mode: PROTECT_QUIETLY };
-                // SAFETY: `struct uffdio_writeprotect`; it lifts the protection of a page of a registered range.
-                unsafe { self.ioctl(request(6, size_of::<Protect>()), &mut argument) }
-            }
-            other => other,
-        }
     }
 
     /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): the thread that moved it goes on now that it is

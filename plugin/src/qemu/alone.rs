@@ -4,18 +4,16 @@
 //! section. It may return without having run anything: the block begins with QEMU's exit check, and a request that comes in
 //! between ends it there. A guest's exception that the instruction raises is noted, and delivered when the vCPU goes on.
 
-#![allow(unsafe_code, reason = "a function of QEMU's that runs guest code, and a field of its vCPU")]
+#![allow(unsafe_code, reason = "functions of QEMU's, one of which runs guest code")]
 
 use super::capabilities::{ALONE, symbol};
-use super::fields;
 use super::internals::{Cpu, counts_instructions, cpu_of};
+use super::raising;
 use super::view::View;
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-
-/// What QEMU has in place of an exception's number where there is none.
-const NO_EXCEPTION: i32 = -1;
 
 /// Bytes before a vCPU's CPU state where QEMU keeps what each block looks at first: the instructions left, and above them whether to leave.
 const REQUEST: usize = 8;
@@ -25,11 +23,14 @@ const REQUESTED: u32 = 0xffff_0000;
 type Step = unsafe extern "C" fn(*mut c_void);
 type IsStopped = unsafe extern "C" fn(*mut c_void) -> bool;
 
+thread_local! {
+    /// Where QEMU says which vCPU this thread runs.
+    static CURRENT: Cell<Option<*mut *mut c_void>> = Cell::new(symbol(c"current_cpu").map(<*mut c_void>::cast));
+}
+
 struct Functions {
     step: Step,
     is_stopped: IsStopped,
-    /// Bytes from the start of a vCPU to the number of the exception that is to be delivered.
-    exception: usize,
 }
 
 fn functions() -> Option<&'static Functions> {
@@ -38,15 +39,13 @@ fn functions() -> Option<&'static Functions> {
         .get_or_init(|| {
             ALONE.lacks().is_none().then_some(())?;
             // Where instructions are counted QEMU has none left for a vCPU outside of its loop.
-            (!counts_instructions()).then_some(())?;
+            (raising::is_known() && !counts_instructions()).then_some(())?;
             let (step, is_stopped) = (symbol(c"cpu_exec_step_atomic")?, symbol(c"cpu_is_stopped")?);
-            let exception = fields::exception_in_cpu()?;
             // SAFETY: the names have had these signatures since QEMU 2.8 (include/exec/cpu-common.h, include/hw/core/cpu.h).
             Some(unsafe {
                 Functions {
                     step: std::mem::transmute::<*mut c_void, Step>(step),
                     is_stopped: std::mem::transmute::<*mut c_void, IsStopped>(is_stopped),
-                    exception,
                 }
             })
         })
@@ -74,7 +73,7 @@ unsafe fn forget_request(state: *mut u8) {
 /// ([`super::outside::while_no_other_runs`]).
 pub fn one_instruction(vcpu: u32, view: &View) {
     let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return };
-    let Some(current) = symbol(c"current_cpu").map(|current| current.cast::<*mut c_void>()) else { return };
+    let Some(current) = CURRENT.get() else { return };
     // SAFETY: this is the thread of this vCPU, out of any block, in an exclusive section, as QEMU's own caller of the function is. Where one
     // thread runs all vCPUs its variable may still name another one, which does not run now. What the function jumps over where the
     // instruction raises an exception are frames of generated code and of QEMU's helpers: callbacks of this plugin have returned by then.
@@ -92,12 +91,4 @@ pub fn is_stopped(vcpu: u32) -> bool {
     let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return true };
     // SAFETY: it only looks at two variables.
     unsafe { (functions.is_stopped)(cpu) }
-}
-
-/// Whether an exception is to be delivered when the vCPU goes on; in its own thread, out of any block.
-pub fn raises(vcpu: u32) -> bool {
-    let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return false };
-    // SAFETY: a field of a vCPU, where QEMU's own table of what it migrates has it, in the thread that writes it.
-    let exception = unsafe { cpu.cast::<u8>().add(functions.exception).cast::<i32>().read_unaligned() };
-    exception != NO_EXCEPTION
 }

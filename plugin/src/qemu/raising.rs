@@ -35,11 +35,27 @@ pub fn can_raise() -> bool {
     places().is_some()
 }
 
-/// Bytes from a vCPU's start to the exception's number, and from the start of its CPU state to the debug registers.
-fn places() -> Option<(usize, usize)> {
+/// Bytes from a vCPU's start to the number of its next exception.
+fn exception() -> Option<usize> {
     static EXCEPTION: OnceLock<Option<usize>> = OnceLock::new();
-    let exception = *EXCEPTION.get_or_init(fields::exception_in_cpu);
-    exception.zip(fields::place(Field::Debug).map(|(place, _)| place))
+    *EXCEPTION.get_or_init(fields::exception_in_cpu)
+}
+
+/// Whether it is known where the next exception stands.
+pub fn is_known() -> bool {
+    exception().is_some()
+}
+
+/// Whether a vCPU, which is out of its block, has an exception to be delivered; in its own thread.
+pub fn is_raised(vcpu: u32) -> bool {
+    let Some((number, Cpu(cpu))) = exception().zip(cpu_of(vcpu)) else { return false };
+    // SAFETY: a field of a vCPU, where QEMU's own table of what it migrates has it, in the thread that writes it.
+    unsafe { cpu.cast::<u8>().add(number).cast::<i32>().read() != NONE }
+}
+
+/// As [`exception`], and bytes from the start of the CPU state to the debug registers.
+fn places() -> Option<(usize, usize)> {
+    exception().zip(fields::place(Field::Debug).map(|(place, _)| place))
 }
 
 impl View {

@@ -59,7 +59,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, start: &BlockStart, view: &View)
         match check {
             Check::Again => {}
             Check::Leave => return Go::Leave,
-            Check::Pass if is_alone => return own.fetches_alone(),
+            Check::Pass if is_alone => return own.goes_alone(false),
             Check::Pass | Check::Fault => return Go::Run,
         }
     }

@@ -122,7 +122,7 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         }
         vcpu.cache.empty();
     }
-    if miss.is_alone { miss.goes_alone() } else { Go::Run }
+    if miss.is_alone { miss.goes_alone(hypervisor.host.stops_late_accesses()) } else { Go::Run }
 }
 
 /// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
@@ -275,11 +275,7 @@ impl<'a> Miss<'a> {
         }
         let Ok(gpa) = self.translate(self.recipe.rip(self.view), Rights::X) else { return &[] };
         let code = &mut bytes[..CODE.min(0x1001 - usize::from(gpa.offset()))];
-        code[0] = match self.recipe.code {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        };
+        code[0] = self.recipe.code.bits();
         match self.hypervisor.host.memory.read(gpa.gfn(), gpa.offset(), &mut code[1..]) {
             Ok(()) => code,
             Err(_) => &[],
@@ -356,23 +352,12 @@ impl<'a> Miss<'a> {
         self.is_alone
     }
 
-    /// It fetches and does the instruction alone. Where it cannot, it is let pass here and asks again for its operands.
-    pub(super) fn fetches_alone(&self) -> Go {
+    /// It does the instruction alone. Where it cannot leave its block, or is still to come to a breakpoint here, it goes on: to the touch, where the
+    /// host's MMU stops it, if that is behind this check; else the check was all that was in its way.
+    pub(super) fn goes_alone(&self, is_behind: bool) -> Go {
         let Miss { hypervisor, vcpu, .. } = *self;
-        if internals::can_leave() && !hypervisor.host.has_breakpoints() && hypervisor.queues_alone(vcpu) {
-            return Go::Leave;
-        }
-        hypervisor.emulated(vcpu);
-        Go::Run
-    }
-
-    /// It does the instruction alone. Where it cannot leave its block, and where another hook of this instruction is still to come, it goes on to
-    /// the touch, where the host's MMU stops it; where nothing does, the check was all that was in its way.
-    pub(super) fn goes_alone(&self) -> Go {
-        let Miss { hypervisor, vcpu, .. } = *self;
-        let is_behind = hypervisor.host.stops_late_accesses();
-        let may_leave = vcpu.state().may_leave() && internals::can_leave();
-        if may_leave && !(is_behind && hypervisor.host.has_breakpoints()) && hypervisor.queues_alone(vcpu) {
+        let may_leave = vcpu.state().may_leave() && internals::can_leave() && !hypervisor.host.has_breakpoints();
+        if may_leave && hypervisor.queues_alone(vcpu) {
             return Go::Leave;
         }
         if !is_behind {

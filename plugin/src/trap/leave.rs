@@ -19,8 +19,9 @@ use crate::qemu::view::View;
 pub fn block(vcpu: u32, view: &View) {
     let Some(host) = Hypervisor::get().map(|hypervisor| &hypervisor.host) else { return };
     let Some(State::Left { before }) = host.vcpu(vcpu).map(|vcpu| vcpu.state()) else { return };
-    let holds_off = |space| instruction::holds_interrupts_off(host, view, space, before);
-    if !address_space(view.paging_mode(), view).is_some_and(holds_off) {
+    let subject = |space| instruction::subject(host, view, space, before);
+    if !address_space(view.paging_mode(), view).and_then(subject).is_some_and(|subject| subject.holds_interrupts_off())
+    {
         leaving::without_interrupts(view);
     }
 }
