@@ -1,6 +1,7 @@
 //! ELF images, as QEMU's `-kernel` takes them: first as a multiboot kernel, then by a PVH entry note.
 
 use super::kind::{Kind, NoGuest};
+use super::little::u32_at;
 use super::symbols::Symbols;
 use goblin::elf::Elf;
 use goblin::elf::header::{EM_386, EM_X86_64, ET_EXEC};
@@ -40,14 +41,10 @@ pub fn recognise(bytes: &[u8]) -> Result<(Kind, Symbols), NoGuest> {
     Ok((kind, Symbols::of(&elf)))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at.checked_add(4)?)?.try_into().ok().map(u32::from_le_bytes)
-}
-
 /// A header is three words whose sum is 0, the first of them known, on a multiple of four bytes.
 fn is_multiboot(bytes: &[u8]) -> bool {
     (0..MULTIBOOT_WITHIN).step_by(4).any(|at| {
-        let header = word(bytes, at).zip(word(bytes, at + 4)).zip(word(bytes, at + 8));
+        let header = u32_at(bytes, at).zip(u32_at(bytes, at + 4)).zip(u32_at(bytes, at + 8));
         header
             .is_some_and(|((magic, flags), sum)| magic == MULTIBOOT && magic.wrapping_add(flags).wrapping_add(sum) == 0)
     })
@@ -78,11 +75,11 @@ fn is_found_by_qemu(segment: &ProgramHeader, bytes: &[u8]) -> bool {
     let align = number(segment.p_align).max(1);
     let padded = |length: u32| (length as usize).checked_next_multiple_of(align);
     let mut at = 0_usize;
-    while let Some(kind) = word(notes, at + 8) {
+    while let Some(kind) = u32_at(notes, at + 8) {
         if kind == ENTRY_NOTE {
             return true;
         }
-        let lengths = word(notes, at).and_then(padded).zip(word(notes, at + 4).and_then(padded));
+        let lengths = u32_at(notes, at).and_then(padded).zip(u32_at(notes, at + 4).and_then(padded));
         let next =
             lengths.and_then(|(owner, content)| at.checked_add(NOTE_HEADER)?.checked_add(owner)?.checked_add(content));
         match next {

@@ -6,6 +6,7 @@ pub mod kernel;
 pub mod kind;
 pub mod linear;
 pub mod linux;
+mod little;
 pub mod symbols;
 
 use self::kind::{Kind, NoGuest};

@@ -288,6 +288,7 @@ impl MemoryAct {
             | MemoryAct::Balloon { frames, .. }
             | MemoryAct::Share { frames, .. } => Some(frames),
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => Some(at),
+            // Not "all others": a new act is asked which place it names.
             MemoryAct::Budget { .. }
             | MemoryAct::DefaultAccess { .. }
             | MemoryAct::AccessRequired { .. }
@@ -304,26 +305,11 @@ impl MemoryAct {
     /// As there.
     pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
         match self {
-            MemoryAct::Watch { frames, .. }
-            | MemoryAct::SetAccess { frames, .. }
-            | MemoryAct::Unmap { frames }
-            | MemoryAct::Nominate { frames, .. }
-            | MemoryAct::Evict { frames, .. }
-            | MemoryAct::Prep { frames, .. }
-            | MemoryAct::Balloon { frames, .. } => are_frames(frames, symbols),
             MemoryAct::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(drop),
-            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if at.is_linear() => are_frames(at, symbols),
-            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => {
+            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if !at.is_linear() => {
                 at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }
-            // Not "all others": a new act is asked which places it names.
-            MemoryAct::Budget { .. }
-            | MemoryAct::DefaultAccess { .. }
-            | MemoryAct::AccessRequired { .. }
-            | MemoryAct::NoConsumer { .. }
-            | MemoryAct::Monitor { .. }
-            | MemoryAct::SingleStep { .. }
-            | MemoryAct::Inject { .. } => Ok(()),
+            _ => self.place().map_or(Ok(()), |frames| are_frames(frames, symbols)),
         }
     }
 

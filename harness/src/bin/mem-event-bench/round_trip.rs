@@ -73,7 +73,7 @@ pub fn eight_vcpus() -> anyhow::Result<Figure> {
 
 /// Instructions that are let through alone, one after the other and four vCPUs at once.
 #[expect(clippy::cast_precision_loss, reason = "some hundreds of events")]
-pub fn alone(vcpus: u32) -> anyhow::Result<Figure> {
+pub fn alone((name, vcpus): (&'static str, u32)) -> anyhow::Result<Figure> {
     // Fewer than the guest makes on its vCPUs' own pages.
     let events = 90 * vcpus as usize;
     let mut rates = Vec::new();
@@ -81,15 +81,14 @@ pub fn alone(vcpus: u32) -> anyhow::Result<Figure> {
         let watch = Watch { name: "alone_crowd", symbol: "OWN", vcpus: Some(vcpus), emulates: true };
         rates.push(events as f64 / served(watch, "auto", None, events)?.seconds);
     }
-    let name = if vcpus == 1 { ALONE[0] } else { ALONE[1] };
     let detail = format!(
         "{vcpus} vCPUs, each addition an event that is answered with EMULATE; median of {ROUNDS} boots of {events}"
     );
     Ok(Figure { name, value: median(rates), unit: "1/s", goal: None, detail })
 }
 
-/// The rows of [`alone`].
-pub const ALONE: [&str; 2] = ["alone-per-second", "alone-per-second-4-vcpus"];
+/// The rows of [`alone`], with how many vCPUs.
+pub const ALONE: [(&str, u32); 2] = [("alone-per-second", 1), ("alone-per-second-4-vcpus", 4)];
 
 /// Whose pages are watched, of a guest that has so many vCPUs or as many as its scenario says.
 struct Watch<'a> {

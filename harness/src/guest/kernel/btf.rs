@@ -7,6 +7,8 @@
 //! member  u32 name, u32 type, u32 offset in bits (24 of them where info has bit 31)
 //! ```
 
+use crate::guest::little::{u16_at, u32_at};
+
 const MAGIC: u16 = 0xeb9f;
 const TYPE: usize = 12;
 const STRUCT: u32 = 4;
@@ -22,26 +24,22 @@ pub struct Btf<'a> {
     types: Vec<&'a [u8]>,
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
 impl<'a> Btf<'a> {
     /// The description in these bytes.
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Btf<'a>> {
-        if u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?) != MAGIC {
+        if u16_at(bytes, 0)? != MAGIC {
             return None;
         }
-        let behind = word(bytes, 4)? as usize;
+        let behind = u32_at(bytes, 4)? as usize;
         let part = |at: usize| {
-            let start = behind.checked_add(word(bytes, at)? as usize)?;
-            bytes.get(start..start.checked_add(word(bytes, at + 4)? as usize)?)
+            let start = behind.checked_add(u32_at(bytes, at)? as usize)?;
+            bytes.get(start..start.checked_add(u32_at(bytes, at + 4)? as usize)?)
         };
         let (mut rest, texts) = (part(8)?, part(16)?);
         let mut types = Vec::new();
         while !rest.is_empty() {
-            let length = TYPE + further(word(rest, 4)?)?;
+            let length = TYPE + further(u32_at(rest, 4)?)?;
             let (one, others) = rest.split_at_checked(length)?;
             types.push(one);
             rest = others;
@@ -53,20 +51,20 @@ impl<'a> Btf<'a> {
     #[must_use]
     pub fn offset(&self, structure: &str, member: &str) -> Option<u64> {
         let is_it =
-            |one: &&&[u8]| word(one, 4).is_some_and(|info| kind(info) == STRUCT) && self.is_called(one, 0, structure);
+            |one: &&&[u8]| u32_at(one, 4).is_some_and(|info| kind(info) == STRUCT) && self.is_called(one, 0, structure);
         self.types.iter().filter(is_it).find_map(|one| self.member(one, member, DEPTH))
     }
 
     fn member(&self, one: &[u8], wanted: &str, depth: usize) -> Option<u64> {
-        let info = word(one, 4)?;
+        let info = u32_at(one, 4)?;
         let mask = if info >> 31 == 1 { 0xff_ffff } else { u32::MAX };
         one[TYPE..].chunks_exact(12).find_map(|member| {
-            let offset = u64::from(word(member, 8)? & mask) / 8;
+            let offset = u64::from(u32_at(member, 8)? & mask) / 8;
             if self.is_called(member, 0, wanted) {
                 return Some(offset);
             }
-            let inner = self.types.get((word(member, 4)? as usize).checked_sub(1)?)?;
-            let is_nameless = self.is_called(member, 0, "") && [STRUCT, UNION].contains(&kind(word(inner, 4)?));
+            let inner = self.types.get((u32_at(member, 4)? as usize).checked_sub(1)?)?;
+            let is_nameless = self.is_called(member, 0, "") && [STRUCT, UNION].contains(&kind(u32_at(inner, 4)?));
             let within = (is_nameless && depth > 0).then(|| self.member(inner, wanted, depth - 1))??;
             Some(offset + within)
         })
@@ -74,7 +72,7 @@ impl<'a> Btf<'a> {
 
     /// Whether the text that is named there is this.
     fn is_called(&self, bytes: &[u8], at: usize, name: &str) -> bool {
-        let text = word(bytes, at).and_then(|text| self.texts.get(text as usize..));
+        let text = u32_at(bytes, at).and_then(|text| self.texts.get(text as usize..));
         text.and_then(|text| text.strip_prefix(name.as_bytes())).is_some_and(|rest| rest.first() == Some(&0))
     }
 }

@@ -5,6 +5,7 @@
 //! 0x248  u32 where the compressed kernel lies in that code    0x24c  u32 its bytes, the last four of which are its unpacked size
 //! ```
 
+use crate::guest::little::{u16_at, u32_at};
 use ruzstd::decoding::StreamingDecoder;
 use std::io::Read;
 
@@ -21,9 +22,9 @@ pub fn is_one(bytes: &[u8]) -> bool {
     bytes.get(0x202..0x206) == Some(b"HdrS")
 }
 
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
-    let bytes = bytes.get(at..at.checked_add(length)?)?;
-    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+/// Four bytes there, as a number of bytes.
+fn size_at(bytes: &[u8], at: usize) -> Option<usize> {
+    u32_at(bytes, at).map(|size| size as usize)
 }
 
 /// The kernel's ELF.
@@ -32,14 +33,14 @@ fn number(bytes: &[u8], at: usize, length: usize) -> Option<usize> {
 /// It is too old, damaged, or compressed in a way that is not known here; the rest of a sentence that begins with the file's name.
 pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let damaged = || "is a damaged bzImage".to_owned();
-    if number(bytes, 0x206, 2).ok_or_else(damaged)? < usize::from(VERSION) {
+    if u16_at(bytes, 0x206).ok_or_else(damaged)? < VERSION {
         return Err("is a bzImage whose boot protocol is older than 2.08".into());
     }
-    let sectors = number(bytes, 0x1f1, 1).filter(|sectors| *sectors != 0).unwrap_or(4);
-    let start = (sectors + 1) * 512 + number(bytes, 0x248, 4).ok_or_else(damaged)?;
-    let length = number(bytes, 0x24c, 4).ok_or_else(damaged)?;
+    let sectors = bytes.get(0x1f1).filter(|sectors| **sectors != 0).map_or(4, |sectors| usize::from(*sectors));
+    let start = (sectors + 1) * 512 + size_at(bytes, 0x248).ok_or_else(damaged)?;
+    let length = size_at(bytes, 0x24c).ok_or_else(damaged)?;
     let payload = start.checked_add(length).and_then(|end| bytes.get(start..end)).ok_or_else(damaged)?;
-    let unpacked = length.checked_sub(4).and_then(|at| number(payload, at, 4)).ok_or_else(damaged)?;
+    let unpacked = length.checked_sub(4).and_then(|at| size_at(payload, at)).ok_or_else(damaged)?;
     if unpacked > LARGEST {
         return Err(damaged());
     }
@@ -92,7 +93,7 @@ fn gzip_header(payload: &[u8], flags: u8) -> usize {
 fn lz4(payload: &[u8], unpacked: usize) -> Option<Vec<u8>> {
     let (mut at, mut elf) = (4, Vec::new());
     while elf.len() < unpacked {
-        let size = number(payload, at, 4)?;
+        let size = size_at(payload, at)?;
         let block = payload.get(at + 4..(at + 4).checked_add(size)?)?;
         elf.extend(lz4_flex::block::decompress(block, LZ4_BLOCK.min(unpacked - elf.len())).ok()?);
         at += 4 + size;

@@ -15,6 +15,7 @@
 
 use super::flat::{Flat, IMAGE};
 use super::names::{Name, Names};
+use crate::guest::little::{u16_at, u32_at, u64_at};
 
 /// Tokens of the digits, as they stand in the table.
 const DIGITS: &[u8] = b"0\x001\x002\x003\x004\x005\x006\x007\x008\x009\x00";
@@ -35,18 +36,6 @@ struct Table {
     number_at: usize,
     names_at: usize,
     count: usize,
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<usize> {
-    Some(usize::from(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?)))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
 /// The symbols of a kernel with this memory.
@@ -89,7 +78,8 @@ fn tokens_around(bytes: &[u8], digits: usize) -> Option<Tokens<'_>> {
         texts.push(&bytes[at..at + length]);
         at += length + 1;
     }
-    let has_index = |index: &usize| (0..256).all(|token| u16_at(bytes, index + 2 * token) == Some(starts[token]));
+    let has_index =
+        |index: &usize| (0..256).all(|token| u16_at(bytes, index + 2 * token).map(usize::from) == Some(starts[token]));
     // The first text's own beginning is known by the index alone: bytes before it may be zeros that pad.
     let index = (at..at + 16).find(has_index)?;
     Some(Tokens { texts, begin, end: index + 512 })
