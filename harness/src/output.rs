@@ -34,6 +34,12 @@ impl Color {
     }
 }
 
+/// Whether a CI system runs this, as they all say.
+#[must_use]
+pub fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
+}
+
 /// Text as HTML shows it.
 #[must_use]
 pub fn escaped(text: &str) -> String {

@@ -60,6 +60,7 @@ mod screens;
 mod sequences;
 mod sharing;
 mod simulate;
+mod standing;
 mod status;
 mod step;
 mod storm;

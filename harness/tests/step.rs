@@ -1,5 +1,6 @@
 //! The terminal debugger: where its keys lead, what its screen shows, and that it gives the terminal back.
 
+use crate::support::terminal::{read_until, spawn_on, terminal};
 use crate::support::{command, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::step::app::App;
@@ -16,11 +17,10 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent};
 use ratatui::style::Color;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, Winsize};
-use std::io::{Cursor, Read, Write};
+use rustix::termios::LocalModes;
+use std::io::{Cursor, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 const SIZE: (u16, u16) = (80, 24);
 /// The step of the sample at which vCPU 2 finds the ring full.
@@ -422,31 +422,12 @@ fn echoes(terminal: &impl AsFd) -> bool {
 
 /// The command on a terminal of its own, which echoes until the command starts; what it draws, and the terminal's other end.
 fn on_a_terminal(folder: &RunFolder) -> (std::process::Child, std::fs::File, OwnedFd) {
-    // Not for the command, which would be at both ends.
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = rustix::pty::openpt(flags).unwrap();
-    rustix::pty::grantpt(&ours).unwrap();
-    rustix::pty::unlockpt(&ours).unwrap();
-    let name = rustix::pty::ptsname(&ours, Vec::new()).unwrap();
-    let theirs = std::fs::File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
-    let size = Winsize { ws_row: SIZE.1, ws_col: SIZE.0, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&theirs, size).unwrap();
+    let (ours, theirs) = terminal(SIZE);
     assert!(echoes(&theirs), "as it is before");
     let mut step: Command = command(folder);
     step.arg("step").arg(folder.file("trace")).env("TERM", "xterm").env("NO_COLOR", "1");
-    let end = || Stdio::from(theirs.try_clone().unwrap());
-    let child = step.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap();
-    (child, std::fs::File::from(ours), theirs.into())
-}
-
-/// Reads until this was drawn.
-fn read_until(terminal: &mut std::fs::File, what: &str) {
-    let (mut all, mut bytes) = (String::new(), [0; 4096]);
-    while !all.contains(what) {
-        wait_for(what, &*terminal);
-        let count = terminal.read(&mut bytes).unwrap();
-        all += &String::from_utf8_lossy(&bytes[..count]);
-    }
+    let child = spawn_on(&theirs, step);
+    (child, ours, theirs)
 }
 
 #[test]

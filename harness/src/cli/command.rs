@@ -271,7 +271,7 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     };
     // What the guest has is asked when it is there; until then no target is too large.
     scenario.machine.memory = Size(u64::MAX);
-    scenario.deadline = Time(std::time::Duration::from_secs(86_400 * 365));
+    scenario.deadline = Time::FOREVER;
     add_consumers(&mut scenario, &arguments.consumers)?;
     let symbols = match scenario.machine.symbols.as_deref() {
         Some("guest") => symbols.with(Linear::wanted(None)),
@@ -282,9 +282,9 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.check(&symbols)?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let (live, spin) = (&mut Live::new(style), arguments.consumers.spin);
-    let trace = arguments.trace.as_deref();
-    let outcome = attach::attach(&arguments.socket, &mut scenario, &symbols, live, Some(&signals), (spin, trace))?;
+    let how = (arguments.consumers.spin, arguments.trace.as_deref());
+    let outcome =
+        attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), Some(&signals), how)?;
     show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
 }

@@ -10,7 +10,7 @@ use rustix::process::{PidfdFlags, Signal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,12 @@ impl Qemu {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where what the guest writes on its serial port is kept.
+    #[must_use]
+    pub fn console_file(&self) -> &Path {
+        &self.console
     }
 
     /// What the guest wrote on its serial port so far.

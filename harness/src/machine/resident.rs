@@ -31,7 +31,7 @@ impl Sampler {
     /// # Errors
     /// The process has no memory file, or may not be looked at.
     pub fn start(pid: u32) -> Result<Sampler, Refusal> {
-        let file = memory_file(pid)?;
+        let file = MemoryFile::of(pid)?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -57,8 +57,8 @@ impl Sampler {
 }
 
 impl Shared {
-    fn sample(&self, file: &OwnedFd) {
-        if let Ok(bytes) = bytes(file) {
+    fn sample(&self, file: &MemoryFile) {
+        if let Ok(bytes) = file.bytes() {
             self.largest.fetch_max(bytes, Ordering::Relaxed);
             self.samples.fetch_add(1, Ordering::Relaxed);
         }
@@ -79,20 +79,34 @@ impl Drop for Sampler {
 /// # Errors
 /// As [`Sampler::start`].
 pub fn held(pid: u32) -> Result<u64, Refusal> {
-    bytes(&memory_file(pid)?)
+    MemoryFile::of(pid)?
+        .bytes()
         .map_err(|error| Refusal::machine(format!("the memory file of process {pid}: {error}"), ""))
 }
 
-fn bytes(file: &OwnedFd) -> rustix::io::Result<u64> {
-    Ok(u64::try_from(rustix::fs::fstat(file)?.st_blocks).unwrap_or(0) * 512)
-}
+/// A handle on a guest's memory file, which can be asked for its size and nothing else.
+#[derive(Debug)]
+pub struct MemoryFile(OwnedFd);
 
-/// A handle that can be asked for the file's size and nothing else.
-fn memory_file(pid: u32) -> Result<OwnedFd, Refusal> {
-    find_memory_file(pid).ok_or_else(|| {
-        let problem = format!("process {pid} has no memory file that can be seen");
-        Refusal::machine(problem, "run as the user who started it")
-    })
+impl MemoryFile {
+    /// That among a QEMU's descriptors.
+    ///
+    /// # Errors
+    /// The process has no memory file, or may not be looked at.
+    pub fn of(pid: u32) -> Result<MemoryFile, Refusal> {
+        find_memory_file(pid).map(MemoryFile).ok_or_else(|| {
+            let problem = format!("process {pid} has no memory file that can be seen");
+            Refusal::machine(problem, "run as the user who started it")
+        })
+    }
+
+    /// How much memory it holds.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn bytes(&self) -> rustix::io::Result<u64> {
+        Ok(u64::try_from(rustix::fs::fstat(&self.0)?.st_blocks).unwrap_or(0) * 512)
+    }
 }
 
 fn find_memory_file(pid: u32) -> Option<OwnedFd> {

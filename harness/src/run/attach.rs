@@ -10,7 +10,7 @@ use crate::guest::symbols::Symbols;
 use crate::machine::resident::Sampler;
 use crate::refusal::Refusal;
 use crate::scenario::{Scenario, Size};
-use crate::toolstack::log::{Log, Observer};
+use crate::toolstack::log::{Log, Observer, Served};
 use crate::toolstack::recording::{Kept, Recording};
 use crate::verdict::{Kind, Verdict};
 use mem_event::PAGE_SIZE;
@@ -52,6 +52,7 @@ pub fn attach(
         sampler.restart();
     }
     log.attached(scenario.machine.vcpus);
+    log.served(&Served::of(scenario, pid.unsigned_abs(), None, begun));
     let deadline = begun + scenario.deadline.0;
     let ended = match serve::serve(&mut consumers, scenario, &mut log, None, signals, deadline) {
         Err(error) if error.is::<Lost>() => Ended::Gone,

@@ -5,7 +5,8 @@
 //! | this one | a run from QEMU's start to its verdict |
 //! | [`job`], [`gate`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
 //! | [`serve`], [`signals`] | the loop that serves a domain |
-//! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; the summary |
+//! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; events as they come, and the summary |
+//! | [`standing`] | how a long run stands, in one line on a terminal |
 //! | [`attach`], [`status`] | a plugin in a QEMU of somebody else's: joined; asked, and freed of what a dead consumer left |
 
 pub mod attach;
@@ -17,6 +18,7 @@ pub mod outcome;
 pub mod report;
 pub mod serve;
 pub mod signals;
+pub mod standing;
 pub mod status;
 pub mod trace_file;
 
@@ -35,7 +37,7 @@ use crate::machine::qemu::Machine;
 use crate::machine::resident::Sampler;
 use crate::poll;
 use crate::refusal::Refusal;
-use crate::toolstack::log::{Log, Observer};
+use crate::toolstack::log::{Log, Observer, Served};
 use crate::toolstack::recording::Recording;
 use crate::trace::contents;
 use crate::verdict::{Kind, Verdict};
@@ -151,6 +153,7 @@ impl Attended<'_> {
             sampler.restart();
         }
         let deadline = begun + scenario.deadline.0;
+        log.served(&Served::of(scenario, qemu.pid(), Some(qemu.console_file()), begun));
         let served = qemu
             .qmp
             .execute("cont")

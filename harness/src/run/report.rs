@@ -1,11 +1,13 @@
 //! What a person or a program sees of a run: events as they come, the summary at the end.
 
 use super::outcome::Outcome;
+use super::standing::Standing;
 use crate::consumers::figures::Figures;
 use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::amount::mebibytes;
-use crate::toolstack::log::Observer;
+use crate::toolstack::counts::Counts;
+use crate::toolstack::log::{Observer, Served};
 use crate::toolstack::transcript::Record;
 use mem_event::Ring;
 use serde_json::json;
@@ -44,13 +46,23 @@ const STRIDE: u64 = 1000;
 pub struct Live {
     style: Style,
     paging: u64,
+    standing: Option<Standing>,
 }
 
 impl Live {
     /// In this style.
     #[must_use]
     pub fn new(style: Style) -> Live {
-        Live { style, paging: 0 }
+        Live { style, paging: 0, standing: None }
+    }
+
+    fn say(&self, line: &str) {
+        // A reader that went away does not end the run.
+        let write = || drop(writeln!(std::io::stdout(), "{line}"));
+        match &self.standing {
+            Some(standing) => standing.beside(write),
+            None => write(),
+        }
     }
 
     fn line(&mut self, record: &Record, symbols: &Symbols) -> Option<String> {
@@ -75,22 +87,29 @@ impl Observer for Live {
             return;
         }
         if let Some(line) = self.line(record, symbols) {
-            say(&line);
+            self.say(&line);
         }
     }
 
     fn attached(&mut self, vcpus: u32) {
         match self.style {
             Style::Quiet => {}
-            Style::Terminal => say(&format!("attached to a domain with {vcpus} vCPUs; Ctrl-C leaves it")),
-            Style::Json => say(&output::json(&json!({ "event": "attached", "vcpus": vcpus })).unwrap_or_default()),
+            Style::Terminal => self.say(&format!("attached to a domain with {vcpus} vCPUs; Ctrl-C leaves it")),
+            Style::Json => self.say(&output::json(&json!({ "event": "attached", "vcpus": vcpus })).unwrap_or_default()),
         }
     }
-}
 
-fn say(line: &str) {
-    // A reader that went away does not end the run.
-    let _ = writeln!(std::io::stdout(), "{line}");
+    fn served(&mut self, machine: &Served) {
+        if self.style == Style::Terminal && std::io::stderr().is_terminal() && !output::in_ci() {
+            self.standing = Some(Standing::of(machine));
+        }
+    }
+
+    fn looked(&mut self, counts: &Counts) {
+        if let Some(standing) = &mut self.standing {
+            standing.looked(counts);
+        }
+    }
 }
 
 /// The summary as lines for people.

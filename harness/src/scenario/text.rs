@@ -201,6 +201,11 @@ impl Serialize for Size {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time(pub Duration);
 
+impl Time {
+    /// The deadline of a domain that is left when somebody says so.
+    pub const FOREVER: Time = Time(Duration::from_secs(86_400 * 365));
+}
+
 /// Text that one of the readers of [`amount`] understands.
 macro_rules! read_by {
     ($kind:ident, $reader:path, $pattern:literal, $about:literal) => {

@@ -5,7 +5,7 @@ use super::evidence::Place;
 use super::snapshot::{self, Seen};
 use super::{judge, junit, report};
 use crate::machine::qemu::Gate;
-use crate::output::{Color, print};
+use crate::output::{Color, in_ci, print};
 use crate::refusal::Refusal;
 use crate::run::job::not_seen;
 use crate::scenario::Contents;
@@ -253,11 +253,6 @@ fn settle(case: &Case, judged: &mut Judged, arguments: &Test, colours: bool) -> 
     print(&format!("accepted  {}{warning}\n", case.scenario.name))?;
     judged.verdict = Verdict::new(Kind::Success, "accepted");
     Ok(())
-}
-
-/// Whether a CI system runs this, as they all say.
-fn in_ci() -> bool {
-    std::env::var_os("CI").is_some_and(|value| value == "true" || value == "1")
 }
 
 fn asked(case: &Case, judged: &Judged, colours: bool) -> anyhow::Result<bool> {

@@ -6,10 +6,12 @@ use super::recording::Recording;
 use super::sequence::Placed;
 use super::transcript::{Point, Record};
 use crate::guest::symbols::Symbols;
+use crate::scenario::{Scenario, Time};
 use crate::verdict::{Kind, Verdict};
 use mem_event::{Control, Gfn};
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Hears of each record as it comes.
@@ -27,6 +29,36 @@ pub trait Observer {
 
     /// A vCPU stands at a checkpoint, and what the scenario does there is done.
     fn stopped(&mut self, _at: Point, _arguments: [u64; 3]) {}
+
+    /// The domain is about to be served.
+    fn served(&mut self, _machine: &Served) {}
+
+    /// The record was looked at; so much is in it.
+    fn looked(&mut self, _counts: &Counts) {}
+}
+
+/// A machine whose domain is served.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// QEMU's process.
+    pub process: u32,
+    /// Where the guest's serial port is written, if this program knows.
+    pub console: Option<PathBuf>,
+    /// Since when it runs, or this program has to do with it.
+    pub begun: Instant,
+    /// How long it may take, if that is limited.
+    pub deadline: Option<Duration>,
+    /// What the guest is held to, in bytes.
+    pub target: Option<u64>,
+}
+
+impl Served {
+    /// That of a scenario, in this process.
+    #[must_use]
+    pub fn of(scenario: &Scenario, process: u32, console: Option<&Path>, begun: Instant) -> Served {
+        let deadline = Some(scenario.deadline).filter(|limit| *limit != Time::FOREVER).map(|limit| limit.0);
+        Served { process, console: console.map(Path::to_owned), begun, deadline, target: scenario.target() }
+    }
 }
 
 /// Hears nothing.
@@ -96,6 +128,11 @@ impl<'a> Log<'a> {
         self.observer.attached(vcpus);
     }
 
+    /// A machine's domain is about to be served.
+    pub fn served(&mut self, machine: &Served) {
+        self.observer.served(machine);
+    }
+
     /// A vCPU stands at a checkpoint, and what the scenario does there is done.
     pub fn stopped(&mut self, at: Point, arguments: [u64; 3]) {
         self.observer.stopped(at, arguments);
@@ -125,6 +162,7 @@ impl<'a> Log<'a> {
             let mut fresh = Vec::new();
             self.recording.read(&mut fresh);
             self.add(fresh);
+            self.observer.looked(&self.recording.sequence().counts);
         }
     }
 

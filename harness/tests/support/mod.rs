@@ -5,6 +5,7 @@
 pub mod domain;
 pub mod example;
 pub mod storm;
+pub mod terminal;
 pub mod xen;
 
 use harness::machine::folder::RunFolder;
