@@ -6,7 +6,7 @@ use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use mem_event::message::Call;
 use mem_event::wire::vm_event::Registers;
-use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Layout, MonitorMode, Request, Ring, VcpuId};
+use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Gpa, Layout, MonitorMode, Request, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 
@@ -109,6 +109,29 @@ fn a_register_is_told_before_it_is_written_at_its_instruction_and_with_what_it_h
         assert_eq!(cpu(&request).kind(), kinds[number % 8 / 2], "event {number}");
         domain.answer(&request);
     }
+}
+
+/// Of both leaves that the guest asks for; its code stores what it got.
+#[test]
+fn cpuid_is_told_with_the_registers_that_it_will_return_and_the_guest_gets_just_those() {
+    let mut domain = domain("exits");
+    let (_, [found, ..]) = domain.checkpoint();
+    domain.monitor(CpuEventKind::Cpuid);
+    domain.release();
+    let instruction = domain.address("EXITS_CPUID") + 8;
+    let told = [(0, 0), (0x4000_0000, 7)].map(|asked| {
+        let (request, registers) = domain.request();
+        let Cpu::Cpuid { leaf, subleaf, length } = cpu(&request) else { panic!("{request:?}") };
+        assert_eq!(((leaf, subleaf), length, registers.rip), (asked, 2, instruction));
+        domain.answer(&request);
+        [0, 3, 1, 2].map(|register| u32::try_from(registers.general[register]).unwrap())
+    });
+    assert_eq!(domain.checkpoint().0, 2);
+    let got = domain.toolstack.read(Gpa(found).gfn(), Gpa(found).offset(), 32).unwrap();
+    let got: Vec<u32> = got.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    assert_eq!(got, told.concat());
+    assert_ne!(told[0], [0; 4]);
+    domain.go_on_alone();
 }
 
 /// `lmsw` from a register and from memory, and `clts`: four writes that change CR0, of six.

@@ -7,7 +7,8 @@
 //! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
 //! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it ([`crate::flow::Queue`]).
 
-use crate::control::{CpuEventKind, Layout, NoConsumer, Ring};
+use crate::control::{Layout, NoConsumer, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::effect::{Effect, Effects};
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;

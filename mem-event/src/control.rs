@@ -1,9 +1,10 @@
 //! Control operations and their arguments (Xen's domctl 56, `XENMEM_paging_op`, `XENMEM_access_op`, `XENMEM_sharing_op`).
 //!
-//! Everything here is a table with one row a kind. A new CPU event is a row of `cpu_events!`, a new operation one of `operations!`; the
-//! compiler then names the places that must say what the engine does with it.
+//! Everything here is a table with one row a kind. A new operation is a row of `operations!`; the compiler then names the
+//! places that must say what the engine does with it.
 
 use crate::argument::{Argument, padded};
+use crate::cpu_events::CpuEventKind;
 use crate::number::{Gfn, VcpuId};
 use crate::rights::AccessType;
 use crate::table::table;
@@ -73,60 +74,6 @@ table! {
         /// What Xen took, as it is in 4.17.
         Blocked2012 = 3 "blocked-2012",
     }
-}
-
-/// Makes [`CpuEventKind`] of rows `Variant = number "name", reason MEM_EVENT_REASON, old value BOOL`.
-macro_rules! cpu_events {
-    ($($(#[$doc:meta])* $variant:ident = $number:tt $name:literal, reason $reason:literal, old value $old:literal;)+) => {
-        table! {
-            /// A kind of CPU event, on the access ring.
-            pub enum CpuEventKind { $($(#[$doc])* $variant = $number $name),+ }
-        }
-
-        impl CpuEventKind {
-            /// `MEM_EVENT_REASON_*`: the number in the field `reason` of the 40-byte layouts.
-            pub(crate) const fn reason_number(self) -> u8 {
-                match self { $(CpuEventKind::$variant => $reason),+ }
-            }
-
-            /// The kind with this number in the field `reason`.
-            #[inline(always)]
-            pub(crate) const fn from_reason_number(number: u32) -> Option<CpuEventKind> {
-                match number {
-                    $($reason => Some(CpuEventKind::$variant),)+
-                    _ => None,
-                }
-            }
-
-            /// Whether a write that changes nothing is none: of the control registers. One of a model-specific register is always told.
-            #[must_use]
-            pub const fn has_old_value(self) -> bool {
-                match self { $(CpuEventKind::$variant => $old),+ }
-            }
-
-            /// Whether an answer can keep it from happening (`DENY`): a write to a control or a model-specific register.
-            #[must_use]
-            pub const fn can_be_denied(self) -> bool {
-                self.has_old_value() || matches!(self, CpuEventKind::Msr)
-            }
-        }
-    };
-}
-
-// The plugin raises them before an instruction, in `trap/gate` and `trap/events`.
-cpu_events! {
-    /// CR0 is about to be written; raised before the instruction.
-    Cr0 = 0 "cr0", reason 2, old value true;
-    /// CR3 is about to be written; raised before the instruction.
-    Cr3 = 1 "cr3", reason 3, old value true;
-    /// CR4 is about to be written; raised before the instruction.
-    Cr4 = 2 "cr4", reason 4, old value true;
-    /// A model-specific register is about to be written; raised before the instruction.
-    Msr = 3 "msr", reason 7, old value false;
-    /// A breakpoint instruction is about to be delivered; raised before it.
-    Int3 = 4 "int3", reason 5, old value false;
-    /// One instruction was executed; raised before the next one.
-    SingleStep = 5 "single-step", reason 6, old value false;
 }
 
 impl Trap {

@@ -1,6 +1,6 @@
 //! The one event type, the one request type and the one response type inside the engine; `wire` flattens them to Xen's structs.
 
-use crate::control::CpuEventKind;
+use crate::cpu_events::CpuEventKind;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
@@ -88,6 +88,15 @@ pub enum Cpu {
         /// The frame of that address; 0 where it is not known.
         gfn: Gfn,
     },
+    /// `cpuid` is about to be executed. In the layout of `vm_event` the request's registers hold what it returns, as in Xen.
+    Cpuid {
+        /// What is asked for: EAX.
+        leaf: u32,
+        /// ECX.
+        subleaf: u32,
+        /// How many bytes the instruction has.
+        length: u8,
+    },
 }
 
 /// The kind of an event: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
@@ -153,6 +162,7 @@ impl Cpu {
             Cpu::Msr { .. } => CpuEventKind::Msr,
             Cpu::Int3 { .. } => CpuEventKind::Int3,
             Cpu::SingleStep { .. } => CpuEventKind::SingleStep,
+            Cpu::Cpuid { .. } => CpuEventKind::Cpuid,
         }
     }
 }
@@ -200,7 +210,7 @@ impl Event {
     }
 
     /// By what an answer names the event, besides the vCPU: what Xen's struct has in its field `gfn`. The frame; of a register's event
-    /// its new value.
+    /// its new value; of `cpuid` the leaf.
     #[inline(always)]
     #[must_use]
     pub const fn subject(&self) -> u64 {
@@ -210,6 +220,7 @@ impl Event {
                 *new
             }
             Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
+            Event::Cpu(Cpu::Cpuid { leaf, .. }) => *leaf as u64,
         }
     }
 }

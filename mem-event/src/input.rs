@@ -1,6 +1,7 @@
 //! What the engine is told.
 
-use crate::control::{Control, CpuEventKind, Ring};
+use crate::control::{Control, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::page::RingPage;
 use crate::registers::Registers;
@@ -60,16 +61,22 @@ pub struct Access {
 }
 
 /// Something that happened to a vCPU's registers or instruction stream.
+///
+/// | kind | `value` | `old` | `number` |
+/// |---|---|---|---|
+/// | CR0, CR3, CR4 | the new value | the old one | |
+/// | MSR | the new value | the old one | the register's |
+/// | CPUID | the leaf | the subleaf | how many bytes the instruction has |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct CpuEvent {
     /// What.
     pub kind: CpuEventKind,
-    /// The register's new value; 0 for breakpoints and single steps.
+    /// See the table; 0 for a kind that has none.
     pub value: u64,
-    /// The register's old value; 0 where there is none.
+    /// Likewise.
     pub old: u64,
-    /// The number of the model-specific register; 0 else.
-    pub msr: u32,
+    /// Likewise.
+    pub number: u32,
     /// The instruction's linear address.
     pub rip: Gla,
     /// The frame of that address; 0 where it is not known.

@@ -33,7 +33,7 @@
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
 //! | [`published`] | the rights that pass without the engine |
-//! | [`control`], `argument` | control operations, and their arguments as numbers |
+//! | [`control`], `argument`, `cpu_events` | control operations, their arguments as numbers, the kinds of CPU events |
 //! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
@@ -55,6 +55,7 @@ mod budget;
 mod channel;
 pub mod contents;
 pub mod control;
+mod cpu_events;
 pub mod digest;
 pub mod domain;
 pub mod effect;
@@ -101,7 +102,8 @@ pub mod view;
 pub mod wire;
 mod word;
 
-pub use control::{Control, CpuEventKind, Layout, MonitorMode, NoConsumer, Ring};
+pub use control::{Control, Layout, MonitorMode, NoConsumer, Ring};
+pub use cpu_events::CpuEventKind;
 pub use digest::{digest, keyed_digest};
 pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};

@@ -1,11 +1,13 @@
-//! CPU events: writes to control and model-specific registers, breakpoints, single steps (Xen's `hvm_memory_event_traps`).
+//! CPU events: writes to control and model-specific registers, breakpoints, single steps, instructions that a hypervisor may be told of (Xen's
+//! `hvm_memory_event_traps`, later `hvm_monitor_*`).
 //!
 //! They travel on the access ring. A synchronous event stops the vCPU until its answer; when it retries with the same
 //! event, that event is over. A breakpoint that is answered is then the guest's, or its instruction is fetched again: in the
 //! layout of `vm_event` the guest gets it only if the consumer has injected it before its answer, as Xen's consumers do. The
 //! older layouts' listeners only answer, so there the guest always gets it.
 
-use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
+use crate::control::{MonitorMode, NoConsumer, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
@@ -15,6 +17,7 @@ use crate::number::VcpuId;
 use crate::registers::Registers;
 use crate::trap::Trap;
 use crate::vcpu::Breakpoint;
+use crate::word::low;
 
 /// The vector of the trap that `int3` raises.
 const BREAKPOINT: u8 = 3;
@@ -62,7 +65,7 @@ impl Domain {
             let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
-        let (mode, changes_only) = self.monitor.modes[event.kind as usize];
+        let (mode, changes_only) = self.monitor.of(event.kind);
         // As in Xen from 4.10 on: of a control register the mask of bits, which is all ones where nobody set one, asks for a change in any
         // case; of a model-specific register "on change only" does.
         let is_told_by_change = event.kind.has_old_value() || changes_only;
@@ -105,16 +108,16 @@ impl Domain {
 
     /// `Control::Monitor`: EEXIST for what is so already, as `arch_monitor_domctl_event` has it.
     pub(crate) fn set_monitor(&mut self, kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> Outcome {
-        if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
+        if on_change_only && !kind.is_write() {
             return Outcome::Refused(Errno::EINVAL, format!("{kind} events have no old value"));
         }
         // What is off has no other setting.
         let wanted = (mode, on_change_only && mode != MonitorMode::Disabled);
-        if self.monitor.modes[kind as usize] == wanted {
+        if self.monitor.of(kind) == wanted {
             let only = if wanted.1 { ", changes only" } else { "" };
             return Outcome::Refused(Errno::EEXIST, format!("the monitor of {kind} is {mode}{only} already"));
         }
-        self.monitor.modes[kind as usize] = wanted;
+        self.monitor.set(kind, wanted);
         Outcome::Proceed
     }
 
@@ -152,13 +155,13 @@ impl Domain {
     /// How events of a kind are reported now.
     #[must_use]
     pub fn monitored(&self, kind: CpuEventKind) -> MonitorMode {
-        self.monitor.modes[kind as usize].0
+        self.monitor.of(kind).0
     }
 
     /// Whether events of a kind are reported only where the new value differs from the old.
     #[must_use]
     pub fn monitors_changes_only(&self, kind: CpuEventKind) -> bool {
-        self.monitor.modes[kind as usize].1
+        self.monitor.of(kind).1
     }
 
     /// Whether a vCPU's single steps are reported.
@@ -171,13 +174,14 @@ impl Domain {
 
 /// What the listener is told of the event.
 fn cpu(event: &CpuEvent) -> Cpu {
-    let CpuEvent { kind, value: new, old, msr, rip, gfn } = *event;
+    let CpuEvent { kind, value: new, old, number, rip, gfn } = *event;
     match kind {
         CpuEventKind::Cr0 => Cpu::Cr0 { new, old },
         CpuEventKind::Cr3 => Cpu::Cr3 { new, old },
         CpuEventKind::Cr4 => Cpu::Cr4 { new, old },
-        CpuEventKind::Msr => Cpu::Msr { msr, new, old },
+        CpuEventKind::Msr => Cpu::Msr { msr: number, new, old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+        CpuEventKind::Cpuid => Cpu::Cpuid { leaf: low(new), subleaf: low(old), length: (number & 0xff) as u8 },
     }
 }

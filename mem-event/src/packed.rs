@@ -3,11 +3,12 @@
 //! On the hot path it is written from registers and compared by two loads. A copy of a [`Request`] would have to wait until its
 //! many small stores have reached the cache.
 
-use crate::control::CpuEventKind;
+use crate::cpu_events::CpuEventKind;
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use crate::word::{high, low, pair};
 use bincode::{Decode, Encode};
 
 /// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known and whether a
@@ -130,14 +131,15 @@ impl Packed {
     }
 }
 
-/// Besides its subject a CPU event has one value in Xen's 40 bytes: the old value of the register, the number of a model-specific one, or
-/// the instruction's linear address.
+/// Besides its subject a CPU event has one value in Xen's 40 bytes: the old value of the register, the number of a model-specific one,
+/// the instruction's linear address, or the subleaf of `cpuid` with the instruction's length above it.
 #[inline(always)]
 pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
         Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } => old,
         Cpu::Msr { msr, .. } => msr.into(),
         Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
+        Cpu::Cpuid { subleaf, length, .. } => pair(subleaf, length.into()),
     }
 }
 
@@ -149,8 +151,11 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new: subject, old: second },
         CpuEventKind::Cr3 => Cpu::Cr3 { new: subject, old: second },
         CpuEventKind::Cr4 => Cpu::Cr4 { new: subject, old: second },
-        CpuEventKind::Msr => Cpu::Msr { msr: (second & 0xffff_ffff) as u32, new: subject, old: 0 },
+        CpuEventKind::Msr => Cpu::Msr { msr: low(second), new: subject, old: 0 },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+        CpuEventKind::Cpuid => {
+            Cpu::Cpuid { leaf: low(subject), subleaf: low(second), length: (high(second) & 0xff) as u8 }
+        }
     }
 }

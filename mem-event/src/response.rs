@@ -21,7 +21,8 @@
 //! | `FAST_SINGLESTEP` | nothing: the step is not reported, and ends in another view, which there is none of |
 
 use crate::channel::Answer;
-use crate::control::{CpuEventKind, Layout, Ring};
+use crate::control::{Layout, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
@@ -112,7 +113,7 @@ impl Domain {
         let it = self.vcpu(vcpu);
         it.single_step ^= answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         // Xen goes by the reason that the answer says.
-        let is_write = answer.cpu_event.is_some_and(CpuEventKind::can_be_denied);
+        let is_write = answer.cpu_event.is_some_and(CpuEventKind::is_write);
         if is_write && answer.flags.contains(Flags::DENY) {
             it.denied = it.reported.is_some_and(|event| Some(event.kind) == answer.cpu_event) || it.denied;
         }

@@ -23,7 +23,7 @@ const DENY: u32 = 1 << 6;
 const SET_REGISTERS: u32 = 1 << 8;
 
 fn event(kind: CpuEventKind, rip: u64) -> Input {
-    let event = CpuEvent { kind, value: 0x1000, old: 0x2000, msr: 0xc000_0082, rip: Gla(rip), gfn: Gfn(4) };
+    let event = CpuEvent { kind, value: 0x1000, old: 0x2000, number: 0xc000_0082, rip: Gla(rip), gfn: Gfn(4) };
     Input::CpuEvent { vcpu: VcpuId(0), event }
 }
 
@@ -82,8 +82,7 @@ impl Stop {
         match self {
             Stop::Violation => answer_due(Ring::Access),
             Stop::Cpu(CpuEventKind::Int3) => Outcome::Retry(Errno::EAGAIN),
-            Stop::Cpu(CpuEventKind::SingleStep) => Outcome::Proceed,
-            Stop::Cpu(_) if bits & DENY != 0 => Outcome::Skip,
+            Stop::Cpu(kind) if kind.is_write() && bits & DENY != 0 => Outcome::Skip,
             Stop::Cpu(_) => Outcome::Proceed,
         }
     }

@@ -66,7 +66,7 @@ fn another_instruction_is_none_of_it_and_ends_it() {
     assert_eq!(at(&mut bench, 0x9000, 3, R), answer_due(Ring::Access));
     answer(&mut bench, Flags::VCPU_PAUSED);
     assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
-    let event = |rip| CpuEvent { kind: CpuEventKind::Cr3, value: 1, old: 0, msr: 0, rip: Gla(rip), gfn: Gfn(0) };
+    let event = |rip| CpuEvent { kind: CpuEventKind::Cr3, value: 1, old: 0, number: 0, rip: Gla(rip), gfn: Gfn(0) };
     answer(&mut bench, PASSES);
     let _ = bench.step(&Input::CpuEvent { vcpu: VcpuId(0), event: event(touch(3, R).rip) });
     assert_eq!(bench.access(0, 3, R), Outcome::Alone);

@@ -57,7 +57,7 @@ impl World {
             9 => Input::AccessNosleep { vcpu, access },
             10..=12 => Input::CpuEvent {
                 vcpu,
-                event: CpuEvent { kind, value: gfn.0 + 1, old: 0, msr: 0, rip: Gla(0), gfn: Gfn(0) },
+                event: CpuEvent { kind, value: gfn.0 + 1, old: 0, number: 0, rip: Gla(0), gfn: Gfn(0) },
             },
             13 => Input::Balloon { vcpu, gfn },
             14 => Input::Abandon { vcpu },

@@ -197,7 +197,7 @@ impl Run<'_> {
             140..160 => return self.scribble(ring, b, c),
             160..166 => return self.enable(ring, LAYOUTS[usize::from(b) % 3], u32::from(c) & 3),
             166..172 => {
-                let event = CpuEvent { kind, value: u64::from(c), old: u64::from(a), msr: 1, rip: Gla(7), gfn };
+                let event = CpuEvent { kind, value: u64::from(c), old: u64::from(a), number: 1, rip: Gla(7), gfn };
                 return self.step(Input::CpuEvent { vcpu, event });
             }
             172..178 => return self.step(Input::Balloon { vcpu, gfn }),

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 fn event(kind: CpuEventKind) -> Input {
     let (value, old, msr) = (0x1000, 0x2000, 0xc000_0080);
-    let event = CpuEvent { kind, value, old, msr, rip: Gla(0x40_1234), gfn: Gfn(4) };
+    let event = CpuEvent { kind, value, old, number: msr, rip: Gla(0x40_1234), gfn: Gfn(4) };
     Input::CpuEvent { vcpu: VcpuId(0), event }
 }
 

@@ -9,7 +9,7 @@ use mem_event::{
 };
 
 fn event(kind: CpuEventKind, value: u64, old: u64) -> CpuEvent {
-    CpuEvent { kind, value, old, msr: 0xc000_0080, rip: Gla(0xffff_8000_0000_1abc), gfn: Gfn(5) }
+    CpuEvent { kind, value, old, number: 0xc000_0080, rip: Gla(0xffff_8000_0000_1abc), gfn: Gfn(5) }
 }
 
 fn monitored(kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> Bench {
@@ -111,9 +111,9 @@ fn nothing_is_reported_that_is_disabled() {
 }
 
 #[test]
-fn on_change_only_means_nothing_for_breakpoints_and_single_steps() {
+fn on_change_only_means_nothing_where_no_register_is_written() {
     let mut bench = Bench::new(1);
-    for kind in [CpuEventKind::Int3, CpuEventKind::SingleStep] {
+    for kind in [CpuEventKind::Int3, CpuEventKind::SingleStep, CpuEventKind::Cpuid] {
         let control = Control::Monitor { kind, mode: MonitorMode::Sync, on_change_only: true };
         assert_eq!(bench.refused(control), Errno::EINVAL);
     }

@@ -264,6 +264,7 @@ fn every_flag_and_reason_is_listed() {
         Event::Cpu(Cpu::Int3 { rip, gfn }),
         Event::Cpu(Cpu::SingleStep { rip, gfn }),
         Event::Cpu(Cpu::Msr { msr: 0, new: 0, old: 0 }),
+        Event::Cpu(Cpu::Cpuid { leaf: 0, subleaf: 0, length: 0 }),
     ];
     let on_the_wire = |event| {
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event };

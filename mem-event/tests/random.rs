@@ -232,7 +232,7 @@ impl Game {
         let kind = self.dice.pick(&CpuEventKind::ALL);
         let (value, old) = (self.dice.below(3), self.dice.below(3));
         let rip = Gla(self.dice.below(3) * 0x801);
-        CpuEvent { kind, value, old, msr: 0x10, rip, gfn: Gfn(2) }
+        CpuEvent { kind, value, old, number: 0x10, rip, gfn: Gfn(2) }
     }
 
     fn play(&mut self, steps: u32) {

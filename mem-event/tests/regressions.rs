@@ -139,7 +139,7 @@ fn r14_a_breakpoint_without_a_ring_is_not_handled() {
     let mut bench = Bench::new(1);
     let kind = CpuEventKind::Int3;
     bench.must(Control::Monitor { kind, mode: MonitorMode::Sync, on_change_only: false });
-    let event = CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(0x1000), gfn: Gfn(1) };
+    let event = CpuEvent { kind, value: 0, old: 0, number: 0, rip: Gla(0x1000), gfn: Gfn(1) };
     let input = Input::CpuEvent { vcpu: VcpuId(0), event };
     assert_eq!(bench.step(&input), Outcome::Proceed);
     bench.enable(Ring::Access, 0);
@@ -308,7 +308,7 @@ fn r38_every_control_register_is_reported() {
         let mut bench = Bench::new(1);
         bench.enable(Ring::Access, 0);
         bench.must(Control::Monitor { kind, mode: MonitorMode::Async, on_change_only: false });
-        let event = CpuEvent { kind, value: 9, old: 8, msr: 0, rip: Gla(0), gfn: Gfn(0) };
+        let event = CpuEvent { kind, value: 9, old: 8, number: 0, rip: Gla(0), gfn: Gfn(0) };
         assert_eq!(bench.step(&Input::CpuEvent { vcpu: VcpuId(0), event }), Outcome::Proceed);
         assert_eq!(bench.request(Ring::Access).event.subject(), 9, "{kind:?}");
     }

@@ -6,7 +6,9 @@
 )]
 
 use mem_event::wire::{self, Malformed, vm_event};
-use mem_event::{About, Cpu, Event, Flags, Gfn, Gla, Layout, P2mType, Request, Response, Rights, Ring, VcpuId};
+use mem_event::{
+    About, Cpu, CpuEventKind, Event, Flags, Gfn, Gla, Layout, P2mType, Request, Response, Rights, Ring, VcpuId,
+};
 
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
 
@@ -29,7 +31,7 @@ fn cpu(event: Cpu) -> Request {
 }
 
 /// One CPU event of each kind.
-fn cpu_events() -> [Cpu; 6] {
+fn cpu_events() -> [Cpu; CpuEventKind::ALL.len()] {
     let (new, old, rip, gfn) = (0x1_2345, 0xffff_8880_0001_2abc, Gla(0xffff_8880_0001_2abc), Gfn(0x1_2345));
     [
         Cpu::Cr0 { new, old },
@@ -38,6 +40,7 @@ fn cpu_events() -> [Cpu; 6] {
         Cpu::Msr { msr: 0xc000_0080, new, old: 0 },
         Cpu::Int3 { rip, gfn },
         Cpu::SingleStep { rip, gfn },
+        Cpu::Cpuid { leaf: 0x8000_0001, subleaf: 7, length: 2 },
     ]
 }
 
@@ -133,7 +136,7 @@ fn paging_flags_of_vm_event_7_stand_beside_the_frame() {
 
 #[test]
 fn cpu_events_of_vm_event_7_have_a_union_each() {
-    let [_, _, cr4, msr, int3, _] =
+    let [_, _, cr4, msr, int3, ..] =
         cpu_events().map(|event| wire::request_bytes(Layout::VmEvent7, Ring::Access, &cpu(event)));
     let word = |bytes: &[u8], at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
     assert_eq!((cr4[8], cr4[24]), (4, 2));
@@ -155,7 +158,7 @@ fn a_control_registers_old_value_comes_without_gla_valid() {
 
 #[test]
 fn what_is_at_an_address_comes_with_its_offset_and_gla_valid() {
-    let [.., int3, step] = cpu_events();
+    let [_, _, _, _, int3, step, ..] = cpu_events();
     for event in [int3, step] {
         let bytes = wire::request_bytes(Layout::Flags32, Ring::Access, &cpu(event));
         assert_eq!((bytes[16], bytes[17], bytes[36]), (0xbc, 0xa, 1 << 3));
@@ -278,6 +281,14 @@ fn a_model_specific_register_has_its_old_value_where_there_is_room() {
     let event = Event::Cpu(Cpu::Msr { msr: 0xc000_0082, new: 0x1234, old: 0x5678 });
     let bytes = wire::request_bytes(Layout::VmEvent7, Ring::Access, &Request { event, ..violation() });
     assert_eq!(bytes[24..48], [0xc000_0082_u64, 0x1234, 0x5678].map(u64::to_le_bytes).concat());
+}
+
+#[test]
+fn an_instruction_that_exits_stands_where_xens_structure_has_it() {
+    let union = |cpu: Cpu| wire::request_bytes(Layout::VmEvent7, Ring::Access, &self::cpu(cpu))[24..56].to_vec();
+    let words = |words: [u32; 8]| words.map(u32::to_le_bytes).concat();
+    let cpuid = Cpu::Cpuid { leaf: 0x8000_0001, subleaf: 7, length: 2 };
+    assert_eq!(union(cpuid), words([2, 0x8000_0001, 7, 0, 0, 0, 0, 0]));
 }
 
 #[test]

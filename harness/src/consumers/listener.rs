@@ -15,6 +15,9 @@ use std::path::Path;
 
 /// Among the general registers.
 const RAX: usize = 0;
+const RCX: usize = 1;
+const RDX: usize = 2;
+const RBX: usize = 3;
 const RSP: usize = 4;
 
 /// A listener with its ring.
@@ -98,11 +101,15 @@ impl Listener {
                     self.open.open(client, gfn)?;
                 }
                 Then::Emulate | Then::EmulateWith(_) => self.open.close(client)?,
-                Then::Answer | Then::Deny | Then::Return(_) | Then::Silence => {}
+                Then::Answer | Then::Deny | Then::Return(_) | Then::Cpuid(_) | Then::Silence => {}
             }
         }
         if let Then::Return(value) = then {
             self.skip_function(request, value.0)?;
+        } else if let (Then::Cpuid(values), Event::Cpu(Cpu::Cpuid { length, .. }), true) =
+            (&then, request.event, request.flags.contains(Flags::VCPU_PAUSED))
+        {
+            self.identify(request, values.map(|value| value.0), length)?;
         } else if then != Then::Silence {
             if self.channel.shape().1.layout == Layout::VmEvent7
                 && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
@@ -125,6 +132,17 @@ impl Listener {
         registers.rip = u64::from_le_bytes(address.as_slice().try_into().context("eight bytes are no address")?);
         registers.general[RSP] += 8;
         registers.general[RAX] = value;
+        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), &registers);
+        self.channel.kick()
+    }
+
+    /// The vCPU goes on behind its `cpuid`, which has returned these.
+    fn identify(&mut self, request: &Request, values: [u64; 4], length: u8) -> anyhow::Result<()> {
+        let mut registers = self.channel.registers().context("to say what cpuid returns wants the layout vm_event7")?;
+        for (register, value) in [RAX, RBX, RCX, RDX].into_iter().zip(values) {
+            registers.general[register] = value & 0xffff_ffff;
+        }
+        registers.rip += u64::from(length);
         self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), &registers);
         self.channel.kick()
     }

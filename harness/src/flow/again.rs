@@ -213,7 +213,7 @@ impl Play {
                     kind: CpuEventKind::Cr3,
                     value: it.acts.len() as u64,
                     old: 0,
-                    msr: 0,
+                    number: 0,
                     rip: Gla(0),
                     gfn: Gfn(0),
                 };

@@ -42,6 +42,8 @@ pub struct Rule {
     pub on: Option<Name<Rights>>,
     /// Only for these frames.
     pub frames: Option<Place>,
+    /// Only where this is a register's new value, or the leaf of `cpuid`.
+    pub value: Option<Number>,
     /// Only for events of this vCPU.
     pub vcpu: Option<u32>,
     /// What is done while the vCPU is stopped.
@@ -69,6 +71,8 @@ pub enum Then {
     /// The function at whose first instruction the vCPU stands is skipped (`vm_event7` only): it goes on where the function would return to,
     /// with this number in RAX.
     Return(Number),
+    /// `cpuid` has returned these numbers in EAX, EBX, ECX and EDX (`vm_event7` only), and the vCPU goes on behind it.
+    Cpuid([Number; 4]),
     /// The answer has the vCPU do this one instruction alone, whatever the rights say (`EMULATE`); they stay as they are.
     Emulate,
     /// The same with other content, other code, or without what it writes. Content and code need the layout `vm_event7`.
@@ -119,6 +123,11 @@ fn place(event: &Event) -> Option<Gfn> {
     }
 }
 
+/// Whether this is a register's new value, or the leaf of `cpuid`.
+fn is_value(event: &Event, value: u64) -> bool {
+    matches!(event, Event::Cpu(_)) && place(event).is_none() && event.subject() == value
+}
+
 impl Rule {
     /// Whether the rule is for this request.
     ///
@@ -127,6 +136,7 @@ impl Rule {
     pub fn fits(&self, request: &Request, symbols: &Symbols) -> Result<bool, Refusal> {
         if self.reason.is_some_and(|reason| reason.0 != request.event.reason())
             || self.vcpu.is_some_and(|vcpu| vcpu != request.vcpu.0)
+            || self.value.is_some_and(|value| !is_value(&request.event, value.0))
             || self.on.is_some_and(|rights| rights.0 != request.event.rights())
         {
             return Ok(false);

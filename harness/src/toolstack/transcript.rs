@@ -195,7 +195,7 @@ fn offset(event: &Event) -> u16 {
     }
 }
 
-/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number.
+/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number, a subleaf.
 fn second(event: &Event) -> Option<u64> {
     match event {
         Event::Paging { .. } | Event::Sharing { .. } => None,
@@ -203,6 +203,7 @@ fn second(event: &Event) -> Option<u64> {
         Event::Cpu(Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. }) => Some(*old),
         Event::Cpu(Cpu::Msr { msr, .. }) => Some(u64::from(*msr)),
         Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
+        Event::Cpu(Cpu::Cpuid { subleaf, .. }) => Some(u64::from(*subleaf)),
     }
 }
 
@@ -228,6 +229,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Msr { msr, new, .. } => format!("msr {msr:#x} {new:#x}"),
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
+        Cpu::Cpuid { leaf, subleaf, .. } => format!("cpuid {leaf:#x} subleaf {subleaf:#x}"),
     }
 }
 

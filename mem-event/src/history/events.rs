@@ -1,6 +1,7 @@
 //! Claims, puts and what becomes of those that fail.
 
-use crate::control::{CpuEventKind, NoConsumer, Ring};
+use crate::control::{NoConsumer, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;

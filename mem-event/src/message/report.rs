@@ -2,7 +2,8 @@
 //! frames are.
 
 use super::packet::Malformed;
-use crate::control::{CpuEventKind, MonitorMode, NoConsumer, Ring};
+use crate::control::{MonitorMode, NoConsumer, Ring};
+use crate::cpu_events::CpuEventKind;
 use crate::number::{Gfn, PAGE_SIZE};
 use crate::p2m::P2mType;
 use crate::table::table;

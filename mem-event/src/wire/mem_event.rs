@@ -7,12 +7,14 @@
 //! 24  u64 gla
 //! 32  u32 p2mt
 //! 36  u16 bits: 0 access_r, 1 access_w, 2 access_x, 3 gla_valid, 12 spare (zero)
-//! 38  u16 reason: 0 none (paging, sharing), 1 violation, 2 CR0, 3 CR3, 4 CR4, 5 INT3, 6 single step, 7 MSR
+//! 38  u16 reason: 0 none (paging, sharing), 1 violation, 2 CR0, 3 CR3, 4 CR4, 5 INT3, 6 single step, 7 MSR;
+//!          of what `mem_event` never had `vm_event`'s number: 10 CPUID
 //! ```
-//! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on.
+//! For CR0, CR3 and CR4 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on. Of `cpuid`
+//! `gfn` is the leaf, `gla` the subleaf with the instruction's length above it.
 
 use super::malformed::Malformed;
-use crate::control::CpuEventKind;
+use crate::cpu_events::CpuEventKind;
 use crate::event::{Cpu, Event, Flags, Reason, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;

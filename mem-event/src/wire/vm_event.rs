@@ -10,6 +10,7 @@
 //!        5 mov_to_msr           24 msr   32 new   40 old
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
+//!       10 cpuid                24 u32 insn_length   28 u32 leaf   32 u32 subleaf
 //!  56  registers, 344 bytes: see [`Registers`]; in a response u32 length and as many bytes (SET_EMUL_READ_DATA), or
 //!      16 bytes of an instruction (SET_EMUL_INSN_DATA)
 //! ```
@@ -44,6 +45,7 @@ const WRITE_CTRLREG: u32 = 4;
 const MOV_TO_MSR: u32 = 5;
 const SOFTWARE_BREAKPOINT: u32 = 6;
 const SINGLESTEP: u32 = 7;
+const CPUID: u32 = 10;
 
 const GLA_VALID: u32 = 8;
 const FAULT_WITH_GLA: u32 = 16;
@@ -116,6 +118,10 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
         Cpu::SingleStep { rip, gfn } => {
             (slot[3], slot[RIP]) = (gfn.0, rip.0);
             SINGLESTEP
+        }
+        Cpu::Cpuid { leaf, subleaf, length } => {
+            (slot[3], slot[4]) = (pair(length.into(), leaf), subleaf.into());
+            CPUID
         }
     }
 }
@@ -191,6 +197,7 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
         MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new, old },
         SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
         SINGLESTEP => Cpu::SingleStep { rip, gfn },
+        CPUID => Cpu::Cpuid { leaf: high(slot[3]), subleaf: low(slot[4]), length: (low(slot[3]) & 0xff) as u8 },
         other => return Err(Malformed::Reason(other)),
     })
 }

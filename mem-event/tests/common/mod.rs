@@ -34,7 +34,7 @@ pub fn touch(gfn: u64, rights: Rights) -> Access {
 
 /// A vCPU writes to CR3.
 pub fn write_of_cr3(vcpu: u32, value: u64) -> Input {
-    let event = CpuEvent { kind: CpuEventKind::Cr3, value, old: 0, msr: 0, rip: Gla(0), gfn: Gfn(0) };
+    let event = CpuEvent { kind: CpuEventKind::Cr3, value, old: 0, number: 0, rip: Gla(0), gfn: Gfn(0) };
     Input::CpuEvent { vcpu: VcpuId(vcpu), event }
 }
 

@@ -540,9 +540,12 @@ impl Reference {
             CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
             CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
             CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
-            CpuEventKind::Msr => Cpu::Msr { msr: event.msr, new: event.value, old: event.old },
+            CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
             CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
             CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+            CpuEventKind::Cpuid => {
+                Cpu::Cpuid { leaf: event.value as u32, subleaf: event.old as u32, length: event.number as u8 }
+            }
         };
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event: Event::Cpu(cpu) };
         if mode == MonitorMode::Async {
@@ -557,7 +560,7 @@ impl Reference {
     fn inject(&mut self, vcpu: VcpuId, vector: u32, trap: impl Fn(u8) -> Trap) -> Done {
         let it = self.vcpus.get(vcpu.0 as usize).ok_or(refused(Errno::ESRCH))?;
         let number = u8::try_from(vector).map_err(|_| refused(Errno::EINVAL))?;
-        if number != 3 || !it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
+        if number != 3 || it.reported.is_none_or(|event| event.kind != CpuEventKind::Int3) {
             self.effects.push(Effect::Inject { vcpu, trap: trap(number) });
         }
         Ok(())
@@ -861,7 +864,7 @@ impl Reference {
                 Ok(())
             }
             Control::Monitor { kind, mode, on_change_only } => {
-                if on_change_only && matches!(kind, CpuEventKind::Int3 | CpuEventKind::SingleStep) {
+                if on_change_only && !is_write(kind) {
                     Err(refused(Errno::EINVAL))
                 } else {
                     let only = on_change_only && mode != MonitorMode::Disabled;
@@ -1108,4 +1111,9 @@ impl Reference {
         self.effects.push(Effect::Share { source: source.0, client: client.0 });
         Ok(())
     }
+}
+
+/// Whether it is a write to a register.
+fn is_write(kind: CpuEventKind) -> bool {
+    matches!(kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4 | CpuEventKind::Msr)
 }

@@ -16,6 +16,7 @@ use crate::memory::userfault::UffdFault;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::message::{Call, Reply};
+use mem_event::registers::Registers;
 use mem_event::trace::remark::{Answer, Asked};
 use mem_event::trace::{Header, Remark, Writer};
 use mem_event::{
@@ -148,7 +149,7 @@ impl Hypervisor {
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
         let access = if let Input::Access { access, .. } = &input { Some((access.gfn, access.rights)) } else { None };
         let mut engine = self.engine();
-        let registers = engine.domain.carries_registers().then(|| view.register_file(rip, true));
+        let registers = engine.domain.carries_registers().then(|| registers(&input, view, rip));
         let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a release that the step itself brings about must not be overwritten.
         vcpu.waiting.stop();
@@ -250,5 +251,16 @@ impl Hypervisor {
     pub fn fail(&self, sentence: &str) -> ! {
         self.end();
         fatal::end_run(Some(&self.host), sentence)
+    }
+}
+
+/// The registers that go with a request: as in Xen those of `cpuid` hold already what it returns.
+fn registers(input: &Input, view: &View, rip: u64) -> Registers {
+    match input {
+        Input::CpuEvent { event: CpuEvent { kind: CpuEventKind::Cpuid, value, old, .. }, .. } => {
+            let low = |word: u64| (word & 0xffff_ffff) as u32;
+            view.after_cpuid(rip, (low(*value), low(*old)))
+        }
+        _ => view.register_file(rip, true),
     }
 }

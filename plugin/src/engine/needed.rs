@@ -21,10 +21,10 @@ impl Engine {
     }
 
     /// What must be instrumented for what is watched and monitored.
-    pub fn needed(&self, gate: Gate) -> u8 {
+    pub fn needed(&self, gate: Gate) -> u16 {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
         let events = CpuEventKind::ALL.iter().any(monitored);
-        let when = |is: bool, what: u8| if is { what } else { 0 };
+        let when = |is: bool, what: u16| if is { what } else { 0 };
         // What is watched for fetches once may be again in a moment.
         let fetches = self.domain.is_watching_execution()
             || self.domain.is_watching() && instrumentation::wanted() & instrumentation::EXECUTE != 0;
@@ -33,6 +33,7 @@ impl Engine {
             | when(fetches, instrumentation::EXECUTE)
             | when(events, instrumentation::SPECIAL | instrumentation::ENTRY)
             | when(monitored(&CpuEventKind::SingleStep), instrumentation::STEP)
+            | when(monitored(&CpuEventKind::Cpuid), instrumentation::CPUID)
     }
 
     /// Frames are watched, maybe since they came into being, and no instruction is instrumented for it that must be.
@@ -50,7 +51,7 @@ impl Engine {
 }
 
 /// What watched data needs: a check, or where no unwinding tells what a stopped vCPU stands in, a note.
-fn for_data(gate: Gate) -> u8 {
+fn for_data(gate: Gate) -> u16 {
     match Standing::now() {
         _ if gate == Gate::Callback => instrumentation::ACCESS,
         Standing::Proven => 0,

@@ -37,7 +37,7 @@ pub struct Facts {
 }
 
 /// What CPU events may need.
-const EVENTS: u8 = instrumentation::STEP | instrumentation::SPECIAL | instrumentation::ENTRY;
+const EVENTS: u16 = instrumentation::STEP | instrumentation::SPECIAL | instrumentation::ENTRY | instrumentation::CPUID;
 
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 

@@ -6,28 +6,40 @@
 //! that was told to go on waits for the drop, out of its block. What an old block touches on a watched page meets the host's
 //! MMU instead, since that page is not mapped.
 
+use crate::insn::special::Special;
 use crate::qemu::{api, internals};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Memory instructions are checked.
-pub const ACCESS: u8 = 1;
+pub const ACCESS: u16 = 1;
 /// Every instruction is a step.
-pub const STEP: u8 = 2;
+pub const STEP: u16 = 2;
 
 /// Each predicted access is compared with QEMU's report; from the start, not switched.
-pub const VERIFY: u8 = 4;
+pub const VERIFY: u16 = 4;
 
 /// The memory instruction that is about to run is noted, for touches that the host's MMU stops.
-pub const NOTE: u8 = 8;
+pub const NOTE: u16 = 8;
 /// The fetches of blocks are checked whose frames may not be executed.
-pub const EXECUTE: u8 = 16;
-/// Instructions that make CPU events are checked.
-pub const SPECIAL: u8 = 32;
+pub const EXECUTE: u16 = 16;
+/// Instructions that write registers or break are checked.
+pub const SPECIAL: u16 = 32;
 /// Where each block begins, a vCPU reports what it has to report, and one that left its block while it waits goes on waiting.
-pub const ENTRY: u8 = 64;
+pub const ENTRY: u16 = 64;
+/// `cpuid` is checked.
+pub const CPUID: u16 = 128;
 
-static WANTED: AtomicU8 = AtomicU8::new(0);
+/// What checks an instruction for what it does besides touching memory.
+pub fn checks(special: Special) -> u16 {
+    match special {
+        Special::Nothing => 0,
+        Special::Cpuid => CPUID,
+        _ => SPECIAL,
+    }
+}
+
+static WANTED: AtomicU16 = AtomicU16::new(0);
 /// Memory instructions are checked where they were to be noted.
 static CHECKED: AtomicBool = AtomicBool::new(false);
 static FLUSHING: AtomicBool = AtomicBool::new(false);
@@ -39,7 +51,7 @@ static ALWAYS: AtomicBool = AtomicBool::new(false);
 static HAS_CALLBACK: Mutex<bool> = Mutex::new(false);
 
 /// What a block that is translated now is instrumented with.
-pub fn wanted() -> u8 {
+pub fn wanted() -> u16 {
     let wanted = WANTED.load(Ordering::Acquire);
     // Here, so that no switch that is under way can bring a note back.
     if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
@@ -48,7 +60,7 @@ pub fn wanted() -> u8 {
 /// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped: under either gate checks
 /// of memory instructions too, since pages that may be written and not read need them. `callback`: whether blocks pass through the
 /// translation callback in any case.
-pub fn begin(always: u8, possible: u8, callback: bool) {
+pub fn begin(always: u16, possible: u16, callback: bool) {
     let wanted = match possible {
         0 => always,
         _ if internals::can_flush() => always,
@@ -63,7 +75,7 @@ pub fn begin(always: u8, possible: u8, callback: bool) {
 }
 
 /// From now on this is wanted. What checks fetches needs no drop of all blocks: those of the frames are dropped that lose the right.
-pub fn want(what: u8) {
+pub fn want(what: u16) {
     let before = WANTED.load(Ordering::Acquire);
     let what = what | before & VERIFY;
     if before != what && internals::can_flush() {

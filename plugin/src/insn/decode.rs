@@ -40,7 +40,7 @@ pub fn uses_control_block(bytes: &[u8]) -> bool {
 /// What decoding an instruction found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// It touches no memory that can be foreseen and changes no translation.
+    /// It touches no memory that can be foreseen, changes no translation, and nobody is told of it.
     Nothing,
     /// It touches this.
     Touches(Recipe),
@@ -362,6 +362,7 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Vmrun | Mnemonic::Vmload => control_block(instruction, Rights::R),
         Mnemonic::Vmsave => control_block(instruction, Rights::W),
         Mnemonic::Int3 => Special::Breakpoint,
+        Mnemonic::Cpuid => Special::Cpuid,
         Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::ReadPort,
         Mnemonic::Out if instruction.op0_kind() == OpKind::Immediate8 => {
             Special::WritePort(Some(instruction.immediate8()))

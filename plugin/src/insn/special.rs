@@ -28,6 +28,8 @@ pub enum Special {
     WriteMsr,
     /// It is a breakpoint.
     Breakpoint,
+    /// It asks for what the processor is (`cpuid`).
+    Cpuid,
     /// It reads a port: a device may use guest memory meanwhile.
     ReadPort,
     /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
@@ -41,8 +43,21 @@ pub enum Special {
 impl Special {
     /// Whether linear addresses may mean other frames after it.
     pub fn changes_translation(self) -> bool {
-        let stays = matches!(self, Special::ControlBlock(block) if !block.enters);
-        !matches!(self, Special::Nothing | Special::Breakpoint | Special::CallFar) && !stays && !self.is_port_io()
+        match self {
+            Special::Nothing
+            | Special::Breakpoint
+            | Special::CallFar
+            | Special::Cpuid
+            | Special::ReadPort
+            | Special::WritePort(_) => false,
+            Special::ControlBlock(block) => block.enters,
+            Special::Translation | Special::WriteControl(..) | Special::WriteMsr => true,
+        }
+    }
+
+    /// Whether it is there to be told of alone, and nothing else hangs on it.
+    pub fn is_only_told(self) -> bool {
+        self == Special::Cpuid
     }
 
     /// Whether what is written stands in the instruction's operand.

@@ -104,11 +104,11 @@ pub const FIELDS: Capability = Capability {
     names: &[&[c"vmstate_x86_cpu"]],
 };
 
-/// How wide physical addresses are, by QEMU's own function for `cpuid`.
-pub const ADDRESS_WIDTH: Capability = Capability {
-    name: "address width",
-    what: "say how wide physical addresses are",
-    without: "no bit of a page table entry's address is reserved",
+/// How wide physical addresses are, and what else `cpuid` returns, by QEMU's own function for it.
+pub const IDENTIFICATION: Capability = Capability {
+    name: "identification",
+    what: "say what cpuid returns, how wide physical addresses are among it",
+    without: "no bit of a page table entry's address is reserved; a request about cpuid has the registers from before it",
     names: &[&[c"cpu_x86_cpuid"]],
 };
 
@@ -207,7 +207,7 @@ pub const ALL: [&Capability; 17] = [
     &FLAGS,
     &COUNTING,
     &FIELDS,
-    &ADDRESS_WIDTH,
+    &IDENTIFICATION,
     &MSRS,
     &KEYS,
     &RESETS,

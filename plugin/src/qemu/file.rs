@@ -13,6 +13,11 @@ use mem_event::registers::{Context, Registers, Segment};
 
 const LMA: u64 = 1 << 10;
 const LME: u64 = 1 << 8;
+/// Among the general registers.
+const RAX: usize = 0;
+const RCX: usize = 1;
+const RDX: usize = 2;
+const RBX: usize = 3;
 /// The GDT's number among the segments.
 const GDT: usize = layout::SYSTEM_TABLES + 2;
 
@@ -58,6 +63,16 @@ impl View {
         let kept = self.u64_behind(layout::EFLAGS);
         let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
         whole.unwrap_or(kept)
+    }
+
+    /// The register file as `cpuid` at this address will leave it, but for RIP; as it is where that is not known.
+    pub fn after_cpuid(&self, rip: u64, (leaf, subleaf): (u32, u32)) -> Registers {
+        let mut file = self.register_file(rip, true);
+        let found = if self.is_by_api() { None } else { internals::cpuid(self.state(), leaf, subleaf) };
+        for (number, value) in [RAX, RBX, RCX, RDX].into_iter().zip(found.into_iter().flatten()) {
+            file.general[number] = value.into();
+        }
+        file
     }
 
     /// All registers of a vCPU that is out of its block. What is not known is 0.

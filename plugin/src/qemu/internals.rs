@@ -249,14 +249,20 @@ pub(super) fn physical_address_bits(state: *mut u8) -> Option<u8> {
     const ADDRESS_SIZES: u32 = 0x8000_0008;
     static BITS: OnceLock<Option<u8>> = OnceLock::new();
     *BITS.get_or_init(|| {
-        let cpuid = symbol(c"cpu_x86_cpuid")?;
-        // SAFETY: the name has had this signature in every QEMU from 0.12 to 11 (target/i386/cpu.h).
-        let cpuid = unsafe { std::mem::transmute::<*mut c_void, Cpuid>(cpuid) };
-        let [mut eax, mut ebx, mut ecx, mut edx] = [0; 4];
-        // SAFETY: it reads the CPU state and writes these four numbers.
-        unsafe { cpuid(state.cast(), ADDRESS_SIZES, 0, &raw mut eax, &raw mut ebx, &raw mut ecx, &raw mut edx) };
+        let [eax, ..] = cpuid(state, ADDRESS_SIZES, 0)?;
         Some(eax.to_le_bytes()[0]).filter(|bits| (32..=52).contains(bits))
     })
+}
+
+/// What `cpuid` returns in EAX, EBX, ECX and EDX, by a CPU state; `None` where QEMU does not export the function.
+pub(super) fn cpuid(state: *mut u8, leaf: u32, subleaf: u32) -> Option<[u32; 4]> {
+    let cpuid = symbol(c"cpu_x86_cpuid")?;
+    // SAFETY: the name has had this signature in every QEMU from 0.12 to 11 (target/i386/cpu.h).
+    let cpuid = unsafe { std::mem::transmute::<*mut c_void, Cpuid>(cpuid) };
+    let [mut eax, mut ebx, mut ecx, mut edx] = [0; 4];
+    // SAFETY: it reads the CPU state and writes these four numbers.
+    unsafe { cpuid(state.cast(), leaf, subleaf, &raw mut eax, &raw mut ebx, &raw mut ecx, &raw mut edx) };
+    Some([eax, ebx, ecx, edx])
 }
 
 /// The time stamp counter of a vCPU that is out of its block, by its CPU state; `None` where QEMU does not export the function.

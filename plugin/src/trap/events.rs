@@ -65,7 +65,7 @@ pub fn before_write(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view:
 
 /// The write that the instruction is about to make; none where it faults instead.
 fn about_to_write(hypervisor: &Hypervisor, recipe: &Recipe, view: &View, kind: CpuEventKind) -> Option<CpuEvent> {
-    let event = |value, old, msr| CpuEvent { kind, value, old, msr, rip: Gla(recipe.rip(view)), gfn: Gfn(0) };
+    let event = |value, old, msr| CpuEvent { kind, value, old, number: msr, rip: Gla(recipe.rip(view)), gfn: Gfn(0) };
     if let Special::WriteControl(number, source) = recipe.special {
         let old = control_register(number).and_then(|(_, register)| read_register(register))?;
         return Some(event(written(hypervisor, recipe, view, (number, source), old)?, old, 0));
@@ -149,7 +149,7 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
     if !hypervisor.is_monitored(kind) {
         return Go::Run;
     }
-    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, msr: 0, rip: Gla(rip), gfn }, view, rip)
+    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, number: 0, rip: Gla(rip), gfn }, view, rip)
 }
 
 /// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
@@ -162,7 +162,7 @@ fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, ri
 }
 
 /// What the engine says of an event in the end.
-enum Told {
+pub(super) enum Told {
     /// It is over, or the vCPU leaves its block to wait.
     Go(Go),
     /// What it told of does not happen.
@@ -170,7 +170,7 @@ enum Told {
 }
 
 /// Asks the engine until it lets the vCPU go on.
-fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Told {
+pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Told {
     if leaves_for_flags(hypervisor, vcpu) {
         return Told::Go(Go::Leave);
     }

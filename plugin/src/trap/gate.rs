@@ -20,7 +20,7 @@ use crate::qemu::internals;
 use crate::qemu::proof;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
-use crate::trap::{events, wait};
+use crate::trap::{events, exits, wait};
 use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -115,6 +115,9 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
             return Go::Run;
         }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
+    }
+    if recipe.special.is_only_told() {
+        return exits::before(hypervisor, vcpu, recipe, view);
     }
     if recipe.special.changes_translation() || recipe.switches_a20(view) {
         if events::before_write(hypervisor, vcpu, recipe, view) == Go::Leave {

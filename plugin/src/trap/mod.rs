@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod events;
+pub mod exits;
 pub mod fetch;
 pub mod gate;
 pub mod leave;

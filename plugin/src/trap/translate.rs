@@ -9,7 +9,6 @@ use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
 use crate::insn::recipes;
 use crate::insn::registers::CodeSize;
-use crate::insn::special::Special;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
@@ -139,7 +138,7 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
 }
 
 /// Has the fetch of a block checked, where its frame may not be executed, where it reaches into another page, and where each block's is.
-fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u8, code: CodeSize) {
+fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u16, code: CodeSize) {
     let host = &hypervisor.host;
     if wanted & (instrumentation::EXECUTE | instrumentation::ENTRY) == 0 {
         return;
@@ -155,15 +154,13 @@ fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u8, cod
     }
 }
 
-fn instrument(instruction: &Instruction<'_>, wanted: u8, code: CodeSize) {
+fn instrument(instruction: &Instruction<'_>, wanted: u16, code: CodeSize) {
     let mut buffer = [0; 16];
     let bytes = instruction.bytes(&mut buffer);
     let address = instruction.address();
     // Whatever is wanted: after a `vmrun` the same linear addresses are others.
     let uses_control_block = decode::uses_control_block(bytes);
-    if wanted & (instrumentation::ACCESS | instrumentation::VERIFY | instrumentation::NOTE | instrumentation::SPECIAL)
-        == 0
-        && !uses_control_block
+    if wanted & !(instrumentation::STEP | instrumentation::EXECUTE | instrumentation::ENTRY) == 0 && !uses_control_block
     {
         return;
     }
@@ -188,9 +185,10 @@ fn instrument(instruction: &Instruction<'_>, wanted: u8, code: CodeSize) {
     if wanted & instrumentation::NOTE != 0 && stood_in::explains(&recipe) {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
-    if wanted & instrumentation::ACCESS != 0 {
+    let is_told = wanted & instrumentation::checks(recipe.special) != 0;
+    if wanted & instrumentation::ACCESS != 0 && (is_told || !recipe.special.is_only_told()) {
         call_before(instruction, recipe);
-    } else if uses_control_block || wanted & instrumentation::SPECIAL != 0 && recipe.special != Special::Nothing {
+    } else if uses_control_block || is_told {
         // What says what a register is written with must be there, and is looked at.
         let operands = if recipe.special.writes_from_memory() { recipe.operands } else { Box::default() };
         call_before(instruction, Recipe { operands, ..recipe });
