@@ -47,18 +47,21 @@ fn is_ready(mode: &str, domain: &mut Client, last: mem_event::Gfn) -> bool {
         "write" => domain.access(last).unwrap() == AccessType::Rx,
         "exec" => domain.access(last).unwrap() == AccessType::Rw,
         "breakpoint" => reports(domain, CpuEventKind::Int3),
+        "cpuid" => reports(domain, CpuEventKind::Cpuid),
         _ => reports(domain, CpuEventKind::Cr4),
     }
 }
 
 fn prints(mode: &str) {
     for release in releases("xen-access") {
-        let mut domain = Domain::start("cpu_events");
+        // The guest, and its last checkpoint.
+        let (guest, end) = if mode == "cpuid" { ("exits", 5) } else { ("cpu_events", 7) };
+        let mut domain = Domain::start(guest);
         let last = domain.last_frame();
         let mut tool = domain.tool("xen-access", &release, &["1", mode]);
-        let text = if ["write", "exec", "breakpoint", "write_ctrlreg_cr4"].contains(&mode) {
+        let text = if ["write", "exec", "breakpoint", "write_ctrlreg_cr4", "cpuid"].contains(&mode) {
             domain.until(&mut tool, |toolstack| is_ready(mode, toolstack, last));
-            domain.run_to(7);
+            domain.run_to(end);
             tool.interrupted()
         } else {
             let (status, text) = tool.ended();

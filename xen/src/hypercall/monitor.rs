@@ -10,8 +10,12 @@ use crate::tool::Tool;
 use mem_event::{Control, CpuEventKind, MonitorMode};
 use std::ops::RangeInclusive;
 
-/// Control registers, model-specific registers, single steps, breakpoints: a bit each, by the event's number.
-const CAPABILITIES: u32 = 0xf;
+/// The events that are there: a bit each, by the event's number.
+const CAPABILITIES: u32 = 1 << layout::EVENT_WRITE_CTRLREG
+    | 1 << layout::EVENT_MOV_TO_MSR
+    | 1 << layout::EVENT_SINGLESTEP
+    | 1 << layout::EVENT_SOFTWARE_BREAKPOINT
+    | 1 << layout::EVENT_CPUID;
 
 pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
     let on = match asked.get(layout::MONITOR_OP) {
@@ -29,6 +33,7 @@ pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, as
         layout::EVENT_MOV_TO_MSR => msr(guest, on, asked),
         layout::EVENT_SINGLESTEP => report(guest, CpuEventKind::SingleStep, mode(on, true)),
         layout::EVENT_SOFTWARE_BREAKPOINT => report(guest, CpuEventKind::Int3, mode(on, true)),
+        layout::EVENT_CPUID => report(guest, CpuEventKind::Cpuid, mode(on, true)),
         other => Err(xen.cannot(&format!("monitor event {other}"))),
     }
 }
