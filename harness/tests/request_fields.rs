@@ -6,7 +6,10 @@ use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use mem_event::message::Call;
 use mem_event::wire::vm_event::Registers;
-use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Gpa, Layout, MonitorMode, Request, Ring, VcpuId};
+use mem_event::{
+    AccessType, Control, Cpu, CpuEventKind, DescriptorTable, Event, Gfn, Gpa, Layout, MonitorMode, Request, Ring,
+    VcpuId,
+};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
 
@@ -127,10 +130,41 @@ fn cpuid_is_told_with_the_registers_that_it_will_return_and_the_guest_gets_just_
         [0, 3, 1, 2].map(|register| u32::try_from(registers.general[register]).unwrap())
     });
     assert_eq!(domain.checkpoint().0, 2);
-    let got = domain.toolstack.read(Gpa(found).gfn(), Gpa(found).offset(), 32).unwrap();
-    let got: Vec<u32> = got.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-    assert_eq!(got, told.concat());
+    let got = [0, 0x30].map(|offset| domain.toolstack.read(Gpa(found).gfn(), offset, 16).unwrap());
+    let got = got.map(|bytes| bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect::<Vec<_>>());
+    assert_eq!(got, told);
     assert_ne!(told[0], [0; 4]);
+    domain.go_on_alone();
+}
+
+#[test]
+fn an_instruction_that_exits_is_told_at_its_place_with_what_is_known_of_it() {
+    let mut domain = domain("exits");
+    let (_, [found, ..]) = domain.checkpoint();
+    [CpuEventKind::Descriptor, CpuEventKind::GuestRequest, CpuEventKind::Io]
+        .into_iter()
+        .for_each(|kind| domain.monitor(kind));
+    domain.release();
+    let (tables, ports) = (domain.address("EXITS_TABLES"), domain.address("EXITS_PORTS"));
+    let mut told = Vec::new();
+    for _ in 0..12 {
+        let (request, registers) = domain.request();
+        told.push((registers.rip, cpu(&request)));
+        domain.answer(&request);
+    }
+    let descriptor =
+        |table, is_write, information, qualification| Cpu::Descriptor { table, is_write, information, qualification };
+    let sidt = told[2];
+    assert_eq!(told[0], (tables + 2, descriptor(DescriptorTable::Gdtr, false, 0x03c1_8100, 0x80)));
+    assert_eq!(sidt.1, descriptor(DescriptorTable::Idtr, false, 0x1385_8101, 0x90));
+    // Relative to the instruction pointer: where the operand is.
+    assert_eq!(told[3], (sidt.0 + 8, descriptor(DescriptorTable::Idtr, true, 0x3841_8100, found + 0x90)));
+    let port = |bytes, is_read, is_string| Cpu::Io { port: 0x80, bytes, is_read, is_string };
+    let due = [port(1, false, false), port(4, false, false), port(2, true, false), port(1, false, true)];
+    assert_eq!(told[7..11].iter().map(|(_, cpu)| *cpu).collect::<Vec<_>>(), due);
+    assert_eq!(told[7].0, ports + 11);
+    assert_eq!(told[11], (domain.address("exits_vmcall"), Cpu::GuestRequest));
+    assert_eq!(domain.checkpoint().0, 2);
     domain.go_on_alone();
 }
 

@@ -58,4 +58,51 @@ cpu_events! {
     SingleStep = 5 "single-step", reason 6, old value false;
     /// `cpuid` is about to be executed; raised before the instruction.
     Cpuid = 6 "cpuid", reason 10, old value false;
+    /// The register of a descriptor table, or the task's, is about to be stored or loaded; raised before the instruction.
+    Descriptor = 7 "descriptor", reason 13, old value false;
+    /// The guest asks for an event (`HVMOP_guest_request_vm_event`); raised before its call.
+    GuestRequest = 8 "guest-request", reason 8, old value false;
+    /// A port is about to be read or written; raised before the instruction.
+    Io = 9 "io", reason 16, old value false;
+}
+
+table! {
+    /// A register that holds where descriptors are (`VM_EVENT_DESC_*`).
+    pub enum DescriptorTable {
+        /// IDTR: `sidt`, `lidt`.
+        Idtr = 1 "idtr",
+        /// GDTR: `sgdt`, `lgdt`.
+        Gdtr = 2 "gdtr",
+        /// LDTR: `sldt`, `lldt`.
+        Ldtr = 3 "ldtr",
+        /// TR: `str`, `ltr`.
+        Tr = 4 "tr",
+    }
+}
+
+/// Above the bits that name the table: it is loaded.
+const LOADED: u32 = 4;
+
+impl DescriptorTable {
+    /// The table and whether it is loaded, as one number.
+    #[must_use]
+    pub const fn packed(self, is_loaded: bool) -> u32 {
+        (self as u32 - 1) | if is_loaded { LOADED } else { 0 }
+    }
+
+    /// The other way round; of other numbers the low bits count.
+    pub(crate) const fn unpacked(number: u32) -> (DescriptorTable, bool) {
+        (DescriptorTable::ALL[(number & 3) as usize], number & LOADED != 0)
+    }
+}
+
+/// What is done with a port, as one number: how many bytes, whether it is read, whether by a string instruction.
+#[must_use]
+pub const fn packed_port_access(bytes: u8, is_read: bool, is_string: bool) -> u32 {
+    bytes as u32 | (is_read as u32) << 8 | (is_string as u32) << 9
+}
+
+/// The other way round.
+pub(crate) const fn unpacked_port_access(number: u32) -> (u8, bool, bool) {
+    ((number & 0xff) as u8, number >> 8 & 1 != 0, number >> 9 & 1 != 0)
 }

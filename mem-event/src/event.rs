@@ -1,6 +1,7 @@
 //! The one event type, the one request type and the one response type inside the engine; `wire` flattens them to Xen's structs.
 
-use crate::cpu_events::CpuEventKind;
+use crate::cpu_events::{CpuEventKind, DescriptorTable};
+pub use crate::flags::Flags;
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
@@ -97,6 +98,30 @@ pub enum Cpu {
         /// How many bytes the instruction has.
         length: u8,
     },
+    /// The register of a descriptor table, or the task's, is about to be stored or loaded.
+    Descriptor {
+        /// Which.
+        table: DescriptorTable,
+        /// It is loaded.
+        is_write: bool,
+        /// What Intel's processors say of the instruction: its operand, in the bits of the VM-exit instruction-information field.
+        information: u32,
+        /// The displacement of its operand in memory; 0 in the layouts that do not carry it.
+        qualification: u64,
+    },
+    /// The guest asks for an event.
+    GuestRequest,
+    /// A port is about to be read or written.
+    Io {
+        /// The port.
+        port: u16,
+        /// How many bytes at a time.
+        bytes: u8,
+        /// It is read.
+        is_read: bool,
+        /// By a string instruction.
+        is_string: bool,
+    },
 }
 
 /// The kind of an event: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
@@ -163,6 +188,9 @@ impl Cpu {
             Cpu::Int3 { .. } => CpuEventKind::Int3,
             Cpu::SingleStep { .. } => CpuEventKind::SingleStep,
             Cpu::Cpuid { .. } => CpuEventKind::Cpuid,
+            Cpu::Descriptor { .. } => CpuEventKind::Descriptor,
+            Cpu::GuestRequest => CpuEventKind::GuestRequest,
+            Cpu::Io { .. } => CpuEventKind::Io,
         }
     }
 }
@@ -210,7 +238,7 @@ impl Event {
     }
 
     /// By what an answer names the event, besides the vCPU: what Xen's struct has in its field `gfn`. The frame; of a register's event
-    /// its new value; of `cpuid` the leaf.
+    /// its new value; of `cpuid` the leaf; of a descriptor table's what is known of the instruction; the port.
     #[inline(always)]
     #[must_use]
     pub const fn subject(&self) -> u64 {
@@ -221,96 +249,10 @@ impl Event {
             }
             Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
             Event::Cpu(Cpu::Cpuid { leaf, .. }) => *leaf as u64,
+            Event::Cpu(Cpu::Descriptor { information, .. }) => *information as u64,
+            Event::Cpu(Cpu::GuestRequest) => 0,
+            Event::Cpu(Cpu::Io { port, .. }) => *port as u64,
         }
-    }
-}
-
-/// The flags of a request or response, with the bit numbers of `MEM_EVENT_FLAG_*`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Encode, Decode)]
-pub struct Flags(pub u32);
-
-impl Flags {
-    /// No flag.
-    pub const NONE: Flags = Flags(0);
-    /// The vCPU of the event is stopped until a response carries this flag too.
-    pub const VCPU_PAUSED: Flags = Flags(1 << 0);
-    /// The frame is gone; forget its content.
-    pub const DROP_PAGE: Flags = Flags(1 << 1);
-    /// The frame was touched between nominate and evict: eviction will fail.
-    pub const EVICT_FAIL: Flags = Flags(1 << 2);
-    /// The accessor is no vCPU of the domain.
-    pub const FOREIGN: Flags = Flags(1 << 3);
-    /// A response that only gives its slot back.
-    pub const DUMMY: Flags = Flags(1 << 4);
-    /// A response that asks for the instruction to be emulated (Xen 4.5 on): once, whatever the rights say.
-    pub const EMULATE: Flags = Flags(1 << 5);
-    /// The same without letting its writes through.
-    pub const EMULATE_NOWRITE: Flags = Flags(1 << 6);
-    /// A response that turns single step over for its vCPU (`vm_event` only; bit 4 there).
-    pub const TOGGLE_SINGLESTEP: Flags = Flags(1 << 20);
-    /// A response that keeps the register's write from happening that its event told of (`vm_event` only; bit 6 there).
-    pub const DENY: Flags = Flags(1 << 22);
-    /// A response that sets its vCPU's registers (`vm_event` only; bit 8 there).
-    pub const SET_REGISTERS: Flags = Flags(1 << 24);
-    /// A response that has its vCPU do one step in another view (`vm_event` only; bit 11 there): without views nothing.
-    pub const FAST_SINGLESTEP: Flags = Flags(1 << 27);
-
-    /// A response whose data the emulated instruction reads (`vm_event` only; bit 5 there).
-    pub const SET_EMUL_READ_DATA: Flags = Flags(1 << 21);
-    /// A response whose data are the emulated instruction (`vm_event` only; bit 9 there).
-    pub const SET_EMUL_INSN_DATA: Flags = Flags(1 << 25);
-
-    /// All flags with their names.
-    pub const NAMES: [(Flags, &'static str); 13] = [
-        (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
-        (Flags::DROP_PAGE, "DROP_PAGE"),
-        (Flags::EVICT_FAIL, "EVICT_FAIL"),
-        (Flags::FOREIGN, "FOREIGN"),
-        (Flags::DUMMY, "DUMMY"),
-        (Flags::EMULATE, "EMULATE"),
-        (Flags::EMULATE_NOWRITE, "EMULATE_NOWRITE"),
-        (Flags::TOGGLE_SINGLESTEP, "TOGGLE_SINGLESTEP"),
-        (Flags::DENY, "DENY"),
-        (Flags::SET_REGISTERS, "SET_REGISTERS"),
-        (Flags::FAST_SINGLESTEP, "FAST_SINGLESTEP"),
-        (Flags::SET_EMUL_READ_DATA, "SET_EMUL_READ_DATA"),
-        (Flags::SET_EMUL_INSN_DATA, "SET_EMUL_INSN_DATA"),
-    ];
-
-    /// Whether every flag of `other` is set.
-    #[must_use]
-    pub const fn contains(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Both together.
-    #[must_use]
-    pub const fn union(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
-    }
-}
-
-impl fmt::Debug for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Flags({self})")
-    }
-}
-
-impl fmt::Display for Flags {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.0;
-        let mut separator = "";
-        for (flag, name) in Flags::NAMES {
-            if rest & flag.0 != 0 {
-                write!(f, "{separator}{name}")?;
-                separator = "|";
-                rest &= !flag.0;
-            }
-        }
-        if rest != 0 {
-            write!(f, "{separator}{rest:#x}")?;
-        }
-        Ok(())
     }
 }
 

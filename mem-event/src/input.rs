@@ -67,6 +67,8 @@ pub struct Access {
 /// | CR0, CR3, CR4 | the new value | the old one | |
 /// | MSR | the new value | the old one | the register's |
 /// | CPUID | the leaf | the subleaf | how many bytes the instruction has |
+/// | descriptor | what is known of the instruction | its displacement | [`crate::DescriptorTable::packed`] |
+/// | I/O | the port | | [`crate::cpu_events::packed_port_access`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct CpuEvent {
     /// What.

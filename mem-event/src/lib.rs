@@ -17,7 +17,7 @@
 //! | [`number`] | newtypes for every number with a unit |
 //! | [`rights`] | read, write, execute; Xen's ten access types |
 //! | [`p2m`] | the type and the access rights of each guest frame |
-//! | [`event`] | the one event type, with the request and the response that carry it |
+//! | [`event`], `flags` | the one event type, with the request and the response that carry it, and their flags |
 //! | [`input`], [`effect`] | what the engine is told, what it answers |
 //! | [`domain`] | the engine: its state and the one dispatch into it |
 //! | `channel`, `ring_state`, `vcpu` | claims, slots, queues; a ring's phase; what a vCPU waits for |
@@ -33,7 +33,7 @@
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
 //! | [`published`] | the rights that pass without the engine |
-//! | [`control`], `argument`, `cpu_events` | control operations, their arguments as numbers, the kinds of CPU events |
+//! | [`control`], `argument`, [`cpu_events`] | control operations, their arguments as numbers, the kinds of CPU events |
 //! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
@@ -55,13 +55,14 @@ mod budget;
 mod channel;
 pub mod contents;
 pub mod control;
-mod cpu_events;
+pub mod cpu_events;
 pub mod digest;
 pub mod domain;
 pub mod effect;
 mod emulation;
 pub mod errno;
 pub mod event;
+mod flags;
 pub mod flow;
 mod foreign;
 mod historic;
@@ -103,7 +104,7 @@ pub mod wire;
 mod word;
 
 pub use control::{Control, Layout, MonitorMode, NoConsumer, Ring};
-pub use cpu_events::CpuEventKind;
+pub use cpu_events::{CpuEventKind, DescriptorTable};
 pub use digest::{digest, keyed_digest};
 pub use domain::Domain;
 pub use effect::{Effect, Effects, Outcome, WaitReason};

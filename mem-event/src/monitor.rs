@@ -7,7 +7,7 @@
 //! older layouts' listeners only answer, so there the guest always gets it.
 
 use crate::control::{MonitorMode, NoConsumer, Ring};
-use crate::cpu_events::CpuEventKind;
+use crate::cpu_events::{CpuEventKind, DescriptorTable, unpacked_port_access};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
@@ -183,5 +183,14 @@ fn cpu(event: &CpuEvent) -> Cpu {
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         CpuEventKind::Cpuid => Cpu::Cpuid { leaf: low(new), subleaf: low(old), length: (number & 0xff) as u8 },
+        CpuEventKind::Descriptor => {
+            let (table, is_write) = DescriptorTable::unpacked(number);
+            Cpu::Descriptor { table, is_write, information: low(new), qualification: old }
+        }
+        CpuEventKind::GuestRequest => Cpu::GuestRequest,
+        CpuEventKind::Io => {
+            let (bytes, is_read, is_string) = unpacked_port_access(number);
+            Cpu::Io { port: (new & 0xffff) as u16, bytes, is_read, is_string }
+        }
     }
 }

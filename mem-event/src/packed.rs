@@ -3,7 +3,7 @@
 //! On the hot path it is written from registers and compared by two loads. A copy of a [`Request`] would have to wait until its
 //! many small stores have reached the cache.
 
-use crate::cpu_events::CpuEventKind;
+use crate::cpu_events::{CpuEventKind, DescriptorTable, packed_port_access, unpacked_port_access};
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
@@ -12,7 +12,7 @@ use crate::word::{high, low, pair};
 use bincode::{Decode, Encode};
 
 /// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known and whether a
-/// walk made it; of a model-specific register its number in the upper half.
+/// walk made it; of a model-specific register its number in the upper half, of a descriptor table which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Packed {
     /// Flags in the lower half, the vCPU in the upper.
@@ -30,6 +30,7 @@ const VIOLATION: u8 = 2;
 /// A CPU event's kind is counted from here on.
 const CPU: u8 = 3;
 const MSR: u8 = CPU + CpuEventKind::Msr as u8;
+const DESCRIPTOR: u8 = CPU + CpuEventKind::Descriptor as u8;
 
 impl Packed {
     #[inline(always)]
@@ -43,6 +44,9 @@ impl Packed {
                 (VIOLATION, gla.map_or(0, |gla| gla.0), small)
             }
             Event::Cpu(Cpu::Msr { msr, old, .. }) => (MSR, old, u64::from(msr) << 32),
+            Event::Cpu(Cpu::Descriptor { table, is_write, qualification, .. }) => {
+                (DESCRIPTOR, qualification, u64::from(table.packed(is_write)) << 32)
+            }
             Event::Cpu(cpu) => (CPU + cpu.kind() as u8, second_value(cpu), 0),
         };
         Packed {
@@ -124,6 +128,11 @@ impl Packed {
                 let msr = (self.rest >> 32) as u32;
                 Some(Event::Cpu(Cpu::Msr { msr, new: self.subject, old: self.second }))
             }
+            DESCRIPTOR => {
+                let (table, is_write) = DescriptorTable::unpacked(high(self.rest));
+                let information = low(self.subject);
+                Some(Event::Cpu(Cpu::Descriptor { table, is_write, information, qualification: self.second }))
+            }
             cpu => {
                 CpuEventKind::from_number(cpu - CPU).map(|kind| Event::Cpu(cpu_event(kind, self.subject, self.second)))
             }
@@ -132,7 +141,8 @@ impl Packed {
 }
 
 /// Besides its subject a CPU event has one value in Xen's 40 bytes: the old value of the register, the number of a model-specific one,
-/// the instruction's linear address, or the subleaf of `cpuid` with the instruction's length above it.
+/// the instruction's linear address, or the subleaf of `cpuid` with the instruction's length above it, which table
+/// is accessed and how, how the port is.
 #[inline(always)]
 pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
@@ -140,6 +150,9 @@ pub(crate) fn second_value(cpu: Cpu) -> u64 {
         Cpu::Msr { msr, .. } => msr.into(),
         Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
         Cpu::Cpuid { subleaf, length, .. } => pair(subleaf, length.into()),
+        Cpu::Descriptor { table, is_write, .. } => table.packed(is_write).into(),
+        Cpu::GuestRequest => 0,
+        Cpu::Io { bytes, is_read, is_string, .. } => packed_port_access(bytes, is_read, is_string).into(),
     }
 }
 
@@ -156,6 +169,15 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         CpuEventKind::Cpuid => {
             Cpu::Cpuid { leaf: low(subject), subleaf: low(second), length: (high(second) & 0xff) as u8 }
+        }
+        CpuEventKind::Descriptor => {
+            let (table, is_write) = DescriptorTable::unpacked(low(second));
+            Cpu::Descriptor { table, is_write, information: low(subject), qualification: 0 }
+        }
+        CpuEventKind::GuestRequest => Cpu::GuestRequest,
+        CpuEventKind::Io => {
+            let (bytes, is_read, is_string) = unpacked_port_access(low(second));
+            Cpu::Io { port: (subject & 0xffff) as u16, bytes, is_read, is_string }
         }
     }
 }

@@ -8,8 +8,8 @@ use mem_event::message::{
 };
 use mem_event::registers::Context;
 use mem_event::{
-    AccessType, Cpu, CpuEventKind, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer, P2mType, Request,
-    Rights, Ring, VcpuId, wire,
+    AccessType, Cpu, CpuEventKind, DescriptorTable, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer,
+    P2mType, Request, Rights, Ring, VcpuId, wire,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -265,6 +265,9 @@ fn every_flag_and_reason_is_listed() {
         Event::Cpu(Cpu::SingleStep { rip, gfn }),
         Event::Cpu(Cpu::Msr { msr: 0, new: 0, old: 0 }),
         Event::Cpu(Cpu::Cpuid { leaf: 0, subleaf: 0, length: 0 }),
+        Event::Cpu(Cpu::Descriptor { table: DescriptorTable::Idtr, is_write: false, information: 0, qualification: 0 }),
+        Event::Cpu(Cpu::GuestRequest),
+        Event::Cpu(Cpu::Io { port: 0, bytes: 0, is_read: false, is_string: false }),
     ];
     let on_the_wire = |event| {
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event };

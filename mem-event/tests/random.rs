@@ -336,10 +336,14 @@ impl Game {
         let Some(back) = &mut consumer.back else { return };
         while let Some(request) = back.take().expect("the engine writes good requests") {
             let expected = consumer.expected.pop_front();
-            // The 40-byte layouts have no room for a model-specific register's old value.
+            // The 40-byte layouts have no room for a model-specific register's old value, nor for a displacement.
             let expected = expected.map(|request| match request.event {
                 Event::Cpu(Cpu::Msr { msr, new, .. }) => {
                     Request { event: Event::Cpu(Cpu::Msr { msr, new, old: 0 }), ..request }
+                }
+                Event::Cpu(Cpu::Descriptor { table, is_write, information, .. }) => {
+                    let event = Event::Cpu(Cpu::Descriptor { table, is_write, information, qualification: 0 });
+                    Request { event, ..request }
                 }
                 _ => request,
             });

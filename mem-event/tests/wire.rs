@@ -7,7 +7,8 @@
 
 use mem_event::wire::{self, Malformed, vm_event};
 use mem_event::{
-    About, Cpu, CpuEventKind, Event, Flags, Gfn, Gla, Layout, P2mType, Request, Response, Rights, Ring, VcpuId,
+    About, Cpu, CpuEventKind, DescriptorTable, Event, Flags, Gfn, Gla, Layout, P2mType, Request, Response, Rights,
+    Ring, VcpuId,
 };
 
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
@@ -41,6 +42,9 @@ fn cpu_events() -> [Cpu; CpuEventKind::ALL.len()] {
         Cpu::Int3 { rip, gfn },
         Cpu::SingleStep { rip, gfn },
         Cpu::Cpuid { leaf: 0x8000_0001, subleaf: 7, length: 2 },
+        Cpu::Descriptor { table: DescriptorTable::Idtr, is_write: true, information: 0x3142_8105, qualification: 0 },
+        Cpu::GuestRequest,
+        Cpu::Io { port: 0x3f8, bytes: 1, is_read: true, is_string: true },
     ]
 }
 
@@ -289,6 +293,12 @@ fn an_instruction_that_exits_stands_where_xens_structure_has_it() {
     let words = |words: [u32; 8]| words.map(u32::to_le_bytes).concat();
     let cpuid = Cpu::Cpuid { leaf: 0x8000_0001, subleaf: 7, length: 2 };
     assert_eq!(union(cpuid), words([2, 0x8000_0001, 7, 0, 0, 0, 0, 0]));
+    let (table, qualification) = (DescriptorTable::Tr, 0xffff_ffff_0000_0010);
+    let descriptor = Cpu::Descriptor { table, is_write: true, information: 0x3142_8105, qualification };
+    assert_eq!(union(descriptor), words([0x3142_8105, 0, 0x10, 0xffff_ffff, 0x104, 0, 0, 0]));
+    let io = Cpu::Io { port: 0xcf8, bytes: 4, is_read: true, is_string: false };
+    assert_eq!(union(io), words([4, 0x0001_0cf8, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(union(Cpu::GuestRequest), words([0; 8]));
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn numbers_that_mean_nothing_are_refused_with_a_sentence() {
     let policy = Call::Control(Control::SetNoConsumer { ring: Ring::Access, policy: NoConsumer::Wait });
     // Call, argument, number: beyond what there is, and beyond what fits.
     for (call, argument) in [(&monitor, 0), (&monitor, 1), (&monitor, 2), (&enable, 0), (&enable, 1), (&policy, 1)] {
-        for number in [9_u64, 256, u64::MAX] {
+        for number in [99_u64, 256, u64::MAX] {
             let mut bytes = call.encode(1);
             bytes[16 + 8 * argument..24 + 8 * argument].copy_from_slice(&number.to_le_bytes());
             let Malformed(sentence) = Call::decode(&bytes).expect_err("the number means nothing");

@@ -681,3 +681,38 @@ fn a_call_by_a_pointer_in_memory_is_told_by_its_selector() {
     assert_eq!(span(&inner, Rights::W), Some((0x3_0000 - 24, 24)));
     assert!(inner.contains(&(RBX, 6, Rights::R)) && inner.contains(&(RSP, 8, Rights::R)), "{inner:x?}");
 }
+
+/// Bits as Intel's manual lays them out: scale, size of addresses, size of the operand, segment, index, base, which instruction.
+#[test]
+fn an_access_of_a_descriptor_table_is_described_as_intels_processors_do() {
+    use mem_event::DescriptorTable::{Gdtr, Idtr, Ldtr, Tr};
+    let cases: [(&[u8], CodeSize, _); 7] = [
+        (&[0x0f, 0x01, 0x87, 0x80, 0, 0, 0], CodeSize::Bits64, (Gdtr, false, 0x03c1_8100, 0x80)),
+        (&[0x0f, 0x01, 0x8c, 0x4f, 0xf0, 0xff, 0xff, 0xff], CodeSize::Bits64, (Idtr, false, 0x1385_8101, !0xf)),
+        (&[0x0f, 0x01, 0x1d, 0x10, 0, 0, 0], CodeSize::Bits64, (Idtr, true, 0x3841_8100, 0x10 + 7)),
+        (&[0x0f, 0x00, 0xc0], CodeSize::Bits64, (Ldtr, false, 0x400, 0)),
+        (&[0x0f, 0x00, 0xd1], CodeSize::Bits64, (Ldtr, true, 0x2000_0408, 0)),
+        (&[0x0f, 0x00, 0x4f, 0x22], CodeSize::Bits64, (Tr, false, 0x13c1_8100, 0x22)),
+        (&[0x0f, 0x01, 0x10], CodeSize::Bits32, (Gdtr, true, 0x2041_8880, 0)),
+    ];
+    for (bytes, code, due) in cases {
+        let Special::Descriptor(found) = recipe(bytes, code).special else { panic!("{bytes:x?}") };
+        let page = if found.is_relative { 0x50 } else { 0 };
+        let displacement = found.displacement.wrapping_sub(page);
+        assert_eq!((found.table, found.is_load, found.information, displacement), due, "{bytes:x?}");
+    }
+}
+
+#[test]
+fn a_port_is_told_by_its_number_its_width_and_its_direction() {
+    let port = |bytes: &[u8]| {
+        let Special::Port(port) = recipe(bytes, CodeSize::Bits64).special else { panic!("{bytes:x?}") };
+        (port.port, port.bytes, port.is_read, port.is_string)
+    };
+    assert_eq!(port(&[0xe4, 0x60]), (Some(0x60), 1, true, false));
+    assert_eq!(port(&[0x66, 0xe7, 0x61]), (Some(0x61), 2, false, false));
+    assert_eq!(port(&[0xed]), (None, 4, true, false));
+    assert_eq!(port(&[0xee]), (None, 1, false, false));
+    assert_eq!(port(&[0xf3, 0x6d]), (None, 4, true, true));
+    assert_eq!(port(&[0x66, 0x6f]), (None, 2, false, true));
+}

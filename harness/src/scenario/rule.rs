@@ -42,7 +42,7 @@ pub struct Rule {
     pub on: Option<Name<Rights>>,
     /// Only for these frames.
     pub frames: Option<Place>,
-    /// Only where this is a register's new value, or the leaf of `cpuid`.
+    /// Only where this is a register's new value, the leaf of `cpuid`, or the port.
     pub value: Option<Number>,
     /// Only for events of this vCPU.
     pub vcpu: Option<u32>,
@@ -123,7 +123,7 @@ fn place(event: &Event) -> Option<Gfn> {
     }
 }
 
-/// Whether this is a register's new value, or the leaf of `cpuid`.
+/// Whether this is a register's new value, the leaf of `cpuid`, or the port.
 fn is_value(event: &Event, value: u64) -> bool {
     matches!(event, Event::Cpu(_)) && place(event).is_none() && event.subject() == value
 }

@@ -195,7 +195,7 @@ fn offset(event: &Event) -> u16 {
     }
 }
 
-/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number, a subleaf.
+/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number, a subleaf, a displacement.
 fn second(event: &Event) -> Option<u64> {
     match event {
         Event::Paging { .. } | Event::Sharing { .. } => None,
@@ -204,6 +204,8 @@ fn second(event: &Event) -> Option<u64> {
         Event::Cpu(Cpu::Msr { msr, .. }) => Some(u64::from(*msr)),
         Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
         Event::Cpu(Cpu::Cpuid { subleaf, .. }) => Some(u64::from(*subleaf)),
+        Event::Cpu(Cpu::Descriptor { qualification, .. }) => Some(*qualification),
+        Event::Cpu(Cpu::GuestRequest | Cpu::Io { .. }) => None,
     }
 }
 
@@ -230,6 +232,12 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
         Cpu::Cpuid { leaf, subleaf, .. } => format!("cpuid {leaf:#x} subleaf {subleaf:#x}"),
+        Cpu::Descriptor { table, is_write, .. } => format!("{table} {}", if is_write { "loaded" } else { "stored" }),
+        Cpu::GuestRequest => "guest request".to_owned(),
+        Cpu::Io { port, bytes, is_read, is_string } => {
+            let (done, string) = (if is_read { "in" } else { "out" }, if is_string { " string" } else { "" });
+            format!("{done}{string} port {port:#x} of {bytes}")
+        }
     }
 }
 

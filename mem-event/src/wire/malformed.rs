@@ -31,7 +31,7 @@ impl fmt::Display for Malformed {
             Malformed::P2mType(number) => write!(f, "{number} is no p2m type"),
             Malformed::Offset(offset) => write!(f, "offset {offset:#x} is outside of a frame"),
             Malformed::Version(number) => write!(f, "vm_event version {number} is not {}", VERSION),
-            Malformed::Register(number) => write!(f, "{number} is none of CR0, CR3, CR4"),
+            Malformed::Register(number) => write!(f, "no event tells of a register {number}"),
         }
     }
 }

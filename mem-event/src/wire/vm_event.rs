@@ -10,7 +10,10 @@
 //!        5 mov_to_msr           24 msr   32 new   40 old
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
+//!        8 guest_request        nothing
 //!       10 cpuid                24 u32 insn_length   28 u32 leaf   32 u32 subleaf
+//!       13 desc_access          24 u32 instr_info   32 exit_qualification   40 u8 descriptor   41 u8 is_write
+//!       16 io                   24 u32 bytes   28 u16 port   30 u8 in   31 u8 str
 //!  56  registers, 344 bytes: see [`Registers`]; in a response u32 length and as many bytes (SET_EMUL_READ_DATA), or
 //!      16 bytes of an instruction (SET_EMUL_INSN_DATA)
 //! ```
@@ -22,6 +25,7 @@
 pub use super::malformed::VERSION;
 use super::malformed::{Malformed, p2m_type};
 use crate::control::Ring;
+use crate::cpu_events::DescriptorTable;
 use crate::event::{About, Cpu, Event, Flags, Request, Response};
 use crate::number::{Gfn, Gla, VcpuId};
 use crate::p2m::P2mType;
@@ -45,7 +49,10 @@ const WRITE_CTRLREG: u32 = 4;
 const MOV_TO_MSR: u32 = 5;
 const SOFTWARE_BREAKPOINT: u32 = 6;
 const SINGLESTEP: u32 = 7;
+const GUEST_REQUEST: u32 = 8;
 const CPUID: u32 = 10;
+const DESCRIPTOR_ACCESS: u32 = 13;
+const IO_INSTRUCTION: u32 = 16;
 
 const GLA_VALID: u32 = 8;
 const FAULT_WITH_GLA: u32 = 16;
@@ -123,6 +130,17 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
             (slot[3], slot[4]) = (pair(length.into(), leaf), subleaf.into());
             CPUID
         }
+        Cpu::Descriptor { table, is_write, information, qualification } => {
+            let access = table as u64 | u64::from(is_write) << 8;
+            slot[3..6].copy_from_slice(&[information.into(), qualification, access]);
+            DESCRIPTOR_ACCESS
+        }
+        Cpu::GuestRequest => GUEST_REQUEST,
+        Cpu::Io { port, bytes, is_read, is_string } => {
+            let access = u32::from(port) | u32::from(is_read) << 16 | u32::from(is_string) << 24;
+            slot[3] = pair(bytes.into(), access);
+            IO_INSTRUCTION
+        }
     }
 }
 
@@ -198,6 +216,17 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
         SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
         SINGLESTEP => Cpu::SingleStep { rip, gfn },
         CPUID => Cpu::Cpuid { leaf: high(slot[3]), subleaf: low(slot[4]), length: (low(slot[3]) & 0xff) as u8 },
+        DESCRIPTOR_ACCESS => {
+            let [table, is_write, ..] = slot[5].to_le_bytes();
+            let table = DescriptorTable::from_number(table).ok_or(Malformed::Register(table.into()))?;
+            Cpu::Descriptor { table, is_write: is_write != 0, information: low(slot[3]), qualification: slot[4] }
+        }
+        GUEST_REQUEST => Cpu::GuestRequest,
+        IO_INSTRUCTION => {
+            let [bytes, _, _, _, low, high, is_read, is_string] = slot[3].to_le_bytes();
+            let port = u16::from_le_bytes([low, high]);
+            Cpu::Io { port, bytes, is_read: is_read != 0, is_string: is_string != 0 }
+        }
         other => return Err(Malformed::Reason(other)),
     })
 }

@@ -4,8 +4,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "the games are small")]
 
 use mem_event::{
-    About, Access, AccessType, Control, Cpu, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Input,
-    MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, Trap, VcpuId, WaitReason,
+    About, Access, AccessType, Control, Cpu, CpuEvent, CpuEventKind, DescriptorTable, Effect, Errno, Event, Flags, Gfn,
+    Input, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, Trap, VcpuId, WaitReason,
 };
 use std::collections::BTreeMap;
 
@@ -535,18 +535,7 @@ impl Reference {
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
-        let (rip, gfn) = (event.rip, event.gfn);
-        let cpu = match event.kind {
-            CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
-            CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
-            CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
-            CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
-            CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
-            CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
-            CpuEventKind::Cpuid => {
-                Cpu::Cpuid { leaf: event.value as u32, subleaf: event.old as u32, length: event.number as u8 }
-            }
-        };
+        let cpu = told(event);
         let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event: Event::Cpu(cpu) };
         if mode == MonitorMode::Async {
             self.put(Ring::Access, request);
@@ -1116,4 +1105,33 @@ impl Reference {
 /// Whether it is a write to a register.
 fn is_write(kind: CpuEventKind) -> bool {
     matches!(kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4 | CpuEventKind::Msr)
+}
+
+/// What the listener is told of the event.
+fn told(event: &CpuEvent) -> Cpu {
+    let CpuEvent { rip, gfn, .. } = *event;
+    match event.kind {
+        CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
+        CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
+        CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
+        CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
+        CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
+        CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+        CpuEventKind::Cpuid => {
+            Cpu::Cpuid { leaf: event.value as u32, subleaf: event.old as u32, length: event.number as u8 }
+        }
+        CpuEventKind::Descriptor => Cpu::Descriptor {
+            table: DescriptorTable::ALL[(event.number % 4) as usize],
+            is_write: event.number & 4 != 0,
+            information: event.value as u32,
+            qualification: event.old,
+        },
+        CpuEventKind::GuestRequest => Cpu::GuestRequest,
+        CpuEventKind::Io => Cpu::Io {
+            port: event.value as u16,
+            bytes: event.number as u8,
+            is_read: event.number & 0x100 != 0,
+            is_string: event.number & 0x200 != 0,
+        },
+    }
 }

@@ -34,6 +34,9 @@ impl Engine {
             | when(events, instrumentation::SPECIAL | instrumentation::ENTRY)
             | when(monitored(&CpuEventKind::SingleStep), instrumentation::STEP)
             | when(monitored(&CpuEventKind::Cpuid), instrumentation::CPUID)
+            | when(monitored(&CpuEventKind::Descriptor), instrumentation::DESCRIPTOR)
+            | when(monitored(&CpuEventKind::GuestRequest), instrumentation::HYPERCALL)
+            | when(monitored(&CpuEventKind::Io), instrumentation::PORT)
     }
 
     /// Frames are watched, maybe since they came into being, and no instruction is instrumented for it that must be.

@@ -30,6 +30,8 @@ const REMINDER: Duration = Duration::from_millis(10);
 /// As long as one that leaves the kernel may take, many times over.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Among the general registers.
+const RAX: usize = 0;
 /// The breakpoint's vector.
 const BREAKPOINT: u32 = 3;
 
@@ -260,14 +262,16 @@ pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
     }
 }
 
-/// A vCPU that is in its callback, and is about to leave its block, goes on behind its instruction of so many bytes; says whether it can.
-pub fn goes_on_behind(vcpu: &Vcpu, length: u8) -> bool {
+/// A vCPU that is in its callback, and is about to leave its block, goes on behind its instruction of so many bytes, with this in RAX if it
+/// has a result; says whether it can.
+pub fn goes_on_behind(vcpu: &Vcpu, length: u8, result: Option<u64>) -> bool {
     let id = vcpu.id;
     internals::can_leave()
         && vcpu.state().may_leave()
         && outside::before_next_block(id.0, move || {
             let Some(view) = leaving::view_of(id.0) else { return };
             let mut context = view.context();
+            context.registers.general[RAX] = result.unwrap_or(context.registers.general[RAX]);
             let next = context.registers.rip.wrapping_add(length.into());
             let is_64_bit = view.code_size() == Some(CodeSize::Bits64);
             context.registers.rip = if is_64_bit { next } else { next & 0xffff_ffff };

@@ -36,9 +36,6 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
-/// What CPU events may need.
-const EVENTS: u16 = instrumentation::STEP | instrumentation::SPECIAL | instrumentation::ENTRY | instrumentation::CPUID;
-
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
@@ -87,8 +84,8 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     let verify = if arguments.verify { instrumentation::VERIFY } else { 0 };
     let possible = match arguments.gate {
         Gate::None => 0,
-        Gate::Callback => instrumentation::ACCESS | EVENTS | instrumentation::EXECUTE,
-        _ => instrumentation::NOTE | EVENTS | instrumentation::EXECUTE,
+        Gate::Callback => instrumentation::ACCESS | instrumentation::EVENTS | instrumentation::EXECUTE,
+        _ => instrumentation::NOTE | instrumentation::EVENTS | instrumentation::EXECUTE,
     };
     let course = match arguments.falsify {
         Falsify::Notes => Course::Trusts,

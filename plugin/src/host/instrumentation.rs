@@ -29,12 +29,24 @@ pub const SPECIAL: u16 = 32;
 pub const ENTRY: u16 = 64;
 /// `cpuid` is checked.
 pub const CPUID: u16 = 128;
+/// So are instructions that store or load the registers of descriptor tables.
+pub const DESCRIPTOR: u16 = 256;
+/// So are calls of a hypervisor.
+pub const HYPERCALL: u16 = 512;
+/// So are reads and writes of ports.
+pub const PORT: u16 = 1024;
+
+/// All that makes CPU events.
+pub const EVENTS: u16 = STEP | SPECIAL | ENTRY | CPUID | DESCRIPTOR | HYPERCALL | PORT;
 
 /// What checks an instruction for what it does besides touching memory.
 pub fn checks(special: Special) -> u16 {
     match special {
         Special::Nothing => 0,
         Special::Cpuid => CPUID,
+        Special::Hypercall => HYPERCALL,
+        Special::Descriptor(_) => DESCRIPTOR,
+        Special::Port(_) => PORT,
         _ => SPECIAL,
     }
 }

@@ -1,13 +1,14 @@
 //! From an instruction's bytes to its recipe, by iced-x86's list of the memory that an instruction uses.
 
 use crate::insn::bounds;
+use crate::insn::descriptor;
 use crate::insn::dialect;
 use crate::insn::elements::Elements;
 use crate::insn::far::Far;
 use crate::insn::nested::ControlBlock;
 use crate::insn::recipe::{Extra, NONE, Operand, PAGE, Recipe, Repeat, linear_mask};
 use crate::insn::registers::{CodeSize, segment};
-use crate::insn::special::{ControlSource, Special};
+use crate::insn::special::{ControlSource, PortAccess, Special};
 use crate::insn::state;
 use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
@@ -363,15 +364,31 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Vmsave => control_block(instruction, Rights::W),
         Mnemonic::Int3 => Special::Breakpoint,
         Mnemonic::Cpuid => Special::Cpuid,
-        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => Special::ReadPort,
-        Mnemonic::Out if instruction.op0_kind() == OpKind::Immediate8 => {
-            Special::WritePort(Some(instruction.immediate8()))
-        }
-        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => Special::WritePort(None),
+        Mnemonic::Vmcall | Mnemonic::Vmmcall => Special::Hypercall,
         Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
             let source = ControlSource::General(number_of(instruction.op1_register()));
             Special::WriteControl(number_of(instruction.op0_register()), source)
         }
-        _ => Special::Nothing,
+        _ => port(instruction)
+            .map(Special::Port)
+            .or_else(|| descriptor::access(instruction).map(Special::Descriptor))
+            .unwrap_or(Special::Nothing),
     }
+}
+
+fn port(instruction: &Instruction) -> Option<PortAccess> {
+    let is_read = match instruction.mnemonic() {
+        Mnemonic::In | Mnemonic::Insb | Mnemonic::Insw | Mnemonic::Insd => true,
+        Mnemonic::Out | Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => false,
+        _ => return None,
+    };
+    let is_string = instruction.is_string_instruction();
+    let names_it = (0..2).any(|number| instruction.op_kind(number) == OpKind::Immediate8);
+    let bytes = match (is_string, is_read) {
+        (true, _) => instruction.memory_size().size(),
+        (false, true) => instruction.op0_register().size(),
+        (false, false) => instruction.op1_register().size(),
+    };
+    let (port, bytes) = (names_it.then(|| instruction.immediate8()), u8::try_from(bytes).unwrap_or(1));
+    Some(PortAccess { port, bytes, is_read, is_string })
 }

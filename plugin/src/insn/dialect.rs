@@ -66,6 +66,10 @@ const UNKNOWN: [CpuidFeature; 28] = [
 pub fn is_unknown(instruction: &Instruction) -> bool {
     // There QEMU takes the first byte for `les` or `lds`, of a register.
     let is_no_vex = instruction.encoding() == EncodingKind::VEX && instruction.code_size() == CodeSize::Code16;
+    // A call of a hypervisor is invalid to QEMU too, and may be a request of the guest's all the same.
+    if instruction.mnemonic() == Mnemonic::Vmcall {
+        return false;
+    }
     let mut features = instruction.cpuid_features().iter();
     is_no_vex || instruction.encoding() != EncodingKind::EVEX && features.any(|feature| UNKNOWN.contains(feature))
 }

@@ -4,6 +4,7 @@ pub mod block_start;
 pub mod bounds;
 pub mod cache;
 pub mod decode;
+pub mod descriptor;
 pub mod dialect;
 pub mod elements;
 pub mod far;

@@ -290,12 +290,7 @@ impl Recipe {
     /// Whether it may change what physical addresses mean: the keyboard's controller and the port of the chipset switch A20.
     pub fn switches_a20(&self, registers: &impl Registers) -> bool {
         const PORTS: [u16; 3] = [0x60, 0x64, 0x92];
-        const RDX: u8 = 2;
-        match self.special {
-            Special::WritePort(Some(port)) => PORTS.contains(&port.into()),
-            Special::WritePort(None) => PORTS.contains(&((registers.general(RDX) & 0xffff) as u16)),
-            _ => false,
-        }
+        matches!(self.special, Special::Port(port) if !port.is_read && PORTS.contains(&port.number(registers)))
     }
 
     /// Whether its block begins with it. Within one, a repeated instruction is no place to leave from: QEMU says of it that the flags'

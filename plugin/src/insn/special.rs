@@ -1,6 +1,8 @@
 //! What an instruction does besides touching memory.
 
+use crate::insn::descriptor::DescriptorAccess;
 use crate::insn::nested::ControlBlock;
+use crate::insn::registers::Registers;
 
 /// What a control register is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +15,27 @@ pub enum ControlSource {
     MachineStatusInMemory,
     /// What is there, without TS (`clts`).
     TaskSwitchedCleared,
+}
+
+/// How an instruction uses a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortAccess {
+    /// The port, where the instruction names it; else it is in DX.
+    pub port: Option<u8>,
+    /// How many bytes at a time.
+    pub bytes: u8,
+    /// It is read.
+    pub is_read: bool,
+    /// It is a string instruction.
+    pub is_string: bool,
+}
+
+impl PortAccess {
+    /// The port.
+    pub fn number(self, registers: &impl Registers) -> u16 {
+        const RDX: u8 = 2;
+        self.port.map_or_else(|| (registers.general(RDX) & 0xffff) as u16, u16::from)
+    }
 }
 
 /// What an instruction does besides touching memory.
@@ -30,10 +53,12 @@ pub enum Special {
     Breakpoint,
     /// It asks for what the processor is (`cpuid`).
     Cpuid,
-    /// It reads a port: a device may use guest memory meanwhile.
-    ReadPort,
-    /// It writes this port, or the one in DX: likewise, and the port may be one that switches A20.
-    WritePort(Option<u8>),
+    /// It calls a hypervisor (`vmcall`, `vmmcall`), which there is none of.
+    Hypercall,
+    /// It stores or loads the register of a descriptor table, or the task's.
+    Descriptor(DescriptorAccess),
+    /// It reads or writes a port: a device may use guest memory meanwhile, and the port may be one that switches A20.
+    Port(PortAccess),
     /// It calls far: a gate may say onto which stack.
     CallFar,
     /// It uses the control block at the physical address in RAX (`vmrun`, `vmload`, `vmsave`).
@@ -48,8 +73,9 @@ impl Special {
             | Special::Breakpoint
             | Special::CallFar
             | Special::Cpuid
-            | Special::ReadPort
-            | Special::WritePort(_) => false,
+            | Special::Hypercall
+            | Special::Descriptor(_)
+            | Special::Port(_) => false,
             Special::ControlBlock(block) => block.enters,
             Special::Translation | Special::WriteControl(..) | Special::WriteMsr => true,
         }
@@ -57,7 +83,12 @@ impl Special {
 
     /// Whether it is there to be told of alone, and nothing else hangs on it.
     pub fn is_only_told(self) -> bool {
-        self == Special::Cpuid
+        matches!(self, Special::Cpuid | Special::Hypercall | Special::Descriptor(_))
+    }
+
+    /// Whether it exits to a hypervisor that asks for it.
+    pub fn exits(self) -> bool {
+        self.is_only_told() || self.is_port_io()
     }
 
     /// Whether what is written stands in the instruction's operand.
@@ -67,6 +98,6 @@ impl Special {
 
     /// Whether it reads or writes a port.
     pub fn is_port_io(self) -> bool {
-        matches!(self, Special::ReadPort | Special::WritePort(_))
+        matches!(self, Special::Port(_))
     }
 }

@@ -6,7 +6,7 @@
 
 use super::fields::Field;
 use super::register::{Register, read_register};
-use super::view::View;
+use super::view::{HF_PE, View};
 use super::{internals, layout};
 use crate::insn::registers::{CodeSize, Registers as _, segment};
 use mem_event::registers::{Context, Registers, Segment};
@@ -63,6 +63,12 @@ impl View {
         let kept = self.u64_behind(layout::EFLAGS);
         let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
         whole.unwrap_or(kept)
+    }
+
+    /// Whether it may use every port: by its privilege, without what the task's bitmap allows.
+    pub fn may_use_ports(&self, rip: u64) -> bool {
+        let is_real = !self.is_by_api() && self.flags() & HF_PE == 0;
+        is_real || self.is_protected() && u64::from(self.privilege()) <= self.rflags(rip) >> 12 & 3
     }
 
     /// The register file as `cpuid` at this address will leave it, but for RIP; as it is where that is not known.

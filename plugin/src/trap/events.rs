@@ -50,7 +50,7 @@ pub fn before_write(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view:
         match ask(hypervisor, vcpu, write, view, write.rip.0) {
             Told::Go(Go::Run) => {}
             Told::Go(Go::Leave) => return Go::Leave,
-            Told::Denied if goes_on_behind(vcpu, recipe.length) => return Go::Leave,
+            Told::Denied if goes_on_behind(vcpu, recipe.length, None) => return Go::Leave,
             Told::Denied => {
                 eprintln!("mem-event: vCPU {} cannot leave its block: a write that was denied happens", vcpu.id);
                 return Go::Run;

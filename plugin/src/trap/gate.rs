@@ -46,7 +46,8 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     if recipe.needs_vectors() {
         view.prove_vectors();
     }
-    if recipe.repeat.is_none() && (recipe.special == Special::Nothing || recipe.special.is_port_io()) {
+    let is_told = instrumentation::wanted() & exits(recipe.special) != 0;
+    if recipe.repeat.is_none() && !is_told && (recipe.special == Special::Nothing || recipe.special.is_port_io()) {
         let all_allowed = recipe.operands.iter().all(|operand| {
             let touch = operand.touch(view);
             recipe.pages(touch).all(|gla| is_allowed(vcpu, gla, touch.rights))
@@ -58,6 +59,11 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     vcpu.stand(recipe.rip(view), recipe.repeat.is_none() || recipe.begins_block(view));
     let go = slowly(hypervisor, vcpu, recipe, view);
     vcpu.go(go)
+}
+
+/// What has it told that an instruction exits.
+fn exits(special: Special) -> u16 {
+    if special.exits() { instrumentation::checks(special) } else { 0 }
 }
 
 #[inline]
@@ -116,8 +122,10 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         }
         return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
     }
-    if recipe.special.is_only_told() {
-        return exits::before(hypervisor, vcpu, recipe, view);
+    if instrumentation::wanted() & exits(recipe.special) != 0
+        && exits::before(hypervisor, vcpu, recipe, view) == Go::Leave
+    {
+        return Go::Leave;
     }
     if recipe.special.changes_translation() || recipe.switches_a20(view) {
         if events::before_write(hypervisor, vcpu, recipe, view) == Go::Leave {

@@ -9,6 +9,7 @@ use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
 use crate::insn::recipes;
 use crate::insn::registers::CodeSize;
+use crate::insn::special::Special;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
@@ -186,11 +187,19 @@ fn instrument(instruction: &Instruction<'_>, wanted: u16, code: CodeSize) {
         instruction.note(recipes::OTHERS.keep(recipe.clone()));
     }
     let is_told = wanted & instrumentation::checks(recipe.special) != 0;
-    if wanted & instrumentation::ACCESS != 0 && (is_told || !recipe.special.is_only_told()) {
+    let special = if is_told || !recipe.special.is_only_told() { recipe.special } else { Special::Nothing };
+    let recipe = Recipe { special, ..recipe };
+    let does_nothing = recipe.operands.is_empty() && special == Special::Nothing;
+    if wanted & instrumentation::ACCESS != 0 && !does_nothing {
         call_before(instruction, recipe);
     } else if uses_control_block || is_told {
-        // What says what a register is written with must be there, and is looked at.
-        let operands = if recipe.special.writes_from_memory() { recipe.operands } else { Box::default() };
+        // What says what a register is written with must be there, and is looked at. What exits has its accesses first: it would be told again
+        // after each wait for one.
+        let operands = if recipe.special.writes_from_memory() || recipe.special.exits() {
+            recipe.operands
+        } else {
+            Box::default()
+        };
         call_before(instruction, Recipe { operands, ..recipe });
     }
 }
