@@ -48,6 +48,7 @@ fn is_ready(mode: &str, domain: &mut Client, last: mem_event::Gfn) -> bool {
         "exec" => domain.access(last).unwrap() == AccessType::Rw,
         "breakpoint" => reports(domain, CpuEventKind::Int3),
         "cpuid" => reports(domain, CpuEventKind::Cpuid),
+        "desc_access" => reports(domain, CpuEventKind::Descriptor),
         _ => reports(domain, CpuEventKind::Cr4),
     }
 }
@@ -55,11 +56,11 @@ fn is_ready(mode: &str, domain: &mut Client, last: mem_event::Gfn) -> bool {
 fn prints(mode: &str) {
     for release in releases("xen-access") {
         // The guest, and its last checkpoint.
-        let (guest, end) = if mode == "cpuid" { ("exits", 5) } else { ("cpu_events", 7) };
+        let (guest, end) = if ["cpuid", "desc_access"].contains(&mode) { ("exits", 5) } else { ("cpu_events", 7) };
         let mut domain = Domain::start(guest);
         let last = domain.last_frame();
         let mut tool = domain.tool("xen-access", &release, &["1", mode]);
-        let text = if ["write", "exec", "breakpoint", "write_ctrlreg_cr4", "cpuid"].contains(&mode) {
+        let text = if ["write", "exec", "breakpoint", "write_ctrlreg_cr4", "cpuid", "desc_access"].contains(&mode) {
             domain.until(&mut tool, |toolstack| is_ready(mode, toolstack, last));
             domain.run_to(end);
             tool.interrupted()

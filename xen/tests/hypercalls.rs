@@ -295,18 +295,26 @@ fn cpu_events_are_switched_and_what_is_not_there_is_named_once() {
     assert_eq!(ask(enable, 3, 0, 0), (Ok(0), vec![on(CpuEventKind::Int3, MonitorMode::Sync)]));
     assert_eq!(ask(enable, 2, 0, 0), (Ok(0), vec![on(CpuEventKind::SingleStep, MonitorMode::Sync)]));
     assert_eq!(ask(enable, 6, 0, 0), (Ok(0), vec![on(CpuEventKind::Cpuid, MonitorMode::Sync)]));
+    assert_eq!(ask(enable, 9, 0, 0), (Ok(0), vec![on(CpuEventKind::Descriptor, MonitorMode::Sync)]));
+    assert_eq!(ask(enable, 13, 0, 0), (Ok(0), vec![on(CpuEventKind::Io, MonitorMode::Sync)]));
+    // The bytes are sync and allow_userspace there.
+    assert_eq!(ask(enable, 4, 0, 0), (Ok(0), vec![on(CpuEventKind::GuestRequest, MonitorMode::Async)]));
+    assert_eq!(ask(disable, 4, 1, 0), (Ok(0), vec![on(CpuEventKind::GuestRequest, MonitorMode::Disabled)]));
+    assert_eq!(ask(enable, 4, 1, 0), (Ok(0), vec![on(CpuEventKind::GuestRequest, MonitorMode::Sync)]));
     for _ in 0..2 {
+        assert_eq!(ask(enable, 4, 1, 1), (Err(Errno::EOPNOTSUPP), vec![]));
         assert_eq!(ask(enable, 8, 0, 0), (Err(Errno::EOPNOTSUPP), vec![]));
         assert_eq!(ask(enable, 0, 3, 0), (Err(Errno::EOPNOTSUPP), vec![]));
     }
     let said = bench.xen.unknown.take();
-    let due = ["monitor event 8", "monitoring XCR0"].map(|what| format!("{what} is not supported (EOPNOTSUPP)"));
+    let due = ["monitoring requests of the guest's programs", "monitor event 8", "monitoring XCR0"]
+        .map(|what| format!("{what} is not supported (EOPNOTSUPP)"));
     assert_eq!(said, due);
 
     let mut made = domctl(0x15, domctl::MONITOR, 1);
     made.set(domctl::MONITOR_OP, domctl::MONITOR_CAPABILITIES);
     bench.call(hypercall::DOMCTL, &[made]).unwrap();
-    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x4f);
+    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x225f);
 }
 
 #[test]

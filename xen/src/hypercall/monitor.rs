@@ -10,12 +10,18 @@ use crate::tool::Tool;
 use mem_event::{Control, CpuEventKind, MonitorMode};
 use std::ops::RangeInclusive;
 
+/// `XEN_DOMCTL_MONITOR_EVENT_IO`, from Xen 4.18 on.
+const EVENT_IO: u32 = 13;
+
 /// The events that are there: a bit each, by the event's number.
 const CAPABILITIES: u32 = 1 << layout::EVENT_WRITE_CTRLREG
     | 1 << layout::EVENT_MOV_TO_MSR
     | 1 << layout::EVENT_SINGLESTEP
     | 1 << layout::EVENT_SOFTWARE_BREAKPOINT
-    | 1 << layout::EVENT_CPUID;
+    | 1 << layout::EVENT_GUEST_REQUEST
+    | 1 << layout::EVENT_CPUID
+    | 1 << layout::EVENT_DESCRIPTOR_ACCESS
+    | 1 << EVENT_IO;
 
 pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
     let on = match asked.get(layout::MONITOR_OP) {
@@ -33,7 +39,15 @@ pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, as
         layout::EVENT_MOV_TO_MSR => msr(guest, on, asked),
         layout::EVENT_SINGLESTEP => report(guest, CpuEventKind::SingleStep, mode(on, true)),
         layout::EVENT_SOFTWARE_BREAKPOINT => report(guest, CpuEventKind::Int3, mode(on, true)),
+        layout::EVENT_GUEST_REQUEST if asked.get(layout::GUEST_REQUEST_ALLOW_USERSPACE) != 0 => {
+            Err(xen.cannot("monitoring requests of the guest's programs"))
+        }
+        layout::EVENT_GUEST_REQUEST => {
+            report(guest, CpuEventKind::GuestRequest, mode(on, asked.get(layout::GUEST_REQUEST_SYNC) != 0))
+        }
         layout::EVENT_CPUID => report(guest, CpuEventKind::Cpuid, mode(on, true)),
+        layout::EVENT_DESCRIPTOR_ACCESS => report(guest, CpuEventKind::Descriptor, mode(on, true)),
+        EVENT_IO => report(guest, CpuEventKind::Io, mode(on, true)),
         other => Err(xen.cannot(&format!("monitor event {other}"))),
     }
 }

@@ -23,6 +23,8 @@ structure! {
     CTRLREG_ON_CHANGE_ONLY: u8 = 26, "u.monitor_op.u.mov_to_cr.onchangeonly";
     CTRLREG_BITMASK: u64 = 32, "u.monitor_op.u.mov_to_cr.bitmask";
     MSR: u32 = 24, "u.monitor_op.u.mov_to_msr.msr";
+    GUEST_REQUEST_SYNC: u8 = 24, "u.monitor_op.u.guest_request.sync";
+    GUEST_REQUEST_ALLOW_USERSPACE: u8 = 25, "u.monitor_op.u.guest_request.allow_userspace";
     MSR_ON_CHANGE_ONLY: u8 = 28, "u.monitor_op.u.mov_to_msr.onchangeonly";
     CONTEXT_SIZE: u32 = 16, "u.hvmcontext.size";
     CONTEXT_BUFFER: u64 = 24, "u.hvmcontext.buffer";
@@ -64,5 +66,7 @@ constants! {
     EVENT_MOV_TO_MSR: u32 = 1, "XEN_DOMCTL_MONITOR_EVENT_MOV_TO_MSR";
     EVENT_SINGLESTEP: u32 = 2, "XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP";
     EVENT_SOFTWARE_BREAKPOINT: u32 = 3, "XEN_DOMCTL_MONITOR_EVENT_SOFTWARE_BREAKPOINT";
+    EVENT_GUEST_REQUEST: u32 = 4, "XEN_DOMCTL_MONITOR_EVENT_GUEST_REQUEST";
     EVENT_CPUID: u32 = 6, "XEN_DOMCTL_MONITOR_EVENT_CPUID";
+    EVENT_DESCRIPTOR_ACCESS: u32 = 9, "XEN_DOMCTL_MONITOR_EVENT_DESC_ACCESS";
 }
