@@ -17,6 +17,7 @@
 //! | [`simulate`] | flow control of rings in virtual time, for more vCPUs than a machine has |
 //! | [`trial`] | a consumer against a recording, without QEMU |
 //! | [`flow`] | one run under the four flow controls, side by side |
+//! | [`pages`] | which pages a guest touches |
 //! | [`suite`] | scenarios against their snapshots |
 //! | [`cli`] | the command line |
 
@@ -27,6 +28,7 @@ pub mod flow;
 pub mod guest;
 pub mod machine;
 pub mod output;
+pub mod pages;
 pub mod poll;
 pub mod refusal;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use harness::cli::arguments::{Cli, Command};
-use harness::cli::{command, new, package, xen, xenstore};
+use harness::cli::{command, new, package, pages, xen, xenstore};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
         Command::Attach(arguments) => command::attach(arguments),
+        Command::Pages(arguments) => pages::pages(arguments),
         Command::Status(arguments) => status::status(arguments),
         Command::Diff(arguments) => trace::compare::compare(arguments),
         Command::Explain(arguments) => trace::explain::command::explain(arguments),

@@ -46,6 +46,12 @@ pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// A cell of CSV as RFC 4180 wants it.
+#[must_use]
+pub fn quoted(cell: String) -> String {
+    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
+}
+
 /// Writes to the output; a reader that went away is no error.
 ///
 /// # Errors

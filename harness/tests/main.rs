@@ -45,6 +45,7 @@ mod no_ram;
 mod oracle;
 mod overwrites;
 mod page_ends;
+mod pages;
 mod paused;
 mod peers;
 mod places;

@@ -3,6 +3,7 @@
 use crate::flow::command::FlowOptions;
 use crate::machine::qemu::Gate;
 use crate::output::Color;
+use crate::pages::command::PagesOptions;
 use crate::run::status::Status;
 use crate::scenario::Contents;
 use crate::scenario::looking::Pointer;
@@ -54,7 +55,9 @@ pub enum Command {
     /// Boot a guest with its consumers.
     Run(Box<Run>),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
-    Attach(Attach),
+    Attach(Box<Attach>),
+    /// Tell which pages a guest touches, how, when and by which function: a table, and a heat map of frames and time.
+    Pages(Pages),
     /// Say who waits for what in a QEMU that is running, and free it of what a dead consumer has left behind.
     Status(Status),
     /// Be a consumer: for `run --consumer`, or beside a plugin that runs.
@@ -121,7 +124,7 @@ pub enum Command {
 }
 
 /// What the consumers do.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct ConsumerOptions {
     /// Frames to watch, and the accesses that stop: r, w, x or several (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
     /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
@@ -173,7 +176,7 @@ pub struct ConsumerOptions {
 }
 
 /// `run`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Run {
     /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out or
     /// --paging-target runs its scenario.
@@ -226,6 +229,12 @@ pub struct Run {
     /// Print what the guest writes on its serial port, at the end.
     #[arg(long)]
     pub console: bool,
+    /// Tell which pages the guest touches, from its entry on: see `mem-event pages`.
+    #[arg(long, conflicts_with = "watch", help_heading = "Which pages are touched")]
+    pub pages: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub touched: PagesOptions,
     /// Further arguments for QEMU.
     #[arg(last = true, value_name = "QEMU ARGS")]
     pub extra: Vec<OsString>,
@@ -297,7 +306,7 @@ pub struct Xenstore {
 }
 
 /// `attach`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Attach {
     /// The plugin's socket (its argument socket=PATH).
     pub socket: PathBuf,
@@ -310,7 +319,45 @@ pub struct Attach {
     /// Do what this scenario does at its start, with its consumers; its guest and its machine are those that are there.
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
+    /// Tell which pages the guest touches while this is attached: see `mem-event pages`.
+    #[arg(long, conflicts_with_all = ["watch", "scenario"], help_heading = "Which pages are touched")]
+    pub pages: bool,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub touched: PagesOptions,
     #[command(flatten)]
     #[allow(missing_docs, reason = "clap takes the text from the type")]
     pub consumers: ConsumerOptions,
+}
+
+/// `pages`
+#[derive(Debug, Args)]
+pub struct Pages {
+    /// A built-in guest, an image or `linux`, which is run; or the plugin's socket in a QEMU that is running.
+    #[arg(value_name = "GUEST|SOCKET")]
+    pub subject: String,
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap takes the text from the type")]
+    pub touched: PagesOptions,
+    /// The symbols of the Linux that the guest runs, as of `run`; `linux` tells its own.
+    #[arg(long, value_name = "FILE|guest")]
+    pub symbols: Option<String>,
+    /// How long it may take (500ms, 60s, 5m). A machine that is attached to is left then, or by Ctrl-C.
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<String>,
+    /// Number of vCPUs of a guest that is run.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub vcpus: Option<u32>,
+    /// The memory of a guest that is run (512M, 2G).
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// The ELF of a guest that is attached to, for symbols.
+    #[arg(long, value_name = "ELF")]
+    pub guest: Option<PathBuf>,
+    /// Keep the record as a trace.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Pages and summary as lines of JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -7,6 +7,8 @@ use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};
 use crate::output::print;
+use crate::pages::command::Wanted;
+use crate::pages::touched::Pages;
 use crate::refusal::Refusal;
 use crate::run::attach;
 use crate::run::report::{self, Live, Style};
@@ -18,6 +20,7 @@ use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::scenario::xen_tool::XenTool;
 use crate::scenario::{At, ConsumerAct, MemoryAct, Name, Scenario, Size, Stop, Time, named};
 use crate::scenario::{corpus, range};
+use crate::toolstack::log::Observer;
 use crate::toolstack::transcript;
 use crate::trace::explain;
 use anyhow::Context;
@@ -53,10 +56,11 @@ pub fn list() -> anyhow::Result<u8> {
 /// # Errors
 /// What a user can put right, as a [`Refusal`]; anything else that kept the run from having a verdict.
 pub fn run(arguments: &Run) -> anyhow::Result<u8> {
-    let job = job(arguments)?;
+    let wanted = arguments.touched.wanted(arguments.pages)?;
+    let job = job(arguments, wanted.as_ref())?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let mut outcome = job.run(&mut Live::new(style), Some(&signals))?;
+    let (mut outcome, pages) = gathered(&wanted, style, |observer| job.run(observer, Some(&signals)))?;
     if let Some(trace) = job.trace.as_deref().filter(|_| outcome.verdict.kind != job.scenario.verdict.0) {
         outcome.notes.extend(explain::sentences(trace));
     }
@@ -67,8 +71,24 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
     if arguments.console {
         print(&outcome.console)?;
     }
+    if let Some((wanted, pages)) = wanted.zip(pages) {
+        wanted.tell(&job.scenario.name, &pages, &job.symbols(), style)?;
+    }
     show(&job.scenario, &outcome, &job.symbols(), style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
+}
+
+/// A run that is shown as it goes on, with the pages that were gathered meanwhile, if they are wanted.
+fn gathered(
+    wanted: &Option<Wanted<'_>>,
+    style: Style,
+    run: impl FnOnce(&mut dyn Observer) -> anyhow::Result<Outcome>,
+) -> anyhow::Result<(Outcome, Option<Pages>)> {
+    let mut live = Live::new(style);
+    let Some(wanted) = wanted else { return Ok((run(&mut live)?, None)) };
+    let mut gathering = wanted.gathering(live)?;
+    let outcome = run(&mut gathering)?;
+    Ok((outcome, Some(gathering.pages)))
 }
 
 fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style, sequence: bool) -> anyhow::Result<()> {
@@ -81,9 +101,10 @@ fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style,
     }
 }
 
-fn job(arguments: &Run) -> Result<Job, Refusal> {
+fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
     let wanted = &arguments.consumers;
-    let plain = wanted.watch.is_empty()
+    let plain = pages.is_none()
+        && wanted.watch.is_empty()
         && wanted.page_out.is_empty()
         && wanted.paging_target.is_none()
         && wanted.breaks.is_empty()
@@ -118,7 +139,11 @@ fn job(arguments: &Run) -> Result<Job, Refusal> {
     if let Some(seed) = arguments.chaos {
         scenario.chaos.impose(seed);
     }
+    if let Some(pages) = pages {
+        pages.add_to(&mut scenario);
+    }
     let mut job = Job::new(scenario, arguments.qemu.as_deref())?;
+    job.count_touches_from_the_entry();
     if job.scenario.source.is_none() {
         job.scenario.name = job.guest.as_ref().map_or_else(|| "linux".into(), |guest| guest.name.clone());
     }
@@ -273,6 +298,10 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.machine.memory = Size(u64::MAX);
     scenario.deadline = Time::FOREVER;
     add_consumers(&mut scenario, &arguments.consumers)?;
+    let wanted = arguments.touched.wanted(arguments.pages)?;
+    if let Some(pages) = &wanted {
+        pages.add_to(&mut scenario);
+    }
     let symbols = match scenario.machine.symbols.as_deref() {
         Some("guest") => symbols.with(Linear::wanted(None)),
         Some(path) => symbols.with(Linear::wanted(Some(Kernel::open(Path::new(path))?))),
@@ -283,8 +312,13 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
     let how = (arguments.consumers.spin, arguments.trace.as_deref());
-    let outcome =
-        attach::attach(&arguments.socket, &mut scenario, &symbols, &mut Live::new(style), Some(&signals), how)?;
+    let run = |observer: &mut dyn Observer| {
+        attach::attach(&arguments.socket, &mut scenario, &symbols, observer, Some(&signals), how)
+    };
+    let (outcome, pages) = gathered(&wanted, style, run)?;
+    if let Some((wanted, pages)) = wanted.zip(pages) {
+        wanted.tell(&arguments.socket.display().to_string(), &pages, &symbols, style)?;
+    }
     show(&scenario, &outcome, &symbols, style, arguments.consumers.sequence)?;
     Ok(outcome.verdict.kind.exit_code())
 }

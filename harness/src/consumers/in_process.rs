@@ -101,7 +101,7 @@ impl InProcess {
             Role::Listener => {
                 let wanted = self.settings.listener.clone().unwrap_or_default();
                 let looking = Looking::new(&wanted, self.later.clone(), self.monitors.clone());
-                let listener = self.listener.insert(Listener::enable(socket, settings, &wanted.rules, looking)?);
+                let listener = self.listener.insert(Listener::enable(socket, settings, &wanted, looking)?);
                 self.connections.push(listener.channel().client.number());
             }
             Role::Pager => {
@@ -211,6 +211,7 @@ impl InProcess {
                 busy = true;
                 log.failures.extend(listener.serve(&request, log.symbols)?);
             }
+            listener.tick()?;
         }
         self.note(log);
         Ok(busy)

@@ -2,8 +2,9 @@
 
 use super::looking::Looking;
 use super::open_page::OpenPage;
+use super::touches::Touches;
 use crate::guest::symbols::Symbols;
-use crate::scenario::{EmulateWith, Rule, Then};
+use crate::scenario::{EmulateWith, Listening, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
@@ -26,6 +27,7 @@ pub struct Listener {
     channel: Channel,
     rules: Vec<Rule>,
     looking: Looking,
+    touches: Option<Touches>,
     /// For a device's access to a page whose accesses are let through.
     open: OpenPage,
 }
@@ -35,9 +37,15 @@ impl Listener {
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn enable(socket: &Path, settings: RingSettings, rules: &[Rule], looking: Looking) -> anyhow::Result<Listener> {
+    pub fn enable(
+        socket: &Path,
+        settings: RingSettings,
+        wanted: &Listening,
+        looking: Looking,
+    ) -> anyhow::Result<Listener> {
         let channel = Channel::enable(socket, Ring::Access, settings)?;
-        Ok(Listener { channel, rules: rules.to_vec(), looking, open: OpenPage::default() })
+        let touches = wanted.touches.as_ref().map(Touches::new);
+        Ok(Listener { channel, rules: wanted.rules.clone(), looking, touches, open: OpenPage::default() })
     }
 
     /// Forgets the engine's signals.
@@ -53,6 +61,24 @@ impl Listener {
     /// What it does besides its rules.
     pub fn looking(&mut self) -> (&mut Looking, &mut Client) {
         (&mut self.looking, &mut self.channel.client)
+    }
+
+    /// The guest is about to start, or runs: from now on it is found which pages it touches, if that is wanted.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn begin_touches(&mut self, is_running: bool) -> anyhow::Result<()> {
+        let Some(touches) = &mut self.touches else { return Ok(()) };
+        touches.begin(is_running, &mut self.channel.client)
+    }
+
+    /// A moment has passed.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn tick(&mut self) -> anyhow::Result<()> {
+        let Some(touches) = &mut self.touches else { return Ok(()) };
+        touches.tick(&mut self.channel.client)
     }
 
     /// Whether it has told as many breaks as were wanted.
@@ -71,6 +97,13 @@ impl Listener {
     /// # Errors
     /// The connection ended, or the plugin refuses what a rule wants.
     pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
+        if let Some(touches) = &mut self.touches
+            && touches.hears(request, &mut self.channel.client)?
+        {
+            self.channel.answer(&request.answer());
+            self.channel.kick()?;
+            return Ok(Vec::new());
+        }
         if self.looking.hears(request, &mut self.channel.client, symbols)? {
             self.channel.answer(&request.answer());
             self.channel.kick()?;
@@ -163,6 +196,9 @@ impl Listener {
     /// The connection ended.
     pub fn finish(mut self) -> anyhow::Result<()> {
         self.looking.leave(&mut self.channel.client)?;
+        if let Some(touches) = &mut self.touches {
+            touches.end(&mut self.channel.client)?;
+        }
         while let Some(request) = self.take() {
             self.channel.answer(&request.answer());
             self.channel.kick()?;

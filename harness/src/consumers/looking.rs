@@ -110,9 +110,7 @@ impl Looking {
     /// # Errors
     /// The plugin refuses, or no kernel is there.
     pub fn look_now(&mut self, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
-        let needs_rest = symbols.linear().is_wanted() || !self.later.is_empty() || !self.wanted.breaks.is_empty();
-        let needs_rest = needs_rest || self.wanted.steps.is_some();
-        if !needs_rest {
+        if !symbols.linear().is_wanted() && !self.has_rest() {
             return Ok(());
         }
         client.pause()?;
@@ -121,6 +119,11 @@ impl Looking {
         }
         self.set_up(client, VcpuId(0), symbols)?;
         client.unpause()
+    }
+
+    /// Whether anything is to be done once the kernel is there.
+    fn has_rest(&self) -> bool {
+        !self.later.is_empty() || !self.wanted.breaks.is_empty() || self.wanted.steps.is_some()
     }
 
     /// Does what waited, and sets the breaks; a vCPU stands.
@@ -196,7 +199,9 @@ impl Looking {
             Event::Cpu(Cpu::Msr { msr, new, .. }) if self.stage == Stage::Entry => {
                 if msr == LSTAR && new >= crate::guest::kernel::flat::IMAGE {
                     kernel::find(client, vcpu, Some(new), symbols.linear())?;
-                    match first_thread(client, vcpu, symbols)? {
+                    // What changes nothing in the kernel need not wait until it has patched itself.
+                    let first = if self.has_rest() { first_thread(client, vcpu, symbols)? } else { None };
+                    match first {
                         Some(one) => self.stage = Stage::Boots(one),
                         None => self.set_up(client, vcpu, symbols)?,
                     }

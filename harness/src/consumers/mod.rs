@@ -9,6 +9,7 @@
 //! | `acts`, `restart`, [`sleepers`] | acts carried out; consumers killed, started anew, held; who waits for what |
 //! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
 //! | [`listener`], [`looking`], [`watcher`] | a listener by a scenario's rules; what it does besides; one with one treatment for all |
+//! | [`touches`] | a listener that finds which pages a guest touches |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
 mod acts;
@@ -31,6 +32,7 @@ pub mod resident;
 mod restart;
 pub mod sleepers;
 pub mod solo;
+pub mod touches;
 pub mod watcher;
 
 use self::external::{Running, program};
@@ -154,6 +156,7 @@ impl Consumers {
     /// The plugin refuses, or no such kernel runs.
     pub fn look(&mut self, is_running: bool, log: &Log<'_>) -> anyhow::Result<()> {
         let Some(listener) = self.in_process.listener() else { return Ok(()) };
+        listener.begin_touches(is_running)?;
         let (looking, client) = listener.looking();
         if is_running {
             looking.look_now(client, log.symbols)

@@ -50,8 +50,19 @@ fn is_multiboot(bytes: &[u8]) -> bool {
     })
 }
 
+/// The physical address at which QEMU enters the guest.
+pub fn entry(bytes: &[u8]) -> Option<u64> {
+    let elf = Elf::parse(bytes).ok()?;
+    if is_multiboot(bytes) { Some(elf.header.e_entry) } else { entry_of_note(&elf, bytes).map(u64::from) }
+}
+
+fn entry_of_note(elf: &Elf<'_>, bytes: &[u8]) -> Option<u32> {
+    let notes = elf.program_headers.iter().filter(|segment| segment.p_type == PT_NOTE);
+    notes.filter_map(|segment| found_by_qemu(segment, bytes)).next()
+}
+
 fn has_entry_note(elf: &Elf<'_>, bytes: &[u8]) -> Result<(), NoGuest> {
-    if elf.program_headers.iter().any(|segment| segment.p_type == PT_NOTE && is_found_by_qemu(segment, bytes)) {
+    if entry_of_note(elf, bytes).is_some() {
         return Ok(());
     }
     let notes = elf.iter_note_headers(bytes).into_iter().flatten();
@@ -67,25 +78,28 @@ fn has_entry_note(elf: &Elf<'_>, bytes: &[u8]) -> Result<(), NoGuest> {
     Err("has no PVH entry note".into())
 }
 
-/// QEMU looks for a note of this type, and pads owner and content to the segment's alignment, not to the note's own.
-fn is_found_by_qemu(segment: &ProgramHeader, bytes: &[u8]) -> bool {
+/// QEMU looks for a note of this type, and pads owner and content to the segment's alignment, not to the note's own. What it says.
+fn found_by_qemu(segment: &ProgramHeader, bytes: &[u8]) -> Option<u32> {
     let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     let (start, size) = (number(segment.p_offset), number(segment.p_filesz));
-    let Some(notes) = start.checked_add(size).and_then(|end| bytes.get(start..end)) else { return false };
+    let notes = start.checked_add(size).and_then(|end| bytes.get(start..end))?;
     let align = number(segment.p_align).max(1);
     let padded = |length: u32| (length as usize).checked_next_multiple_of(align);
     let mut at = 0_usize;
     while let Some(kind) = u32_at(notes, at + 8) {
         if kind == ENTRY_NOTE {
-            return true;
+            // One without a content is refused by QEMU itself.
+            let content =
+                u32_at(notes, at).and_then(padded).and_then(|owner| at.checked_add(NOTE_HEADER)?.checked_add(owner));
+            return Some(content.and_then(|content| u32_at(notes, content)).unwrap_or_default());
         }
         let lengths = u32_at(notes, at).and_then(padded).zip(u32_at(notes, at + 4).and_then(padded));
         let next =
             lengths.and_then(|(owner, content)| at.checked_add(NOTE_HEADER)?.checked_add(owner)?.checked_add(content));
         match next {
             Some(next) if next < notes.len() => at = next,
-            _ => return false,
+            _ => return None,
         }
     }
-    false
+    None
 }

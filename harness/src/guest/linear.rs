@@ -54,7 +54,7 @@ impl Found {
     /// Where its image begins in the guest.
     #[must_use]
     pub fn text(&self) -> Option<u64> {
-        self.kernel.names.address("_text").map(|text| self.address(text))
+        self.kernel.names.text().map(|text| self.address(text))
     }
 }
 
@@ -158,7 +158,7 @@ impl Linear {
     pub fn name_at(&self, gpa: Gpa) -> Option<String> {
         let found = self.found.get()?;
         let inside = gpa.0.checked_sub(found.physical.0)?;
-        found.kernel.names.name(found.kernel.names.address("_text")?.checked_add(inside)?)
+        found.kernel.names.name(found.kernel.names.text()?.checked_add(inside)?)
     }
 }
 

@@ -5,6 +5,9 @@ use crate::refusal::Refusal;
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 
+/// Where a bzImage is entered in 32-bit code, with its setup behind it (Linux's boot protocol).
+pub const ENTRY: u64 = 0x10_0000;
+
 /// What the kernel is told. Its checks of its own clocks measure the host here: on a loaded one the boot ended in "IO-APIC + timer doesn't work!"
 /// now and then, and a vCPU that waits for an answer looks like a lockup.
 pub const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init \

@@ -13,11 +13,14 @@ use self::kind::{Kind, NoGuest};
 use self::symbols::Symbols;
 use crate::beside;
 use crate::refusal::{Refusal, nearest, plain};
+use mem_event::Gpa;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// How much of an image is read to see what it is.
 const START: u64 = 1 << 20;
+/// Where a PC's firmware puts the first sector of a disk, and enters it.
+const BOOT_SECTOR: u64 = 0x7c00;
 
 /// An image that QEMU boots.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub struct Guest {
     pub path: PathBuf,
     /// Its symbols.
     pub symbols: Symbols,
+    /// Where the firmware enters it, if that is known.
+    pub entry: Option<Gpa>,
     /// CRC-32 of the file, of a disk's first MiB; for traces and reports.
     pub checksum: u32,
 }
@@ -97,7 +102,19 @@ impl Guest {
                 "a guest is an x86 ELF, linked statically, with a PVH entry note (type 18, owner Xen) or, of 32 bits, a multiboot header; a bzImage; an EFI application; or a disk with a boot sector";
             Refusal::usage(format!("{shown} {}", why.what), why.remedy.unwrap_or(remedy))
         })?;
-        Ok(Guest { kind, name, path: path.to_owned(), symbols, checksum: crc32fast::hash(&bytes) })
+        let entry = entry(kind, &bytes).map(Gpa);
+        Ok(Guest { kind, name, path: path.to_owned(), symbols, entry, checksum: crc32fast::hash(&bytes) })
+    }
+}
+
+/// Where an image begins to run, which is where firmware and QEMU's loaders end.
+fn entry(kind: Kind, bytes: &[u8]) -> Option<u64> {
+    match kind {
+        Kind::Elf | Kind::Multiboot => elf::entry(bytes),
+        Kind::BzImage => Some(linux::ENTRY),
+        Kind::Disk(_) => Some(BOOT_SECTOR),
+        // Wherever the firmware finds room.
+        Kind::Efi => None,
     }
 }
 

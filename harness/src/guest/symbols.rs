@@ -95,6 +95,16 @@ impl Symbols {
         })
     }
 
+    /// The symbol that an instruction belongs to: the one around it, else the last one before it in its page, since labels have no size.
+    #[must_use]
+    pub fn around(&self, gpa: Gpa) -> Option<&str> {
+        let before = &self.list[..self.list.partition_point(|symbol| symbol.gpa <= gpa)];
+        let inside = |symbol: &&Symbol| gpa.0 - symbol.gpa.0 < symbol.size.max(1);
+        let in_page = |symbol: &&Symbol| symbol.gpa.gfn() == gpa.gfn();
+        let found = before.iter().rev().find(inside).or_else(|| before.last().filter(in_page));
+        found.map(|symbol| symbol.name.as_str())
+    }
+
     /// The symbol with this name, or with this last part of a path (`WATCHED` for `read_write::WATCHED`).
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_li
 use crate::refusal::Refusal;
 use crate::scenario::{self, Contents, Scenario};
 use crate::toolstack::faults;
+use mem_event::Gpa;
 use mem_event::spin::Spin;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,13 @@ impl Job {
             linux_works: true,
             names,
         })
+    }
+
+    /// Pages that are touched count from the guest's entry on, where it is known, and no longer from the firmware's.
+    pub fn count_touches_from_the_entry(&mut self) {
+        let entry = self.guest.as_ref().map_or(Some(Gpa(linux::ENTRY)), |guest| guest.entry);
+        let listener = self.scenario.consumers.listener.iter_mut();
+        listener.filter_map(|listener| listener.touches.as_mut()).for_each(|touches| touches.entry = entry);
     }
 
     /// The symbols of its guest.

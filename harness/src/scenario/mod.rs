@@ -34,7 +34,7 @@ pub use machine::Machine;
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};
 pub use role::Role;
-pub use rule::{EmulateWith, Listening, Rule, Then};
+pub use rule::{EmulateWith, Listening, Rule, Then, Touching};
 pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 
@@ -349,6 +349,7 @@ impl Scenario {
         let places = self.memory_acts().filter_map(MemoryAct::place);
         self.machine.symbols.is_some()
             || listeners.clone().any(|listener| listener.process)
+            || self.machine.guest == "linux" && listeners.clone().any(|listener| listener.touches.is_some())
             || listeners.flat_map(|listener| &listener.breaks).chain(places).any(Place::is_linear)
     }
 

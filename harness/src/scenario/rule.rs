@@ -7,9 +7,10 @@ use super::name::Name;
 use super::text::{Number, Place};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
-use mem_event::{AccessType, Cpu, Event, Flags, Gfn, Reason, Request, Rights};
+use mem_event::{AccessType, Cpu, Event, Flags, Gfn, Gpa, Reason, Request, Rights};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// A listener's settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -30,6 +31,18 @@ pub struct Listening {
     pub msrs: Vec<u32>,
     /// The run ends when so many breaks were told.
     pub count: Option<u64>,
+    /// Which pages are touched, if that is to be known: a thing of the command line's.
+    #[serde(skip)]
+    pub touches: Option<Touching>,
+}
+
+/// How it is found which pages a guest touches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touching {
+    /// How long a page that was touched is left alone.
+    pub window: Duration,
+    /// Where the guest begins, which is where the firmware ends; without it all counts.
+    pub entry: Option<Gpa>,
 }
 
 /// What the listener does about some events.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | this one | acts carried out over one connection |
 //! | [`done`] | what came of an act |
-//! | [`share`] | frames shared |
+//! | [`share`], [`memory`] | frames shared; all of a domain's memory |
 //! | [`sequence`], [`doing`] | the sequence of a run as its record tells it; what a connection did |
 //! | [`connections`] | whose a connection is, by name |
 //! | [`recording`], [`log`], [`counts`] | the record while it grows; what a run has seen so far |
@@ -19,6 +19,7 @@ pub mod done;
 pub mod faults;
 pub mod kernel;
 pub mod log;
+pub mod memory;
 pub mod recording;
 pub mod sequence;
 pub mod share;

@@ -116,8 +116,8 @@ impl Sequence {
             let pending = holder.and_then(|connection| self.pending.remove(&connection));
             open.done.extend(pending.unwrap_or_default().done);
             let place = if waits(open.ring, &open.request) { u64::MAX } else { open.place };
-            let Open { ring, request, rip, done, .. } = open;
-            out.push((place, Record::Event { ring, request, rip, done, answer: None }));
+            let Open { ring, request, rip, since, done, .. } = open;
+            out.push((place, Record::Event { ring, request, rip, since, done, answer: None }));
         }
     }
 
@@ -188,7 +188,7 @@ impl Sequence {
         let wait = Duration::from_nanos(time.saturating_sub(since));
         self.counts.waited(wait);
         let place = if waits(ring, &request) { self.place } else { asked };
-        out.push((place, Record::Event { ring, request, rip, done, answer: Some((response, wait)) }));
+        out.push((place, Record::Event { ring, request, rip, since, done, answer: Some((response, wait)) }));
     }
 
     fn remark(&mut self, remarked: &Remarked, out: &mut Vec<Placed>) {

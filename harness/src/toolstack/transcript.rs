@@ -48,6 +48,8 @@ pub enum Record {
         request: Request,
         /// The instruction's linear address, 0 where it is not known.
         rip: u64,
+        /// When it was asked, in nanoseconds since the record's beginning; never shown, since a sequence has no clocks.
+        since: u64,
         /// What the consumer did before it answered.
         done: Vec<Doing>,
         /// The answer, if there was one, and how long it took from the request to it.
@@ -106,7 +108,7 @@ impl Record {
                 };
                 format!("{what}  vcpu {vcpu}  -> {done}")
             }
-            Record::Event { ring, request, rip, done, answer } => {
+            Record::Event { ring, request, rip, done, answer, .. } => {
                 let done = words(done, request.frame(), symbols);
                 let at = instruction(request, *rip, symbols).map(|name| format!("  at {name}")).unwrap_or_default();
                 format!(
@@ -135,7 +137,7 @@ impl Record {
                 let doing = doing.words_of_many(*count, symbols);
                 serde_json::json!({ "event": "act", "connection": connection, "who": who, "done": [doing] })
             }
-            Record::Event { ring, request, rip, done, answer } => {
+            Record::Event { ring, request, rip, done, answer, .. } => {
                 let who = done.iter().find_map(Doing::who);
                 let event = JsonEvent {
                     event: ring.to_string(),
@@ -367,7 +369,7 @@ mod tests {
         };
         let answer = Some((request.answer(), Duration::ZERO));
         let set = Control::SetAccess { first: gfn, count: 1, access: AccessType::Rwx };
-        Record::Event { ring: Ring::Access, request, rip: 0, done: vec![Doing::Operation(set, None)], answer }
+        Record::Event { ring: Ring::Access, request, rip: 0, since: 0, done: vec![Doing::Operation(set, None)], answer }
     }
 
     #[test]

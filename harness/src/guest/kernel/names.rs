@@ -21,6 +21,8 @@ pub struct Name {
 pub struct Names {
     /// In order of their addresses; of one address in their own order.
     list: Vec<Name>,
+    /// The first address of the image and the one behind it, where the names say; asked for each address that is named.
+    image: Option<(u64, u64)>,
 }
 
 impl Names {
@@ -28,7 +30,9 @@ impl Names {
     #[must_use]
     pub fn new(mut list: Vec<Name>) -> Names {
         list.sort_by_key(|name| name.address);
-        Names { list }
+        let mut names = Names { list, image: None };
+        names.image = names.address("_text").map(|text| (text, names.address("_end").unwrap_or(u64::MAX)));
+        names
     }
 
     /// Those of an ELF's own table.
@@ -83,10 +87,16 @@ impl Names {
         })
     }
 
+    /// Where the image begins.
+    #[must_use]
+    pub fn text(&self) -> Option<u64> {
+        self.image.map(|(text, _)| text)
+    }
+
     /// `NAME` or `NAME+0x10` for an address of the image: by the last symbol that begins there or before it.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<String> {
-        let (first, end) = (self.address("_text")?, self.address("_end").unwrap_or(u64::MAX));
+        let (first, end) = self.image?;
         if !(first..end).contains(&address) || address < IMAGE {
             return None;
         }

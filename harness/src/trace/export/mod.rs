@@ -13,7 +13,7 @@ use super::selection::{Filters, Selection};
 use super::stats::header_json;
 use super::{exit_code, names, open, remark_row};
 use crate::guest::symbols::Symbols;
-use crate::output::VERSION;
+use crate::output::{VERSION, quoted};
 use crate::refusal::Refusal;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -204,9 +204,4 @@ fn csv(
         let line: Vec<String> = cells.into_iter().map(quoted).collect();
         Ok(writeln!(output, "{}", line.join(","))?)
     })
-}
-
-/// A cell as RFC 4180 wants it.
-fn quoted(cell: String) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell }
 }
