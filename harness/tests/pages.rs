@@ -75,11 +75,14 @@ fn a_machine_that_runs_goes_on_with_all_its_rights_afterwards() {
         (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
     };
     let elf = job.guest.as_ref().unwrap().path.display().to_string();
-    let (code, said) = run(&["--window", "200ms", "--deadline", "1s", "--json", "--guest", &elf]);
-    assert_eq!(code, Some(0), "{said}");
-    let pages = pages(&said);
-    let counts = pages.iter().find(|page| page["what"].as_str().unwrap().ends_with("COUNTS")).unwrap();
-    assert!(counts["windows"].as_array().unwrap().len() > 1, "in each window anew: {said}");
+    // On a busy machine a short time may be over before the second window is.
+    let is_touched_anew = |deadline: &&str| {
+        let (code, said) = run(&["--window", "200ms", "--deadline", deadline, "--json", "--guest", &elf]);
+        assert_eq!(code, Some(0), "{said}");
+        let is_counts = |page: &Value| page["what"].as_str().unwrap().ends_with("COUNTS");
+        pages(&said).iter().any(|page| is_counts(page) && page["windows"].as_array().unwrap().len() > 1)
+    };
+    assert!(["1s", "10s", "100s"].iter().any(|deadline| is_touched_anew(&deadline)), "in each window anew");
 
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     let gfn = Place::from("COUNTS").frames(&job.symbols()).unwrap().first;
