@@ -82,7 +82,7 @@ fn a_machine_that_runs_goes_on_with_all_its_rights_afterwards() {
         let is_counts = |page: &Value| page["what"].as_str().unwrap().ends_with("COUNTS");
         pages(&said).iter().any(|page| is_counts(page) && page["windows"].as_array().unwrap().len() > 1)
     };
-    assert!(["1s", "10s", "100s"].iter().any(|deadline| is_touched_anew(&deadline)), "in each window anew");
+    assert!(["1s", "10s", "100s"].iter().any(is_touched_anew), "in each window anew");
 
     let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
     let gfn = Place::from("COUNTS").frames(&job.symbols()).unwrap().first;
