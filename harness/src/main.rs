@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
             trial::command::replay(file, under_test, manner)
         }
-        Command::Replay { trace: file, sequence, .. } => replay::replay(file, *sequence),
+        Command::Replay { trace: file, sequence, symbols, .. } => replay::replay(file, *sequence, symbols.as_deref()),
     };
     match ended {
         Ok(code) => ExitCode::from(code),

@@ -14,8 +14,13 @@ use harness::toolstack::log::Silent;
 use harness::toolstack::transcript::Record;
 use harness::toolstack::who::Who;
 use harness::verdict::Kind;
-use mem_event::trace::Tape;
+use mem_event::trace::{Context, Header, Remark, Tape, Writer};
+use mem_event::{
+    Access, AccessSource, AccessType, Control, Domain, DomainConfig, Effects, Gfn, Input, Layout, Rights, Ring,
+    RingPage, VcpuId, With,
+};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// The digest of a listing as /proc/kallsyms prints it, by the program of that name.
@@ -113,4 +118,69 @@ fn debians_stub_of_a_system_map_is_refused_with_what_it_is() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("Debian's stub of one line") && said.contains("bzImage"), "{said}");
+}
+
+/// A trace of a vCPU that waits for ever: an instruction of the kernel's, which lies 0x1000_0000 above its names, touched a watched page.
+fn waits_for_ever(path: &Path, rip: u64) {
+    let config = DomainConfig::new(1, vec![(Gfn(0), 64)]);
+    let text = || "none".to_owned();
+    let (facts, symbols) = (Vec::new(), Vec::new());
+    let header = Header {
+        guest: "linux".into(),
+        guest_hash: text(),
+        qemu: text(),
+        plugin: text(),
+        scenario: text(),
+        config: config.clone(),
+        facts,
+        symbols,
+    };
+    let mut writer = Writer::create(path, &header).unwrap();
+    let (mut domain, mut effects, page) = (Domain::new(config).unwrap(), Effects::default(), RingPage::heap());
+    let (gfn, rights, source) = (Gfn(5), Rights::W, AccessSource::Instruction);
+    let access = Access { gfn, offset: 8, gla: None, rights, source, rip };
+    let inputs = [
+        Input::Control(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 8 }),
+        Input::Control(Control::SetAccess { first: gfn, count: 1, access: AccessType::N }),
+        Input::Access { vcpu: VcpuId(0), access },
+    ];
+    let note = "the kernel's _text is at 0xffffffff91000000, physical 0x2000000";
+    writer.remark(0, &Remark::Note { connection: 1, text: note.into() });
+    for (time, input) in (1..).zip(&inputs) {
+        effects.clear();
+        let outcome = domain.apply(input, With::page(&page), &mut effects);
+        writer.record(Context { time, code: &[], connection: 1 }, input, &outcome, &effects);
+    }
+    writer.finish().unwrap();
+}
+
+#[test]
+fn a_trace_is_replayed_explained_and_compared_with_the_names_of_its_kernel() {
+    let folder = RunFolder::create().unwrap();
+    let (one, other, kernel) = (folder.file("one"), folder.file("other"), folder.file("System.map"));
+    waits_for_ever(&one, 0xffff_ffff_9100_1010);
+    waits_for_ever(&other, 0xffff_ffff_9100_2010);
+    let listing =
+        "ffffffff81000000 T _text\nffffffff81001000 T do_open\nffffffff81002000 T do_close\nffffffff82000000 B _end\n";
+    std::fs::write(&kernel, listing).unwrap();
+    let run = |arguments: &[&str], named: bool| {
+        let mut run = command(&folder);
+        run.current_dir(folder.file("")).args(arguments);
+        if named {
+            run.args(["--symbols", "System.map"]);
+        }
+        let output = run.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap())
+    };
+    for (arguments, code) in [(vec!["replay", "one", "--sequence"], 0), (vec!["explain", "one"], 5)] {
+        let (named, bare) = (run(&arguments, true), run(&arguments, false));
+        assert_eq!((named.0, bare.0), (Some(code), Some(code)), "{}{}", named.1, bare.1);
+        assert!(named.1.contains("do_open+0x10") && !bare.1.contains("do_open"), "{arguments:?}\n{}", named.1);
+    }
+    let (code, said) = run(&["diff", "one", "other"], false);
+    assert!(code == Some(0) && said.contains("equal in meaning"), "{said}");
+    let (code, said) = run(&["diff", "one", "other"], true);
+    assert!(code == Some(5) && said.contains("at do_open+0x10") && said.contains("at do_close+0x10"), "{said}");
+    let (code, said) = run(&["replay", "-", "--sequence"], true);
+    assert!(code == Some(2) && said.contains("remedy: name the trace's file"), "{said}");
 }

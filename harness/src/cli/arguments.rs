@@ -114,6 +114,9 @@ pub enum Command {
         /// Print each request and answer with the number of its step.
         #[arg(long, conflicts_with = "consumer")]
         sequence: bool,
+        /// The symbols of the Linux that the guest ran, as of `show`.
+        #[arg(long, value_name = "FILE", conflicts_with = "consumer")]
+        symbols: Option<PathBuf>,
         /// By whom: without it the engine alone is compared.
         #[command(flatten)]
         under_test: UnderTest,

@@ -67,8 +67,9 @@ fn waits(ring: Ring, request: &Request) -> bool {
     request.flags.contains(Flags::VCPU_PAUSED) || request.flags.contains(Flags::FOREIGN) && !is_let_go
 }
 
-/// The instruction that an input is about.
-fn rip(input: &Input) -> u64 {
+/// The instruction that an input is about, by its linear address; 0 where it is not known.
+#[must_use]
+pub fn rip(input: &Input) -> u64 {
     match input {
         Input::Access { access, .. } | Input::AccessNosleep { access, .. } => access.rip,
         Input::CpuEvent { event, .. } => event.rip.0,

@@ -110,10 +110,9 @@ impl Record {
             }
             Record::Event { ring, request, rip, done, answer, .. } => {
                 let done = words(done, request.frame(), symbols);
-                let at = instruction(request, *rip, symbols).map(|name| format!("  at {name}")).unwrap_or_default();
                 format!(
-                    "{}{at} -> {}",
-                    asked(*ring, request, symbols),
+                    "{} -> {}",
+                    asked_at(*ring, request, *rip, symbols),
                     answered(request, done, answer.map(|(it, _)| it))
                 )
             }
@@ -247,6 +246,13 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
 fn instruction(request: &Request, rip: u64, symbols: &Symbols) -> Option<String> {
     let is_named = matches!(request.event, Event::Cpu(Cpu::Int3 { .. } | Cpu::SingleStep { .. }));
     symbols.linear().name(Gla(rip)).filter(|_| !is_named)
+}
+
+/// The part of an event's line that the request makes, and the kernel's function that made it, where its name is known.
+#[must_use]
+pub fn asked_at(ring: Ring, request: &Request, rip: u64, symbols: &Symbols) -> String {
+    let at = instruction(request, rip, symbols).map(|name| format!("  at {name}")).unwrap_or_default();
+    asked(ring, request, symbols) + &at
 }
 
 fn with_flags(mut line: String, request: &Request) -> String {

@@ -2,11 +2,12 @@
 //! what was done to one frame, is not. So each vCPU, each frame and each ring has a track of its own, and tracks are compared.
 
 use super::difference::diff;
-use super::open;
 use super::progress::Progress;
 use super::row::Row;
+use super::{names, open};
 use crate::guest::symbols::Symbols;
 use crate::output::print;
+use crate::toolstack::sequence::rip;
 use crate::toolstack::transcript;
 use clap::Args;
 use mem_event::trace::Tape;
@@ -24,6 +25,9 @@ pub struct Diff {
     /// Lines of the difference that are shown at most; 0 for all.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
+    /// The symbols of the Linux that both guests ran, as of `show`: requests are then compared with the functions that made them.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
 }
 
 /// What a track is about.
@@ -61,8 +65,8 @@ const CONTEXT: usize = 3;
 /// # Errors
 /// No trace, an output that cannot be written.
 pub fn compare(arguments: &Diff) -> anyhow::Result<u8> {
-    let (a, whole_a) = read(&arguments.a)?;
-    let (b, whole_b) = read(&arguments.b)?;
+    let (a, whole_a) = read(&arguments.a, arguments.symbols.as_deref())?;
+    let (b, whole_b) = read(&arguments.b, arguments.symbols.as_deref())?;
     let partings = partings(&a, &b);
     print(&report(&a, &b, &partings, arguments.limit))?;
     Ok(match (partings.is_empty(), whole_a && whole_b) {
@@ -74,9 +78,9 @@ pub fn compare(arguments: &Diff) -> anyhow::Result<u8> {
 
 type Tracks = BTreeMap<Track, Vec<Line>>;
 
-fn read(path: &Path) -> anyhow::Result<(Tracks, bool)> {
+fn read(path: &Path, kernel: Option<&Path>) -> anyhow::Result<(Tracks, bool)> {
     let mut tape = open(path)?;
-    let symbols = Symbols::of_trace(tape.header());
+    let symbols = names::of(&mut tape, kernel)?;
     let (tracks, end) = tracks(&mut tape, &symbols);
     if let Some(end) = end {
         eprintln!("mem-event: {}: {end}", path.display());
@@ -100,7 +104,7 @@ fn tracks(tape: &mut Tape, symbols: &Symbols) -> (Tracks, Option<mem_event::trac
                 Effect::Requested { ring, request, .. } => {
                     let foreign = request.flags.contains(Flags::FOREIGN);
                     let track = if foreign { Track::Foreign } else { Track::Vcpu(request.vcpu.0) };
-                    add(track, transcript::asked(*ring, request, symbols), number);
+                    add(track, transcript::asked_at(*ring, request, rip(&step.input), symbols), number);
                 }
                 Effect::Answered { ring, response, .. } => {
                     let foreign = response.flags.contains(Flags::FOREIGN);

@@ -1,9 +1,10 @@
 //! Replays a trace through a fresh engine and compares every effect and every state.
 
 use super::difference::{self, Recent};
-use super::not_a_trace;
+use super::{names, not_a_trace, open};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
+use crate::toolstack::sequence::rip;
 use crate::toolstack::transcript;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mem_event::Effect;
@@ -39,9 +40,14 @@ pub struct Replayed {
 /// # Errors
 /// A file that is no trace of this version, as a [`Refusal`].
 pub fn replay_file(trace: &Path, sequence: bool) -> Result<Replayed, Refusal> {
+    replay_with(trace, sequence, None)
+}
+
+/// The same, with these names in place of the trace's own.
+fn replay_with(trace: &Path, sequence: bool, names: Option<&Symbols>) -> Result<Replayed, Refusal> {
     let bar = ProgressBar::hidden();
     if trace == Path::new("-") {
-        return replay_from(trace, std::io::stdin().lock(), sequence, &bar);
+        return replay_from(trace, std::io::stdin().lock(), sequence, names, &bar);
     }
     let cannot =
         |error: std::io::Error| Refusal::usage(format!("cannot read the trace {}: {error}", trace.display()), REMEDY);
@@ -54,15 +60,21 @@ pub fn replay_file(trace: &Path, sequence: bool) -> Result<Replayed, Refusal> {
             bar.set_style(style);
         }
     }
-    let replayed = replay_from(trace, bar.wrap_read(BufReader::with_capacity(1 << 20, file)), sequence, &bar);
+    let replayed = replay_from(trace, bar.wrap_read(BufReader::with_capacity(1 << 20, file)), sequence, names, &bar);
     bar.finish_and_clear();
     replayed
 }
 
-fn replay_from(trace: &Path, file: impl Read, sequence: bool, bar: &ProgressBar) -> Result<Replayed, Refusal> {
+fn replay_from(
+    trace: &Path,
+    file: impl Read,
+    sequence: bool,
+    names: Option<&Symbols>,
+    bar: &ProgressBar,
+) -> Result<Replayed, Refusal> {
     let reader = Reader::new(file).map_err(|end| not_a_trace(trace, &end))?;
     let header = reader.header().clone();
-    let symbols = Symbols::of_trace(&header);
+    let symbols = names.cloned().unwrap_or_else(|| Symbols::of_trace(&header));
     let mut engine = Domain::new(header.config.clone())
         .map_err(|why| Refusal::usage(format!("{}: its domain cannot be: {why}", trace.display()), REMEDY))?;
     let (mut text, mut steps, mut recent) = (String::new(), 0, Recent::default());
@@ -84,7 +96,7 @@ fn lines(text: &mut String, number: u64, step: &Step, symbols: &Symbols) {
     for effect in &step.effects.list {
         let _ = match effect {
             Effect::Requested { ring, request, .. } => {
-                writeln!(text, "step {number}  {}", transcript::asked(*ring, request, symbols))
+                writeln!(text, "step {number}  {}", transcript::asked_at(*ring, request, rip(&step.input), symbols))
             }
             Effect::Answered { ring, response, .. } => {
                 let (vcpu, gfn, flags) = (response.vcpu, response.subject(), response.flags);
@@ -123,9 +135,14 @@ impl Replayed {
 /// `replay`
 ///
 /// # Errors
-/// A file that is no trace.
-pub fn replay(trace: &Path, sequence: bool) -> anyhow::Result<u8> {
-    let replayed = replay_file(trace, sequence)?;
+/// A file that is no trace, or no kernel.
+pub fn replay(trace: &Path, sequence: bool, kernel: Option<&Path>) -> anyhow::Result<u8> {
+    if kernel.is_some() && trace == Path::new("-") {
+        let what = "with --symbols the trace is read twice, and the standard input can be read once";
+        return Err(Refusal::usage(what, "name the trace's file").into());
+    }
+    let names = kernel.map(|kernel| anyhow::Ok(names::of(&mut open(trace)?, Some(kernel))?)).transpose()?;
+    let replayed = replay_with(trace, sequence, names.as_ref())?;
     crate::output::print(&replayed.report())?;
     Ok(replayed.exit_code())
 }

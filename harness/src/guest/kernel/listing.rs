@@ -2,12 +2,12 @@
 
 use super::names::{Name, Names};
 
-/// Reads a listing. Symbols of modules, which end with `[module]`, are left out.
+/// Reads a listing. Symbols of modules end with `[module]`.
 ///
 /// # Errors
 /// It is none, or none of use; the rest of a sentence that begins with the file's name.
 pub fn read(text: &str) -> Result<Names, String> {
-    let mut list = Vec::new();
+    let (mut list, mut modules) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         if line.contains("The real System.map is in ") {
             return Err(
@@ -20,8 +20,9 @@ pub fn read(text: &str) -> Result<Names, String> {
         let (Some(address), Some(kind), Some(name)) = (address, kind, words.next()) else {
             return Err(format!("is no list of symbols: its line {number} is none"));
         };
-        if words.next().is_none() {
-            list.push(Name { address, kind, name: name.into() });
+        match words.next() {
+            None => list.push(Name { address, kind, name: name.into() }),
+            Some(module) => modules.push(Name { address, kind, name: format!("{name} {module}").into() }),
         }
     }
     if list.is_empty() {
@@ -30,7 +31,7 @@ pub fn read(text: &str) -> Result<Names, String> {
     if list.iter().all(|name| name.address == 0) {
         return Err("lists addresses of zeros alone, as /proc/kallsyms does to users other than root".into());
     }
-    Ok(Names::new(list))
+    Ok(Names::new(list).with_modules(modules))
 }
 
 #[cfg(test)]
@@ -38,10 +39,19 @@ mod tests {
     use super::read;
 
     #[test]
-    fn a_listing_is_read_without_modules() {
-        let names =
-            read("ffffffff81000000 T _text\nffffffff81000010 t helper\nffffffffc0000000 t init\t[virtio]\n").unwrap();
-        assert_eq!(names.iter().map(|it| (&*it.name, it.kind)).collect::<Vec<_>>(), [("_text", 'T'), ("helper", 't')]);
+    fn a_listing_is_read_and_its_modules_are_apart() {
+        let text = "ffffffff81000000 T _text\nffffffff81000010 t helper\nffffffff82000000 B _end\n\
+                    ffffffffc0000100 t probe\t[virtio]\nffffffffc0000000 t init\t[virtio]\n";
+        let names = read(text).unwrap();
+        let name = |address| names.name(address);
+        assert_eq!(name(0xffff_ffff_c000_0010).as_deref(), Some("init+0x10 [virtio]"));
+        assert_eq!(name(0xffff_ffff_c000_0100).as_deref(), Some("probe [virtio]"));
+        assert_eq!((name(0xffff_ffff_c001_0100), name(0xffff_ffff_bfff_ffff)), (None, None), "too far behind, before");
+        assert_eq!(names.address("probe"), Some(0xffff_ffff_c000_0100));
+        assert_eq!(
+            names.iter().map(|it| (&*it.name, it.kind)).collect::<Vec<_>>(),
+            [("_text", 'T'), ("helper", 't'), ("_end", 'B')]
+        );
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::refusal::{Refusal, nearest};
 use goblin::elf::Elf;
 use goblin::elf::sym::{STB_LOCAL, STT_FILE, STT_SECTION};
 
+/// No function of a module is longer.
+const LONGEST: u64 = 1 << 16;
+
 /// One symbol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
@@ -21,6 +24,8 @@ pub struct Name {
 pub struct Names {
     /// In order of their addresses; of one address in their own order.
     list: Vec<Name>,
+    /// Those of modules, in the same order, as `NAME [MODULE]`. They lie where the guest has put them.
+    modules: Vec<Name>,
     /// The first address of the image and the one behind it, where the names say; asked for each address that is named.
     image: Option<(u64, u64)>,
 }
@@ -30,9 +35,16 @@ impl Names {
     #[must_use]
     pub fn new(mut list: Vec<Name>) -> Names {
         list.sort_by_key(|name| name.address);
-        let mut names = Names { list, image: None };
+        let mut names = Names { list, modules: Vec::new(), image: None };
         names.image = names.address("_text").map(|text| (text, names.address("_end").unwrap_or(u64::MAX)));
         names
+    }
+
+    /// The same, with those of modules.
+    #[must_use]
+    pub fn with_modules(self, mut modules: Vec<Name>) -> Names {
+        modules.sort_by_key(|name| name.address);
+        Names { modules, ..self }
     }
 
     /// Those of an ELF's own table.
@@ -69,7 +81,9 @@ impl Names {
     #[must_use]
     pub fn address(&self, name: &str) -> Option<u64> {
         let rank = |it: &&Name| (it.kind.eq_ignore_ascii_case(&'t'), it.kind.is_ascii_uppercase());
-        self.list.iter().rev().filter(|it| &*it.name == name).max_by_key(rank).map(|it| it.address)
+        let own = self.list.iter().rev().filter(|it| &*it.name == name).max_by_key(rank);
+        let of_module = |it: &&Name| it.name.split_once(" [").is_some_and(|(own, _)| own == name) || &*it.name == name;
+        own.or_else(|| self.modules.iter().find(of_module)).map(|it| it.address)
     }
 
     /// The same, refused with the nearest names.
@@ -93,12 +107,12 @@ impl Names {
         self.image.map(|(text, _)| text)
     }
 
-    /// `NAME` or `NAME+0x10` for an address of the image: by the last symbol that begins there or before it.
+    /// `NAME` or `NAME+0x10` for an address of the image, `NAME+0x10 [MODULE]` for one of a module: by the last symbol that begins there or before it.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<String> {
         let (first, end) = self.image?;
         if !(first..end).contains(&address) || address < IMAGE {
-            return None;
+            return of_module(&self.modules, address);
         }
         let after = self.list.partition_point(|it| it.address <= address);
         let start = self.list[..after].last()?.address;
@@ -111,6 +125,19 @@ impl Names {
             offset => format!("{}+{offset:#x}", name.name),
         })
     }
+}
+
+/// The same of a module. Nobody says where the last one of its symbols ends: it is taken to be no longer than [`LONGEST`].
+fn of_module(modules: &[Name], address: u64) -> Option<String> {
+    let name = modules[..modules.partition_point(|it| it.address <= address)].last()?;
+    Some(match address - name.address {
+        0 => name.name.to_string(),
+        offset if offset < LONGEST => match name.name.split_once(" [") {
+            Some((own, module)) => format!("{own}+{offset:#x} [{module}"),
+            None => format!("{}+{offset:#x}", name.name),
+        },
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::output::{self, print};
 use crate::trace::progress::Progress;
 use crate::trace::row::Row;
 use crate::trace::show::table;
-use crate::trace::{exit_code, open};
+use crate::trace::{exit_code, names, open};
 use clap::Args;
 use mem_event::trace::Tape;
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub struct Explain {
     /// A line of JSON for each thing that is wrong, then a summary.
     #[arg(long)]
     pub json: bool,
+    /// The symbols of the Linux that the guest ran: its vmlinux, bzImage, System.map or output of /proc/kallsyms.
+    #[arg(long, value_name = "FILE")]
+    pub symbols: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +48,7 @@ struct Summary {
 /// No trace, an output that cannot be written.
 pub fn explain(arguments: &Explain) -> anyhow::Result<u8> {
     let mut tape = open(&arguments.trace)?;
-    let symbols = Symbols::of_trace(tape.header());
+    let symbols = names::of(&mut tape, arguments.symbols.as_deref())?;
     let progress = Progress::new("steps", tape.len());
     let found = explained(&mut tape, &symbols, |number| progress.at(number));
     progress.end();
