@@ -160,7 +160,9 @@ fn an_installed_command_finds_its_parts_beside_itself_or_in_its_prefix_or_says_w
         };
         let (code, said) = run();
         assert!(
-            code == Some(2) && said.contains("no built-in guests were built or installed with this program"),
+            code == Some(2)
+                && said.contains("no built-in guests were built or installed with this program")
+                && said.contains("MEM_EVENT_LIB"),
             "{said}"
         );
         std::fs::create_dir(parts.join("guests")).unwrap();

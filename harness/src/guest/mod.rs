@@ -58,7 +58,7 @@ impl Guest {
         let names = known.iter().map(String::as_str).chain(["linux"]);
         let remedy = match (nearest(name, names), known.is_empty()) {
             (_, true) => {
-                "no built-in guests were built or installed with this program: build them with ci/setup and ci/build, or name an ELF file"
+                "no built-in guests were built or installed with this program: build them (ci/setup, ci/build), install the package, name the folder that has them in MEM_EVENT_LIB, or name an ELF file"
                     .into()
             }
             (near, _) if near.is_empty() => "see `mem-event list`, or name an ELF file by its path".into(),
