@@ -1,9 +1,11 @@
 //! `status`: what a consumer that died has left behind is told, and ended.
 
-use crate::support::{command, machine, scenario, wait_for};
+use crate::support::{command, machine, machine_under, scenario, wait_for};
 use harness::consumers::pager::Pager;
 use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::scenario::settings::PagerSettings;
+use harness::scenario::{Place, Scenario};
 use mem_event::message::{Call, Notice};
 use mem_event::{Control, CpuEventKind, Gfn, MonitorMode, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
@@ -99,4 +101,36 @@ fn what_a_dead_pager_has_out_comes_back_with_its_release() {
     qemu.qmp.execute("cont").unwrap();
     wait_for("the guest's end", &qemu);
     assert!(qemu.console().contains("verdict: success"), "{}", qemu.console());
+}
+
+/// It is the machine of somebody else: whoever joined it with a consumer of his own leaves it free.
+#[test]
+fn a_consumer_that_an_attached_command_started_is_ended_with_it_and_the_guest_goes_on() {
+    let mut endless = Scenario::bare("endless");
+    endless.consumers.listener.get_or_insert_default();
+    let (mut qemu, folder, job) = machine_under(Gate::Callback, endless);
+    qemu.qmp.execute("cont").unwrap();
+    let consumer = format!("access={} consumer listener --treatment once", env!("CARGO_BIN_EXE_mem-event"));
+    // On a busy machine a short time may be over before the first event.
+    let has_events = |deadline| {
+        let mut attach = command(&folder);
+        attach.arg("attach").arg(folder.file("socket")).arg("--guest").arg(&job.guest.as_ref().unwrap().path);
+        attach.args(["--consumer", &consumer, "--watch", "COUNTS=rw", "--deadline", deadline, "--json"]);
+        let output = attach.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said.contains("\"event\":\"access\"")
+    };
+    assert!(["1s", "10s", "100s"].into_iter().any(has_events), "the consumer has events");
+
+    let left = told(&folder);
+    assert_eq!(left["rings"][1]["state"], "absent", "{left}");
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    let gfn = Place::from("COUNTS").frames(&job.symbols()).unwrap().first;
+    let first = toolstack.read(gfn, 0, 8).unwrap();
+    while toolstack.read(gfn, 0, 8).unwrap() == first {
+        std::thread::yield_now();
+    }
+    qemu.terminate();
+    wait_for("the machine's end", &qemu);
 }

@@ -322,6 +322,9 @@ pub struct Attach {
     /// Do what this scenario does at its start, with its consumers; its guest and its machine are those that are there.
     #[arg(long, value_name = "FILE")]
     pub scenario: Option<PathBuf>,
+    /// Start a consumer of your own, as of `run`; it is ended when the machine is left.
+    #[arg(long, value_name = "[RING[:LAYOUT[:SLOTS]],…=]CMD", conflicts_with = "pages")]
+    pub consumer: Vec<String>,
     /// Tell which pages the guest touches while this is attached: see `mem-event pages`.
     #[arg(long, conflicts_with_all = ["watch", "scenario"], help_heading = "Which pages are touched")]
     pub pages: bool,

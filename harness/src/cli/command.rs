@@ -298,6 +298,9 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.machine.memory = Size(u64::MAX);
     scenario.deadline = Time::FOREVER;
     add_consumers(&mut scenario, &arguments.consumers)?;
+    for text in &arguments.consumer {
+        scenario.consumers.external.push(External::parse(text)?);
+    }
     let wanted = arguments.touched.wanted(arguments.pages)?;
     if let Some(pages) = &wanted {
         pages.add_to(&mut scenario);

@@ -3,6 +3,7 @@
 use super::outcome::Outcome;
 use super::serve::{self, Ended};
 use super::signals::Signals;
+use super::status;
 use super::trace_file::TraceFile;
 use crate::consumers::Consumers;
 use crate::consumers::figures::Figures;
@@ -73,13 +74,16 @@ pub fn attach(
                 Verdict::new(Kind::Crash, "QEMU ended without a word: it was killed, or it crashed")
             }
         }
-        Ended::Fault(why) => Verdict::new(Kind::Failure, why),
+        Ended::Fault(why) => {
+            leave(consumers, socket, scenario, &mut log)?;
+            Verdict::new(Kind::Failure, why)
+        }
         Ended::Crashed => Verdict::new(Kind::Crash, log.crash.clone().unwrap_or_default()),
         Ended::Signal | Ended::Enough | Ended::Deadline => {
             if ended == Ended::Deadline {
                 sleepers = consumers.sleepers(symbols)?;
             }
-            consumers.leave(scenario, &mut log)?;
+            leave(consumers, socket, scenario, &mut log)?;
             Verdict::new(Kind::Success, "left the domain")
         }
     };
@@ -89,7 +93,15 @@ pub fn attach(
         .chain(kept.and_then(|kept| kept.end().err()).map(|error| Verdict::new(Kind::Error, format!("{error:#}"))));
     let verdict = log.with_failures(read.fold(verdict, Verdict::and));
     let (counts, records, notes) = (log.counts(), log.records, log.notes);
-    let (console, said) = (String::new(), String::new());
-    let (took, cut) = (begun.elapsed(), None);
+    let (console, said, took, cut) = (String::new(), String::new(), begun.elapsed(), None);
     Ok(Outcome { verdict, records, counts, paged, resident, sleepers, notes, cut, console, said, took })
+}
+
+/// Leaves the domain as it was. Consumers that are processes are ended, and what they leave behind is as [`status`] releases it.
+fn leave(consumers: Consumers, socket: &Path, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
+    consumers.leave(scenario, log)?;
+    if !scenario.consumers.external.is_empty() {
+        status::release_what_is_left(socket)?;
+    }
+    Ok(())
 }

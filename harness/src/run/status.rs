@@ -165,6 +165,19 @@ pub fn status(arguments: &Status) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Ends what dead consumers have left behind, as `status --release` does; what that was.
+///
+/// # Errors
+/// The plugin refuses something.
+pub fn release_what_is_left(socket: &Path) -> anyhow::Result<Vec<String>> {
+    // The plugin serves its clients in the order in which they came: it has seen the end of those before this one.
+    let mut client = Client::connect(socket)?;
+    let domain = Domain::ask(&mut client)?;
+    let mut done = Vec::new();
+    release(socket, &mut client, &domain, &mut done)?;
+    Ok(done)
+}
+
 /// Ends what a dead consumer has left behind. What is done is told in words before it is, since the guest may end by it.
 fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<String>) -> anyhow::Result<()> {
     for report in &domain.rings {
