@@ -343,5 +343,21 @@ operations! {
             /// How.
             flow: FlowKind,
         }
+        /// Which bits of a control register are of no interest: a write that changes nothing else is no event.
+        37 "monitor-mask" MonitorMask {
+            /// The register.
+            kind: CpuEventKind,
+            /// The bits.
+            ignored: u64,
+        }
+        /// How writes of one model-specific register are reported, whether or not all are.
+        38 "monitor-msr" MonitorMsr {
+            /// Its number.
+            msr: u32,
+            /// How.
+            mode: MonitorMode,
+            /// Only where the new value differs from the old.
+            on_change_only: bool,
+        }
     }
 }

@@ -32,8 +32,13 @@ macro_rules! cpu_events {
                 match self { $(CpuEventKind::$variant => $old),+ }
             }
 
-            /// Whether it is a write to a control or a model-specific register: it may change nothing, and an answer can keep it from
-            /// happening (`DENY`).
+            /// Whether an answer can keep it from happening (`DENY`): a write to a control or a model-specific register, but for XCR0, as in Xen.
+            #[must_use]
+            pub const fn can_be_denied(self) -> bool {
+                self.is_write() && !matches!(self, CpuEventKind::Xcr0)
+            }
+
+            /// Whether it is a write to a control or a model-specific register, which may change nothing.
             #[must_use]
             pub const fn is_write(self) -> bool {
                 self.has_old_value() || matches!(self, CpuEventKind::Msr)
@@ -64,6 +69,8 @@ cpu_events! {
     GuestRequest = 8 "guest-request", reason 8, old value false;
     /// A port is about to be read or written; raised before the instruction.
     Io = 9 "io", reason 16, old value false;
+    /// XCR0 is about to be written; raised before the instruction.
+    Xcr0 = 10 "xcr0", reason 17, old value true;
 }
 
 table! {

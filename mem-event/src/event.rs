@@ -122,6 +122,13 @@ pub enum Cpu {
         /// By a string instruction.
         is_string: bool,
     },
+    /// XCR0 is about to be written.
+    Xcr0 {
+        /// Its value then.
+        new: u64,
+        /// Its value before.
+        old: u64,
+    },
 }
 
 /// The kind of an event: the ring's type for paging and sharing, `MEM_EVENT_REASON_*` on the access ring.
@@ -184,6 +191,7 @@ impl Cpu {
             Cpu::Cr0 { .. } => CpuEventKind::Cr0,
             Cpu::Cr3 { .. } => CpuEventKind::Cr3,
             Cpu::Cr4 { .. } => CpuEventKind::Cr4,
+            Cpu::Xcr0 { .. } => CpuEventKind::Xcr0,
             Cpu::Msr { .. } => CpuEventKind::Msr,
             Cpu::Int3 { .. } => CpuEventKind::Int3,
             Cpu::SingleStep { .. } => CpuEventKind::SingleStep,
@@ -244,9 +252,13 @@ impl Event {
     pub const fn subject(&self) -> u64 {
         match self {
             Event::Paging { gfn, .. } | Event::Sharing { gfn, .. } | Event::Violation { gfn, .. } => gfn.0,
-            Event::Cpu(Cpu::Cr0 { new, .. } | Cpu::Cr3 { new, .. } | Cpu::Cr4 { new, .. } | Cpu::Msr { new, .. }) => {
-                *new
-            }
+            Event::Cpu(
+                Cpu::Cr0 { new, .. }
+                | Cpu::Cr3 { new, .. }
+                | Cpu::Cr4 { new, .. }
+                | Cpu::Xcr0 { new, .. }
+                | Cpu::Msr { new, .. },
+            ) => *new,
             Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
             Event::Cpu(Cpu::Cpuid { leaf, .. }) => *leaf as u64,
             Event::Cpu(Cpu::Descriptor { information, .. }) => *information as u64,

@@ -64,7 +64,7 @@ pub struct Access {
 ///
 /// | kind | `value` | `old` | `number` |
 /// |---|---|---|---|
-/// | CR0, CR3, CR4 | the new value | the old one | |
+/// | CR0, CR3, CR4, XCR0 | the new value | the old one | |
 /// | MSR | the new value | the old one | the register's |
 /// | CPUID | the leaf | the subleaf | how many bytes the instruction has |
 /// | descriptor | what is known of the instruction | its displacement | [`crate::DescriptorTable::packed`] |

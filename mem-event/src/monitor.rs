@@ -65,11 +65,14 @@ impl Domain {
             let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
-        let (mode, changes_only) = self.monitor.of(event.kind);
+        let (mode, changes_only) = match event.kind {
+            CpuEventKind::Msr => self.monitor.of_msr(event.number),
+            kind => self.monitor.of(kind),
+        };
         // As in Xen from 4.10 on: of a control register the mask of bits, which is all ones where nobody set one, asks for a change in any
         // case; of a model-specific register "on change only" does.
         let is_told_by_change = event.kind.has_old_value() || changes_only;
-        let unchanged = is_told_by_change && event.value == event.old;
+        let unchanged = is_told_by_change && !self.monitor.changes(event.kind, event.value, event.old);
         let not_stepped = event.kind == CpuEventKind::SingleStep && !self.vcpu(vcpu).single_step;
         if mode == MonitorMode::Disabled || unchanged || not_stepped {
             return Outcome::Proceed;
@@ -113,11 +116,32 @@ impl Domain {
         }
         // What is off has no other setting.
         let wanted = (mode, on_change_only && mode != MonitorMode::Disabled);
-        if self.monitor.of(kind) == wanted {
+        let ends_single =
+            kind == CpuEventKind::Msr && wanted.0 == MonitorMode::Disabled && self.monitor.single_msrs().is_some();
+        if self.monitor.of(kind) == wanted && !ends_single {
             let only = if wanted.1 { ", changes only" } else { "" };
             return Outcome::Refused(Errno::EEXIST, format!("the monitor of {kind} is {mode}{only} already"));
         }
         self.monitor.set(kind, wanted);
+        Outcome::Proceed
+    }
+
+    /// `Control::MonitorMask`.
+    pub(crate) fn set_monitor_mask(&mut self, kind: CpuEventKind, ignored: u64) -> Outcome {
+        if !kind.has_old_value() {
+            return Outcome::Refused(Errno::EINVAL, format!("{kind} is no control register"));
+        }
+        self.monitor.ignore(kind, ignored);
+        Outcome::Proceed
+    }
+
+    /// `Control::MonitorMsr`: EEXIST as for a kind.
+    pub(crate) fn set_msr_monitor(&mut self, msr: u32, mode: MonitorMode, on_change_only: bool) -> Outcome {
+        let wanted = (mode, on_change_only && mode != MonitorMode::Disabled);
+        if self.monitor.of_single_msr(msr) == wanted {
+            return Outcome::Refused(Errno::EEXIST, format!("the monitor of msr {msr:#x} is {mode} already"));
+        }
+        self.monitor.set_msr(msr, wanted);
         Outcome::Proceed
     }
 
@@ -152,10 +176,13 @@ impl Domain {
         Outcome::Proceed
     }
 
-    /// How events of a kind are reported now.
+    /// How events of a kind are reported now; of model-specific registers also where only single ones are.
     #[must_use]
     pub fn monitored(&self, kind: CpuEventKind) -> MonitorMode {
-        self.monitor.of(kind).0
+        match (self.monitor.of(kind).0, self.monitor.single_msrs()) {
+            (MonitorMode::Disabled, Some(single)) if kind == CpuEventKind::Msr => single,
+            (mode, _) => mode,
+        }
     }
 
     /// Whether events of a kind are reported only where the new value differs from the old.
@@ -179,6 +206,7 @@ fn cpu(event: &CpuEvent) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new, old },
         CpuEventKind::Cr3 => Cpu::Cr3 { new, old },
         CpuEventKind::Cr4 => Cpu::Cr4 { new, old },
+        CpuEventKind::Xcr0 => Cpu::Xcr0 { new, old },
         CpuEventKind::Msr => Cpu::Msr { msr: number, new, old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },

@@ -33,6 +33,8 @@ impl Domain {
             Control::Drop { gfn } => self.drop_page(gfn, effects),
             Control::SetBudget { frames } => self.set_budget(frames, effects),
             Control::Monitor { kind, mode, on_change_only } => self.set_monitor(kind, mode, on_change_only),
+            Control::MonitorMask { kind, ignored } => self.set_monitor_mask(kind, ignored),
+            Control::MonitorMsr { msr, mode, on_change_only } => self.set_msr_monitor(msr, mode, on_change_only),
             Control::SingleStep { vcpu, on } => self.set_single_step(vcpu, on),
             Control::Inject { vcpu, vector, kind, error, cr2 } => {
                 let error = Some(error).filter(|error| *error != u32::MAX);

@@ -146,7 +146,7 @@ impl Packed {
 #[inline(always)]
 pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
-        Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } => old,
+        Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } | Cpu::Xcr0 { old, .. } => old,
         Cpu::Msr { msr, .. } => msr.into(),
         Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
         Cpu::Cpuid { subleaf, length, .. } => pair(subleaf, length.into()),
@@ -164,6 +164,7 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new: subject, old: second },
         CpuEventKind::Cr3 => Cpu::Cr3 { new: subject, old: second },
         CpuEventKind::Cr4 => Cpu::Cr4 { new: subject, old: second },
+        CpuEventKind::Xcr0 => Cpu::Xcr0 { new: subject, old: second },
         CpuEventKind::Msr => Cpu::Msr { msr: low(second), new: subject, old: 0 },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },

@@ -113,7 +113,7 @@ impl Domain {
         let it = self.vcpu(vcpu);
         it.single_step ^= answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
         // Xen goes by the reason that the answer says.
-        let is_write = answer.cpu_event.is_some_and(CpuEventKind::is_write);
+        let is_write = answer.cpu_event.is_some_and(CpuEventKind::can_be_denied);
         if is_write && answer.flags.contains(Flags::DENY) {
             it.denied = it.reported.is_some_and(|event| Some(event.kind) == answer.cpu_event) || it.denied;
         }

@@ -82,7 +82,7 @@ impl Stop {
         match self {
             Stop::Violation => answer_due(Ring::Access),
             Stop::Cpu(CpuEventKind::Int3) => Outcome::Retry(Errno::EAGAIN),
-            Stop::Cpu(kind) if kind.is_write() && bits & DENY != 0 => Outcome::Skip,
+            Stop::Cpu(kind) if kind.can_be_denied() && bits & DENY != 0 => Outcome::Skip,
             Stop::Cpu(_) => Outcome::Proceed,
         }
     }

@@ -113,7 +113,8 @@ fn nothing_is_reported_that_is_disabled() {
 #[test]
 fn on_change_only_means_nothing_where_no_register_is_written() {
     let mut bench = Bench::new(1);
-    let writes = [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4, CpuEventKind::Msr];
+    let [cr0, cr3, cr4] = [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4];
+    let writes = [cr0, cr3, cr4, CpuEventKind::Xcr0, CpuEventKind::Msr];
     for kind in CpuEventKind::ALL.into_iter().filter(|kind| !writes.contains(kind)) {
         let control = Control::Monitor { kind, mode: MonitorMode::Sync, on_change_only: true };
         assert_eq!(bench.refused(control), Errno::EINVAL);
@@ -306,4 +307,60 @@ fn a_consumer_that_is_lost_leaves_its_monitors_and_its_event_to_its_successor() 
     bench.answer(Ring::Access, &request);
     assert_eq!(raise(&mut bench, write), Outcome::Proceed);
     assert_eq!(bench.domain.monitored(CpuEventKind::Cr3), MonitorMode::Sync);
+}
+
+#[test]
+fn a_write_that_changes_only_masked_bits_is_no_event() {
+    for kind in [CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4, CpuEventKind::Xcr0] {
+        let mut bench = monitored(kind, MonitorMode::Async, false);
+        bench.must(Control::MonitorMask { kind, ignored: 0x84 });
+        for (new, old, is_told) in [(0x84, 0, false), (0x80, 0x4, false), (0x85, 0, true), (1, 0, true), (7, 7, false)]
+        {
+            assert_eq!(raise(&mut bench, event(kind, new, old)), Outcome::Proceed);
+            assert_eq!(bench.requests(Ring::Access).len(), usize::from(is_told), "{kind} {new:#x} {old:#x}");
+        }
+        bench.must(Control::MonitorMask { kind, ignored: 0 });
+        assert_eq!(raise(&mut bench, event(kind, 4, 0)), Outcome::Proceed);
+        assert_eq!(bench.requests(Ring::Access).len(), 1, "{kind}");
+        bench.must(Control::MonitorMask { kind, ignored: u64::MAX });
+        bench.must(Control::Disable { ring: Ring::Access, drain: false });
+        assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+        bench.must(Control::Monitor { kind, mode: MonitorMode::Async, on_change_only: false });
+        assert_eq!(raise(&mut bench, event(kind, 4, 0)), Outcome::Proceed);
+        assert_eq!(bench.requests(Ring::Access).len(), 1, "the mask ends with the ring, as what was monitored does");
+    }
+    let mut bench = Bench::new(1);
+    for kind in [CpuEventKind::Msr, CpuEventKind::Int3, CpuEventKind::Cpuid] {
+        assert_eq!(bench.refused(Control::MonitorMask { kind, ignored: 1 }), Errno::EINVAL);
+    }
+}
+
+#[test]
+fn single_model_specific_registers_are_told_each_as_it_was_asked_for() {
+    const STAR: u32 = 0xc000_0081;
+    const LSTAR: u32 = 0xc000_0082;
+    let mut bench = Bench::new(1);
+    assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+    let on = |msr, mode, on_change_only| Control::MonitorMsr { msr, mode, on_change_only };
+    bench.must(on(STAR, MonitorMode::Async, true));
+    bench.must(on(LSTAR, MonitorMode::Async, false));
+    assert_eq!(bench.refused(on(LSTAR, MonitorMode::Async, false)), Errno::EEXIST);
+    assert_eq!(bench.domain.monitored(CpuEventKind::Msr), MonitorMode::Async);
+    let tells = |bench: &mut Bench, number, new, old| {
+        let event = CpuEvent { number, ..event(CpuEventKind::Msr, new, old) };
+        assert_eq!(raise(bench, event), Outcome::Proceed);
+        bench.requests(Ring::Access).len()
+    };
+    assert_eq!([(7, 7), (8, 7)].map(|(new, old)| tells(&mut bench, STAR, new, old)), [0, 1]);
+    assert_eq!([(7, 7), (8, 7)].map(|(new, old)| tells(&mut bench, LSTAR, new, old)), [1, 1]);
+    assert_eq!(tells(&mut bench, 0x174, 8, 7), 0);
+    bench.must(on(STAR, MonitorMode::Disabled, false));
+    assert_eq!([STAR, LSTAR].map(|msr| tells(&mut bench, msr, 8, 7)), [0, 1]);
+    // All of them, and then none, single ones neither.
+    bench.must(Control::Monitor { kind: CpuEventKind::Msr, mode: MonitorMode::Async, on_change_only: false });
+    assert_eq!(tells(&mut bench, 0x174, 8, 7), 1);
+    bench.must(Control::Monitor { kind: CpuEventKind::Msr, mode: MonitorMode::Disabled, on_change_only: false });
+    assert_eq!([STAR, LSTAR, 0x174].map(|msr| tells(&mut bench, msr, 8, 7)), [0, 0, 0]);
+    assert_eq!(bench.domain.monitored(CpuEventKind::Msr), MonitorMode::Disabled);
+    assert_eq!(bench.refused(on(LSTAR, MonitorMode::Disabled, false)), Errno::EEXIST);
 }

@@ -402,7 +402,12 @@ impl Game {
             29 => {
                 let kind = self.dice.pick(&CpuEventKind::ALL);
                 let mode = self.dice.pick(&[MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync]);
-                Control::Monitor { kind, mode, on_change_only: self.dice.one_in(2) }
+                let on_change_only = self.dice.one_in(2);
+                match self.dice.below(4) {
+                    0 => Control::MonitorMask { kind, ignored: self.dice.pick(&[0, 1, 2, u64::MAX]) },
+                    1 => Control::MonitorMsr { msr: self.dice.pick(&[0x10, 0x11]), mode, on_change_only },
+                    _ => Control::Monitor { kind, mode, on_change_only },
+                }
             }
             30 if self.dice.one_in(2) => {
                 let (kind, error) = (self.dice.pick(&TrapKind::ALL), self.dice.pick(&[0, 6, u32::MAX]));

@@ -45,6 +45,7 @@ fn cpu_events() -> [Cpu; CpuEventKind::ALL.len()] {
         Cpu::Descriptor { table: DescriptorTable::Idtr, is_write: true, information: 0x3142_8105, qualification: 0 },
         Cpu::GuestRequest,
         Cpu::Io { port: 0x3f8, bytes: 1, is_read: true, is_string: true },
+        Cpu::Xcr0 { new, old },
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Instructions that a hypervisor may have exit to it although the guest may execute them.
 //!
 //! Hardware: `cpuid` and `vmcall` always exit under Intel's extensions, `cpuid` where it is asked for under AMD's; so do, where that is asked for,
-//! the instructions that store or load the registers of descriptor tables, and those that use ports. The hypervisor does the instruction in
+//! the instructions that store or load the registers of descriptor tables, and those that use ports; `xsetbv` in any case. The hypervisor does the instruction in
 //! the guest's place, and puts RIP behind it.
 //!
 //! Xen: a listener that asked for it is told of `cpuid` with leaf, subleaf and length, synchronously; the registers of the request hold what
@@ -31,6 +31,7 @@
 #![no_std]
 #![no_main]
 
+use guest::cpu::cpuid;
 use guest::idt::{self, Exception};
 use guest::{access, checkpoint, failure, verdict};
 
@@ -74,6 +75,20 @@ guest::functions!(
         mov [rdi + 0x18], rax
         ret
     done EXITS_TABLES
+    # The same, a change and back.
+    function EXITS_XCR0
+        mov rax, cr4
+        or eax, 0x40000
+        mov cr4, rax
+        xor ecx, ecx
+        xgetbv
+        xsetbv
+        xor eax, 2
+        xsetbv
+        xor eax, 2
+        xsetbv
+        ret
+    done EXITS_XCR0
     # The port of the firmware's diagnostics, which takes anything.
     function EXITS_PORTS
         cld
@@ -104,6 +119,7 @@ unsafe extern "C" {
     safe fn EXITS_CPUID(leaf: u32, subleaf: u32, found: u64);
     safe fn EXITS_TABLES(found: u64);
     safe fn EXITS_PORTS();
+    safe fn EXITS_XCR0();
     safe fn EXITS_REQUEST() -> u64;
     static exits_vmcall: u8;
 }
@@ -115,6 +131,8 @@ const ROUNDS: u64 = 4;
 const WORDS: usize = 8;
 /// Of these each round finds the same, whatever a listener says.
 const SAME: usize = 5;
+/// In ECX of leaf 1.
+const XSAVE: u32 = 1 << 26;
 const INVALID: u64 = 6;
 /// `vmcall` has three bytes.
 const LENGTH: u64 = 3;
@@ -123,9 +141,11 @@ guest::main!(main);
 
 fn main() {
     idt::on_exception(met);
-    let first = round(1);
+    // Asked before anybody is told of it.
+    let has_states = cpuid(1, 0)[2] & XSAVE != 0;
+    let first = round(1, has_states);
     for number in 2..=ROUNDS {
-        let found = round(number);
+        let found = round(number, has_states);
         if found[..SAME] != first[..SAME] {
             failure!("round {number}: {found:x?} where {first:x?} is due");
         }
@@ -137,7 +157,7 @@ fn main() {
     verdict::success();
 }
 
-fn round(number: u64) -> [u64; WORDS] {
+fn round(number: u64, has_states: bool) -> [u64; WORDS] {
     checkpoint(number, FOUND.address(), 0, 0);
     for word in 0..WORDS as u64 {
         access::write(FOUND.address() + word * 8, 0);
@@ -146,6 +166,9 @@ fn round(number: u64) -> [u64; WORDS] {
     EXITS_CPUID(HYPERVISOR, 7, FOUND.address() + 0x30);
     EXITS_TABLES(FOUND.address());
     EXITS_PORTS();
+    if has_states {
+        EXITS_XCR0();
+    }
     access::write(FOUND.address() + 0x28, EXITS_REQUEST());
     core::array::from_fn(|word| access::read(FOUND.address() + word as u64 * 8))
 }

@@ -223,7 +223,9 @@ fn look(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal
             Refusal::usage(format!("no CPU event is called {event:?}"), format!("write some of {}", known.join(", ")))
         })?;
         let (event, mode) = (Name(kind), Name(MonitorMode::Sync));
-        scenario.start.push(MemoryAct::Monitor { event, mode, on_change_only: false }.into());
+        scenario
+            .start
+            .push(MemoryAct::Monitor { event, mode, on_change_only: false, ignore: None, register: None }.into());
     }
     let looks = wanted.symbols.is_some()
         || wanted.process

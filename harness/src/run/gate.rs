@@ -87,6 +87,8 @@ mod tests {
             event: Name(CpuEventKind::SingleStep),
             mode: Name(MonitorMode::Disabled),
             on_change_only: false,
+            ignore: None,
+            register: None,
         };
         assert_eq!(with(|it| it.start.push(off.into())), "");
         assert_eq!(with(|it| it.start.push(MemoryAct::SingleStep { vcpu: 0, on: false }.into())), "");
@@ -98,6 +100,8 @@ mod tests {
             event: Name(CpuEventKind::SingleStep),
             mode: Name(MonitorMode::Sync),
             on_change_only: false,
+            ignore: None,
+            register: None,
         };
         let stepping = Rule { acts: vec![on], ..Rule::default() };
         let write_only = Rule { then: Then::Set(Name(AccessType::W)), ..Rule::default() };

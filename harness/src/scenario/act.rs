@@ -129,9 +129,13 @@ pub enum MemoryAct {
         event: Name<CpuEventKind>,
         /// How.
         mode: Name<MonitorMode>,
-        /// Only where the new value differs from the old (control registers).
+        /// Only where the new value differs from the old.
         #[serde(default)]
         on_change_only: bool,
+        /// Of a control register the bits whose change alone is no event.
+        ignore: Option<Number>,
+        /// Of model-specific registers this one alone.
+        register: Option<u32>,
     },
     /// Whether a vCPU's single steps are reported, as far as they are monitored.
     SingleStep {

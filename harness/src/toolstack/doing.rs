@@ -161,6 +161,10 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
         Control::Monitor { kind, mode, on_change_only } => {
             format!("monitor {kind} {mode}{}", if on_change_only { " changes only" } else { "" })
         }
+        Control::MonitorMask { kind, ignored } => format!("monitor {kind} ignoring {ignored:#x}"),
+        Control::MonitorMsr { msr, mode, on_change_only } => {
+            format!("monitor msr {msr:#x} {mode}{}", if on_change_only { " changes only" } else { "" })
+        }
         Control::SingleStep { vcpu, on } => format!("single step of vcpu {vcpu} {}", if on { "on" } else { "off" }),
         Control::Inject { vcpu, vector, .. } => format!("inject trap {vector} into vCPU {vcpu}"),
         Control::Pin { gfn } => format!("map {}", name(gfn)),

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod kernel;
 pub mod log;
 pub mod memory;
+mod monitored;
 pub mod recording;
 pub mod sequence;
 pub mod share;
@@ -27,13 +28,14 @@ pub mod transcript;
 pub mod who;
 
 use self::done::{Done, judge, operate};
+use self::monitored::Monitored;
 use crate::guest::symbols::Symbols;
 use crate::scenario::range::Frames;
 use crate::scenario::share::pairs;
 use crate::scenario::{MemoryAct, Name, Place, Size};
-use anyhow::{Context, bail};
+use anyhow::bail;
 use mem_event::message::{Call, Reply};
-use mem_event::{AccessType, Control, CpuEventKind, Errno, Gfn, Gpa, MonitorMode, PAGE_SIZE, TrapKind, VcpuId};
+use mem_event::{AccessType, Control, Errno, Gfn, Gpa, PAGE_SIZE, TrapKind, VcpuId};
 use mem_event_client::socket::Client;
 
 /// Carries one act out on this connection.
@@ -91,21 +93,15 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             let failure = (found != value.0).then(|| format!("{at} holds {found:#x} where {:#x} is due", value.0));
             Ok(Done { text: format!("see {found:#x} at {at}"), failure })
         }
-        MemoryAct::Monitor { event, mode, on_change_only } => monitor(client, event.0, mode.0, *on_change_only),
+        MemoryAct::Monitor { event, mode, on_change_only, ignore, register } => {
+            let (kind, ignored) = (event.0, ignore.map(|bits| bits.0));
+            let monitored = Monitored { kind, mode: mode.0, on_change_only: *on_change_only, ignored, msr: *register };
+            monitored.switch(client)
+        }
         MemoryAct::SingleStep { vcpu, on } => {
             client.values(&Call::Control(Control::SingleStep { vcpu: VcpuId(*vcpu), on: *on }))?;
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }
-    }
-}
-
-/// Switches a monitor. What is so already is as wanted, and the sequence says so.
-fn monitor(client: &mut Client, kind: CpuEventKind, mode: MonitorMode, on_change_only: bool) -> anyhow::Result<Done> {
-    let which = if on_change_only { " changes only" } else { "" };
-    let text = format!("monitor {kind} {mode}{which}");
-    match client.control(Control::Monitor { kind, mode, on_change_only }).with_context(|| text.clone())? {
-        Err((Errno::EEXIST, _)) => Ok(Done { text: format!("{text}, as it was"), failure: None }),
-        answer => Ok(judge(answer.map(drop), None, &text)),
     }
 }
 

@@ -201,7 +201,9 @@ fn second(event: &Event) -> Option<u64> {
     match event {
         Event::Paging { .. } | Event::Sharing { .. } => None,
         Event::Violation { gla, .. } => gla.map(|gla| gla.0),
-        Event::Cpu(Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. }) => Some(*old),
+        Event::Cpu(Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } | Cpu::Xcr0 { old, .. }) => {
+            Some(*old)
+        }
         Event::Cpu(Cpu::Msr { msr, .. }) => Some(u64::from(*msr)),
         Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
         Event::Cpu(Cpu::Cpuid { subleaf, .. }) => Some(u64::from(*subleaf)),
@@ -229,6 +231,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Cr0 { new, old } => register("cr0", new, old),
         Cpu::Cr3 { new, old } => register("cr3", new, old),
         Cpu::Cr4 { new, old } => register("cr4", new, old),
+        Cpu::Xcr0 { new, old } => register("xcr0", new, old),
         Cpu::Msr { msr, new, .. } => format!("msr {msr:#x} {new:#x}"),
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),

@@ -6,7 +6,7 @@
 //!        1 mem_access           24 gfn   32 offset   40 gla   48 u32 flags: r 1, w 2, x 4, gla_valid 8, with_gla 16, in_gpt 32
 //!        2 mem_sharing          24 gfn   32 u32 p2mt
 //!        3 mem_paging           24 gfn   32 u32 p2mt   36 u32 flags: drop_page 1, evict_fail 2
-//!        4 write_ctrlreg        24 u32 register: CR0 0, CR3 1, CR4 2   32 new   40 old
+//!        4 write_ctrlreg        24 u32 register: CR0 0, CR3 1, CR4 2, XCR0 3   32 new   40 old
 //!        5 mov_to_msr           24 msr   32 new   40 old
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
@@ -114,6 +114,7 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
         Cpu::Cr0 { new, old } => register(0, new, old),
         Cpu::Cr3 { new, old } => register(1, new, old),
         Cpu::Cr4 { new, old } => register(2, new, old),
+        Cpu::Xcr0 { new, old } => register(3, new, old),
         Cpu::Msr { msr, new, old } => {
             slot[3..6].copy_from_slice(&[msr.into(), new, old]);
             MOV_TO_MSR
@@ -210,6 +211,7 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
             0 => Cpu::Cr0 { new, old },
             1 => Cpu::Cr3 { new, old },
             2 => Cpu::Cr4 { new, old },
+            3 => Cpu::Xcr0 { new, old },
             other => return Err(Malformed::Register(other)),
         },
         MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new, old },

@@ -84,6 +84,10 @@ pub struct Reference {
     pub budget: u64,
     default: AccessType,
     modes: BTreeMap<u8, (MonitorMode, bool)>,
+    /// Of control registers the bits whose change counts for nothing.
+    masks: BTreeMap<u8, u64>,
+    /// Single model-specific registers.
+    msrs: BTreeMap<u32, (MonitorMode, bool)>,
     groups: u64,
     clock: u64,
     pub dead: bool,
@@ -110,6 +114,8 @@ impl Reference {
             budget: u64::MAX,
             default: AccessType::Rwx,
             modes: BTreeMap::new(),
+            masks: BTreeMap::new(),
+            msrs: BTreeMap::new(),
             groups: 0,
             clock: 0,
             dead: false,
@@ -521,13 +527,20 @@ impl Reference {
         if self.vcpus[v].answered.take() == Some(*event) {
             return Ok(());
         }
-        let (mode, only) = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
+        let mut setting = self.modes.get(&(event.kind as u8)).copied().unwrap_or_default();
+        if event.kind == CpuEventKind::Msr
+            && let Some(single) = self.msrs.get(&event.number).filter(|(mode, _)| *mode != MonitorMode::Disabled)
+        {
+            setting = *single;
+        }
+        let (mode, only) = setting;
+        let mask = self.masks.get(&(event.kind as u8)).copied().unwrap_or_default();
         let stepping = event.kind != CpuEventKind::SingleStep || self.vcpus[v].stepping;
-        let control_register = matches!(event.kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4);
+        let control_register = is_write(event.kind) && event.kind != CpuEventKind::Msr;
         if mode == MonitorMode::Disabled || !stepping {
             return Ok(());
         }
-        if (control_register || only) && event.value == event.old {
+        if (control_register || only) && event.value & !mask == event.old & !mask {
             return Ok(());
         }
         let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
@@ -825,6 +838,35 @@ impl Reference {
         Outcome::Proceed
     }
 
+    fn monitor(&mut self, control: &Control) -> Done {
+        match *control {
+            Control::Monitor { kind, on_change_only: true, .. } if !is_write(kind) => Err(refused(Errno::EINVAL)),
+            Control::Monitor { kind, mode, on_change_only } => {
+                let setting = (mode, on_change_only && mode != MonitorMode::Disabled);
+                let before = self.modes.insert(kind as u8, setting).unwrap_or_default();
+                let ends_all = kind == CpuEventKind::Msr && mode == MonitorMode::Disabled;
+                let had_single = ends_all && self.msrs.values().any(|(mode, _)| *mode != MonitorMode::Disabled);
+                if ends_all {
+                    self.msrs.clear();
+                }
+                if before == setting && !had_single { Err(refused(Errno::EEXIST)) } else { Ok(()) }
+            }
+            Control::MonitorMask { kind, .. } if !is_write(kind) || kind == CpuEventKind::Msr => {
+                Err(refused(Errno::EINVAL))
+            }
+            Control::MonitorMask { kind, ignored } => {
+                self.masks.insert(kind as u8, ignored);
+                Ok(())
+            }
+            Control::MonitorMsr { msr, mode, on_change_only } => {
+                let setting = (mode, on_change_only && mode != MonitorMode::Disabled);
+                let before = self.msrs.insert(msr, setting).unwrap_or_default();
+                if before == setting { Err(refused(Errno::EEXIST)) } else { Ok(()) }
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn control(&mut self, control: &Control, posted: &[Response], broken: bool) -> Outcome {
         let done = match *control {
             Control::Enable { ring, slots, .. } => self.enable(ring, slots as usize),
@@ -852,15 +894,7 @@ impl Reference {
                 self.budget = frames;
                 Ok(())
             }
-            Control::Monitor { kind, mode, on_change_only } => {
-                if on_change_only && !is_write(kind) {
-                    Err(refused(Errno::EINVAL))
-                } else {
-                    let only = on_change_only && mode != MonitorMode::Disabled;
-                    let before = self.modes.insert(kind as u8, (mode, only)).unwrap_or_default();
-                    if before == (mode, only) { Err(refused(Errno::EEXIST)) } else { Ok(()) }
-                }
-            }
+            Control::Monitor { .. } | Control::MonitorMask { .. } | Control::MonitorMsr { .. } => self.monitor(control),
             Control::SingleStep { vcpu, on } => match self.vcpus.get_mut(vcpu.0 as usize) {
                 Some(it) => {
                     it.stepping = on;
@@ -938,6 +972,8 @@ impl Reference {
         }
         if ring == Ring::Access {
             self.modes.clear();
+            self.masks.clear();
+            self.msrs.clear();
         }
         if drain && self.live(ring) {
             self.channel(ring).standing = Standing::Draining;
@@ -1104,7 +1140,8 @@ impl Reference {
 
 /// Whether it is a write to a register.
 fn is_write(kind: CpuEventKind) -> bool {
-    matches!(kind, CpuEventKind::Cr0 | CpuEventKind::Cr3 | CpuEventKind::Cr4 | CpuEventKind::Msr)
+    let (cr0, cr3, cr4) = (CpuEventKind::Cr0, CpuEventKind::Cr3, CpuEventKind::Cr4);
+    [cr0, cr3, cr4, CpuEventKind::Xcr0, CpuEventKind::Msr].contains(&kind)
 }
 
 /// What the listener is told of the event.
@@ -1114,6 +1151,7 @@ fn told(event: &CpuEvent) -> Cpu {
         CpuEventKind::Cr0 => Cpu::Cr0 { new: event.value, old: event.old },
         CpuEventKind::Cr3 => Cpu::Cr3 { new: event.value, old: event.old },
         CpuEventKind::Cr4 => Cpu::Cr4 { new: event.value, old: event.old },
+        CpuEventKind::Xcr0 => Cpu::Xcr0 { new: event.value, old: event.old },
         CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },

@@ -37,6 +37,7 @@ impl Engine {
             | when(monitored(&CpuEventKind::Descriptor), instrumentation::DESCRIPTOR)
             | when(monitored(&CpuEventKind::GuestRequest), instrumentation::HYPERCALL)
             | when(monitored(&CpuEventKind::Io), instrumentation::PORT)
+            | when(monitored(&CpuEventKind::Xcr0), instrumentation::EXTENDED)
     }
 
     /// Frames are watched, maybe since they came into being, and no instruction is instrumented for it that must be.

@@ -35,15 +35,18 @@ pub const DESCRIPTOR: u16 = 256;
 pub const HYPERCALL: u16 = 512;
 /// So are reads and writes of ports.
 pub const PORT: u16 = 1024;
+/// So are writes of XCR0.
+pub const EXTENDED: u16 = 2048;
 
 /// All that makes CPU events.
-pub const EVENTS: u16 = STEP | SPECIAL | ENTRY | CPUID | DESCRIPTOR | HYPERCALL | PORT;
+pub const EVENTS: u16 = STEP | SPECIAL | ENTRY | CPUID | DESCRIPTOR | HYPERCALL | PORT | EXTENDED;
 
 /// What checks an instruction for what it does besides touching memory.
 pub fn checks(special: Special) -> u16 {
     match special {
         Special::Nothing => 0,
         Special::Cpuid => CPUID,
+        Special::WriteExtended => EXTENDED,
         Special::Hypercall => HYPERCALL,
         Special::Descriptor(_) => DESCRIPTOR,
         Special::Port(_) => PORT,

@@ -364,6 +364,7 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Vmsave => control_block(instruction, Rights::W),
         Mnemonic::Int3 => Special::Breakpoint,
         Mnemonic::Cpuid => Special::Cpuid,
+        Mnemonic::Xsetbv => Special::WriteExtended,
         Mnemonic::Vmcall | Mnemonic::Vmmcall => Special::Hypercall,
         Mnemonic::Mov if matches!(instruction.code(), Code::Mov_cr_r32 | Code::Mov_cr_r64) => {
             let source = ControlSource::General(number_of(instruction.op1_register()));

@@ -53,6 +53,8 @@ pub enum Special {
     Breakpoint,
     /// It asks for what the processor is (`cpuid`).
     Cpuid,
+    /// It writes XCR0, or another extended control register (`xsetbv`).
+    WriteExtended,
     /// It calls a hypervisor (`vmcall`, `vmmcall`), which there is none of.
     Hypercall,
     /// It stores or loads the register of a descriptor table, or the task's.
@@ -73,6 +75,7 @@ impl Special {
             | Special::Breakpoint
             | Special::CallFar
             | Special::Cpuid
+            | Special::WriteExtended
             | Special::Hypercall
             | Special::Descriptor(_)
             | Special::Port(_) => false,
@@ -83,7 +86,7 @@ impl Special {
 
     /// Whether it is there to be told of alone, and nothing else hangs on it.
     pub fn is_only_told(self) -> bool {
-        matches!(self, Special::Cpuid | Special::Hypercall | Special::Descriptor(_))
+        matches!(self, Special::Cpuid | Special::WriteExtended | Special::Hypercall | Special::Descriptor(_))
     }
 
     /// Whether it exits to a hypervisor that asks for it.

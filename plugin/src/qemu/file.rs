@@ -65,6 +65,11 @@ impl View {
         whole.unwrap_or(kept)
     }
 
+    /// XCR0; `None` where its place is not known.
+    pub fn enabled_states(&self) -> Option<u64> {
+        self.field(Field::Xcr0)
+    }
+
     /// Whether it may use every port: by its privilege, without what the task's bitmap allows.
     pub fn may_use_ports(&self, rip: u64) -> bool {
         let is_real = !self.is_by_api() && self.flags() & HF_PE == 0;

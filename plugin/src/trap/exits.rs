@@ -18,8 +18,11 @@ use mem_event::{CpuEvent, CpuEventKind, DescriptorTable, Gfn, Gla};
 
 const RAX: u8 = 0;
 const RCX: u8 = 1;
+const RDX: u8 = 2;
 const RBX: u8 = 3;
 const RDI: u8 = 7;
+/// Without it there is no XCR0.
+const CR4_OSXSAVE: u64 = 1 << 18;
 /// `__HYPERVISOR_hvm_op`, in EAX, and `HVMOP_guest_request_vm_event`, its first argument.
 const HVM_OP: u64 = 34;
 const GUEST_REQUEST: u64 = 24;
@@ -50,6 +53,11 @@ fn told(recipe: &Recipe, view: &View) -> Option<CpuEvent> {
     let low = |register| view.general(register) & 0xffff_ffff;
     match recipe.special {
         Special::Cpuid => Some(event(CpuEventKind::Cpuid, low(RAX), low(RCX), recipe.length.into())),
+        Special::WriteExtended => {
+            let is_there = view.privilege() == 0 && view.paging_mode().cr4 & CR4_OSXSAVE != 0 && low(RCX) == 0;
+            let value = low(RDX) << 32 | low(RAX);
+            is_there.then(|| event(CpuEventKind::Xcr0, value, view.enabled_states().unwrap_or(!value), 0))
+        }
         Special::Hypercall => {
             let argument = if recipe.code == CodeSize::Bits64 { view.general(RDI) } else { low(RBX) };
             let is_request = view.privilege() == 0 && low(RAX) == HVM_OP && argument == GUEST_REQUEST;
