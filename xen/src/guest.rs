@@ -2,12 +2,21 @@
 
 use crate::domain::{Domain, Ram};
 use crate::errno::Errno;
-use crate::filter::Filter;
 use crate::ring::ToolRing;
 use mem_event::{AccessType, Ring};
+use std::collections::BTreeSet;
 
 /// The frame of the paging ring less the ring's number: Xen's own, below 4 GiB, where a PC has its devices and never RAM.
 const RING_FRAMES: u64 = 0xf_eff7;
+
+/// Whose writes the tool has asked for: asking again is an error, whatever is asked.
+#[derive(Clone, Debug, Default)]
+pub struct Monitored {
+    /// CR0, CR3, CR4, XCR0.
+    pub ctrlregs: [bool; 4],
+    /// Model-specific registers.
+    pub msrs: BTreeSet<u32>,
+}
 
 /// A domain.
 #[derive(Debug)]
@@ -16,8 +25,8 @@ pub struct Guest<D> {
     pub domain: D,
     /// Rights of frames that come into being.
     pub default_access: AccessType,
-    /// What of the CPU events the tool asked for.
-    pub filter: Filter,
+    /// Whose writes the tool has asked for.
+    pub monitored: Monitored,
     /// Whether frames may be shared.
     pub shares: bool,
     /// How often its tool has paused it.
@@ -31,9 +40,17 @@ pub struct Guest<D> {
 impl<D: Domain> Guest<D> {
     /// A domain whose tool has not done anything yet.
     pub fn new(domain: D) -> Guest<D> {
-        let filter = Filter::default();
-        let rings = Default::default();
-        Guest { domain, default_access: AccessType::Rwx, filter, shares: false, pauses: 0, stops: 0, rings, ram: None }
+        let (monitored, rings) = Default::default();
+        Guest {
+            domain,
+            default_access: AccessType::Rwx,
+            monitored,
+            shares: false,
+            pauses: 0,
+            stops: 0,
+            rings,
+            ram: None,
+        }
     }
 
     /// Pauses it once more. Where it cannot stand still the pause counts for the tool alone.
@@ -83,8 +100,7 @@ impl<D: Domain> Guest<D> {
 
     /// Copies a ring's requests to the tool's page.
     pub fn show(&mut self, ring: Ring) {
-        let filter = &self.filter;
-        self.rings[ring.index()].show(|slot| filter.wants(slot));
+        self.rings[ring.index()].show();
     }
 }
 

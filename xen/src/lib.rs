@@ -12,7 +12,7 @@
 //! | [`tool`], [`domain`] | the process that calls; the domain that it calls about |
 //! | [`layout`] | Xen's structures as tables |
 //! | [`version`] | which Xen the tools find themselves on |
-//! | [`ring`], [`filter`] | a ring page of the tool's own; which requests reach it |
+//! | [`ring`] | a ring page of the tool's own |
 //! | [`evtchn`] | event channels |
 //! | [`guest`], [`hypervisor`] | what is kept of a domain, and of all |
 //! | [`hypercall`] | the calls |
@@ -24,7 +24,6 @@ pub mod domain;
 pub mod environment;
 pub mod errno;
 pub mod evtchn;
-pub mod filter;
 pub mod guest;
 pub mod hypercall;
 pub mod hypervisor;

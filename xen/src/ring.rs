@@ -97,22 +97,16 @@ impl ToolRing {
         self.open.as_ref().map(|open| Arc::clone(&open.signalled))
     }
 
-    /// Copies the requests that wait to the tool's page; those that the tool did not ask for are answered here.
-    pub fn show(&mut self, wants: impl Fn(&Slot) -> bool) {
+    /// Copies the requests that wait to the tool's page.
+    pub fn show(&mut self) {
         let (Some((_, own)), Some(open)) = (&self.own, &mut self.open) else { return };
-        let before = open.answered;
         loop {
             while open.taken != open.page.load(Index::ReqProd, Ordering::Acquire) {
                 let slot: Slot = open.page.read(word(open.taken));
                 open.taken = open.taken.wrapping_add(1);
-                if wants(&slot) {
-                    own.write(word(open.shown), &slot);
-                    open.shown = open.shown.wrapping_add(1);
-                    own.store(Index::ReqProd, open.shown, Ordering::Release);
-                } else {
-                    // What a consumer says that changes nothing: the request's own words.
-                    open.answer(&slot);
-                }
+                own.write(word(open.shown), &slot);
+                open.shown = open.shown.wrapping_add(1);
+                own.store(Index::ReqProd, open.shown, Ordering::Release);
             }
             open.page.store(Index::ReqEvent, open.taken.wrapping_add(1), Ordering::Relaxed);
             // Either the engine sees `req_event` after its next put, or that put is seen here.
@@ -120,9 +114,6 @@ impl ToolRing {
             if open.page.load(Index::ReqProd, Ordering::Acquire) == open.taken {
                 break;
             }
-        }
-        if open.answered != before {
-            open.notify();
         }
     }
 

@@ -154,21 +154,6 @@ fn requests_are_on_the_tools_page_when_it_has_read_and_answers_on_the_engines_wh
 }
 
 #[test]
-fn a_request_that_the_tool_did_not_ask_for_is_answered_without_it() {
-    let mut channel = Channel::enable();
-    channel.bench.xen.guest(1).unwrap().filter.ctrlregs[2] = Some(0x80);
-    let own = channel.own();
-    channel.put(Cpu::Cr4 { new: 0xa0, old: 0x20 });
-    channel.put(Cpu::Cr4 { new: 0x24, old: 0x20 });
-    channel.read();
-    assert_eq!(own.load(Index::ReqProd, Ordering::Acquire), 1, "the tool sees the second");
-    assert!(channel.engine_hears());
-    assert_eq!(channel.front.poll(None, &mut Vec::new()), Ok(1));
-    let (_, response) = channel.front.take(&mut Vec::new()).unwrap();
-    assert_eq!((response.vcpu, response.flags), (1, Flags::VCPU_PAUSED));
-}
-
-#[test]
 fn an_answer_of_another_version_goes_to_the_engine_as_it_is_and_is_named() {
     let mut channel = Channel::enable();
     let own = channel.own();

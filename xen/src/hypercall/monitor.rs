@@ -32,10 +32,7 @@ pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, as
     };
     let guest = xen.guest(asked.get(layout::DOMAIN))?;
     match asked.get(layout::MONITOR_EVENT) {
-        layout::EVENT_WRITE_CTRLREG => match asked.get(layout::CTRLREG_INDEX) {
-            vm_event::INDEX_XCR0 => Err(xen.cannot("monitoring XCR0")),
-            index => ctrlreg(guest, index, on, asked),
-        },
+        layout::EVENT_WRITE_CTRLREG => ctrlreg(guest, on, asked),
         layout::EVENT_MOV_TO_MSR => msr(guest, on, asked),
         layout::EVENT_SINGLESTEP => report(guest, CpuEventKind::SingleStep, mode(on, true)),
         layout::EVENT_SOFTWARE_BREAKPOINT => report(guest, CpuEventKind::Int3, mode(on, true)),
@@ -65,42 +62,44 @@ fn report<D: Domain>(guest: &mut Guest<D>, kind: CpuEventKind, mode: MonitorMode
 }
 
 /// Writes that change nothing are reported in no mode, so "changes only" adds nothing.
-fn ctrlreg<D: Domain>(guest: &mut Guest<D>, index: u8, on: bool, asked: &Record) -> Result<(), Errno> {
+fn ctrlreg<D: Domain>(guest: &mut Guest<D>, on: bool, asked: &Record) -> Result<(), Errno> {
+    let index = asked.get(layout::CTRLREG_INDEX);
     let kind = match index {
         vm_event::INDEX_CR0 => CpuEventKind::Cr0,
         vm_event::INDEX_CR3 => CpuEventKind::Cr3,
         vm_event::INDEX_CR4 => CpuEventKind::Cr4,
+        vm_event::INDEX_XCR0 => CpuEventKind::Xcr0,
         _ => return Err(Errno::EINVAL),
     };
     let register = usize::from(index);
-    if on && guest.filter.ctrlregs[register].is_some() {
+    if on && guest.monitored.ctrlregs[register] {
         return Err(Errno::EEXIST);
     }
+    // In this order: no write is told that the tool has masked.
+    let ignored = if on { asked.get(layout::CTRLREG_BITMASK) } else { 0 };
+    guest.domain.control(Control::MonitorMask { kind, ignored })?;
     report(guest, kind, mode(on, asked.get(layout::CTRLREG_SYNC) != 0))?;
-    guest.filter.ctrlregs[register] = on.then(|| asked.get(layout::CTRLREG_BITMASK));
+    guest.monitored.ctrlregs[register] = on;
     Ok(())
 }
 
 /// The model-specific registers that Xen can intercept: AMD's and Intel's maps have a bit for these, and those of a hypervisor follow.
 const MSRS: [RangeInclusive<u32>; 3] = [0..=0x1fff, 0x4000_0000..=0x4000_1fff, 0xc000_0000..=0xc000_1fff];
 
-/// The plugin reports all of them or none.
 fn msr<D: Domain>(guest: &mut Guest<D>, on: bool, asked: &Record) -> Result<(), Errno> {
-    let number = asked.get(layout::MSR);
-    if !MSRS.iter().any(|range| range.contains(&number)) {
+    let msr = asked.get(layout::MSR);
+    if !MSRS.iter().any(|range| range.contains(&msr)) {
         return Err(Errno::EINVAL);
     }
-    if guest.filter.msrs.contains_key(&number) == on {
+    if guest.monitored.msrs.contains(&msr) == on {
         return Err(Errno::EEXIST);
     }
-    let others = guest.filter.msrs.keys().any(|other| *other != number);
-    if !others {
-        report(guest, CpuEventKind::Msr, mode(on, true))?;
-    }
+    let on_change_only = on && asked.get(layout::MSR_ON_CHANGE_ONLY) != 0;
+    guest.domain.control(Control::MonitorMsr { msr, mode: mode(on, true), on_change_only })?;
     if on {
-        guest.filter.msrs.insert(number, asked.get(layout::MSR_ON_CHANGE_ONLY) != 0);
+        guest.monitored.msrs.insert(msr);
     } else {
-        guest.filter.msrs.remove(&number);
+        guest.monitored.msrs.remove(&msr);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::domain::Domain;
 use crate::errno::Errno;
 use crate::evtchn::REMOTE;
-use crate::filter::Filter;
+use crate::guest::Monitored;
 use crate::hypervisor::Hypervisor;
 use crate::layout::domctl as layout;
 use crate::layout::record::Record;
@@ -29,7 +29,7 @@ pub(super) fn vm_event_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, a
             guest.domain.control(Control::Disable { ring, drain: false })?;
             guest.ring(ring).close();
             if ring == Ring::Access {
-                guest.filter = Filter::default();
+                guest.monitored = Monitored::default();
             }
             let repaired = guest.ring(ring).repaired;
             if repaired > 0 {
