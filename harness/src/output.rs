@@ -46,6 +46,15 @@ pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
+/// How an HTML page begins that needs nothing else: as far as its body's first line. The title is escaped already.
+#[must_use]
+pub fn page_head(title: &str, style: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{style}</style></head><body>\n"
+    )
+}
+
 /// A cell of CSV as RFC 4180 wants it.
 #[must_use]
 pub fn quoted(cell: String) -> String {

@@ -1,7 +1,7 @@
 //! Four time lines on one axis, as one page that needs nothing else.
 
 use super::told::{For, Span, Told};
-use crate::output::escaped;
+use crate::output::{escaped, page_head};
 use std::fmt::Write;
 
 const STYLE: &str = concat!(include_str!("../trace/export/page/page.css"), include_str!("page.css"));
@@ -17,14 +17,14 @@ const MARKS: u64 = 5;
 pub fn page(name: &str, runs: &[Told], vcpus: usize) -> String {
     let end = end_of(runs);
     let unit = runs.first().map_or("", |told| told.unit);
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Flow of {0}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n\
-         <h1>{0} under four flow controls</h1>\n<p class=\"soft\">One axis, from 0 to {1}. A vCPU that waits longer than that is drawn to the edge.</p>\n\
+    let name = escaped(name);
+    let mut text = page_head(&format!("Flow of {name}"), STYLE);
+    let _ = writeln!(
+        text,
+        "<h1>{name} under four flow controls</h1>\n<p class=\"soft\">One axis, from 0 to {}. A vCPU that waits longer than that is drawn to the edge.</p>\n\
          <p class=\"legend\"><span><i class=\"answer-access\"></i>waits for its answer</span>\
          <span><i class=\"slot\"></i>waits for room on the ring</span><span><i class=\"endless\"></i>never gets room</span>\
-         <span><i class=\"lost\"></i>a request is lost</span></p>\n",
-        escaped(name),
+         <span><i class=\"lost\"></i>a request is lost</span></p>",
         amount(end, unit),
     );
     for told in runs {

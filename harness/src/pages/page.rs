@@ -5,7 +5,7 @@ use super::groups::{Group, groups};
 use super::names::Names;
 use super::touched::Pages;
 use crate::guest::symbols::Symbols;
-use crate::output::escaped;
+use crate::output::{escaped, page_head};
 use crate::trace::row::duration;
 use mem_event::Rights;
 use std::fmt::Write;
@@ -18,7 +18,7 @@ const WIDTH: u32 = 1000;
 const ROW: u32 = 6;
 /// Between rows whose frames do not follow each other.
 const GAP: u32 = 3;
-/// Rows between two names of frames.
+/// Between two names of frames: a line of text.
 const NAMED: u32 = 12;
 const BARS: u32 = 90;
 const MARKS: u32 = 6;
@@ -30,15 +30,15 @@ const TABLE: usize = 2000;
 pub fn page(name: &str, pages: &Pages, symbols: &Symbols) -> String {
     let names = Names::new(pages, symbols);
     let grid = Grid::of(pages, ROWS, COLUMNS);
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Pages of {0}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n\
-         <h1>Which pages {0} touches</h1>\n\
-         <p class=\"soft\">{1} pages. A row is {2} frames from the one named, memory without a touch has none; a column is {3}. \
+    let name = escaped(name);
+    let mut text = page_head(&format!("Pages of {name}"), STYLE);
+    let _ = writeln!(
+        text,
+        "<h1>Which pages {name} touches</h1>\n\
+         <p class=\"soft\">{} pages. A row is {} frames from the one named, memory without a touch has none; a column is {}. \
          A full colour is a row all of whose pages were touched.</p>\n\
          <p class=\"legend\"><span><i class=\"x\"></i>executed</span><span><i class=\"w\"></i>written</span>\
-         <span><i class=\"r\"></i>read alone</span></p>\n",
-        escaped(name),
+         <span><i class=\"r\"></i>read alone</span></p>",
         pages.pages.len(),
         grid.frames,
         duration(pages.window.saturating_mul(grid.windows.into())),
@@ -71,7 +71,7 @@ fn heat(text: &mut String, grid: &Grid, pages: &Pages) {
         LEFT + WIDTH + 40
     );
     for (y, row, cells) in rows {
-        if named.is_none_or(|named| y >= named + NAMED * ROW / 6) {
+        if named.is_none_or(|named| y >= named + NAMED) {
             named = Some(y);
             let _ = write!(text, "<text class=\"small\" x=\"0\" y=\"{}\">{row:#x}</text>", y + ROW);
         }

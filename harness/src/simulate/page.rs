@@ -6,6 +6,7 @@ use super::recording::Recorded;
 use super::report;
 use super::settings::Settings;
 use super::sweep::Sweep;
+use crate::output::page_head;
 use crate::trace::row::duration;
 use std::fmt::Write;
 
@@ -51,12 +52,8 @@ pub fn page(settings: &Settings, record: Option<&Recorded>, sweep: Option<&Sweep
         Some(sweep) => format!("Flow control of a ring, by {}", sweep.name),
         None => "Flow control of a ring".into(),
     };
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n<h1>{title}</h1>\n\
-         <p class=\"soft\">{}</p>\n",
-        report::about(settings, sweep)
-    );
+    let mut text = page_head(&title, STYLE);
+    let _ = writeln!(text, "<h1>{title}</h1>\n<p class=\"soft\">{}</p>", report::about(settings, sweep));
     let mut policies: Vec<&str> = Vec::new();
     for run in runs {
         if !policies.contains(&run.policy.as_str()) {

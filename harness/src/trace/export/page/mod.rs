@@ -10,7 +10,7 @@ mod words;
 
 use self::picture::DRAWN;
 use super::timeline::{Timeline, Waited};
-use crate::output::escaped;
+use crate::output::{escaped, page_head};
 use crate::trace::explain::finding::Finding;
 use crate::trace::row::{Row, duration};
 use crate::trace::show::what;
@@ -28,10 +28,8 @@ const DETAILED: usize = 1000;
 pub(super) fn page(timeline: &Timeline, findings: &[Finding], tape: &mut Tape) -> String {
     let header = &timeline.header;
     let title = format!("{}: which vCPU waited for what", escaped(&header.guest));
-    let mut text = format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<style>\n{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
-    );
+    let mut text = page_head(&title, STYLE);
+    let _ = writeln!(text, "<h1>{title}</h1>");
     let scenario = header.scenario.lines().next().unwrap_or_default();
     let _ = writeln!(
         text,
