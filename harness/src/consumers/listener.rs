@@ -8,6 +8,7 @@ use crate::scenario::{EmulateWith, Listening, Rule, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
+use mem_event::registers::Registers;
 use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring, Trap};
 use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
@@ -165,8 +166,7 @@ impl Listener {
         registers.rip = u64::from_le_bytes(address.as_slice().try_into().context("eight bytes are no address")?);
         registers.general[RSP] += 8;
         registers.general[RAX] = value;
-        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), &registers);
-        self.channel.kick()
+        self.goes_on_with(request, &registers)
     }
 
     /// The vCPU goes on behind its `cpuid`, which has returned these.
@@ -176,7 +176,11 @@ impl Listener {
             registers.general[register] = value & 0xffff_ffff;
         }
         registers.rip += u64::from(length);
-        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), &registers);
+        self.goes_on_with(request, &registers)
+    }
+
+    fn goes_on_with(&mut self, request: &Request, registers: &Registers) -> anyhow::Result<()> {
+        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), registers);
         self.channel.kick()
     }
 

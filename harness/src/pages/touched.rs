@@ -34,9 +34,9 @@ pub struct Touch {
 pub struct Page {
     /// All that was done to it.
     pub rights: Rights,
-    /// The first touch, and where in the page it was.
+    /// The first touch.
     pub first: Touch,
-    /// The same.
+    /// Where in the page that was.
     pub offset: u16,
     /// The last that was seen.
     pub last: Touch,

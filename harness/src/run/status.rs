@@ -165,17 +165,15 @@ pub fn status(arguments: &Status) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Ends what dead consumers have left behind, as `status --release` does; what that was.
+/// Ends what dead consumers have left behind, as `status --release` does.
 ///
 /// # Errors
 /// The plugin refuses something.
-pub fn release_what_is_left(socket: &Path) -> anyhow::Result<Vec<String>> {
+pub fn release_what_is_left(socket: &Path) -> anyhow::Result<()> {
     // The plugin serves its clients in the order in which they came: it has seen the end of those before this one.
     let mut client = Client::connect(socket)?;
     let domain = Domain::ask(&mut client)?;
-    let mut done = Vec::new();
-    release(socket, &mut client, &domain, &mut done)?;
-    Ok(done)
+    release(socket, &mut client, &domain, &mut Vec::new())
 }
 
 /// Ends what a dead consumer has left behind. What is done is told in words before it is, since the guest may end by it.

@@ -1,8 +1,9 @@
 //! What a connection did, in words for the sequence.
 
+use super::monitored::switched;
 use super::who::Who;
 use crate::guest::symbols::Symbols;
-use mem_event::{Control, Errno, Gfn, Gpa, PAGE_SIZE};
+use mem_event::{Control, CpuEventKind, Errno, Gfn, Gpa, PAGE_SIZE};
 
 /// One thing that a connection did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,12 +159,10 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
         Control::Drop { gfn } => format!("balloon {}", name(gfn)),
         Control::SetBudget { frames: u64::MAX } => "no budget".into(),
         Control::SetBudget { frames } => format!("budget of {} KiB", frames.saturating_mul(PAGE_SIZE as u64 / 1024)),
-        Control::Monitor { kind, mode, on_change_only } => {
-            format!("monitor {kind} {mode}{}", if on_change_only { " changes only" } else { "" })
-        }
+        Control::Monitor { kind, mode, on_change_only } => switched(kind, None, mode, on_change_only),
         Control::MonitorMask { kind, ignored } => format!("monitor {kind} ignoring {ignored:#x}"),
         Control::MonitorMsr { msr, mode, on_change_only } => {
-            format!("monitor msr {msr:#x} {mode}{}", if on_change_only { " changes only" } else { "" })
+            switched(CpuEventKind::Msr, Some(msr), mode, on_change_only)
         }
         Control::SingleStep { vcpu, on } => format!("single step of vcpu {vcpu} {}", if on { "on" } else { "off" }),
         Control::Inject { vcpu, vector, .. } => format!("inject trap {vector} into vCPU {vcpu}"),

@@ -20,6 +20,12 @@ pub struct Monitored {
     pub msr: Option<u32>,
 }
 
+/// What is switched, in words.
+pub fn switched(kind: CpuEventKind, msr: Option<u32>, mode: MonitorMode, on_change_only: bool) -> String {
+    let of = msr.map_or_else(String::new, |msr| format!(" {msr:#x}"));
+    format!("monitor {kind}{of} {mode}{}", if on_change_only { " changes only" } else { "" })
+}
+
 impl Monitored {
     /// Switches it. What is so already is as wanted, and the sequence says so.
     ///
@@ -27,10 +33,8 @@ impl Monitored {
     /// The connection ended.
     pub fn switch(self, client: &mut Client) -> anyhow::Result<Done> {
         let Monitored { kind, mode, on_change_only, ignored, msr } = self;
-        let only = if on_change_only { " changes only" } else { "" };
-        let of = msr.map_or_else(String::new, |msr| format!(" {msr:#x}"));
         let ignoring = ignored.map_or_else(String::new, |bits| format!(" ignoring {bits:#x}"));
-        let text = format!("monitor {kind}{of} {mode}{only}{ignoring}");
+        let text = switched(kind, msr, mode, on_change_only) + &ignoring;
         if let Some(ignored) = ignored {
             let masked = client.control(Control::MonitorMask { kind, ignored }).with_context(|| text.clone())?;
             if masked.is_err() {
