@@ -254,16 +254,25 @@ impl Looking {
             client.note(BESIDE)?;
         } else if self.tell(vcpu, client, symbols, &texts)? {
             self.told += 1;
+            if self.has_enough() {
+                // At once: until the listener leaves, the guest may come there many times.
+                self.take_back(client)?;
+            }
         }
         Ok(())
     }
 
     fn stepped(&mut self, at: usize, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
         client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
-        if self.stepping.values().all(|other| *other != at) {
+        if !self.has_enough() && self.stepping.values().all(|other| *other != at) {
             write(client, self.breaks[at].gpa, INT3)?;
         }
         client.note(BESIDE).map(drop)
+    }
+
+    /// The guest's program is as it was. What was met of the breaks before is known still.
+    fn take_back(&self, client: &mut Client) -> anyhow::Result<()> {
+        self.breaks.iter().try_for_each(|one| write(client, one.gpa, one.old))
     }
 
     /// Leaves the guest's program as it was.
@@ -271,7 +280,8 @@ impl Looking {
     /// # Errors
     /// The connection ended.
     pub fn leave(&mut self, client: &mut Client) -> anyhow::Result<()> {
-        self.breaks.drain(..).try_for_each(|Break { gpa, old }| write(client, gpa, old))?;
+        self.take_back(client)?;
+        self.breaks.clear();
         for vcpu in self.stepping.drain().map(|(vcpu, _)| vcpu).chain(self.steps.drain().map(|(vcpu, _)| vcpu)) {
             client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
         }
