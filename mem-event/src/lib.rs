@@ -40,6 +40,7 @@
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
 //! | [`spin`] | how long a waiting thread spins before it sleeps |
 //! | [`mark`] | by what a thread is told in a signal's handler where it stands |
+//! | [`stopped`], [`seat`] | whether a thread waits and how it sleeps; what one thread has at a time |
 //! | [`registers`] | a vCPU's registers |
 //! | [`wire`] | the byte layouts of a slot |
 //! | `word` | halves of words |
@@ -90,10 +91,12 @@ mod response;
 pub mod rights;
 pub mod ring;
 mod ring_state;
+pub mod seat;
 mod shares;
 mod sharing;
 pub mod spin;
 pub mod state;
+pub mod stopped;
 mod table;
 pub mod taken;
 pub mod trace;

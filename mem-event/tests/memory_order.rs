@@ -2,8 +2,8 @@
 //!
 //! What is proven is small and enough, because the protocol has only three meeting points: a request's body and `req_prod`, a
 //! response's body and `rsp_prod`, and a slot's next use after its response. Each is an access to the same ring of one or two
-//! slots, whatever its size. The other claims are about signals that one side may spare the other, and about the mark that a vCPU's thread
-//! takes in a signal's handler.
+//! slots, whatever its size. The other claims are about signals that one side may spare the other, about the mark that a vCPU's thread
+//! takes in a signal's handler, the word that it waits on, and the seat of the one vCPU that sleeps on a ring's eventfd.
 #![cfg(loom)]
 #![allow(
     clippy::unwrap_used,
@@ -11,11 +11,14 @@
     reason = "a test may stop, and cuts numbers on purpose"
 )]
 
-use loom::sync::Arc;
+use loom::cell::Cell;
 use loom::sync::atomic::{AtomicBool, AtomicU64 as Counter, fence};
+use loom::sync::{Arc, Mutex};
 use loom::thread;
 use mem_event::mark::{self, Mark};
 use mem_event::page::Index;
+use mem_event::seat::Seat;
+use mem_event::stopped::{Asleep, Stopped};
 use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Pollers, Request, Rights, Ring, RingPage, VcpuId};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -344,4 +347,128 @@ fn a_mark_is_taken_whole_where_the_vcpu_stands_and_never_after_it_was_let_go_on(
 #[should_panic(expected = "a late signal leads somewhere")]
 fn a_mark_that_is_not_taken_back_leads_a_late_signal_astray() {
     tells_twice(|_| {});
+}
+
+/// What a thread sleeps on in the kernel: whether it sleeps there.
+#[derive(Default)]
+struct Futex(Mutex<bool>);
+
+impl Futex {
+    /// Sleeps only while the word is what the thread expects; says whether it sleeps.
+    fn sleep(&self, stopped: &Stopped, expected: u32) -> bool {
+        let mut sleeps = self.0.lock().unwrap();
+        *sleeps = stopped.word().load(Ordering::Relaxed) == expected;
+        *sleeps
+    }
+
+    fn wake(&self) {
+        *self.0.lock().unwrap() = false;
+    }
+}
+
+/// The engine has stopped a vCPU, which waits on its word; another thread writes what it waits for and releases it.
+fn waits(
+    falls_asleep: impl Fn(&Stopped) -> bool + Sync + Send + Copy + 'static,
+    release: impl Fn(&Stopped) -> Option<Asleep> + Sync + Send + Copy + 'static,
+) {
+    explore(None, move || {
+        let shared = Arc::new((Stopped::default(), Futex::default(), Cell::new(0)));
+        shared.0.stop();
+        let other = Arc::clone(&shared);
+        let vcpu = thread::spawn(move || {
+            let (stopped, futex, answer) = &*other;
+            // Its time to sleep is over, and it sleeps again.
+            if falls_asleep(stopped) {
+                stopped.wakes();
+            }
+            if falls_asleep(stopped) && futex.sleep(stopped, Asleep::OnWord.word()) {
+                return;
+            }
+            stopped.wakes();
+            while stopped.is_stopped() {
+                thread::yield_now();
+            }
+            assert_eq!(answer.get(), 1, "goes on without its answer");
+        });
+        let (stopped, futex, answer) = &*shared;
+        answer.set(1);
+        if release(stopped) == Some(Asleep::OnWord) {
+            futex.wake();
+        }
+        vcpu.join().unwrap();
+        assert!(!*futex.0.lock().unwrap(), "it was released, sleeps, and is not woken");
+    });
+}
+
+#[test]
+fn a_stopped_vcpu_misses_no_release_and_sees_what_came_before_it() {
+    waits(|stopped| stopped.falls_asleep(Asleep::OnWord), Stopped::release);
+}
+
+/// That this test would see a sleeper that looks and then says how it sleeps, in two steps.
+#[test]
+#[should_panic(expected = "is not woken")]
+fn a_vcpu_that_falls_asleep_in_two_steps_is_never_woken() {
+    let in_two_steps = |stopped: &Stopped| {
+        let is_stopped = stopped.is_stopped();
+        if is_stopped {
+            stopped.word().store(Asleep::OnWord.word(), Ordering::SeqCst);
+        }
+        is_stopped
+    };
+    waits(in_two_steps, Stopped::release);
+}
+
+/// That a weaker release would be seen.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_release_without_order_shows_the_vcpu_no_answer() {
+    let without_order = |stopped: &Stopped| match stopped.word().swap(0, Ordering::Relaxed) {
+        asleep if asleep == Asleep::OnWord.word() => Some(Asleep::OnWord),
+        _ => None,
+    };
+    waits(|stopped| stopped.falls_asleep(Asleep::OnWord), without_order);
+}
+
+/// Two vCPUs want to sleep on one ring's eventfd. Who has the seat takes the eventfd out of the service's set, and puts it back.
+fn takes_the_seat(leave: impl Fn(&Seat, &Cell<bool>) + Sync + Send + Copy + 'static) {
+    explore(None, move || {
+        let shared = Arc::new((Seat::default(), Cell::new(true)));
+        let sits = move |(seat, service_listens): &(Seat, Cell<bool>)| {
+            if seat.take(|| service_listens.set(false)) {
+                assert!(!service_listens.get(), "the service takes what the vCPU is to take");
+                leave(seat, service_listens);
+            }
+        };
+        let other = Arc::clone(&shared);
+        let vcpu = thread::spawn(move || sits(&other));
+        sits(&shared);
+        vcpu.join().unwrap();
+        assert!(shared.1.get(), "nobody listens");
+    });
+}
+
+#[test]
+fn one_vcpu_at_a_time_listens_in_the_services_stead() {
+    takes_the_seat(|seat, service_listens| seat.leave(|| service_listens.set(true)));
+}
+
+/// What the order within `Seat::leave` is for.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn who_gets_up_before_it_puts_things_back_meets_the_next_one() {
+    takes_the_seat(|seat, service_listens| {
+        seat.leave(|| {});
+        service_listens.set(true);
+    });
+}
+
+/// That a weaker store would be seen.
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_seat_left_without_order_is_arranged_by_two() {
+    takes_the_seat(|seat, service_listens| {
+        service_listens.set(true);
+        seat.word().store(0, Ordering::Relaxed);
+    });
 }

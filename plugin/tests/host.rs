@@ -5,12 +5,13 @@
 use mem_event::message::Notice;
 use mem_event::page::RingPage;
 use mem_event::spin::Spin;
+use mem_event::stopped::Asleep;
 use mem_event::{Gfn, Rights, Ring};
 use mem_event_plugin::arguments::{Arguments, Gate};
 use mem_event_plugin::host::gate_in_force::GateInForce;
 use mem_event_plugin::host::waiter::{self, wait_alone};
 use mem_event_plugin::host::waiting::{Retry, Waiting};
-use mem_event_plugin::host::word::{Asleep, Word};
+use mem_event_plugin::host::word::Word;
 use mem_event_server::{EventChannel, Subscribers};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};

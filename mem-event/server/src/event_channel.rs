@@ -4,11 +4,12 @@
 use crate::chaos::{Chaos, Fault};
 use mem_event::contents::{Contents, PLACES};
 use mem_event::page::RingPage;
+use mem_event::seat::Seat;
 use mem_event::{Errno, Gfn, PAGE_SIZE, Pollers, Ring};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 /// How long a consumer that is to be killed is left alone by its engine; nobody else may be there to kill it.
@@ -37,8 +38,8 @@ pub struct EventChannel {
     pub pollers: Pollers,
     to_consumer: OwnedFd,
     to_engine: OwnedFd,
-    /// Whether a thread sleeps on the eventfd for itself.
-    has_waiter: AtomicBool,
+    /// Who has it sleeps on the eventfd for itself.
+    pub seat: Seat,
     /// Contents that a pager hands over.
     contents: Option<Contents>,
     /// How many of them were taken.
@@ -62,7 +63,7 @@ impl EventChannel {
         let (to_consumer, to_engine) = (make()?, make()?);
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
-        let (has_waiter, loaded) = (AtomicBool::new(false), AtomicU32::new(0));
+        let (seat, loaded) = (Seat::default(), AtomicU32::new(0));
         let lateness = AtomicU8::new(lateness::NONE);
         let channel = EventChannel {
             ring,
@@ -71,7 +72,7 @@ impl EventChannel {
             pollers,
             to_consumer,
             to_engine,
-            has_waiter,
+            seat,
             contents,
             loaded,
             lateness,
@@ -209,16 +210,5 @@ impl EventChannel {
         if self.pollers.is_pending() {
             self.notify_service();
         }
-    }
-
-    /// The caller sleeps on the eventfd for itself from now on, unless another thread does: then false.
-    #[must_use]
-    pub fn begin_waiting(&self) -> bool {
-        !self.has_waiter.swap(true, Ordering::AcqRel)
-    }
-
-    /// It does so no more.
-    pub fn end_waiting(&self) {
-        self.has_waiter.store(false, Ordering::Release);
     }
 }

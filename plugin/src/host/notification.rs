@@ -1,8 +1,8 @@
 //! A thread that is to be notified when the engine is free.
 
 use crate::host::domain_host::Host;
-use crate::host::word::Asleep;
 use mem_event::VcpuId;
+use mem_event::stopped::Asleep;
 use mem_event_server::EventChannel;
 use std::sync::Arc;
 

@@ -26,17 +26,11 @@ pub fn end(channel: &EventChannel) {
 
 /// The caller becomes the ring's waiter, if there is none: it sleeps on the eventfd in the service's stead.
 pub fn wait_alone(channel: &EventChannel) -> Option<Waiter<'_>> {
-    if !channel.begin_waiting() {
-        return None;
-    }
-    watched::listen(channel.signalled(), false);
-    Some(Waiter(channel))
+    channel.seat.take(|| watched::listen(channel.signalled(), false)).then_some(Waiter(channel))
 }
 
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
-        // In this order: the next waiter takes the eventfd out after it was put back.
-        watched::listen(self.0.signalled(), true);
-        self.0.end_waiting();
+        self.0.seat.leave(|| watched::listen(self.0.signalled(), true));
     }
 }

@@ -1,7 +1,8 @@
 //! How one vCPU waits for the engine: what it waits for, since when, how it sleeps and what it has to ask again.
 
-use crate::host::word::{Asleep, Word};
+use crate::host::word::Word;
 use mem_event::spin::{Spin, Window};
+use mem_event::stopped::Asleep;
 use mem_event::{Gfn, Rights, Ring};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
