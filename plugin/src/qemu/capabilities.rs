@@ -189,6 +189,14 @@ pub const RAISING: Capability = Capability {
     ],
 };
 
+/// Having a vCPU forget which addresses lead where, so that its next accesses go the slow path, which is to be proven too.
+pub const FORGETTING: Capability = Capability {
+    name: "forgetting addresses",
+    what: "have a vCPU forget where addresses lead",
+    without: "gate=mmu gives up its notes later, once the guest's own changes have led to enough slow accesses",
+    names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"tlb_flush"]],
+};
+
 /// Reading the time stamp counter of a vCPU that stands.
 pub const TIME: Capability = Capability {
     name: "time stamp counter",
@@ -198,10 +206,11 @@ pub const TIME: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 17] = [
+pub const ALL: [&Capability; 18] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
+    &FORGETTING,
     &FLUSHING,
     &DROPPING,
     &FLAGS,
