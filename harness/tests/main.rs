@@ -21,6 +21,7 @@ mod external;
 mod faults;
 mod faulty;
 mod fidelity;
+mod flags;
 mod flow;
 mod fuzz;
 mod fuzz_live;

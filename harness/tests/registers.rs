@@ -122,10 +122,17 @@ const COMPUTED: u64 = 0xcd5;
 
 #[test]
 fn a_request_of_vm_event_carries_exact_registers_and_flags() {
-    for source in ["registers=direct", "registers=api"] {
+    let gates = [Gate::Callback, Gate::Callback, Gate::Mmu];
+    let is_there = |gate| gate != Gate::Mmu || kernel_maps_write_protected();
+    for (gate, source) in gates
+        .into_iter()
+        .zip(["registers=direct", "registers=api", "registers=auto"])
+        .filter(|(gate, _)| is_there(*gate))
+    {
         let mut bare = harness::scenario::Scenario::bare("registers");
         bare.consumers.listener = Some(Default::default());
         let mut job = Job::new(bare, None).unwrap();
+        job.gate = gate;
         job.plugin = vec![source.into()];
         let folder = RunFolder::create().unwrap();
         let mut qemu = job.machine().unwrap().start(&folder).unwrap();
@@ -151,7 +158,7 @@ fn a_request_of_vm_event_carries_exact_registers_and_flags() {
             let [cs, ss, ..] = registers.segments;
             assert_eq!((cs.selector & 3, registers.control[0] & 0x8000_0001), (0, 0x8000_0001), "{source}: cs, cr0");
             assert_eq!(registers.efer & 0x500, 0x500, "{source}: efer says long mode");
-            if source == "registers=direct" {
+            if source != "registers=api" {
                 assert_eq!(registers.rflags & COMPUTED, flags, "flags at {touch:#x}: {:#x}", registers.rflags);
                 assert_eq!((cs.rights & 0x20f, ss.rights & 0x13), (0x20b, 0x13), "64-bit code, writable data");
                 assert!(registers.gdtr_limit > 0, "a descriptor table");

@@ -6,8 +6,9 @@ use crate::host::vcpu::Vcpu;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::View;
 use crate::qemu::{leaving, outside};
+use mem_event::VcpuId;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a vCPU stands before it leaves, as in its callback.
 pub const STAY: Duration = Duration::from_millis(5);
@@ -16,14 +17,23 @@ impl Hypervisor {
     /// Tells the vCPUs to leave that have stood long enough, and where that costs nothing. They come back to their instructions, and stand
     /// again.
     pub fn have_them_leave(&self) {
+        self.have_leave(None);
+    }
+
+    /// The same, and this vCPU however short it has stood: it has work to do outside.
+    pub(super) fn have_it_leave(&self, vcpu: VcpuId) {
+        self.have_leave(Some(vcpu));
+    }
+
+    fn have_leave(&self, at_once: Option<VcpuId>) {
         if !leaving::is_there() || !self.host.anything_is_stopped() {
             return;
         }
         let mut engine = self.engine();
-        let is_due = |since: Instant| outside::all_are_wanted_out() || since.elapsed() >= STAY;
         for (number, stand) in engine.stopped.vcpus() {
+            let is_due = Some(number) == at_once || outside::all_are_wanted_out() || stand.since.elapsed() >= STAY;
             let is_there = stand.told.is_none() && stand.stays.is_none();
-            let Some(vcpu) = self.host.vcpu(number.0).filter(|_| is_there && is_due(stand.since)) else { continue };
+            let Some(vcpu) = self.host.vcpu(number.0).filter(|_| is_there && is_due) else { continue };
             match explain::place_to_leave(&self.host, vcpu, stand.access.fault) {
                 Ok((place, view)) => {
                     stand.told = Some(leaving::times(number.0));

@@ -7,7 +7,6 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use crate::host::domain_host::report;
-use crate::host::explain;
 use crate::host::instrumentation;
 use crate::host::touch::{StoppedAccess, Toucher};
 use crate::host::witness::Standing;
@@ -27,10 +26,6 @@ impl Engine {
             && !self.stopped.is_touched(fault.gfn)
             && vcpu.is_none_or(|vcpu| vcpu.waiting.pending_retry().is_none());
         if passes {
-            let stack = vcpu.and_then(|vcpu| explain::stack_frame(host, vcpu));
-            for gfn in stack.into_iter().chain([fault.gfn]) {
-                self.provoked.will_be_touched(gfn);
-            }
             host.map(fault.gfn);
         }
         passes
@@ -49,14 +44,13 @@ impl Hypervisor {
         true
     }
 
-    /// Takes those of the frames out of QEMU's mapping that are free to be used and are there again, and those that are likely to be touched.
+    /// Takes those of the frames out of QEMU's mapping that are free to be used and are there again.
     pub fn provoke(&self, frames: &[Gfn]) {
         let mut engine = self.engine();
-        let likely = engine.provoked.likely();
-        for gfn in frames.iter().copied().chain(likely) {
-            let is_free = self.host.rights.allowed(gfn).contains(Rights::RWX) && !engine.stopped.is_touched(gfn);
-            if is_free && engine.provoked.takes(gfn) {
-                report("unmap", gfn, self.host.memory.unmap(gfn, 1));
+        for gfn in frames {
+            let is_free = self.host.rights.allowed(*gfn).contains(Rights::RWX) && !engine.stopped.is_touched(*gfn);
+            if is_free && engine.provoked.takes(*gfn) {
+                report("unmap", *gfn, self.host.memory.unmap(*gfn, 1));
             }
         }
     }

@@ -7,8 +7,11 @@ use crate::engine::vcpus::forget_new_registers;
 use crate::host::domain_host::Host;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
+use crate::host::witness::Standing;
 use crate::host::{explain, instrumentation};
+use crate::qemu::unwinding::Place;
 use crate::qemu::{leaving, outside, view};
+use mem_event::registers::Registers;
 use mem_event::{Access, Gfn, Input, Outcome, Rights, VcpuId, With};
 
 impl Engine {
@@ -43,8 +46,7 @@ impl Engine {
         let outcome = match toucher {
             Toucher::Vcpu(vcpu) if is_read_to_be_checked(host, vcpu, &access) => Outcome::Proceed,
             Toucher::Vcpu(vcpu) => {
-                let view = if self.domain.carries_registers() { view::view_of(vcpu.0) } else { None };
-                let registers = view.map(|view| view.register_file(access.rip, false));
+                let registers = if self.domain.carries_registers() { registers(host, vcpu, access.rip) } else { None };
                 let with = With { registers: registers.as_ref(), ..With::NOTHING };
                 self.step_with(host, Input::Access { vcpu, access }, Beside { with, ..Beside::NOTHING })
             }
@@ -137,6 +139,14 @@ impl Engine {
         }
         !gone.is_empty()
     }
+}
+
+/// The registers of a vCPU that stands in the kernel, at the instruction with this address.
+fn registers(host: &Host, vcpu: VcpuId, rip: u64) -> Option<Registers> {
+    let view = view::view_of(vcpu.0)?;
+    let place = host.vcpu(vcpu.0).and_then(Vcpu::place);
+    let is_told = |place: &Place| Standing::now() != Standing::Refuted && u64::from(place.page_offset) == rip & 0xfff;
+    Some(view.register_file_within(rip, place.filter(is_told).map(|place| place.flags)))
 }
 
 /// A vCPU that is about to go on stands in a block that is to be dropped, and which may lack a check: it leaves it first, where going back costs

@@ -196,12 +196,13 @@ impl Hypervisor {
             }
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
-            self.have_them_leave();
+            self.have_it_leave(vcpu.id);
             if told.elapsed() > REMINDER {
                 told = Instant::now();
                 outside::later(number, || {});
             }
-            if begun.elapsed() > PATIENCE {
+            let stays = self.engine().stopped.stays(vcpu.id).is_some();
+            if stays || begun.elapsed() > PATIENCE {
                 let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
                 if was_left {
                     let sentence =

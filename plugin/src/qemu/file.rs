@@ -22,6 +22,14 @@ const RBX: usize = 3;
 const GDT: usize = layout::SYSTEM_TABLES + 2;
 
 impl View {
+    /// The register file of a vCPU that stands in the kernel, within a block whose instruction at this linear address has flags of this kind before it,
+    /// or where its block begins.
+    pub fn register_file_within(&self, rip: u64, flags: Option<u32>) -> Registers {
+        let file = self.register_file(rip, false);
+        let whole = flags.and_then(|kind| self.whole_flags(Some(kind)));
+        Registers { rflags: whole.unwrap_or(file.rflags), ..file }
+    }
+
     /// The register file at the instruction with this linear address. `own`: in the vCPU's own thread, where the API answers.
     pub fn register_file(&self, rip: u64, own: bool) -> Registers {
         let by_api = |register| if own { read_register(register) } else { None };
@@ -61,7 +69,7 @@ impl View {
             return read_register(Register::EFLAGS).unwrap_or(0);
         }
         let kept = self.u64_behind(layout::EFLAGS);
-        let whole = if self.instruction_pointer() == rip { self.whole_flags() } else { None };
+        let whole = if self.instruction_pointer() == rip { self.whole_flags(None) } else { None };
         whole.unwrap_or(kept)
     }
 

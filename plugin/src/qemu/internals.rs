@@ -144,6 +144,13 @@ pub(super) fn arithmetic_flags(FlagOperands { values: [result, first, second], k
     (flags & !ARITHMETIC == 0).then_some(flags)
 }
 
+/// Whether flags are computed by this kind, in the words of `cpu_unwind_state_data`: else they are as the state says, since QEMU's number for that
+/// varies. Of a result of 0 all kinds give a flag, but for the two that take the flags from an operand, or compare that with 0.
+pub(super) fn is_kind_of_flags(kind: u32) -> bool {
+    let gives = |values| arithmetic_flags(FlagOperands { values, kind }).is_some_and(|flags| flags != 0);
+    gives([0, ARITHMETIC, 0]) || gives([0; 3])
+}
+
 /// Whether vCPUs can leave their blocks here.
 pub fn can_leave() -> bool {
     leaving().is_some()

@@ -88,6 +88,8 @@ impl Kind {
 pub struct Place {
     /// The instruction's address within its page.
     pub page_offset: u16,
+    /// What the arithmetic flags before the instruction are computed as, as QEMU counts: for `View::whole_flags`.
+    pub flags: u32,
     /// By which kind of place it was told.
     pub kind: Kind,
     /// Its thread's program counter and stack pointer.
@@ -154,8 +156,8 @@ impl Unwinder {
         let cpu = cpu_of(vcpu)?;
         let (counter, stack) = self.host_registers(thread)?;
         let place = |kind, address| {
-            let page_offset = functions.offset(cpu, address)?;
-            Some(Place { page_offset, kind, counter, stack, address, sections: 1 })
+            let (page_offset, flags) = functions.unwound(cpu, address)?;
+            Some(Place { page_offset, flags, kind, counter, stack, address, sections: 1 })
         };
         if functions.is_code(counter) {
             let place = place(Kind::Code, counter + ADJUSTMENT)?;
@@ -225,12 +227,16 @@ impl Functions {
         unsafe { (self.in_code)(address as *const c_void) }
     }
 
-    /// The instruction's address within its page, by a return address into its code; `None` for what is no instruction's code.
-    fn offset(&self, cpu: Cpu, returns_to: u64) -> Option<u16> {
+    /// The instruction's address within its page, and the kind of the flags before it, by a return address into its code; `None` for what is no
+    /// instruction's code.
+    fn unwound(&self, cpu: Cpu, returns_to: u64) -> Option<(u16, u32)> {
         let mut data = [0; WORDS];
         // SAFETY: QEMU looks the address up among its blocks and writes two words; those of a block that a stopped vCPU is in stay.
         let is_known = unsafe { (self.unwind)(cpu.0, usize::try_from(returns_to).ok()?, data.as_mut_ptr()) };
-        is_known.then_some((data[0] & 0xfff) as u16 ^ u16::from(source::unwinding_fails()))
+        is_known.then_some((
+            (data[0] & 0xfff) as u16 ^ u16::from(source::unwinding_fails()),
+            (data[1] & 0xffff_ffff) as u32,
+        ))
     }
 }
 

@@ -167,14 +167,17 @@ impl View {
         self.control(4) & CR4_PCIDE != 0
     }
 
-    /// All flags as QEMU computes them, where it exports that. Right only at the beginning of a block.
-    pub(super) fn whole_flags(&self) -> Option<u64> {
+    /// All flags as QEMU computes them, where it exports that. Right only at the beginning of a block, or with the kind that QEMU's unwinding told.
+    pub(super) fn whole_flags(&self, kind: Option<u32>) -> Option<u64> {
         if self.is_by_api() {
             return None;
         }
+        // A block knows the kind from the first instruction on that stores flags, and keeps it to itself; what else they are computed from stands in
+        // the state at each access. Before that instruction it is the kind in the state.
+        let kind = kind.filter(|kind| internals::is_kind_of_flags(*kind));
         let operands = FlagOperands {
             values: layout::FLAG_OPERANDS.map(|field| self.u64_behind(field)),
-            kind: self.u32_behind(layout::FLAG_KIND),
+            kind: kind.unwrap_or_else(|| self.u32_behind(layout::FLAG_KIND)),
         };
         // QEMU keeps the direction as 1 or -1.
         let direction = u64::from(self.u32_behind(layout::DIRECTION)) & EFLAGS_DF;
