@@ -174,8 +174,10 @@ fn random_code_in_ring_3_is_decoded_and_does_no_harm() {
 #[test]
 fn random_code_in_ring_0_harms_nobody_but_the_guest() {
     for seed in seeds(4) {
-        let outcome = run(Gate::Callback, &programs(seed, [0, 100], "2s"));
-        // Its own end, or what it brought upon itself; one that has switched the steps off may run in circles.
-        println!("seed {seed}: {}", outcome.verdict);
+        for gate in gates() {
+            let outcome = run(gate, &programs(seed, [0, 100], "2s"));
+            // Its own end, or what it brought upon itself; one that has switched the steps off may run in circles.
+            println!("seed {seed}, {gate}: {}", outcome.verdict);
+        }
     }
 }

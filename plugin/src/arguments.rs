@@ -174,16 +174,15 @@ fn parts(word: &OsStr) -> Option<(&OsStr, &OsStr)> {
     Some((OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..])))
 }
 
-/// The gate for `gate=auto`, and the reason; `means` asks what the kernel offers `gate=mmu`, and says what it lacks.
+/// The gate for `gate=auto`, and the reason; `means` asks what kernel and QEMU offer `gate=mmu`, and says what they lack.
 ///
-/// The host's MMU is taken wherever it can do the work, since unwatched pages then cost nothing. What a consumer will want (single
-/// steps, all flags) is not known when QEMU starts: a user who knows names the gate.
+/// The host's MMU is taken wherever it can do the work, since unwatched pages then cost nothing.
 pub fn choose_gate(registers: Source, means: impl FnOnce() -> Result<(), String>) -> (Gate, String) {
     if registers == Source::Api {
         return (Gate::Callback, "registers=api reads no register of a vCPU that stands in the kernel".to_owned());
     }
     match means() {
-        Ok(()) => (Gate::Mmu, "the kernel has what it needs, and unwatched pages cost nothing".to_owned()),
+        Ok(()) => (Gate::Mmu, "kernel and QEMU have what it needs, and unwatched pages cost nothing".to_owned()),
         Err(lack) => (Gate::Callback, lack),
     }
 }

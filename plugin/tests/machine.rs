@@ -162,13 +162,13 @@ fn arguments_say_what_is_wrong_and_what_is_known() {
 }
 
 #[test]
-fn gate_auto_takes_the_hosts_mmu_where_kernel_and_registers_allow() {
+fn gate_auto_takes_the_hosts_mmu_where_kernel_qemu_and_registers_allow() {
     let lack = || Err("no right".to_owned());
     for source in [Source::Auto, Source::Direct] {
         assert_eq!(choose_gate(source, || Ok(())).0, Gate::Mmu);
         assert_eq!(choose_gate(source, lack), (Gate::Callback, "no right".to_owned()));
     }
-    let (gate, why) = choose_gate(Source::Api, || panic!("the kernel is not asked"));
+    let (gate, why) = choose_gate(Source::Api, || panic!("nothing else is asked"));
     assert_eq!(gate, Gate::Callback);
     assert!(why.contains("registers=api"), "{why}");
 }

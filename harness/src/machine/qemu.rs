@@ -59,7 +59,7 @@ pub enum Gate {
     Callback,
     /// The host's MMU.
     Mmu,
-    /// The host's MMU where kernel and consumers allow, else the check.
+    /// The host's MMU where the kernel and QEMU allow, else the check.
     Auto,
     /// Nothing: paging only.
     None,

@@ -1,6 +1,5 @@
 //! What is to be run: a scenario, its guest, and the machine that they need.
 
-use super::gate::against_mmu;
 use crate::guest::kernel::Kernel;
 use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
@@ -149,7 +148,7 @@ impl Job {
     pub fn machine(&self) -> Result<Machine, Refusal> {
         let plugin = PluginArguments {
             library: plugin_library()?,
-            gate: self.gate_to_take().0,
+            gate: self.gate_to_take(),
             spin: self.spin,
             checkpoints: self.is_ours(),
             places: self.scenario.places(&self.symbols())?,
@@ -185,24 +184,17 @@ impl Job {
         faults.into_iter().chain(limit).chain(reads).chain(maps).chain(self.plugin.iter().cloned()).collect()
     }
 
-    /// What the plugin is told to stop accesses with, and why where `auto` is settled here: what consumers will want is known here,
-    /// what the kernel offers is known to the plugin.
-    fn gate_to_take(&self) -> (Gate, Option<&'static str>) {
-        if !self.scenario.needs_gate() && !self.verify {
-            return (Gate::None, Some("no consumer watches accesses"));
-        }
-        match self.gate {
-            Gate::Auto => against_mmu(&self.scenario).map_or((Gate::Auto, None), |why| (Gate::Callback, Some(why))),
-            named => (named, None),
-        }
+    /// What the plugin is told to stop accesses with: nothing where no consumer watches them.
+    fn gate_to_take(&self) -> Gate {
+        if self.scenario.needs_gate() || self.verify { self.gate } else { Gate::None }
     }
 
     /// What became of `auto`, for the summary.
     pub fn notes_on_the_gate(&self, said: &str) -> Vec<String> {
         match self.gate_to_take() {
             _ if self.gate != Gate::Auto => Vec::new(),
-            (gate, Some(why)) => vec![format!("gate=auto takes gate={gate}: {why}")],
-            (_, None) => lines_of_the_plugin(said, "gate=auto ").collect(),
+            Gate::None => vec!["gate=auto takes gate=none: no consumer watches accesses".to_owned()],
+            _ => lines_of_the_plugin(said, "gate=auto ").collect(),
         }
     }
 }

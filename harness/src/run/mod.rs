@@ -12,7 +12,6 @@
 pub mod attach;
 pub mod ending;
 pub mod facts;
-pub mod gate;
 pub mod job;
 pub mod outcome;
 pub mod report;

@@ -66,13 +66,14 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     unsupported::refuse(&CommandLine::of_this_process())?;
     let mut arguments = Arguments::parse(words)?;
+    source::choose(arguments.registers, arguments.falsify);
     if arguments.gate == Gate::Auto {
-        let (gate, why) = arguments::choose_gate(arguments.registers, userfault::probe);
+        let means = || userfault::probe().and_then(|()| capabilities::of_the_mmu());
+        let (gate, why) = arguments::choose_gate(arguments.registers, means);
         eprintln!("mem-event: gate=auto takes gate={}: {why}", gate.name());
         arguments.gives_way = gate == Gate::Mmu;
         arguments.gate = gate;
     }
-    source::choose(arguments.registers, arguments.falsify);
     if arguments.registers == Source::Api && arguments.gate != Gate::None {
         eprintln!("mem-event: {}", proof::BY_API);
     }

@@ -29,7 +29,7 @@ use crate::qemu::leaving;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::{self, View};
 use mem_event::message::Stays;
-use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights};
+use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
 use std::borrow::Cow;
 
 /// The access that a thread is stopped by in the kernel; `None` where it is no guest memory.
@@ -73,15 +73,6 @@ pub fn parts(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Vec<Part> {
         Some(parts::of(host, &view, space, &recipe))
     };
     found().unwrap_or_default()
-}
-
-/// The frame in which a vCPU that the kernel holds has its stack: it will be touched soon, and by generated code, since QEMU knows where it is.
-pub fn stack_frame(host: &Host, vcpu: &Vcpu) -> Option<Gfn> {
-    let view = view::view_of(vcpu.id.0)?;
-    let space = address_space(paging_mode(host, vcpu, &view), &view)?;
-    let memory = FileTables(&host.memory);
-    let tables = Addressed(&memory, view.physical_addresses());
-    space.translate(&tables, view.stack(), Judged::NOT).ok().map(Gpa::gfn)
 }
 
 /// Whose access touched the page, given whose thread it was, and what to ask the engine.

@@ -102,7 +102,8 @@ pub fn compare(noted: Option<&Recipe>, place: Option<Place>, explained: bool) {
         }
         Some(place) if place.page_offset == noted.page_offset => {
             AGREED[place.kind as usize].fetch_add(1, Ordering::Relaxed);
-            if !GOES_ON.load(Ordering::Relaxed) && Kind::ALL.into_iter().all(is_enough) {
+            let is_enough = |(agreed, enough): (&AtomicU64, u64)| agreed.load(Ordering::Relaxed) >= enough;
+            if !GOES_ON.load(Ordering::Relaxed) && AGREED.iter().zip(ENOUGH).all(is_enough) {
                 prove();
             }
         }
@@ -115,15 +116,6 @@ pub fn compare(noted: Option<&Recipe>, place: Option<Place>, explained: bool) {
             ));
         }
     }
-}
-
-fn is_enough(kind: Kind) -> bool {
-    AGREED[kind as usize].load(Ordering::Relaxed) >= ENOUGH[kind as usize]
-}
-
-/// Whether touches of slow paths alone are missing.
-pub fn lacks_slow_paths() -> bool {
-    Standing::now() == Standing::Unproven && is_enough(Kind::Code) && !is_enough(Kind::SlowPath)
 }
 
 fn agreed() -> u64 {

@@ -189,14 +189,6 @@ pub const RAISING: Capability = Capability {
     ],
 };
 
-/// Having a vCPU forget which addresses lead where, so that its next accesses go the slow path, which is to be proven too.
-pub const FORGETTING: Capability = Capability {
-    name: "forgetting addresses",
-    what: "have a vCPU forget where addresses lead",
-    without: "gate=mmu gives up its notes later, once the guest's own changes have led to enough slow accesses",
-    names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"tlb_flush"]],
-};
-
 /// Reading the time stamp counter of a vCPU that stands.
 pub const TIME: Capability = Capability {
     name: "time stamp counter",
@@ -206,11 +198,10 @@ pub const TIME: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 18] = [
+pub const ALL: [&Capability; 17] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
-    &FORGETTING,
     &FLUSHING,
     &DROPPING,
     &FLAGS,
@@ -238,6 +229,16 @@ impl Capability {
         let is_missing = |names: &&&[&CStr]| names.iter().all(|name| symbol(name).is_none());
         self.names.iter().find(is_missing).and_then(|names| names.first()?.to_str().ok())
     }
+}
+
+/// Whether this QEMU lets a vCPU do under the host's MMU what it can do where it waits in a callback: leave its block, have all its flags, do
+/// one instruction alone.
+///
+/// # Errors
+/// What it cannot.
+pub fn of_the_mmu() -> Result<(), String> {
+    let lack = |row: &Capability| Some(format!("this QEMU cannot {}: it exports no {}", row.what, row.lacks()?));
+    [UNWINDING, LEAVING, FLUSHING, ALONE].iter().find_map(lack).map_or(Ok(()), Err)
 }
 
 /// As `doctor` reads it, with tabs between: its name, and, where it is not there, the name that is missing and what is so without it.

@@ -106,24 +106,6 @@ pub fn later(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
     queue(vcpu, Due { vcpu: None, is_safe: false, work: Box::new(work) })
 }
 
-/// A vCPU forgets where addresses lead, soon; where QEMU cannot be asked it does not.
-pub fn forget_addresses(vcpu: u32) {
-    static FLUSH: OnceLock<Option<OfCpu>> = OnceLock::new();
-    let flush = FLUSH.get_or_init(|| {
-        let flush = symbol(c"tlb_flush")?;
-        // SAFETY: the name has had this signature since QEMU 2.8 (include/exec/exec-all.h, later include/exec/cputlb.h).
-        Some(unsafe { std::mem::transmute::<*mut c_void, OfCpu>(flush) })
-    });
-    if let Some(flush) = *flush {
-        later(vcpu, move || {
-            if let Some(Cpu(cpu)) = cpu_of(vcpu) {
-                // SAFETY: in the thread of this vCPU, out of any block, as the function wants it; it drops what can be found again.
-                unsafe { flush(cpu) }
-            }
-        });
-    }
-}
-
 fn queue(vcpu: u32, due: Due) -> bool {
     let Some((runs, Cpu(cpu))) = runs().zip(cpu_of(vcpu)) else { return false };
     let Some(run) = (if due.is_safe { runs.safely } else { Some(runs.beside) }) else { return false };

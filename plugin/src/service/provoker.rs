@@ -1,14 +1,12 @@
 //! Provokes touches while unwinding is held against notes: few guests touch enough watched pages by themselves.
 //!
-//! Pages that are in use are taken out of QEMU's mapping, every so often again those that came back. Most of them are not touched for long, so the
-//! stack of each vCPU that touched one goes out with them: that is what generated code touches next. Slow paths come of addresses that QEMU has
-//! forgotten. A touch costs the guest as much as a page fault does, and is let go on without a word to anybody.
+//! Pages that are in use are taken out of QEMU's mapping, every so often again those that came back. A touch costs the guest as much as a
+//! page fault does, and is let go on without a word to anybody.
 
 use crate::arguments::Gate;
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
-use crate::host::witness::{self, Standing};
-use crate::qemu::outside;
+use crate::host::witness::Standing;
 use crate::qemu::source::ViewCheck;
 use mem_event::Gfn;
 use std::time::{Duration, Instant};
@@ -52,8 +50,5 @@ impl Provoker {
         }
         self.rounds += 1;
         hypervisor.provoke(&self.frames);
-        if witness::lacks_slow_paths() {
-            hypervisor.host.vcpus.iter().for_each(|vcpu| outside::forget_addresses(vcpu.id.0));
-        }
     }
 }
