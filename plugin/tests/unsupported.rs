@@ -27,6 +27,13 @@ fn what_pins_maps_or_gives_back_guest_memory_is_refused_however_it_is_written() 
         (&["-device", r#"{"driver":"vhost-vsock-pci"}"#], "QEMU's own"),
         (&["-device", "virtio-balloon-pci,free-page-reporting=on"], "virtio-balloon"),
         (&["-device", "pc-dimm,memdev=m"], "DIMMs"),
+        (&["-overcommit", "mem-lock=on"], "-overcommit mem-lock=off"),
+        (&["-overcommit", "cpu-pm=on,mem-lock=on-fault"], "-overcommit mem-lock=off"),
+        (&["-object", "memory-backend-memfd,id=ram,size=64M,share=on,hugetlb=on"], "without hugetlb"),
+        (
+            &["-object", r#"{"qom-type":"memory-backend-memfd","id":"ram","size":67108864,"hugetlb":true}"#],
+            "without hugetlb",
+        ),
         (&["-machine", "smm=on"], "smm=off"),
         (&["-accel", "kvm"], "accel tcg"),
         (&["-enable-kvm"], "accel tcg"),
@@ -56,6 +63,8 @@ fn words_in_a_path_a_name_or_the_guests_command_line_are_no_devices() {
         &["-netdev", "tap,id=n,novhost"],
         &["-chardev", "socket,id=c,path=/tmp/vhost-user.sock"],
         &["-accel", "tcg,thread=multi"],
+        &["-object", "memory-backend-memfd,id=hugetlb,size=64M,share=on,hugetlb=off"],
+        &["-overcommit", "mem-lock=off,cpu-pm=on"],
         &["-smp", "2", "-S"],
     ] {
         assert_eq!(refused(words), None, "{words:?}");

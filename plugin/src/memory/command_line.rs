@@ -6,7 +6,7 @@ use std::fs;
 const TEXTS: [&str; 4] = ["append", "initrd", "kernel", "name"];
 
 /// Options that are properties, and which property the first word names if it names none.
-const PROPERTIES: [(&str, &str); 11] = [
+const PROPERTIES: [(&str, &str); 12] = [
     ("M", "type"),
     ("accel", "accel"),
     ("blockdev", "driver"),
@@ -18,6 +18,7 @@ const PROPERTIES: [(&str, &str); 11] = [
     ("netdev", "type"),
     ("nic", "type"),
     ("object", "qom-type"),
+    ("overcommit", "mem-lock"),
 ];
 
 /// One option.

@@ -3,6 +3,7 @@
 use crate::memory::command_line::CommandLine;
 use crate::memory::map::MemoryMap;
 use crate::memory::mapping::Memory;
+use crate::memory::unsupported;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 
@@ -44,6 +45,7 @@ pub fn find_memory() -> Result<Memory, String> {
     let size = mapping.end - mapping.start;
     let below = below_4g(&command, size)?;
     let file = open(mapping.inode)?;
+    unsupported::refuse_file(&file)?;
     Ok(Memory::new(file, mapping.start, size, MemoryMap::new(size, below)))
 }
 

@@ -2,6 +2,7 @@
 //! back behind the engine's back.
 
 use crate::memory::command_line::{CommandLine, CommandOption};
+use rustix::fd::AsFd;
 
 const STORES: [&str; 2] = ["drive", "blockdev"];
 const NETWORKS: [&str; 3] = ["net", "netdev", "nic"];
@@ -14,6 +15,11 @@ fn has(option: &CommandOption, name: &str, values: &[&str]) -> bool {
 }
 
 const ON: [&str; 4] = ["on", "yes", "true", "y"];
+/// The file system of huge pages, as the kernel numbers them.
+const HUGETLBFS: u64 = 0x9584_58f6;
+/// Why memory of huge pages is refused.
+const HUGE: &str =
+    "a page of the guest cannot be taken out of a huge one; use memory-backend-memfd,share=on without hugetlb";
 
 fn of_a_store(option: &CommandOption) -> Option<&'static str> {
     if has(option, "cache", &["none"]) {
@@ -38,6 +44,22 @@ fn of_a_device(option: &CommandOption) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn of_memory(option: &CommandOption) -> Option<&'static str> {
+    has(option, "hugetlb", &ON).then_some(HUGE)
+}
+
+fn of_locks(option: &CommandOption) -> Option<&'static str> {
+    (has(option, "mem-lock", &ON) || has(option, "mem-lock", &["on-fault"]))
+        .then_some("locked memory cannot be taken out; use -overcommit mem-lock=off")
+}
+
+/// # Errors
+/// The sentence for a memory file that is not supported.
+pub fn refuse_file(file: impl AsFd) -> Result<(), String> {
+    let is_huge = rustix::fs::fstatfs(file).is_ok_and(|found| found.f_type.cast_unsigned() == HUGETLBFS);
+    if is_huge { Err(HUGE.to_owned()) } else { Ok(()) }
 }
 
 fn of_a_network(option: &CommandOption) -> Option<&'static str> {
@@ -72,6 +94,8 @@ pub fn refuse(command: &CommandLine) -> Result<(), String> {
     refused(&STORES, of_a_store)?;
     refused(&["device"], of_a_device)?;
     refused(&NETWORKS, of_a_network)?;
+    refused(&["object"], of_memory)?;
+    refused(&["overcommit"], of_locks)?;
     let smm = command.machine("smm");
     if smm.is_some_and(|smm| ON.contains(&smm)) {
         return Err("SMM shows other memory at the VGA window; use smm=off".to_owned());
