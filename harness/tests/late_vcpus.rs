@@ -13,7 +13,9 @@ use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuI
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::json;
 
-const GATES: [Gate; 2] = [Gate::Callback, Gate::Mmu];
+fn gates() -> impl Iterator<Item = Gate> {
+    [Gate::Callback, Gate::Mmu].into_iter().filter(|gate| *gate == Gate::Callback || kernel_maps_write_protected())
+}
 
 /// A built-in scenario on a machine that has one vCPU of two.
 fn with_one_vcpu_of_two(mut scenario: Scenario) -> Scenario {
@@ -25,10 +27,7 @@ fn with_one_vcpu_of_two(mut scenario: Scenario) -> Scenario {
 /// QEMU ended its process: the plugin handed it the number of a vCPU that was never there.
 #[test]
 fn pages_are_watched_where_fewer_vcpus_are_there_than_possible() {
-    for gate in GATES {
-        if gate == Gate::Mmu && !kernel_maps_write_protected() {
-            continue;
-        }
+    for gate in gates() {
         let (_, sequence) = crate::support::run_under(gate, with_one_vcpu_of_two(scenario("page_cross")));
         assert_eq!(sequence, crate::support::run_under(gate, scenario("page_cross")).1, "{gate:?}");
     }
@@ -36,10 +35,7 @@ fn pages_are_watched_where_fewer_vcpus_are_there_than_possible() {
 
 #[test]
 fn a_vcpu_that_is_plugged_in_is_stopped_by_what_was_watched_and_paged_out_before() {
-    for gate in GATES {
-        if gate == Gate::Mmu && !kernel_maps_write_protected() {
-            continue;
-        }
+    for gate in gates() {
         late_vcpu_is_stopped(gate);
     }
 }
@@ -82,36 +78,20 @@ fn late_vcpu_is_stopped(gate: Gate) {
     assert!(qemu.console().contains("verdict: success"), "{gate:?}: {verdict:?} {}", qemu.errors());
 }
 
-/// The vCPU waits outside of its block when it is ejected. The answer that comes afterwards is for nobody.
+/// The vCPU waits outside of its block when it is ejected, or leaves the kernel for that. The answer that comes afterwards is for nobody.
 #[test]
 fn a_vcpu_that_waits_is_unplugged_and_the_one_that_comes_in_its_place_is_stopped_anew() {
-    let mut unplugged = Unplugged::start(Gate::Callback);
-    unplugged.goes_on();
-    let old = unplugged.is_stopped();
-    // It is ejected while it waits.
-    unplugged.goes_on();
-    let gone = unplugged.toolstack.vcpus().unwrap()[1];
-    assert_eq!(gone.state, VcpuState::Running, "a vCPU that is not there waits for nothing");
-    answer(&mut unplugged.listener, &old);
-    unplugged.another_comes_and_all_ends_well();
-}
-
-/// It stands in the kernel, in the middle of its block, and can go only when it has its answer.
-#[test]
-fn a_vcpu_that_the_hosts_mmu_stopped_is_unplugged_when_it_has_its_answer() {
-    if !kernel_maps_write_protected() {
-        return;
+    for gate in gates() {
+        let mut unplugged = Unplugged::start(gate);
+        unplugged.goes_on();
+        let old = unplugged.is_stopped();
+        // It is ejected while it waits.
+        unplugged.goes_on();
+        let gone = unplugged.toolstack.vcpus().unwrap()[1];
+        assert_eq!(gone.state, VcpuState::Running, "{gate:?}: a vCPU that is not there waits for nothing");
+        answer(&mut unplugged.listener, &old);
+        unplugged.another_comes_and_all_ends_well();
     }
-    let mut unplugged = Unplugged::start(Gate::Mmu);
-    unplugged.goes_on();
-    let old = unplugged.is_stopped();
-    let first = unplugged.stands.take().unwrap();
-    unplugged.toolstack.values(&Call::Release { vcpu: first }).unwrap();
-    unplugged.allow(AccessType::Rwx);
-    answer(&mut unplugged.listener, &old);
-    unplugged.stands = Some(next_checkpoint(&mut unplugged.toolstack).vcpu);
-    unplugged.allow(AccessType::N);
-    unplugged.another_comes_and_all_ends_well();
 }
 
 /// The guest `ejected_vcpu` and those around it.

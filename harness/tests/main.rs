@@ -57,6 +57,7 @@ mod request_fields;
 mod rewrites;
 mod rights_race;
 mod sampled;
+mod saved;
 mod scenario_files;
 mod screens;
 mod sequences;
