@@ -68,6 +68,19 @@ fn of_a_crowd_no_addition_is_lost_and_each_makes_its_event() {
     }
 }
 
+/// Whatever is due before an instruction, after it and while it waits.
+#[test]
+fn under_a_storm_of_interrupts_each_access_is_done_once_and_makes_one_event() {
+    for gate in gates() {
+        let (outcome, emulated) = run(scenario("alone_storm"), gate);
+        let line = outcome.console.lines().find(|line| line.contains(" accesses, ")).unwrap();
+        eprintln!("{gate}: {line}");
+        let done: u64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+        assert_eq!((outcome.counts.access, emulated), (done, done), "{gate}: {}", outcome.said);
+        add_up(&outcome, emulated);
+    }
+}
+
 /// QEMU does what is queued for a vCPU while the machine is stopped, too.
 #[test]
 fn of_a_machine_that_is_stopped_no_instruction_runs() {
