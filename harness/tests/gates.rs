@@ -3,9 +3,12 @@
 use crate::support::{has_its_accepted_sequence, kernel_maps_write_protected, scenario};
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
+use harness::scenario::icount::Icount;
+use harness::suite::{self, case::Settings};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
+use std::path::Path;
 
 fn both_gates_give_the_same_sequence(name: &str) {
     // `page_touch` sorts the times that it measured, which are others under another gate.
@@ -89,6 +92,41 @@ fn auto_goes_over_to_the_check_where_registers_in_place_do_not_prove_themselves(
         assert!(says(&outcome, taken), "{:?}", outcome.notes);
     }
     assert_eq!(by_check, sequence, "left by callback, right gone over to it");
+}
+
+/// With one vCPU, as counting needs it; `MEM_EVENT_COUNTED` takes all such scenarios (`ci/soak`). Under `-icount` a repeated instruction is one step a block.
+#[test]
+fn on_a_machine_that_counts_instructions_the_hosts_mmu_gives_the_accepted_sequences() {
+    if !kernel_maps_write_protected() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots");
+    let all = std::env::var_os("MEM_EVENT_COUNTED").is_some();
+    let files: Vec<_> =
+        ["read_write", "page_cross", "repeat_pages"].map(|name| folder.join(format!("{name}.toml"))).into();
+    let cases = suite::cases(&if all { vec![folder] } else { files }).unwrap();
+    let (mut same, mut others) = (0, Vec::new());
+    for mut case in cases {
+        let machine = &mut case.scenario.machine;
+        if machine.vcpus != 1 || machine.icount.is_some() {
+            continue;
+        }
+        machine.icount = Some(Icount { shift: 2, span: 0..0 });
+        let judged = suite::judge(&case, &Settings { gate: Gate::Mmu, repeat: 1, ..Settings::default() }, None);
+        let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
+        if is_right || judged.verdict.kind == Kind::Skip {
+            same += 1;
+        } else {
+            others.push(format!(
+                "{}: {}\n{}",
+                case.scenario.name,
+                judged.verdict,
+                suite::report::difference(&judged, false)
+            ));
+        }
+    }
+    println!("{same} scenarios are the same where instructions are counted");
+    assert!(others.is_empty() && same > 0, "{}", others.join("\n"));
 }
 
 include!(concat!(env!("OUT_DIR"), "/scenarios.rs"));
