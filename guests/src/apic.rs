@@ -12,6 +12,7 @@ const COMMAND: usize = 0x300;
 const ALL_OTHERS: u32 = 0b11 << 18;
 const ASSERT: u32 = 1 << 14;
 const INIT: u32 = 0b101 << 8;
+const NMI: u32 = 0b100 << 8;
 const STARTUP: u32 = 0b110 << 8;
 
 /// Resets all other vCPUs and starts them in 16-bit mode at `entry`, a page boundary below 1 MiB.
@@ -31,6 +32,11 @@ pub fn start_others(entry: u64) {
 pub fn interrupt_first(vector: u8) {
     // The destination, in the command register's high half, is APIC id 0 after reset. Fixed delivery.
     write(COMMAND, ASSERT | u32::from(vector));
+}
+
+/// Sends vCPU 0 an NMI.
+pub fn nmi_first() {
+    write(COMMAND, ASSERT | NMI);
 }
 
 fn write(register: usize, value: u32) {

@@ -1,6 +1,7 @@
-//! A vCPU whose instructions are let through alone while a fast timer and the other vCPUs interrupt it.
+//! A vCPU whose instructions are let through alone while a fast timer and the other vCPUs interrupt it, with NMIs as well.
 //!
-//! Hardware: a violation that is answered leaves nothing behind, and an interrupt that came meanwhile is taken before the instruction or after it.
+//! Hardware: a violation that is answered leaves nothing behind, and an interrupt that came meanwhile is taken before the
+//! instruction or after it.
 //!
 //! Xen: emulates the one instruction, and injects what is pending when the vCPU goes on.
 //!
@@ -8,8 +9,8 @@
 //! the watched page too, now and then, and make events of their own.
 //!
 //! Symbols: `WATCHED`, one page. Checkpoint 1: before, with the interrupts on. Then 100 additions to the page's first word; every 16th
-//! interrupt of the timer adds to the second, every 16th of another vCPU to the third. Checkpoint 2: the interrupts are off, everything is to be
-//! opened. Checkpoint 3: end (arguments: how many accesses there were, interrupts of the timer, of others).
+//! interrupt of the timer adds to the second, every 16th of another vCPU to the third; NMIs, which nothing holds off, add to none.
+//! Checkpoint 2: the interrupts are off, everything is to be opened. Checkpoint 3: end (arguments: how many accesses there were, interrupts of the timer, of others).
 
 #![no_std]
 #![no_main]
@@ -25,7 +26,7 @@ guest::pages!(
     WATCHED: 1
 );
 guest::pages!(
-    /// How often the timer came; how often another vCPU did.
+    /// How often the timer came, another vCPU, an NMI.
     COUNTS: 1
 );
 guest::pages!(
@@ -58,6 +59,10 @@ guest::functions!(
         pop rax
         iretq
     done on_other
+    function on_nmi
+        inc qword ptr [COUNTS + 16]
+        iretq
+    done on_nmi
     "#,
     end_of_interrupt = const 0xfee0_00b0_u32,
 );
@@ -69,6 +74,7 @@ const ONE_IN: u64 = 16;
 const TIMER: u8 = 0x20;
 /// Of other vCPUs.
 const OTHER: u8 = 0x30;
+const NMI: u8 = 2;
 const CODE_SEGMENT: u64 = 0x08;
 /// Of 1,193,182 Hz: ten thousand interrupts a second.
 const DIVISOR: u16 = 119;
@@ -83,6 +89,7 @@ static DONE: AtomicUsize = AtomicUsize::new(0);
 unsafe extern "C" {
     static on_timer: u8;
     static on_other: u8;
+    static on_nmi: u8;
 }
 
 guest::main!(main);
@@ -106,21 +113,28 @@ fn main() {
     smp::join();
     checkpoint(2, 0, 0, 0);
     let [own, by_timer, by_others] = [0, 8, 16].map(|offset| access::read(WATCHED.address() + offset));
-    let [timer, others] = [0, 8].map(|offset| access::read(COUNTS.address() + offset));
+    let [timer, others, nmis] = [0, 8, 16].map(|offset| access::read(COUNTS.address() + offset));
     if (own, by_timer, by_others) != (ADDITIONS, timer / ONE_IN, others / ONE_IN) {
         failure!(
             "{own} of {ADDITIONS} additions, {by_timer} of {timer} interrupts of the timer, {by_others} of {others} of others"
         );
     }
-    println!("{} accesses, {timer} interrupts of the timer, {others} of others", own + by_timer + by_others);
+    println!(
+        "{} accesses, {timer} interrupts of the timer, {others} of others, {nmis} NMIs",
+        own + by_timer + by_others
+    );
     checkpoint(3, own + by_timer + by_others, timer, others);
     verdict::success();
 }
 
-/// The other vCPUs.
-fn interrupts(_: usize) {
+/// The other vCPUs: each second one sends NMIs.
+fn interrupts(vcpu: usize) {
     while DONE.load(Ordering::Acquire) == 0 {
-        apic::interrupt_first(OTHER);
+        if vcpu.is_multiple_of(2) {
+            apic::nmi_first();
+        } else {
+            apic::interrupt_first(OTHER);
+        }
         for _ in 0..PAUSE {
             core::hint::spin_loop();
         }
@@ -128,14 +142,14 @@ fn interrupts(_: usize) {
 }
 
 fn load_gates() {
-    for (vector, handler) in [(TIMER, &raw const on_timer), (OTHER, &raw const on_other)] {
+    for (vector, handler) in [(TIMER, &raw const on_timer), (OTHER, &raw const on_other), (NMI, &raw const on_nmi)] {
         let handler = handler.expose_provenance() as u64;
         let at = IDT.address() + u64::from(vector) * 16;
         access::write(at, handler & 0xffff | CODE_SEGMENT << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48);
         access::write(at + 8, handler >> 32);
     }
     let pointer = Pointer(0xfff, IDT.address());
-    // SAFETY: the table is static, and its two gates lead to the handlers above.
+    // SAFETY: the table is static, and its gates lead to the handlers above.
     unsafe { asm!("lidt [{idt}]", idt = in(reg) &raw const pointer, options(readonly, nostack, preserves_flags)) };
 }
 
