@@ -53,6 +53,7 @@ mod places;
 mod recoils;
 mod registers;
 mod repeats;
+mod replies;
 mod request_fields;
 mod rewrites;
 mod rights_race;
