@@ -141,7 +141,13 @@ fn linux_does_its_work_through_pages_that_it_may_never_touch() {
     scenario.consumers.listener.get_or_insert_default().rules.push(emulate);
     let frames = (0..how_often("MEM_EVENT_FRAMES", 12)).map(|_| 0x1000 + random.below((MEMORY >> 12) - 0x1000));
     let watch = |gfn: u64| {
-        MemoryAct::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(AccessType::X) }.into()
+        MemoryAct::SetAccess {
+            frames: format!("{gfn:#x}").as_str().into(),
+            access: Name(AccessType::X),
+            view: None,
+            refused: None,
+        }
+        .into()
     };
     scenario.start = frames.map(watch).collect();
     let (outcome, emulated) = run(scenario, Gate::Mmu);

@@ -142,7 +142,9 @@ fn events_of(treatment: Treatment, range: &str, access: AccessType) -> Vec<Strin
 
 fn events_under(chaos: Chaos, treatment: Treatment, range: &str, access: AccessType) -> Vec<String> {
     let listener = Consumer::Listener(ListenerSettings { treatment, ..ListenerSettings::default() });
-    let steps = at_first_checkpoint(vec![MemoryAct::SetAccess { frames: range.into(), access: Name(access) }.into()]);
+    let steps = at_first_checkpoint(vec![
+        MemoryAct::SetAccess { frames: range.into(), access: Name(access), view: None, refused: None }.into(),
+    ]);
     let mut watched = Scenario { steps, chaos, ..scenario("page_in") };
     watched.consumers.pager = None;
     let (outcome, trace) = served_by(watched, &[listener]);

@@ -30,7 +30,7 @@ fn a_vcpu_whose_answer_lacks_vcpu_paused_makes_no_step_after_its_page_is_open() 
     bad.consumers.process = vec![settings(Fault::NotPaused, 1)];
     bad.steps.truncate(1);
     // A write to it makes the rights whole.
-    let watch = MemoryAct::Watch { frames: "WATCHED".into(), stop: Stop(AccessType::Rx) };
+    let watch = MemoryAct::Watch { frames: "WATCHED".into(), stop: Stop(AccessType::Rx), view: None };
     bad.steps[0].acts = vec![watch.into()];
     bad.deadline = Time(Duration::from_secs(2));
     let folder = RunFolder::create().unwrap();

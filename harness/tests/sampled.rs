@@ -23,7 +23,13 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
         if random.below(ONE_IN) == 0 {
             let access = RIGHTS[usize::try_from(random.below(5)).unwrap()];
             scenario.start.push(
-                MemoryAct::SetAccess { frames: format!("{gfn:#x}").as_str().into(), access: Name(access) }.into(),
+                MemoryAct::SetAccess {
+                    frames: format!("{gfn:#x}").as_str().into(),
+                    access: Name(access),
+                    view: None,
+                    refused: None,
+                }
+                .into(),
             );
         }
     }

@@ -14,7 +14,9 @@ fn linux(vcpus: u32, argument: &str) -> Outcome {
     let mut scenario = corpus::linux();
     scenario.machine.vcpus = vcpus;
     scenario.consumers.listener.get_or_insert_default();
-    scenario.start = vec![MemoryAct::SetAccess { frames: "0x800".into(), access: Name(AccessType::X) }.into()];
+    scenario.start = vec![
+        MemoryAct::SetAccess { frames: "0x800".into(), access: Name(AccessType::X), view: None, refused: None }.into(),
+    ];
     run(scenario, argument)
 }
 

@@ -118,7 +118,12 @@ fn event(rig: &mut Rig, round: u32) {
 fn request(round: u32) -> Request {
     let Access { gfn, offset, gla, rights, .. } = access(round);
     let (flags, vcpu) = (Flags::VCPU_PAUSED, VcpuId(round % VCPUS));
-    Request { flags, vcpu, event: Event::Violation { gfn, offset, gla, rights, in_gpt: false } }
+    Request {
+        flags,
+        vcpu,
+        event: Event::Violation { gfn, offset, gla, rights, in_gpt: false },
+        view: mem_event::ViewId::HOST,
+    }
 }
 
 /// Both halves without the engine: put, take, answer, poll and take.

@@ -6,7 +6,7 @@ use crate::effect::{Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
 use crate::input::{Access, AccessSource};
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::p2m::{Entry, P2mType};
 use crate::registers::Registers;
 use crate::rights::{AccessType, Rights};
@@ -68,15 +68,22 @@ impl Domain {
         effects: &mut Effects,
     ) -> Outcome {
         let alone = !PLAIN && self.is_let_through(vcpu, access.rip);
-        let mut entry = self.p2m.get(access.gfn);
-        if entry.passing().contains(access.rights) || !entry.is_ram() {
+        let view = if PLAIN { ViewId::HOST } else { self.view_of(vcpu) };
+        let get = |domain: &Domain| {
+            if PLAIN { domain.p2m.get(access.gfn) } else { domain.p2m.get_in(view, access.gfn) }
+        };
+        let mut entry = get(self);
+        if !entry.is_ram() {
             return Outcome::Proceed;
+        }
+        if entry.passing().contains(access.rights) {
+            return if PLAIN { Outcome::Proceed } else { self.passes_by_view(vcpu, access) };
         }
         if matches!(entry.kind, P2mType::PopulateOnDemand | P2mType::Invalid) {
             if let ControlFlow::Break(outcome) = self.first_touch(vcpu, access.gfn, effects) {
                 return outcome;
             }
-            entry = self.p2m.get(access.gfn);
+            entry = get(self);
         }
         // Only a frame that is there has rights to violate; one that is paged out is checked when it is back.
         let violates = entry.held && !entry.access.rights().contains(access.rights);
@@ -91,7 +98,11 @@ impl Domain {
             P2mType::RamShared if access.rights.contains(Rights::W) => self.unshare(vcpu, access.gfn, effects),
             _ => Outcome::Proceed,
         };
-        if alone && violates && outcome == Outcome::Proceed { Outcome::Alone } else { outcome }
+        match outcome {
+            Outcome::Proceed if alone && violates => Outcome::Alone,
+            Outcome::Proceed if !PLAIN => self.passes_by_view(vcpu, access),
+            other => other,
+        }
     }
 
     /// [`crate::Input::AccessNosleep`]: the same, but the vCPU stands in no queue afterwards.
@@ -127,7 +138,8 @@ impl Domain {
         effects: &mut Effects,
     ) -> ControlFlow<Outcome> {
         let mut entry = entry;
-        if self.gives_way(access, &mut entry) {
+        let view = if PLAIN { ViewId::HOST } else { self.view_of(vcpu) };
+        if self.gives_way(view, access, &mut entry) {
             return ControlFlow::Continue(());
         }
         let claim = match self.claim::<PLAIN>(vcpu, Ring::Access, effects) {
@@ -137,7 +149,7 @@ impl Domain {
         let mut request = violation_request(vcpu, access);
         let goes_on = entry.access == AccessType::N2rwx;
         if goes_on {
-            self.set_rights(access.gfn, AccessType::Rwx);
+            self.set_rights(view, access.gfn, AccessType::Rwx);
         } else {
             request.flags = Flags::VCPU_PAUSED;
             self.pause(vcpu, Ring::Access, access.gfn);
@@ -158,11 +170,10 @@ impl Domain {
     /// Whether the frame's rights become such that the access passes without an event: `rx2rw` by a write, anything where
     /// there is no listener and the ring is set to relax.
     #[inline(always)]
-    pub(crate) fn gives_way(&mut self, access: &Access, entry: &mut Entry) -> bool {
+    pub(crate) fn gives_way(&mut self, view: ViewId, access: &Access, entry: &mut Entry) -> bool {
         if entry.access == AccessType::Rx2rw && access.rights.contains(Rights::W) {
             entry.access = AccessType::Rw;
-            self.p2m.set(access.gfn, *entry);
-            self.room = true;
+            self.set_rights(view, access.gfn, AccessType::Rw);
             if AccessType::Rw.rights().contains(access.rights) {
                 return true;
             }
@@ -170,15 +181,14 @@ impl Domain {
         let channel = &self.channels[Ring::Access.index()];
         let relaxes = !channel.has_consumer() && channel.state.policy == NoConsumer::Relax;
         if relaxes {
-            self.set_rights(access.gfn, AccessType::Rwx);
+            self.set_rights(view, access.gfn, AccessType::Rwx);
         }
         relaxes
     }
 
     /// A foreign caller may wait for these rights.
-    pub(crate) fn set_rights(&mut self, gfn: Gfn, access: AccessType) {
-        let entry = self.p2m.get(gfn);
-        self.p2m.set(gfn, Entry { access, ..entry });
+    pub(crate) fn set_rights(&mut self, view: ViewId, gfn: Gfn, access: AccessType) {
+        self.p2m.set_access_in(view, gfn, access);
         self.room = true;
     }
 }
@@ -197,5 +207,10 @@ pub(crate) fn check(access: &Access) -> Result<(), String> {
 pub(crate) fn violation_request(vcpu: VcpuId, access: &Access) -> Request {
     let Access { gfn, offset, gla, rights, source, .. } = *access;
     let in_gpt = source == AccessSource::PageWalk;
-    Request { flags: Flags::NONE, vcpu, event: Event::Violation { gfn, offset, gla, rights, in_gpt } }
+    Request {
+        flags: Flags::NONE,
+        vcpu,
+        event: Event::Violation { gfn, offset, gla, rights, in_gpt },
+        view: ViewId::HOST,
+    }
 }

@@ -1,6 +1,6 @@
 //! A control operation's arguments as numbers of 64 bits: what crosses the control socket.
 
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 
 /// A value that goes over the control socket as one number.
 pub(crate) trait Argument: Sized {
@@ -58,6 +58,16 @@ impl Argument for Gfn {
     }
 }
 
+impl Argument for ViewId {
+    fn number(self) -> u64 {
+        self.0.into()
+    }
+
+    fn from_number(number: u64) -> Result<ViewId, String> {
+        u16::try_from(number).map(ViewId).map_err(|_| format!("{number:#x} is above 16 bits"))
+    }
+}
+
 impl Argument for VcpuId {
     fn number(self) -> u64 {
         self.0.into()
@@ -71,4 +81,10 @@ impl Argument for VcpuId {
 /// An operation's arguments from the first on; those that it has not are 0.
 pub(crate) fn padded(values: &[u64]) -> [u64; 5] {
     std::array::from_fn(|at| values.get(at).copied().unwrap_or_default())
+}
+
+/// The next argument of an operation, which has at most five.
+pub(crate) fn next<T: Argument>(arguments: &mut impl Iterator<Item = (usize, u64)>) -> Result<T, String> {
+    let (index, number) = arguments.next().ok_or("an operation has five arguments")?;
+    T::from_number(number).map_err(|why| format!("argument {index}: {why}"))
 }

@@ -12,14 +12,14 @@ use crate::cpu_events::CpuEventKind;
 use crate::effect::{Effect, Effects};
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;
-use crate::number::VcpuId;
+use crate::number::{VcpuId, ViewId};
 use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::registers::{self, Registers};
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
 use crate::taken;
-use crate::wire::flags32;
+use crate::wire::{flags32, vm_event};
 use std::collections::VecDeque;
 
 /// The flags by which what a response of `vm_event` has in place of registers counts.
@@ -40,6 +40,10 @@ pub(crate) struct Answer {
     pub other_reason: bool,
     /// The kind of CPU event that it is about, in a layout whose answers do more about those than let the vCPU go on.
     pub cpu_event: Option<CpuEventKind>,
+    /// The view that it names.
+    pub view: ViewId,
+    /// The view that its vCPU steps into, where its flags say that it does.
+    pub after_step: Option<ViewId>,
     /// What it has where a request has registers, where its flags say that this counts.
     pub data: Option<Box<[u64; registers::WORDS]>>,
 }
@@ -215,7 +219,11 @@ impl Channel {
 
     /// Puts one request of those that a lost consumer left, oldest first, onto the new page.
     pub fn put_again(&mut self) -> Option<(u32, Request)> {
-        let request = self.state.outstanding.pop_front()?.request();
+        let mut packed = self.state.outstanding.pop_front()?;
+        if self.state.layout != Layout::VmEvent7 {
+            packed.forgets_view();
+        }
+        let request = packed.request();
         let registers = self.registers.pop_front().flatten();
         self.write(&request, registers.as_ref()).map(|slot| (slot, request))
     }
@@ -265,11 +273,13 @@ impl Channel {
                 skip: false,
                 other_reason: false,
                 cpu_event: None,
+                view: ViewId::HOST,
+                after_step: None,
                 data: None,
             });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
-        let Response { flags, vcpu, other_version, .. } = response;
+        let Response { flags, vcpu, other_version, view, .. } = response;
         let subject = response.subject();
         let is_paging = matches!(response.about, About::Event(Event::Paging { .. }));
         // The 40-byte layouts have 0 there for all of paging and sharing.
@@ -279,14 +289,23 @@ impl Channel {
             _ => None,
         };
         let data = if flags.0 & WITH_DATA != 0 { data_of(&effects.taken) } else { None };
+        // Then a view stands in its subject's place.
+        let names_view = is_vm_event && flags.contains(Flags::FAST_SINGLESTEP);
+        let after_step = if names_view { stepped_into(&effects.taken) } else { None };
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
             effects.taken.clear();
         }
-        let foreign = self.settle(flags, vcpu, subject);
+        let due = if names_view { self.subject_due(vcpu).unwrap_or(subject) } else { subject };
+        let foreign = self.settle(flags, vcpu, due);
         let (skip, other_reason) = (other_version.is_some(), is_vm_event && !is_paging);
-        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, data })
+        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, view, after_step, data })
+    }
+
+    fn subject_due(&self, vcpu: u32) -> Option<u64> {
+        let stops = |it: &&Packed| it.vcpu() == vcpu && it.flags().contains(Flags::VCPU_PAUSED);
+        self.state.outstanding.iter().find(stops).map(Packed::subject)
     }
 
     #[inline(always)]
@@ -373,18 +392,25 @@ fn data_of(taken: &[u8]) -> Option<Box<[u64; registers::WORDS]>> {
     words.try_into().ok().map(|words: [[u8; 8]; registers::WORDS]| Box::new(words.map(u64::from_le_bytes)))
 }
 
+/// The view that stands where a slot of `vm_event` that was just taken has its subject.
+fn stepped_into(taken: &[u8]) -> Option<ViewId> {
+    let slot = taken.last_chunk::<{ 8 * vm_event::WORDS }>()?;
+    slot[24..].first_chunk().map(|bytes| ViewId(u16::from_le_bytes(*bytes)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Channel, Claimed};
     use crate::control::{Layout, Ring};
     use crate::event::{Event, Flags, Request};
-    use crate::number::{Gfn, VcpuId};
+    use crate::number::{Gfn, VcpuId, ViewId};
     use crate::rights::Rights;
 
     const REQUEST: Request = Request {
         flags: Flags::NONE,
         vcpu: VcpuId(0),
         event: Event::Violation { gfn: Gfn(0), offset: 0, gla: None, rights: Rights::R, in_gpt: false },
+        view: ViewId::HOST,
     };
 
     #[test]

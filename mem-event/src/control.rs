@@ -3,14 +3,14 @@
 //! Everything here is a table with one row a kind. A new operation is a row of `operations!`; the compiler then names the
 //! places that must say what the engine does with it.
 
-use crate::argument::{Argument, padded};
+use crate::argument::{Argument, next, padded};
 use crate::cpu_events::CpuEventKind;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
+use crate::operation::operations;
 use crate::rights::AccessType;
 use crate::table::table;
 use crate::trap::{Trap, TrapKind};
 use bincode::{Decode, Encode};
-use std::fmt;
 
 table! {
     /// The three channels, with Xen's mode numbers.
@@ -124,77 +124,8 @@ row_of_a_table! {
     TrapKind "kind of trap",
 }
 
-/// Makes [`Control`] of rows `number "name" Variant { arguments in their order on the socket }`.
-macro_rules! operations {
-    (
-        $(#[$meta:meta])*
-        pub enum Control {
-            $($(#[$doc:meta])* $number:literal $name:literal $variant:ident {
-                $($(#[$about:meta])* $field:ident: $type:ty),+ $(,)?
-            })+
-        }
-    ) => {
-        $(#[$meta])*
-        pub enum Control {
-            $($(#[$doc])* $variant { $($(#[$about])* $field: $type),+ }),+
-        }
-
-        impl Control {
-            /// The numbers of all operations on the control socket, in the table's order.
-            pub const NUMBERS: [u16; [$($number),+].len()] = [$($number),+];
-
-            /// The names of all operations, in the table's order.
-            pub const NAMES: [&'static str; [$($number),+].len()] = [$($name),+];
-
-            /// The operation's number on the control socket.
-            #[must_use]
-            pub const fn number(&self) -> u16 {
-                match self { $(Control::$variant { .. } => $number),+ }
-            }
-
-            /// The operation's name in JSON and CSV.
-            #[must_use]
-            pub const fn name(&self) -> &'static str {
-                match self { $(Control::$variant { .. } => $name),+ }
-            }
-
-            /// Its arguments as numbers.
-            pub(crate) fn arguments(&self) -> [u64; 5] {
-                match *self { $(Control::$variant { $($field),+ } => padded(&[$($field.number()),+])),+ }
-            }
-
-            /// The operation with this number and these arguments.
-            ///
-            /// # Errors
-            /// A sentence, where there is none, or an argument is none of its kind.
-            pub(crate) fn from_arguments(number: u16, arguments: &[u64; 5]) -> Result<Control, String> {
-                let mut arguments = arguments.iter().copied().enumerate();
-                match number {
-                    $($number => Ok(Control::$variant { $($field: next(&mut arguments)?),+ }),)+
-                    other => Err(format!("no operation {other}")),
-                }
-            }
-        }
-
-        impl fmt::Display for Control {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.name())?;
-                match self {
-                    $(Control::$variant { $($field),+ } => {
-                        $(write!(f, " {} {}", stringify!($field), $field)?;)+
-                    })+
-                }
-                Ok(())
-            }
-        }
-    };
-}
-
-/// The next argument of an operation, which has at most five.
-fn next<T: Argument>(arguments: &mut impl Iterator<Item = (usize, u64)>) -> Result<T, String> {
-    let (index, number) = arguments.next().ok_or("an operation has five arguments")?;
-    T::from_number(number).map_err(|why| format!("argument {index}: {why}"))
-}
+/// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
+pub const SET_ACCESS_SPAN: u64 = 1 << 20;
 
 operations! {
     /// A control operation. What each needs and in which order it is refused stands in Xen 4.2, `mem_event_domctl`.
@@ -358,6 +289,64 @@ operations! {
             mode: MonitorMode,
             /// Only where the new value differs from the old.
             on_change_only: bool,
+        }
+        /// Whether the domain has views: several tables of rights, of which each vCPU goes by one (`HVMOP_altp2m_set_domain_state`). All go by
+        /// the host's then, and where there are none any more.
+        39 "set-views" SetViews {
+            /// The setting.
+            on: bool,
+        }
+        /// Make a view; its number is the `Outcome::Value`.
+        40 "create-view" CreateView {
+            /// The rights of frames of which nothing else is set there.
+            access: AccessType,
+        }
+        /// End a view. EBUSY while a vCPU goes by it.
+        41 "destroy-view" DestroyView {
+            /// Which.
+            view: ViewId,
+        }
+        /// Set the access rights of frames in a view.
+        42 "set-view-access" SetViewAccess {
+            /// Which.
+            view: ViewId,
+            /// First frame.
+            first: Gfn,
+            /// How many.
+            count: u64,
+            /// The rights.
+            access: AccessType,
+        }
+        /// The access rights of a frame in a view, as `Outcome::Value`.
+        43 "get-view-access" GetViewAccess {
+            /// Which.
+            view: ViewId,
+            /// The frame.
+            gfn: Gfn,
+        }
+        /// The rights in a view of frames of which nothing else was set there.
+        44 "set-view-default" SetViewDefault {
+            /// Which.
+            view: ViewId,
+            /// The rights.
+            access: AccessType,
+        }
+        /// Every vCPU goes by this view from now on.
+        45 "switch-view" SwitchView {
+            /// Which.
+            view: ViewId,
+        }
+        /// One vCPU goes by this view from now on.
+        46 "switch-vcpu-view" SwitchVcpuView {
+            /// The vCPU.
+            vcpu: VcpuId,
+            /// Which.
+            view: ViewId,
+        }
+        /// The view that a vCPU goes by, as `Outcome::Value`.
+        47 "get-vcpu-view" GetVcpuView {
+            /// The vCPU.
+            vcpu: VcpuId,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::channel::Channel;
 use crate::control::{Layout, NoConsumer, Ring};
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
-use crate::event::Request;
+use crate::event::{Flags, Request};
 use crate::historic::Historic;
 use crate::input::{DomainConfig, Input, With};
 use crate::life::Life;
@@ -56,7 +56,7 @@ impl Domain {
         if !(1..=4096).contains(&config.vcpus) {
             return Err(format!("{} vCPUs where 1 to 4096 are possible", config.vcpus));
         }
-        let p2m = P2m::new(&config.ram)?;
+        let p2m = P2m::new(&config.ram, config.vcpus)?;
         Ok(Domain {
             vcpus: vec![Vcpu::default(); config.vcpus as usize],
             config,
@@ -301,6 +301,7 @@ impl Domain {
         effects: &mut Effects,
     ) {
         let (historic, foreign) = (!PLAIN && claim.is_historic(), claim.foreign);
+        let request = if PLAIN || foreign { request } else { self.with_view(ring, request) };
         if let Some(slot) = self.channel(ring).put(claim, &request, registers) {
             if self.record {
                 effects.push(|| Effect::Requested { ring, slot, request });
@@ -309,6 +310,16 @@ impl Domain {
         } else if historic {
             self.put_by_policy(ring, foreign, Packed::new(&request), registers, effects);
         }
+    }
+
+    /// Where there are views a request tells its vCPU's, in the layout that has room for it (`monitor_traps`).
+    #[inline]
+    fn with_view(&self, ring: Ring, request: Request) -> Request {
+        if ring == Ring::Access && self.has_views() && self.carries_registers() {
+            let flags = request.flags.union(Flags::ALTERNATE_P2M);
+            return Request { flags, view: self.view_of(request.vcpu), ..request };
+        }
+        request
     }
 
     /// Hands every slot that is free to the vCPUs that wait for one, oldest first.
@@ -350,11 +361,17 @@ impl Domain {
         }
     }
 
-    /// Whether something is reserved for or granted to this vCPU, a foreign caller waits for room, or a ring has a flow control of Xen's history.
+    /// Whether something is reserved for or granted to this vCPU, a foreign caller waits for room, a ring has a flow control of Xen's history,
+    /// or the domain has views.
     #[inline]
     pub(crate) fn has_loose_ends(&self, vcpu: VcpuId) -> bool {
         let it = &self.vcpus[vcpu.0 as usize];
-        self.foreign_waits || self.historic.is_some() || it.slot.is_some() || it.frame || it.emulation.is_some()
+        self.foreign_waits
+            || self.historic.is_some()
+            || self.has_views()
+            || it.slot.is_some()
+            || it.frame
+            || it.emulation.is_some()
     }
 
     /// Tells foreign callers to retry, once a step, if room was made and one of them waits.

@@ -133,6 +133,8 @@ pub enum Effect {
         /// What.
         trap: Trap,
     },
+    /// The vCPU goes by another view, in which it may do less than it did: what it remembers of its rights is past.
+    Switched(VcpuId),
 }
 
 /// The effects of one step. A caller keeps one and hands it in each time, so that no step allocates.

@@ -30,9 +30,16 @@ pub struct Emulation {
     pub reads: Option<Vec<u8>>,
     /// The bytes that it consists of instead of those that memory holds (`SET_EMUL_INSN_DATA`).
     pub code: Option<[u8; CODE]>,
+    /// No answer asked for it: its vCPU's view allows what it does, and that of another vCPU does not. What its own view forbids it may not do.
+    pub by_view: bool,
 }
 
 impl Emulation {
+    /// What a view lets pass.
+    pub(crate) fn by_view((rip, gfn, rights): (u64, Gfn, Rights)) -> Emulation {
+        Emulation { rip, gfn, rights, keeps_memory: false, reads: None, code: None, by_view: true }
+    }
+
     /// What a response asks for, whose data these are.
     pub(crate) fn new((rip, gfn, rights): (u64, Gfn, Rights), flags: Flags, data: &[u64; WORDS]) -> Emulation {
         let data: Vec<u8> = data.iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -44,6 +51,7 @@ impl Emulation {
             rights,
             keeps_memory: flags.contains(Flags::EMULATE_NOWRITE),
             reads: flags.contains(Flags::SET_EMUL_READ_DATA).then(|| content[..length.min(content.len())].to_vec()),
+            by_view: false,
             code: data.first_chunk().copied().filter(|_| flags.contains(Flags::SET_EMUL_INSN_DATA)),
         }
     }

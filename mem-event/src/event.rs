@@ -2,7 +2,7 @@
 
 use crate::cpu_events::{CpuEventKind, DescriptorTable};
 pub use crate::flags::Flags;
-use crate::number::{Gfn, Gla, VcpuId};
+use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
@@ -277,14 +277,19 @@ pub struct Request {
     pub vcpu: VcpuId,
     /// What happened.
     pub event: Event,
+    /// The view that its vCPU goes by, with [`Flags::ALTERNATE_P2M`].
+    pub view: ViewId,
 }
 
 impl Request {
-    /// The ordinary answer: everything echoed, as `xen-access` and `xenpaging` do.
+    /// The ordinary answer: everything echoed, as `xen-access` and `xenpaging` do, but for the view: it may be another one by then, which an answer
+    /// would turn back.
     #[must_use]
     #[inline(always)]
     pub fn answer(&self) -> Response {
-        Response { flags: self.flags, vcpu: self.vcpu.0, about: About::Event(self.event), other_version: None }
+        let flags = self.flags.without(Flags::ALTERNATE_P2M);
+        let about = About::Event(self.event);
+        Response { flags, vcpu: self.vcpu.0, about, other_version: None, view: ViewId::HOST }
     }
 
     /// The frame that it is about; none of a CPU event.
@@ -315,9 +320,24 @@ pub struct Response {
     pub about: About,
     /// The version of a `vm_event` response that is not the ring's: nothing else of it was read, only its slot is freed.
     pub other_version: Option<u32>,
+    /// The view that its vCPU goes by from now on, with [`Flags::ALTERNATE_P2M`].
+    pub view: ViewId,
 }
 
 impl Response {
+    /// The same, with its vCPU to go by this view from now on.
+    #[must_use]
+    pub const fn switching_to(self, view: ViewId) -> Response {
+        Response { view, ..self.with(Flags::ALTERNATE_P2M) }
+    }
+
+    /// The same, with its vCPU to do one step of which nobody is told, and to go by this view then. Of the event that it answers it names the vCPU alone:
+    /// the view stands in the place of the rest.
+    #[must_use]
+    pub const fn stepping_into(self, view: ViewId) -> Response {
+        Response { about: About::Other(view.0 as u64), ..self.with(Flags::FAST_SINGLESTEP) }
+    }
+
     /// The same with further flags.
     #[must_use]
     pub const fn with(self, flags: Flags) -> Response {
@@ -329,7 +349,7 @@ impl Response {
     #[inline(always)]
     pub fn echo(&self) -> Option<Request> {
         match self.about {
-            About::Event(event) => Some(Request { flags: self.flags, vcpu: VcpuId(self.vcpu), event }),
+            About::Event(event) => Some(Request { flags: self.flags, vcpu: VcpuId(self.vcpu), event, view: self.view }),
             About::Other(_) => None,
         }
     }

@@ -30,16 +30,18 @@ impl Flags {
     pub const DENY: Flags = Flags(1 << 22);
     /// A response that sets its vCPU's registers (`vm_event` only; bit 8 there).
     pub const SET_REGISTERS: Flags = Flags(1 << 24);
-    /// A response that has its vCPU do one step in another view (`vm_event` only; bit 11 there): without views nothing.
+    /// A response that has its vCPU do one step, unreported, and go by another view then (`vm_event` only; bit 11 there).
     pub const FAST_SINGLESTEP: Flags = Flags(1 << 27);
 
+    /// Where a domain has views: a request tells its vCPU's, a response switches its vCPU to another (`vm_event` only; bit 7 there).
+    pub const ALTERNATE_P2M: Flags = Flags(1 << 23);
     /// A response whose data the emulated instruction reads (`vm_event` only; bit 5 there).
     pub const SET_EMUL_READ_DATA: Flags = Flags(1 << 21);
     /// A response whose data are the emulated instruction (`vm_event` only; bit 9 there).
     pub const SET_EMUL_INSN_DATA: Flags = Flags(1 << 25);
 
     /// All flags with their names.
-    pub const NAMES: [(Flags, &'static str); 13] = [
+    pub const NAMES: [(Flags, &'static str); 14] = [
         (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
         (Flags::DROP_PAGE, "DROP_PAGE"),
         (Flags::EVICT_FAIL, "EVICT_FAIL"),
@@ -51,6 +53,7 @@ impl Flags {
         (Flags::DENY, "DENY"),
         (Flags::SET_REGISTERS, "SET_REGISTERS"),
         (Flags::FAST_SINGLESTEP, "FAST_SINGLESTEP"),
+        (Flags::ALTERNATE_P2M, "ALTERNATE_P2M"),
         (Flags::SET_EMUL_READ_DATA, "SET_EMUL_READ_DATA"),
         (Flags::SET_EMUL_INSN_DATA, "SET_EMUL_INSN_DATA"),
     ];
@@ -59,6 +62,12 @@ impl Flags {
     #[must_use]
     pub const fn contains(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those that are not in the other.
+    #[must_use]
+    pub const fn without(self, other: Flags) -> Flags {
+        Flags(self.0 & !other.0)
     }
 
     /// Both together.

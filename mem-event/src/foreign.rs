@@ -12,7 +12,7 @@ use crate::errno::Errno;
 use crate::event::{Flags, Request};
 use crate::input::Access;
 use crate::life::Life;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::p2m::{Entry, P2mType};
 use crate::packed::Packed;
 use crate::rights::{AccessType, Rights};
@@ -75,7 +75,7 @@ impl Domain {
     /// The rights forbid it. When it is answered they retry, and rights that are the same then make the same event again.
     fn violation_foreign(&mut self, access: &Access, entry: Entry, effects: &mut Effects) -> ControlFlow<Outcome> {
         let mut entry = entry;
-        if self.gives_way(access, &mut entry) {
+        if self.gives_way(ViewId::HOST, access, &mut entry) {
             return ControlFlow::Continue(());
         }
         match self.claim_foreign(Ring::Access) {
@@ -83,7 +83,7 @@ impl Domain {
                 let request = Request { flags: Flags::FOREIGN, ..violation_request(VcpuId(0), access) };
                 let goes_on = entry.access == AccessType::N2rwx;
                 if goes_on {
-                    self.set_rights(access.gfn, AccessType::Rwx);
+                    self.set_rights(ViewId::HOST, access.gfn, AccessType::Rwx);
                 }
                 self.put(Ring::Access, claim, request, effects);
                 if goes_on { ControlFlow::Continue(()) } else { ControlFlow::Break(self.retry(Errno::EAGAIN)) }

@@ -4,8 +4,9 @@ use crate::control::Ring;
 use crate::domain::Domain;
 use crate::historic::Sleeper;
 use crate::life::Life;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::p2m::{Entry, P2mType};
+use crate::rights::Rights;
 use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
 
@@ -28,6 +29,7 @@ impl Domain {
             self.check_channel(ring)?;
         }
         self.check_waits()?;
+        self.check_views()?;
         self.check_p2m()?;
         self.check_frames()
     }
@@ -110,13 +112,37 @@ impl Domain {
             holds!(legal, "frame {gfn} is {kind} with memory {held}");
             holds!(entry.pins == 0 || held, "frame {gfn} is {kind}, mapped by a foreign caller and not there");
             let allowed = published.allowed(gfn);
-            holds!(allowed == entry.passing(), "frame {gfn} publishes {allowed}, holds {}", entry.passing());
+            let passing = self.passing_for_all(gfn);
+            holds!(allowed == passing, "frame {gfn} publishes {allowed}, holds {passing}");
+            for (vcpu, it) in (0..).map(VcpuId).zip(&self.vcpus) {
+                let (allowed, passing) = (published.allowed_to(vcpu, gfn), self.p2m.get_in(it.view, gfn).passing());
+                holds!(allowed == passing, "frame {gfn} publishes {allowed} for vCPU {vcpu}, holds {passing}");
+            }
             let shared = self.shares.handles.contains_key(&gfn.0);
             holds!(shared == (kind == P2mType::RamShared), "frame {gfn} is {kind}, in a group of sharers: {shared}");
         }
         let shared = self.p2m.entries().filter(|entry| entry.kind == P2mType::RamShared).count();
         let handles = self.shares.handles.len();
         holds!(shared == handles, "{shared} frames are shared, {handles} have a handle");
+        Ok(())
+    }
+
+    /// What every vCPU may do with a frame, by its view.
+    fn passing_for_all(&self, gfn: Gfn) -> Rights {
+        let all = self.vcpus.iter().map(|it| self.p2m.get_in(it.view, gfn).passing());
+        all.fold(Rights::RWX, |common, passing| Rights::from_bits(common.bits() & passing.bits()))
+    }
+
+    fn check_views(&self) -> Result<(), String> {
+        for (vcpu, it) in self.vcpus.iter().enumerate() {
+            let exists = self.p2m.views().map_or(it.view == ViewId::HOST, |views| views.has(it.view));
+            holds!(exists, "vCPU {vcpu} goes by view {}, which there is not", it.view);
+        }
+        for view in ViewId::all() {
+            let count = self.vcpus.iter().filter(|it| it.view == view).count();
+            let active = self.p2m.views().is_some_and(|views| views.is_active(view));
+            holds!(!self.has_views() || active == (count > 0), "{count} vCPUs go by view {view}; active: {active}");
+        }
         Ok(())
     }
 

@@ -21,7 +21,8 @@ impl Domain {
     pub(crate) fn emulates(&mut self, vcpu: VcpuId, flags: Flags, data: Option<&[u64; WORDS]>) {
         let it = &self.vcpus[vcpu.0 as usize];
         let (gfn, rights) = (it.stopped_on, it.stopped_for);
-        let is_asked = flags.contains(Flags::EMULATE) && !self.p2m.get(gfn).access.rights().contains(rights);
+        let is_asked =
+            flags.contains(Flags::EMULATE) && !self.p2m.get_in(it.view, gfn).access.rights().contains(rights);
         let emulation = is_asked.then(|| {
             // The older layouts have no room for data, and no flags that ask for them.
             Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; WORDS])))
@@ -29,11 +30,11 @@ impl Domain {
         self.vcpu(vcpu).emulation = emulation;
     }
 
-    /// Whether this is the instruction that the vCPU may do alone. Another one that asks ends it.
+    /// Whether this is the instruction that the vCPU may do alone, by an answer. Another one that asks ends it.
     pub(crate) fn is_let_through(&mut self, vcpu: VcpuId, rip: u64) -> bool {
         let emulation = &mut self.vcpu(vcpu).emulation;
         emulation.take_if(|it| it.rip != rip);
-        emulation.is_some()
+        emulation.as_ref().is_some_and(|it| !it.by_view)
     }
 
     /// An access is allowed: if it is the one that was asked for, the grant is needed no more.

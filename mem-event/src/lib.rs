@@ -32,8 +32,9 @@
 //! | `lifecycle`, `operations` | rings begin and end; the other control operations |
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
+//! | `altp2m`, `views` | tables of rights beside the host's; the steps that have to do with them |
 //! | [`published`] | the rights that pass without the engine |
-//! | [`control`], `argument`, [`cpu_events`] | control operations, their arguments as numbers, the kinds of CPU events |
+//! | [`control`], `operation`, `argument`, [`cpu_events`] | control operations, their arguments as numbers, the kinds of CPU events |
 //! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
 //! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
@@ -50,6 +51,7 @@
 //! | [`message`] | the bytes of the control socket |
 
 mod access;
+mod altp2m;
 mod argument;
 mod atomics;
 mod budget;
@@ -78,6 +80,7 @@ pub mod message;
 mod modes;
 mod monitor;
 pub mod number;
+mod operation;
 mod operations;
 pub mod p2m;
 mod packed;
@@ -103,10 +106,11 @@ pub mod trace;
 pub mod trap;
 mod vcpu;
 pub mod view;
+mod views;
 pub mod wire;
 mod word;
 
-pub use control::{Control, Layout, MonitorMode, NoConsumer, Ring};
+pub use control::{Control, Layout, MonitorMode, NoConsumer, Ring, SET_ACCESS_SPAN};
 pub use cpu_events::{CpuEventKind, DescriptorTable};
 pub use digest::{digest, keyed_digest};
 pub use domain::Domain;
@@ -116,8 +120,7 @@ pub use errno::Errno;
 pub use event::{About, Cpu, Event, Flags, Reason, Request, Response};
 pub use flow::{Flow, FlowKind};
 pub use input::{Access, AccessSource, CpuEvent, DomainConfig, Input, With};
-pub use number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
-pub use operations::SET_ACCESS_SPAN;
+pub use number::{Gfn, Gla, Gpa, MOST_VIEWS, PAGE_SIZE, VcpuId, ViewId};
 pub use p2m::P2mType;
 pub use page::RingPage;
 pub use published::PublishedRights;

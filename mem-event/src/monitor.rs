@@ -13,7 +13,7 @@ use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
-use crate::number::VcpuId;
+use crate::number::{VcpuId, ViewId};
 use crate::registers::Registers;
 use crate::trap::Trap;
 use crate::vcpu::Breakpoint;
@@ -77,6 +77,9 @@ impl Domain {
         if mode == MonitorMode::Disabled || unchanged || not_stepped {
             return Outcome::Proceed;
         }
+        if event.kind == CpuEventKind::SingleStep && self.ends_fast_step(vcpu, effects) {
+            return Outcome::Proceed;
+        }
         let channel = &self.channels[Ring::Access.index()];
         // Xen's own went on in any case, before the patch and after.
         let passes = event.kind == CpuEventKind::Int3
@@ -85,7 +88,7 @@ impl Domain {
         if !channel.has_consumer() && passes {
             return Outcome::Proceed;
         }
-        let request = Request { flags: Flags::NONE, vcpu, event: Event::Cpu(cpu(event)) };
+        let request = Request { flags: Flags::NONE, vcpu, event: Event::Cpu(cpu(event)), view: ViewId::HOST };
         let claim = match self.claim::<false>(vcpu, Ring::Access, effects) {
             Ok(claim) => claim,
             Err(outcome) => {
@@ -107,6 +110,15 @@ impl Domain {
         let request = Request { flags: Flags::VCPU_PAUSED, ..request };
         self.put_with::<false>(Ring::Access, claim, request, registers, effects);
         self.has_posted(vcpu).unwrap_or(Outcome::Wait(WaitReason::Answer(Ring::Access)))
+    }
+
+    /// A step of which nobody is told is done (`hvm_fast_singlestep`); says whether it was one.
+    fn ends_fast_step(&mut self, vcpu: VcpuId, effects: &mut Effects) -> bool {
+        let it = self.vcpu(vcpu);
+        let Some(view) = it.after_step.take() else { return false };
+        it.single_step = false;
+        self.switch_where_there_is(vcpu, view, effects);
+        true
     }
 
     /// `Control::Monitor`: EEXIST for what is so already, as `arch_monitor_domctl_event` has it.

@@ -6,6 +6,9 @@ use std::fmt;
 /// Bytes in a guest frame and in a ring page.
 pub const PAGE_SIZE: usize = 4096;
 
+/// How many views a domain can have, the host's among them (`MAX_ALTP2M`).
+pub const MOST_VIEWS: u16 = 10;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -44,6 +47,26 @@ number!(
 pub struct VcpuId(pub u32);
 
 impl fmt::Display for VcpuId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A table of access rights of the domain's, counted from the host's, which is 0 (Xen's index of an altp2m).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Encode, Decode)]
+pub struct ViewId(pub u16);
+
+impl ViewId {
+    /// Where rights are those of all vCPUs.
+    pub const HOST: ViewId = ViewId(0);
+
+    /// The numbers of all that a domain can have.
+    pub(crate) fn all() -> impl Iterator<Item = ViewId> {
+        (0..MOST_VIEWS).map(ViewId)
+    }
+}
+
+impl fmt::Display for ViewId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }

@@ -1,6 +1,6 @@
 //! Control operations: one table, and those that need no file of their own.
 
-use crate::control::{Control, NoConsumer, Ring};
+use crate::control::{Control, NoConsumer, Ring, SET_ACCESS_SPAN};
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::errno::Errno;
@@ -11,9 +11,6 @@ use crate::page::RingPage;
 use crate::rights::{AccessType, Rights};
 use crate::ring_state::RingPhase;
 use crate::trap::Trap;
-
-/// `SetAccess` sets at most so many frames at a step (XSA-89); `Value(n)` then asks to go on after the first n.
-pub const SET_ACCESS_SPAN: u64 = 1 << 20;
 
 impl Domain {
     pub(crate) fn control(&mut self, control: &Control, page: Option<&RingPage>, effects: &mut Effects) -> Outcome {
@@ -40,6 +37,17 @@ impl Domain {
                 let error = Some(error).filter(|error| *error != u32::MAX);
                 self.inject(vcpu, vector, |vector| Trap { vector, kind, error, cr2 }, effects)
             }
+            Control::SetViews { on } => self.set_views(on, effects),
+            Control::CreateView { access } => self.create_view(access),
+            Control::DestroyView { view } => self.destroy_view(view),
+            Control::SetViewAccess { view, first, count, access } => {
+                self.set_view_access(view, (first, count), access, effects)
+            }
+            Control::GetViewAccess { view, gfn } => self.get_view_access(view, gfn),
+            Control::SetViewDefault { view, access } => self.set_view_default(view, access, effects),
+            Control::SwitchView { view } => self.switch_view(view, effects),
+            Control::SwitchVcpuView { vcpu, view } => self.switch_vcpu_view(vcpu, view, effects),
+            Control::GetVcpuView { vcpu } => self.get_vcpu_view(vcpu),
             Control::Pin { gfn } => self.pin(gfn, effects),
             Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => self.nominate_share(gfn, effects),
@@ -58,11 +66,19 @@ impl Domain {
         self.kick(ring, None, effects)
     }
 
-    fn set_access(&mut self, first: Gfn, count: u64, access: AccessType, effects: &mut Effects) -> Outcome {
-        let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= self.p2m.end());
-        let Some(end) = end else {
-            let last = self.p2m.end();
-            return Outcome::Refused(Errno::EINVAL, format!("{count} frames at {first}; frames end at {last:#x}"));
+    /// The number after the last of so many frames.
+    pub(crate) fn end_of(&self, first: Gfn, count: u64) -> Result<u64, Outcome> {
+        let last = self.p2m.end();
+        let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= last);
+        end.ok_or_else(|| {
+            Outcome::Refused(Errno::EINVAL, format!("{count} frames at {first}; frames end at {last:#x}"))
+        })
+    }
+
+    pub(crate) fn set_access(&mut self, first: Gfn, count: u64, access: AccessType, effects: &mut Effects) -> Outcome {
+        let end = match self.end_of(first, count) {
+            Ok(end) => end,
+            Err(refused) => return refused,
         };
         let stop = end.min(first.0 + SET_ACCESS_SPAN);
         let mut tightened = false;
@@ -82,7 +98,7 @@ impl Domain {
         if stop < end { Outcome::Value(stop - first.0) } else { Outcome::Proceed }
     }
 
-    fn get_access(&self, gfn: Gfn) -> Outcome {
+    pub(crate) fn get_access(&self, gfn: Gfn) -> Outcome {
         if gfn.0 >= self.p2m.end() {
             return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is above the last"));
         }
@@ -92,7 +108,7 @@ impl Domain {
         }
     }
 
-    fn set_default_access(&mut self, access: AccessType) -> Outcome {
+    pub(crate) fn set_default_access(&mut self, access: AccessType) -> Outcome {
         self.default_access = access;
         Outcome::Proceed
     }

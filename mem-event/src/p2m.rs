@@ -1,6 +1,7 @@
 //! The type and the access rights of each guest frame.
 
-use crate::number::Gfn;
+use crate::altp2m::{Settings, View, Views, Watched};
+use crate::number::{Gfn, ViewId};
 use crate::published::PublishedRights;
 use crate::rights::{AccessType, Rights};
 use crate::table::table;
@@ -82,9 +83,14 @@ impl Entry {
 
     /// The rights that pass without the engine.
     pub fn passing(self) -> Rights {
+        self.passes(self.access.rights())
+    }
+
+    /// What of these rights passes without the engine.
+    fn passes(self, rights: Rights) -> Rights {
         match self.kind {
-            P2mType::RamRw if self.held => self.access.rights(),
-            P2mType::RamShared if self.held => self.access.rights().without(Rights::W),
+            P2mType::RamRw if self.held => rights,
+            P2mType::RamShared if self.held => rights.without(Rights::W),
             _ => Rights::NONE,
         }
     }
@@ -120,16 +126,14 @@ impl Stored {
 #[derive(Debug)]
 pub(crate) struct P2m {
     entries: Vec<Stored>,
-    /// Frames whose access type is not `Rwx`.
-    watched: u64,
-    /// Those of them that may not be executed.
-    unexecutable: u64,
-    /// Those of them that may be written and not read.
-    write_only: u64,
+    /// Frames that can do less than others, by the host's rights.
+    watched: Watched,
     /// Frames with memory behind them.
     held: u64,
     /// Frames whose content the pager has.
     paged: u64,
+    /// Tables of rights beside this one, where the domain has views.
+    views: Option<Box<Views>>,
     published: Arc<PublishedRights>,
 }
 
@@ -138,7 +142,7 @@ impl P2m {
     ///
     /// # Errors
     /// A sentence, where the ranges are empty, out of order, overlap, or reach above [`P2m::LARGEST`] frames.
-    pub fn new(ram: &[(Gfn, u64)]) -> Result<P2m, String> {
+    pub fn new(ram: &[(Gfn, u64)], vcpus: u32) -> Result<P2m, String> {
         let mut end = 0;
         for (first, count) in ram {
             if *count == 0 || first.0 < end {
@@ -152,12 +156,11 @@ impl P2m {
         let entries = vec![Stored::new(Entry::OUTSIDE); size];
         let mut p2m = P2m {
             entries,
-            watched: 0,
-            unexecutable: 0,
-            write_only: 0,
+            watched: Watched::default(),
             held: 0,
             paged: 0,
-            published: Arc::new(PublishedRights::new(size)),
+            views: None,
+            published: Arc::new(PublishedRights::new(size, vcpus)),
         };
         for (first, count) in ram {
             for gfn in first.0..first.0 + count {
@@ -174,9 +177,19 @@ impl P2m {
         &self.published
     }
 
-    /// Whether any frame's access type is not `Rwx`.
+    /// Whether any frame's access type is not `Rwx`, in any view.
     pub fn is_watching(&self) -> bool {
-        self.watched > 0
+        self.watched().any > 0
+    }
+
+    fn watched(&self) -> Watched {
+        let Some(views) = &self.views else { return self.watched };
+        let (own, other) = (self.watched, views.watched());
+        Watched {
+            any: own.any + other.any,
+            unexecutable: own.unexecutable + other.unexecutable,
+            write_only: own.write_only + other.write_only,
+        }
     }
 
     /// Frames with memory behind them.
@@ -190,24 +203,20 @@ impl P2m {
     }
 
     fn count(&mut self, entry: Entry, by: i64) {
-        let rights = entry.access.rights();
         let when = |is: bool| if is { by } else { 0 };
-        self.watched = self.watched.wrapping_add_signed(when(entry.access != AccessType::Rwx));
-        self.unexecutable = self.unexecutable.wrapping_add_signed(when(!rights.contains(Rights::X)));
-        let write_only = rights.contains(Rights::W) && !rights.contains(Rights::R);
-        self.write_only = self.write_only.wrapping_add_signed(when(write_only));
+        self.watched.count(entry.access, by);
         self.held = self.held.wrapping_add_signed(when(entry.held));
         self.paged = self.paged.wrapping_add_signed(when(entry.is_paged_out()));
     }
 
     /// Whether any frame may be written and not read.
     pub fn is_watching_write_only(&self) -> bool {
-        self.write_only > 0
+        self.watched().write_only > 0
     }
 
     /// Whether any frame may not be executed.
     pub fn is_watching_execution(&self) -> bool {
-        self.unexecutable > 0
+        self.watched().unexecutable > 0
     }
 
     /// The number after the last frame's.
@@ -227,7 +236,107 @@ impl P2m {
         let before = std::mem::replace(&mut self.entries[at], Stored::new(entry));
         self.count(entry, 1);
         self.count(before.entry(), -1);
-        self.published.publish(gfn, entry.passing());
+        self.publish(gfn, entry);
+    }
+
+    #[inline]
+    fn publish(&self, gfn: Gfn, entry: Entry) {
+        match &self.views {
+            None => self.published.publish(gfn, entry.passing()),
+            Some(views) => self.publish_by_view(views, gfn, entry),
+        }
+    }
+
+    #[cold]
+    fn publish_by_view(&self, views: &Views, gfn: Gfn, entry: Entry) {
+        let mut common = Rights::RWX;
+        for (view, access) in views.of(gfn.0, entry.access) {
+            let passing = entry.passes(access.rights());
+            self.published.publish_in(view, gfn, passing);
+            if views.is_active(view) {
+                common = Rights::from_bits(common.bits() & passing.bits());
+            }
+        }
+        self.published.publish(gfn, common);
+    }
+
+    /// The domain has views from now on, by the first of which all vCPUs go, or none any more.
+    pub fn set_views(&mut self, views: Option<Views>) {
+        self.views = views.map(Box::new);
+        self.republish();
+    }
+
+    pub fn views(&self) -> Option<&Views> {
+        self.views.as_deref()
+    }
+
+    /// A view beside the host's begins or ends.
+    pub fn put_view(&mut self, view: ViewId, settings: Option<Settings>) {
+        if let Some(views) = &mut self.views {
+            views.put(view, settings.map(View::new));
+        }
+        self.republish();
+    }
+
+    /// A vCPU goes by another view from now on. What all may do is to be published for the frames of which the two say different things.
+    pub fn moves(&mut self, vcpu: usize, from: ViewId, to: ViewId) {
+        if let Some(views) = &mut self.views {
+            views.moves(from, to);
+        }
+        self.published.activate(vcpu, self.views.as_ref().map(|_| to));
+    }
+
+    /// A vCPU goes by the rights that are its view's, or all vCPUs'.
+    pub fn activate(&self, vcpu: usize, view: ViewId) {
+        self.published.activate(vcpu, self.views.as_ref().map(|_| view));
+    }
+
+    /// What is said of all frames, or of these.
+    pub fn republish(&self) {
+        (0..self.end()).map(Gfn).for_each(|gfn| self.publish(gfn, self.get(gfn)));
+    }
+
+    pub fn republish_frame(&self, gfn: Gfn) {
+        self.publish(gfn, self.get(gfn));
+    }
+
+    /// Whether the host's rights are less than all of any frame.
+    pub fn is_host_watched(&self) -> bool {
+        self.watched.any > 0
+    }
+
+    /// A frame's entry as a vCPU has it that goes by this view.
+    pub fn get_in(&self, view: ViewId, gfn: Gfn) -> Entry {
+        let entry = self.get(gfn);
+        match self.views.as_ref().and_then(|views| views.get(view)) {
+            Some(view) if entry.is_ram() => Entry { access: view.get(gfn.0), ..entry },
+            _ => entry,
+        }
+    }
+
+    /// A frame's rights in a view.
+    pub fn set_access_in(&mut self, view: ViewId, gfn: Gfn, access: AccessType) {
+        let entry = self.get(gfn);
+        match self.views.as_mut().and_then(|views| views.get_mut(view)) {
+            Some(view) => {
+                view.set(gfn.0, access);
+                self.publish(gfn, entry);
+            }
+            None => self.set(gfn, Entry { access, ..entry }),
+        }
+    }
+
+    /// The rights in a view of the frames of which nothing else was set there.
+    pub fn set_default_in(&mut self, view: ViewId, access: AccessType) {
+        if let Some(view) = self.views.as_mut().and_then(|views| views.get_mut(view)) {
+            view.set_default(access);
+        }
+        self.republish();
+    }
+
+    /// What all vCPUs may do without the engine.
+    pub fn common(&self, gfn: Gfn) -> Rights {
+        self.published.allowed(gfn)
     }
 
     /// The entries from frame 0 on, as how many equal ones follow each other.

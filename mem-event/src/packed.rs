@@ -5,7 +5,7 @@
 
 use crate::cpu_events::{CpuEventKind, DescriptorTable, packed_port_access, unpacked_port_access};
 use crate::event::{Cpu, Event, Flags, Request};
-use crate::number::{Gfn, Gla, VcpuId};
+use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
 use crate::word::{high, low, pair};
@@ -15,7 +15,7 @@ use bincode::{Decode, Encode};
 /// walk made it; of a model-specific register its number in the upper half, of a descriptor table which it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub(crate) struct Packed {
-    /// Flags in the lower half, the vCPU in the upper.
+    /// Flags in the lower half, above them the vCPU, below 65536, and its view.
     head: u64,
     /// [`Event::subject`].
     subject: u64,
@@ -50,7 +50,9 @@ impl Packed {
             Event::Cpu(cpu) => (CPU + cpu.kind() as u8, second_value(cpu), 0),
         };
         Packed {
-            head: u64::from(request.flags.0) | u64::from(request.vcpu.0) << 32,
+            head: u64::from(request.flags.0)
+                | u64::from(request.vcpu.0 & 0xffff) << 32
+                | u64::from(request.view.0) << 48,
             subject: request.event.subject(),
             second,
             rest: small | u64::from(kind) << 24,
@@ -68,6 +70,11 @@ impl Packed {
         kind == VIOLATION
     }
 
+    /// Its layout has no room for its vCPU's view.
+    pub fn forgets_view(&mut self) {
+        self.head &= 0xffff_ffff_ffff & !u64::from(Flags::ALTERNATE_P2M.0);
+    }
+
     /// It stops no vCPU any more. That it did stays in it: its answer will say so, and must not be taken for that of a later event.
     pub fn becomes_foreign(&mut self) {
         if self.flags().contains(Flags::VCPU_PAUSED) {
@@ -77,7 +84,7 @@ impl Packed {
 
     #[inline(always)]
     pub fn vcpu(&self) -> u32 {
-        (self.head >> 32) as u32
+        (self.head >> 32 & 0xffff) as u32
     }
 
     /// The frame of an event that is about one; of another event no frame's number, but its subject.
@@ -110,7 +117,7 @@ impl Packed {
     /// When the words are none: they were made of one, or [`Packed::is_whole`] was asked.
     pub fn request(&self) -> Request {
         let Some(event) = self.event() else { panic!("{self:x?} is no request") };
-        Request { flags: self.flags(), vcpu: VcpuId(self.vcpu()), event }
+        Request { flags: self.flags(), vcpu: VcpuId(self.vcpu()), event, view: ViewId((self.head >> 48) as u16) }
     }
 
     fn event(&self) -> Option<Event> {

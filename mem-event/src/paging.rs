@@ -15,7 +15,7 @@ use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
 use crate::life::Life;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::p2m::{Entry, P2mType};
 use crate::ring_state::{Claim, Claimed, RingPhase};
 
@@ -281,5 +281,5 @@ impl Domain {
 }
 
 const fn paging_request(gfn: Gfn, flags: Flags, p2mt: P2mType) -> Request {
-    Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt } }
+    Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt }, view: ViewId::HOST }
 }

@@ -9,7 +9,7 @@ use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
 use crate::event::{Event, Flags, Request};
 use crate::life::Life;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::p2m::{Entry, P2mType};
 use crate::vcpu::Wait;
 use std::ops::ControlFlow;
@@ -87,7 +87,12 @@ impl Domain {
     }
 
     fn enomem(&self, gfn: Gfn) -> Request {
-        Request { flags: Flags::NONE, vcpu: VcpuId(0), event: Event::Sharing { gfn, p2mt: self.p2m_type(gfn) } }
+        Request {
+            flags: Flags::NONE,
+            vcpu: VcpuId(0),
+            event: Event::Sharing { gfn, p2mt: self.p2m_type(gfn) },
+            view: ViewId::HOST,
+        }
     }
 
     /// Sets every free frame aside for the vCPUs that wait for one, oldest first.

@@ -30,7 +30,7 @@ impl Domain {
         for (vcpu, waited) in vcpus().zip(waited) {
             let it = self.vcpu(vcpu);
             let wait = std::mem::take(&mut it.wait);
-            *it = Vcpu { single_step: it.single_step, ..Vcpu::default() };
+            *it = Vcpu { single_step: it.single_step, view: it.view, ..Vcpu::default() };
             if let Wait::Paused(ring) = wait {
                 self.channel(ring).is_past(vcpu);
             }

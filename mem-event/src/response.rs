@@ -18,7 +18,8 @@
 //! | `TOGGLE_SINGLESTEP` | single step is turned over |
 //! | `DENY`, and the reason of the control or model-specific register's event | the write does not happen, and the vCPU goes on behind it |
 //! | `SET_REGISTERS` | the vCPU goes on with these general registers, RFLAGS and RIP |
-//! | `FAST_SINGLESTEP` | nothing: the step is not reported, and ends in another view, which there is none of |
+//! | `ALTERNATE_P2M` | the vCPU goes by the view that it names from now on, if there is one |
+//! | `FAST_SINGLESTEP` | the vCPU does one step, of which nobody is told, and goes by the view then that stands where its subject does |
 
 use crate::channel::Answer;
 use crate::control::{Layout, Ring};
@@ -27,7 +28,7 @@ use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
 use crate::input::CpuEvent;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, MOST_VIEWS, VcpuId, ViewId};
 use crate::registers::{NewRegisters, Registers};
 use crate::ring_state::RingPhase;
 use crate::vcpu::{Breakpoint, Wait};
@@ -89,6 +90,9 @@ impl Domain {
         }
         if is_vm_event {
             self.change_paused(vcpu, &answer, effects);
+            if answer.flags.contains(Flags::ALTERNATE_P2M) {
+                self.switch_where_there_is(vcpu, answer.view, effects);
+            }
         }
         if !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;
@@ -111,7 +115,13 @@ impl Domain {
     /// What an answer in the layout of `vm_event` changes of a paused vCPU, whether or not it lets the vCPU go on.
     fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer, effects: &mut Effects) {
         let it = self.vcpu(vcpu);
-        it.single_step ^= answer.flags.contains(Flags::TOGGLE_SINGLESTEP);
+        if answer.flags.contains(Flags::TOGGLE_SINGLESTEP) {
+            it.single_step = !it.single_step;
+        } else if answer.flags.contains(Flags::FAST_SINGLESTEP)
+            && let Some(view @ ViewId(..MOST_VIEWS)) = answer.after_step
+        {
+            (it.single_step, it.after_step) = (true, Some(view));
+        }
         // Xen goes by the reason that the answer says.
         let is_write = answer.cpu_event.is_some_and(CpuEventKind::can_be_denied);
         if is_write && answer.flags.contains(Flags::DENY) {

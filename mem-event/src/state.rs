@@ -1,5 +1,6 @@
 //! The whole state of a domain as a value: to compare, to put away, and to make a domain of again.
 
+use crate::altp2m::{Settings, Views};
 use crate::budget::Budget;
 use crate::channel::Channel;
 use crate::control::Ring;
@@ -8,7 +9,7 @@ use crate::historic::Historic;
 use crate::input::DomainConfig;
 use crate::life::Life;
 use crate::modes::Monitor;
-use crate::number::VcpuId;
+use crate::number::{MOST_VIEWS, VcpuId, ViewId};
 use crate::p2m::Entry;
 use crate::rights::AccessType;
 use crate::ring::FrontState;
@@ -31,6 +32,8 @@ pub struct DomainState {
     shares: Shares,
     monitor: Monitor,
     default_access: AccessType,
+    /// What views say beside the host's, where the domain has views: by number, the host's being none.
+    views: Option<Vec<Option<Settings>>>,
     foreign_waits: bool,
     historic: Option<Box<Historic>>,
 }
@@ -58,6 +61,7 @@ impl Domain {
             shares: self.shares.clone(),
             monitor: self.monitor.clone(),
             default_access: self.default_access,
+            views: self.p2m.views().map(Views::settings),
             foreign_waits: self.foreign_waits,
             historic: self.historic.clone(),
         }
@@ -91,11 +95,39 @@ impl Domain {
         domain.shares = state.shares;
         domain.monitor = state.monitor;
         domain.default_access = state.default_access;
+        domain.restore_views(state.views)?;
         domain.foreign_waits = state.foreign_waits;
         domain.historic = state.historic;
         domain.room = room;
         domain.check_invariants()?;
         Ok(domain)
+    }
+}
+
+impl Domain {
+    /// The views, and by which its vCPUs go.
+    fn restore_views(&mut self, views: Option<Vec<Option<Settings>>>) -> Result<(), String> {
+        let Some(views) = views else { return Ok(()) };
+        let is_frame = |gfn: &u64| *gfn < self.p2m.end();
+        let are_known = views.len() <= usize::from(MOST_VIEWS) && views.first().is_none_or(Option::is_none);
+        if !are_known || !views.iter().flatten().all(|view| view.own.keys().all(is_frame)) {
+            return Err("views that are none, or of frames that there are not".to_owned());
+        }
+        self.p2m.set_views(Some(Views::new(self.config.vcpus)));
+        for (view, settings) in ViewId::all().zip(views) {
+            if settings.is_some() {
+                self.p2m.put_view(view, settings);
+            }
+        }
+        for vcpu in 0..self.vcpus.len() {
+            let view = self.vcpus[vcpu].view;
+            if !self.p2m.views().is_some_and(|views| views.has(view)) {
+                return Err(format!("vCPU {vcpu} goes by view {view}, which there is not"));
+            }
+            self.p2m.moves(vcpu, ViewId::HOST, view);
+        }
+        self.p2m.republish();
+        Ok(())
     }
 }
 

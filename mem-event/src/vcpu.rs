@@ -3,7 +3,7 @@
 use crate::control::Ring;
 use crate::emulation::Emulation;
 use crate::input::CpuEvent;
-use crate::number::Gfn;
+use crate::number::{Gfn, ViewId};
 use crate::rights::Rights;
 use bincode::{Decode, Encode};
 
@@ -57,6 +57,10 @@ pub(crate) struct Vcpu {
     pub denied: bool,
     /// The instruction that it may do alone.
     pub emulation: Option<Box<Emulation>>,
+    /// The view that it goes by.
+    pub view: ViewId,
+    /// The view that it goes by when it has done a step, of which nobody is told.
+    pub after_step: Option<ViewId>,
 }
 
 impl Vcpu {

@@ -6,7 +6,7 @@ use crate::effect::WaitReason;
 use crate::event::Request;
 use crate::flow::{Flow, FlowKind};
 use crate::life::Life;
-use crate::number::{Gfn, VcpuId};
+use crate::number::{Gfn, VcpuId, ViewId};
 use crate::page::RingPage;
 use crate::ring::FrontState;
 pub use crate::ring_state::RingPhase;
@@ -50,6 +50,8 @@ pub struct VcpuView {
     pub frame: bool,
     /// Its single steps are reported.
     pub single_step: bool,
+    /// The view that it goes by, where the domain has views.
+    pub view: Option<ViewId>,
 }
 
 impl Domain {
@@ -93,6 +95,7 @@ impl Domain {
             slot: it.slot,
             frame: it.frame,
             single_step: it.single_step,
+            view: self.has_views().then_some(it.view),
         })
     }
 

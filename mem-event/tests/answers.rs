@@ -8,7 +8,7 @@ use mem_event::registers::{NewRegisters, Registers};
 use mem_event::wire::{read_response, response_bytes};
 use mem_event::{
     About, AccessType, Control, Cpu, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Gla, Input, Layout,
-    MonitorMode, Outcome, Request, Response, Ring, VcpuId,
+    MOST_VIEWS, MonitorMode, Outcome, Request, Response, Ring, VcpuId,
 };
 
 const RIP: u64 = 0x40_1234;
@@ -21,6 +21,7 @@ const EMULATE: u32 = 1 << 2;
 const TOGGLE_SINGLESTEP: u32 = 1 << 4;
 const DENY: u32 = 1 << 6;
 const SET_REGISTERS: u32 = 1 << 8;
+const FAST_SINGLESTEP: u32 = 1 << 11;
 
 fn event(kind: CpuEventKind, rip: u64) -> Input {
     let event = CpuEvent { kind, value: 0x1000, old: 0x2000, number: 0xc000_0082, rip: Gla(rip), gfn: Gfn(4) };
@@ -38,8 +39,8 @@ fn bench(mode: MonitorMode) -> Bench {
     bench
 }
 
-/// An answer with these bits, as a consumer in C writes it, and this register file behind it.
-fn answer(bench: &mut Bench, request: &Request, bits: u32, registers: &Registers) {
+/// An answer with these bits, as a consumer in C writes it, and this register file behind it; what stands where a fast step's view does.
+fn answer(bench: &mut Bench, request: &Request, bits: u32, registers: &Registers) -> u16 {
     let mut bytes = response_bytes(Layout::VmEvent7, Ring::Access, &request.answer());
     bytes[4..8].copy_from_slice(&bits.to_le_bytes());
     for (place, word) in bytes[56..].chunks_exact_mut(8).zip(registers.words()) {
@@ -47,6 +48,7 @@ fn answer(bench: &mut Bench, request: &Request, bits: u32, registers: &Registers
     }
     bench.back(Ring::Access).answer_raw(&bytes);
     bench.kick(Ring::Access);
+    u16::from_le_bytes([bytes[24], bytes[25]])
 }
 
 fn registers(rip: u64) -> Registers {
@@ -102,10 +104,11 @@ fn every_combination_of_flags_does_what_xen_does_with_each() {
             }
             assert_eq!(stop.meet(&mut bench), answer_due(Ring::Access), "{stop:?} {bits:#x}");
             let request = bench.request(Ring::Access);
-            answer(&mut bench, &request, bits, &registers(RIP));
+            let view = answer(&mut bench, &request, bits, &registers(RIP));
             let due = (bits & SET_REGISTERS != 0).then(|| NewRegisters::of(&registers(RIP)));
             assert_eq!(set(&bench), due, "{stop:?} {bits:#x}");
-            steps ^= bits & TOGGLE_SINGLESTEP != 0;
+            let is_fast = bits & (TOGGLE_SINGLESTEP | FAST_SINGLESTEP) == FAST_SINGLESTEP && view < MOST_VIEWS;
+            steps = is_fast || steps ^ (bits & TOGGLE_SINGLESTEP != 0);
             assert_eq!(bench.domain.single_steps(VcpuId(0)), steps, "{stop:?} {bits:#x}");
             if bits & VCPU_PAUSED == 0 {
                 assert!(bench.woken().is_empty(), "{stop:?} {bits:#x}");
@@ -118,6 +121,13 @@ fn every_combination_of_flags_does_what_xen_does_with_each() {
             assert_eq!(bench.woken(), [0], "{stop:?} {bits:#x}");
             if stop != Stop::Violation {
                 assert_eq!(stop.meet(&mut bench), stop.again(bits), "{stop:?} {bits:#x}");
+            }
+            if is_fast {
+                let step = event(CpuEventKind::SingleStep, RIP + 0x20);
+                assert_eq!(bench.step(&step), Outcome::Proceed, "{stop:?} {bits:#x}");
+                assert_eq!(bench.requests(Ring::Access), [], "{stop:?} {bits:#x}");
+                steps = false;
+                assert!(!bench.domain.single_steps(VcpuId(0)), "{stop:?} {bits:#x}");
             }
         }
     }
@@ -213,7 +223,13 @@ fn the_older_layouts_know_none_of_these_flags() {
 
 #[test]
 fn the_flags_of_a_response_are_read_by_their_names() {
-    let response = Response { flags: Flags::DENY, vcpu: 0, about: About::Other(0), other_version: None };
+    let response = Response {
+        flags: Flags::DENY,
+        vcpu: 0,
+        about: About::Other(0),
+        other_version: None,
+        view: mem_event::ViewId::HOST,
+    };
     for (flag, bit) in [(Flags::DENY, 6), (Flags::SET_REGISTERS, 8), (Flags::FAST_SINGLESTEP, 11)] {
         let bytes = response_bytes(Layout::VmEvent7, Ring::Access, &Response { flags: flag, ..response });
         assert_eq!(bytes[4..8], (1_u32 << bit).to_le_bytes(), "{flag}");

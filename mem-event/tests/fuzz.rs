@@ -14,7 +14,7 @@ use mem_event::trace::{Context, Header, Reader, Writer, replay};
 use mem_event::{
     About, Access, AccessSource, AccessType, Back, Control, CpuEvent, CpuEventKind, Domain, DomainConfig, Effects,
     Errno, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Reason, Request, Rights,
-    Ring, RingPage, TrapKind, VcpuId, With, wire,
+    Ring, RingPage, TrapKind, VcpuId, ViewId, With, wire,
 };
 use mem_event_fuzz::{Random, Target};
 use std::sync::atomic::Ordering;
@@ -32,6 +32,7 @@ fn violation() -> Request {
             rights: Rights::RW,
             in_gpt: false,
         },
+        view: mem_event::ViewId::HOST,
     }
 }
 
@@ -132,6 +133,21 @@ struct Run<'a> {
     text: String,
 }
 
+fn of_views(vcpu: VcpuId, gfn: Gfn, access: AccessType, number: u8) -> Control {
+    let view = ViewId(u16::from(number >> 4) % 12);
+    match number % 16 {
+        0 | 1 => Control::SetViews { on: number >> 4 != 0 },
+        2 | 3 => Control::CreateView { access },
+        4 => Control::DestroyView { view },
+        5..9 => Control::SetViewAccess { view, first: gfn, count: 3, access },
+        9 => Control::GetViewAccess { view, gfn },
+        10 => Control::SetViewDefault { view, access },
+        11 | 12 => Control::SwitchView { view },
+        13 => Control::GetVcpuView { vcpu },
+        _ => Control::SwitchVcpuView { vcpu, view },
+    }
+}
+
 fn of_vcpu(vcpu: VcpuId, c: u8) -> Control {
     match c & 2 {
         0 => Control::SingleStep { vcpu, on: c & 1 != 0 },
@@ -229,7 +245,8 @@ impl Run<'_> {
             245..247 => Control::Pin { gfn },
             247..249 => Control::Unpin { gfn },
             249..252 => Control::NominateShare { gfn },
-            252..=255 => Control::Share {
+            252..255 => of_views(vcpu, gfn, access_type, c),
+            255 => Control::Share {
                 source: gfn,
                 source_handle: u64::from(a),
                 client: Gfn(u64::from(c) % FRAMES),

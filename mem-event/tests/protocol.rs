@@ -9,7 +9,7 @@ use mem_event::message::{
 use mem_event::registers::Context;
 use mem_event::{
     AccessType, Cpu, CpuEventKind, DescriptorTable, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer,
-    P2mType, Request, Rights, Ring, VcpuId, wire,
+    P2mType, Request, Rights, Ring, VcpuId, ViewId, wire,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -199,7 +199,7 @@ fn every_layout_is_listed_with_its_sizes() {
 
 /// Two requests that differ in this field alone, if it is not the reason.
 fn differing(field: &str) -> [Request; 2] {
-    let request = |flags, vcpu, event| Request { flags, vcpu: VcpuId(vcpu), event };
+    let request = |flags, vcpu, event| Request { flags, vcpu: VcpuId(vcpu), event, view: ViewId::HOST };
     let violation = |gfn, offset, gla, rights| {
         request(Flags::NONE, 0, Event::Violation { gfn: Gfn(gfn), offset, gla: Some(Gla(gla)), rights, in_gpt: false })
     };
@@ -207,6 +207,11 @@ fn differing(field: &str) -> [Request; 2] {
     let paging = |p2mt| request(Flags::NONE, 0, Event::Paging { gfn: Gfn(0), p2mt });
     match field {
         "flags" => [plain, Request { flags: Flags::VCPU_PAUSED, ..plain }],
+        // It counts with its flag alone.
+        "view" => {
+            let told = Request { flags: Flags::ALTERNATE_P2M, ..plain };
+            [told, Request { view: ViewId(u16::MAX), ..told }]
+        }
         "vcpu" => [plain, Request { vcpu: VcpuId(u32::MAX), ..plain }],
         "gfn" => [plain, violation(u64::MAX, 0, 0, Rights::NONE)],
         "offset" => [plain, violation(0, 0xfff, 0, Rights::NONE)],
@@ -271,7 +276,7 @@ fn every_flag_and_reason_is_listed() {
         Event::Cpu(Cpu::Io { port: 0, bytes: 0, is_read: false, is_string: false }),
     ];
     let on_the_wire = |event| {
-        let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event };
+        let request = Request { flags: Flags::NONE, vcpu: VcpuId(0), event, view: ViewId::HOST };
         u64::from(wire::request_bytes(Layout::Flags32, Ring::Access, &request)[38])
     };
     let name = |event: &Event| match event {

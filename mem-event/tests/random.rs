@@ -14,7 +14,7 @@ mod reference;
 use mem_event::{
     About, Access, AccessSource, AccessType, Back, Control, Cpu, CpuEvent, CpuEventKind, Domain, DomainConfig, Effect,
     Effects, Event, Flags, Gfn, Gla, Input, Layout, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response,
-    Rights, Ring, RingPage, TrapKind, VcpuId, With,
+    Rights, Ring, RingPage, TrapKind, VcpuId, ViewId, With,
 };
 use reference::{Reference, Standing, Wait};
 use std::collections::VecDeque;
@@ -382,7 +382,8 @@ impl Game {
     fn toolstack(&mut self) {
         let ring = self.dice.pick(&Ring::ALL);
         let (gfn, access) = (self.gfn(), self.dice.pick(&AccessType::ALL));
-        let control = match self.dice.below(40) {
+        let control = match self.dice.below(48) {
+            40..48 => self.views(gfn, access),
             0..5 => Control::Nominate { gfn },
             5..12 => Control::Evict { gfn },
             12..14 => Control::Prep { gfn, buffer: !self.dice.one_in(8) },
@@ -426,6 +427,22 @@ impl Game {
             _ => return self.enable_some(ring),
         };
         let _ = self.step(&Input::Control(control));
+    }
+
+    fn views(&mut self, first: Gfn, access: AccessType) -> Control {
+        // Mostly on, and some of them there.
+        let view = ViewId(self.dice.pick(&[0, 1, 1, 2, 2, 3, 4, 9, 10]));
+        match self.dice.below(16) {
+            0 | 1 => Control::SetViews { on: !self.dice.one_in(4) },
+            2 | 3 => Control::CreateView { access },
+            4 => Control::DestroyView { view },
+            5..9 => Control::SetViewAccess { view, first, count: 1 + self.dice.below(4), access },
+            9 => Control::GetViewAccess { view, gfn: first },
+            10 => Control::SetViewDefault { view, access },
+            11 | 12 => Control::SwitchView { view },
+            13 => Control::GetVcpuView { vcpu: self.vcpu() },
+            _ => Control::SwitchVcpuView { vcpu: self.vcpu(), view },
+        }
     }
 
     fn enable_some(&mut self, ring: Ring) {
@@ -486,6 +503,7 @@ impl Game {
         let access = AccessType::Rwx;
         let _ = self.step(&Input::Control(Control::SetAccess { first: Gfn(0), count, access }));
         let _ = self.step(&Input::Control(Control::SetDefaultAccess { access }));
+        let _ = self.step(&Input::Control(Control::SetViews { on: false }));
         let _ = self.step(&Input::Control(Control::SetBudget { frames: u64::MAX }));
         for round in 0.. {
             let busy = self.serve();

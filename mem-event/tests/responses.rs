@@ -21,7 +21,7 @@ fn two_paused() -> Bench {
 }
 
 fn response(flags: Flags, vcpu: u32, gfn: u64) -> Response {
-    Response { flags, vcpu, about: About::Other(gfn), other_version: None }
+    Response { flags, vcpu, about: About::Other(gfn), other_version: None, view: mem_event::ViewId::HOST }
 }
 
 #[test]

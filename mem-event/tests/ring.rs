@@ -23,6 +23,7 @@ fn request(number: u64) -> Request {
             rights: Rights::W,
             in_gpt: false,
         },
+        view: mem_event::ViewId::HOST,
     }
 }
 

@@ -31,7 +31,7 @@ impl Engine for Tiny {
             (Input::Access { vcpu, access }, Some(front)) => {
                 let Access { gfn, offset, gla, rights, .. } = *access;
                 let event = Event::Violation { gfn, offset, gla, rights, in_gpt: false };
-                let request = Request { flags: Flags::VCPU_PAUSED, vcpu: *vcpu, event };
+                let request = Request { flags: Flags::VCPU_PAUSED, vcpu: *vcpu, event, view: mem_event::ViewId::HOST };
                 let slot = front.put(&request);
                 effects.list.push(Effect::Requested { ring: Ring::Access, slot, request });
                 effects.list.push(Effect::Notify(Ring::Access));

@@ -24,6 +24,7 @@ fn violation() -> Request {
             rights: Rights::RW,
             in_gpt: false,
         },
+        view: mem_event::ViewId::HOST,
     }
 }
 
@@ -188,7 +189,13 @@ fn a_response_that_echoes_nothing_keeps_flags_vcpu_and_frame() {
     for layout in LAYOUTS {
         for ring in Ring::ALL {
             let flags = if layout == Layout::VmEvent7 { Flags::FOREIGN } else { Flags(0xffe1) };
-            let response = Response { flags, vcpu: u32::MAX, about: About::Other(u64::MAX), other_version: None };
+            let response = Response {
+                flags,
+                vcpu: u32::MAX,
+                about: About::Other(u64::MAX),
+                other_version: None,
+                view: mem_event::ViewId::HOST,
+            };
             let got = wire::read_response(layout, ring, &wire::response_bytes(layout, ring, &response));
             assert_eq!((got.flags, got.vcpu, got.subject()), (flags, u32::MAX, u64::MAX), "{layout:?} {ring}");
         }
@@ -200,7 +207,13 @@ fn a_response_of_another_version_says_so_and_nothing_else() {
     let mut bytes = wire::response_bytes(Layout::VmEvent7, Ring::Access, &violation().answer());
     bytes[0] = 6;
     let response = wire::read_response(Layout::VmEvent7, Ring::Access, &bytes);
-    let nothing = Response { flags: Flags::NONE, vcpu: 0, about: About::Other(0), other_version: Some(6) };
+    let nothing = Response {
+        flags: Flags::NONE,
+        vcpu: 0,
+        about: About::Other(0),
+        other_version: Some(6),
+        view: mem_event::ViewId::HOST,
+    };
     assert_eq!(response, nothing);
     assert_eq!(wire::response_bytes(Layout::VmEvent7, Ring::Access, &response)[..4], [6, 0, 0, 0]);
     assert_eq!(wire::read_request(Layout::VmEvent7, Ring::Access, &bytes), Err(Malformed::Version(6)));

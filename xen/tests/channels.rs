@@ -67,7 +67,12 @@ impl Channel {
 
     /// The engine puts a request and signals.
     fn put(&mut self, cpu: Cpu) {
-        self.front.put(&Request { flags: Flags::VCPU_PAUSED, vcpu: VcpuId(1), event: Event::Cpu(cpu) });
+        self.front.put(&Request {
+            flags: Flags::VCPU_PAUSED,
+            vcpu: VcpuId(1),
+            event: Event::Cpu(cpu),
+            view: mem_event::ViewId::HOST,
+        });
         self.signal();
     }
 

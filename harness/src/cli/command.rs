@@ -173,7 +173,7 @@ fn add_consumers(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<()
             )
         })?;
         let stop = Stop(range::left_by_watching(accesses)?);
-        scenario.start.push(MemoryAct::Watch { frames: range.into(), stop }.into());
+        scenario.start.push(MemoryAct::Watch { frames: range.into(), stop, view: None }.into());
         scenario.consumers.listener.get_or_insert_default();
     }
     look(scenario, wanted)?;

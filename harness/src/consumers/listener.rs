@@ -4,12 +4,12 @@ use super::looking::Looking;
 use super::open_page::OpenPage;
 use super::touches::Touches;
 use crate::guest::symbols::Symbols;
-use crate::scenario::{EmulateWith, Listening, Rule, Then};
+use crate::scenario::{EmulateWith, Listening, Rule, StepInView, Then};
 use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
 use mem_event::registers::Registers;
-use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring, Trap};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring, Trap, ViewId};
 use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -135,7 +135,13 @@ impl Listener {
                     self.open.open(client, gfn)?;
                 }
                 Then::Emulate | Then::EmulateWith(_) => self.open.close(client)?,
-                Then::Answer | Then::Deny | Then::Return(_) | Then::Cpuid(_) | Then::Silence => {}
+                Then::Answer
+                | Then::Deny
+                | Then::Return(_)
+                | Then::Cpuid(_)
+                | Then::View(_)
+                | Then::StepInView(_)
+                | Then::Silence => {}
             }
         }
         if let Then::Return(value) = then {
@@ -151,7 +157,14 @@ impl Listener {
                 // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.
                 self.channel.client.values(&Call::Control(Trap::breakpoint(request.vcpu)))?;
             }
-            self.answer(request, &then);
+            match then {
+                Then::View(view) => self.channel.answer(&request.answer().switching_to(ViewId(view))),
+                Then::StepInView(StepInView { view, back }) => {
+                    let response = request.answer().switching_to(ViewId(view)).stepping_into(ViewId(back));
+                    self.channel.answer(&response);
+                }
+                _ => self.answer(request, &then),
+            }
             self.channel.kick()?;
         }
         Ok(failures)

@@ -321,7 +321,12 @@ impl Consumers {
     pub fn leave(mut self, scenario: &Scenario, log: &mut Log<'_>) -> anyhow::Result<()> {
         for act in &scenario.start {
             if let Act::Memory(MemoryAct::Watch { frames, .. } | MemoryAct::SetAccess { frames, .. }) = act {
-                let open = MemoryAct::SetAccess { frames: frames.clone(), access: Name(AccessType::Rwx) };
+                let open = MemoryAct::SetAccess {
+                    frames: frames.clone(),
+                    access: Name(AccessType::Rwx),
+                    view: None,
+                    refused: None,
+                };
                 self.carry_out(&[open.into()], scenario, log, false)?;
             }
         }

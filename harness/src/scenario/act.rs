@@ -3,7 +3,6 @@
 
 use super::name::Name;
 use super::role::Role;
-use super::share;
 use super::text::{Number, Place, Size, Stop};
 use crate::guest::symbols::Symbols;
 use crate::refusal::Refusal;
@@ -33,6 +32,8 @@ pub enum MemoryAct {
         frames: Place,
         /// The accesses that stop.
         stop: Stop,
+        /// Only of vCPUs that go by this view.
+        view: Option<u16>,
     },
     /// Set the access rights of frames.
     SetAccess {
@@ -40,6 +41,10 @@ pub enum MemoryAct {
         frames: Place,
         /// The rights that are left.
         access: Name<AccessType>,
+        /// To vCPUs that go by this view.
+        view: Option<u16>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
     },
     /// End foreign mappings.
     Unmap {
@@ -94,6 +99,8 @@ pub enum MemoryAct {
     DefaultAccess {
         /// The rights.
         access: Name<AccessType>,
+        /// In this view the rights of all frames of which nothing else was set there.
+        view: Option<u16>,
     },
     /// Whether a violation without a listener stops the vCPU, or relaxes the page.
     AccessRequired {
@@ -144,6 +151,37 @@ pub enum MemoryAct {
         vcpu: u32,
         /// On or off.
         on: bool,
+    },
+    /// Whether the domain has views: several tables of rights, of which each vCPU goes by one. 0 is the one that there is without any.
+    Views {
+        /// Whether it has.
+        on: bool,
+    },
+    /// Make a view.
+    CreateView {
+        /// The number that it must get: the lowest that is free.
+        view: Option<u16>,
+        /// The rights of frames of which nothing else is set there.
+        #[serde(default)]
+        access: Option<Name<AccessType>>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// End a view.
+    DestroyView {
+        /// Which.
+        view: u16,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// Have vCPUs go by a view.
+    SwitchView {
+        /// Which.
+        view: u16,
+        /// This vCPU alone; all without it.
+        vcpu: Option<u32>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
     },
     /// Have an exception or interrupt delivered to a vCPU before its next instruction, as HVMOP_inject_trap does: when its event is answered, or
     /// it goes on from its checkpoint.
@@ -247,9 +285,9 @@ impl From<ConsumerAct> for Act {
     }
 }
 
-type Wrong<'a> = (Refusal, &'a Place);
+pub(super) type Wrong<'a> = (Refusal, &'a Place);
 
-fn are_frames<'a>(place: &'a Place, symbols: &Symbols) -> Result<(), Wrong<'a>> {
+pub(super) fn are_frames<'a>(place: &'a Place, symbols: &Symbols) -> Result<(), Wrong<'a>> {
     place.check(symbols).map_err(|refusal| (refusal, place))
 }
 
@@ -274,70 +312,6 @@ impl Act {
         match self {
             Act::Memory(act) => act.check(symbols),
             Act::Consumer(act) => act.check(symbols),
-        }
-    }
-}
-
-impl MemoryAct {
-    /// The place that it names, if it names one.
-    #[must_use]
-    pub fn place(&self) -> Option<&Place> {
-        match self {
-            MemoryAct::Watch { frames, .. }
-            | MemoryAct::SetAccess { frames, .. }
-            | MemoryAct::Unmap { frames }
-            | MemoryAct::Nominate { frames, .. }
-            | MemoryAct::Evict { frames, .. }
-            | MemoryAct::Prep { frames, .. }
-            | MemoryAct::Balloon { frames, .. }
-            | MemoryAct::Share { frames, .. } => Some(frames),
-            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => Some(at),
-            // Not "all others": a new act is asked which place it names.
-            MemoryAct::Budget { .. }
-            | MemoryAct::DefaultAccess { .. }
-            | MemoryAct::AccessRequired { .. }
-            | MemoryAct::NoConsumer { .. }
-            | MemoryAct::Monitor { .. }
-            | MemoryAct::SingleStep { .. }
-            | MemoryAct::Inject { .. } => None,
-        }
-    }
-
-    /// As [`Act::check`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
-        match self {
-            MemoryAct::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(drop),
-            MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if !at.is_linear() => {
-                at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
-            }
-            _ => self.place().map_or(Ok(()), |frames| are_frames(frames, symbols)),
-        }
-    }
-
-    /// Whether accesses or CPU events must be trapped for it.
-    #[must_use]
-    pub fn needs_gate(&self) -> bool {
-        match self {
-            MemoryAct::Watch { .. }
-            | MemoryAct::SetAccess { .. }
-            | MemoryAct::DefaultAccess { .. }
-            | MemoryAct::Monitor { .. }
-            | MemoryAct::SingleStep { .. } => true,
-            MemoryAct::Unmap { .. }
-            | MemoryAct::Nominate { .. }
-            | MemoryAct::Evict { .. }
-            | MemoryAct::Prep { .. }
-            | MemoryAct::Balloon { .. }
-            | MemoryAct::Share { .. }
-            | MemoryAct::Budget { .. }
-            | MemoryAct::AccessRequired { .. }
-            | MemoryAct::NoConsumer { .. }
-            | MemoryAct::Write { .. }
-            | MemoryAct::Expect { .. }
-            | MemoryAct::Inject { .. } => false,
         }
     }
 }

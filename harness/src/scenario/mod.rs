@@ -16,6 +16,7 @@ pub mod hex;
 pub mod icount;
 pub mod looking;
 mod machine;
+mod memory_act;
 mod name;
 pub mod range;
 mod rings;
@@ -34,7 +35,7 @@ pub use machine::Machine;
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};
 pub use role::Role;
-pub use rule::{EmulateWith, Listening, Rule, Then, Touching};
+pub use rule::{EmulateWith, Listening, Rule, StepInView, Then, Touching};
 pub use snapshot::{Order, Shown, Snapshot};
 pub use text::{At, Number, Place, Size, Stop, Time, Version};
 

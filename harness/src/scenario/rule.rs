@@ -90,8 +90,22 @@ pub enum Then {
     Emulate,
     /// The same with other content, other code, or without what it writes. Content and code need the layout `vm_event7`.
     EmulateWith(EmulateWith),
+    /// The answer has the vCPU go by this view from now on (`ALTERNATE_P2M`; `vm_event7` only). Rights stay as they are.
+    View(u16),
+    /// The same for the one instruction (`FAST_SINGLESTEP`; `vm_event7` only, and single steps must be monitored).
+    StepInView(StepInView),
     /// No answer: a consumer that hangs.
     Silence,
+}
+
+/// An instruction that is done in another view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StepInView {
+    /// That view.
+    pub view: u16,
+    /// The view that the vCPU goes by then.
+    pub back: u16,
 }
 
 /// What is other about an instruction that is done alone.

@@ -166,6 +166,21 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
         }
         Control::SingleStep { vcpu, on } => format!("single step of vcpu {vcpu} {}", if on { "on" } else { "off" }),
         Control::Inject { vcpu, vector, .. } => format!("inject trap {vector} into vCPU {vcpu}"),
+        Control::SetViews { on: true } => "the domain has views".into(),
+        Control::SetViews { on: false } => "the domain has no views".into(),
+        Control::CreateView { access } => format!("make a view, where frames are {access}"),
+        Control::DestroyView { view } => format!("end view {view}"),
+        Control::SetViewAccess { view, first, count: 1, access } => {
+            format!("set {} {access} in view {view}", name(first))
+        }
+        Control::SetViewAccess { view, first, count, access } => {
+            format!("set {count} frames from {} on {access} in view {view}", name(first))
+        }
+        Control::SetViewDefault { view, access } => format!("set all others in view {view} {access}"),
+        Control::SwitchView { view } => format!("all vCPUs go by view {view}"),
+        Control::SwitchVcpuView { vcpu, view } => format!("vCPU {vcpu} goes by view {view}"),
+        Control::GetViewAccess { view, gfn } => format!("ask for the rights of {} in view {view}", name(gfn)),
+        Control::GetVcpuView { vcpu } => format!("ask which view vCPU {vcpu} goes by"),
         Control::Pin { gfn } => format!("map {}", name(gfn)),
         Control::Unpin { gfn } => format!("unmap {}", name(gfn)),
         Control::NominateShare { gfn } => format!("nominate {} for sharing", name(gfn)),

@@ -25,6 +25,7 @@ pub mod recording;
 pub mod sequence;
 pub mod share;
 pub mod transcript;
+mod views;
 pub mod who;
 
 use self::done::{Done, judge, operate};
@@ -35,7 +36,7 @@ use crate::scenario::share::pairs;
 use crate::scenario::{MemoryAct, Name, Place, Size};
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
-use mem_event::{AccessType, Control, Errno, Gfn, Gpa, PAGE_SIZE, TrapKind, VcpuId};
+use mem_event::{AccessType, Control, Errno, Gfn, Gpa, PAGE_SIZE, TrapKind, VcpuId, ViewId};
 use mem_event_client::socket::Client;
 
 /// Carries one act out on this connection.
@@ -45,8 +46,14 @@ use mem_event_client::socket::Client;
 pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Done> {
     let done = |text: String| Ok(Done { text, failure: None });
     match act {
-        MemoryAct::Watch { frames, stop } => done(set_access(client, frames, stop.0, symbols)?),
-        MemoryAct::SetAccess { frames, access } => done(set_access(client, frames, access.0, symbols)?),
+        MemoryAct::Watch { frames, stop, view } => set_access(client, (frames, *view), stop.0, None, symbols),
+        MemoryAct::SetAccess { frames, access, view, refused } => {
+            set_access(client, (frames, *view), access.0, *refused, symbols)
+        }
+        MemoryAct::Views { .. }
+        | MemoryAct::CreateView { .. }
+        | MemoryAct::DestroyView { .. }
+        | MemoryAct::SwitchView { .. } => views::carry_out(act, client),
         MemoryAct::Inject { vcpu, vector, r#as, error, cr2 } => {
             let kind = r#as.map_or_else(|| usual_kind(*vector), |kind| kind.0);
             let (error, cr2) = (error.unwrap_or(u32::MAX), cr2.map_or(0, |address| address.0));
@@ -70,7 +77,11 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             share::share(client, &pairs, refused.map(|errno| errno.0), &format!("share {frames} with {with}"))
         }
         MemoryAct::Budget { size, spare } => set_budget(client, *size, *spare),
-        MemoryAct::DefaultAccess { access } => {
+        MemoryAct::DefaultAccess { access, view: Some(view) } => {
+            let control = Control::SetViewDefault { view: ViewId(*view), access: access.0 };
+            operate(client, control, None, &format!("set all others in view {view} {}", access.0))
+        }
+        MemoryAct::DefaultAccess { access, view: None } => {
             let control = Control::SetDefaultAccess { access: access.0 };
             operate(client, control, None, &format!("set new frames {}", access.0))
         }
@@ -152,10 +163,19 @@ fn of_each(
     Ok(last)
 }
 
-fn set_access(client: &mut Client, frames: &Place, access: AccessType, symbols: &Symbols) -> anyhow::Result<String> {
+fn set_access(
+    client: &mut Client,
+    (frames, view): (&Place, Option<u16>),
+    access: AccessType,
+    refused: Option<Name<Errno>>,
+    symbols: &Symbols,
+) -> anyhow::Result<Done> {
     let Frames { first, count } = frames.frames(symbols)?;
-    client.insist(&Call::Control(Control::SetAccess { first, count, access }))?;
-    Ok(format!("set {frames} {access}"))
+    let (control, where_) = match view {
+        None => (Control::SetAccess { first, count, access }, String::new()),
+        Some(view) => (Control::SetViewAccess { view: ViewId(view), first, count, access }, format!(" in view {view}")),
+    };
+    operate(client, control, refused.map(|errno| errno.0), &format!("set {frames} {access}{where_}"))
 }
 
 fn offset(gpa: Gpa) -> u16 {

@@ -6,7 +6,7 @@ use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::At;
 pub use mem_event::trace::remark::Point;
-use mem_event::{Cpu, Event, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId};
+use mem_event::{Cpu, Event, Flags, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId, ViewId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -152,8 +152,10 @@ impl Record {
                     at: symbols.linear().name(Gla(*rip)),
                     by: who,
                     flags: request.flags.to_string(),
+                    view: view_of(request.flags, request.view),
                     done: words(done, request.frame(), symbols),
                     answer: answer.map(|(response, _)| response.flags.to_string()),
+                    answer_view: answer.and_then(|(response, _)| view_of(response.flags, response.view)),
                     wait_us: answer.map(|(_, wait)| u64::try_from(wait.as_micros()).unwrap_or(u64::MAX)),
                 };
                 serde_json::to_value(event).unwrap_or_default()
@@ -178,6 +180,10 @@ struct JsonEvent {
     at: Option<String>,
     by: Option<Who>,
     flags: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    view: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer_view: Option<u16>,
     done: Vec<String>,
     answer: Option<String>,
     wait_us: Option<u64>,
@@ -258,9 +264,18 @@ pub fn asked_at(ring: Ring, request: &Request, rip: u64, symbols: &Symbols) -> S
     asked(ring, request, symbols) + &at
 }
 
+/// The view that a request's vCPU goes by, or an answer's is to go by, if that is told.
+fn view_of(flags: Flags, view: ViewId) -> Option<u16> {
+    flags.contains(Flags::ALTERNATE_P2M).then_some(view.0)
+}
+
 fn with_flags(mut line: String, request: &Request) -> String {
-    if request.flags != mem_event::Flags::NONE {
-        let _ = write!(line, "  {}", request.flags);
+    let (flags, view) = (request.flags.without(Flags::ALTERNATE_P2M), view_of(request.flags, request.view));
+    if let Some(view) = view {
+        let _ = write!(line, "  view {view}");
+    }
+    if flags != Flags::NONE {
+        let _ = write!(line, "  {flags}");
     }
     line
 }
@@ -312,12 +327,20 @@ fn answered(request: &Request, mut parts: Vec<String>, response: Option<Response
         parts.push("no answer".into());
         return parts.join(", ");
     };
-    if response.flags == request.flags {
+    let steps = response.flags.contains(Flags::FAST_SINGLESTEP);
+    if let Some(view) = view_of(response.flags, response.view) {
+        parts.push(format!("view {view}"));
+    }
+    if steps {
+        parts.push(format!("step into view {}", response.subject()));
+    }
+    let plain = |flags: Flags| flags.without(Flags::ALTERNATE_P2M).without(Flags::FAST_SINGLESTEP);
+    if plain(response.flags) == plain(request.flags) {
         parts.push("answer".into());
     } else {
-        parts.push(format!("answer {}", response.flags));
+        parts.push(format!("answer {}", plain(response.flags)));
     }
-    if response.vcpu != request.vcpu.0 || response.subject() != request.event.subject() {
+    if response.vcpu != request.vcpu.0 || !steps && response.subject() != request.event.subject() {
         parts.push(format!("(vcpu {} gfn {:#x})", response.vcpu, response.subject()));
     }
     parts.join(", ")
@@ -366,7 +389,7 @@ mod tests {
     use super::{Record, text};
     use crate::guest::symbols::Symbols;
     use crate::toolstack::doing::Doing;
-    use mem_event::{AccessType, Control, Event, Flags, Gfn, Gla, Request, Rights, Ring, VcpuId};
+    use mem_event::{AccessType, Control, Event, Flags, Gfn, Gla, Request, Rights, Ring, VcpuId, ViewId};
     use std::time::Duration;
 
     fn read(vcpu: u32) -> Record {
@@ -375,6 +398,7 @@ mod tests {
             flags: Flags::VCPU_PAUSED,
             vcpu: VcpuId(vcpu),
             event: Event::Violation { gfn, offset: 0x10, gla, rights: Rights::R, in_gpt: false },
+            view: ViewId::HOST,
         };
         let answer = Some((request.answer(), Duration::ZERO));
         let set = Control::SetAccess { first: gfn, count: 1, access: AccessType::Rwx };

@@ -138,6 +138,8 @@ fn of_control(control: &Control) -> About {
         | Control::SetNoConsumer { ring, .. }
         | Control::SetFlow { ring, .. } => About { ring: Some(ring), ..About::default() },
         Control::SetAccess { first: gfn, .. }
+        | Control::SetViewAccess { first: gfn, .. }
+        | Control::GetViewAccess { gfn, .. }
         | Control::GetAccess { gfn }
         | Control::Nominate { gfn }
         | Control::Evict { gfn }
@@ -147,9 +149,10 @@ fn of_control(control: &Control) -> About {
         | Control::Unpin { gfn }
         | Control::NominateShare { gfn }
         | Control::Share { client: gfn, .. } => frame(gfn),
-        Control::SingleStep { vcpu, .. } | Control::Inject { vcpu, .. } => {
-            About { vcpu: Some(vcpu.0), ..About::default() }
-        }
+        Control::SingleStep { vcpu, .. }
+        | Control::Inject { vcpu, .. }
+        | Control::SwitchVcpuView { vcpu, .. }
+        | Control::GetVcpuView { vcpu } => About { vcpu: Some(vcpu.0), ..About::default() },
         _ => About::default(),
     }
 }
@@ -210,6 +213,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Punch(gfn) => format!("punch {gfn}"),
         Effect::Fill(gfn) => format!("fill {gfn}"),
         Effect::Zero(gfn) => format!("zero {gfn}"),
+        Effect::Switched(vcpu) => format!("switched {vcpu}"),
         Effect::Tighten { first, count } => format!("tighten {first} and on, {count}"),
         Effect::Lost { ring, request, printed } => {
             let how = if *printed { "with a line on the console" } else { "silently" };

@@ -164,9 +164,8 @@ impl Concerned<'_> {
         let end = frames.first.0.saturating_add(frames.count);
         let meets = |first: Gfn, count: u64| first.0 < end && frames.first.0 < first.0.saturating_add(count);
         let inputs = match self.step.input {
-            Input::Control(Control::SetAccess { first, count, .. }) | Input::Unpopulated { first, count } => {
-                meets(first, count)
-            }
+            Input::Control(Control::SetAccess { first, count, .. } | Control::SetViewAccess { first, count, .. })
+            | Input::Unpopulated { first, count } => meets(first, count),
             Input::Control(Control::Share { source, client, .. }) => meets(source, 1) || meets(client, 1),
             _ => self.about.gfn.is_some_and(|gfn| meets(gfn, 1)),
         };

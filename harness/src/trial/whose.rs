@@ -64,6 +64,9 @@ impl Whose {
         match control {
             Control::Nominate { .. } | Control::Evict { .. } | Control::Prep { .. } => has(Ring::Paging),
             Control::SetAccess { .. }
+            | Control::SetViewAccess { .. }
+            | Control::SwitchView { .. }
+            | Control::SwitchVcpuView { .. }
             | Control::SetDefaultAccess { .. }
             | Control::Monitor { .. }
             | Control::SingleStep { .. }

@@ -10,6 +10,7 @@ use super::malformed::{self, Malformed};
 use super::mem_event;
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
+use crate::number::ViewId;
 use crate::p2m::P2mType;
 use crate::word::{high, low};
 use mem_event::Slot;
@@ -82,5 +83,6 @@ pub fn read_response(slot: &Slot) -> Response {
         vcpu: high(slot[0]),
         about: read_request(slot).map_or(About::Other(slot[1]), |request| About::Event(request.event)),
         other_version: None,
+        view: ViewId::HOST,
     }
 }

@@ -9,6 +9,7 @@ use super::malformed::{Malformed, p2m_type};
 use super::mem_event;
 use crate::control::Ring;
 use crate::event::{About, Flags, Reason, Request, Response};
+use crate::number::ViewId;
 use crate::word::{high, low};
 pub(crate) use mem_event::Slot;
 
@@ -65,6 +66,7 @@ pub fn read_response(ring: Ring, slot: &Slot) -> Response {
         vcpu: high(slot[0]),
         about: read_request(ring, slot).map_or(About::Other(slot[1]), |request| About::Event(request.event)),
         other_version: None,
+        view: ViewId::HOST,
     }
 }
 

@@ -18,7 +18,7 @@
 use super::malformed::Malformed;
 use crate::cpu_events::CpuEventKind;
 use crate::event::{Cpu, Event, Flags, Reason, Request};
-use crate::number::{Gfn, Gla, VcpuId};
+use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 use crate::packed;
 use crate::rights::Rights;
@@ -96,7 +96,7 @@ pub(super) fn read_violation(slot: &Slot, flags: Flags) -> Result<Request, Malfo
     let gla = (bits & GLA_VALID != 0).then_some(Gla(slot[3]));
     let rights = Rights::from_bits((bits & 7) as u8);
     let event = Event::Violation { gfn: Gfn(slot[1]), offset, gla, rights, in_gpt: false };
-    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
+    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event, view: ViewId::HOST })
 }
 
 /// The rest of a request whose flags, reason and p2m type are read already.
@@ -110,7 +110,7 @@ pub(super) fn read(slot: &Slot, flags: Flags, reason: Reason, p2mt: P2mType) -> 
         Reason::Violation => return read_violation(slot, flags),
         Reason::Cpu(kind) => Event::Cpu(packed::cpu_event(kind, slot[1], slot[3])),
     };
-    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event })
+    Ok(Request { flags, vcpu: VcpuId(high(slot[0])), event, view: ViewId::HOST })
 }
 
 /// The offset in the frame; bounded in every kind of request.

@@ -27,7 +27,7 @@ use super::malformed::{Malformed, p2m_type};
 use crate::control::Ring;
 use crate::cpu_events::DescriptorTable;
 use crate::event::{About, Cpu, Event, Flags, Request, Response};
-use crate::number::{Gfn, Gla, VcpuId};
+use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 pub use crate::registers::{Registers, Segment};
 use crate::rights::Rights;
@@ -98,6 +98,7 @@ pub fn request(request: &Request, registers: Option<&Registers>) -> Slot {
     };
     slot[0] = pair(VERSION, flags_number(request.flags));
     slot[1] = pair(reason, request.vcpu.0);
+    slot[2] = request.view.0.into();
     if let Some(known) = registers {
         slot[DATA..].copy_from_slice(&known.words());
     }
@@ -166,6 +167,7 @@ pub fn response(ring: Ring, response: &Response) -> Slot {
         }
     };
     slot[0] = pair(response.other_version.unwrap_or(VERSION), flags_number(response.flags));
+    slot[2] = response.view.0.into();
     slot
 }
 
@@ -200,7 +202,7 @@ pub fn read_request(slot: &Slot) -> Result<Request, Malformed> {
         }
         number => Event::Cpu(read_cpu(slot, number)?),
     };
-    Ok(Request { flags, vcpu: VcpuId(high(slot[1])), event })
+    Ok(Request { flags, vcpu: VcpuId(high(slot[1])), event, view: view_of(slot) })
 }
 
 fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
@@ -238,7 +240,7 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
 pub fn read_response(slot: &Slot) -> Response {
     if low(slot[0]) != VERSION {
         let other_version = Some(low(slot[0]));
-        return Response { flags: Flags::NONE, vcpu: 0, about: About::Other(0), other_version };
+        return Response { flags: Flags::NONE, vcpu: 0, about: About::Other(0), other_version, view: ViewId::HOST };
     }
     let request = read_request(slot).or_else(|malformed| without_type(slot, malformed)).ok();
     Response {
@@ -246,7 +248,14 @@ pub fn read_response(slot: &Slot) -> Response {
         vcpu: high(slot[1]),
         about: request.map_or(About::Other(slot[3]), |request| About::Event(request.event)),
         other_version: None,
+        view: view_of(slot),
     }
+}
+
+/// Where there is none it is noise, which nobody is to see.
+fn view_of(slot: &Slot) -> ViewId {
+    let is_told = read_flags(high(slot[0])).contains(Flags::ALTERNATE_P2M);
+    ViewId(if is_told { (slot[2] & 0xffff) as u16 } else { 0 })
 }
 
 /// A response to a page-in whose `p2mt` is no type of Xen's: Xen does not look at it there, and reads everything else.

@@ -31,7 +31,12 @@ pub struct Vcpu {
     stopped: (u64, Gfn, Rights),
     /// The one of these that it may do once, alone.
     alone: Option<(u64, Gfn, Rights)>,
+    /// The view that it goes by.
+    pub view: u16,
 }
+
+/// What a view says: of all frames, and of some.
+type View = (AccessType, BTreeMap<u64, AccessType>);
 
 impl Vcpu {
     fn new() -> Vcpu {
@@ -45,6 +50,7 @@ impl Vcpu {
             answered: None,
             stopped: (0, Gfn(0), Rights::NONE),
             alone: None,
+            view: 0,
         }
     }
 }
@@ -88,6 +94,8 @@ pub struct Reference {
     masks: BTreeMap<u8, u64>,
     /// Single model-specific registers.
     msrs: BTreeMap<u32, (MonitorMode, bool)>,
+    /// By number; nothing of the host's, which is 0.
+    views: Option<Vec<Option<View>>>,
     groups: u64,
     clock: u64,
     pub dead: bool,
@@ -116,6 +124,7 @@ impl Reference {
             modes: BTreeMap::new(),
             masks: BTreeMap::new(),
             msrs: BTreeMap::new(),
+            views: None,
             groups: 0,
             clock: 0,
             dead: false,
@@ -318,7 +327,7 @@ impl Reference {
             self.bear(gfn, default);
         }
         let Some(frame) = self.frame(gfn).copied() else { return Ok(()) };
-        let violates = frame.held && !frame.access.rights().contains(access.rights);
+        let violates = frame.held && !self.access_in(self.vcpus[v].view, gfn).rights().contains(access.rights);
         let alone = violates && self.vcpus[v].alone.is_some();
         if violates && !alone {
             self.check_rights(v, access)?;
@@ -334,33 +343,182 @@ impl Reference {
             }
             self.part(gfn);
         }
-        if alone { Err(Outcome::Alone) } else { Ok(()) }
+        // Others go by views that close the memory.
+        let closed = !self.common(gfn).contains(access.rights.without(Rights::X));
+        if alone || self.views.is_some() && closed { Err(Outcome::Alone) } else { Ok(()) }
+    }
+
+    pub fn access_in(&self, view: u16, gfn: Gfn) -> AccessType {
+        let host = self.frames.get(gfn.0 as usize).map_or(AccessType::Rwx, |frame| frame.access);
+        let view = self.views.as_ref().and_then(|views| views.get(view as usize)?.as_ref());
+        view.map_or(host, |(default, own)| own.get(&gfn.0).copied().unwrap_or(*default))
+    }
+
+    fn set_access_in(&mut self, view: u16, gfn: Gfn, access: AccessType) {
+        match self.views.as_mut().and_then(|views| views.get_mut(view as usize)?.as_mut()) {
+            Some((_, own)) => drop(own.insert(gfn.0, access)),
+            None => self.frames[gfn.0 as usize].access = access,
+        }
+    }
+
+    fn passing_in(&self, view: u16, gfn: Gfn) -> Rights {
+        let rights = self.access_in(view, gfn).rights();
+        match self.frames.get(gfn.0 as usize).map(|frame| frame.kind) {
+            Some(P2mType::RamRw) => rights,
+            Some(P2mType::RamShared) => rights.without(Rights::W),
+            _ => Rights::NONE,
+        }
+    }
+
+    /// What all vCPUs may do.
+    fn common(&self, gfn: Gfn) -> Rights {
+        let all = self.vcpus.iter().map(|it| self.passing_in(it.view, gfn).bits());
+        Rights::from_bits(all.fold(7, |all, its| all & its))
+    }
+
+    fn commons(&self) -> Vec<Rights> {
+        (0..self.frames.len() as u64).map(|gfn| self.common(Gfn(gfn))).collect()
+    }
+
+    /// Of frames of which all could do this, those that are less open now.
+    fn tell_what_closed(&mut self, before: &[Rights]) {
+        let now = self.commons();
+        let closed: Vec<u64> =
+            (0..now.len()).filter(|at| !now[*at].contains(before[*at])).map(|at| at as u64).collect();
+        for run in closed.chunk_by(|one, next| one + 1 == *next) {
+            self.effects.push(Effect::Tighten { first: Gfn(run[0]), count: run.len() as u64 });
+        }
+    }
+
+    fn views(&mut self, control: &Control) -> Done {
+        if let Control::SetViews { on } = *control {
+            let before = self.commons();
+            if on != self.views.is_some() {
+                self.views = on.then(|| vec![None; 10]);
+                for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+                    it.view = 0;
+                    self.effects.push(Effect::Switched(VcpuId(vcpu)));
+                }
+                self.tell_what_closed(&before);
+            }
+            return Ok(());
+        }
+        if let Control::GetVcpuView { vcpu } | Control::SwitchVcpuView { vcpu, .. } = *control
+            && vcpu.0 as usize >= self.vcpus.len()
+            && (self.views.is_some() || matches!(control, Control::GetVcpuView { .. }))
+        {
+            let unknown = matches!(*control, Control::SwitchVcpuView { view, .. } if !self.has_view(view.0));
+            return Err(refused(if unknown { Errno::EINVAL } else { Errno::ESRCH }));
+        }
+        let Some(views) = &mut self.views else { return Err(refused(Errno::EOPNOTSUPP)) };
+        match *control {
+            Control::CreateView { access } => {
+                let free = (1..10).find(|at| views[*at].is_none()).ok_or(refused(Errno::EINVAL))?;
+                views[free] = Some((access, BTreeMap::new()));
+                return Err(Outcome::Value(free as u64));
+            }
+            Control::GetVcpuView { vcpu } => return Err(Outcome::Value(self.vcpus[vcpu.0 as usize].view.into())),
+            _ => {}
+        }
+        let before = self.commons();
+        match *control {
+            Control::DestroyView { view } if view.0 == 0 || !self.has_view(view.0) => Err(refused(Errno::EINVAL)),
+            Control::DestroyView { view } if self.vcpus.iter().any(|it| it.view == view.0) => {
+                Err(refused(Errno::EBUSY))
+            }
+            Control::DestroyView { view } => {
+                self.views.as_mut().expect("they are there")[view.0 as usize] = None;
+                Ok(())
+            }
+            Control::SetViewAccess { view, .. }
+            | Control::GetViewAccess { view, .. }
+            | Control::SetViewDefault { view, .. }
+            | Control::SwitchView { view }
+            | Control::SwitchVcpuView { view, .. }
+                if !self.has_view(view.0) =>
+            {
+                Err(refused(Errno::EINVAL))
+            }
+            Control::SetViewAccess { view, first, count, access } if view.0 == 0 => {
+                self.set_access(first.0, count, access)
+            }
+            Control::SetViewAccess { view, first, count, access } => {
+                let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= self.frames.len() as u64);
+                let end = end.ok_or(refused(Errno::EINVAL))?;
+                let less = (first.0..end).map(Gfn).any(|gfn| {
+                    let before = self.passing_in(view.0, gfn);
+                    self.set_access_in(view.0, gfn, access);
+                    !self.passing_in(view.0, gfn).contains(before)
+                });
+                (first.0..end).for_each(|gfn| self.set_access_in(view.0, Gfn(gfn), access));
+                if less && self.vcpus.iter().any(|it| it.view == view.0) {
+                    self.effects.push(Effect::Tighten { first, count });
+                }
+                Ok(())
+            }
+            Control::GetViewAccess { view, gfn } => Err(match self.frame(gfn) {
+                None => refused(Errno::EINVAL),
+                Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
+                Some(_) => Outcome::Value(self.access_in(view.0, gfn) as u64),
+            }),
+            Control::SetViewDefault { view, access } if view.0 == 0 => {
+                self.default = access;
+                Ok(())
+            }
+            Control::SetViewDefault { view, access } => {
+                let place = self.views.as_mut().and_then(|views| views[view.0 as usize].as_mut());
+                let was = std::mem::replace(&mut place.expect("it is there").0, access);
+                if !access.rights().contains(was.rights()) && self.vcpus.iter().any(|it| it.view == view.0) {
+                    self.effects.push(Effect::Tighten { first: Gfn(0), count: self.frames.len() as u64 });
+                }
+                Ok(())
+            }
+            Control::SwitchView { view } => {
+                for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+                    if std::mem::replace(&mut it.view, view.0) != view.0 {
+                        self.effects.push(Effect::Switched(VcpuId(vcpu)));
+                    }
+                }
+                self.tell_what_closed(&before);
+                Ok(())
+            }
+            Control::SwitchVcpuView { vcpu, view } => {
+                if std::mem::replace(&mut self.vcpus[vcpu.0 as usize].view, view.0) != view.0 {
+                    self.effects.push(Effect::Switched(vcpu));
+                }
+                self.tell_what_closed(&before);
+                Ok(())
+            }
+            _ => unreachable!("an operation that has nothing to do with views"),
+        }
+    }
+
+    fn has_view(&self, view: u16) -> bool {
+        view == 0 || self.views.as_ref().is_some_and(|views| views.get(view as usize).is_some_and(Option::is_some))
     }
 
     fn check_rights(&mut self, v: usize, access: &Access) -> Done {
         let listener = self.live(Ring::Access);
         let policy = self.channels[Ring::Access.index()].policy;
-        let Some(frame) = self.frame(access.gfn) else { return Ok(()) };
-        let kind = frame.access;
+        let view = self.vcpus[v].view;
+        let kind = self.access_in(view, access.gfn);
         if kind == AccessType::Rx2rw && access.rights.contains(Rights::W) {
-            frame.access = AccessType::Rw;
+            self.set_access_in(view, access.gfn, AccessType::Rw);
             if Rights::RW.contains(access.rights) {
                 return Ok(());
             }
         }
         if !listener && policy == NoConsumer::Relax {
-            frame.access = AccessType::Rwx;
+            self.set_access_in(view, access.gfn, AccessType::Rwx);
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
         let Access { gfn, offset, gla, rights, .. } = *access;
         let event = Event::Violation { gfn, offset, gla, rights, in_gpt: false };
-        let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event };
+        let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event, view: mem_event::ViewId::HOST };
         if kind == AccessType::N2rwx {
             self.put(Ring::Access, request);
-            if let Some(frame) = self.frame(access.gfn) {
-                frame.access = AccessType::Rwx;
-            }
+            self.set_access_in(view, access.gfn, AccessType::Rwx);
             return Ok(());
         }
         self.vcpus[v].stopped = (access.rip, gfn, rights);
@@ -415,13 +573,19 @@ impl Reference {
     }
 
     fn sharing(&self, gfn: Gfn) -> Request {
-        Request { flags: Flags::NONE, vcpu: VcpuId(0), event: Event::Sharing { gfn, p2mt: self.p2mt(gfn) } }
+        Request {
+            flags: Flags::NONE,
+            vcpu: VcpuId(0),
+            event: Event::Sharing { gfn, p2mt: self.p2mt(gfn) },
+            view: mem_event::ViewId::HOST,
+        }
     }
 
     fn ask(&mut self, gfn: Gfn) -> Request {
         let p2mt = self.p2mt(gfn);
         let flags = if p2mt == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
-        let request = Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt } };
+        let request =
+            Request { flags, vcpu: VcpuId(0), event: Event::Paging { gfn, p2mt }, view: mem_event::ViewId::HOST };
         if let Some(frame) = self.frame(gfn) {
             frame.kind = P2mType::RamPagingIn;
         }
@@ -467,7 +631,10 @@ impl Reference {
         }
         let (gfn, offset, gla, rights) = (access.gfn, access.offset, access.gla, access.rights);
         let event = Event::Violation { gfn, offset, gla, rights, in_gpt: false };
-        self.put(Ring::Access, Request { flags: Flags::FOREIGN, vcpu: VcpuId(0), event });
+        self.put(
+            Ring::Access,
+            Request { flags: Flags::FOREIGN, vcpu: VcpuId(0), event, view: mem_event::ViewId::HOST },
+        );
         match self.frame(gfn) {
             Some(frame) if forbids == AccessType::N2rwx => {
                 frame.access = AccessType::Rwx;
@@ -549,7 +716,12 @@ impl Reference {
         }
         self.claim(v, Ring::Access)?;
         let cpu = told(event);
-        let request = Request { flags: Flags::NONE, vcpu: VcpuId(v as u32), event: Event::Cpu(cpu) };
+        let request = Request {
+            flags: Flags::NONE,
+            vcpu: VcpuId(v as u32),
+            event: Event::Cpu(cpu),
+            view: mem_event::ViewId::HOST,
+        };
         if mode == MonitorMode::Async {
             self.put(Ring::Access, request);
             return Ok(());
@@ -612,7 +784,15 @@ impl Reference {
         if tells {
             let evict = if was.kind == P2mType::RamPagingOut { Flags::EVICT_FAIL } else { Flags::NONE };
             let (vcpu, flags) = (by.0, by.1.union(Flags::DROP_PAGE).union(evict));
-            self.put(Ring::Paging, Request { flags, vcpu, event: Event::Paging { gfn, p2mt: P2mType::RamRw } });
+            self.put(
+                Ring::Paging,
+                Request {
+                    flags,
+                    vcpu,
+                    event: Event::Paging { gfn, p2mt: P2mType::RamRw },
+                    view: mem_event::ViewId::HOST,
+                },
+            );
         }
     }
 
@@ -678,7 +858,8 @@ impl Reference {
         }
         if exists && !foreign && response.flags.contains(Flags::VCPU_PAUSED) {
             let (_, gfn, rights) = self.vcpus[v].stopped;
-            let violates = self.frame(gfn).is_some_and(|frame| !frame.access.rights().contains(rights));
+            let view = self.vcpus[v].view;
+            let violates = self.frame(gfn).is_some() && !self.access_in(view, gfn).rights().contains(rights);
             let it = &mut self.vcpus[v];
             if it.wait == Wait::Answer(ring) {
                 if ring == Ring::Access && it.reported.is_none() && response.flags.contains(Flags::EMULATE) {
@@ -794,7 +975,7 @@ impl Reference {
             if it.wait != Wait::Runs {
                 self.effects.push(Effect::Wake(VcpuId(vcpu)));
             }
-            *it = Vcpu { stepping: it.stepping, ..Vcpu::new() };
+            *it = Vcpu { stepping: it.stepping, view: it.view, ..Vcpu::new() };
         }
         Outcome::Proceed
     }
@@ -882,6 +1063,15 @@ impl Reference {
                 Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
                 Some(frame) => Outcome::Value(frame.access as u64),
             }),
+            Control::SetViews { .. }
+            | Control::CreateView { .. }
+            | Control::DestroyView { .. }
+            | Control::SetViewAccess { .. }
+            | Control::GetViewAccess { .. }
+            | Control::SetViewDefault { .. }
+            | Control::SwitchView { .. }
+            | Control::SwitchVcpuView { .. }
+            | Control::GetVcpuView { .. } => self.views(control),
             Control::SetDefaultAccess { access } => {
                 self.default = access;
                 Ok(())

@@ -18,14 +18,25 @@ impl Hypervisor {
     pub(super) fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
         let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
         match control {
-            Control::SetAccess { .. } | Control::SetDefaultAccess { .. } if self.host.gate.now() == Gate::None => {
+            Control::SetAccess { .. }
+            | Control::SetDefaultAccess { .. }
+            | Control::CreateView { .. }
+            | Control::SetViewAccess { .. }
+            | Control::SetViewDefault { .. }
+                if self.host.gate.now() == Gate::None =>
+            {
                 unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
             }
-            Control::SetAccess { .. } if self.host.gate.now() == Gate::Mmu && !userfault::can_map_protected() => {
+            Control::SetAccess { .. }
+            | Control::CreateView { .. }
+            | Control::SetViewAccess { .. }
+            | Control::SetViewDefault { .. }
+                if self.host.gate.now() == Gate::Mmu && !userfault::can_map_protected() =>
+            {
                 let lack = userfault::probe().err().unwrap_or_default();
                 unsupported(&format!("gate=mmu: {lack}"))
             }
-            Control::SetAccess { first, count, access }
+            Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
                 if access.rights() != Rights::RWX && MemoryMap::meets_window(*first, *count) =>
             {
                 Err((
@@ -34,10 +45,15 @@ impl Hypervisor {
                         .to_owned(),
                 ))
             }
-            Control::SetAccess { first, count, access } if access.rights() != Rights::RWX => {
+            Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
+                if access.rights() != Rights::RWX =>
+            {
                 self.are_ram(*first, *count).and_then(|()| self.prepare_watching())
             }
-            Control::SetAccess { .. } => self.prepare_watching(),
+            Control::SetAccess { .. }
+            | Control::CreateView { .. }
+            | Control::SetViewAccess { .. }
+            | Control::SetViewDefault { .. } => self.prepare_watching(),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }

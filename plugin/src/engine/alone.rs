@@ -112,7 +112,7 @@ impl Instruction<'_> {
         let recipe = instruction::read(host, &self.view, self.space, (self.emulation.rip & 0xfff) as u16);
         let parts = |recipe: &Recipe| parts::of(host, &self.view, self.space, recipe);
         let first = recipe.as_ref().map(parts).unwrap_or_default();
-        if !self.hypervisor.opens(&first) {
+        if !self.hypervisor.opens(self.vcpu.id, self.emulation, &first) {
             return Came::Unready;
         }
         let repeated = recipe.as_ref().filter(|recipe| recipe.repeat.is_some());
@@ -152,10 +152,10 @@ impl Instruction<'_> {
 }
 
 impl Hypervisor {
-    /// Opens the frames that an instruction will touch; says whether all are there.
-    fn opens(&self, parts: &[Part]) -> bool {
+    /// Opens the frames that an instruction will touch; says whether it may touch all of them.
+    fn opens(&self, vcpu: VcpuId, emulation: &Emulation, parts: &[Part]) -> bool {
         let mut engine = self.engine();
-        if !parts.iter().all(|part| engine.is_there(part)) {
+        if !parts.iter().all(|part| engine.is_there(part) && may_touch(&self.host, vcpu, emulation, part)) {
             return false;
         }
         for part in parts.iter().filter(|part| !self.host.rights.allowed(part.gfn).contains(part.rights)) {
@@ -208,11 +208,13 @@ impl Engine {
         }
     }
 
-    /// Another frame of the instruction that is not there: it is asked for while the machine runs.
+    /// Another frame of the instruction that is not there, or forbidden: it is asked for while the machine runs.
     fn asks_ahead(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Option<Access> {
-        let rip = self.domain.emulation(vcpu.id)?.rip;
+        let emulation = self.domain.emulation(vcpu.id)?;
+        let rip = emulation.rip;
         let missing = explain::parts(host, vcpu, fault).into_iter().filter(|part| part.gfn != fault.gfn);
-        let missing: Vec<Part> = missing.filter(|part| !self.is_there(part)).collect();
+        let is_missing = |part: &Part| !self.is_there(part) || !may_touch(host, vcpu.id, emulation, part);
+        let missing: Vec<Part> = missing.filter(is_missing).collect();
         missing.iter().map(|part| part.access(rip)).find(|access| {
             let outcome = self.step(host, Input::Access { vcpu: vcpu.id, access: *access });
             matches!(outcome, Outcome::Wait(_))
@@ -265,6 +267,11 @@ impl Engine {
             });
         }
     }
+}
+
+/// An answer lets an instruction touch all that it touches, a view what the view allows.
+fn may_touch(host: &Host, vcpu: VcpuId, emulation: &Emulation, part: &Part) -> bool {
+    !emulation.by_view || host.rights.allowed_to(vcpu, part.gfn).contains(part.rights)
 }
 
 /// Bytes of RAM, at a host address.

@@ -5,10 +5,11 @@ use crate::engine::hypervisor::Hypervisor;
 use crate::engine::in_force::Taken;
 use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
+use crate::memory::map::MemoryMap;
 use mem_event::message::{Call, Reply};
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
-use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights};
+use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, ViewId};
 use mem_event_server::EventChannel;
 use mem_event_server::chaos::{self, Refusable};
 
@@ -80,8 +81,8 @@ impl Hypervisor {
             return self.engine_for(connection).refuse(control, errno, sentence);
         }
         let taken = Taken::by(&control);
-        if let Control::SetAccess { first, count, access } = control {
-            let outcome = self.set_access(connection, first, count, access);
+        if let Control::SetAccess { .. } | Control::SetViewAccess { .. } = control {
+            let outcome = self.set_access(connection, control);
             self.until_in_force(taken);
             return outcome;
         }
@@ -91,7 +92,13 @@ impl Hypervisor {
         {
             return engine.refuse(control, errno, sentence);
         }
+        let of_all = default_of(&control);
         let outcome = engine.control(&self.host, control, content);
+        if let Some((view, access)) = of_all
+            && let Some(view) = view.or_else(|| made(&outcome))
+        {
+            engine.spares_window(&self.host, view, access);
+        }
         engine.arm(&self.host);
         drop(engine);
         self.until_in_force(taken);
@@ -99,21 +106,55 @@ impl Hypervisor {
     }
 
     /// In spans, between which vCPUs get their turn (XSA-89).
-    fn set_access(&self, connection: u32, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
+    fn set_access(&self, connection: u32, mut control: Control) -> Outcome {
         loop {
             let mut engine = self.engine_for(connection);
-            let outcome = engine.step(&self.host, Input::Control(Control::SetAccess { first, count, access }));
+            let outcome = engine.step(&self.host, Input::Control(control.clone()));
             engine.settle(&self.host);
+            let (Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }) =
+                &mut control
+            else {
+                return outcome;
+            };
             if access.rights() != Rights::RWX {
                 engine.arm(&self.host);
             }
             match outcome {
-                Outcome::Value(done) if done > 0 && done < count => {
+                Outcome::Value(done) if done > 0 && done < *count => {
                     first.0 += done;
-                    count -= done;
+                    *count -= done;
                 }
                 other => return other,
             }
         }
+    }
+}
+
+impl Engine {
+    /// A view's default is of all frames. Those where accesses cannot be trapped keep all rights.
+    fn spares_window(&mut self, host: &Host, view: ViewId, access: AccessType) {
+        let window = MemoryMap::window();
+        let end = window.end.min(host.rights.frames());
+        if access.rights() != Rights::RWX && window.start < end {
+            let (first, count, access) = (Gfn(window.start), end - window.start, AccessType::Rwx);
+            let _ = self.step(host, Input::Control(Control::SetViewAccess { view, first, count, access }));
+        }
+    }
+}
+
+/// The default that a call gives a view; which, if it is there already.
+fn default_of(control: &Control) -> Option<(Option<ViewId>, AccessType)> {
+    match control {
+        Control::CreateView { access } => Some((None, *access)),
+        Control::SetViewDefault { view, access } if *view != ViewId::HOST => Some((Some(*view), *access)),
+        _ => None,
+    }
+}
+
+/// The view that a call has made.
+fn made(outcome: &Outcome) -> Option<ViewId> {
+    match outcome {
+        Outcome::Value(number) => u16::try_from(*number).ok().map(ViewId),
+        _ => None,
     }
 }

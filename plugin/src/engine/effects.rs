@@ -48,6 +48,7 @@ impl Engine {
                     vcpu.trap.set_answered_registers(registers.clone());
                 }
             }
+            Effect::Switched(vcpu) => host.forgets_rights(*vcpu),
             Effect::Inject { vcpu, trap } => self.inject(host, *vcpu, *trap),
             Effect::Wake(vcpu) => self.wake(host, *vcpu),
             Effect::RetryForeign => self.stopped.wake_foreign(),

@@ -153,7 +153,12 @@ impl Hypervisor {
         let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a release that the step itself brings about must not be overwritten.
         vcpu.waiting.stop();
+        let is_step = matches!(&input, Input::CpuEvent { event, .. } if event.kind == CpuEventKind::SingleStep);
         let outcome = engine.step_with(&self.host, input, Beside { with, code, content: None });
+        if is_step {
+            // It may have been the one of which nobody is told.
+            engine.mark_stepped(&self.host);
+        }
         vcpu.waiting.set_retry(matches!(outcome, Outcome::Wait(_)).then_some(Retry { rip, access }));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {

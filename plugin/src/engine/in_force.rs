@@ -35,7 +35,14 @@ impl Taken {
     /// By this call.
     pub fn by(control: &Control) -> Taken {
         match control {
-            Control::SetAccess { access, .. } if !access.rights().contains(Rights::X) => Taken::Fetches,
+            Control::SetAccess { access, .. }
+            | Control::SetViewAccess { access, .. }
+            | Control::SetViewDefault { access, .. }
+                if !access.rights().contains(Rights::X) =>
+            {
+                Taken::Fetches
+            }
+            Control::SetViews { .. } | Control::SwitchView { .. } | Control::SwitchVcpuView { .. } => Taken::Fetches,
             Control::Monitor { .. } | Control::SingleStep { .. } => Taken::Silence,
             _ => Taken::Nothing,
         }

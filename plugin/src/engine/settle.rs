@@ -4,7 +4,7 @@ use crate::engine::hypervisor::Hypervisor;
 use crate::engine::leave;
 use crate::engine::step::{Beside, Engine};
 use crate::engine::vcpus::forget_new_registers;
-use crate::host::domain_host::Host;
+use crate::host::domain_host::{Host, report};
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
 use crate::host::witness::Standing;
@@ -64,11 +64,24 @@ impl Engine {
                     self.lend(host, vcpu, fault.gfn);
                 }
                 self.stopped.answered(toucher, fault);
-                if self.lets_go(host, fault.gfn) || toucher == Toucher::Foreign && !self.stopped.is_touched(fault.gfn) {
-                    host.map(fault.gfn);
+                let is_device = toucher == Toucher::Foreign;
+                if self.lets_go(host, fault.gfn) || is_device && !self.stopped.is_touched(fault.gfn) {
+                    if is_device && !host.rights.allowed(fault.gfn).contains(access.rights) {
+                        self.opens_to_device(host, fault.gfn);
+                    } else {
+                        host.map(fault.gfn);
+                    }
                 }
             }
         }
+    }
+
+    /// A view closes the frame, and devices go by the host's: it is open to all until some vCPU begins a block.
+    fn opens_to_device(&self, host: &Host, gfn: Gfn) {
+        if let Some(vcpu) = host.vcpus.iter().find(|vcpu| vcpu.has_started()) {
+            self.lend(host, vcpu, gfn);
+        }
+        report("open", gfn, host.memory.restore(gfn, true));
     }
 
     /// A thread stands in the kernel at this access. One that only left its block meanwhile has asked already.

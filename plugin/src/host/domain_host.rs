@@ -152,10 +152,17 @@ impl Host {
         self.breakpoints.iter().copied().find(|breakpoint| breakpoint.0 == gpa)
     }
 
-    /// Whether an access passes without the engine: its rights are published, or it meets no RAM that can be watched.
-    pub fn allows(&self, gpa: Gpa, rights: Rights) -> bool {
+    /// Whether an access of this vCPU passes without the engine: its rights are published, or it meets no RAM that can be watched.
+    pub fn allows(&self, vcpu: VcpuId, gpa: Gpa, rights: Rights) -> bool {
         let gfn = gpa.gfn();
-        self.memory.offset(gfn).is_none() || self.rights.allowed(gfn).contains(rights)
+        self.memory.offset(gfn).is_none() || self.rights.allowed_to(vcpu, gfn).contains(rights)
+    }
+
+    /// A vCPU goes by other rights than those that its page cache remembers.
+    pub fn forgets_rights(&self, vcpu: VcpuId) {
+        if let Some(vcpu) = self.vcpu(vcpu.0) {
+            vcpu.cache.empty();
+        }
     }
 
     /// Whether what is reported carries registers, after steps.

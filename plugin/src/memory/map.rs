@@ -102,6 +102,11 @@ impl MemoryMap {
         None
     }
 
+    /// The frames of the VGA and ROM window, where accesses cannot be trapped.
+    pub const fn window() -> std::ops::Range<u64> {
+        WINDOW
+    }
+
     /// Whether a run of frames meets the VGA and ROM window, where accesses cannot be trapped.
     pub fn meets_window(first: Gfn, count: u64) -> bool {
         first.0 < WINDOW.end && first.0.saturating_add(count) > WINDOW.start

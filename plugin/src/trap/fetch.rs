@@ -24,7 +24,7 @@ pub fn before(vcpu: u32, start: &BlockStart, view: &View) -> Go {
         return Go::Run;
     }
     let is_unknown = view.is_by_api() && start.fetch.code != CodeSize::Bits64;
-    if is_unknown || !vcpu.has_business() && start.next.is_none() && is_allowed(&hypervisor.host, start) {
+    if is_unknown || !vcpu.has_business() && start.next.is_none() && is_allowed(&hypervisor.host, vcpu, start) {
         return Go::Run;
     }
     vcpu.stand(start.fetch.rip(view), true);
@@ -32,8 +32,8 @@ pub fn before(vcpu: u32, start: &BlockStart, view: &View) -> Go {
     vcpu.go(go)
 }
 
-fn is_allowed(host: &Host, start: &BlockStart) -> bool {
-    start.frame.is_none_or(|gfn| host.rights.allowed(gfn).contains(Rights::X))
+fn is_allowed(host: &Host, vcpu: &Vcpu, start: &BlockStart) -> bool {
+    start.frame.is_none_or(|gfn| host.rights.allowed_to(vcpu.id, gfn).contains(Rights::X))
 }
 
 #[cold]

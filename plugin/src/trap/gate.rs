@@ -236,12 +236,12 @@ impl<'a> Miss<'a> {
     pub(super) fn frame(&mut self, gla: Option<u64>, gpa: Gpa, rights: Rights) -> Check {
         let retry = self.vcpu.waiting.pending_retry();
         let is_due = |retry: Retry| retry.is_due(self.recipe.rip(self.view), (gpa.gfn(), rights));
-        if self.hypervisor.host.allows(gpa, rights) && !retry.is_some_and(is_due) {
+        if self.hypervisor.host.allows(self.vcpu.id, gpa, rights) && !retry.is_some_and(is_due) {
             // While a retry is pending the fast path is never taken. The write part stands for both rights: the walk above judged a write,
             // and the p2m must allow the read too.
             if retry.is_none()
                 && rights != Rights::X
-                && (!rights.contains(Rights::W) || self.hypervisor.host.allows(gpa, Rights::RW))
+                && (!rights.contains(Rights::W) || self.hypervisor.host.allows(self.vcpu.id, gpa, Rights::RW))
             {
                 self.remember(gla, rights);
             }

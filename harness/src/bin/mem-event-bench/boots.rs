@@ -220,7 +220,7 @@ fn boot_with_plugin(
     let frames = (1..=watch.frames).map(|number| number * apart);
     let watched = |gfn| {
         let frames = format!("{gfn:#x}").as_str().into();
-        MemoryAct::SetAccess { frames, access: Name(watch.access) }.into()
+        MemoryAct::SetAccess { frames, access: Name(watch.access), view: None, refused: None }.into()
     };
     scenario.start = frames.clone().map(watched).collect();
     if watch.are_reserved {
