@@ -30,7 +30,7 @@ fn watches(mode: &str, closed: AccessType, kinds: &[&str], symbol: Option<&str>)
         let mut tool = domain.tool("xen-access", &release, &["1", mode]);
         domain.until(&mut tool, |toolstack| toolstack.access(last).unwrap() == closed);
         domain.run_to(2);
-        let text = tool.interrupted();
+        let text = tool.interrupted(0);
         let found = accesses(&text);
         assert!(!found.is_empty(), "{text}");
         assert!(found.iter().all(|(kind, _)| kinds.contains(&&**kind)), "{text}");
@@ -65,7 +65,7 @@ fn cpu_events(mode: &str, kind: CpuEventKind, judge: impl Fn(&str, &str)) {
             monitors.iter().any(|monitor| monitor.kind == kind && monitor.mode == MonitorMode::Sync)
         });
         domain.run_to(7);
-        let text = tool.interrupted();
+        let text = tool.interrupted(0);
         domain.is_left_alone();
         judge(&text, &domain.ends_well());
     }
@@ -110,7 +110,7 @@ fn a_second_xen_access_is_refused_in_xens_words_and_the_first_goes_on() {
         assert!(text.contains("xenaccess is (or was) active on this domain"), "{text}");
         assert_eq!(domain.toolstack.access(last).unwrap(), AccessType::Rx);
         domain.run_to(2);
-        assert!(!accesses(&first.interrupted()).is_empty());
+        assert!(!accesses(&first.interrupted(0)).is_empty());
         domain.is_left_alone();
         domain.ends_well();
     }

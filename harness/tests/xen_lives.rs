@@ -89,7 +89,7 @@ fn the_requests_that_xen_access_left_are_the_first_lines_of_its_successor() {
         }
         assert_eq!(lines(&second), left, "{}", second.text());
         assert_eq!(domain.checkpoint(), 3);
-        second.interrupted();
+        second.interrupted(0);
         domain.is_left_alone();
         domain.ends_well();
     }
@@ -171,7 +171,7 @@ fn xenpaging_and_xen_access_are_side_by_side() {
         // The frames that the guest is about to write to are out, and closed.
         let listener = watches(&mut domain, &release, &["1", "write"], AccessType::Rx);
         domain.run_to(3);
-        let text = listener.interrupted();
+        let text = listener.interrupted(0);
         assert!(text.lines().filter_map(access).count() > 0x1000, "{text}");
         ends_in_order(pager, Signal::INT);
         assert_eq!(domain.toolstack.info().unwrap().paged, 0);

@@ -4,7 +4,9 @@
 
 mod support;
 
-use mem_event::{AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, TrapKind, VcpuId};
+use mem_event::{
+    AccessType, Control, CpuEventKind, Errno as Refusal, Gfn, MonitorMode, Ring, TrapKind, VcpuId, ViewId,
+};
 use support::{Bench, Made};
 use xen::errno::Errno;
 use xen::layout::record::Field;
@@ -384,15 +386,93 @@ fn an_exception_is_injected_with_its_error_code_and_address() {
     assert_eq!(bench.asked(), []);
 }
 
-#[test]
-fn another_view_of_memory_is_not_supported() {
-    let mut bench = Bench::new();
+/// An altp2m operation with what its union has.
+fn altp2m_op(command: u32) -> Made {
     let mut made = Made::new(altp2m::BYTES);
-    made.set(altp2m::VERSION, altp2m::INTERFACE_VERSION).set(altp2m::CMD, 2).set(altp2m::DOMAIN, 1);
-    assert_eq!(bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), &made), Err(Errno::EOPNOTSUPP));
-    made.set(altp2m::CMD, altp2m::GET_DOMAIN_STATE).set(altp2m::STATE, 1);
-    bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), &made).unwrap();
+    made.set(altp2m::VERSION, altp2m::INTERFACE_VERSION).set(altp2m::CMD, command).set(altp2m::DOMAIN, 1);
+    made
+}
+
+#[test]
+fn views_are_made_set_and_switched_to() {
+    let mut bench = Bench::new();
+    let call = |bench: &mut Bench, made: &Made| bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), made);
+    let view = ViewId(3);
+    let set = |first| Control::SetViewAccess { view, first: Gfn(first), count: 1, access: AccessType::Rx };
+    let mut made = altp2m_op(altp2m::SET_DOMAIN_STATE);
+    made.set(altp2m::STATE, 1);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [Control::SetViews { on: true }]);
+    bench.domain().answers.push_back(Ok(3));
+    let mut made = altp2m_op(altp2m::CREATE);
+    made.set(altp2m::DEFAULT_ACCESS, 3);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [Control::CreateView { access: AccessType::Rw }]);
+    assert_eq!(bench.get(altp2m::VIEW), 3);
+    let mut made = altp2m_op(altp2m::SET_MEM_ACCESS);
+    made.set(altp2m::ACCESS_VIEW, 3).set(altp2m::ACCESS, 5).set(altp2m::GFN, 0x110);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [set(0x110)]);
+    // The window of VGA and ROM, and what is above the last frame.
+    made.set(altp2m::GFN, 0xa0);
+    call(&mut bench, &made).unwrap();
+    made.set(altp2m::GFN, 0x200);
+    assert_eq!(call(&mut bench, &made), Err(Errno::EINVAL));
+    assert_eq!(bench.asked(), []);
+    // Two numbers of frames, and behind them a byte for each.
+    let pfns = bench.list(&[7, 9, 0x0505]);
+    let accesses = pfns + 16;
+    let mut made = altp2m_op(altp2m::SET_MEM_ACCESS_MULTI);
+    made.set(altp2m::MULTI_VIEW, 3).set(altp2m::NR, 2);
+    made.set(altp2m::PFN_LIST, pfns).set(altp2m::ACCESS_LIST, accesses);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [set(7), set(9)]);
+    for (command, control) in
+        [(altp2m::SWITCH, Control::SwitchView { view }), (altp2m::DESTROY, Control::DestroyView { view })]
+    {
+        let mut made = altp2m_op(command);
+        made.set(altp2m::VIEW, 3);
+        call(&mut bench, &made).unwrap();
+        assert_eq!(bench.asked(), [control]);
+    }
+}
+
+#[test]
+fn what_views_say_is_told() {
+    let mut bench = Bench::new();
+    let call = |bench: &mut Bench, made: &Made| bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), made);
+    let mut made = altp2m_op(altp2m::GET_DOMAIN_STATE);
+    made.set(altp2m::STATE, 1);
+    bench.domain().answers.push_back(Err(Errno::EOPNOTSUPP));
+    call(&mut bench, &made).unwrap();
     assert_eq!(bench.get(altp2m::STATE), 0);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.get(altp2m::STATE), 1);
+    bench.asked();
+    bench.domain().answers.push_back(Ok(5));
+    let mut made = altp2m_op(altp2m::GET_MEM_ACCESS);
+    made.set(altp2m::ACCESS_VIEW, 2).set(altp2m::GFN, 9);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [Control::GetViewAccess { view: ViewId(2), gfn: Gfn(9) }]);
+    assert_eq!(bench.get(altp2m::ACCESS), 5);
+    bench.domain().answers.push_back(Ok(4));
+    let mut made = altp2m_op(altp2m::GET_P2M_IDX);
+    made.set(altp2m::VCPU, 1);
+    call(&mut bench, &made).unwrap();
+    assert_eq!(bench.asked(), [Control::GetVcpuView { vcpu: VcpuId(1) }]);
+    assert_eq!(bench.get(altp2m::VCPU_VIEW), 4);
+}
+
+#[test]
+fn views_of_another_interface_and_what_they_cannot_are_refused() {
+    let mut bench = Bench::new();
+    let call = |bench: &mut Bench, made: &Made| bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), made);
+    let mut made = altp2m_op(altp2m::GET_DOMAIN_STATE);
+    made.set(altp2m::VERSION, 2);
+    assert_eq!(call(&mut bench, &made), Err(Errno::EINVAL));
+    assert_eq!(call(&mut bench, &altp2m_op(altp2m::SET_VISIBILITY)), Err(Errno::EOPNOTSUPP));
+    assert_eq!(call(&mut bench, &altp2m_op(8)), Err(Errno::ENOSYS));
+    assert_eq!(bench.asked(), []);
 }
 
 #[test]

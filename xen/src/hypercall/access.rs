@@ -19,14 +19,21 @@ const R_PW: u8 = 10;
 
 /// What an access type's number means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
+pub(super) enum Meaning {
     Rights(AccessType),
     Default,
 }
 
+impl<D: Domain> Hypervisor<D> {
+    /// Whether the tool was built with this right.
+    pub(super) fn has_r_pw(&self) -> bool {
+        self.interface.is_some_and(|interface| interface >= WITH_R_PW)
+    }
+}
+
 pub(super) fn access_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argument: u64) -> Result<(), Errno> {
     let asked = Record::read(tool, argument, layout::BYTES)?;
-    let with_r_pw = xen.interface.is_some_and(|interface| interface >= WITH_R_PW);
+    let with_r_pw = xen.has_r_pw();
     let guest = xen.guest(asked.get(layout::DOMID))?;
     if !guest.ring(Ring::Access).is_open() && !guest.domain.has_ring(Ring::Access)? {
         return Err(Errno::ENODEV);
@@ -53,7 +60,7 @@ pub(super) fn access_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, arg
     }
 }
 
-fn meaning(number: u8, with_r_pw: bool) -> Result<Meaning, Errno> {
+pub(super) fn meaning(number: u8, with_r_pw: bool) -> Result<Meaning, Errno> {
     match AccessType::from_number(number) {
         Some(access) => Ok(Meaning::Rights(access)),
         None if number == R_PW + u8::from(with_r_pw) => Ok(Meaning::Default),

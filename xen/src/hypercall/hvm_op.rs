@@ -1,11 +1,12 @@
-//! `hvm_op`: a guest's parameters, and its other views of memory, which are not there.
+//! `hvm_op`: a guest's parameters, and what has a file of its own.
 
+use super::altp2m::altp2m;
 use crate::domain::Domain;
 use crate::errno::Errno;
 use crate::guest::ring_frame;
 use crate::hypervisor::Hypervisor;
+use crate::layout::hvm_param as layout;
 use crate::layout::record::Record;
-use crate::layout::{altp2m, hvm_param as layout};
 use crate::tool::Tool;
 use mem_event::Ring;
 
@@ -27,17 +28,7 @@ pub(super) fn hvm_op<D: Domain>(
             };
             asked.put(tool, layout::VALUE, ring_frame(ring))
         }
-        layout::ALTP2M => {
-            let asked = Record::read(tool, argument, altp2m::BYTES)?;
-            if asked.get(altp2m::VERSION) != altp2m::INTERFACE_VERSION {
-                return Err(Errno::EINVAL);
-            }
-            xen.guest(asked.get(altp2m::DOMAIN))?;
-            match asked.get(altp2m::CMD) {
-                altp2m::GET_DOMAIN_STATE => asked.put(tool, altp2m::STATE, 0),
-                _ => Err(xen.cannot("altp2m")),
-            }
-        }
+        layout::ALTP2M => altp2m(xen, tool, argument),
         other => Err(xen.lacks(&format!("hvm_op {other}"))),
     }
 }

@@ -9,6 +9,7 @@
 //! | `sysctl`, `machine` | of the machine |
 
 mod access;
+mod altp2m;
 mod dm_op;
 mod domctl;
 mod hvm_context;
