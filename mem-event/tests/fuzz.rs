@@ -158,6 +158,8 @@ fn of_vcpu(vcpu: VcpuId, c: u8) -> Control {
     }
 }
 
+const POLICIES: [NoConsumer; 3] = [NoConsumer::Wait, NoConsumer::Crash, NoConsumer::Relax];
+
 impl Run<'_> {
     fn step(&mut self, input: Input) {
         self.step_with(input, With::NOTHING);
@@ -224,10 +226,7 @@ impl Run<'_> {
             190 => return self.step(Input::Destroy),
             191..195 => Control::Disable { ring, drain: c & 1 != 0 },
             195..197 => Control::Resume { ring },
-            197..200 => {
-                let policy = [NoConsumer::Wait, NoConsumer::Crash, NoConsumer::Relax][usize::from(c) % 3];
-                Control::SetNoConsumer { ring, policy }
-            }
+            197..200 => Control::SetNoConsumer { ring, policy: POLICIES[usize::from(c) % 3] },
             200..206 => Control::SetAccess { first: gfn, count: u64::from(a), access: access_type },
             206..207 => Control::GetAccess { gfn },
             207..209 => Control::SetDefaultAccess { access: access_type },

@@ -77,14 +77,7 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             share::share(client, &pairs, refused.map(|errno| errno.0), &format!("share {frames} with {with}"))
         }
         MemoryAct::Budget { size, spare } => set_budget(client, *size, *spare),
-        MemoryAct::DefaultAccess { access, view: Some(view) } => {
-            let control = Control::SetViewDefault { view: ViewId(*view), access: access.0 };
-            operate(client, control, None, &format!("set all others in view {view} {}", access.0))
-        }
-        MemoryAct::DefaultAccess { access, view: None } => {
-            let control = Control::SetDefaultAccess { access: access.0 };
-            operate(client, control, None, &format!("set new frames {}", access.0))
-        }
+        MemoryAct::DefaultAccess { access, view } => set_default(client, access.0, *view),
         MemoryAct::AccessRequired { required } => {
             let text = if *required { "a listener is required" } else { "no listener is required" };
             operate(client, Control::SetAccessRequired { required: *required }, None, text)
@@ -93,11 +86,7 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             let text = format!("without a consumer of {}: {}", ring.0, policy.name());
             operate(client, Control::SetNoConsumer { ring: ring.0, policy: policy.0 }, None, &text)
         }
-        MemoryAct::Unmap { frames } => {
-            let each = frames.frames(symbols)?;
-            each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
-            done(format!("unmap {frames}"))
-        }
+        MemoryAct::Unmap { frames } => unmap(client, frames, symbols),
         MemoryAct::Write { at, value, refused } => write(client, at, value.0, refused.map(|errno| errno.0), symbols),
         MemoryAct::Expect { at, value } => {
             let found = word(client, at.address(symbols)?)?;
@@ -114,6 +103,23 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
             done(format!("single step of vcpu {vcpu} {}", if *on { "on" } else { "off" }))
         }
     }
+}
+
+fn unmap(client: &mut Client, frames: &Place, symbols: &Symbols) -> anyhow::Result<Done> {
+    let each = frames.frames(symbols)?;
+    each.iter().try_for_each(|gfn| client.values(&Call::Control(Control::Unpin { gfn })).map(drop))?;
+    Ok(Done { text: format!("unmap {frames}"), failure: None })
+}
+
+/// The rights of frames that nobody names: of new ones, or in a view.
+fn set_default(client: &mut Client, access: AccessType, view: Option<u16>) -> anyhow::Result<Done> {
+    let (control, text) = match view {
+        Some(view) => {
+            (Control::SetViewDefault { view: ViewId(view), access }, format!("set all others in view {view} {access}"))
+        }
+        None => (Control::SetDefaultAccess { access }, format!("set new frames {access}")),
+    };
+    operate(client, control, None, &text)
 }
 
 /// Overwrites eight bytes.

@@ -392,15 +392,7 @@ impl Reference {
 
     fn views(&mut self, control: &Control) -> Done {
         if let Control::SetViews { on } = *control {
-            let before = self.commons();
-            if on != self.views.is_some() {
-                self.views = on.then(|| vec![None; 10]);
-                for (vcpu, it) in (0..).zip(&mut self.vcpus) {
-                    it.view = 0;
-                    self.effects.push(Effect::Switched(VcpuId(vcpu)));
-                }
-                self.tell_what_closed(&before);
-            }
+            self.set_views(on);
             return Ok(());
         }
         if let Control::GetVcpuView { vcpu } | Control::SwitchVcpuView { vcpu, .. } = *control
@@ -422,14 +414,7 @@ impl Reference {
         }
         let before = self.commons();
         match *control {
-            Control::DestroyView { view } if view.0 == 0 || !self.has_view(view.0) => Err(refused(Errno::EINVAL)),
-            Control::DestroyView { view } if self.vcpus.iter().any(|it| it.view == view.0) => {
-                Err(refused(Errno::EBUSY))
-            }
-            Control::DestroyView { view } => {
-                self.views.as_mut().expect("they are there")[view.0 as usize] = None;
-                Ok(())
-            }
+            Control::DestroyView { view } => self.destroy_view(view.0),
             Control::SetViewAccess { view, .. }
             | Control::GetViewAccess { view, .. }
             | Control::SetViewDefault { view, .. }
@@ -443,53 +428,86 @@ impl Reference {
                 self.set_access(first.0, count, access)
             }
             Control::SetViewAccess { view, first, count, access } => {
-                let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= self.frames.len() as u64);
-                let end = end.ok_or(refused(Errno::EINVAL))?;
-                let less = (first.0..end).map(Gfn).any(|gfn| {
-                    let before = self.passing_in(view.0, gfn);
-                    self.set_access_in(view.0, gfn, access);
-                    !self.passing_in(view.0, gfn).contains(before)
-                });
-                (first.0..end).for_each(|gfn| self.set_access_in(view.0, Gfn(gfn), access));
-                if less && self.vcpus.iter().any(|it| it.view == view.0) {
-                    self.effects.push(Effect::Tighten { first, count });
-                }
-                Ok(())
+                self.set_view_access(view.0, (first, count), access)
             }
-            Control::GetViewAccess { view, gfn } => Err(match self.frame(gfn) {
-                None => refused(Errno::EINVAL),
-                Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
-                Some(_) => Outcome::Value(self.access_in(view.0, gfn) as u64),
-            }),
+            Control::GetViewAccess { view, gfn } => Err(self.get_access(view.0, gfn)),
             Control::SetViewDefault { view, access } if view.0 == 0 => {
                 self.default = access;
                 Ok(())
             }
-            Control::SetViewDefault { view, access } => {
-                let place = self.views.as_mut().and_then(|views| views[view.0 as usize].as_mut());
-                let was = std::mem::replace(&mut place.expect("it is there").0, access);
-                if !access.rights().contains(was.rights()) && self.vcpus.iter().any(|it| it.view == view.0) {
-                    self.effects.push(Effect::Tighten { first: Gfn(0), count: self.frames.len() as u64 });
-                }
-                Ok(())
-            }
+            Control::SetViewDefault { view, access } => self.set_view_default(view.0, access),
             Control::SwitchView { view } => {
-                for (vcpu, it) in (0..).zip(&mut self.vcpus) {
-                    if std::mem::replace(&mut it.view, view.0) != view.0 {
-                        self.effects.push(Effect::Switched(VcpuId(vcpu)));
-                    }
-                }
+                (0..self.vcpus.len()).for_each(|vcpu| self.switch(vcpu, view.0));
                 self.tell_what_closed(&before);
                 Ok(())
             }
             Control::SwitchVcpuView { vcpu, view } => {
-                if std::mem::replace(&mut self.vcpus[vcpu.0 as usize].view, view.0) != view.0 {
-                    self.effects.push(Effect::Switched(vcpu));
-                }
+                self.switch(vcpu.0 as usize, view.0);
                 self.tell_what_closed(&before);
                 Ok(())
             }
             _ => unreachable!("an operation that has nothing to do with views"),
+        }
+    }
+
+    fn set_views(&mut self, on: bool) {
+        let before = self.commons();
+        if on != self.views.is_some() {
+            self.views = on.then(|| vec![None; 10]);
+            for (vcpu, it) in (0..).zip(&mut self.vcpus) {
+                it.view = 0;
+                self.effects.push(Effect::Switched(VcpuId(vcpu)));
+            }
+            self.tell_what_closed(&before);
+        }
+    }
+
+    fn destroy_view(&mut self, view: u16) -> Done {
+        if view == 0 || !self.has_view(view) {
+            return Err(refused(Errno::EINVAL));
+        }
+        if self.vcpus.iter().any(|it| it.view == view) {
+            return Err(refused(Errno::EBUSY));
+        }
+        self.views.as_mut().expect("they are there")[view as usize] = None;
+        Ok(())
+    }
+
+    fn switch(&mut self, vcpu: usize, view: u16) {
+        if std::mem::replace(&mut self.vcpus[vcpu].view, view) != view {
+            self.effects.push(Effect::Switched(VcpuId(vcpu as u32)));
+        }
+    }
+
+    fn set_view_access(&mut self, view: u16, (first, count): (Gfn, u64), access: AccessType) -> Done {
+        let end = first.0.checked_add(count).filter(|end| count > 0 && *end <= self.frames.len() as u64);
+        let end = end.ok_or(refused(Errno::EINVAL))?;
+        let less = (first.0..end).map(Gfn).any(|gfn| {
+            let before = self.passing_in(view, gfn);
+            self.set_access_in(view, gfn, access);
+            !self.passing_in(view, gfn).contains(before)
+        });
+        (first.0..end).for_each(|gfn| self.set_access_in(view, Gfn(gfn), access));
+        if less && self.vcpus.iter().any(|it| it.view == view) {
+            self.effects.push(Effect::Tighten { first, count });
+        }
+        Ok(())
+    }
+
+    fn set_view_default(&mut self, view: u16, access: AccessType) -> Done {
+        let place = self.views.as_mut().and_then(|views| views[view as usize].as_mut());
+        let was = std::mem::replace(&mut place.expect("it is there").0, access);
+        if !access.rights().contains(was.rights()) && self.vcpus.iter().any(|it| it.view == view) {
+            self.effects.push(Effect::Tighten { first: Gfn(0), count: self.frames.len() as u64 });
+        }
+        Ok(())
+    }
+
+    fn get_access(&mut self, view: u16, gfn: Gfn) -> Outcome {
+        match self.frame(gfn) {
+            None => refused(Errno::EINVAL),
+            Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
+            Some(_) => Outcome::Value(self.access_in(view, gfn) as u64),
         }
     }
 
@@ -1058,11 +1076,7 @@ impl Reference {
             Control::SetAccessRequired { required } => self.require_listener(required),
             Control::SetFlow { .. } => panic!("this reference is of one flow control, the engine's own"),
             Control::SetAccess { first, count, access } => self.set_access(first.0, count, access),
-            Control::GetAccess { gfn } => Err(match self.frame(gfn) {
-                None => refused(Errno::EINVAL),
-                Some(frame) if frame.kind == P2mType::Invalid => refused(Errno::ESRCH),
-                Some(frame) => Outcome::Value(frame.access as u64),
-            }),
+            Control::GetAccess { gfn } => Err(self.get_access(0, gfn)),
             Control::SetViews { .. }
             | Control::CreateView { .. }
             | Control::DestroyView { .. }
