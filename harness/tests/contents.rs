@@ -5,8 +5,8 @@ use crate::support::{break_and_disable, machine, scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::verdict::{Kind, Verdict};
-use mem_event::contents::PLACES;
 use mem_event::message::{Call, Notice};
+use mem_event::multicall::PLACES;
 use mem_event::{Control, Errno, Gfn, P2mType, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags};
@@ -83,7 +83,7 @@ fn contents_are_there_before_the_answer_takes_effect() {
         let number = channel.load(request.frame().unwrap(), content).unwrap();
         loads.push(number);
         // That of the request before was taken at its answer: its vCPU would not have come here.
-        assert!(loads.iter().rev().skip(1).all(|earlier| channel.loaded(*earlier) == Some(Ok(()))));
+        assert!(loads.iter().rev().skip(1).all(|earlier| channel.became(*earlier) == Some(Ok(()))));
     });
     assert_eq!((requests, loads.len()), (pages, pages));
 }
@@ -99,10 +99,10 @@ fn only_the_first_content_of_a_frame_counts_and_a_frame_that_is_there_takes_none
         let nowhere = channel.load(Gfn(u64::MAX >> 12), &[0xee; PAGE_SIZE]).unwrap();
         // A call on the connection comes after what was handed over.
         channel.client.info().unwrap();
-        assert_eq!(channel.loaded(right), Some(Ok(())));
-        assert_eq!(channel.loaded(again), Some(Ok(())), "ignored, as by Xen where there is a frame");
-        assert_eq!(channel.loaded(there), Some(Err(Errno::ENOENT)));
-        assert!(matches!(channel.loaded(nowhere), Some(Err(_))));
+        assert_eq!(channel.became(right), Some(Ok(())));
+        assert_eq!(channel.became(again), Some(Ok(())), "ignored, as by Xen where there is a frame");
+        assert_eq!(channel.became(there), Some(Err(Errno::ENOENT)));
+        assert!(matches!(channel.became(nowhere), Some(Err(_))));
     });
 }
 
@@ -115,7 +115,7 @@ fn no_more_loads_are_under_way_than_there_are_places() {
     // Either the engine has taken none yet, or it took all: a vCPU's event may have made it look.
     let next = guest.channel.load(Gfn(0), &[0; PAGE_SIZE]);
     guest.channel.client.info().unwrap();
-    assert!(next.is_none() || guest.channel.loaded(0).is_some());
+    assert!(next.is_none() || guest.channel.became(0).is_some());
     assert!(guest.channel.load(Gfn(0), &[0; PAGE_SIZE]).is_some(), "all were taken before the call");
     guest.serve(|channel, request, content| {
         channel.load(request.frame().unwrap(), content).unwrap();
@@ -127,9 +127,9 @@ fn a_count_that_runs_ahead_loads_nothing_and_the_pager_can_go_on() {
     let mut guest = paged_out();
     let gfn = *guest.contents.keys().min().unwrap();
     let number = guest.channel.load(gfn, &[0xee; PAGE_SIZE]).unwrap();
-    guest.channel.back().loads(number.wrapping_sub(5));
+    guest.channel.back().calls(number.wrapping_sub(5));
     guest.channel.client.info().unwrap();
-    assert_eq!(guest.channel.loaded(number), Some(Err(Errno::EINVAL)));
+    assert_eq!(guest.channel.became(number), Some(Err(Errno::EINVAL)));
     // It goes by calls from then on.
     guest.serve(|channel, request, content| {
         channel
@@ -152,7 +152,7 @@ fn contents_come_before_a_call_that_is_sent_after_them_while_others_are_served()
         let number = client.load(Gfn(0), &[0; PAGE_SIZE]).expect("a place");
         client.client.send(&Call::Info).unwrap();
         (0..=BEFORE).for_each(|_| drop(client.client.reply().unwrap()));
-        assert!(client.loaded(number).is_some(), "the call that was sent after load {number} was answered before it");
+        assert!(client.became(number).is_some(), "the call that was sent after load {number} was answered before it");
     }
     guest.serve(|channel, request, content| {
         channel.load(request.frame().unwrap(), content).unwrap();
@@ -171,7 +171,7 @@ fn a_pager_whose_ring_broke_and_is_anothers_by_now_loads_nothing() {
     let gfn = *guest.contents.keys().max().unwrap();
     let number = predecessor.load(gfn, &[0xee; PAGE_SIZE]).unwrap();
     predecessor.client.info().unwrap();
-    assert_eq!(predecessor.loaded(number), None);
+    assert_eq!(predecessor.became(number), None);
     let types = guest.toolstack.types().unwrap();
     assert_eq!(types[usize::try_from(gfn.0).unwrap()].0, P2mType::RamPaged);
     guest.serve(|channel, request, content| {

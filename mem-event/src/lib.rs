@@ -37,7 +37,7 @@
 //! | [`control`], `operation`, `argument`, [`cpu_events`] | control operations, their arguments as numbers, the kinds of CPU events |
 //! | `table` | enums whose rows have numbers and names |
 //! | [`errno`] | Xen's error numbers |
-//! | [`page`], [`contents`] | the memory shared with a consumer: the ring's page, contents of frames (the unsafe files of this crate) |
+//! | [`page`], [`multicall`] | the memory shared with a consumer: the ring's page, calls that are handed over (the unsafe files of this crate) |
 //! | [`ring`] | its two halves, the engine's and the consumer's, and who must be signalled |
 //! | [`spin`] | how long a waiting thread spins before it sleeps |
 //! | [`mark`] | by what a thread is told in a signal's handler where it stands |
@@ -56,7 +56,6 @@ mod argument;
 mod atomics;
 mod budget;
 mod channel;
-pub mod contents;
 pub mod control;
 pub mod cpu_events;
 pub mod digest;
@@ -79,6 +78,7 @@ pub mod mark;
 pub mod message;
 mod modes;
 mod monitor;
+pub mod multicall;
 pub mod number;
 mod operation;
 mod operations;

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!    0  u32 req_prod     4  u32 req_event     8  u32 rsp_prod    12  u32 rsp_event
-//!   16  u32 contents that the consumer has handed over, see [`Index::Loads`]
+//!   16  u32 calls that the consumer has handed over, see [`Index::Calls`]
 //!   20  44 bytes that belong to the consumer and that this crate's engine half never writes
 //!   64  4032 bytes of slots
 //! ```
@@ -41,9 +41,9 @@ pub enum Index {
     RspProd = 2,
     /// The engine wants to hear of the response that makes `rsp_prod` this.
     RspEvent = 3,
-    /// How many contents the consumer has handed over in [`crate::contents::Contents`]; they take effect before the responses that
+    /// How many calls the consumer has handed over in [`crate::multicall::Multicall`]; they take effect before the responses that
     /// it pushes from then on. Xen's consumers leave it 0.
-    Loads = 4,
+    Calls = 4,
 }
 
 /// The bytes as atomics: index words and slot words never overlap, so no byte is accessed at two widths.

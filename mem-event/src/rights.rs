@@ -112,6 +112,12 @@ impl AccessType {
             plain => Rights::from_bits(plain as u8),
         }
     }
+
+    /// The type that lets these pass too, and nothing else.
+    #[must_use]
+    pub fn with(self, rights: Rights) -> AccessType {
+        AccessType::from_number(self.rights().union(rights).bits()).unwrap_or_default()
+    }
 }
 
 impl std::str::FromStr for AccessType {

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use mem_event::message::Notice;
-use mem_event::page::RingPage;
+use mem_event::multicall::Multicall;
 use mem_event::spin::Spin;
 use mem_event::stopped::Asleep;
 use mem_event::{Gfn, Rights, Ring};
@@ -34,9 +34,9 @@ fn packets(socket: &OwnedFd) -> usize {
 }
 
 fn channel() -> (EventChannel, [OwnedFd; 2]) {
-    let (_, page) = RingPage::create().unwrap();
+    let (_, page, calls) = Multicall::create(Ring::Access).unwrap();
     page.init();
-    let (channel, ends) = EventChannel::new(Ring::Access, (0, 0), page, None).unwrap();
+    let (channel, ends) = EventChannel::new(Ring::Access, (0, 0), page, calls).unwrap();
     waiter::begin(&channel).unwrap();
     (channel, ends)
 }

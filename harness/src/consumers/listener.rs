@@ -9,7 +9,7 @@ use crate::toolstack;
 use anyhow::Context as _;
 use mem_event::message::{Call, Space};
 use mem_event::registers::Registers;
-use mem_event::{AccessType, Control, Cpu, Event, Flags, Gla, Layout, Request, Ring, Trap, ViewId};
+use mem_event::{AccessType, Control, Cpu, Event, Flags, Gfn, Gla, Layout, Request, Rights, Ring, Trap, ViewId};
 use mem_event_client::Client;
 use mem_event_client::channel::{Channel, RingSettings};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -98,14 +98,11 @@ impl Listener {
     /// # Errors
     /// The connection ended, or the plugin refuses what a rule wants.
     pub fn serve(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
-        if let Some(touches) = &mut self.touches
-            && touches.hears(request, &mut self.channel.client)?
-        {
-            self.channel.answer(&request.answer());
-            self.channel.kick()?;
-            return Ok(Vec::new());
-        }
-        if self.looking.hears(request, &mut self.channel.client, symbols)? {
+        let is_touch = match &mut self.touches {
+            Some(touches) => touches.hears(request, &mut self.channel)?,
+            None => false,
+        };
+        if is_touch || self.looking.hears(request, &mut self.channel.client, symbols)? {
             self.channel.answer(&request.answer());
             self.channel.kick()?;
             return Ok(Vec::new());
@@ -125,24 +122,7 @@ impl Listener {
             break;
         }
         if let Event::Violation { gfn, rights, .. } = request.event {
-            let client = &mut self.channel.client;
-            match &then {
-                Then::Relax => client.set_access(gfn, AccessType::Rwx)?,
-                Then::Grant => client.grant(gfn, rights).map(drop)?,
-                Then::Set(access) => client.set_access(gfn, access.0)?,
-                // A device does no instruction that could be let through.
-                Then::Emulate | Then::EmulateWith(_) if request.flags.contains(Flags::FOREIGN) => {
-                    self.open.open(client, gfn)?;
-                }
-                Then::Emulate | Then::EmulateWith(_) => self.open.close(client)?,
-                Then::Answer
-                | Then::Deny
-                | Then::Return(_)
-                | Then::Cpuid(_)
-                | Then::View(_)
-                | Then::StepInView(_)
-                | Then::Silence => {}
-            }
+            self.changes_rights(&then, (gfn, rights), request.flags.contains(Flags::FOREIGN))?;
         }
         if let Then::Return(value) = then {
             self.skip_function(request, value.0)?;
@@ -168,6 +148,26 @@ impl Listener {
             self.channel.kick()?;
         }
         Ok(failures)
+    }
+
+    /// What a violation has done to rights before its answer.
+    fn changes_rights(&mut self, then: &Then, (gfn, rights): (Gfn, Rights), is_foreign: bool) -> anyhow::Result<()> {
+        let channel = &mut self.channel;
+        match then {
+            Then::Relax => channel.set_access(gfn, AccessType::Rwx),
+            Then::Grant => channel.grant(gfn, rights).map(drop),
+            Then::Set(access) => channel.set_access(gfn, access.0),
+            // A device does no instruction that could be let through.
+            Then::Emulate | Then::EmulateWith(_) if is_foreign => self.open.open(channel, gfn),
+            Then::Emulate | Then::EmulateWith(_) => self.open.close(channel),
+            Then::Answer
+            | Then::Deny
+            | Then::Return(_)
+            | Then::Cpuid(_)
+            | Then::View(_)
+            | Then::StepInView(_)
+            | Then::Silence => Ok(()),
+        }
     }
 
     /// The vCPU, which stands at a function's first instruction, goes on where the function would return to.

@@ -32,11 +32,11 @@ impl Loads {
     pub fn settle(&mut self, channel: &mut Channel, file: &mut PageFile) -> anyhow::Result<bool> {
         let mut all = true;
         for (gfn, number) in std::mem::take(&mut self.0) {
-            if channel.loaded(number).is_none() {
+            if channel.became(number).is_none() {
                 // Contents come before the calls that follow them.
                 channel.client.info()?;
             }
-            match channel.loaded(number) {
+            match channel.became(number) {
                 // ENOENT: the frame is back already.
                 Some(Ok(()) | Err(Errno::ENOENT)) => file.forget(gfn),
                 Some(Err(Errno::ENOMEM)) => all = false,

@@ -1,7 +1,7 @@
 //! A page that is open for now, and gets the rights that it had at the next event.
 
 use mem_event::{AccessType, Gfn};
-use mem_event_client::Client;
+use mem_event_client::Channel;
 
 /// The page, if one is open, with the rights that it had.
 #[derive(Debug, Default)]
@@ -12,9 +12,9 @@ impl OpenPage {
     ///
     /// # Errors
     /// The connection ended, or the plugin refuses.
-    pub fn close(&mut self, client: &mut Client) -> anyhow::Result<()> {
+    pub fn close(&mut self, channel: &mut Channel) -> anyhow::Result<()> {
         match self.0.take() {
-            Some((gfn, access)) => client.set_access(gfn, access),
+            Some((gfn, access)) => channel.set_access(gfn, access),
             None => Ok(()),
         }
     }
@@ -23,9 +23,9 @@ impl OpenPage {
     ///
     /// # Errors
     /// As [`OpenPage::close`].
-    pub fn open(&mut self, client: &mut Client, gfn: Gfn) -> anyhow::Result<()> {
-        self.close(client)?;
-        self.0 = Some((gfn, client.access(gfn)?));
-        client.set_access(gfn, AccessType::Rwx)
+    pub fn open(&mut self, channel: &mut Channel, gfn: Gfn) -> anyhow::Result<()> {
+        self.close(channel)?;
+        self.0 = Some((gfn, channel.client.access(gfn)?));
+        channel.set_access(gfn, AccessType::Rwx)
     }
 }

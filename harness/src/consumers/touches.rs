@@ -5,7 +5,7 @@ use crate::scenario::Touching;
 use crate::scenario::range::Frames;
 use crate::toolstack::memory;
 use mem_event::{AccessType, Event, Gfn, Gpa, Request, Rights};
-use mem_event_client::Client;
+use mem_event_client::{Channel, Client};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -46,11 +46,11 @@ impl Touches {
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn hears(&mut self, request: &Request, client: &mut Client) -> anyhow::Result<bool> {
+    pub fn hears(&mut self, request: &Request, channel: &mut Channel) -> anyhow::Result<bool> {
         let Event::Violation { gfn, rights, .. } = request.event else { return Ok(false) };
         if self.since.is_none() {
             // The entry, which is fetched anew, and then is a touch.
-            return self.take_back(client).map(|()| true);
+            return self.take_back(&mut channel.client).map(|()| true);
         }
         let given = self.given.entry(gfn).or_default();
         *given = given.union(rights);
@@ -58,7 +58,7 @@ impl Touches {
             // No mapping of the host's can say that a page may be written and not read.
             *given = given.union(Rights::R);
         }
-        client.set_access(gfn, AccessType::from_number(given.bits()).unwrap_or_default())?;
+        channel.set_access(gfn, AccessType::N.with(*given))?;
         Ok(true)
     }
 

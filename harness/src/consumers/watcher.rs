@@ -49,16 +49,16 @@ impl Watcher {
     }
 
     fn violation(&mut self, gfn: Gfn, rights: Rights, is_foreign: bool) -> anyhow::Result<()> {
-        let client = &mut self.channel.client;
+        let channel = &mut self.channel;
         match self.settings.treatment {
             // A device does no instruction that could be let through.
-            Treatment::Once | Treatment::Emulate if is_foreign => self.open.open(client, gfn),
-            Treatment::Once | Treatment::Emulate => self.open.close(client),
+            Treatment::Once | Treatment::Emulate if is_foreign => self.open.open(channel, gfn),
+            Treatment::Once | Treatment::Emulate => self.open.close(channel),
             // The last is refused at the start.
             Treatment::Log | Treatment::Deny => Ok(()),
-            Treatment::Relax => client.set_access(gfn, AccessType::Rwx),
-            Treatment::Grant => client.grant(gfn, rights).map(drop),
-            Treatment::Rearm => self.open.open(client, gfn),
+            Treatment::Relax => channel.set_access(gfn, AccessType::Rwx),
+            Treatment::Grant => channel.grant(gfn, rights).map(drop),
+            Treatment::Rearm => self.open.open(channel, gfn),
         }
     }
 

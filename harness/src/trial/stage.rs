@@ -7,11 +7,10 @@ use super::replies::Replies;
 use super::schedule::{Progress, Schedule};
 use super::script::Script;
 use crate::guest::symbols::Symbols;
-use mem_event::contents::Contents as Handed;
 use mem_event::message::{
     Call, DeviceReport, Info, MonitorReport, Notice, Reply, RingReport, Space, VcpuReport, VcpuState,
 };
-use mem_event::page::RingPage;
+use mem_event::multicall::Multicall;
 use mem_event::registers::Context;
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
@@ -20,7 +19,7 @@ use mem_event::{
 };
 use mem_event_server::chaos::{self, Refusable};
 use mem_event_server::hypercalls::Refusal;
-use mem_event_server::{Chaos, EventChannel, Hypercalls, Subscribers, reports};
+use mem_event_server::{Chaos, EventChannel, Hypercalls, Subscribers, answer, reports};
 use rustix::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -145,27 +144,34 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// The contents that a pager has handed over.
-    fn take_contents(&mut self, channel: &EventChannel) {
+    /// The calls that a consumer has handed over.
+    fn take_handed(&mut self, channel: &EventChannel) {
         self.engine.caller = channel.connection;
-        channel.take_loads(|gfn, content| {
-            let control = Control::Prep { gfn, buffer: true };
-            if let Some(errno) = self.chaos.call(Refusable::Load) {
-                let refused = Reply::Refused(errno, chaos::SENTENCE.to_owned());
-                self.called(channel.connection, &Call::Control(control), &refused);
-                return Err(errno);
-            }
-            let outcome = self.engine.step_with(&Input::Control(control.clone()), With::NOTHING, Some(&*content));
-            match outcome {
-                Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
-                Outcome::Crashed => Err(Errno::EINVAL),
-                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => {
-                    self.schedule.called(&control);
-                    Ok(())
-                }
-            }
-        });
+        channel.take_calls(|call| self.handed(channel.connection, call));
         self.engine.caller = 0;
+    }
+
+    fn handed(&mut self, connection: u32, call: Call) -> Result<(), Errno> {
+        if let Some(errno) = Refusable::of(&call).and_then(|call| self.chaos.call(call)) {
+            self.called(connection, &call, &Reply::Refused(errno, chaos::SENTENCE.to_owned()));
+            return Err(errno);
+        }
+        let (control, content) = match call {
+            Call::Load { gfn, content } => (Control::Prep { gfn, buffer: true }, Some(content)),
+            Call::Control(control) => (control, None),
+            Call::WriteFrame { gfn, offset, ref bytes } => {
+                let written = answer::within(offset, bytes.len()).and_then(|()| self.has_content(gfn));
+                if written.is_ok() {
+                    self.engine.contents.write(gfn, offset, bytes);
+                }
+                self.called(connection, &call, &answer::done(written.clone()));
+                return written.map_err(|(errno, _)| errno);
+            }
+            _ => return Err(Errno::EINVAL),
+        };
+        answer::became(self.carry_out(&control, content.as_deref()))?;
+        self.schedule.called(&control);
+        Ok(())
     }
 
     /// More answers than requests: said before a further request makes room for them.
@@ -213,14 +219,10 @@ impl Hypercalls for Stage<'_> {
             self.engine
                 .note("registers", || "the requests carry no registers: the recording does not hold them".into());
         }
-        let (memory, page, contents) = match ring {
-            Ring::Paging => Handed::create().map(|(memory, page, contents)| (memory, page, Some(contents))),
-            _ => RingPage::create().map(|(memory, page)| (memory, page, None)),
-        }
-        .map_err(io)?;
+        let (memory, page, calls) = Multicall::create(ring).map_err(io)?;
         page.init();
         let (channel, [to_consumer, to_engine]) =
-            EventChannel::new(ring, (connection, process), page.clone(), contents).map_err(io)?;
+            EventChannel::new(ring, (connection, process), page.clone(), calls).map_err(io)?;
         self.engine.caller = connection;
         let outcome = self.engine.step_with(&Input::Control(control), With::page(&page), None);
         self.engine.caller = 0;
@@ -252,7 +254,7 @@ impl Hypercalls for Stage<'_> {
             let Some(counters) = self.engine.domain.ring(channel.ring).counters else { return };
             let responses = channel.pollers.responses();
             // After the index: what was handed over before these responses is seen.
-            self.take_contents(channel);
+            self.take_handed(channel);
             let pending = responses.wrapping_sub(counters.rsp_cons);
             if pending == 0 {
                 return channel.pollers.polled(responses);
@@ -271,7 +273,7 @@ impl Hypercalls for Stage<'_> {
         }
     }
 
-    fn take_loads(&mut self, channel: &EventChannel) {
+    fn take_calls(&mut self, channel: &EventChannel) {
         self.take_responses(channel);
     }
 

@@ -3,8 +3,8 @@
 use super::live::Live;
 use super::scribbler::Scribbler;
 use crate::support::storm::Storm;
-use mem_event::contents::{Contents, PLACES};
 use mem_event::message::{Call, frame_of_byte};
+use mem_event::multicall::{Multicall, PLACES};
 use mem_event::{AccessType, Control, Gfn, Layout, PAGE_SIZE, Ring};
 use mem_event_client::Client;
 use mem_event_fuzz::Target;
@@ -36,7 +36,7 @@ fn give_back(pager: &mut Client, gfn: Gfn) -> bool {
 
 /// What became of the contents in words: all that any place says.
 fn results(page: &OwnedFd) -> String {
-    let contents = Contents::map(page).unwrap();
+    let contents = Multicall::map(page, Ring::Paging).unwrap();
     let results: BTreeSet<String> = (0..PLACES).map(|number| format!("{:?}", contents.result(number))).collect();
     results.into_iter().collect::<Vec<_>>().join(" ")
 }

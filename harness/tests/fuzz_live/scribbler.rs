@@ -1,8 +1,9 @@
 //! A process that writes into the memory that a consumer shares with the engine.
 
-use mem_event::contents::Contents;
+use mem_event::message::Call;
+use mem_event::multicall::Multicall;
 use mem_event::page::{Index, RingPage};
-use mem_event::{Errno, Gfn, PAGE_SIZE};
+use mem_event::{AccessType, Control, Errno, Gfn, PAGE_SIZE, Ring};
 use rustix::fd::OwnedFd;
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
@@ -16,7 +17,7 @@ const SCRIBBLER: &str = "MEM_EVENT_SCRIBBLER";
 struct Shared {
     page: RingPage,
     /// Behind a paging ring's page.
-    contents: Option<Contents>,
+    calls: Option<Multicall>,
 }
 
 /// The second process: it maps the page that it is told of, and writes what it is told, again and again while the guest runs.
@@ -31,7 +32,9 @@ fn scribbler() {
         match line.split_once(' ') {
             Some(("page", path)) => {
                 let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
-                shared = Some(Shared { page: RingPage::map(&file).unwrap(), contents: Contents::map(&file).ok() });
+                // The access ring's file is the shorter one.
+                let calls = [Ring::Paging, Ring::Access].into_iter().find_map(|ring| Multicall::map(&file, ring).ok());
+                shared = Some(Shared { page: RingPage::map(&file).unwrap(), calls });
             }
             Some(("write", numbers)) => {
                 let numbers: Vec<u8> = numbers.split('.').filter_map(|number| number.parse().ok()).collect();
@@ -45,29 +48,46 @@ fn scribbler() {
 }
 
 impl Shared {
-    /// One write: of two where there are contents, one goes there.
+    /// One write: of two where there are calls, one goes there.
     fn scribble(&self, four: [u8; 4]) {
-        match &self.contents {
-            Some(contents) if four[0] & 1 == 1 => load(&self.page, contents, four),
+        match &self.calls {
+            Some(calls) if four[0] & 1 == 1 => call(&self.page, calls, four),
             _ => scribble(&self.page, four),
         }
     }
 }
 
-/// One write about contents: a content with its frame, a count that runs on, any count, a result.
-fn load(page: &RingPage, contents: &Contents, [what, at, low, high]: [u8; 4]) {
-    let value = u32::from(low) | u32::from(high) << 8;
+/// One write about calls: a content with its frame, a short call, a count that runs on, any count, a result.
+fn call(page: &RingPage, multicall: &Multicall, [what, at, low, high]: [u8; 4]) {
+    let value = u16::from_le_bytes([low, high]);
     match what {
         0..128 => {
-            let gfn = if high < 192 { u64::from(value) } else { u64::from(value) << (what & 63) };
-            contents.put(u32::from(at), Gfn(gfn), &[low; PAGE_SIZE]);
+            let gfn = Gfn(if high < 192 { u64::from(value) } else { u64::from(value) << (what & 63) });
+            let (number, access) = (u32::from(at), AccessType::from_number(low & 15).unwrap_or_default());
+            // The guest's own memory and rights are not for this process to take: it is to go on.
+            let nowhere = Gfn(1 << 40 | u64::from(value));
+            let bytes = vec![low; usize::from(high & 15)];
+            let _ = match what {
+                0..96 => multicall.put_load(number, gfn, &[low; PAGE_SIZE]),
+                96..104 => multicall.put(number, &Call::WriteFrame { gfn: nowhere, offset: value, bytes }),
+                104..112 => {
+                    let rights = Control::SetAccess { first: nowhere, count: u64::from(high), access };
+                    multicall.put(number, &Call::Control(rights))
+                }
+                112..120 => {
+                    let rights = Control::SetAccess { first: gfn, count: u64::from(low), access: AccessType::Rwx };
+                    multicall.put(number, &Call::Control(rights))
+                }
+                // What is not to be handed over.
+                _ => multicall.put(number, &Call::Control(Control::Nominate { gfn })),
+            };
         }
         128..208 => {
-            let loads = page.load(Index::Loads, Ordering::Relaxed);
-            page.store(Index::Loads, loads.wrapping_add(u32::from(low & 7)), Ordering::Release);
+            let calls = page.load(Index::Calls, Ordering::Relaxed);
+            page.store(Index::Calls, calls.wrapping_add(u32::from(low & 7)), Ordering::Release);
         }
-        208..216 => page.store(Index::Loads, value << (at & 31), Ordering::Release),
-        _ => contents.finish(u32::from(at), if low & 1 == 0 { Ok(()) } else { Err(Errno::EBUSY) }),
+        208..216 => page.store(Index::Calls, u32::from(value) << (at & 31), Ordering::Release),
+        _ => multicall.finish(u32::from(at), if low & 1 == 0 { Ok(()) } else { Err(Errno::EBUSY) }),
     }
 }
 

@@ -10,12 +10,13 @@
 /* Read, write, execute of the p2m's access types: 0 to 7 are their own bits, then rx2rw and n2rwx. */
 static const uint8_t rights_of[] = { 0, 1, 2, 3, 4, 5, 6, 7, 5, 0 };
 
-/* The rights are in force before the answer goes out. */
-static void allow(const struct vm_event_mem_access *access)
+/* The rights are in force before the answer is. */
+static void allow(struct ring *ring, const struct vm_event_mem_access *access)
 {
     uint64_t has = rights_of[call(GET_ACCESS, access->gfn, 0, 0) % sizeof(rights_of)];
 
-    call(SET_ACCESS, access->gfn, 1, has | (access->flags & 7));
+    if (!hand_over(ring, SET_ACCESS, access->gfn, 1, has | (access->flags & 7)))
+        call(SET_ACCESS, access->gfn, 1, has | (access->flags & 7));
 }
 
 static void serve(struct ring *ring)
@@ -26,7 +27,7 @@ static void serve(struct ring *ring)
         printf("reason %u of vCPU %u, frame %#lx\n", request.reason, request.vcpu_id, (unsigned long)request.u.mem_access.gfn);
         fflush(stdout);
         if (request.reason == VM_EVENT_REASON_MEM_ACCESS)
-            allow(&request.u.mem_access);
+            allow(ring, &request.u.mem_access);
         answer(ring, &request);
     }
 }

@@ -19,8 +19,10 @@ def serve(connection, ring):
         print(f"reason {reason} of vCPU {vcpu}, frame {gfn:#x}, offset {offset:#x}", flush=True)
         if reason == VIOLATION:
             has = RIGHTS_OF[connection.value(GET_ACCESS, gfn)]
-            # In force before the answer goes out.
-            connection.insist(SET_ACCESS, gfn, 1, has | rights & RIGHTS)
+            # In force before the answer is.
+            wanted = SET_ACCESS, gfn, 1, has | rights & RIGHTS
+            if not ring.hand_over(*wanted):
+                connection.insist(*wanted)
         ring.answer(at, request)
 
 

@@ -20,8 +20,8 @@ fn serve(channel: &mut Channel) -> anyhow::Result<()> {
         while let Some(request) = channel.take() {
             if let Event::Violation { gfn, offset, rights, .. } = request.event {
                 println!("violation of frame {gfn} at offset {offset:#x}");
-                // In force before the answer goes out.
-                channel.client.grant(gfn, rights)?;
+                // In force before the answer is.
+                channel.grant(gfn, rights)?;
             }
             channel.answer(&request.answer());
             channel.kick()?;

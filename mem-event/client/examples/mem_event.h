@@ -166,6 +166,15 @@ static inline uint64_t call(uint16_t operation, uint64_t a, uint64_t b, uint64_t
 struct ring {
     vm_event_back_ring_t back;
     int signalled, signal;
+    uint32_t handed_over;
+};
+
+/* Behind the page 64 places for calls that need no packet. */
+struct place {
+    uint16_t operation, length;
+    uint32_t result; /* 0 until it was taken; then 1, or the error's number plus 1 */
+    uint64_t argument[5];
+    char payload[16];
 };
 
 /* Takes the ring of this variable. */
@@ -178,11 +187,12 @@ static inline void attach(struct ring *ring, const char *variable)
         fprintf(stderr, "%s: this consumer reads slots of the layout vm_event7; name it behind the ring\n", variable);
         exit(1);
     }
-    shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
+    shared = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, page, 0);
     if (shared == MAP_FAILED)
         fail("the ring page");
     /* Where a predecessor left off. The engine has initialised the page: SHARED_RING_INIT would hide a first request. */
     BACK_RING_ATTACH(&ring->back, shared, shared->rsp_prod, PAGE);
+    ring->handed_over = ((uint32_t *)shared)[4];
     if (slots)
         ring->back.nr_ents = slots;
     if (fcntl(ring->signalled, F_SETFL, O_NONBLOCK) < 0)
@@ -223,6 +233,27 @@ static inline void answer(struct ring *ring, const vm_event_request_t *request)
     RING_PUSH_RESPONSES(&ring->back);
     if (write(ring->signal, &(uint64_t){ 1 }, 8) < 0)
         fail("the event channel");
+}
+
+/*
+ * Hands a call over: it is done before the answer that is written next is taken. What is refused for want of memory is not done, and the access
+ * that it was for makes its event again. False where all places are in use: then make the call on the connection.
+ */
+static inline bool hand_over(struct ring *ring, uint16_t operation, uint64_t a, uint64_t b, uint64_t c)
+{
+    uint32_t *header = (uint32_t *)ring->back.sring;
+    struct place *place = (struct place *)((char *)ring->back.sring + PAGE) + ring->handed_over % 64;
+    uint32_t result = __atomic_load_n(&place->result, __ATOMIC_ACQUIRE);
+
+    if (!result)
+        return false;
+    if (result != 1 && result != ENOMEM + 1) {
+        fprintf(stderr, "operation %u is refused: %s\n", place->operation, strerror((int)result - 1));
+        exit(1);
+    }
+    *place = (struct place){ .operation = operation, .argument = { a, b, c } };
+    __atomic_store_n(&header[4], ++ring->handed_over, __ATOMIC_RELEASE);
+    return true;
 }
 
 /* Forgets the signals that came; call it before requests are taken. */

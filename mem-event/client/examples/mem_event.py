@@ -28,7 +28,8 @@ VCPU_PAUSED, DROP_PAGE, EVICT_FAIL, FOREIGN = 1, 2, 4, 8
 VIOLATION = 1  # a reason
 RAM_RW, RAM_PAGING_OUT, RAM_PAGED, RAM_PAGING_IN = 0, 9, 10, 11  # types of frames
 
-REQ_PROD, REQ_EVENT, RSP_PROD = 0, 1, 2  # words of the ring page's header
+REQ_PROD, REQ_EVENT, RSP_PROD, CALLS = 0, 1, 2, 4  # words of the ring page's header
+PLACE = struct.Struct("<HHI5Q16s")  # behind the page: operation, bytes of payload, result, five arguments, payload
 
 
 class Ended(Exception):
@@ -110,10 +111,11 @@ class Ring:
         if layout != 1:
             sys.exit(f"this consumer reads slots of the layout flags32 only; hand over {name.lower()}:flags32")
         self.slots = slots or 64
-        self.page = mmap.mmap(page, mmap.PAGESIZE)
+        self.page = mmap.mmap(page, 2 * mmap.PAGESIZE)
         # One store of four bytes an index: `struct` in its standard size would write byte after byte.
         self.index = memoryview(self.page).cast("I")
         self.consumed = self.index[RSP_PROD]  # where a predecessor left off
+        self.handed_over = self.index[CALLS]
         self.lock = threading.Lock()
         os.set_blocking(self.signalled, False)
 
@@ -140,6 +142,22 @@ class Ring:
             self.fence()
             if self.index[REQ_PROD] == self.consumed:
                 return
+
+    def hand_over(self, operation, *arguments):
+        """A call that is done before the next answer is taken; False where all places are in use: then make it on the connection. What is
+        refused for want of memory is not done, and the access that it was for makes its event again."""
+        at = mmap.PAGESIZE + self.handed_over % 64 * PLACE.size
+        before, _, result, *_ = PLACE.unpack_from(self.page, at)
+        if result == 0:
+            return False
+        if result not in (1, errno.ENOMEM + 1):
+            sys.exit(f"operation {before} is refused: {os.strerror(result - 1)}")
+        padded = (arguments + (0,) * 5)[:5]
+        PLACE.pack_into(self.page, at, operation, 0, 0, *padded, b"")
+        self.handed_over = (self.handed_over + 1) & 0xFFFFFFFF
+        self.fence()
+        self.index[CALLS] = self.handed_over
+        return True
 
     def answer(self, at, request):
         """Answers the oldest request without an answer: everything is echoed."""

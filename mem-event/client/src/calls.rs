@@ -294,8 +294,7 @@ impl Client {
     /// # Errors
     /// As [`Client::call`], and a refusal.
     pub fn grant(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<AccessType> {
-        let wanted = self.access(gfn)?.rights().union(rights);
-        let access = AccessType::from_number(wanted.bits()).unwrap_or_default();
+        let access = self.access(gfn)?.with(rights);
         self.set_access(gfn, access)?;
         Ok(access)
     }

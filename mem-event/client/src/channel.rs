@@ -2,11 +2,13 @@
 
 use crate::socket::Client;
 use anyhow::Context;
-use mem_event::contents::Contents;
+use mem_event::message::Call;
+use mem_event::multicall::{self, Multicall};
 use mem_event::page::RingPage;
 use mem_event::ring::Back;
-use mem_event::{Control, Errno, Gfn, Layout, PAGE_SIZE, Request, Response, Ring};
+use mem_event::{AccessType, Control, Errno, Gfn, Layout, PAGE_SIZE, Request, Response, Rights, Ring};
 use rustix::event::{PollFd, PollFlags};
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -29,10 +31,12 @@ pub struct Channel {
     settings: RingSettings,
     signalled: OwnedFd,
     signal: OwnedFd,
-    /// Memory for contents, which the paging ring has.
-    contents: Option<Contents>,
-    /// Contents handed over.
-    loads: u32,
+    /// Memory for calls.
+    multicall: Multicall,
+    /// Calls handed over.
+    calls: u32,
+    /// Of them those of which it is not known yet what became.
+    due: VecDeque<(u32, Call)>,
 }
 
 impl Channel {
@@ -59,12 +63,12 @@ impl Channel {
     ) -> anyhow::Result<Channel> {
         let RingSettings { layout, slots } = settings;
         let [page, signalled, signal] = descriptors;
-        let contents = (ring == Ring::Paging).then(|| Contents::map(&page)).transpose();
-        let contents = contents.context("cannot map the paging ring's memory for contents")?;
+        let multicall =
+            Multicall::map(&page, ring).with_context(|| format!("cannot map the {ring} ring's memory for calls"))?;
         let page = RingPage::map(page).with_context(|| format!("cannot map the {ring} ring"))?;
         // The engine hands an initialised page over. To initialise it again would race with the first event.
         let back = Back::new(page, ring, layout, slots).map_err(|why| anyhow::anyhow!("the {ring} ring: {why}"))?;
-        Ok(Channel { client, back, ring, settings, signalled, signal, contents, loads: 0 })
+        Ok(Channel { client, back, ring, settings, signalled, signal, multicall, calls: 0, due: VecDeque::new() })
     }
 
     /// The next request. What is no request of the layout is answered with nothing and skipped, as Xen's tools do.
@@ -142,6 +146,7 @@ impl Channel {
     /// # Errors
     /// What came on the connection is not the protocol.
     pub fn wait(&mut self) -> anyhow::Result<bool> {
+        self.settle()?;
         let mut waited = [PollFd::new(&self.signalled, PollFlags::IN), PollFd::new(&self.client, PollFlags::IN)];
         rustix::io::retry_on_intr(|| rustix::event::poll(&mut waited, None))?;
         let heard = !waited[1].revents().is_empty();
@@ -150,24 +155,88 @@ impl Channel {
         Ok(!self.client.has_ended())
     }
 
-    /// Hands the content of a frame over: it comes back before the responses from now on take effect. The number of this load, for
-    /// [`Channel::loaded`]; nothing where the ring has no memory for contents, or as many are under way as it has place for:
-    /// then there is [`mem_event::message::Call::Load`].
+    /// Hands the content of a frame over: it comes back before the responses from now on take effect. The number of this call, for
+    /// [`Channel::became`]; nothing where the ring has no memory for contents, or as many calls are under way as it has place for:
+    /// then there is [`Call::Load`].
     pub fn load(&mut self, gfn: Gfn, content: &[u8; PAGE_SIZE]) -> Option<u32> {
-        let contents = self.contents.as_ref()?;
-        let number = self.loads;
-        // The place's last load must have been taken.
-        let _ = contents.result(number)?;
-        contents.put(number, gfn, content);
-        self.loads = number.wrapping_add(1);
-        self.back.loads(self.loads);
+        self.hand_over_by(|multicall, number| multicall.put_load(number, gfn, content))
+    }
+
+    /// Hands a call over: it is done before the responses from now on take effect, in the order of those that are handed over. The number
+    /// of this call, for [`Channel::became`]; nothing where it cannot be handed over, or as many are under way as there is place
+    /// for: then it is made on the connection.
+    pub fn hand_over(&mut self, call: &Call) -> Option<u32> {
+        multicall::takes(call).then_some(())?;
+        self.hand_over_by(|multicall, number| multicall.put(number, call))
+    }
+
+    fn hand_over_by(&mut self, put: impl FnOnce(&Multicall, u32) -> bool) -> Option<u32> {
+        let number = self.calls;
+        // The place's last call must have been taken.
+        let _ = self.multicall.result(number)?;
+        put(&self.multicall, number).then_some(())?;
+        self.calls = number.wrapping_add(1);
+        self.back.calls(self.calls);
         Some(number)
     }
 
-    /// What became of a load; nothing until the engine took it. It does so before the next call on this connection is served.
+    /// Has a call done before the responses from now on take effect: handed over where it can be, else on the connection. What became of
+    /// one that is handed over is known when the engine has taken it: what it refuses is an error of a later one of these, or of
+    /// [`Channel::wait`]; for what there is no memory now (ENOMEM) is done on the connection then, as [`Client::insist`] has it.
+    ///
+    /// # Errors
+    /// As [`Client::insist`].
+    pub fn before_answer(&mut self, call: Call) -> anyhow::Result<()> {
+        self.settle()?;
+        match self.hand_over(&call) {
+            Some(number) => self.due.push_back((number, call)),
+            None => {
+                self.client.insist(&call)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the access rights of a frame, before the answer to the request that is being served.
+    ///
+    /// # Errors
+    /// As [`Channel::before_answer`].
+    pub fn set_access(&mut self, first: Gfn, access: AccessType) -> anyhow::Result<()> {
+        self.before_answer(Call::Control(Control::SetAccess { first, count: 1, access }))
+    }
+
+    /// Gives a frame these rights besides those that it has, before the answer; what it has then.
+    ///
+    /// # Errors
+    /// As [`Channel::before_answer`].
+    pub fn grant(&mut self, gfn: Gfn, rights: Rights) -> anyhow::Result<AccessType> {
+        let access = self.client.access(gfn)?.with(rights);
+        self.set_access(gfn, access)?;
+        Ok(access)
+    }
+
+    /// Learns what became of calls that were handed over, as far as that is known.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        while let Some((number, _)) = self.due.front()
+            && let Some(result) = self.became(*number)
+            && let Some((_, call)) = self.due.pop_front()
+        {
+            match result {
+                Ok(()) => {}
+                Err(Errno::ENOMEM) => {
+                    self.client.insist(&call)?;
+                }
+                Err(errno) => anyhow::bail!("{call} is refused: {errno}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// What became of a call that was handed over; nothing until the engine took it. It does so before the next call on this connection
+    /// is served.
     #[must_use]
-    pub fn loaded(&self, number: u32) -> Option<Result<(), Errno>> {
-        self.contents.as_ref()?.result(number)
+    pub fn became(&self, number: u32) -> Option<Result<(), Errno>> {
+        self.multicall.result(number)
     }
 
     /// From now on the caller polls the ring: the engine need not signal.

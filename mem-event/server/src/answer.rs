@@ -5,11 +5,11 @@ use mem_event::message::{Call, Reply};
 use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Outcome, PAGE_SIZE};
 
-pub fn refused(errno: Errno, sentence: &str) -> Reply {
+pub(crate) fn refused(errno: Errno, sentence: &str) -> Reply {
     Reply::Refused(errno, sentence.to_owned())
 }
 
-pub fn outcome(outcome: Outcome) -> Reply {
+pub(crate) fn outcome(outcome: Outcome) -> Reply {
     match outcome {
         Outcome::Proceed | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => Reply::Done([0; 5]),
         Outcome::Value(value) => Reply::Done([value, 0, 0, 0, 0]),
@@ -19,6 +19,22 @@ pub fn outcome(outcome: Outcome) -> Reply {
     }
 }
 
+/// What became of a call that was handed over, whose reply is a number.
+///
+/// # Errors
+/// The error of a refusal.
+pub fn became(outcome: Outcome) -> Result<(), Errno> {
+    match outcome {
+        Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
+        Outcome::Crashed => Err(Errno::EINVAL),
+        Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => Ok(()),
+    }
+}
+
+/// Whether so many bytes at an offset are within a frame, and some.
+///
+/// # Errors
+/// EINVAL with a sentence.
 pub fn within(offset: u16, len: usize) -> Result<(), Refusal> {
     if len == 0 || usize::from(offset) + len > PAGE_SIZE {
         return Err((Errno::EINVAL, format!("{len} bytes at offset {offset} are not within a frame")));
@@ -32,17 +48,18 @@ pub fn reply(result: Result<Reply, Refusal>) -> Reply {
 }
 
 /// The reply to a call that finds nothing.
+#[must_use]
 pub fn done(result: Result<(), Refusal>) -> Reply {
     reply(result.map(|()| Reply::Done([0; 5])))
 }
 
-pub fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
+pub(crate) fn read_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, len: u16) -> Reply {
     let mut bytes = vec![0; usize::from(len)];
     let read = within(offset, bytes.len()).and_then(|()| domain.read(gfn, offset, &mut bytes));
     reply(read.map(|()| Reply::Bytes(bytes)))
 }
 
-pub fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
+pub(crate) fn write_frame(domain: &mut impl Hypercalls, gfn: Gfn, offset: u16, bytes: &[u8]) -> Reply {
     done(within(offset, bytes.len()).and_then(|()| domain.write(gfn, offset, bytes)))
 }
 

@@ -142,9 +142,9 @@ impl Connection {
         (packet, file): (&[u8], Option<OwnedFd>),
     ) {
         for channel in &self.rings {
-            // Contents that were handed over come before the calls that were sent after them, and so do responses, however late they
+            // Calls that were handed over come before those that were sent after them, and so do responses, however late they
             // are taken: in Xen a consumer's notification has had them taken.
-            domain.take_loads(channel);
+            domain.take_calls(channel);
             if channel.end_lateness() {
                 domain.take_responses(channel);
             }

@@ -1,11 +1,12 @@
 //! A ring's event channel as the engine's side holds it: the consumer's signal, the threads that poll for responses, the one that sleeps
-//! on it, the contents that a pager hands over.
+//! on it, the calls that the consumer hands over.
 
 use crate::chaos::{Chaos, Fault};
-use mem_event::contents::{Contents, PLACES};
+use mem_event::message::Call;
+use mem_event::multicall::{self, Multicall, PLACES};
 use mem_event::page::RingPage;
 use mem_event::seat::Seat;
-use mem_event::{Errno, Gfn, PAGE_SIZE, Pollers, Ring};
+use mem_event::{Errno, Pollers, Ring};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -40,10 +41,10 @@ pub struct EventChannel {
     to_engine: OwnedFd,
     /// Who has it sleeps on the eventfd for itself.
     pub seat: Seat,
-    /// Contents that a pager hands over.
-    contents: Option<Contents>,
+    /// Calls that the consumer hands over.
+    calls: Multicall,
     /// How many of them were taken.
-    loaded: AtomicU32,
+    called: AtomicU32,
     /// Whether responses are taken late, see [`lateness`].
     lateness: AtomicU8,
 }
@@ -57,26 +58,16 @@ impl EventChannel {
         ring: Ring,
         (connection, process): (u32, u32),
         page: RingPage,
-        contents: Option<Contents>,
+        calls: Multicall,
     ) -> std::io::Result<(EventChannel, [OwnedFd; 2])> {
         let make = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let (to_consumer, to_engine) = (make()?, make()?);
         let ends = [to_consumer.try_clone()?, to_engine.try_clone()?];
         let pollers = Pollers::new(page);
-        let (seat, loaded) = (Seat::default(), AtomicU32::new(0));
+        let (seat, called) = (Seat::default(), AtomicU32::new(0));
         let lateness = AtomicU8::new(lateness::NONE);
-        let channel = EventChannel {
-            ring,
-            process,
-            connection,
-            pollers,
-            to_consumer,
-            to_engine,
-            seat,
-            contents,
-            loaded,
-            lateness,
-        };
+        let channel =
+            EventChannel { ring, process, connection, pollers, to_consumer, to_engine, seat, calls, called, lateness };
         Ok((channel, ends))
     }
 
@@ -170,26 +161,28 @@ impl EventChannel {
         Some(fault)
     }
 
-    /// Whether contents were handed over that nobody has taken.
+    /// Whether calls were handed over that nobody has taken.
     #[must_use]
-    pub fn has_loads(&self) -> bool {
-        self.contents.is_some() && self.pollers.loads() != self.loaded.load(Ordering::Relaxed)
+    pub fn has_calls(&self) -> bool {
+        self.pollers.calls() != self.called.load(Ordering::Relaxed)
     }
 
-    /// Takes the contents that were handed over until now, in their order, and tells the consumer what became of each. To be called
-    /// by the thread that holds the engine, so by one at a time. A count that runs ahead of what there is room for loads nothing.
-    pub fn take_loads(&self, mut load: impl FnMut(Gfn, Box<[u8; PAGE_SIZE]>) -> Result<(), Errno>) {
-        let Some(contents) = &self.contents else { return };
-        let until = self.pollers.loads();
-        let from = self.loaded.swap(until, Ordering::Relaxed);
+    /// Takes the calls that were handed over until now, in their order, and tells the consumer what became of each. To be called
+    /// by the thread that holds the engine, so by one at a time. A count that runs ahead of what there is room for does nothing.
+    pub fn take_calls(&self, mut call: impl FnMut(Call) -> Result<(), Errno>) {
+        let until = self.pollers.calls();
+        let from = self.called.swap(until, Ordering::Relaxed);
         if until.wrapping_sub(from) > PLACES {
-            (0..PLACES).for_each(|number| contents.finish(number, Err(Errno::EINVAL)));
+            (0..PLACES).for_each(|number| self.calls.finish(number, Err(Errno::EINVAL)));
             return;
         }
         let mut number = from;
         while number != until {
-            let (gfn, content) = contents.take(number);
-            contents.finish(number, load(gfn, content));
+            let result = match self.calls.take(number) {
+                Ok(taken) if multicall::takes(&taken) => call(taken),
+                Ok(_) | Err(_) => Err(Errno::EINVAL),
+            };
+            self.calls.finish(number, result);
             number = number.wrapping_add(1);
         }
     }

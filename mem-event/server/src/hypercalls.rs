@@ -34,8 +34,8 @@ pub trait Hypercalls {
     /// Takes the responses that are on a ring.
     fn take_responses(&mut self, channel: &EventChannel);
 
-    /// Takes the contents that a pager has handed over until now.
-    fn take_loads(&mut self, channel: &EventChannel);
+    /// Takes the calls that a consumer has handed over until now.
+    fn take_calls(&mut self, channel: &EventChannel);
 
     /// A client hears notices from now on.
     fn subscribe(&mut self, client: &Arc<OwnedFd>);

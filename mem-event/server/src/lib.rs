@@ -2,7 +2,7 @@
 //!
 //! | file | what lives there |
 //! |---|---|
-//! | `answer` | the reply that an outcome becomes |
+//! | [`answer`] | the reply that an outcome becomes |
 //! | [`chaos`] | faults into a consumer's world |
 //! | [`packet`] | packets with descriptors, sent and received |
 //! | `peer` | the process at the other end, and whether there is room for it |
@@ -17,7 +17,7 @@
 //! | [`hypercalls`] | what a domain does for its clients |
 //! | [`connection`] | one connection: calls in, replies out |
 
-mod answer;
+pub mod answer;
 pub mod chaos;
 pub mod connection;
 pub mod event_channel;

@@ -23,6 +23,7 @@ mod packet;
 mod reply;
 mod report;
 
+pub(crate) use call::Parts;
 pub use call::{Call, Space};
 pub use notice::Notice;
 pub use packet::{HEADER, LARGEST, Malformed};
@@ -32,4 +33,4 @@ pub use report::{
 };
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 7;
+pub const VERSION: u64 = 8;

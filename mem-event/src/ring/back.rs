@@ -82,11 +82,11 @@ impl Back {
         new.wrapping_sub(self.page.load(Index::RspEvent, Ordering::Relaxed)) < new.wrapping_sub(old)
     }
 
-    /// So many contents were handed over ([`crate::contents::Contents`]) until now: they take effect before any response that is
+    /// So many calls were handed over ([`crate::multicall::Multicall`]) until now: they take effect before any response that is
     /// pushed from now on.
-    pub fn loads(&self, count: u32) {
-        // The contents come before the count.
-        self.page.store(Index::Loads, count, Ordering::Release);
+    pub fn calls(&self, count: u32) {
+        // The calls come before the count.
+        self.page.store(Index::Calls, count, Ordering::Release);
     }
 
     /// Requests taken and not answered yet.

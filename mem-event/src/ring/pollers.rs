@@ -103,9 +103,9 @@ impl Pollers {
         !(MOST_SLOTS + 1..u32::MAX / 2).contains(&ahead)
     }
 
-    /// How many contents the consumer has handed over, all of which can be read.
+    /// How many calls the consumer has handed over, all of which can be read.
     #[must_use]
-    pub fn loads(&self) -> u32 {
-        self.page.load(Index::Loads, Ordering::Acquire)
+    pub fn calls(&self) -> u32 {
+        self.page.load(Index::Calls, Ordering::Acquire)
     }
 }

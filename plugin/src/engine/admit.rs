@@ -15,7 +15,7 @@ const UNSEEN: &str = "page walks, the delivery of interrupts and exceptions, dev
 
 impl Hypervisor {
     /// What this host and these arguments cannot do.
-    pub(super) fn admit(&self, control: &Control) -> Result<(), (Errno, String)> {
+    pub(super) fn admit(&self, engine: &mut Engine, control: &Control) -> Result<(), (Errno, String)> {
         let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
         match control {
             Control::SetAccess { .. }
@@ -48,12 +48,12 @@ impl Hypervisor {
             Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
                 if access.rights() != Rights::RWX =>
             {
-                self.are_ram(*first, *count).and_then(|()| self.prepare_watching())
+                self.are_ram(*first, *count).and_then(|()| self.prepare_watching(engine))
             }
             Control::SetAccess { .. }
             | Control::CreateView { .. }
             | Control::SetViewAccess { .. }
-            | Control::SetViewDefault { .. } => self.prepare_watching(),
+            | Control::SetViewDefault { .. } => self.prepare_watching(engine),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
@@ -61,10 +61,10 @@ impl Hypervisor {
                 let lack = userfault::probe().err().unwrap_or_default();
                 unsupported(&format!("frames cannot be shared: {lack}"))
             }
-            Control::NominateShare { .. } => self.prepare(false).and_then(|()| self.prepare_sharing()),
+            Control::NominateShare { .. } => self.prepare(engine, false).and_then(|()| self.prepare_sharing(engine)),
             // A frame that goes has no memory when it is touched again.
             Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } | Control::Drop { .. } => {
-                self.prepare(true)
+                self.prepare(engine, true)
             }
             _ => Ok(()),
         }
@@ -86,20 +86,19 @@ impl Hypervisor {
     }
 
     /// Opens userfaultfd, or does without where checks stop instructions: then what no instruction shows passes, and that is said.
-    fn prepare_watching(&self) -> Result<(), (Errno, String)> {
+    fn prepare_watching(&self, engine: &mut Engine) -> Result<(), (Errno, String)> {
         static SAID: Once = Once::new();
         match (self.host.gate.now(), userfault::right()) {
             (Gate::Callback, Err(lack)) => {
                 SAID.call_once(|| eprintln!("mem-event: {}: {UNSEEN}; {lack}", userfault::WITHOUT));
                 Ok(())
             }
-            _ => self.prepare(false),
+            _ => self.prepare(engine, false),
         }
     }
 
     /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
-    fn prepare(&self, paging: bool) -> Result<(), (Errno, String)> {
-        let mut engine = self.engine();
+    fn prepare(&self, engine: &mut Engine, paging: bool) -> Result<(), (Errno, String)> {
         if engine.stopped.is_prepared(paging) {
             return Ok(());
         }
@@ -122,8 +121,7 @@ impl Hypervisor {
         Ok(())
     }
 
-    fn prepare_sharing(&self) -> Result<(), (Errno, String)> {
-        let mut engine = self.engine();
+    fn prepare_sharing(&self, engine: &mut Engine) -> Result<(), (Errno, String)> {
         let prepared = self.host.memory.prepare_sharing(&mut engine.met);
         engine.settle(&self.host);
         prepared.map_err(|sentence| (Errno::EOPNOTSUPP, sentence))

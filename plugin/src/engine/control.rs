@@ -10,8 +10,6 @@ use mem_event::message::{Call, Reply};
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, ViewId};
-use mem_event_server::EventChannel;
-use mem_event_server::chaos::{self, Refusable};
 
 impl Engine {
     /// A control operation that is admitted, with the content of a page-in.
@@ -38,43 +36,37 @@ impl Engine {
         Outcome::Refused(errno, sentence)
     }
 
-    /// The contents that a pager has handed over.
-    pub fn take_loads(&mut self, host: &Host, channel: &EventChannel) {
-        let before = self.caller();
-        self.serving(channel.connection);
-        channel.take_loads(|gfn, content| {
-            if let Some(errno) = host.chaos.call(Refusable::Load) {
-                let _ = self.refuse(Control::Prep { gfn, buffer: true }, errno, chaos::SENTENCE.to_owned());
-                return Err(errno);
+    /// The rights of a span of frames. Nothing where more are left, which are the control operation's then.
+    pub fn set_access(&mut self, host: &Host, control: &mut Control) -> Option<Outcome> {
+        let outcome = self.step(host, Input::Control(control.clone()));
+        self.settle(host);
+        let (Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }) =
+            control
+        else {
+            return Some(outcome);
+        };
+        if access.rights() != Rights::RWX {
+            self.arm(host);
+        }
+        match outcome {
+            Outcome::Value(done) if done > 0 && done < *count => {
+                first.0 += done;
+                *count -= done;
+                None
             }
-            match self.control(host, Control::Prep { gfn, buffer: true }, Some(content)) {
-                Outcome::Refused(errno, _) | Outcome::Retry(errno) => Err(errno),
-                Outcome::Crashed => Err(Errno::EINVAL),
-                Outcome::Proceed | Outcome::Value(_) | Outcome::Wait(_) | Outcome::Skip | Outcome::Alone => Ok(()),
-            }
-        });
-        self.serving(before);
+            other => Some(other),
+        }
     }
 }
 
 impl Hypervisor {
-    /// The contents that a pager has handed over until now come before the calls that it sends from now on.
-    pub fn take_loads(&self, channel: &EventChannel) {
-        if !channel.has_loads() {
-            return;
-        }
-        let mut engine = self.engine();
-        // As with responses: a pager that lost its ring loads nothing any more.
-        if self.host.is_current(channel) {
-            engine.take_loads(&self.host, channel);
-        }
-    }
-
     /// A control operation of a connection, with the content of a page-in.
     pub fn control(&self, connection: u32, control: Control, content: Option<Box<[u8]>>) -> Outcome {
-        if let Err((errno, sentence)) = self.admit(&control) {
-            return self.engine_for(connection).refuse(control, errno, sentence);
+        let mut engine = self.engine_for(connection);
+        if let Err((errno, sentence)) = self.admit(&mut engine, &control) {
+            return engine.refuse(control, errno, sentence);
         }
+        drop(engine);
         if let Control::Inject { vcpu, vector, .. } = control
             && let Err((errno, sentence)) = self.can_inject(vcpu, vector)
         {
@@ -108,23 +100,8 @@ impl Hypervisor {
     /// In spans, between which vCPUs get their turn (XSA-89).
     fn set_access(&self, connection: u32, mut control: Control) -> Outcome {
         loop {
-            let mut engine = self.engine_for(connection);
-            let outcome = engine.step(&self.host, Input::Control(control.clone()));
-            engine.settle(&self.host);
-            let (Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }) =
-                &mut control
-            else {
+            if let Some(outcome) = self.engine_for(connection).set_access(&self.host, &mut control) {
                 return outcome;
-            };
-            if access.rights() != Rights::RWX {
-                engine.arm(&self.host);
-            }
-            match outcome {
-                Outcome::Value(done) if done > 0 && done < *count => {
-                    first.0 += done;
-                    *count -= done;
-                }
-                other => return other,
             }
         }
     }

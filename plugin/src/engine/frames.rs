@@ -1,6 +1,5 @@
 //! Contents of frames, read and written by a client that maps them.
 
-use crate::engine::held::Held;
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use mem_event::trace::remark::Moment;
@@ -10,13 +9,23 @@ use std::os::fd::OwnedFd;
 impl Hypervisor {
     /// Overwrites bytes of a frame that holds some, for a client that maps it: a shared frame is unshared first.
     pub fn write(&self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), (Errno, String)> {
-        let mut engine = self.engine();
-        self.has_content(&engine, gfn)?;
-        self.part(&mut engine, gfn, offset)?;
+        self.write_held(&mut self.engine(), gfn, offset, bytes)
+    }
+
+    /// The same, by a thread that holds the engine.
+    pub(super) fn write_held(
+        &self,
+        engine: &mut Engine,
+        gfn: Gfn,
+        offset: u16,
+        bytes: &[u8],
+    ) -> Result<(), (Errno, String)> {
+        self.has_content(engine, gfn)?;
+        self.part(engine, gfn, offset)?;
         let written = self.host.memory.write(gfn, offset, bytes);
         // Whatever of it was written.
         self.host.bytes_changed(gfn, offset, bytes.len());
-        self.remark_written(&mut engine, gfn);
+        self.remark_written(engine, gfn);
         written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 
@@ -45,7 +54,7 @@ impl Hypervisor {
     }
 
     /// A shared frame gets a page of its own, as for a write.
-    fn part(&self, engine: &mut Held<'_>, gfn: Gfn, offset: u16) -> Result<(), (Errno, String)> {
+    fn part(&self, engine: &mut Engine, gfn: Gfn, offset: u16) -> Result<(), (Errno, String)> {
         if engine.domain.p2m_type(gfn) != P2mType::RamShared {
             return Ok(());
         }

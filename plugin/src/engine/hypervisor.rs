@@ -17,7 +17,6 @@ use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::message::{Call, Reply};
 use mem_event::registers::Registers;
-use mem_event::trace::remark::{Answer, Asked};
 use mem_event::trace::{Header, Remark, Writer};
 use mem_event::{
     Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, Ring, WaitReason, With,
@@ -95,13 +94,7 @@ impl Hypervisor {
 
     /// Puts a call into the trace that no step tells of.
     pub fn called(&self, connection: u32, call: &Call, reply: &Reply) {
-        let mut engine = self.engine();
-        let keeps_reads = engine.keeps_reads;
-        engine.remark(|| Remark::Called {
-            connection,
-            call: Asked::of(call),
-            reply: Answer::of(call, reply, keeps_reads),
-        });
+        self.engine().called(connection, call, reply);
     }
 
     /// Puts a text into the trace; how many steps that has, which are then on their way to its file.
@@ -193,7 +186,7 @@ impl Hypervisor {
         explain::stopped_access(&self.host, fault).is_some_and(|access| self.stopped(access))
     }
 
-    /// Takes the responses that are on a ring, if no other thread has meanwhile; first the contents that were handed over before them.
+    /// Takes the responses that are on a ring, if no other thread has meanwhile; first the calls that were handed over before them.
     pub fn take_responses(&self, channel: &EventChannel) {
         let mut engine = self.engine();
         let Some(current) = self.host.channel(channel.ring).filter(|current| std::ptr::eq(&**current, channel)) else {
@@ -205,7 +198,7 @@ impl Hypervisor {
         }
         channel.take_responses(|responses| {
             // After the index: what was handed over before these responses is seen.
-            engine.take_loads(&self.host, channel);
+            self.take_calls_held(&mut engine, channel);
             let with = With { until: Some(responses), ..With::NOTHING };
             let _ =
                 engine.step_with(&self.host, Input::Kick { ring: channel.ring }, Beside { with, ..Beside::NOTHING });

@@ -12,6 +12,7 @@ pub mod hypervisor;
 mod in_force;
 pub mod kernel_stops;
 pub mod leave;
+mod multicall;
 mod needed;
 mod provoke;
 mod provoked;

@@ -3,8 +3,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Beside;
 use crate::host::waiter;
-use mem_event::contents::Contents;
-use mem_event::page::RingPage;
+use mem_event::multicall::Multicall;
 use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Input, Outcome, Ring, With};
 use mem_event_server::EventChannel;
@@ -19,20 +18,18 @@ impl Hypervisor {
         ring: Ring,
         (connection, process): (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), (Errno, String)> {
-        if let Err((errno, sentence)) = self.admit(&control) {
-            let _ = self.engine_for(connection).refuse(control, errno, sentence.clone());
+        let mut engine = self.engine_for(connection);
+        if let Err((errno, sentence)) = self.admit(&mut engine, &control) {
+            let _ = engine.refuse(control, errno, sentence.clone());
             return Err((errno, sentence));
         }
+        drop(engine);
         let io = |error: std::io::Error| (Errno::ENOMEM, format!("no ring page or event channel: {error}"));
-        let (memory, page, contents) = match ring {
-            Ring::Paging => Contents::create().map(|(memory, page, contents)| (memory, page, Some(contents))),
-            _ => RingPage::create().map(|(memory, page)| (memory, page, None)),
-        }
-        .map_err(io)?;
+        let (memory, page, calls) = Multicall::create(ring).map_err(io)?;
         // A consumer may do so again, as Xen's do; one that does not still finds what says that signals are wanted.
         page.init();
         let (channel, [to_consumer, to_engine]) =
-            EventChannel::new(ring, (connection, process), page.clone(), contents).map_err(io)?;
+            EventChannel::new(ring, (connection, process), page.clone(), calls).map_err(io)?;
         waiter::begin(&channel).map_err(io)?;
         let channel = Arc::new(channel);
         let mut engine = self.engine_for(connection);
@@ -75,7 +72,7 @@ impl Hypervisor {
         let mut engine = self.engine();
         if self.host.is_current(channel) && channel.pollers.is_pending() {
             // Its last answers count, and so do the contents that it handed over before them.
-            engine.take_loads(&self.host, channel);
+            self.take_calls_held(&mut engine, channel);
         }
         self.host.set_channel(ring, None);
         let _ = engine.step(&self.host, Input::ConsumerLost { ring });

@@ -9,7 +9,8 @@ use crate::engine::turn::Turn;
 use crate::host::domain_host::Host;
 use crate::host::notification::Notification;
 use crate::memory::userfault::UffdFault;
-use mem_event::trace::remark::Moment;
+use mem_event::message::{Call, Reply};
+use mem_event::trace::remark::{Answer, Asked, Moment};
 use mem_event::trace::{Remark, Writer};
 use mem_event::{Access, Domain, Effects, Gfn, Input, Outcome, Rights, With, digest};
 
@@ -143,6 +144,16 @@ impl Engine {
             self.trace.remark(&remark());
             self.keep_what_is_recorded();
         }
+    }
+
+    /// Puts a call into the trace that no step tells of.
+    pub fn called(&mut self, connection: u32, call: &Call, reply: &Reply) {
+        let keeps_reads = self.keeps_reads;
+        self.remark(|| Remark::Called {
+            connection,
+            call: Asked::of(call),
+            reply: Answer::of(call, reply, keeps_reads),
+        });
     }
 
     fn remark_registers(&mut self, input: &Input, with: With<'_>) {

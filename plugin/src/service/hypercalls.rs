@@ -32,8 +32,8 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::take_responses(self, channel);
     }
 
-    fn take_loads(&mut self, channel: &EventChannel) {
-        Hypervisor::take_loads(self, channel);
+    fn take_calls(&mut self, channel: &EventChannel) {
+        Hypervisor::take_calls(self, channel);
     }
 
     fn subscribe(&mut self, client: &Arc<OwnedFd>) {

@@ -66,6 +66,9 @@ fn main() -> anyhow::Result<()> {
     for row in round_trip::ALONE.into_iter().filter(|(name, _)| is_wanted(name)) {
         figures.push(round_trip::alone(row)?);
     }
+    for row in round_trip::GRANTS.into_iter().filter(|(name, _)| is_wanted(name)) {
+        figures.push(round_trip::grant(row)?);
+    }
     figures.extend(boots::linux(is_wanted)?);
     if is_wanted("record-overhead") {
         figures.push(boots::record_overhead()?);

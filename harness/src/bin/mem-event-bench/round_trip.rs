@@ -7,9 +7,10 @@ use crate::cores;
 use crate::figure::{Figure, median};
 use crate::ping;
 use crate::qemu;
-use crate::served::{Order, Served};
+use crate::served::{Answer, Order, Served};
 use anyhow::{Context, bail};
 use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::corpus;
 use std::io::{BufRead, BufReader};
@@ -78,7 +79,13 @@ pub fn alone((name, vcpus): (&'static str, u32)) -> anyhow::Result<Figure> {
     let events = 90 * vcpus as usize;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
-        let watch = Watch { name: "alone_crowd", symbol: "OWN", vcpus: Some(vcpus), emulates: true };
+        let watch = Watch {
+            name: "alone_crowd",
+            symbol: "OWN",
+            vcpus: Some(vcpus),
+            answer: Answer::Emulate,
+            gate: Gate::default(),
+        };
         rates.push(events as f64 / served(watch, "auto", None, events)?.seconds);
     }
     let detail = format!(
@@ -86,6 +93,29 @@ pub fn alone((name, vcpus): (&'static str, u32)) -> anyhow::Result<Figure> {
     );
     Ok(Figure { name, value: median(rates), unit: "1/s", goal: None, detail })
 }
+
+/// Events that are answered by a right: from a page's first access to that of the next page, both spinning.
+pub fn grant((name, gate): (&'static str, Gate)) -> anyhow::Result<Figure> {
+    /// Of the guest's 256 pages.
+    const PAGES: usize = 250;
+    let (mut medians, mut tails) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let watch = Watch { name: "page_touch", symbol: "TOUCHED", vcpus: None, answer: Answer::Grant, gate };
+        let mut micros = served(watch, "auto", None, PAGES)?.micros;
+        micros.sort_by(f64::total_cmp);
+        medians.push(micros[micros.len() / 2]);
+        tails.push(micros[micros.len() * 9 / 10]);
+    }
+    let (value, tail) = (median(medians), median(tails));
+    let detail = format!(
+        "gate={gate}: an access, its page opened with the answer, the next page's access; 1 in 10 takes more than {tail:.1} µs; \
+         medians of {ROUNDS} boots of {PAGES} events"
+    );
+    Ok(Figure { name, value, unit: "µs", goal: Some(20.0), detail })
+}
+
+/// The rows of [`grant`], each with its gate.
+pub const GRANTS: [(&str, Gate); 2] = [("grant-us", Gate::Callback), ("grant-us-mmu", Gate::Mmu)];
 
 /// The rows of [`alone`], with how many vCPUs.
 pub const ALONE: [(&str, u32); 2] = [("alone-per-second", 1), ("alone-per-second-4-vcpus", 4)];
@@ -95,21 +125,24 @@ struct Watch<'a> {
     name: &'a str,
     symbol: &'a str,
     vcpus: Option<u32>,
-    emulates: bool,
+    answer: Answer,
+    gate: Gate,
 }
 
 fn events(name: &str, symbol: &str, spin: &str, pinned: Option<[usize; 2]>, events: usize) -> anyhow::Result<Served> {
-    served(Watch { name, symbol, vcpus: None, emulates: false }, spin, pinned, events)
+    let watch = Watch { name, symbol, vcpus: None, answer: Answer::Nothing, gate: Gate::default() };
+    served(watch, spin, pinned, events)
 }
 
 /// A guest whose pages are watched from its first checkpoint on, and a consumer that answers so many events.
 fn served(watch: Watch<'_>, spin: &str, pinned: Option<[usize; 2]>, events: usize) -> anyhow::Result<Served> {
-    let Watch { name, symbol, vcpus, emulates } = watch;
+    let Watch { name, symbol, vcpus, answer, gate } = watch;
     let mut scenario = corpus::find(name).with_context(|| format!("no scenario {name}"))?;
     scenario.machine.vcpus = vcpus.unwrap_or(scenario.machine.vcpus);
     // So that the gate is built in; who listens is the other process.
     scenario.consumers.listener.get_or_insert_default();
     let mut job = Job::new(scenario, qemu::named())?;
+    job.gate = gate;
     job.spin = spin.parse().map_err(anyhow::Error::msg)?;
     let symbols = job.symbols();
     let watched = symbols.find(symbol)?;
@@ -120,7 +153,7 @@ fn served(watch: Watch<'_>, spin: &str, pinned: Option<[usize; 2]>, events: usiz
         first: watched.gpa.0 / 4096,
         count: watched.size.div_ceil(4096),
         events,
-        emulates,
+        answer,
         spin: spin.to_owned(),
         core: pinned.map(|[_, there]| there),
     };

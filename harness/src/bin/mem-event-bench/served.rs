@@ -1,10 +1,11 @@
 //! A consumer in a process of its own, as users' are: answers so many events without changing a right, so that the vCPU stops
-//! again at once, or lets each instruction through alone, then opens everything. Tells how long each took, and how full the ring was.
+//! again at once, or lets each instruction through alone, or opens its page; then opens everything. Tells how long each took, and how full
+//! the ring was.
 
 use anyhow::{Context, bail};
 use mem_event::message::{Call, Notice};
 use mem_event::spin::{Spin, Window};
-use mem_event::{AccessType, Control, Flags, Gfn, Ring};
+use mem_event::{AccessType, Control, Event, Flags, Gfn, Ring};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::poll::poll_until;
 use mem_event_client::{Client, Lost};
@@ -17,6 +18,17 @@ use std::time::Instant;
 /// Slices of a run, of each of which the mean fill of the ring is told.
 const SLICES: usize = 8;
 
+/// How an event is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// With nothing: the same access makes the next.
+    Nothing,
+    /// The instruction is let through alone.
+    Emulate,
+    /// Its page gets all rights: the next event is that of another page.
+    Grant,
+}
+
 /// What is to be served.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Order {
@@ -28,8 +40,8 @@ pub struct Order {
     pub count: u64,
     /// How many events are answered before the frames are opened.
     pub events: usize,
-    /// Each is let through alone, and so the next event is another access; else the same comes again.
-    pub emulates: bool,
+    /// How each is answered.
+    pub answer: Answer,
     /// `auto`, `off` or microseconds.
     pub spin: String,
     /// The core to stay on.
@@ -97,7 +109,12 @@ impl Run {
                         self.set_access(AccessType::Rwx)?;
                     }
                 }
-                let how = if self.order.emulates { Flags::EMULATE } else { Flags::NONE };
+                let how = if self.order.answer == Answer::Emulate { Flags::EMULATE } else { Flags::NONE };
+                if self.order.answer == Answer::Grant
+                    && let Event::Violation { gfn, .. } = request.event
+                {
+                    self.channel.set_access(gfn, AccessType::Rwx)?;
+                }
                 self.channel.answer(&request.answer().with(how));
                 self.channel.kick()?;
             }
