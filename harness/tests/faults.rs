@@ -168,7 +168,8 @@ fn a_listener_that_gives_up_where_there_is_no_memory_is_found_out() {
     let is_refused = |plan: &Plan, nth| plan.refusal(Refusable::SetAccess, nth).is_some();
     let plan = first_seed(is_refused).to_string();
     let folder = RunFolder::create().unwrap();
-    let hasty = changed("connection.insist(SET_ACCESS,", "connection.call(SET_ACCESS,", &folder);
+    let handed_over = "if not ring.hand_over(*wanted):\n                connection.insist(*wanted)";
+    let hasty = changed(handed_over, "connection.call(*wanted)", &folder);
     survives("without faults", &hasty, "");
     let outcome = found_out(hasty, &plan);
     assert!(outcome.verdict.reason.contains("listener.py"), "{}", outcome.verdict);

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const ADDRESSES: [&str; 7] = ["GFN", "(offset", "gla", "rip=", "gfn=", "max_gpfn = ", "gfn "];
 
 /// How lines begin of which each kind is told once: how many there are, and in which order, is of one build too.
-const ONCE: [&str; 4] = ["PAGE ACCESS: ", "Singlestep: ", "\tSwitching ", "Got event from Xen"];
+const ONCE: [&str; 3] = ["PAGE ACCESS: ", "Singlestep: ", "\tSwitching "];
 
 /// A line without what is of one build.
 fn plain(line: &str) -> String {
@@ -33,7 +33,11 @@ fn plain(line: &str) -> String {
 /// told once; of the tool's other lines those that come
 /// again in a row.
 fn plainly(text: &str) -> String {
-    let is_once = |line: &String| ONCE.iter().any(|start| line.starts_with(start));
+    // The tool says so before some events or before each, as they come; where views are switched it is nearly each.
+    let is_once = |line: &String| {
+        ONCE.iter().any(|start| line.starts_with(start))
+            || line == "Got event from Xen" && text.contains("starting altp2m")
+    };
     // 4.17 alone sets the rights of each frame of its view; 4.20 goes by the view's default.
     let text = text.lines().filter(|line| !line.starts_with("Setting altp2m ")).collect::<Vec<_>>().join("\n");
     let (accesses, mut rest): (Vec<String>, Vec<String>) = text.lines().map(plain).partition(is_once);
