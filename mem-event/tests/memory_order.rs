@@ -19,7 +19,9 @@ use mem_event::mark::{self, Mark};
 use mem_event::page::Index;
 use mem_event::seat::Seat;
 use mem_event::stopped::{Asleep, Stopped};
-use mem_event::{Back, Event, Flags, Front, Gfn, Gla, Layout, Pollers, Request, Rights, Ring, RingPage, VcpuId};
+use mem_event::{
+    Back, Event, Flags, Front, Gfn, Gla, Layout, Pollers, Request, Rights, Ring, RingPage, VcpuId, ViewId,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const RING: Ring = Ring::Access;
@@ -36,6 +38,7 @@ fn request(number: u64) -> Request {
             rights: Rights::from_bits(number as u8),
             in_gpt: false,
         },
+        view: ViewId::HOST,
     }
 }
 

@@ -3,7 +3,7 @@
 //! | file | what lives there |
 //! |---|---|
 //! | this one | a run from QEMU's start to its verdict |
-//! | [`job`], [`gate`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
+//! | [`job`], [`facts`], [`trace_file`] | what is to be run, and what is told of it beforehand |
 //! | [`serve`], [`signals`] | the loop that serves a domain |
 //! | [`ending`], [`outcome`], [`report`] | what QEMU's end says; how it went; events as they come, and the summary |
 //! | [`standing`] | how a long run stands, in one line on a terminal |

@@ -35,7 +35,7 @@ impl MemoryAct {
         }
     }
 
-    /// As [`Act::check`].
+    /// As [`super::Act::check`].
     ///
     /// # Errors
     /// As there.
