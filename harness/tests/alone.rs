@@ -70,13 +70,17 @@ fn of_a_crowd_no_addition_is_lost_and_each_makes_its_event() {
 
 /// Whatever is due before an instruction, after it and while it waits.
 #[test]
-fn under_a_storm_of_interrupts_each_access_is_done_once_and_makes_one_event() {
+fn under_a_storm_of_interrupts_each_access_is_done_once_by_one_answer() {
     for gate in gates() {
         let (outcome, emulated) = run(scenario("alone_storm"), gate);
         let line = outcome.console.lines().find(|line| line.contains(" accesses, ")).unwrap();
         eprintln!("{gate}: {line}");
-        let done: u64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
-        assert_eq!((outcome.counts.access, emulated), (done, done), "{gate}: {}", outcome.said);
+        let numbers: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [done, .., nmis] = numbers[..] else { panic!("{line}") };
+        assert_eq!(emulated, done, "{gate}: {}", outcome.said);
+        // One whose vCPU takes an NMI after the answer asks again when it is back; the first answer lets nothing through.
+        let again = outcome.counts.access - done;
+        assert!(again <= nmis, "{gate}: {again} asked again, {nmis} NMIs: {}", outcome.said);
         add_up(&outcome, emulated);
     }
 }
