@@ -14,9 +14,10 @@ static const uint8_t rights_of[] = { 0, 1, 2, 3, 4, 5, 6, 7, 5, 0 };
 static void allow(struct ring *ring, const struct vm_event_mem_access *access)
 {
     uint64_t has = rights_of[call(GET_ACCESS, access->gfn, 0, 0) % sizeof(rights_of)];
+    uint64_t wanted = has | (access->flags & 7);
 
-    if (!hand_over(ring, SET_ACCESS, access->gfn, 1, has | (access->flags & 7)))
-        call(SET_ACCESS, access->gfn, 1, has | (access->flags & 7));
+    if (!hand_over(ring, SET_ACCESS, access->gfn, 1, wanted))
+        call(SET_ACCESS, access->gfn, 1, wanted);
 }
 
 static void serve(struct ring *ring)
