@@ -15,6 +15,13 @@ const INTERRUPT_GATE: u64 = 0x8e;
 /// The 64-bit code segment of the boot code.
 const CODE_SEGMENT: u64 = 0x08;
 
+/// The two words of an interrupt gate to a handler, on this stack of the task's, or on the current one for 0.
+#[must_use]
+pub const fn gate(handler: u64, stack: u64) -> [u64; 2] {
+    let low = handler & 0xffff | CODE_SEGMENT << 16 | stack << 32 | INTERRUPT_GATE << 40;
+    [low | (handler >> 16 & 0xffff) << 48, handler >> 32]
+}
+
 /// A guest page fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageFault {
@@ -119,9 +126,9 @@ pub fn load() {
         [const { [const { core::sync::atomic::AtomicU64::new(0) }; 2] }; VECTORS];
     let stubs = (&raw const exception_stubs).addr() as u64;
     for (gate, stub) in TABLE.iter().zip((stubs..).step_by(16)) {
-        let low = stub & 0xffff | CODE_SEGMENT << 16 | INTERRUPT_GATE << 40 | (stub >> 16 & 0xffff) << 48;
-        gate[0].store(low, Ordering::Relaxed);
-        gate[1].store(stub >> 32, Ordering::Relaxed);
+        for (word, value) in gate.iter().zip(self::gate(stub, 0)) {
+            word.store(value, Ordering::Relaxed);
+        }
     }
     let limit = u16::try_from(size_of_val(&TABLE) - 1).expect("32 gates are 512 bytes");
     let pointer = Pointer(limit, (&raw const TABLE).addr() as u64);

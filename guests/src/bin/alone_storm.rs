@@ -19,7 +19,7 @@ use core::arch::asm;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use guest::segments::Pointer;
-use guest::{access, apic, checkpoint, failure, port, println, skip, smp, verdict};
+use guest::{access, apic, checkpoint, failure, idt, port, println, skip, smp, verdict};
 
 guest::pages!(
     /// Added to.
@@ -75,7 +75,6 @@ const TIMER: u8 = 0x20;
 /// Of other vCPUs.
 const OTHER: u8 = 0x30;
 const NMI: u8 = 2;
-const CODE_SEGMENT: u64 = 0x08;
 /// Of 1,193,182 Hz: ten thousand interrupts a second.
 const DIVISOR: u16 = 119;
 /// The channel's mode: a rate, its divisor in two bytes.
@@ -145,8 +144,9 @@ fn load_gates() {
     for (vector, handler) in [(TIMER, &raw const on_timer), (OTHER, &raw const on_other), (NMI, &raw const on_nmi)] {
         let handler = handler.expose_provenance() as u64;
         let at = IDT.address() + u64::from(vector) * 16;
-        access::write(at, handler & 0xffff | CODE_SEGMENT << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48);
-        access::write(at + 8, handler >> 32);
+        let [low, high] = idt::gate(handler, 0);
+        access::write(at, low);
+        access::write(at + 8, high);
     }
     let pointer = Pointer(0xfff, IDT.address());
     // SAFETY: the table is static, and its gates lead to the handlers above.

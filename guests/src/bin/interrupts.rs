@@ -131,7 +131,6 @@ guest::functions!(
 /// Of `int`; the hardware interrupt has the next.
 const VECTOR: u64 = 0x30;
 const INVALID_OPCODE: u64 = 6;
-const CODE_SEGMENT: u64 = 0x08;
 const TASK: u64 = 0x18;
 /// A data segment whose accessed bit is clear.
 const FRESH_SEGMENT: u64 = 0x28;
@@ -226,6 +225,7 @@ fn make_descriptors() {
 /// A present 64-bit interrupt gate on the first named stack.
 fn gate(vector: u64, handler: u64) {
     let at = IDT.address() + vector * 16;
-    access::write(at, handler & 0xffff | CODE_SEGMENT << 16 | 1 << 32 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48);
-    access::write(at + 8, handler >> 32);
+    let [low, high] = idt::gate(handler, 1);
+    access::write(at, low);
+    access::write(at + 8, high);
 }

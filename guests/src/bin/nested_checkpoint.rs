@@ -14,7 +14,7 @@
 
 use core::arch::asm;
 use guest::segments::Pointer;
-use guest::{access, apic, checkpoint, failure, println, skip, smp, verdict};
+use guest::{access, apic, checkpoint, failure, idt, println, skip, smp, verdict};
 
 guest::pages!(
     /// The interrupt is wanted; how often checkpoint 1 was passed; how often the handler's was.
@@ -54,7 +54,6 @@ guest::functions!(
 );
 
 const VECTOR: u64 = 0x30;
-const CODE_SEGMENT: u64 = 0x08;
 const PASSED: u64 = 8;
 const HANDLED: u64 = 0x10;
 /// vCPU 0 has no more use for the interrupt.
@@ -106,8 +105,9 @@ fn send(_: usize) {
 fn load_gate() {
     let handler = (&raw const on_interrupt).expose_provenance() as u64;
     let at = IDT.address() + VECTOR * 16;
-    access::write(at, handler & 0xffff | CODE_SEGMENT << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48);
-    access::write(at + 8, handler >> 32);
+    let [low, high] = idt::gate(handler, 0);
+    access::write(at, low);
+    access::write(at + 8, high);
     let pointer = Pointer(0xfff, IDT.address());
     // SAFETY: the table is static, and its one gate leads to the handler above. The PC's own interrupt controllers are masked.
     unsafe {

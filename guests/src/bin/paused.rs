@@ -18,7 +18,7 @@
 
 use core::arch::asm;
 use guest::segments::Pointer;
-use guest::{access, checkpoint, failure, port, println, verdict};
+use guest::{access, checkpoint, failure, idt, port, println, verdict};
 
 guest::pages!(
     /// Read and written.
@@ -83,7 +83,6 @@ guest::functions!(
 const ROUNDS: u64 = 4;
 /// The timer's interrupt, where the controller is told to begin.
 const VECTOR: u8 = 0x20;
-const CODE_SEGMENT: u64 = 0x08;
 /// Of 1,193,182 Hz: a thousand interrupts a second.
 const DIVISOR: u16 = 1193;
 /// The channel's mode: a rate, its divisor in two bytes.
@@ -136,8 +135,9 @@ fn await_a_tick() {
 fn load_gate() {
     let handler = (&raw const on_timer).expose_provenance() as u64;
     let at = IDT.address() + u64::from(VECTOR) * 16;
-    access::write(at, handler & 0xffff | CODE_SEGMENT << 16 | 0x8e << 40 | (handler >> 16 & 0xffff) << 48);
-    access::write(at + 8, handler >> 32);
+    let [low, high] = idt::gate(handler, 0);
+    access::write(at, low);
+    access::write(at + 8, high);
     let pointer = Pointer(0xfff, IDT.address());
     // SAFETY: the table is static, and its one gate leads to the handler above.
     unsafe { asm!("lidt [{idt}]", idt = in(reg) &raw const pointer, options(readonly, nostack, preserves_flags)) };
