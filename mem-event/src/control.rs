@@ -76,6 +76,24 @@ table! {
     }
 }
 
+impl Control {
+    /// What is left of a call that sets frames' rights when so many were done at a step, if anything is.
+    #[must_use]
+    pub fn after(&self, done: u64) -> Option<Control> {
+        let mut rest = self.clone();
+        match &mut rest {
+            Control::SetAccess { first, count, .. } | Control::SetViewAccess { first, count, .. }
+                if (1..*count).contains(&done) =>
+            {
+                first.0 += done;
+                *count -= done;
+                Some(rest)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Trap {
     /// `Control::Inject` of a breakpoint as `int3` raises it.
     pub const fn breakpoint(vcpu: VcpuId) -> Control {

@@ -14,9 +14,7 @@ use mem_event::multicall::Multicall;
 use mem_event::registers::Context;
 use mem_event::trace::Remark;
 use mem_event::trace::remark::{Answer, Asked};
-use mem_event::{
-    AccessType, Control, Domain, Errno, Gfn, Gla, Gpa, Input, Layout, Outcome, P2mType, Ring, VcpuId, With,
-};
+use mem_event::{Control, Domain, Errno, Gfn, Gla, Gpa, Input, Layout, Outcome, P2mType, Ring, VcpuId, With};
 use mem_event_server::chaos::{self, Refusable};
 use mem_event_server::hypercalls::Refusal;
 use mem_event_server::{Chaos, EventChannel, Hypercalls, Subscribers, answer, reports};
@@ -114,22 +112,13 @@ impl<'a> Stage<'a> {
     }
 
     fn carry_out(&mut self, control: &Control, content: Option<&[u8]>) -> Outcome {
-        match *control {
-            // In spans, as the plugin does it.
-            Control::SetAccess { first, count, access } => self.set_access(first, count, access),
-            _ => self.engine.step_with(&Input::Control(control.clone()), With::NOTHING, content),
-        }
-    }
-
-    fn set_access(&mut self, mut first: Gfn, mut count: u64, access: AccessType) -> Outcome {
+        // Rights in spans, as the plugin sets them.
+        let mut control = control.clone();
         loop {
-            match self.engine.step(&Input::Control(Control::SetAccess { first, count, access })) {
-                Outcome::Value(done) if done > 0 && done < count => {
-                    first.0 += done;
-                    count -= done;
-                }
-                other => return other,
-            }
+            let outcome = self.engine.step_with(&Input::Control(control.clone()), With::NOTHING, content);
+            let Outcome::Value(done) = outcome else { return outcome };
+            let Some(rest) = control.after(done) else { return outcome };
+            control = rest;
         }
     }
 

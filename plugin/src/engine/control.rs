@@ -7,8 +7,6 @@ use crate::engine::step::{Beside, Engine};
 use crate::host::domain_host::Host;
 use crate::memory::map::MemoryMap;
 use mem_event::message::{Call, Reply};
-use mem_event::trace::Remark;
-use mem_event::trace::remark::{Answer, Asked};
 use mem_event::{AccessType, Control, Errno, Gfn, Input, Outcome, Rights, ViewId};
 
 impl Engine {
@@ -30,9 +28,7 @@ impl Engine {
     /// A control operation that does not come to a step, for the trace.
     pub fn refuse(&mut self, control: Control, errno: Errno, sentence: String) -> Outcome {
         let connection = self.caller();
-        let (call, reply) = (Call::Control(control), Reply::Refused(errno, sentence.clone()));
-        let refused = || Remark::Called { connection, call: Asked::of(&call), reply: Answer::of(&call, &reply, false) };
-        self.remark(refused);
+        self.called(connection, &Call::Control(control), &Reply::Refused(errno, sentence.clone()));
         Outcome::Refused(errno, sentence)
     }
 
@@ -40,22 +36,18 @@ impl Engine {
     pub fn set_access(&mut self, host: &Host, control: &mut Control) -> Option<Outcome> {
         let outcome = self.step(host, Input::Control(control.clone()));
         self.settle(host);
-        let (Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }) =
-            control
-        else {
-            return Some(outcome);
-        };
-        if access.rights() != Rights::RWX {
+        if let Control::SetAccess { access, .. } | Control::SetViewAccess { access, .. } = control
+            && access.rights() != Rights::RWX
+        {
             self.arm(host);
         }
-        match outcome {
-            Outcome::Value(done) if done > 0 && done < *count => {
-                first.0 += done;
-                *count -= done;
-                None
-            }
-            other => Some(other),
+        if let Outcome::Value(done) = outcome
+            && let Some(rest) = control.after(done)
+        {
+            *control = rest;
+            return None;
         }
+        Some(outcome)
     }
 }
 
