@@ -21,6 +21,15 @@ pub(crate) struct Watched {
 }
 
 impl Watched {
+    /// Both together.
+    pub fn plus(self, other: Watched) -> Watched {
+        Watched {
+            any: self.any + other.any,
+            unexecutable: self.unexecutable + other.unexecutable,
+            write_only: self.write_only + other.write_only,
+        }
+    }
+
     /// So many frames more, or less, have this access type.
     pub fn count(&mut self, access: AccessType, by: i64) {
         let rights = access.rights();
@@ -157,12 +166,7 @@ impl Views {
 
     /// The frames that can do less than others, in any.
     pub fn watched(&self) -> Watched {
-        let add = |sum: Watched, it: Watched| Watched {
-            any: sum.any + it.any,
-            unexecutable: sum.unexecutable + it.unexecutable,
-            write_only: sum.write_only + it.write_only,
-        };
-        self.list.iter().flatten().map(View::watched).fold(Watched::default(), add)
+        self.list.iter().flatten().map(View::watched).fold(Watched::default(), Watched::plus)
     }
 
     /// What they say, by number.

@@ -130,7 +130,7 @@ impl Domain {
     /// What every vCPU may do with a frame, by its view.
     fn passing_for_all(&self, gfn: Gfn) -> Rights {
         let all = self.vcpus.iter().map(|it| self.p2m.get_in(it.view, gfn).passing());
-        all.fold(Rights::RWX, |common, passing| Rights::from_bits(common.bits() & passing.bits()))
+        all.fold(Rights::RWX, Rights::intersection)
     }
 
     fn check_views(&self) -> Result<(), String> {

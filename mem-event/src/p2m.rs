@@ -183,13 +183,7 @@ impl P2m {
     }
 
     fn watched(&self) -> Watched {
-        let Some(views) = &self.views else { return self.watched };
-        let (own, other) = (self.watched, views.watched());
-        Watched {
-            any: own.any + other.any,
-            unexecutable: own.unexecutable + other.unexecutable,
-            write_only: own.write_only + other.write_only,
-        }
+        self.views.as_ref().map_or(self.watched, |views| self.watched.plus(views.watched()))
     }
 
     /// Frames with memory behind them.
@@ -254,7 +248,7 @@ impl P2m {
             let passing = entry.passes(access.rights());
             self.published.publish_in(view, gfn, passing);
             if views.is_active(view) {
-                common = Rights::from_bits(common.bits() & passing.bits());
+                common = common.intersection(passing);
             }
         }
         self.published.publish(gfn, common);
@@ -278,7 +272,7 @@ impl P2m {
         self.republish();
     }
 
-    /// A vCPU goes by another view from now on. What all may do is to be published for the frames of which the two say different things.
+    /// A vCPU goes by another view from now on. What all may do is to be published anew, of the frames of which the two say different things.
     pub fn moves(&mut self, vcpu: usize, from: ViewId, to: ViewId) {
         if let Some(views) = &mut self.views {
             views.moves(from, to);
@@ -291,11 +285,12 @@ impl P2m {
         self.published.activate(vcpu, self.views.as_ref().map(|_| view));
     }
 
-    /// What is said of all frames, or of these.
+    /// Publishes what is said of all frames.
     pub fn republish(&self) {
         (0..self.end()).map(Gfn).for_each(|gfn| self.publish(gfn, self.get(gfn)));
     }
 
+    /// Publishes what is said of one.
     pub fn republish_frame(&self, gfn: Gfn) {
         self.publish(gfn, self.get(gfn));
     }

@@ -46,6 +46,12 @@ impl Rights {
         Rights(self.0 | other.0)
     }
 
+    /// What is in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Rights) -> Rights {
+        Rights(self.0 & other.0)
+    }
+
     /// The rights of `self` that are not in `other`.
     #[must_use]
     pub const fn without(self, other: Rights) -> Rights {

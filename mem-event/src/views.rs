@@ -119,7 +119,7 @@ impl Domain {
             self.p2m.set_access_in(view, gfn, access);
             is_less |= !self.p2m.get_in(view, gfn).passing().contains(before);
         }
-        if is_less && self.p2m.views().is_some_and(|views| views.is_active(view)) {
+        if is_less && self.is_active(view) {
             effects.list.push(Effect::Tighten { first, count: stop - first.0 });
         }
         if stop < end { Outcome::Value(stop - first.0) } else { Outcome::Proceed }
@@ -144,10 +144,9 @@ impl Domain {
         if view == ViewId::HOST {
             return self.set_default_access(access);
         }
-        let is_active = self.p2m.views().is_some_and(|views| views.is_active(view));
         let before = self.p2m.views().and_then(|views| views.get(view)).map(|it| it.settings().default);
         self.p2m.set_default_in(view, access);
-        if is_active && before.is_some_and(|before| !access.rights().contains(before.rights())) {
+        if self.is_active(view) && before.is_some_and(|before| !access.rights().contains(before.rights())) {
             effects.list.push(Effect::Tighten { first: Gfn(0), count: self.p2m.end() });
         }
         Outcome::Proceed
@@ -194,8 +193,7 @@ impl Domain {
     fn switch(&mut self, vcpus: Vec<VcpuId>, view: ViewId, effects: &mut Effects) {
         let vcpus: Vec<VcpuId> = vcpus.into_iter().filter(|vcpu| self.view_of(*vcpu) != view).collect();
         let left: BTreeSet<ViewId> = vcpus.iter().map(|vcpu| self.view_of(*vcpu)).collect();
-        let is_active = |domain: &Domain, view| domain.p2m.views().is_some_and(|views| views.is_active(view));
-        let was_active = is_active(self, view);
+        let was_active = self.is_active(view);
         let frames = match left.first() {
             None => return,
             Some(one) if left.len() == 1 => {
@@ -212,7 +210,7 @@ impl Domain {
             self.vcpu(vcpu).view = view;
             self.goes_by(vcpu.0 as usize, view, effects);
         }
-        if was_active && left.iter().all(|left| is_active(self, *left)) {
+        if was_active && left.iter().all(|left| self.is_active(*left)) {
             return;
         }
         before.iter().for_each(|(gfn, _)| self.p2m.republish_frame(*gfn));
@@ -251,6 +249,11 @@ impl Domain {
             }
             effects.list.push(Effect::Tighten { first, count });
         }
+    }
+
+    /// Whether a vCPU goes by this view, of those that there are.
+    fn is_active(&self, view: ViewId) -> bool {
+        self.p2m.views().is_some_and(|views| views.is_active(view))
     }
 
     fn existing_view(&self, view: ViewId) -> Result<(), Outcome> {

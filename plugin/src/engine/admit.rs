@@ -18,21 +18,12 @@ impl Hypervisor {
     pub(super) fn admit(&self, engine: &mut Engine, control: &Control) -> Result<(), (Errno, String)> {
         let unsupported = |sentence: &str| Err((Errno::EOPNOTSUPP, sentence.to_owned()));
         match control {
-            Control::SetAccess { .. }
-            | Control::SetDefaultAccess { .. }
-            | Control::CreateView { .. }
-            | Control::SetViewAccess { .. }
-            | Control::SetViewDefault { .. }
-                if self.host.gate.now() == Gate::None =>
+            _ if (is_about_rights(control) || matches!(control, Control::SetDefaultAccess { .. }))
+                && self.host.gate.now() == Gate::None =>
             {
                 unsupported("QEMU was started with gate=none; start it with gate=callback to trap accesses")
             }
-            Control::SetAccess { .. }
-            | Control::CreateView { .. }
-            | Control::SetViewAccess { .. }
-            | Control::SetViewDefault { .. }
-                if self.host.gate.now() == Gate::Mmu && !userfault::can_map_protected() =>
-            {
+            _ if is_about_rights(control) && self.host.gate.now() == Gate::Mmu && !userfault::can_map_protected() => {
                 let lack = userfault::probe().err().unwrap_or_default();
                 unsupported(&format!("gate=mmu: {lack}"))
             }
@@ -50,10 +41,7 @@ impl Hypervisor {
             {
                 self.are_ram(*first, *count).and_then(|()| self.prepare_watching(engine))
             }
-            Control::SetAccess { .. }
-            | Control::CreateView { .. }
-            | Control::SetViewAccess { .. }
-            | Control::SetViewDefault { .. } => self.prepare_watching(engine),
+            _ if is_about_rights(control) => self.prepare_watching(engine),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
@@ -142,4 +130,15 @@ impl Hypervisor {
             Err(error) => Err((Errno::EFAULT, format!("frames {source} and {client} cannot be compared: {error}"))),
         }
     }
+}
+
+/// Whether it says what may be done with frames that are there.
+fn is_about_rights(control: &Control) -> bool {
+    matches!(
+        control,
+        Control::SetAccess { .. }
+            | Control::CreateView { .. }
+            | Control::SetViewAccess { .. }
+            | Control::SetViewDefault { .. }
+    )
 }

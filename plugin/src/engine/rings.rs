@@ -71,7 +71,7 @@ impl Hypervisor {
         }
         let mut engine = self.engine();
         if self.host.is_current(channel) && channel.pollers.is_pending() {
-            // Its last answers count, and so do the contents that it handed over before them.
+            // Its last answers count, and so do the calls that it handed over before them.
             self.take_calls_held(&mut engine, channel);
         }
         self.host.set_channel(ring, None);
