@@ -221,7 +221,8 @@ impl Listener {
             self.channel.kick()?;
         }
         self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
-        Ok(())
+        // What was handed over last was taken before that call, and may have to be done on the connection.
+        self.channel.settle()
     }
 }
 

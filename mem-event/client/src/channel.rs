@@ -215,8 +215,11 @@ impl Channel {
         Ok(access)
     }
 
-    /// Learns what became of calls that were handed over, as far as that is known.
-    fn settle(&mut self) -> anyhow::Result<()> {
+    /// Learns what became of calls that were handed over, as far as that is known: of all, once a call on the connection has its reply.
+    ///
+    /// # Errors
+    /// As [`Channel::before_answer`].
+    pub fn settle(&mut self) -> anyhow::Result<()> {
         while let Some((number, _)) = self.due.front()
             && let Some(result) = self.became(*number)
             && let Some((_, call)) = self.due.pop_front()
