@@ -1,15 +1,19 @@
 //! Touches that are provoked, so that unwinding can be held against notes: pages that may be used freely are taken out of QEMU's mapping
 //! for a moment.
 //!
+//! Code that keeps to few pages touches them by the slow path first, and then never again until the next round. Its stack is in use all the time:
+//! while touches by generated code are wanting, each provoked touch takes the frame of its vCPU's stack out too.
+//!
 //! The engine hears nothing of them. A page is provoked, and its touch let go on, under the engine's lock: so the rights by which
 //! that is done are those in force.
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use crate::host::domain_host::report;
-use crate::host::instrumentation;
 use crate::host::touch::{StoppedAccess, Toucher};
-use crate::host::witness::Standing;
+use crate::host::witness::{self, Standing};
+use crate::host::{explain, instrumentation};
+use crate::qemu::unwinding::Kind;
 use mem_event::{Gfn, Rights};
 
 impl Engine {
@@ -26,9 +30,25 @@ impl Engine {
             && !self.stopped.is_touched(fault.gfn)
             && vcpu.is_none_or(|vcpu| vcpu.waiting.pending_retry().is_none());
         if passes {
+            if let Some(vcpu) = vcpu.filter(|_| witness::lacks(Kind::Code))
+                && let Some(stack) = explain::stack_of(host, vcpu).filter(|stack| *stack != fault.gfn)
+            {
+                self.provoke(hypervisor, stack);
+            }
             host.map(fault.gfn);
         }
         passes
+    }
+
+    /// Takes the frame out of QEMU's mapping if it is free to be used and is there again.
+    fn provoke(&mut self, hypervisor: &Hypervisor, gfn: Gfn) {
+        let host = &hypervisor.host;
+        let is_free = host.memory.offset(gfn).is_some()
+            && host.rights.allowed(gfn).contains(Rights::RWX)
+            && !self.stopped.is_touched(gfn);
+        if is_free && self.provoked.takes(gfn) {
+            report("unmap", gfn, host.memory.unmap(gfn, 1));
+        }
     }
 }
 
@@ -44,15 +64,10 @@ impl Hypervisor {
         true
     }
 
-    /// Takes those of the frames out of QEMU's mapping that are free to be used and are there again.
+    /// Takes those of the frames out that are free to be used and are there again.
     pub fn provoke(&self, frames: &[Gfn]) {
         let mut engine = self.engine();
-        for gfn in frames {
-            let is_free = self.host.rights.allowed(*gfn).contains(Rights::RWX) && !engine.stopped.is_touched(*gfn);
-            if is_free && engine.provoked.takes(*gfn) {
-                report("unmap", *gfn, self.host.memory.unmap(*gfn, 1));
-            }
-        }
+        frames.iter().for_each(|gfn| engine.provoke(self, *gfn));
     }
 
     /// Notes are not needed any more, if that is proven; says whether blocks without them are on their way. Not while an access stands in

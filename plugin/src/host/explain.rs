@@ -29,7 +29,7 @@ use crate::qemu::leaving;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::{self, View};
 use mem_event::message::Stays;
-use mem_event::{Access, AccessSource, Gla, Gpa, Rights};
+use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights};
 use std::borrow::Cow;
 
 /// The access that a thread is stopped by in the kernel; `None` where it is no guest memory.
@@ -73,6 +73,15 @@ pub fn parts(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Vec<Part> {
         Some(parts::of(host, &view, space, &recipe))
     };
     found().unwrap_or_default()
+}
+
+/// The frame that a vCPU which stands in the kernel has its stack's top in.
+pub fn stack_of(host: &Host, vcpu: &Vcpu) -> Option<Gfn> {
+    let view = view::view_of(vcpu.id.0)?;
+    let space = address_space(view.paging_mode(), &view)?;
+    let memory = FileTables(&host.memory);
+    let gpa = space.translate(&Addressed(&memory, view.physical_addresses()), view.stack(), Judged::NOT).ok()?;
+    Some(gpa.gfn())
 }
 
 /// Whose access touched the page, given whose thread it was, and what to ask the engine.

@@ -90,6 +90,12 @@ fn refute(why: &str) {
     }
 }
 
+/// Whether it is unproven for want of touches in places of this kind.
+pub fn lacks(kind: Kind) -> bool {
+    let kind = kind as usize;
+    Standing::now() == Standing::Unproven && AGREED[kind].load(Ordering::Relaxed) < ENOUGH[kind]
+}
+
 /// Of a touch: the instruction that was noted and the place that unwinding tells; `explained` by one of them to the byte.
 pub fn compare(noted: Option<&Recipe>, place: Option<Place>, explained: bool) {
     let Some(noted) = noted.filter(|_| explained && Standing::now() == Standing::Unproven) else { return };

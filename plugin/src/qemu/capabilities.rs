@@ -52,6 +52,14 @@ pub const UNWINDING: Capability = Capability {
     names: &[&[c"cpu_unwind_state_data"], &[c"in_code_gen_buffer"], &[c"qemu_get_cpu"], &[c"async_run_on_cpu"]],
 };
 
+/// Having a vCPU forget what it knows of addresses, so that its next access of each page goes the long way.
+pub const FORGETTING: Capability = Capability {
+    name: "forgetting addresses",
+    what: "have a vCPU forget its addresses",
+    without: "where a guest keeps to few pages, it takes seconds until unwinding is proven",
+    names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"tlb_flush"]],
+};
+
 /// Dropping all blocks, so that instrumentation can be switched on and off while the guest runs.
 pub const FLUSHING: Capability = Capability {
     name: "dropping blocks",
@@ -198,10 +206,11 @@ pub const TIME: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 17] = [
+pub const ALL: [&Capability; 18] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
+    &FORGETTING,
     &FLUSHING,
     &DROPPING,
     &FLAGS,

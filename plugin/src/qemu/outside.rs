@@ -141,6 +141,22 @@ pub fn forget(vcpu: u32) {
     needs_others_out(vcpu, u32::MAX);
 }
 
+/// Has a vCPU forget what it knows of addresses, where QEMU can be asked for that.
+pub fn forget_addresses(vcpu: u32) {
+    static FORGET: OnceLock<Option<OfCpu>> = OnceLock::new();
+    let forget = *FORGET.get_or_init(|| {
+        // SAFETY: the name has had this signature since QEMU 7 (include/exec/cputlb.h).
+        symbol(c"tlb_flush").map(|forget| unsafe { std::mem::transmute::<*mut c_void, OfCpu>(forget) })
+    });
+    let Some(forget) = forget else { return };
+    later(vcpu, move || {
+        if let Some(Cpu(cpu)) = cpu_of(vcpu) {
+            // SAFETY: in the thread of this vCPU, out of any block.
+            unsafe { forget(cpu) }
+        }
+    });
+}
+
 struct Pausing {
     pause: OfCpu,
     resume: OfCpu,

@@ -1,13 +1,16 @@
 //! Provokes touches while unwinding is held against notes: few guests touch enough watched pages by themselves.
 //!
-//! Pages that are in use are taken out of QEMU's mapping, every so often again those that came back. A touch costs the guest as much as a
+//! Pages that are in use are taken out of QEMU's mapping, every so often again those that came back. While touches by slow paths are wanting, vCPUs forget
+//! addresses too: each access of a page is by its slow path then. A touch costs the guest as much as a
 //! page fault does, and is let go on without a word to anybody.
 
 use crate::arguments::Gate;
 use crate::engine::hypervisor::Hypervisor;
 use crate::host::instrumentation;
-use crate::host::witness::Standing;
+use crate::host::witness::{self, Standing};
+use crate::qemu::outside;
 use crate::qemu::source::ViewCheck;
+use crate::qemu::unwinding::Kind;
 use mem_event::Gfn;
 use std::time::{Duration, Instant};
 
@@ -50,5 +53,9 @@ impl Provoker {
         }
         self.rounds += 1;
         hypervisor.provoke(&self.frames);
+        if witness::lacks(Kind::SlowPath) {
+            let started = hypervisor.host.vcpus.iter().filter(|vcpu| vcpu.has_started());
+            started.for_each(|vcpu| outside::forget_addresses(vcpu.id.0));
+        }
     }
 }
