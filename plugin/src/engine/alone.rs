@@ -20,6 +20,7 @@ use crate::host::vcpu::Vcpu;
 use crate::host::{explain, instruction};
 use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::Recipe;
+use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use crate::qemu::{alone, internals, leaving, outside, raising};
 use mem_event::{Access, Emulation, Gfn, Input, Outcome, P2mType, Rights, VcpuId};
@@ -109,7 +110,13 @@ impl Instruction<'_> {
     /// Of a repeated one the steps are done that stay on the frames of its first: on others it makes another event.
     fn runs(&self) -> Came {
         let host = &self.hypervisor.host;
-        let recipe = instruction::read(host, &self.view, self.space, (self.emulation.rip & 0xfff) as u16);
+        let recipe = instruction::read(
+            host,
+            &FileTables(&host.memory),
+            &self.view,
+            self.space,
+            (self.emulation.rip & 0xfff) as u16,
+        );
         let parts = |recipe: &Recipe| parts::of(host, &self.view, self.space, recipe);
         let first = recipe.as_ref().map(parts).unwrap_or_default();
         if !self.hypervisor.opens(self.vcpu.id, self.emulation, &first) {

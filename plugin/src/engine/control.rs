@@ -14,6 +14,18 @@ impl Engine {
     pub fn control(&mut self, host: &Host, control: Control, content: Option<Box<[u8]>>) -> Outcome {
         let beside = Beside { content: content.as_deref(), ..Beside::NOTHING };
         let outcome = self.step_with(host, Input::Control(control), beside);
+        self.arrives(host);
+        self.done(host, outcome)
+    }
+
+    /// A page-in that was handed over: its answer may have come with it.
+    pub fn load(&mut self, host: &Host, gfn: Gfn, content: &[u8]) -> Outcome {
+        let beside = Beside { content: Some(content), ..Beside::NOTHING };
+        let outcome = self.step_with(host, Input::Control(Control::Prep { gfn, buffer: true }), beside);
+        self.done(host, outcome)
+    }
+
+    fn done(&mut self, host: &Host, outcome: Outcome) -> Outcome {
         let failed = !self.failures.is_empty();
         self.settle(host);
         if failed {

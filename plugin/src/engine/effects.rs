@@ -74,7 +74,7 @@ impl Engine {
             }
             Effect::Fill(gfn) => {
                 let content = content.unwrap_or(&NO_CONTENT);
-                fill(host, *gfn, content)?;
+                self.fill(host, *gfn, content)?;
                 self.remark_content(*gfn, content, Moment::Loaded);
                 self.is_back(host, *gfn, content);
             }
@@ -127,7 +127,7 @@ impl Engine {
         // The kernel wakes by page, not by thread: as long as one access on the page has no answer, none goes. And a vCPU that
         // may not read it is to stop at it.
         if !self.stopped.is_touched(gfn) && host.rights.allowed(gfn).contains(Rights::R) {
-            host.map(gfn);
+            self.gives_back(host, gfn);
         }
     }
 
@@ -172,13 +172,6 @@ impl Engine {
             host.lose_execution(first, count);
         }
     }
-}
-
-fn fill(host: &Host, gfn: Gfn, content: &[u8]) -> Result<(), Input> {
-    host.memory.write(gfn, 0, content).map_err(|error| {
-        eprintln!("mem-event: frame {gfn} cannot be filled: {error}");
-        Input::FillFailed { gfn }
-    })
 }
 
 /// A flow control of Xen's history has let go of a request, and the source prints a line of it or does not.

@@ -44,6 +44,10 @@ impl DerefMut for Held<'_> {
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
+        if self.engine.arriving.is_any() {
+            self.engine.arrives(self.notifications.host);
+            self.engine.settle(self.notifications.host);
+        }
         self.notifications.host.set_carrying_registers(self.engine.domain.carries_registers());
         self.engine.serving(0);
         self.notifications.host.set_write_only(self.engine.domain.is_watching_write_only());

@@ -2,9 +2,11 @@
 
 mod admit;
 pub mod alone;
+mod arriving;
 mod control;
 mod effects;
 pub mod facts;
+mod filling;
 mod frames;
 pub mod gone;
 pub mod held;

@@ -39,10 +39,11 @@ impl Hypervisor {
             engine.called(connection, &call, &Reply::Refused(errno, chaos::SENTENCE.to_owned()));
             return Err(errno);
         }
+        if !engine.arrives(&self.host) {
+            engine.settle(&self.host);
+        }
         match call {
-            Call::Load { gfn, content } => {
-                answer::became(engine.control(&self.host, Control::Prep { gfn, buffer: true }, Some(content)))
-            }
+            Call::Load { gfn, content } => answer::became(engine.load(&self.host, gfn, &content)),
             Call::WriteFrame { gfn, offset, ref bytes } => {
                 let written =
                     answer::within(offset, bytes.len()).and_then(|()| self.write_held(engine, gfn, offset, bytes));

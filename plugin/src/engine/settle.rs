@@ -69,7 +69,7 @@ impl Engine {
                     if is_device && !host.rights.allowed(fault.gfn).contains(access.rights) {
                         self.opens_to_device(host, fault.gfn);
                     } else {
-                        host.map(fault.gfn);
+                        self.gives_back(host, fault.gfn);
                     }
                 }
             }
@@ -108,7 +108,7 @@ impl Engine {
         if let Some(gfn) = self.stopped.forget(vcpu)
             && self.lets_go(host, gfn)
         {
-            host.map(gfn);
+            self.gives_back(host, gfn);
         }
     }
 

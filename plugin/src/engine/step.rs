@@ -1,5 +1,6 @@
 //! One step of the engine at a time: recorded, and its effects carried out in their order.
 
+use crate::engine::arriving::{Arriving, is_about_memory};
 use crate::engine::gone::Gone;
 use crate::engine::kernel_stops::KernelStops;
 use crate::engine::provoked::Provoked;
@@ -49,6 +50,8 @@ pub(crate) struct Engine {
     pub failures: Vec<Input>,
     /// Faults that were read while frames were remapped, and that nobody has explained yet.
     pub met: Vec<UffdFault>,
+    /// What is on its way to a frame on which somebody stands.
+    pub arriving: Arriving,
     /// What frames held whose memory went.
     pub gone: Gone,
     /// The threads that are to be notified when the engine is free.
@@ -76,6 +79,7 @@ impl Engine {
             provoked: Provoked::default(),
             failures: Vec::new(),
             met: Vec::new(),
+            arriving: Arriving::default(),
             gone: Gone::default(),
             notifications: Vec::new(),
         }
@@ -99,6 +103,9 @@ impl Engine {
         self.record(beside.code, &input, &outcome);
         let effects = std::mem::take(&mut self.effects);
         for effect in &effects.list {
+            if is_about_memory(effect) {
+                self.arrives(host);
+            }
             if let Err(undone) = self.carry_out(host, effect, beside.content) {
                 self.failures.push(undone);
                 break;

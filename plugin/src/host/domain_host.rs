@@ -1,6 +1,7 @@
 //! The domain's host: guest memory, the rights in force, the vCPUs, the rings' event channels, the subscribers.
 
 use crate::arguments::{Arguments, Gate};
+use crate::host::alarm::Alarm;
 use crate::host::checked::Checked;
 use crate::host::gate_in_force::GateInForce;
 use crate::host::vcpu::Vcpu;
@@ -51,6 +52,8 @@ pub struct Host {
     cores: usize,
     /// Some access stands in the kernel.
     is_stopping: AtomicBool,
+    /// Wakes the thread that keeps time.
+    pub alarm: Alarm,
     /// How often clients have paused the domain.
     pauses: AtomicU32,
 }
@@ -87,6 +90,7 @@ impl Host {
             // As few as the affinity and the control group of this process allow.
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             is_stopping: AtomicBool::new(false),
+            alarm: Alarm::default(),
             pauses: AtomicU32::new(0),
         })
     }
@@ -223,12 +227,14 @@ impl Host {
 
     /// Whether an access stands in the kernel.
     pub fn anything_is_stopped(&self) -> bool {
-        self.is_stopping.load(Ordering::Relaxed)
+        self.is_stopping.load(Ordering::SeqCst)
     }
 
     /// Whether an access stands in the kernel, after a step.
     pub fn set_stopping(&self, is_stopping: bool) {
-        self.is_stopping.store(is_stopping, Ordering::Relaxed);
+        if self.is_stopping.swap(is_stopping, Ordering::SeqCst) != is_stopping && is_stopping {
+            self.alarm.ring();
+        }
     }
 
     /// Whether clients have paused the domain.

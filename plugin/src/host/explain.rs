@@ -22,7 +22,7 @@ use crate::host::witness::{self, Standing};
 use crate::insn::nested::AddressSpace;
 use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::walk::{Addressed, Judged, PagingMode};
-use crate::memory::file_tables::FileTables;
+use crate::memory::file_tables::{FileTables, KeptTables};
 use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
 use crate::qemu::leaving;
@@ -47,7 +47,7 @@ pub fn place_to_leave(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Result<(Pl
     let mut place = vcpu.place().filter(Place::is_in_qemu).ok_or(Stays::InNoAccess)?;
     let view = leaving::view_of(vcpu.id.0).ok_or(Stays::InNoAccess)?;
     let space = address_space(view.paging_mode(), &view).ok_or(Stays::InNoAccess)?;
-    let explainer = Explainer { host, space, view, fault };
+    let explainer = Explainer::new(host, space, view, fault);
     let recipe = explainer.at(place).ok_or(Stays::InNoAccess)?;
     explainer.has_done_nothing(&recipe)?;
     // One that cannot be read may look into tables too.
@@ -69,7 +69,7 @@ pub fn parts(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Vec<Part> {
         let place = vcpu.place()?;
         let view = leaving::view_of(vcpu.id.0)?;
         let space = address_space(view.paging_mode(), &view)?;
-        let recipe = Explainer { host, space, view, fault }.at(place)?;
+        let recipe = Explainer::new(host, space, view, fault).at(place)?;
         Some(parts::of(host, &view, space, &recipe))
     };
     found().unwrap_or_default()
@@ -101,7 +101,7 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
     }
     let Some((vcpu, view)) = host.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
     let Some(space) = address_space(paging_mode(host, vcpu, &view), &view) else { return plain };
-    let explainer = Explainer { host, space, view, fault };
+    let explainer = Explainer::new(host, space, view, fault);
     let recipe = explainer.current(vcpu);
     let recipe = recipe.as_deref();
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
@@ -120,12 +120,17 @@ fn paging_mode(host: &Host, vcpu: &Vcpu, view: &View) -> PagingMode {
 
 struct Explainer<'a> {
     host: &'a Host,
+    tables: KeptTables<'a>,
     space: AddressSpace,
     view: View,
     fault: FrameFault,
 }
 
-impl Explainer<'_> {
+impl<'a> Explainer<'a> {
+    fn new(host: &'a Host, space: AddressSpace, view: View, fault: FrameFault) -> Explainer<'a> {
+        Explainer { host, tables: KeptTables::new(&host.memory), space, view, fault }
+    }
+
     /// The memory instruction that the vCPU stands in: the one whose check came last, or that unwinding tells, or that was noted last.
     fn current<'r>(&self, vcpu: &'r Vcpu) -> Option<Cow<'r, Recipe>> {
         if self.host.has_callback_gate() {
@@ -154,7 +159,7 @@ impl Explainer<'_> {
 
     /// The instruction at the place that unwinding told.
     fn at(&self, place: Place) -> Option<Recipe> {
-        instruction::read(self.host, &self.view, self.space, place.page_offset)
+        instruction::read(self.host, &self.tables, &self.view, self.space, place.page_offset)
     }
 
     /// The instruction does I/O, and the processor itself has no business with the touched byte.
@@ -175,7 +180,7 @@ impl Explainer<'_> {
     }
 
     fn implicit(&self) -> ImplicitAccess<'_> {
-        ImplicitAccess { host: self.host, space: self.space, view: self.view, fault: self.fault }
+        ImplicitAccess { tables: &self.tables, space: self.space, view: self.view, fault: self.fault }
     }
 
     fn addresses<'r>(&'r self, recipe: &'r Recipe) -> impl Iterator<Item = u64> + 'r {
@@ -285,7 +290,6 @@ impl Explainer<'_> {
     }
 
     fn translate(&self, gla: u64) -> Option<Gpa> {
-        let memory = FileTables(&self.host.memory);
-        self.space.translate(&Addressed(&memory, self.view.physical_addresses()), gla, Judged::NOT).ok()
+        self.space.translate(&Addressed(&self.tables, self.view.physical_addresses()), gla, Judged::NOT).ok()
     }
 }

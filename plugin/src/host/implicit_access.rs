@@ -1,11 +1,10 @@
 //! What a processor touches by itself, beside its instructions' operands: the entries of page tables, its descriptor tables and
 //! task state, and the stacks that it pushes an interrupt's frame onto.
 
-use crate::host::domain_host::Host;
 use crate::host::touch::FrameFault;
 use crate::insn::nested::AddressSpace;
 use crate::insn::walk::{Addressed, Judged, Tables};
-use crate::memory::file_tables::FileTables;
+use crate::memory::file_tables::KeptTables;
 use crate::qemu::view::View;
 use mem_event::Gpa;
 use std::cell::Cell;
@@ -22,8 +21,8 @@ const STACKS: u64 = 11;
 /// A byte that was touched, and the processor in whose thread.
 #[derive(Debug)]
 pub struct ImplicitAccess<'a> {
-    /// The domain's host.
-    pub host: &'a Host,
+    /// The guest's page tables.
+    pub tables: &'a KeptTables<'a>,
     /// How the processor translates addresses.
     pub space: AddressSpace,
     /// Its state.
@@ -42,7 +41,7 @@ impl ImplicitAccess<'_> {
     /// Whether it is in an entry that the walk of one of these linear addresses reads.
     pub fn is_walked_for(&self, mut addresses: impl Iterator<Item = u64>) -> bool {
         addresses.any(|gla| {
-            let watched = Watched { inner: FileTables(&self.host.memory), fault: self.fault, met: Cell::new(false) };
+            let watched = Watched { inner: self.tables, fault: self.fault, met: Cell::new(false) };
             let _ = self.translate(&watched, gla);
             watched.met.get()
         })
@@ -64,7 +63,7 @@ impl ImplicitAccess<'_> {
     fn is_within(&self, first: u64, last: u64) -> bool {
         let into_page = u64::from(self.fault.offset).wrapping_sub(first) & 0xfff;
         (into_page..=last.min(0xffff)).step_by(0x1000).any(|at| {
-            let gpa = self.translate(&FileTables(&self.host.memory), first.wrapping_add(at));
+            let gpa = self.translate(self.tables, first.wrapping_add(at));
             gpa.is_some_and(|gpa| gpa.gfn() == self.fault.gfn)
         })
     }
@@ -84,10 +83,9 @@ impl ImplicitAccess<'_> {
     }
 
     fn word(&self, gla: u64) -> Option<u64> {
-        let tables = FileTables(&self.host.memory);
         let half = |gla| {
-            let gpa = self.translate(&tables, gla)?;
-            tables.entry(gpa, 4)
+            let gpa = self.translate(self.tables, gla)?;
+            self.tables.entry(gpa, 4)
         };
         let (low, high) = (half(gla)?, half(gla.wrapping_add(4))?);
         Some(if self.space.own.is_long() { high << 32 | low } else { low })
@@ -96,7 +94,7 @@ impl ImplicitAccess<'_> {
 
 /// Page tables that notice when the touched entry is read.
 struct Watched<'a> {
-    inner: FileTables<'a>,
+    inner: &'a KeptTables<'a>,
     fault: FrameFault,
     met: Cell<bool>,
 }

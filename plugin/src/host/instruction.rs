@@ -7,7 +7,7 @@ use crate::insn::recipe::Recipe;
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::special::Special;
 use crate::insn::subject::Subject;
-use crate::insn::walk::{Addressed, Judged};
+use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use iced_x86::{Decoder, DecoderOptions};
@@ -28,10 +28,10 @@ pub fn explains(recipe: &Recipe) -> bool {
 
 /// What the instruction at this offset of the page that runs touches; `None` where it cannot be read, or touches nothing that can be
 /// foreseen. All instructions of a block begin in one page.
-pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> Option<Recipe> {
+pub fn read(host: &Host, tables: &impl Tables, view: &View, space: AddressSpace, page_offset: u16) -> Option<Recipe> {
     let gla = address(view, page_offset);
     let mut buffer = [0; LONGEST];
-    let length = bytes(host, view, space, gla, &mut buffer)?;
+    let length = bytes(host, tables, view, space, gla, &mut buffer)?;
     let code = view.code_size()?;
     match READER.with_borrow_mut(|reader| reader.read(&buffer[..length], gla, code)) {
         Decoded::Touches(recipe) => Some(recipe).filter(explains),
@@ -42,7 +42,7 @@ pub fn read(host: &Host, view: &View, space: AddressSpace, page_offset: u16) -> 
 /// The instruction at this linear address, as its bytes are; `None` where they cannot be read.
 pub fn subject(host: &Host, view: &View, space: AddressSpace, gla: u64) -> Option<Subject> {
     let mut buffer = [0; LONGEST];
-    let length = bytes(host, view, space, gla, &mut buffer)?;
+    let length = bytes(host, &FileTables(&host.memory), view, space, gla, &mut buffer)?;
     Some(Subject::new(None, &buffer[..length], view.code_size()?))
 }
 
@@ -79,12 +79,18 @@ pub fn frames<'b>(
 }
 
 /// Its bytes, as far as they can be read; how many those are.
-fn bytes(host: &Host, view: &View, space: AddressSpace, gla: u64, buffer: &mut [u8; LONGEST]) -> Option<usize> {
+fn bytes(
+    host: &Host,
+    tables: &impl Tables,
+    view: &View,
+    space: AddressSpace,
+    gla: u64,
+    buffer: &mut [u8; LONGEST],
+) -> Option<usize> {
     let on_first = LONGEST.min(0x1000 - (gla & 0xfff) as usize);
     let (first, second) = buffer.split_at_mut(on_first);
+    let tables = Addressed(tables, view.physical_addresses());
     let read = |gla: u64, bytes: &mut [u8]| {
-        let tables = FileTables(&host.memory);
-        let tables = Addressed(&tables, view.physical_addresses());
         let gpa = space.translate(&tables, gla, Judged::NOT).ok()?;
         // Code goes on running while its frame is paged out, and zeros are not what runs.
         host.memory.read(gpa.gfn(), gpa.offset(), bytes).ok().filter(|()| host.memory.is_there(gpa.gfn()))

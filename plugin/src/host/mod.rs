@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows the engine: whatever holds it may use all of this, and cannot come to want it a second time.
 
+pub mod alarm;
 pub mod changed_code;
 mod checked;
 pub mod checkpoints;

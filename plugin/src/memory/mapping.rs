@@ -9,7 +9,7 @@ use crate::insn::walk::Tables;
 use crate::memory::map::MemoryMap;
 use crate::memory::remap::Remapper;
 use crate::memory::shares::Shares;
-use crate::memory::userfault::Userfault;
+use crate::memory::userfault::{Userfault, can_map_protected};
 use mem_event::{Gfn, Gpa, PAGE_SIZE};
 use std::fs::File;
 use std::io;
@@ -168,6 +168,20 @@ impl Memory {
             userfault.zero(address)?;
         }
         Ok(())
+    }
+
+    /// Makes a frame's page with this content, maps it, writable or not, and lets the threads go that stopped on it. `false`, and nothing is done,
+    /// where that is not to be had at once: there is a page already, first touches are not reported, or the host has no memory.
+    pub fn fill(&self, gfn: Gfn, content: &[u8; PAGE_SIZE], writable: bool) -> bool {
+        let is_own = || {
+            let shares = self.shares();
+            !shares.borrows(gfn) && !shares.keeps(gfn)
+        };
+        let userfault = self.userfault.get().filter(|_| writable || can_map_protected());
+        let Some((userfault, address)) = userfault.zip(self.host_address(gfn)).filter(|_| is_own()) else {
+            return false;
+        };
+        userfault.copy(address, content, writable).is_ok()
     }
 
     /// Maps a frame that the file holds, to be written to, and lets nobody go that stopped on it.

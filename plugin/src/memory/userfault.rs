@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code, reason = "the ioctls of userfaultfd, which no safe crate offers with minor faults")]
 
+use mem_event::PAGE_SIZE;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::io;
 use std::sync::OnceLock;
@@ -27,6 +28,8 @@ const FLAG_WRITE: u64 = 1;
 const FLAG_WRITE_PROTECT: u64 = 1 << 1;
 /// `UFFDIO_CONTINUE_MODE_DONTWAKE`.
 const CONTINUE_QUIETLY: u64 = 1;
+/// `UFFDIO_COPY_MODE_WP`.
+const COPY_WRITE_PROTECTED: u64 = 1 << 1;
 /// `UFFDIO_WRITEPROTECT_MODE_WP`, which wakes nobody, and without it `_DONTWAKE`.
 const PROTECT: u64 = 1;
 const PROTECT_QUIETLY: u64 = 1 << 1;
@@ -76,6 +79,15 @@ struct Resolve {
     len: u64,
     mode: u64,
     done: i64,
+}
+
+#[repr(C)]
+struct Copy {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    copied: i64,
 }
 
 /// What becomes of the threads that stopped on a page.
@@ -186,6 +198,19 @@ impl Userfault {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.map(address, true).map(|_| ()),
             other => other,
         }
+    }
+
+    /// Makes the page with this content where the memory file has none, maps it, writable or not, and lets all threads go that stopped on it.
+    ///
+    /// # Errors
+    /// The kernel's error: EEXIST where there is one.
+    pub fn copy(&self, address: u64, content: &[u8; PAGE_SIZE], writable: bool) -> io::Result<()> {
+        let mode = if writable { 0 } else { COPY_WRITE_PROTECTED };
+        let (dst, src) = (address & !(PAGE - 1), content.as_ptr().expose_provenance() as u64);
+        let mut copy = Copy { dst, src, len: PAGE, mode, copied: 0 };
+        // SAFETY: `struct uffdio_copy`; the source is a page's bytes that live through the call, and it fills a page of a registered range where
+        // none is.
+        unsafe { self.ioctl(request(3, size_of::<Copy>()), &mut copy) }
     }
 
     /// Write-protects a mapped page, or takes the protection off; wakes nobody.

@@ -1,5 +1,6 @@
 //! The outside: the control socket, which processes may call, event channels, faults of userfaultfd.
 
+mod clock;
 mod follow;
 mod hypercalls;
 mod provoker;

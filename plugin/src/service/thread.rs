@@ -3,11 +3,11 @@
 //! It never touches QEMU's mapping of guest memory, where it would stop itself, and never waits for QEMU's locks.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::engine::leave::STAY;
 use crate::host::watched::{self, token};
-use crate::qemu::{leaving, outside};
+use crate::qemu::outside;
+use crate::service::clock::Clock;
 use crate::service::follow::Follow;
-use crate::service::provoker::{self, Provoker};
+use crate::service::provoker::Provoker;
 use mem_event::spin::Window;
 use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
 use rustix::event::epoll;
@@ -16,8 +16,6 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Without anything to do, the thread wakes this often to write out the trace.
-const IDLE: Duration = Duration::from_millis(100);
 /// While a vCPU is to run alone those that stand are told to leave as soon as they can.
 const SOON: Duration = Duration::from_micros(50);
 /// Polls of the rings between two polls of everything else.
@@ -31,7 +29,10 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
     watched::watch(&listener, token::LISTENER).map_err(|error| format!("epoll: {error}"))?;
     let serve = move || {
         let window = Window::new(hypervisor.host.spin);
-        let follow = Follow::none();
+        let follow = Arc::new(Follow::none());
+        if let Err(error) = Clock::start(hypervisor, Arc::clone(&follow)) {
+            hypervisor.fail(&format!("no thread: {error}"));
+        }
         Service {
             hypervisor,
             listener,
@@ -40,7 +41,6 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
             next_client: token::CLIENT,
             window,
             follow,
-            provoker: Provoker::default(),
         }
         .run();
     };
@@ -60,8 +60,7 @@ struct Service {
     /// How long it polls for the answer that an access in the kernel waits for.
     window: Window,
     /// On which core.
-    follow: Follow,
-    provoker: Provoker,
+    follow: Arc<Follow>,
 }
 
 /// What was ready.
@@ -75,31 +74,24 @@ struct Ready {
 
 impl Service {
     fn run(mut self) {
-        let mut busy = Instant::now();
+        let host = &self.hypervisor.host;
         loop {
-            let wait = match self.hypervisor.host.anything_is_stopped() {
-                _ if Provoker::has_work(self.hypervisor) => provoker::ROUND,
-                true if outside::all_are_wanted_out() => SOON,
-                true if leaving::is_there() => STAY,
-                _ => IDLE,
-            };
-            if self.once(wait) {
-                busy = Instant::now();
-            } else if wait == IDLE || busy.elapsed() >= IDLE {
-                self.hypervisor.flush_trace();
-                self.hypervisor.have_them_go_on();
-                self.hypervisor.disarm();
-                self.follow.lets_go();
-                busy = Instant::now();
+            let are_wanted_out = outside::all_are_wanted_out() && host.anything_is_stopped();
+            if self.once(are_wanted_out.then_some(SOON)) {
+                host.alarm.happens();
+                if Provoker::has_work(self.hypervisor) {
+                    host.alarm.ring();
+                }
             }
-            self.hypervisor.have_them_leave();
-            self.provoker.round(self.hypervisor);
+            if outside::all_are_wanted_out() {
+                self.hypervisor.have_them_leave();
+            }
             self.poll_for_answers();
         }
     }
 
-    /// One round; says whether there was anything.
-    fn once(&mut self, wait: Duration) -> bool {
+    /// One round, which waits for so long at most; says whether there was anything.
+    fn once(&mut self, wait: Option<Duration>) -> bool {
         let ready = wait_for(wait);
         let Some(Ready { listener, userfault, channels, clients }) = ready else { return false };
         if listener {
@@ -180,7 +172,7 @@ impl Service {
             }
             std::hint::spin_loop();
         }
-        self.once(Duration::ZERO);
+        self.once(Some(Duration::ZERO));
         // The consumer may wait for this very core.
         std::thread::yield_now();
     }
@@ -192,11 +184,11 @@ impl Service {
 }
 
 /// What is ready, at the latest after so long; `None` for nothing.
-fn wait_for(wait: Duration) -> Option<Ready> {
+fn wait_for(wait: Option<Duration>) -> Option<Ready> {
     let set = watched::set().ok()?;
     let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 16];
-    let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-    let (events, _) = epoll::wait(set, &mut events, Some(&timeout)).ok()?;
+    let timeout = wait.map(|wait| Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) });
+    let (events, _) = epoll::wait(set, &mut events, timeout.as_ref()).ok()?;
     let mut ready = Ready::default();
     for event in &*events {
         match event.data.u64() {
