@@ -148,15 +148,15 @@ pub struct Effects {
 }
 
 impl Effects {
-    /// Appends an effect that is built after the room for it is made. Built before, it would have to be dropped if growing panics,
-    /// and so live in memory: a round trip through the store buffer on every event.
+    /// Appends an effect that is built where it is to stand. Built before and handed on, it would be copied from memory that was written in
+    /// smaller parts a moment ago: a round trip through the store buffer on every event.
     #[inline(always)]
     pub(crate) fn push(&mut self, effect: impl FnOnce() -> Effect) {
         if self.list.len() == self.list.capacity() {
             self.list.reserve(64);
         }
         assert!(self.list.len() < self.list.capacity());
-        self.list.push(effect());
+        self.list.extend(std::iter::once_with(effect));
     }
 
     /// Forgets everything, keeps the memory.

@@ -33,6 +33,9 @@ const MSR: u8 = CPU + CpuEventKind::Msr as u8;
 const DESCRIPTOR: u8 = CPU + CpuEventKind::Descriptor as u8;
 
 impl Packed {
+    /// No request: what stands in a place before one does.
+    pub const NOTHING: Packed = Packed { head: 0, subject: 0, second: 0, rest: 0 };
+
     #[inline(always)]
     pub fn new(request: &Request) -> Packed {
         let (kind, second, small) = match request.event {

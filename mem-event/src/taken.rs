@@ -25,20 +25,16 @@ pub enum Taken<'a> {
     Broken(Ring, u32),
 }
 
-/// Appends a slot, given as words.
+/// Appends a slot, given as words: each by itself, as they may be in registers.
 #[inline(always)]
 pub(crate) fn push_slot<const N: usize>(list: &mut Vec<u8>, ring: Ring, words: &[u64; N]) {
     #[allow(clippy::cast_possible_truncation, reason = "a slot has at most 400 bytes")]
     let length = (8 * N) as u16;
-    let start = list.len();
-    list.resize(start + HEAD + 8 * N, 0);
-    let (head, content) = list[start..].split_at_mut(HEAD);
+    list.reserve(HEAD + 8 * N);
     let [low, high] = length.to_le_bytes();
-    head.copy_from_slice(&[ring as u8, SLOT, low, high]);
-    let (content, _) = content.as_chunks_mut::<8>();
-    assert!(content.len() == N);
-    for at in 0..N {
-        content[at] = words[at].to_le_bytes();
+    list.extend_from_slice(&[ring as u8, SLOT, low, high]);
+    for word in words {
+        list.extend_from_slice(&word.to_le_bytes());
     }
 }
 

@@ -70,6 +70,17 @@ pub fn read_response(ring: Ring, slot: &Slot) -> Response {
     }
 }
 
+/// A slot as a response about a violation, if it is one.
+#[inline(always)]
+pub(crate) fn read_violation(ring: Ring, slot: &Slot) -> Option<Response> {
+    if ring != Ring::Access || !mem_event::is_violation(slot) || p2m_type(mem_event::read_p2mt(slot)).is_err() {
+        return None;
+    }
+    let request = mem_event::read_violation(slot, Flags(low(slot[0]))).ok()?;
+    let Request { flags, vcpu, event, view } = request;
+    Some(Response { flags, vcpu: vcpu.0, about: About::Event(event), other_version: None, view })
+}
+
 /// Of a response what the engine goes by: flags, vCPU and [`crate::Event::subject`]. All events have it at the same place.
 #[inline(always)]
 pub(crate) fn read_answer(slot: &Slot) -> (Flags, u32, u64) {
