@@ -15,10 +15,10 @@ use crate::flow::Queue;
 use crate::number::{VcpuId, ViewId};
 use crate::packed::Packed;
 use crate::page::RingPage;
+use crate::recorded;
 use crate::registers::{self, Registers};
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
-use crate::taken;
 use crate::wire::{flags32, vm_event};
 use std::collections::VecDeque;
 
@@ -210,11 +210,7 @@ impl Channel {
             None => front.put(request),
             Some(_) => front.put_with(request, registers),
         };
-        // Made where it is to stand: handed over it would be written in words and read again in larger pieces at once, which waits.
-        self.state.outstanding.push_back(Packed::NOTHING);
-        if let Some(last) = self.state.outstanding.back_mut() {
-            *last = Packed::new(request);
-        }
+        Packed::append(&mut self.state.outstanding, request);
         if self.state.layout == Layout::VmEvent7 {
             self.registers.push_back(registers.copied());
         }
@@ -264,7 +260,7 @@ impl Channel {
         let front = self.front.as_mut()?;
         if let Some((slot, words)) = front.take_flags32() {
             if record {
-                record_answer(effects, ring, slot, &words);
+                recorded::answer(effects, ring, slot, &words);
             }
             let (flags, vcpu, subject) = flags32::read_answer(&words);
             let foreign = self.settle(flags, vcpu, subject);
@@ -445,19 +441,4 @@ mod tests {
         assert_eq!(channel.put(target, &REQUEST, None), Some(0));
         assert_eq!((channel.state.flow.targets, channel.available()), (0, 3));
     }
-}
-
-/// Puts an answer on record. Most are about violations: such a one is made of the slot's words where it is to stand.
-#[inline(always)]
-fn record_answer(effects: &mut Effects, ring: Ring, slot: u32, words: &flags32::Slot) {
-    taken::push_slot(&mut effects.taken, ring, words);
-    match flags32::read_violation(ring, words) {
-        Some(response) => effects.push(|| Effect::Answered { ring, slot, response }),
-        None => record_other_answer(effects, ring, slot, *words),
-    }
-}
-
-#[inline(never)]
-fn record_other_answer(effects: &mut Effects, ring: Ring, slot: u32, words: flags32::Slot) {
-    effects.push(|| Effect::Answered { ring, slot, response: flags32::read_response(ring, &words) });
 }

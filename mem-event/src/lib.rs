@@ -88,6 +88,7 @@ pub mod page;
 mod paging;
 mod populate;
 pub mod published;
+mod recorded;
 pub mod registers;
 mod reset;
 mod response;

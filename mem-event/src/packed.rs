@@ -10,6 +10,7 @@ use crate::p2m::P2mType;
 use crate::rights::Rights;
 use crate::word::{high, low, pair};
 use bincode::{Decode, Encode};
+use std::collections::VecDeque;
 
 /// See the module. `rest` holds, from the lowest byte: offset (2), rights, kind, p2m type, whether the second value is known and whether a
 /// walk made it; of a model-specific register its number in the upper half, of a descriptor table which it is.
@@ -60,6 +61,28 @@ impl Packed {
             second,
             rest: small | u64::from(kind) << 24,
         }
+    }
+
+    /// Appends a request. It is made where it is to stand: handed over whole it would be written in words and read again in larger pieces at once,
+    /// which waits.
+    #[inline(always)]
+    pub fn append(list: &mut VecDeque<Packed>, request: &Request) {
+        list.push_back(Packed::NOTHING);
+        if let Some(last) = list.back_mut() {
+            *last = Packed::new(request);
+        }
+    }
+
+    /// As words.
+    #[inline(always)]
+    pub fn words(&self) -> [u64; 4] {
+        [self.head, self.subject, self.second, self.rest]
+    }
+
+    /// Of words, which may be no request: see [`Packed::is_whole`].
+    #[inline(always)]
+    pub fn from_words([head, subject, second, rest]: [u64; 4]) -> Packed {
+        Packed { head, subject, second, rest }
     }
 
     #[inline(always)]

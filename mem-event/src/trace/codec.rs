@@ -1,17 +1,12 @@
-//! Values to bytes and back: bincode 2.0.1 in its standard configuration, which its successors read.
+//! Blocks to bytes and back.
 
-use super::{HEAD, Header, Index, KIND_STATE, KIND_STEPS, LONGEST, LONGEST_STEP, Remark, Step};
-use crate::effect::{Effects, Outcome};
-use crate::input::Input;
+use super::values::{append, whole};
+use super::{HEAD, Header, Index, KIND_STATE, KIND_STEPS, LONGEST, LONGEST_STEP};
 use crate::state::Checkpoint;
-use bincode::config::{self, Configuration, Limit, LittleEndian, Varint};
-use bincode::enc::write::Writer;
-use bincode::enc::{Encode, EncoderImpl};
-use bincode::error::EncodeError;
-use bincode::{BorrowDecode, Decode, borrow_decode_from_slice, decode_from_slice};
+use bincode::Encode;
 
-const CONFIG: Configuration<LittleEndian, Varint, Limit<LONGEST_STEP>> = config::standard().with_limit();
-const LARGE: Configuration<LittleEndian, Varint, Limit<LONGEST>> = config::standard().with_limit();
+/// No block of steps is longer: a writer ends one at a sixteenth of this, or after a long step.
+const LONGEST_STEPS: usize = 2 * LONGEST_STEP;
 
 /// The fixed part at the front of a block of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,40 +23,6 @@ pub(super) struct StepsHead {
 
 /// Bytes of [`StepsHead`] and the kind before it.
 pub(super) const STEPS_HEAD: usize = 25;
-
-/// What stands before a remark where a step has its caller.
-const REMARK: u32 = 1;
-
-/// What stands before a step: 0, or its caller's number and 1.
-fn mark(connection: u32) -> u32 {
-    if connection == 0 { 0 } else { connection.saturating_add(1) }
-}
-
-/// As much of a step as a replay needs beforehand; what the engine answered stays encoded, to be compared.
-pub(super) struct Told<'a> {
-    /// Nanoseconds since the step or remark before.
-    pub later: u64,
-    pub connection: u32,
-    pub code: &'a [u8],
-    pub input: Input,
-    pub taken: &'a [u8],
-    /// What follows: the answer, then other steps.
-    pub rest: &'a [u8],
-}
-
-struct Append<'a>(&'a mut Vec<u8>);
-
-impl Writer for Append<'_> {
-    #[inline(always)]
-    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-}
-
-fn append(buffer: &mut Vec<u8>, value: impl Encode) -> Result<(), String> {
-    value.encode(&mut EncoderImpl::new(Append(buffer), CONFIG)).map_err(|error| error.to_string())
-}
 
 /// Begins a block of this kind; returns where.
 pub(super) fn begin(buffer: &mut Vec<u8>, kind: u8) -> usize {
@@ -129,46 +90,6 @@ pub(super) fn seal_steps(buffer: &mut Vec<u8>, start: usize, head: StepsHead) ->
     seal(buffer, start)
 }
 
-/// Appends a step to a block, `later` than the one before; after an error the buffer is as before.
-#[inline]
-pub(super) fn step(
-    buffer: &mut Vec<u8>,
-    (later, connection, code): (u64, u32, &[u8]),
-    input: &Input,
-    outcome: &Outcome,
-    effects: &Effects,
-) -> Result<(), String> {
-    let start = buffer.len();
-    let told = (later, mark(connection), code, input, effects.taken.as_slice());
-    let appended = append(buffer, told).and_then(|()| append(buffer, (outcome, effects.list.as_slice())));
-    bounded(buffer, start, appended)
-}
-
-/// Appends a remark to a block, `later` than what stands before it; after an error the buffer is as before.
-pub(super) fn remark(buffer: &mut Vec<u8>, later: u64, remark: &Remark) -> Result<(), String> {
-    let start = buffer.len();
-    let appended = append(buffer, (later, REMARK, remark));
-    bounded(buffer, start, appended)
-}
-
-fn bounded(buffer: &mut Vec<u8>, start: usize, appended: Result<(), String>) -> Result<(), String> {
-    let size = buffer.len() - start;
-    let done = appended.and_then(|()| match size {
-        0..=LONGEST_STEP => Ok(()),
-        _ => Err(format!("a step of {size} bytes is too long")),
-    });
-    if done.is_err() {
-        buffer.truncate(start);
-    }
-    done
-}
-
-/// Appends the last part of a step; whether the bytes of [`Told::rest`] begin with these is what a replay asks.
-#[inline]
-pub(super) fn answer(buffer: &mut Vec<u8>, outcome: &Outcome, effects: &Effects) -> Result<(), String> {
-    append(buffer, (outcome, effects.list.as_slice()))
-}
-
 /// The fixed part at the front of a payload that is a block of steps.
 pub(super) fn steps_head(payload: &[u8]) -> Result<StepsHead, String> {
     let (kind, head) = payload.split_first().ok_or("an empty block")?;
@@ -180,51 +101,15 @@ pub(super) fn steps_head(payload: &[u8]) -> Result<StepsHead, String> {
     if *kind != KIND_STEPS {
         return Err(format!("a block of kind {kind}, where steps are due"));
     }
+    if payload.len() > LONGEST_STEPS {
+        return Err(format!("a block of steps of {} bytes", payload.len()));
+    }
     let (before, time) = (u64::from_le_bytes(*before), u64::from_le_bytes(*time));
     let (count, remarks) = (u32::from_le_bytes(*count), u32::from_le_bytes(*remarks));
     if count == 0 && remarks == 0 {
         return Err("a block of no steps".to_owned());
     }
     Ok(StepsHead { before, count, remarks, time })
-}
-
-/// The first step of these bytes, whole, with how many nanoseconds it is later than the one before in place of its time; and how
-/// many bytes it has.
-pub(super) fn read_step(bytes: &[u8]) -> Result<(Step, usize), String> {
-    let Told { later, connection, code, input, taken, rest } = told(bytes)?;
-    let ((outcome, list), used): ((Outcome, Vec<_>), usize) = part(rest)?;
-    let effects = Effects { list, taken: taken.to_vec() };
-    let step = Step { time: later, code: code.to_vec(), connection, input, outcome, effects };
-    Ok((step, bytes.len() - rest.len() + used))
-}
-
-/// The remark that these bytes begin with, if they do not begin with a step: how much later it is than what stands before it, and how many
-/// bytes it has.
-#[inline]
-pub(super) fn read_remark(bytes: &[u8]) -> Result<Option<(u64, Remark, usize)>, String> {
-    let ((later, mark), at): ((u64, u32), usize) = part(bytes)?;
-    if mark != REMARK {
-        return Ok(None);
-    }
-    let (remark, used) = part(&bytes[at..])?;
-    Ok(Some((later, remark, at + used)))
-}
-
-/// The first step of these bytes, as far as a replay needs it.
-#[inline]
-pub(super) fn told(bytes: &[u8]) -> Result<Told<'_>, String> {
-    let ((later, mark), at): ((u64, u32), usize) = part(bytes)?;
-    let connection = match mark {
-        REMARK => return Err("a remark where a step is due".to_owned()),
-        mark => mark.saturating_sub(1),
-    };
-    let (code, more) = part(&bytes[at..])?;
-    let at = at + more;
-    let (input, more) = part(&bytes[at..])?;
-    let at = at + more;
-    let (taken, more) = part(&bytes[at..])?;
-    let used = at + more;
-    Ok(Told { later, connection, code, input, taken, rest: &bytes[used..] })
 }
 
 /// A payload that is a header.
@@ -250,21 +135,4 @@ fn content(payload: &[u8], kind: u8) -> Result<&[u8], String> {
         Some((found, _)) => Err(format!("a block of kind {found}, where kind {kind} is due")),
         None => Err("an empty block".to_owned()),
     }
-}
-
-fn whole<T: Decode<()>>(content: &[u8]) -> Result<T, String> {
-    match decode_from_slice(content, LARGE) {
-        Ok((value, used)) if used == content.len() => Ok(value),
-        Ok((_, used)) => Err(format!("{} bytes too many in a block", content.len() - used)),
-        Err(error) => Err(undecodable(&error)),
-    }
-}
-
-#[inline]
-fn part<'a, T: BorrowDecode<'a, ()>>(content: &'a [u8]) -> Result<(T, usize), String> {
-    borrow_decode_from_slice(content, CONFIG).map_err(|error| undecodable(&error))
-}
-
-fn undecodable(error: &bincode::error::DecodeError) -> String {
-    format!("a block that does not decode ({error})")
 }

@@ -3,7 +3,10 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `mod` | the format, and what a trace holds |
-//! | `codec` | values to bytes and back; the only file that knows the encoding |
+//! | `codec` | blocks to bytes and back |
+//! | `values` | whole values to bytes and back |
+//! | `steps` | steps and remarks to bytes and back, each by what is new in it |
+//! | `bytes` | numbers in as few bytes as they need |
 //! | [`writer`] | records, and never disturbs the run |
 //! | [`reader`] | reads from front to back, up to the end or to the first damage, and says which |
 //! | [`index`], `find` | where the blocks of a file are, and how they are found |
@@ -20,6 +23,7 @@
 //! steps and remarks by some hundreds, now and then the engine's whole state, at last an index. A block is written after the ones before
 //! it and never changed, so whatever a killed recorder left can be read up to its last whole block, and a pipe will do.
 
+mod bytes;
 pub(crate) mod codec;
 pub mod consumers;
 pub mod end;
@@ -31,7 +35,9 @@ pub mod player;
 pub mod reader;
 pub mod remark;
 pub mod replay;
+mod steps;
 pub mod tape;
+mod values;
 pub mod writer;
 
 pub use consumers::RecordedConsumers;

@@ -1,8 +1,10 @@
 //! Reads a trace from front to back, up to its end or to the first damage.
 
-use super::codec::{self, StepsHead, Told};
+use super::codec::{self, StepsHead};
+use super::steps::{self, Past, Told};
 use super::{End, HEAD, Header, LONGEST, MAGIC, PREAMBLE, Record, Remarked, Step, TAIL, TAIL_MAGIC, VERSION, Why};
 use super::{KIND_INDEX, KIND_STATE, KIND_STEPS};
+use crate::effect::Effect;
 use crate::state::Checkpoint;
 use std::fmt;
 use std::fs::File;
@@ -125,8 +127,9 @@ pub(super) fn begin(file: &mut impl Read) -> Result<(Header, u64), End> {
 pub struct Reader<R: Read = BufReader<File>> {
     blocks: Blocks<R>,
     header: Header,
-    /// The block of steps that is being read.
+    /// The block of steps that is being read, and what is known of it so far.
     payload: Vec<u8>,
+    past: Past,
     /// Where in it the next step or remark begins, how many of each are left, and where the block begins in the file.
     at: usize,
     left: u32,
@@ -163,6 +166,7 @@ impl<R: Read> Reader<R> {
             blocks,
             header,
             payload: Vec::new(),
+            past: Past::default(),
             at: 0,
             left: 0,
             remarks: 0,
@@ -202,11 +206,12 @@ impl<R: Read> Reader<R> {
         if self.remarks == 0 {
             return Ok(None);
         }
-        let Some((later, remark, used)) =
-            codec::read_remark(&self.payload[self.at..]).map_err(|why| self.wrong(why))?
-        else {
+        let bytes = &self.payload[self.at..];
+        if !steps::is_remark(bytes) {
             return if self.left > 0 { Ok(None) } else { Err(self.wrong("too few remarks".to_owned())) };
-        };
+        }
+        let read = steps::read_remark(bytes, &mut self.past);
+        let (later, remark, used) = read.map_err(|why| self.wrong(why))?;
         self.remarks -= 1;
         self.passed(used, self.time.saturating_add(later))?;
         Ok(Some(Remarked { time: self.time, remark }))
@@ -249,6 +254,7 @@ impl<R: Read> Reader<R> {
                     return Err(Why::Content(format!("{count} steps from {from} on, where {here} were read")));
                 }
                 (self.at, self.left, self.remarks, self.time) = (codec::STEPS_HEAD, count, remarks, time);
+                self.past.forget();
                 Ok(())
             }
             Some(&KIND_STATE) => {
@@ -286,21 +292,33 @@ impl<R: Read> Reader<R> {
         }))
     }
 
-    /// The next step, as far as a replay needs it.
+    /// The next step, as far as a replay needs it; its code and what it took are put into the two buffers. It is told once.
     #[inline]
-    pub(super) fn told(&self) -> Result<Told<'_>, Why> {
-        codec::told(&self.payload[self.at..]).map_err(Why::Content)
+    pub(super) fn told(&mut self, code: &mut Vec<u8>, taken: &mut Vec<u8>) -> Result<Told, Why> {
+        steps::told(&self.payload[self.at..], &mut self.past, code, taken).map_err(Why::Content)
     }
 
-    /// Bytes of the block from the next step on.
+    /// Bytes of the block from so many bytes into the next step on.
     #[inline]
-    pub(super) fn left(&self) -> usize {
-        self.payload.len() - self.at
+    pub(super) fn rest(&self, used: usize) -> &[u8] {
+        &self.payload[self.at + used..]
+    }
+
+    /// What is known of the block before the next step.
+    #[inline]
+    pub(super) fn past(&self) -> &Past {
+        &self.past
+    }
+
+    /// The next step has had these effects.
+    #[inline]
+    pub(super) fn hears(&mut self, effects: &[Effect]) {
+        self.past.hears(effects);
     }
 
     /// The next step, whole, and its bytes.
-    pub(super) fn step(&self) -> Result<(Step, usize), Why> {
-        let (mut step, used) = codec::read_step(&self.payload[self.at..]).map_err(Why::Content)?;
+    fn step(&mut self) -> Result<(Step, usize), Why> {
+        let (mut step, used) = steps::read(&self.payload[self.at..], &mut self.past).map_err(Why::Content)?;
         step.time = self.time.saturating_add(step.time);
         Ok((step, used))
     }
@@ -317,7 +335,7 @@ impl<R: Read> Reader<R> {
     fn passed(&mut self, used: usize, time: u64) -> Result<(), End> {
         self.at += used;
         self.time = time;
-        match self.left() {
+        match self.payload.len() - self.at {
             more if self.left == 0 && self.remarks == 0 && more > 0 => {
                 Err(self.end(Why::Content(format!("{more} bytes after the last step of a block"))))
             }

@@ -2,7 +2,7 @@
 
 use super::consumers::RecordedConsumers;
 use super::engine::Engine;
-use super::{End, Reader, Step, codec};
+use super::{End, Reader, Step, Why, steps};
 use crate::effect::{Effect, Effects, Outcome};
 use crate::input::{Input, With};
 use crate::state::Checkpoint;
@@ -68,8 +68,8 @@ pub fn replay<R: Read>(
     engine: &mut impl Engine,
     mut observer: impl FnMut(u64, &Step),
 ) -> Result<Summary, Failure> {
-    let (mut consumers, mut encoded) = (RecordedConsumers::default(), Vec::new());
-    let (mut steps, mut effects, mut states) = (0, 0, 0);
+    let (mut consumers, mut encoded, mut taken) = (RecordedConsumers::default(), Vec::new(), Vec::new());
+    let (mut number, mut effects, mut states) = (0, 0, 0);
     // What the engine answers now; where it is what was recorded, it is the recorded step.
     let mut step = Step {
         time: 0,
@@ -81,52 +81,72 @@ pub fn replay<R: Read>(
     };
     loop {
         let ended = reader.advance().err();
-        match compare_state(&mut reader, engine, steps) {
+        match compare_state(&mut reader, engine, number) {
             Ok(compared) => states += u64::from(compared),
             Err(StateFailure::Differs(failure)) => return Err(failure),
-            Err(StateFailure::Unreadable(end)) => return Ok(Summary { steps, effects, states, end }),
+            Err(StateFailure::Unreadable(end)) => return Ok(Summary { steps: number, effects, states, end }),
         }
         if let Some(end) = ended {
-            return Ok(Summary { steps, effects, states, end });
+            return Ok(Summary { steps: number, effects, states, end });
         }
-        let told = match reader.told() {
+        let told = match reader.told(&mut step.code, &mut taken) {
             Ok(told) => told,
-            Err(why) => return Ok(Summary { steps, effects, states, end: reader.end(why) }),
+            Err(why) => return Ok(Summary { steps: number, effects, states, end: reader.end(why) }),
         };
-        steps += 1;
+        number += 1;
         step.time = reader.time().saturating_add(told.later);
         step.connection = told.connection;
-        step.code.clear();
-        step.code.extend_from_slice(told.code);
         step.input = told.input;
         step.effects.clear();
-        let page = consumers.prepare(&step.input, told.taken);
-        let page = page.map_err(|why| Failure::Impossible { step: steps, why })?;
+        let page = consumers.prepare(&step.input, &taken);
+        let page = page.map_err(|why| Failure::Impossible { step: number, why })?;
         let with = With { page: page.as_ref(), ..With::NOTHING };
         step.outcome = engine.apply(&step.input, with, &mut step.effects);
-        encoded.clear();
-        let same = codec::answer(&mut encoded, &step.outcome, &step.effects).is_ok()
-            && told.rest.starts_with(&encoded)
-            && step.effects.taken == told.taken;
-        let used = reader.left() - told.rest.len() + encoded.len();
-        let used = if same {
-            used
-        } else {
-            match reader.step() {
-                Ok((recorded, _)) if recorded != step => return Err(Failure::difference(steps, recorded, step)),
-                // The same values in other bytes: another writer's.
-                Ok((_, used)) => used,
-                Err(why) => return Ok(Summary { steps: steps - 1, effects, states, end: reader.end(why) }),
+        let used = match compare_answer(&mut reader, told.used, &step, &taken, &mut encoded) {
+            Ok(Ok(used)) => used,
+            Ok(Err(recorded)) => return Err(Failure::difference(number, *recorded, step)),
+            Err(why) => {
+                return Ok(Summary { steps: number - 1, effects, states, end: reader.end(Why::Content(why)) });
             }
         };
         consumers.settle(matches!(step.outcome, Outcome::Refused(..)));
         effects += step.effects.list.len() as u64;
         let accepted = reader.accept(used, step.time);
-        observer(steps, &step);
+        observer(number, &step);
         if let Err(end) = accepted {
-            return Ok(Summary { steps, effects, states, end });
+            return Ok(Summary { steps: number, effects, states, end });
         }
     }
+}
+
+/// Compares what the engine answers now with what was recorded of the same step from `begin` on: how many bytes the step has, or
+/// what was recorded where that is something else.
+///
+/// # Errors
+/// A sentence, where the recorded answer cannot be read.
+fn compare_answer<R: Read>(
+    reader: &mut Reader<R>,
+    begin: usize,
+    now: &Step,
+    taken: &[u8],
+    encoded: &mut Vec<u8>,
+) -> Result<Result<usize, Box<Step>>, String> {
+    encoded.clear();
+    let written = steps::answer(encoded, reader.past(), &now.input, &now.outcome, &now.effects);
+    let same = written.is_ok() && now.effects.taken == taken && reader.rest(begin).starts_with(encoded);
+    let size = if same {
+        encoded.len()
+    } else {
+        let (outcome, list, size) = steps::read_answer(reader.rest(begin), reader.past(), &now.input, taken)?;
+        let effects = Effects { list, taken: taken.to_vec() };
+        if outcome != now.outcome || effects != now.effects {
+            return Ok(Err(Box::new(Step { outcome, effects, ..now.clone() })));
+        }
+        // The same values in other bytes: another writer's.
+        size
+    };
+    reader.hears(&now.effects.list);
+    Ok(Ok(begin + size))
 }
 
 enum StateFailure {

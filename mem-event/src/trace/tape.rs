@@ -4,6 +4,7 @@ use super::codec::{self, StepsHead};
 use super::find;
 use super::index::{Index, StateAt};
 use super::reader::{self, Blocks, unreadable};
+use super::steps::{self, Past};
 use super::{End, HEAD, Header, KIND_STATE, KIND_STEPS, Record, Remarked, Step, TAIL, Why};
 use crate::state::Checkpoint;
 use std::fmt;
@@ -217,23 +218,22 @@ impl<R: Read + Seek> Tape<R> {
 /// What a payload that is a block of steps holds.
 pub(super) fn records(payload: &[u8], head: StepsHead) -> Result<Vec<Record>, String> {
     let (mut at, mut time) = (codec::STEPS_HEAD, head.time);
-    let (mut steps, mut remarks, mut records) = (head.count, head.remarks, Vec::new());
-    while steps > 0 || remarks > 0 {
+    let (mut left, mut remarks, mut records) = (head.count, head.remarks, Vec::new());
+    let mut past = Past::default();
+    while left > 0 || remarks > 0 {
         let bytes = &payload[at..];
-        let remark = if remarks > 0 { codec::read_remark(bytes)? } else { None };
-        let (record, later, used) = match remark {
-            Some((later, remark, used)) => {
-                remarks -= 1;
-                (Record::Remark(Remarked { time: time.saturating_add(later), remark }), later, used)
-            }
-            None if steps == 0 => return Err("too few remarks in a block".to_owned()),
-            None => {
-                steps -= 1;
-                let (mut step, used) = codec::read_step(bytes)?;
-                let later = step.time;
-                step.time = time.saturating_add(later);
-                (Record::Step(step), later, used)
-            }
+        let (record, later, used) = if remarks > 0 && steps::is_remark(bytes) {
+            remarks -= 1;
+            let (later, remark, used) = steps::read_remark(bytes, &mut past)?;
+            (Record::Remark(Remarked { time: time.saturating_add(later), remark }), later, used)
+        } else if left == 0 {
+            return Err("too few remarks in a block".to_owned());
+        } else {
+            left -= 1;
+            let (mut step, used) = steps::read(bytes, &mut past)?;
+            let later = step.time;
+            step.time = time.saturating_add(later);
+            (Record::Step(step), later, used)
         };
         time = time.saturating_add(later);
         records.push(record);

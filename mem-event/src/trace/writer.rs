@@ -2,6 +2,7 @@
 
 use super::codec::{self, StepsHead};
 use super::index::{BlockAt, Index, StateAt};
+use super::steps::{self, Past};
 use super::{Context, Header, MAGIC, Remark, TAIL_MAGIC, VERSION};
 use crate::domain::Domain;
 use crate::effect::{Effects, Outcome};
@@ -25,6 +26,7 @@ pub struct Writer<W: Write = File> {
     buffer: Vec<u8>,
     /// The block of steps in the buffer.
     block: StepsHead,
+    past: Past,
     /// Bytes before those in the buffer.
     offset: u64,
     time: u64,
@@ -67,7 +69,19 @@ impl<W: Write> Writer<W> {
         // Taking a state reads the whole p2m: a large one less often.
         let state_every = STATE_EVERY.max(frames / 4);
         let index = Index::default();
-        Ok(Writer { file, buffer, block, offset, time: 0, index, first, limit: u64::MAX, state_every, failed: None })
+        Ok(Writer {
+            file,
+            buffer,
+            block,
+            past: Past::default(),
+            offset,
+            time: 0,
+            index,
+            first,
+            limit: u64::MAX,
+            state_every,
+            failed: None,
+        })
     }
 
     /// Changes how many steps lie between two states, at least 1.
@@ -86,7 +100,8 @@ impl<W: Write> Writer<W> {
             return;
         }
         let later = self.begin_at(context.time);
-        match codec::step(&mut self.buffer, (later, context.connection, context.code), input, outcome, effects) {
+        let Context { code, connection, .. } = context;
+        match steps::write(&mut self.buffer, &mut self.past, (later, connection, code), input, outcome, effects) {
             Ok(()) => {
                 self.time += later;
                 self.block.count += 1;
@@ -108,7 +123,7 @@ impl<W: Write> Writer<W> {
             return;
         }
         let later = self.begin_at(time);
-        if codec::remark(&mut self.buffer, later, remark).is_ok() {
+        if steps::write_remark(&mut self.buffer, &mut self.past, later, remark).is_ok() {
             self.time += later;
             self.block.remarks += 1;
         }
@@ -122,6 +137,7 @@ impl<W: Write> Writer<W> {
     fn begin_at(&mut self, time: u64) -> u64 {
         if self.buffer.is_empty() {
             codec::begin_steps(&mut self.buffer);
+            self.past.forget();
             self.block = StepsHead { before: self.steps(), count: 0, remarks: 0, time: self.time };
         }
         time.saturating_sub(self.time)
