@@ -37,8 +37,9 @@ pub struct Pager {
     prefetch: u32,
     /// Contents that were handed over.
     loads: Loads,
-    /// With a budget a load may be refused, so it is waited for before the answer goes out.
-    budgeted: bool,
+    /// With a budget, how many frames may come before others must go, as far as it knows: the guest takes some without a word. Where none
+    /// may, a load may be refused, and it is waited for before the answer goes out.
+    room: Option<u64>,
     /// The page file took no more: nothing is evicted until there is a new target.
     full: bool,
     /// What it could not do for the guest, in words.
@@ -74,7 +75,7 @@ impl Pager {
             batch: BATCH,
             prefetch: settings.prefetch,
             loads: Loads::default(),
-            budgeted: false,
+            room: None,
             full: false,
             faults: Vec::new(),
             notes: Vec::new(),
@@ -97,13 +98,14 @@ impl Pager {
         let frames = bytes / PAGE_SIZE as u64;
         self.chooser.hold_to(frames);
         self.batch = BATCH.min(usize::try_from(frames / 8).unwrap_or(usize::MAX)).max(1);
-        self.budgeted = true;
+        self.room = Some(0);
         self.full = false;
         self.set_budget(frames)?;
         loop {
             let resident = self.channel.client.info()?.resident;
             let above = usize::try_from(resident.saturating_sub(frames)).unwrap_or(usize::MAX);
             if above == 0 || self.make_room(above)? == 0 {
+                self.room = Some(frames.saturating_sub(resident));
                 return Ok(());
             }
         }
@@ -165,7 +167,8 @@ impl Pager {
         };
         self.figures.pages_in += 1;
         let mut earlier = std::mem::take(&mut self.loads);
-        if self.budgeted || self.prefetch > 0 || !self.loads.hand_over(&mut self.channel, gfn, &content) {
+        let must_wait = self.room == Some(0) || self.prefetch > 0;
+        if must_wait || !self.loads.hand_over(&mut self.channel, gfn, &content) {
             self.learn(&mut earlier)?;
             self.load(&Call::Load { gfn, content })?;
             self.file.forget(gfn);
@@ -177,6 +180,8 @@ impl Pager {
         } else {
             // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
             // after the next one's answer.
+            self.chooser.used(gfn);
+            self.comes_in();
             self.end.reached(PagerStep::Loaded)?;
             self.answer(request)?;
             self.learn(&mut earlier)
@@ -220,8 +225,15 @@ impl Pager {
 
     fn learn(&mut self, loads: &mut Loads) -> anyhow::Result<()> {
         // Where memory was short once it may be again.
-        self.budgeted |= !loads.settle(&mut self.channel, &mut self.file)?;
+        if !loads.settle(&mut self.channel, &mut self.file)? {
+            self.room = Some(0);
+        }
         Ok(())
+    }
+
+    /// A frame has come in.
+    fn comes_in(&mut self) {
+        self.room = self.room.map(|room| room.saturating_sub(1));
     }
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
@@ -234,7 +246,11 @@ impl Pager {
         for _ in 0..TRIES {
             match self.channel.client.call(load)? {
                 // ENOENT: the frame is back already.
-                Reply::Done(_) | Reply::Bytes(_) | Reply::Refused(Errno::ENOENT, _) => return Ok(()),
+                Reply::Done(_) | Reply::Bytes(_) => {
+                    self.comes_in();
+                    return Ok(());
+                }
+                Reply::Refused(Errno::ENOENT, _) => return Ok(()),
                 Reply::Refused(Errno::ENOMEM, _) if self.make_room(self.batch)? > 0 || self.full => {}
                 // Nothing can go, but the host may find a frame in a moment.
                 Reply::Refused(Errno::ENOMEM, _) => std::thread::sleep(PAUSE),
@@ -268,7 +284,10 @@ impl Pager {
     pub fn relieve(&mut self, touched: Gfn) -> anyhow::Result<usize> {
         self.chooser.used(touched);
         let info = self.channel.client.info()?;
-        if info.resident < info.budget { Ok(0) } else { self.make_room(self.batch) }
+        self.room = self.room.map(|_| info.budget.saturating_sub(info.resident));
+        let evicted = if info.resident < info.budget { 0 } else { self.make_room(self.batch)? };
+        self.comes_in();
+        Ok(evicted)
     }
 
     /// Evicts up to so many frames of the policy's choice; fewer if once around there are no more.
@@ -277,9 +296,11 @@ impl Pager {
         if evicted == 0 && !self.full {
             evicted = self.scan(wanted, false)?;
         }
+        self.room = self.room.map(|room| room + evicted as u64);
         if evicted == 0 && self.full {
             // The guest is not to wait for a frame that no eviction will give it.
             self.set_budget(u64::MAX)?;
+            self.room = None;
         }
         Ok(evicted)
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 const SCENARIOS: usize = 15;
 const BOOTS: usize = 5;
+const LONG_BOOTS: usize = 3;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One bare-metal scenario with a listener, from the start of QEMU to its verdict.
@@ -192,6 +193,74 @@ fn paged_boot(contents: Contents) -> anyhow::Result<f64> {
         bail!("Linux did not boot, or nothing was paged: {}", outcome.verdict);
     }
     booted((outcome.took, outcome.console))
+}
+
+/// Linux at work in 512 MiB: held to 128 of them, and the same with a pager that has nothing to do; alternating.
+pub fn paged() -> anyhow::Result<Figure> {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let mut pages_in = 0;
+    for _ in 0..LONG_BOOTS {
+        without.push(at_work(None)?.0);
+        let (seconds, pages) = at_work(Some(Size(128 << 20)))?;
+        with.push(seconds);
+        pages_in = pages;
+    }
+    let (without, with) = (median(without), median(with));
+    let detail = format!(
+        "512 MiB held to 128: {with:.2} s, {pages_in} pages in, against {without:.2} s; medians of {LONG_BOOTS}, alternating"
+    );
+    Ok(Figure { name: "linux-paged", value: with / without, unit: "ratio", goal: None, detail })
+}
+
+/// Its seconds, and how many pages came in.
+fn at_work(target: Option<Size>) -> anyhow::Result<(f64, u64)> {
+    let mut scenario = corpus::linux();
+    scenario.consumers.pager.get_or_insert_default().target = target;
+    let outcome = Job::new(scenario, qemu::named())?.run(&mut Silent, None)?;
+    if outcome.verdict.kind != Kind::Success || outcome.paged.pages_in == 0 && target.is_some() {
+        bail!("Linux did not do its work, or nothing was paged: {}", outcome.verdict);
+    }
+    Ok((outcome.took.as_secs_f64(), outcome.paged.pages_in))
+}
+
+/// Linux with all its memory watched, each page opened when it is first touched, against a boot without the plugin; alternating.
+pub fn all_watched((name, gate, goal): (&'static str, Gate, Option<f64>)) -> anyhow::Result<Figure> {
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let mut events = 0;
+    for _ in 0..LONG_BOOTS {
+        without.push(boot_without_plugin(None)?);
+        let (seconds, told) = boot_all_watched(gate)?;
+        with.push(seconds);
+        events = told;
+    }
+    let (without, with) = (median(without), median(with));
+    let detail = format!(
+        "gate={gate}: {with:.2} s, {events} events, against {without:.2} s without the plugin; medians of {LONG_BOOTS}, alternating"
+    );
+    Ok(Figure { name, value: with / without, unit: "ratio", goal, detail })
+}
+
+/// The rows of [`all_watched`], each with its gate.
+pub const ALL_WATCHED: [(&str, Gate, Option<f64>); 2] =
+    [("linux-all-watched", Gate::Callback, None), ("linux-all-watched-mmu", Gate::Mmu, Some(1.5))];
+
+fn boot_all_watched(gate: Gate) -> anyhow::Result<(f64, u64)> {
+    let mut scenario = corpus::linux();
+    scenario.consumers.listener.get_or_insert_default();
+    let end = scenario.machine.memory.0 / 4096;
+    // All but the VGA and ROM window.
+    let watched = |frames: &str| {
+        let access = Name(AccessType::X);
+        MemoryAct::SetAccess { frames: frames.into(), access, view: None, refused: None }.into()
+    };
+    scenario.start = vec![watched("0x0..0xa0"), watched(&format!("0x100..{end:#x}"))];
+    let mut job = Job::new(scenario, qemu::named())?;
+    (job.gate, job.linux_works) = (gate, false);
+    let outcome = job.run(&mut Silent, None)?;
+    if outcome.verdict.kind != Kind::Success || outcome.counts.access == 0 {
+        bail!("Linux did not boot, or nothing was told: {}", outcome.verdict);
+    }
+    Ok((booted((outcome.took, outcome.console))?, outcome.counts.access))
 }
 
 /// The frames that are watched in a boot, spread over memory, and what is left of their rights.

@@ -76,6 +76,12 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("contents-overhead") {
         figures.push(boots::contents_overhead()?);
     }
+    if is_wanted("linux-paged") {
+        figures.push(boots::paged()?);
+    }
+    for row in boots::ALL_WATCHED.into_iter().filter(|(name, ..)| is_wanted(name)) {
+        figures.push(boots::all_watched(row)?);
+    }
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
     if engine::NAMES.into_iter().any(is_wanted) {
