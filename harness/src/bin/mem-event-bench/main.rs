@@ -69,19 +69,7 @@ fn main() -> anyhow::Result<()> {
     for row in round_trip::GRANTS.into_iter().filter(|(name, _)| is_wanted(name)) {
         figures.push(round_trip::grant(row)?);
     }
-    figures.extend(boots::linux(is_wanted)?);
-    if is_wanted("record-overhead") {
-        figures.push(boots::record_overhead()?);
-    }
-    if is_wanted("contents-overhead") {
-        figures.push(boots::contents_overhead()?);
-    }
-    if is_wanted("linux-paged") {
-        figures.push(boots::paged()?);
-    }
-    for row in boots::ALL_WATCHED.into_iter().filter(|(name, ..)| is_wanted(name)) {
-        figures.push(boots::all_watched(row)?);
-    }
+    figures.extend(linux(is_wanted)?);
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
     if engine::NAMES.into_iter().any(is_wanted) {
@@ -101,4 +89,22 @@ fn main() -> anyhow::Result<()> {
     std::fs::write(RESULTS, text + "\n").with_context(|| format!("cannot write {RESULTS}"))?;
     println!("written to {RESULTS}");
     Ok(())
+}
+
+/// The rows that boot Linux.
+fn linux(is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Figure>> {
+    let mut figures = boots::linux(&is_wanted)?;
+    if is_wanted("record-overhead") {
+        figures.push(boots::record_overhead()?);
+    }
+    if is_wanted("contents-overhead") {
+        figures.push(boots::contents_overhead()?);
+    }
+    if is_wanted("linux-paged") {
+        figures.push(boots::paged()?);
+    }
+    for row in boots::ALL_WATCHED.into_iter().filter(|(name, ..)| is_wanted(name)) {
+        figures.push(boots::all_watched(row)?);
+    }
+    Ok(figures)
 }
