@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use harness::cli::arguments::{Cli, Command};
-use harness::cli::{command, new, package, pages, xen, xenstore};
+use harness::cli::{command, new, package, pages, save, xen, xenstore};
 use harness::machine::doctor;
 use harness::refusal::Refusal;
 use harness::run::status;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Doctor { json, qemu } => doctor::doctor(*json, qemu.as_deref()),
         Command::List => command::list(),
         Command::Run(arguments) => command::run(arguments),
+        Command::Save(arguments) => save::save(arguments),
         Command::Attach(arguments) => command::attach(arguments),
         Command::Pages(arguments) => pages::pages(arguments),
         Command::Status(arguments) => status::status(arguments),

@@ -59,6 +59,7 @@ mod rewrites;
 mod rights_race;
 mod sampled;
 mod saved;
+mod saved_machines;
 mod scenario_files;
 mod screens;
 mod sequences;

@@ -1,5 +1,6 @@
 //! The command line as the user writes it.
 
+use super::save::Save;
 use crate::flow::command::FlowOptions;
 use crate::machine::qemu::Gate;
 use crate::output::Color;
@@ -54,6 +55,8 @@ pub enum Command {
     List,
     /// Boot a guest with its consumers.
     Run(Box<Run>),
+    /// Boot a guest up to some point and save its machine, for runs and scenarios to start from.
+    Save(Box<Save>),
     /// Join a plugin in a QEMU that is running; SIGINT leaves it again.
     Attach(Box<Attach>),
     /// Tell which pages a guest touches, how, when and by which function: a table, and a heat map of frames and time.
@@ -184,6 +187,9 @@ pub struct Run {
     /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out or
     /// --paging-target runs its scenario.
     pub guest: String,
+    /// Start from a machine that `mem-event save` saved, and not from its boot.
+    #[arg(long, value_name = "saved:NAME")]
+    pub from: Option<String>,
     /// Number of vCPUs.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=255))]
     pub vcpus: Option<u32>,

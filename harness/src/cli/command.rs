@@ -6,6 +6,7 @@ use crate::guest::kernel::Kernel;
 use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};
+use crate::machine::saved;
 use crate::output::print;
 use crate::pages::command::Wanted;
 use crate::pages::touched::Pages;
@@ -46,6 +47,13 @@ pub fn list() -> anyhow::Result<u8> {
     text += "  linux         (Debian's cloud kernel, installed by ci/setup)\n\nscenarios:\n";
     for scenario in corpus::all() {
         text += &format!("  {:<13} {}\n", scenario.name, scenario.title());
+    }
+    let saved = saved::names();
+    if !saved.is_empty() {
+        text += "\nsaved machines:\n";
+    }
+    for name in saved {
+        text += &format!("  {name}\n");
     }
     print(&text)?;
     Ok(0)
@@ -119,6 +127,7 @@ fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
         None => Scenario::bare(&arguments.guest),
     };
     let machine = &mut scenario.machine;
+    machine.from = arguments.from.clone().or_else(|| machine.from.take());
     machine.vcpus = arguments.vcpus.unwrap_or(machine.vcpus);
     if let Some(memory) = &arguments.memory {
         machine.memory = Size(size(memory)?);

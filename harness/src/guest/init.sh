@@ -4,6 +4,12 @@
 # It touches half of the memory that Linux finds free, at most 24 files of 8 MiB.
 mount -t proc proc /proc
 grep "Kernel code" /proc/iomem
+# A machine that is to be saved here (mem_event.wait=SECONDS) waits until it is, so that its guest is not further by then, or gone.
+for word in $(cat /proc/cmdline); do
+    case "$word" in
+        mem_event.wait=*) sleep "${word#mem_event.wait=}" ;;
+    esac
+done
 if grep -q mem_event.work=names /proc/cmdline; then
     # Those of modules, in brackets, are none of the kernel's image.
     grep -v '\[' /proc/kallsyms | md5sum

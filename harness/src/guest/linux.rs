@@ -18,7 +18,7 @@ pub const WITHOUT_WORK: &str = "mem_event.work=none";
 const INIT: &str = include_str!("init.sh");
 
 /// The programs that `init.sh` calls.
-const PROGRAMS: &[&str] = &["awk", "cat", "dd", "grep", "md5sum", "mount", "poweroff", "sh", "tac"];
+const PROGRAMS: &[&str] = &["awk", "cat", "dd", "grep", "md5sum", "mount", "poweroff", "sh", "sleep", "tac"];
 
 /// The kernel: `$MEM_EVENT_KERNEL`, or the one that `ci/setup` unpacked, or a cloud kernel in /boot.
 ///
@@ -45,7 +45,8 @@ pub fn kernel() -> Result<PathBuf, Refusal> {
     })
 }
 
-fn cache() -> Option<PathBuf> {
+/// The user's cache: `$XDG_CACHE_HOME`, or `.cache` in `$HOME`.
+pub(crate) fn cache() -> Option<PathBuf> {
     std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))

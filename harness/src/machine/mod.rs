@@ -6,6 +6,7 @@
 //! | [`process`], [`spawn`] | its process |
 //! | [`qmp`] | its monitor |
 //! | [`folder`], [`disk`] | a run's files; the disk that guests are shown |
+//! | [`saved`] | machines that were saved after their boot |
 //! | [`resident`] | how much memory the guest holds |
 //! | [`doctor`] | what this host has and lacks |
 
@@ -17,4 +18,5 @@ pub mod process;
 pub mod qemu;
 pub mod qmp;
 pub mod resident;
+pub mod saved;
 pub mod spawn;

@@ -19,6 +19,8 @@ pub struct Qmp {
     ended: bool,
     shutdown: Option<String>,
     asleep: bool,
+    /// How a migration stands.
+    migration: Option<String>,
 }
 
 impl Qmp {
@@ -28,7 +30,7 @@ impl Qmp {
     /// QEMU ends, stays silent, or speaks something else.
     pub fn handshake(stream: UnixStream) -> anyhow::Result<Qmp> {
         stream.set_read_timeout(Some(PATIENCE))?;
-        let mut qmp = Qmp { stream, unread: Vec::new(), ended: false, shutdown: None, asleep: false };
+        let mut qmp = Qmp { stream, unread: Vec::new(), ended: false, shutdown: None, asleep: false, migration: None };
         let greeting = qmp.line()?.context("QEMU ended before its monitor spoke")?;
         if greeting.get("QMP").is_none() {
             bail!("the monitor greets with {greeting}");
@@ -64,6 +66,26 @@ impl Qmp {
         }
     }
 
+    /// Runs a command that begins a migration, and waits for the migration's end.
+    ///
+    /// # Errors
+    /// As [`Qmp::execute`]; the migration fails, and what QEMU says of it.
+    pub fn migrate(&mut self, command: &str, arguments: &Value) -> anyhow::Result<()> {
+        let tell = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+        self.execute_with("migrate-set-capabilities", &tell)?;
+        self.migration = None;
+        self.execute_with(command, arguments)?;
+        while !matches!(self.migration.as_deref(), Some("completed" | "failed" | "cancelled")) {
+            let told = self.line()?.with_context(|| format!("QEMU ended within {command}"))?;
+            self.note(&told);
+        }
+        if self.migration.as_deref() == Some("completed") {
+            return Ok(());
+        }
+        let why = self.execute("query-migrate")?;
+        bail!("{}", why["error-desc"].as_str().unwrap_or("QEMU does not say why"))
+    }
+
     /// Takes what QEMU has told until now; call it when the descriptor can be read.
     ///
     /// # Errors
@@ -81,6 +103,7 @@ impl Qmp {
             Some("SHUTDOWN") => self.shutdown = told["data"]["reason"].as_str().map(str::to_owned),
             Some("SUSPEND") => self.asleep = true,
             Some("WAKEUP") => self.asleep = false,
+            Some("MIGRATION") => self.migration = told["data"]["status"].as_str().map(str::to_owned),
             _ => {}
         }
     }

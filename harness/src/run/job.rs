@@ -5,6 +5,7 @@ use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest, linux};
 use crate::machine::qemu::{self, Boot, Gate, Machine, PluginArguments, plugin_library, version_text};
+use crate::machine::saved::Saved;
 use crate::refusal::Refusal;
 use crate::scenario::{self, Contents, Scenario};
 use crate::toolstack::faults;
@@ -36,6 +37,8 @@ pub struct Job {
     pub record_reads: bool,
     /// Further arguments for the plugin, each NAME=VALUE.
     pub plugin: Vec<String>,
+    /// The saved machine that it starts from, if it does not boot.
+    pub from: Option<Saved>,
     /// How long stopped vCPUs and consumers poll before they sleep.
     pub spin: Spin,
     /// Further arguments for QEMU.
@@ -58,6 +61,7 @@ impl Job {
         let names = if scenario.wants_kernel() { names.with(kernel(&scenario, guest.as_ref())?) } else { names };
         scenario.check(&names)?;
         Ok(Job {
+            from: scenario.machine.from.as_deref().map(Saved::wanted).transpose()?,
             scenario,
             guest,
             qemu: qemu::find(qemu)?,

@@ -34,6 +34,7 @@ use crate::machine::folder::RunFolder;
 use crate::machine::process::Qemu;
 use crate::machine::qemu::Machine;
 use crate::machine::resident::Sampler;
+use crate::machine::saved;
 use crate::poll;
 use crate::refusal::Refusal;
 use crate::toolstack::log::{Log, Observer, Served};
@@ -69,7 +70,7 @@ impl Job {
         if let (Some(plugin), Some(_)) = (&mut machine.plugin, &self.trace) {
             plugin.facts = Some(facts::write(&self.scenario, self.guest.as_ref(), &self.symbols(), &folder)?);
         }
-        let mut qemu = machine.start(&folder)?;
+        let mut qemu = saved::start(&machine, self.from.as_ref(), &folder)?;
         let symbols = self.symbols();
         let socket = folder.file("socket");
         let recording = match &self.trace {
@@ -147,7 +148,7 @@ impl Attended<'_> {
         consumers.spin = self.job.spin;
         let sampler = scenario.target().map(|_| Sampler::start(qemu.pid())).transpose()?;
         consumers.hold_to_target(scenario)?;
-        consumers.look(false, log)?;
+        consumers.look(self.job.from.is_some(), log)?;
         if let Some(sampler) = &sampler {
             sampler.restart();
         }

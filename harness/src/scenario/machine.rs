@@ -12,6 +12,9 @@ pub struct Machine {
     /// A built-in guest or `linux`; or a path with a slash, from the scenario's folder, of what QEMU boots: an ELF file with a PVH
     /// entry, a bzImage, an EFI application (with `firmware`), or a disk image, which stays as it is.
     pub guest: String,
+    /// What the guest starts from instead of its boot: `saved:NAME`, a machine that `mem-event save` saved. It must be this machine, booted in this
+    /// QEMU.
+    pub from: Option<String>,
     /// A first file system for a bzImage: a path from the scenario's folder.
     pub initrd: Option<String>,
     /// What a bzImage is told on its command line; what `linux` is told besides.
@@ -51,6 +54,7 @@ impl Machine {
     pub fn bare(guest: &str) -> Machine {
         Machine {
             guest: guest.into(),
+            from: None,
             initrd: None,
             append: None,
             firmware: None,
