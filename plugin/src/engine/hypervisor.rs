@@ -146,12 +146,7 @@ impl Hypervisor {
         let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a release that the step itself brings about must not be overwritten.
         vcpu.waiting.stop();
-        let is_step = matches!(&input, Input::CpuEvent { event, .. } if event.kind == CpuEventKind::SingleStep);
         let outcome = engine.step_with(&self.host, input, Beside { with, code, content: None });
-        if is_step {
-            // It may have been the one of which nobody is told.
-            engine.mark_stepped(&self.host);
-        }
         vcpu.waiting.set_retry(matches!(outcome, Outcome::Wait(_)).then_some(Retry { rip, access }));
         match outcome {
             Outcome::Wait(WaitReason::Answer(ring) | WaitReason::Slot(ring) | WaitReason::Consumer(ring)) => {
@@ -204,10 +199,6 @@ impl Hypervisor {
                 engine.step_with(&self.host, Input::Kick { ring: channel.ring }, Beside { with, ..Beside::NOTHING });
         });
         engine.settle(&self.host);
-        // A response may switch single steps.
-        if engine.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {
-            engine.mark_stepped(&self.host);
-        }
     }
 
     /// Takes out what nothing needs any more. Called when nothing has happened for a while: a listener that relaxes a page only to

@@ -13,7 +13,7 @@ use crate::memory::userfault::UffdFault;
 use mem_event::message::{Call, Reply};
 use mem_event::trace::remark::{Answer, Asked, Moment};
 use mem_event::trace::{Remark, Writer};
-use mem_event::{Access, Domain, Effects, Gfn, Input, Outcome, Rights, With, digest};
+use mem_event::{Access, CpuEventKind, Domain, Effects, Gfn, Input, MonitorMode, Outcome, Rights, With, digest};
 
 /// What comes with one step beside its input.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +95,10 @@ impl Engine {
         self.effects.clear();
         let written = executable_frame(host, &input);
         let outcome = self.domain.apply(&input, beside.with, &mut self.effects);
+        // A response may switch single steps, and so does a step of which nobody is told: before the effects, which may let the vCPU go on.
+        if self.domain.monitored(CpuEventKind::SingleStep) != MonitorMode::Disabled {
+            self.mark_stepped(host);
+        }
         if let Some(gfn) = written.filter(|gfn| !host.rights.allowed(*gfn).contains(Rights::X)) {
             self.arm(host);
             host.lose_execution(gfn, 1);
