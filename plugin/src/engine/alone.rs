@@ -182,14 +182,20 @@ impl Engine {
 
     /// The frame is open to the vCPU that does an instruction alone. Who else sleeps on it goes on sleeping.
     fn open(&mut self, host: &Host, gfn: Gfn) {
-        if let Some(turn) = self.turn.as_mut().filter(|turn| !turn.open.contains(&gfn)) {
+        let Some(turn) = &mut self.turn else { return };
+        if !turn.open.contains(&gfn) {
             turn.open.push(gfn);
-            report("open", gfn, host.memory.open(gfn));
         }
+        // Again, where it was closed meanwhile, by rights that were taken or by a translation's end.
+        report("open", gfn, host.memory.open(gfn));
     }
 
     /// The frame has its own rights again.
     pub(super) fn close(&self, host: &Host, gfn: Gfn) {
+        if self.turn.as_ref().is_some_and(|turn| turn.open.contains(&gfn)) {
+            // When the turn is over.
+            return;
+        }
         let is_there = self.domain.is_held(gfn) && !self.domain.p2m_type(gfn).is_paging();
         if is_there && host.rights.allowed(gfn).contains(Rights::R) && !self.stopped.is_touched(gfn) {
             host.map(gfn);
@@ -212,6 +218,9 @@ impl Engine {
         }
         if !self.leaves_alone(host, it, fault) {
             self.opens_to_all(host, it, fault);
+        } else if self.lets_go(host, fault.gfn) {
+            // Others had their answers and waited for this one's; its turn begins when they are out of their blocks.
+            host.map(fault.gfn);
         }
     }
 
