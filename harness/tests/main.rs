@@ -28,6 +28,7 @@ mod fuzz_live;
 mod gates;
 mod gdb;
 mod golden;
+mod hidden;
 mod hostile_guest;
 mod images;
 mod kills;

@@ -1,8 +1,9 @@
 //! Alternate p2ms: the tables of rights that a domain has beside the host's, and how many vCPUs go by each.
 //!
-//! A view holds what was set of it, and a default for all other frames. The frames themselves, their types and their memory, are the host's.
+//! A view holds what was set of it, and a default for all other frames. The frames themselves, their types and their memory, are the host's; but
+//! in a view a frame may show another one's memory.
 
-use crate::number::{MOST_VIEWS, ViewId};
+use crate::number::{Gfn, MOST_VIEWS, ViewId};
 use crate::rights::{AccessType, Rights};
 use bincode::{Decode, Encode};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,8 @@ pub(crate) struct Settings {
     pub default: AccessType,
     /// By the frame's number.
     pub own: BTreeMap<u64, AccessType>,
+    /// Frames that show the memory of others.
+    pub shown: BTreeMap<u64, u64>,
 }
 
 /// A view beside the host's.
@@ -79,13 +82,36 @@ impl View {
         self.watched.count(access, 1);
     }
 
+    /// The frame whose memory this one shows, where that is another's.
+    pub fn shown(&self, gfn: u64) -> Option<Gfn> {
+        self.settings.shown.get(&gfn).copied().map(Gfn)
+    }
+
+    /// A frame shows another one's memory from now on, or its own; which one it showed.
+    pub fn show(&mut self, gfn: u64, other: Option<Gfn>) -> Option<Gfn> {
+        let before = match other {
+            Some(other) => self.settings.shown.insert(gfn, other.0),
+            None => self.settings.shown.remove(&gfn),
+        };
+        before.map(Gfn)
+    }
+
+    /// Nothing is set of a frame any more.
+    pub fn unset(&mut self, gfn: u64) {
+        if let Some(before) = self.settings.own.remove(&gfn) {
+            self.watched.count(before, -1);
+        }
+    }
+
     pub fn set_default(&mut self, access: AccessType) {
         self.settings.default = access;
     }
 
-    /// How many frames can do less than others: at least one, where all are by default.
+    /// How many frames can do less than others: at least one, where all are by default. One that shows another's memory does so by no access that
+    /// passes unseen.
     pub fn watched(&self) -> Watched {
-        let mut watched = self.watched;
+        let shown = self.settings.shown.len() as u64;
+        let mut watched = self.watched.plus(Watched { any: shown, unexecutable: shown, write_only: 0 });
         watched.count(self.settings.default, 1);
         watched
     }
@@ -140,6 +166,16 @@ impl Views {
     pub fn moves(&mut self, from: ViewId, to: ViewId) {
         self.vcpus[usize::from(from.0)] -= 1;
         self.vcpus[usize::from(to.0)] += 1;
+    }
+
+    /// The frame whose memory another one shows in a view.
+    pub fn shown(&self, view: ViewId, gfn: u64) -> Option<Gfn> {
+        self.get(view)?.shown(gfn)
+    }
+
+    /// Whether a frame's memory is shown by another one in any view.
+    pub fn is_shown(&self, gfn: Gfn) -> bool {
+        self.list.iter().flatten().any(|view| view.settings.shown.values().any(|other| *other == gfn.0))
     }
 
     /// All that there are, with what each says of a frame of which the host's says this.

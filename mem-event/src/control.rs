@@ -366,5 +366,20 @@ operations! {
             /// The vCPU.
             vcpu: VcpuId,
         }
+        /// In a view a frame shows another one's memory from now on, to reads, writes and fetches (`HVMOP_altp2m_change_gfn`). With
+        /// [`Gfn::INVALID`] as the other one it is as if nothing had been set of it there.
+        48 "change-gfn" ChangeGfn {
+            /// Which view.
+            view: ViewId,
+            /// The frame.
+            old: Gfn,
+            /// The one whose memory it shows.
+            new: Gfn,
+        }
+        /// Give the domain a frame beyond its RAM, full of zeros, which its guest does not see (`XENMEM_populate_physmap`).
+        49 "populate" Populate {
+            /// Its number, which must be free.
+            gfn: Gfn,
+        }
     }
 }

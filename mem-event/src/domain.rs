@@ -3,6 +3,7 @@
 //! Every step is [`Domain::apply`]: it takes an [`Input`], changes the state, appends [`Effects`] and answers an [`Outcome`].
 //! The effects of a step are carried out, in order, before the next step's.
 
+use crate::beyond::Beyond;
 use crate::budget::Budget;
 use crate::channel::Channel;
 use crate::control::{Layout, NoConsumer, Ring};
@@ -35,6 +36,7 @@ pub struct Domain {
     pub(crate) p2m: P2m,
     pub(crate) budget: Budget,
     pub(crate) shares: Shares,
+    pub(crate) beyond: Beyond,
     pub(crate) monitor: Monitor,
     pub(crate) default_access: AccessType,
     /// Flow controls of Xen's history, where a ring has one.
@@ -65,6 +67,7 @@ impl Domain {
             p2m,
             budget: Budget::new(),
             shares: Shares::default(),
+            beyond: Beyond::default(),
             monitor: Monitor::default(),
             default_access: AccessType::Rwx,
             historic: None,
@@ -158,7 +161,7 @@ impl Domain {
     /// Whether memory is behind a frame now, so that its content can be copied.
     #[must_use]
     pub fn is_held(&self, gfn: Gfn) -> bool {
-        self.p2m.get(gfn).held
+        self.p2m.get(gfn).held || self.beyond.has(gfn)
     }
 
     /// Whether any vCPU is stopped: what stopped it must stay in its way, though its cause may be gone.

@@ -1,11 +1,12 @@
 //! What holds between any two steps.
 
+use crate::altp2m::View;
 use crate::control::Ring;
 use crate::domain::Domain;
 use crate::historic::Sleeper;
 use crate::life::Life;
 use crate::number::{Gfn, VcpuId, ViewId};
-use crate::p2m::{Entry, P2mType};
+use crate::p2m::{Entry, P2m, P2mType};
 use crate::rights::Rights;
 use crate::ring_state::RingPhase;
 use crate::vcpu::Wait;
@@ -115,7 +116,7 @@ impl Domain {
             let passing = self.passing_for_all(gfn);
             holds!(allowed == passing, "frame {gfn} publishes {allowed}, holds {passing}");
             for (vcpu, it) in (0..).map(VcpuId).zip(&self.vcpus) {
-                let (allowed, passing) = (published.allowed_to(vcpu, gfn), self.p2m.get_in(it.view, gfn).passing());
+                let (allowed, passing) = (published.allowed_to(vcpu, gfn), self.p2m.passing_in(it.view, gfn));
                 holds!(allowed == passing, "frame {gfn} publishes {allowed} for vCPU {vcpu}, holds {passing}");
             }
             let shared = self.shares.handles.contains_key(&gfn.0);
@@ -129,7 +130,7 @@ impl Domain {
 
     /// What every vCPU may do with a frame, by its view.
     fn passing_for_all(&self, gfn: Gfn) -> Rights {
-        let all = self.vcpus.iter().map(|it| self.p2m.get_in(it.view, gfn).passing());
+        let all = self.vcpus.iter().map(|it| self.p2m.passing_in(it.view, gfn));
         all.fold(Rights::RWX, Rights::intersection)
     }
 
@@ -143,6 +144,19 @@ impl Domain {
             let active = self.p2m.views().is_some_and(|views| views.is_active(view));
             holds!(!self.has_views() || active == (count > 0), "{count} vCPUs go by view {view}; active: {active}");
         }
+        self.check_shown()
+    }
+
+    /// What a view shows stays where it is.
+    fn check_shown(&self) -> Result<(), String> {
+        let views = ViewId::all().filter_map(|view| self.p2m.views()?.get(view)).map(View::settings);
+        for (gfn, other) in views.flat_map(|settings| &settings.shown).map(|(gfn, other)| (Gfn(*gfn), Gfn(*other))) {
+            let (ram, beyond) = (self.p2m.get(other), self.beyond.pins(other));
+            let is_kept = ram.held && ram.pins > 0 || beyond.is_some_and(|pins| pins > 0);
+            holds!(is_kept, "frame {gfn} shows frame {other}, which may go");
+        }
+        let is_apart = |gfn: Gfn| (self.p2m.end()..P2m::LARGEST).contains(&gfn.0);
+        holds!(self.beyond.all().all(|(gfn, _)| is_apart(gfn)), "a frame beyond RAM is RAM");
         Ok(())
     }
 

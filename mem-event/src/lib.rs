@@ -33,6 +33,7 @@
 //! | `invariants` | what holds between two steps |
 //! | [`state`], [`view`] | the whole state as a value; what of it can be inspected |
 //! | `altp2m`, `views` | tables of rights beside the host's; the steps that have to do with them |
+//! | `shown`, `beyond` | frames that show others' memory in a view; frames beyond RAM |
 //! | [`published`] | the rights that pass without the engine |
 //! | [`control`], `operation`, `argument`, [`cpu_events`] | control operations, their arguments as numbers, the kinds of CPU events |
 //! | `table` | enums whose rows have numbers and names |
@@ -54,6 +55,7 @@ mod access;
 mod altp2m;
 mod argument;
 mod atomics;
+mod beyond;
 mod budget;
 mod channel;
 pub mod control;
@@ -98,6 +100,7 @@ mod ring_state;
 pub mod seat;
 mod shares;
 mod sharing;
+mod shown;
 pub mod spin;
 pub mod state;
 pub mod stopped;

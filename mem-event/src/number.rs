@@ -33,6 +33,11 @@ number!(
     /// A guest frame number: a guest-physical address divided by [`PAGE_SIZE`].
     Gfn(u64)
 );
+impl Gfn {
+    /// The number of no frame (`INVALID_GFN`).
+    pub const INVALID: Gfn = Gfn(u64::MAX);
+}
+
 number!(
     /// A guest-physical address in bytes.
     Gpa(u64)

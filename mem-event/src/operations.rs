@@ -48,6 +48,8 @@ impl Domain {
             Control::SwitchView { view } => self.switch_view(view, effects),
             Control::SwitchVcpuView { vcpu, view } => self.switch_vcpu_view(vcpu, view, effects),
             Control::GetVcpuView { vcpu } => self.get_vcpu_view(vcpu),
+            Control::ChangeGfn { view, old, new } => self.change_gfn(view, old, new, effects),
+            Control::Populate { gfn } => self.populate_beyond(gfn),
             Control::Pin { gfn } => self.pin(gfn, effects),
             Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => self.nominate_share(gfn, effects),
@@ -130,6 +132,9 @@ impl Domain {
         if self.life != Life::Alive {
             return Outcome::Crashed;
         }
+        if self.beyond.has(gfn) {
+            return self.holds(gfn);
+        }
         let kind = self.p2m_type(gfn);
         if kind == P2mType::MmioDm || kind == P2mType::Invalid {
             return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is {kind}"));
@@ -140,20 +145,40 @@ impl Domain {
                 other => return other,
             }
         }
-        let entry = self.p2m.get(gfn);
-        let Some(pins) = entry.pins.checked_add(1) else {
-            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped {} times", entry.pins));
+        self.holds(gfn)
+    }
+
+    /// A frame that is there stays, once more.
+    pub(crate) fn holds(&mut self, gfn: Gfn) -> Outcome {
+        let pins = self.pins(gfn);
+        let Some(more) = pins.checked_add(1) else {
+            return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is mapped {pins} times"));
         };
-        self.p2m.set(gfn, Entry { pins, ..entry });
+        self.set_pins(gfn, more);
         Outcome::Proceed
     }
 
-    fn unpin(&mut self, gfn: Gfn) -> Outcome {
-        let entry = self.p2m.get(gfn);
-        let Some(pins) = entry.pins.checked_sub(1) else {
+    pub(crate) fn unpin(&mut self, gfn: Gfn) -> Outcome {
+        // What views show is not a foreign caller's to let go of.
+        let pins = self.pins(gfn);
+        let Some(less) = pins.checked_sub(1).filter(|less| *less > 0 || !self.p2m.is_shown(gfn)) else {
             return Outcome::Refused(Errno::EINVAL, format!("nobody has mapped frame {gfn}"));
         };
-        self.p2m.set(gfn, Entry { pins, ..entry });
+        self.set_pins(gfn, less);
         Outcome::Proceed
+    }
+
+    fn pins(&self, gfn: Gfn) -> u8 {
+        self.beyond.pins(gfn).unwrap_or(self.p2m.get(gfn).pins)
+    }
+
+    pub(crate) fn set_pins(&mut self, gfn: Gfn, pins: u8) {
+        if self.beyond.has(gfn) {
+            return self.beyond.set_pins(gfn, pins);
+        }
+        let entry = self.p2m.get(gfn);
+        if entry.is_ram() {
+            self.p2m.set(gfn, Entry { pins, ..entry });
+        }
     }
 }

@@ -171,7 +171,7 @@ impl P2m {
     }
 
     /// Frame numbers stay below this: 256 GiB of guest-physical space.
-    const LARGEST: u64 = 1 << 26;
+    pub const LARGEST: u64 = 1 << 26;
 
     pub fn published(&self) -> &Arc<PublishedRights> {
         &self.published
@@ -245,7 +245,10 @@ impl P2m {
     fn publish_by_view(&self, views: &Views, gfn: Gfn, entry: Entry) {
         let mut common = Rights::RWX;
         for (view, access) in views.of(gfn.0, entry.access) {
-            let passing = entry.passes(access.rights());
+            let rights = entry.passes(access.rights());
+            let shown = views.shown(view, gfn.0);
+            self.published.show(view, gfn, shown.map(|other| (other, rights)));
+            let passing = if shown.is_some() { Rights::NONE } else { rights };
             self.published.publish_in(view, gfn, passing);
             if views.is_active(view) {
                 common = common.intersection(passing);
@@ -257,6 +260,7 @@ impl P2m {
     /// The domain has views from now on, by the first of which all vCPUs go, or none any more.
     pub fn set_views(&mut self, views: Option<Views>) {
         self.views = views.map(Box::new);
+        self.published.shows_nothing(None);
         self.republish();
     }
 
@@ -269,6 +273,7 @@ impl P2m {
         if let Some(views) = &mut self.views {
             views.put(view, settings.map(View::new));
         }
+        self.published.shows_nothing(Some(view));
         self.republish();
     }
 
@@ -309,6 +314,38 @@ impl P2m {
         }
     }
 
+    /// What those may do with a frame without the engine that go by this view: nothing, where it shows another one's memory.
+    pub fn passing_in(&self, view: ViewId, gfn: Gfn) -> Rights {
+        match self.shown(view, gfn) {
+            Some(_) => Rights::NONE,
+            None => self.get_in(view, gfn).passing(),
+        }
+    }
+
+    /// The frame whose memory another one shows in a view.
+    pub fn shown(&self, view: ViewId, gfn: Gfn) -> Option<Gfn> {
+        self.views.as_ref()?.shown(view, gfn.0)
+    }
+
+    /// Whether a frame's memory is shown by another one in any view.
+    pub fn is_shown(&self, gfn: Gfn) -> bool {
+        self.views.as_ref().is_some_and(|views| views.is_shown(gfn))
+    }
+
+    /// In a view a frame shows another one's memory from now on, with these rights, or its own with the view's; which one it showed.
+    pub fn show(&mut self, view: ViewId, gfn: Gfn, other: Option<(Gfn, AccessType)>) -> Option<Gfn> {
+        let entry = self.get(gfn);
+        let view = self.views.as_mut()?.get_mut(view)?;
+        let before = view.show(gfn.0, other.map(|(other, _)| other));
+        match other {
+            Some((_, access)) if entry.is_ram() => view.set(gfn.0, access),
+            Some(_) => {}
+            None => view.unset(gfn.0),
+        }
+        self.publish(gfn, entry);
+        before
+    }
+
     /// A frame's rights in a view.
     pub fn set_access_in(&mut self, view: ViewId, gfn: Gfn, access: AccessType) {
         let entry = self.get(gfn);
@@ -332,43 +369,6 @@ impl P2m {
     /// What all vCPUs may do without the engine.
     pub fn common(&self, gfn: Gfn) -> Rights {
         self.published.allowed(gfn)
-    }
-
-    /// The entries from frame 0 on, as how many equal ones follow each other.
-    pub fn runs(&self) -> Vec<(u64, Entry)> {
-        let mut runs: Vec<(u64, Entry)> = Vec::new();
-        for entry in self.entries() {
-            match runs.last_mut() {
-                Some((count, last)) if *last == entry => *count += 1,
-                _ => runs.push((1, entry)),
-            }
-        }
-        runs
-    }
-
-    /// Replaces all entries by those of [`P2m::runs`].
-    ///
-    /// # Errors
-    /// A sentence, where they are not as many frames, or make RAM of what is none.
-    pub fn fill(&mut self, runs: &[(u64, Entry)]) -> Result<(), String> {
-        let mut next = 0;
-        for (count, entry) in runs {
-            let end = next + count.min(&(self.end() - next + 1));
-            if *count == 0 || end > self.end() {
-                return Err(format!("runs of frames that do not end at {:#x}", self.end()));
-            }
-            for gfn in (next..end).map(Gfn) {
-                let before = self.get(gfn);
-                if before.is_ram() != entry.is_ram() {
-                    return Err(format!("frame {gfn} is {} and was {}", entry.kind, before.kind));
-                }
-                if before != *entry {
-                    self.set(gfn, *entry);
-                }
-            }
-            next = end;
-        }
-        if next == self.end() { Ok(()) } else { Err(format!("runs of frames that end at {next:#x}")) }
     }
 
     /// All entries, in order of their frames.

@@ -160,6 +160,9 @@ impl Domain {
 
     /// `Control::Drop`: the toolstack balloons a frame out. It cannot wait, so a full ring refuses it.
     pub(crate) fn drop_page(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        if self.beyond.has(gfn) {
+            return self.drop_beyond(gfn, effects);
+        }
         if let Some(refused) = self.not_droppable(gfn) {
             return refused;
         }

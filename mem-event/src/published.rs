@@ -9,8 +9,12 @@
 
 use crate::number::{Gfn, MOST_VIEWS, VcpuId, ViewId};
 use crate::rights::Rights;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+
+/// By view and frame: the frame whose memory is shown there, and what passes of it without the engine but for that.
+type Shown = BTreeMap<(ViewId, Gfn), (Gfn, Rights)>;
 
 /// A byte a frame.
 type Table = Box<[AtomicU8]>;
@@ -26,12 +30,21 @@ pub struct PublishedRights {
     views: [OnceLock<Table>; MOST_VIEWS as usize],
     /// By which view each vCPU goes.
     active: Table,
+    /// Whether any frame shows another one's memory: asked before the lock is taken.
+    shows: AtomicBool,
+    shown: RwLock<Shown>,
 }
 
 impl PublishedRights {
     pub(crate) fn new(frames: usize, vcpus: u32) -> PublishedRights {
         let active = (0..vcpus).map(|_| AtomicU8::new(NO_VIEW)).collect();
-        PublishedRights { frames: table(frames), views: [const { OnceLock::new() }; MOST_VIEWS as usize], active }
+        PublishedRights {
+            frames: table(frames),
+            views: [const { OnceLock::new() }; MOST_VIEWS as usize],
+            active,
+            shows: AtomicBool::new(false),
+            shown: RwLock::default(),
+        }
     }
 
     /// What all vCPUs may do.
@@ -44,6 +57,52 @@ impl PublishedRights {
         if let Some(place) = self.views.get(usize::from(view.0)) {
             publish(place.get_or_init(|| table(self.frames.len())), gfn, rights);
         }
+    }
+
+    /// In a view a frame shows another one's memory, with these rights of its own, or no other's.
+    pub(crate) fn show(&self, view: ViewId, gfn: Gfn, other: Option<(Gfn, Rights)>) {
+        match other {
+            Some(other) => {
+                self.change_shown().insert((view, gfn), other);
+                self.shows.store(true, Ordering::Release);
+            }
+            None if self.shows.load(Ordering::Relaxed) => {
+                let mut shown = self.change_shown();
+                shown.remove(&(view, gfn));
+                self.shows.store(!shown.is_empty(), Ordering::Release);
+            }
+            None => {}
+        }
+    }
+
+    /// In a view, or in all, no frame shows another one's memory.
+    pub(crate) fn shows_nothing(&self, view: Option<ViewId>) {
+        let mut shown = self.change_shown();
+        shown.retain(|(of, _), _| view.is_some_and(|view| *of != view));
+        self.shows.store(!shown.is_empty(), Ordering::Release);
+    }
+
+    fn change_shown(&self) -> RwLockWriteGuard<'_, Shown> {
+        self.shown.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The frame whose memory another one shows to a vCPU, by its view, and what the vCPU may do with it without the engine; `None` where it shows
+    /// its own.
+    #[must_use]
+    pub fn shown_to(&self, vcpu: VcpuId, gfn: Gfn) -> Option<(Gfn, Rights)> {
+        if !self.shows.load(Ordering::Acquire) {
+            return None;
+        }
+        let active = self.active.get(vcpu.0 as usize).map_or(NO_VIEW, |active| active.load(Ordering::Acquire));
+        let shown = self.shown.read().unwrap_or_else(PoisonError::into_inner);
+        shown.get(&(ViewId(active.into()), gfn)).copied()
+    }
+
+    /// Whether a frame shows another one's memory in any view.
+    #[must_use]
+    pub fn is_shown_otherwise(&self, gfn: Gfn) -> bool {
+        self.shows.load(Ordering::Acquire)
+            && self.shown.read().unwrap_or_else(PoisonError::into_inner).keys().any(|(_, frame)| *frame == gfn)
     }
 
     /// By which view a vCPU goes from now on; `None` while there are none.

@@ -1,6 +1,7 @@
 //! The whole state of a domain as a value: to compare, to put away, and to make a domain of again.
 
 use crate::altp2m::{Settings, Views};
+use crate::beyond::Beyond;
 use crate::budget::Budget;
 use crate::channel::Channel;
 use crate::control::Ring;
@@ -9,8 +10,8 @@ use crate::historic::Historic;
 use crate::input::DomainConfig;
 use crate::life::Life;
 use crate::modes::Monitor;
-use crate::number::{MOST_VIEWS, VcpuId, ViewId};
-use crate::p2m::Entry;
+use crate::number::{Gfn, MOST_VIEWS, VcpuId, ViewId};
+use crate::p2m::{Entry, P2m};
 use crate::rights::AccessType;
 use crate::ring::FrontState;
 use crate::ring_state::RingState;
@@ -30,6 +31,7 @@ pub struct DomainState {
     p2m: Vec<(u64, Entry)>,
     budget: Budget,
     shares: Shares,
+    beyond: Beyond,
     monitor: Monitor,
     default_access: AccessType,
     /// What views say beside the host's, where the domain has views: by number, the host's being none.
@@ -56,9 +58,10 @@ impl Domain {
             life: self.life.clone(),
             rings: Ring::ALL.map(|ring| self.channels[ring.index()].state.clone()),
             vcpus: self.vcpus.clone(),
-            p2m: self.p2m.runs(),
+            p2m: runs(&self.p2m),
             budget: self.budget.clone(),
             shares: self.shares.clone(),
+            beyond: self.beyond.clone(),
             monitor: self.monitor.clone(),
             default_access: self.default_access,
             views: self.p2m.views().map(Views::settings),
@@ -85,7 +88,7 @@ impl Domain {
         let mut domain = Domain::new(config)?;
         let Checkpoint { state, counters, room } = checkpoint;
         state.check_numbers(domain.vcpus.len())?;
-        domain.p2m.fill(&state.p2m)?;
+        fill(&mut domain.p2m, &state.p2m)?;
         for ((ring, state), counters) in Ring::ALL.into_iter().zip(state.rings).zip(counters) {
             domain.channels[ring.index()] = Channel::restore(ring, state, counters)?;
         }
@@ -93,6 +96,7 @@ impl Domain {
         domain.vcpus = state.vcpus;
         domain.budget = state.budget;
         domain.shares = state.shares;
+        domain.beyond = state.beyond;
         domain.monitor = state.monitor;
         domain.default_access = state.default_access;
         domain.restore_views(state.views)?;
@@ -110,7 +114,11 @@ impl Domain {
         let Some(views) = views else { return Ok(()) };
         let is_frame = |gfn: &u64| *gfn < self.p2m.end();
         let are_known = views.len() <= usize::from(MOST_VIEWS) && views.first().is_none_or(Option::is_none);
-        if !are_known || !views.iter().flatten().all(|view| view.own.keys().all(is_frame)) {
+        let exists = |gfn: &u64| is_frame(gfn) || self.beyond.has(Gfn(*gfn));
+        let are_there = |view: &Settings| {
+            view.own.keys().all(is_frame) && view.shown.iter().all(|(gfn, other)| exists(gfn) && exists(other))
+        };
+        if !are_known || !views.iter().flatten().all(are_there) {
             return Err("views that are none, or of frames that there are not".to_owned());
         }
         self.p2m.set_views(Some(Views::new(self.config.vcpus)));
@@ -156,4 +164,41 @@ impl DomainState {
         }
         Ok(())
     }
+}
+
+/// The entries from frame 0 on, as how many equal ones follow each other.
+fn runs(p2m: &P2m) -> Vec<(u64, Entry)> {
+    let mut runs: Vec<(u64, Entry)> = Vec::new();
+    for entry in p2m.entries() {
+        match runs.last_mut() {
+            Some((count, last)) if *last == entry => *count += 1,
+            _ => runs.push((1, entry)),
+        }
+    }
+    runs
+}
+
+/// Replaces all entries by those of [`runs`].
+///
+/// # Errors
+/// A sentence, where they are not as many frames, or make RAM of what is none.
+fn fill(p2m: &mut P2m, runs: &[(u64, Entry)]) -> Result<(), String> {
+    let mut next = 0;
+    for (count, entry) in runs {
+        let end = next + count.min(&(p2m.end() - next + 1));
+        if *count == 0 || end > p2m.end() {
+            return Err(format!("runs of frames that do not end at {:#x}", p2m.end()));
+        }
+        for gfn in (next..end).map(Gfn) {
+            let before = p2m.get(gfn);
+            if before.is_ram() != entry.is_ram() {
+                return Err(format!("frame {gfn} is {} and was {}", entry.kind, before.kind));
+            }
+            if before != *entry {
+                p2m.set(gfn, *entry);
+            }
+        }
+        next = end;
+    }
+    if next == p2m.end() { Ok(()) } else { Err(format!("runs of frames that end at {next:#x}")) }
 }

@@ -5,6 +5,9 @@
 //!
 //! All vCPUs share one memory. What its view allows a vCPU and another active view forbids, it does alone ([`Outcome::Alone`]), without an event:
 //! the memory is closed to all, and opened for that instruction.
+//!
+//! In a view a frame may show another one's memory. Then every access of a vCPU that goes by that view is done alone, with the other content, and the
+//! frame is closed to all; it is judged by the rights that the view has of it, before.
 
 use crate::altp2m::{Settings, Views};
 use crate::control::SET_ACCESS_SPAN;
@@ -40,7 +43,8 @@ impl Domain {
     pub(crate) fn passes_by_view(&mut self, vcpu: VcpuId, access: &Access) -> Outcome {
         // Memory is never closed for fetches alone.
         let wanted = access.rights.without(Rights::X);
-        if !self.has_views() || self.p2m.common(access.gfn).contains(wanted) {
+        let is_other = self.p2m.shown(self.view_of(vcpu), access.gfn).is_some();
+        if !self.has_views() || !is_other && self.p2m.common(access.gfn).contains(wanted) {
             return Outcome::Proceed;
         }
         let emulation = &mut self.vcpu(vcpu).emulation;
@@ -58,6 +62,7 @@ impl Domain {
         let before = self.common_of(None);
         let vcpus = self.config.vcpus;
         self.vcpus.iter_mut().for_each(|it| (it.view, it.after_step) = (ViewId::HOST, None));
+        self.lets_go_of_shown(ViewId::all().collect());
         self.p2m.set_views(on.then(|| Views::new(vcpus)));
         for vcpu in 0..self.vcpus.len() {
             self.goes_by(vcpu, ViewId::HOST, effects);
@@ -72,7 +77,7 @@ impl Domain {
         let Some(view) = views.free() else {
             return Outcome::Refused(Errno::EINVAL, "the domain has as many views as it can".to_owned());
         };
-        self.p2m.put_view(view, Some(Settings { default: access, own: BTreeMap::new() }));
+        self.p2m.put_view(view, Some(Settings { default: access, own: BTreeMap::new(), shown: BTreeMap::new() }));
         Outcome::Value(view.0.into())
     }
 
@@ -87,6 +92,7 @@ impl Domain {
         if self.vcpus.iter().any(|it| it.view == view) {
             return Outcome::Refused(Errno::EBUSY, format!("a vCPU goes by view {view}"));
         }
+        self.lets_go_of_shown(vec![view]);
         self.p2m.put_view(view, None);
         Outcome::Proceed
     }
@@ -115,9 +121,9 @@ impl Domain {
             if !self.p2m.get(gfn).is_ram() {
                 continue;
             }
-            let before = self.p2m.get_in(view, gfn).passing();
+            let before = self.p2m.passing_in(view, gfn);
             self.p2m.set_access_in(view, gfn, access);
-            is_less |= !self.p2m.get_in(view, gfn).passing().contains(before);
+            is_less |= !self.p2m.passing_in(view, gfn).contains(before);
         }
         if is_less && self.is_active(view) {
             effects.list.push(Effect::Tighten { first, count: stop - first.0 });
@@ -252,11 +258,11 @@ impl Domain {
     }
 
     /// Whether a vCPU goes by this view, of those that there are.
-    fn is_active(&self, view: ViewId) -> bool {
+    pub(crate) fn is_active(&self, view: ViewId) -> bool {
         self.p2m.views().is_some_and(|views| views.is_active(view))
     }
 
-    fn existing_view(&self, view: ViewId) -> Result<(), Outcome> {
+    pub(crate) fn existing_view(&self, view: ViewId) -> Result<(), Outcome> {
         match self.p2m.views() {
             None => Err(without_views()),
             Some(views) if views.has(view) => Ok(()),

@@ -135,7 +135,7 @@ struct Run<'a> {
 
 fn of_views(vcpu: VcpuId, gfn: Gfn, access: AccessType, number: u8) -> Control {
     let view = ViewId(u16::from(number >> 4) % 12);
-    match number % 16 {
+    match number % 20 {
         0 | 1 => Control::SetViews { on: number >> 4 != 0 },
         2 | 3 => Control::CreateView { access },
         4 => Control::DestroyView { view },
@@ -144,6 +144,11 @@ fn of_views(vcpu: VcpuId, gfn: Gfn, access: AccessType, number: u8) -> Control {
         10 => Control::SetViewDefault { view, access },
         11 | 12 => Control::SwitchView { view },
         13 => Control::GetVcpuView { vcpu },
+        14 => Control::Populate { gfn: Gfn(FRAMES + u64::from(number >> 5)) },
+        15 => Control::Drop { gfn: Gfn(FRAMES + u64::from(number >> 5)) },
+        16 => Control::ChangeGfn { view, old: gfn, new: Gfn(FRAMES + u64::from(number >> 6)) },
+        17 => Control::ChangeGfn { view, old: gfn, new: Gfn(u64::from(number >> 4)) },
+        18 => Control::ChangeGfn { view, old: gfn, new: Gfn::INVALID },
         _ => Control::SwitchVcpuView { vcpu, view },
     }
 }

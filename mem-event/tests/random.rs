@@ -432,7 +432,7 @@ impl Game {
     fn views(&mut self, first: Gfn, access: AccessType) -> Control {
         // Mostly on, and some of them there.
         let view = ViewId(self.dice.pick(&[0, 1, 1, 2, 2, 3, 4, 9, 10]));
-        match self.dice.below(16) {
+        match self.dice.below(22) {
             0 | 1 => Control::SetViews { on: !self.dice.one_in(4) },
             2 | 3 => Control::CreateView { access },
             4 => Control::DestroyView { view },
@@ -441,8 +441,23 @@ impl Game {
             10 => Control::SetViewDefault { view, access },
             11 | 12 => Control::SwitchView { view },
             13 => Control::GetVcpuView { vcpu: self.vcpu() },
+            14 => Control::Populate { gfn: self.beyond() },
+            15 => Control::Drop { gfn: self.beyond() },
+            16 => Control::Pin { gfn: self.beyond() },
+            17 => Control::Unpin { gfn: self.beyond() },
+            18..20 => {
+                let new = [self.gfn(), self.beyond(), self.beyond(), Gfn::INVALID];
+                let old = if self.dice.one_in(8) { self.beyond() } else { first };
+                Control::ChangeGfn { view, old, new: self.dice.pick(&new) }
+            }
             _ => Control::SwitchVcpuView { vcpu: self.vcpu(), view },
         }
+    }
+
+    /// Where a frame beyond RAM may be, or cannot.
+    fn beyond(&mut self) -> Gfn {
+        let count = self.reference.frames.len() as u64;
+        Gfn(self.dice.pick(&[count, count, count + 1, count + 2, count - 1, 1 << 26]))
     }
 
     fn enable_some(&mut self, ring: Ring) {

@@ -240,3 +240,114 @@ fn bench_answer() -> Response {
     let (vcpu, about) = (0, About::Other(3));
     Response { flags: Flags::VCPU_PAUSED, vcpu, about, other_version: None, view: ViewId::HOST }
 }
+
+/// A view in which frame 3 shows a frame beyond RAM, and both vCPUs by turns.
+fn with_a_shadow() -> (Bench, Gfn) {
+    let mut bench = with_a_view(AccessType::Rwx);
+    let shadow = Gfn(common::FRAMES + 7);
+    bench.must(Control::Populate { gfn: shadow });
+    bench.must(Control::ChangeGfn { view: ONE, old: Gfn(3), new: shadow });
+    (bench, shadow)
+}
+
+#[test]
+fn a_frame_that_shows_another_is_closed_to_all_and_done_alone_without_an_event() {
+    let (mut bench, shadow) = with_a_shadow();
+    assert_eq!(bench.effects.list, [], "nobody goes by it yet");
+    assert_eq!(allowed(&bench, 0, 3), (Rights::RWX, Rights::RWX));
+    switch(&mut bench, 1, ONE);
+    assert_eq!(bench.effects.list, [Effect::Switched(VcpuId(1)), Effect::Tighten { first: Gfn(3), count: 1 }]);
+    assert_eq!((allowed(&bench, 0, 3), allowed(&bench, 1, 3).0), ((Rights::RWX, Rights::NONE), Rights::NONE));
+    let published = bench.domain.rights();
+    assert_eq!(published.shown_to(VcpuId(1), Gfn(3)), Some((shadow, Rights::RWX)));
+    assert_eq!(published.shown_to(VcpuId(0), Gfn(3)), None);
+    for rights in [R, W, X] {
+        assert_eq!(bench.access(1, 3, rights), Outcome::Alone);
+        assert!(bench.domain.emulation(VcpuId(1)).is_some_and(|it| it.by_view));
+    }
+    assert_eq!(bench.access(0, 3, R), Outcome::Alone, "the memory is closed");
+    assert_eq!(bench.access(0, 3, X), Outcome::Proceed, "its own code, which nothing closes");
+    assert_eq!(bench.requests(Ring::Access), []);
+}
+
+#[test]
+fn what_the_view_forbids_of_a_frame_that_shows_another_makes_its_event() {
+    let (mut bench, _) = with_a_shadow();
+    set(&mut bench, ONE, 3, AccessType::X);
+    switch(&mut bench, 1, ONE);
+    assert_eq!(bench.access(1, 3, X), Outcome::Alone);
+    assert_eq!(bench.access(1, 3, R), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    bench.respond(Ring::Access, &request.answer().switching_to(ViewId::HOST));
+    assert_eq!(bench.access(1, 3, R), Outcome::Proceed, "nobody goes by the view any more");
+}
+
+#[test]
+fn a_frame_has_the_rights_of_the_one_that_it_shows_and_its_own_again_afterwards() {
+    let mut bench = with_a_view(AccessType::Rx);
+    set(&mut bench, ONE, 3, AccessType::R);
+    set(&mut bench, ONE, 4, AccessType::Rw);
+    let rights = |bench: &Bench, gfn| bench.domain.access_type_in(ONE, Gfn(gfn)).unwrap();
+    bench.must(Control::ChangeGfn { view: ONE, old: Gfn(3), new: Gfn(4) });
+    assert_eq!(rights(&bench, 3), AccessType::Rw);
+    // One that shows another leads to that.
+    bench.must(Control::ChangeGfn { view: ONE, old: Gfn(5), new: Gfn(3) });
+    bench.must(Control::SwitchView { view: ONE });
+    assert_eq!(bench.domain.rights().shown_to(VcpuId(0), Gfn(5)), Some((Gfn(4), Rights::RW)));
+    for gfn in [3, 5] {
+        bench.must(Control::ChangeGfn { view: ONE, old: Gfn(gfn), new: Gfn::INVALID });
+        assert_eq!(rights(&bench, gfn), AccessType::Rx);
+        assert_eq!(bench.access(0, gfn, R), Outcome::Proceed);
+    }
+}
+
+#[test]
+fn what_a_view_shows_stays_until_no_view_does() {
+    let (mut bench, shadow) = with_a_shadow();
+    let change = |view, old, new| Control::ChangeGfn { view, old: Gfn(old), new };
+    bench.must(change(ONE, 4, shadow));
+    bench.must(change(ONE, 5, Gfn(6)));
+    assert_eq!(bench.refused(Control::Drop { gfn: shadow }), Errno::EBUSY);
+    assert_eq!(bench.try_enable(Ring::Paging, Layout::Flags32, 4), Outcome::Proceed);
+    assert_eq!(bench.refused(Control::Nominate { gfn: Gfn(6) }), Errno::EBUSY);
+    assert_eq!(bench.refused(Control::Unpin { gfn: Gfn(6) }), Errno::EINVAL, "a view is no foreign mapping");
+    bench.must(change(ONE, 3, Gfn::INVALID));
+    assert_eq!(bench.refused(Control::Drop { gfn: shadow }), Errno::EBUSY);
+    bench.must(Control::DestroyView { view: ONE });
+    bench.must(Control::Drop { gfn: shadow });
+    assert_eq!(bench.effects.list, [Effect::Punch(shadow)]);
+    assert_eq!(bench.refused(Control::Drop { gfn: shadow }), Errno::ENOENT);
+    assert_eq!(bench.refused(Control::Pin { gfn: shadow }), Errno::EINVAL);
+    bench.must(Control::Pin { gfn: Gfn(6) });
+    bench.must(Control::Unpin { gfn: Gfn(6) });
+}
+
+#[test]
+fn what_cannot_be_shown_is_refused_as_in_xen() {
+    let (mut bench, shadow) = with_a_shadow();
+    let change = |view, old, new| Control::ChangeGfn { view, old, new };
+    assert_eq!(bench.refused(change(ViewId(2), Gfn(3), Gfn(4))), Errno::EINVAL);
+    assert_eq!(bench.refused(change(ViewId::HOST, Gfn(3), Gfn(4))), Errno::EINVAL);
+    for (old, new) in [(3, shadow.0 + 1), (shadow.0 + 1, 3), (shadow.0 + 1, shadow.0)] {
+        assert_eq!(bench.refused(change(ONE, Gfn(old), Gfn(new))), Errno::ESRCH);
+    }
+    // One beyond RAM may show another: so a guest that looked there would find nothing.
+    bench.must(Control::Populate { gfn: Gfn(common::FRAMES) });
+    bench.must(change(ONE, shadow, Gfn(common::FRAMES)));
+    bench.must(change(ONE, Gfn(9), Gfn::INVALID));
+    for gfn in [0, common::FRAMES - 1, 1 << 26, u64::MAX] {
+        assert_eq!(bench.refused(Control::Populate { gfn: Gfn(gfn) }), Errno::EINVAL);
+    }
+    assert_eq!(bench.refused(Control::Populate { gfn: shadow }), Errno::EBUSY);
+}
+
+#[test]
+fn a_domain_with_frames_beyond_its_ram_is_put_away_and_goes_on() {
+    let (mut bench, shadow) = with_a_shadow();
+    switch(&mut bench, 1, ONE);
+    let checkpoint = bench.domain.checkpoint();
+    let restored = mem_event::Domain::restore(common::config(2), checkpoint).unwrap();
+    assert_eq!(restored.state(), bench.domain.state());
+    assert_eq!(restored.rights().shown_to(VcpuId(1), Gfn(3)), Some((shadow, Rights::RWX)));
+    assert_eq!(restored.rights().allowed(Gfn(3)), Rights::NONE);
+}

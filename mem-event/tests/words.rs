@@ -69,7 +69,8 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::EndTrace,
         Call::Rings,
         Call::Monitors,
-        Call::Memory,
+        Call::Memory { beyond: false },
+        Call::Memory { beyond: true },
         Call::Map { gfn, write: true },
     ];
     calls.extend(controls().into_iter().map(Call::Control));

@@ -15,8 +15,8 @@ use std::path::PathBuf;
 pub struct Connection {
     socket: PathBuf,
     state: State,
-    /// The memory file, once something was mapped from it.
-    memory: Option<OwnedFd>,
+    /// The memory file, and that of frames beyond RAM, once something was mapped from it.
+    memory: [Option<OwnedFd>; 2],
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Connection {
     /// To the plugin that listens here.
     #[must_use]
     pub fn new(socket: PathBuf) -> Connection {
-        Connection { socket, state: State::Unused, memory: None }
+        Connection { socket, state: State::Unused, memory: [None, None] }
     }
 
     /// Why there is no domain, where there is none.
@@ -86,11 +86,18 @@ impl Domain for Connection {
     }
 
     fn map(&mut self, gfn: Gfn, write: bool) -> Result<(BorrowedFd<'_>, u64), Errno> {
-        if self.memory.is_none() {
-            self.memory = Some(self.ask(Client::memory)?.map_err(|(errno, _)| errno)?);
+        let (offset, beyond) = self.ask(|client| client.map(gfn, write))?.map_err(|(errno, _)| errno)?;
+        let place = usize::from(beyond);
+        if self.memory[place].is_none() {
+            match self.ask(|client| client.memory(beyond))? {
+                Ok(memory) => self.memory[place] = Some(memory),
+                Err((errno, _)) => {
+                    self.control(Control::Unpin { gfn })?;
+                    return Err(errno.into());
+                }
+            }
         }
-        let offset = self.ask(|client| client.map(gfn, write))?.map_err(|(errno, _)| errno)?;
-        let memory = self.memory.as_ref().ok_or(Errno::ENOMEM)?;
+        let memory = self.memory[place].as_ref().ok_or(Errno::ENOMEM)?;
         Ok((memory.as_fd(), offset))
     }
 

@@ -438,6 +438,29 @@ fn views_are_made_set_and_switched_to() {
 }
 
 #[test]
+fn a_frame_beyond_ram_is_populated_shown_in_a_view_and_given_back() {
+    let mut bench = Bench::new();
+    let reserve = |bench: &mut Bench, command| {
+        let mut made = Made::new(reservation::BYTES);
+        made.set(reservation::EXTENTS, bench.list(&[0x200])).set(reservation::NR_EXTENTS, 1);
+        made.set(reservation::DOMID, 1);
+        bench.command(hypercall::MEMORY_OP, Some(command), &made)
+    };
+    assert_eq!(reserve(&mut bench, reservation::POPULATE), Ok(1));
+    assert_eq!(bench.asked(), [Control::Populate { gfn: Gfn(0x200) }]);
+    for new in [0x200, u64::MAX] {
+        let mut made = altp2m_op(altp2m::CHANGE_GFN);
+        made.set(altp2m::CHANGE_VIEW, 2).set(altp2m::OLD_GFN, 7).set(altp2m::NEW_GFN, new);
+        bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), &made).unwrap();
+        assert_eq!(bench.asked(), [Control::ChangeGfn { view: ViewId(2), old: Gfn(7), new: Gfn(new) }]);
+    }
+    assert_eq!(reserve(&mut bench, reservation::DECREASE), Ok(1));
+    assert_eq!(bench.asked(), [Control::Drop { gfn: Gfn(0x200) }]);
+    bench.domain().answers.push_back(Err(Errno::EBUSY));
+    assert_eq!(reserve(&mut bench, reservation::POPULATE), Ok(0));
+}
+
+#[test]
 fn what_views_say_is_told() {
     let mut bench = Bench::new();
     let call = |bench: &mut Bench, made: &Made| bench.command(hypercall::HVM_OP, Some(hvm_param::ALTP2M), made);
@@ -471,7 +494,10 @@ fn views_of_another_interface_and_what_they_cannot_are_refused() {
     made.set(altp2m::VERSION, 2);
     assert_eq!(call(&mut bench, &made), Err(Errno::EINVAL));
     assert_eq!(call(&mut bench, &altp2m_op(altp2m::SET_VISIBILITY)), Err(Errno::EOPNOTSUPP));
-    assert_eq!(call(&mut bench, &altp2m_op(8)), Err(Errno::ENOSYS));
+    assert_eq!(call(&mut bench, &altp2m_op(10)), Err(Errno::ENOSYS));
+    let mut made = altp2m_op(altp2m::CHANGE_GFN);
+    made.set(altp2m::PAD2, 1);
+    assert_eq!(call(&mut bench, &made), Err(Errno::EINVAL));
     assert_eq!(bench.asked(), []);
 }
 

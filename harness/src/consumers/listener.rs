@@ -131,7 +131,10 @@ impl Listener {
         {
             self.identify(request, values.map(|value| value.0), length)?;
         } else if then != Then::Silence {
+            // In another view there is another instruction.
+            let stays_in_view = !matches!(then, Then::View(_) | Then::StepInView(_));
             if self.channel.shape().1.layout == Layout::VmEvent7
+                && stays_in_view
                 && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
             {
                 // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.

@@ -183,6 +183,26 @@ pub enum MemoryAct {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
+    /// Give the domain frames beyond its RAM, which the guest does not see.
+    Populate {
+        /// Their numbers.
+        frames: Place,
+        /// They hold what these hold, as many; zeros without.
+        copy: Option<Place>,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
+    /// In a view frames show the memory of others, to reads, writes and fetches.
+    Show {
+        /// Which frames.
+        frames: Place,
+        /// Whose memory: as many. Without it nothing is set of the frames in the view any more.
+        of: Option<Place>,
+        /// Which view.
+        view: u16,
+        /// The error with which it must be refused.
+        refused: Option<Name<Errno>>,
+    },
     /// Have an exception or interrupt delivered to a vCPU before its next instruction, as HVMOP_inject_trap does: when its event is answered, or
     /// it goes on from its checkpoint.
     Inject {

@@ -18,7 +18,9 @@ impl MemoryAct {
             | MemoryAct::Evict { frames, .. }
             | MemoryAct::Prep { frames, .. }
             | MemoryAct::Balloon { frames, .. }
-            | MemoryAct::Share { frames, .. } => Some(frames),
+            | MemoryAct::Share { frames, .. }
+            | MemoryAct::Populate { frames, .. }
+            | MemoryAct::Show { frames, .. } => Some(frames),
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } => Some(at),
             // Not "all others": a new act is asked which place it names.
             MemoryAct::Budget { .. }
@@ -42,6 +44,9 @@ impl MemoryAct {
     pub fn check(&self, symbols: &Symbols) -> Result<(), (Refusal, &Place)> {
         match self {
             MemoryAct::Share { frames, with, .. } => share::pairs(frames, with, symbols).map(drop),
+            MemoryAct::Populate { frames, copy: Some(other), .. } | MemoryAct::Show { frames, of: Some(other), .. } => {
+                share::pairs(other, frames, symbols).map(drop)
+            }
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if !at.is_linear() => {
                 at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }
@@ -58,7 +63,8 @@ impl MemoryAct {
             | MemoryAct::DefaultAccess { .. }
             | MemoryAct::Monitor { .. }
             | MemoryAct::SingleStep { .. }
-            | MemoryAct::CreateView { .. } => true,
+            | MemoryAct::CreateView { .. }
+            | MemoryAct::Show { .. } => true,
             MemoryAct::Unmap { .. }
             | MemoryAct::Views { .. }
             | MemoryAct::DestroyView { .. }
@@ -68,6 +74,7 @@ impl MemoryAct {
             | MemoryAct::Prep { .. }
             | MemoryAct::Balloon { .. }
             | MemoryAct::Share { .. }
+            | MemoryAct::Populate { .. }
             | MemoryAct::Budget { .. }
             | MemoryAct::AccessRequired { .. }
             | MemoryAct::NoConsumer { .. }

@@ -24,6 +24,7 @@ mod monitored;
 pub mod recording;
 pub mod sequence;
 pub mod share;
+mod shown;
 pub mod transcript;
 mod views;
 pub mod who;
@@ -54,6 +55,7 @@ pub fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols) -> any
         | MemoryAct::CreateView { .. }
         | MemoryAct::DestroyView { .. }
         | MemoryAct::SwitchView { .. } => views::carry_out(act, client),
+        MemoryAct::Populate { .. } | MemoryAct::Show { .. } => shown::carry_out(act, client, symbols),
         MemoryAct::Inject { vcpu, vector, r#as, error, cr2 } => {
             let kind = r#as.map_or_else(|| usual_kind(*vector), |kind| kind.0);
             let (error, cr2) = (error.unwrap_or(u32::MAX), cr2.map_or(0, |address| address.0));

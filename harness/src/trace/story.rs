@@ -116,11 +116,13 @@ pub struct Story {
 }
 
 /// Which of the requests that are out an answer settles, as the engine has it, and whether it names that request: the one with its vCPU
-/// and subject, else the foreign one with its subject. One that names none settles a request that stops nobody, else the oldest.
+/// and subject, else the foreign one with its subject. One that names none settles a request that stops nobody, else the oldest. One that has its
+/// vCPU step names the vCPU alone: the view that it goes by then stands where a subject would.
 fn settled(open: &[Exchange], ring: Ring, response: &Response) -> Option<(usize, bool)> {
     let find = |wanted: &dyn Fn(&Request) -> bool| open.iter().position(|it| it.ring == ring && wanted(&it.request));
     let subject = |request: &Request| request.event.subject() == response.subject();
-    let same = |request: &Request| subject(request) && request.vcpu.0 == response.vcpu;
+    let steps = response.flags.contains(Flags::FAST_SINGLESTEP);
+    let same = |request: &Request| (steps || subject(request)) && request.vcpu.0 == response.vcpu;
     let pauses = |flags: Flags| flags.contains(Flags::VCPU_PAUSED);
     let exact = find(&|request| same(request) && pauses(request.flags) == pauses(response.flags));
     let named = exact.or_else(|| find(&same));

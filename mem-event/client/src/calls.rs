@@ -146,12 +146,13 @@ impl Client {
         }
     }
 
-    /// The memory file, for a client that maps frames of it; refused unless the plugin was started with `foreign=map`.
+    /// The memory file, or that of frames beyond RAM, for a client that maps frames of it; refused unless the plugin was started with
+    /// `foreign=map`, or while there are no such frames.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn memory(&mut self) -> anyhow::Result<Result<OwnedFd, (Errno, String)>> {
-        let call = Call::Memory;
+    pub fn memory(&mut self, beyond: bool) -> anyhow::Result<Result<OwnedFd, (Errno, String)>> {
+        let call = Call::Memory { beyond };
         self.send(&call)?;
         let mut packet = self.packet_of_reply()?;
         match Reply::decode(&packet.bytes)?.1 {
@@ -160,14 +161,15 @@ impl Client {
         }
     }
 
-    /// Pins a frame that is then mapped from the memory file; its offset there. [`Control::Unpin`] ends it, once it is mapped no more.
+    /// Pins a frame that is then mapped from the memory file; its offset there, and whether that is the file of frames
+    /// beyond RAM. [`Control::Unpin`] ends it, once it is mapped no more.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn map(&mut self, gfn: Gfn, write: bool) -> anyhow::Result<Result<u64, (Errno, String)>> {
+    pub fn map(&mut self, gfn: Gfn, write: bool) -> anyhow::Result<Result<(u64, bool), (Errno, String)>> {
         let call = Call::Map { gfn, write };
         Ok(match self.call(&call)? {
-            Reply::Done([offset, ..]) => Ok(offset),
+            Reply::Done([offset, beyond, ..]) => Ok((offset, beyond != 0)),
             Reply::Bytes(_) => bail!("bytes in reply to: {call}"),
             Reply::Refused(errno, why) => Err((errno, why)),
         })

@@ -151,7 +151,8 @@ impl Connection {
         }
         match Call::decode(packet) {
             Ok((sequence, operation, call))
-                if self.greeted && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory) =>
+                if self.greeted
+                    && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory { .. }) =>
             {
                 self.answer_about_file((domain, page_file), (sequence, operation, call), file);
             }
@@ -236,8 +237,8 @@ impl Connection {
             };
             return self.send(&reply.encode(sequence, operation), &[]);
         }
-        if call == Call::Memory {
-            let memory = domain.memory();
+        if let Call::Memory { beyond } = call {
+            let memory = domain.memory(beyond);
             let (reply, files) = match &memory {
                 Ok(file) => (Reply::Done([0; 5]), vec![file.as_fd()]),
                 Err((errno, sentence)) => (refused(*errno, sentence), Vec::new()),
@@ -334,7 +335,7 @@ impl Connection {
             }
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
-            Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory | Call::Release { .. } => {
+            Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory { .. } | Call::Release { .. } => {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }

@@ -67,20 +67,21 @@ pub trait Hypercalls {
     /// As [`Hypercalls::read`]; ENOMEM and EBUSY where a shared frame cannot be parted now.
     fn write(&mut self, gfn: Gfn, offset: u16, bytes: &[u8]) -> Result<(), Refusal>;
 
-    /// The domain's memory file, for clients that map frames of it.
+    /// The domain's memory file, or that of its frames beyond RAM, for clients that map frames of it.
     ///
     /// # Errors
-    /// EPERM where it was not started for that.
-    fn memory(&mut self) -> Result<OwnedFd, Refusal> {
+    /// EPERM where it was not started for that; ENOENT where there are no frames beyond RAM.
+    fn memory(&mut self, _beyond: bool) -> Result<OwnedFd, Refusal> {
         Err((Errno::EPERM, "there is no memory to map here".to_owned()))
     }
 
-    /// Where a frame that a client has pinned lies in the memory file. One that shares its page does so no more.
+    /// Where a frame that a client has pinned lies in the memory file, and whether that is the one of frames beyond RAM. One that shares its page
+    /// does so no more.
     ///
     /// # Errors
     /// As [`Hypercalls::memory`] and [`Hypercalls::write`].
-    fn place(&mut self, _gfn: Gfn) -> Result<u64, Refusal> {
-        self.memory().map(|_| 0)
+    fn place(&mut self, _gfn: Gfn) -> Result<(u64, bool), Refusal> {
+        self.memory(false).map(|_| (0, false))
     }
 
     /// The registers of a vCPU that stands.

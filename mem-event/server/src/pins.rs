@@ -56,7 +56,7 @@ impl Pins {
 
     /// Pins a frame that the client maps by itself, and says where it lies.
     pub fn map(&mut self, domain: &mut impl Hypercalls, connection: u32, (gfn, write): (Gfn, bool)) -> Reply {
-        if let Err((errno, sentence)) = domain.memory() {
+        if let Err((errno, sentence)) = domain.memory(false) {
             return Reply::Refused(errno, sentence);
         }
         let pinned = domain.control(connection, Control::Pin { gfn }, None);
@@ -68,7 +68,7 @@ impl Pins {
         }
         // Once it is pinned it stays where it is.
         match domain.place(gfn) {
-            Ok(offset) => Reply::Done([offset, 0, 0, 0, 0]),
+            Ok((offset, beyond)) => Reply::Done([offset, u64::from(beyond), 0, 0, 0]),
             Err((errno, sentence)) => {
                 self.unpin(domain, connection, gfn);
                 Reply::Refused(errno, sentence)

@@ -121,9 +121,12 @@ pub enum Call {
     },
     /// The memory file, whose descriptor comes with the reply: for a client that maps frames of it into its own memory, with [`Call::Map`].
     /// Only where the plugin was started with `foreign=map`.
-    Memory,
-    /// [`Control::Pin`] of a frame that the client then maps from the memory file: the reply's argument 0 is the frame's offset there. A frame
-    /// that was shared is so no more. [`Control::Unpin`] ends it.
+    Memory {
+        /// Not the file of RAM, but that of frames beyond it ([`Control::Populate`]); refused while there are none.
+        beyond: bool,
+    },
+    /// [`Control::Pin`] of a frame that the client then maps from the memory file: the reply's argument 0 is the frame's offset there, and
+    /// argument 1 whether that is the file of frames beyond RAM. A frame that was shared is so no more. [`Control::Unpin`] ends it.
     Map {
         /// The frame.
         gfn: Gfn,
@@ -206,7 +209,7 @@ impl Call {
             Call::Record => (65, [0; 5], &[]),
             Call::HandOver { text } => (66, [0; 5], text.as_bytes()),
             Call::Ordered { text } => (67, [0; 5], text.as_bytes()),
-            Call::Memory => (68, [0; 5], &[]),
+            Call::Memory { beyond } => (68, [u64::from(*beyond), 0, 0, 0, 0], &[]),
             Call::Map { gfn, write } => (69, [gfn.0, u64::from(*write), 0, 0, 0], &[]),
             Call::Registers { vcpu } => (70, [u64::from(vcpu.0), 0, 0, 0, 0], &[]),
             Call::SetRegisters { vcpu, context } => (71, [u64::from(vcpu.0), 0, 0, 0, 0], context),
@@ -265,7 +268,7 @@ impl Call {
             65 => Call::Record,
             66 => Call::HandOver { text: packet.text("a consumer's name")? },
             67 => Call::Ordered { text: packet.text("an order")? },
-            68 => Call::Memory,
+            68 => Call::Memory { beyond: packet.switch(0)? },
             69 => Call::Map { gfn: packet.gfn(), write: packet.switch(1)? },
             70 => Call::Registers { vcpu: VcpuId(packet.u32(0)?) },
             71 if packet.payload.len() == Context::BYTES => {
@@ -320,7 +323,8 @@ impl fmt::Display for Call {
             Call::Record => f.write_str("request for a record"),
             Call::HandOver { text } => write!(f, "hand-over to {text:?}"),
             Call::Ordered { text } => write!(f, "order {text:?}"),
-            Call::Memory => f.write_str("request for the memory file"),
+            Call::Memory { beyond: false } => f.write_str("request for the memory file"),
+            Call::Memory { beyond: true } => f.write_str("request for the file of frames beyond RAM"),
             Call::Map { gfn, write: false } => write!(f, "mapping of frame {gfn}"),
             Call::Map { gfn, write: true } => write!(f, "mapping of frame {gfn} for writing"),
             Call::Registers { vcpu } => write!(f, "read of the registers of vCPU {vcpu}"),

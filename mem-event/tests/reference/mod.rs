@@ -35,8 +35,8 @@ pub struct Vcpu {
     pub view: u16,
 }
 
-/// What a view says: of all frames, and of some.
-type View = (AccessType, BTreeMap<u64, AccessType>);
+/// What a view says: of all frames, and of some; and which show others.
+type View = (AccessType, BTreeMap<u64, AccessType>, BTreeMap<u64, u64>);
 
 impl Vcpu {
     fn new() -> Vcpu {
@@ -62,7 +62,15 @@ pub struct Frame {
     pub held: bool,
     chosen: bool,
     pins: u8,
+    /// Some view shows its memory elsewhere.
+    shown: bool,
     group: u64,
+}
+
+impl Frame {
+    fn stays(&self) -> bool {
+        self.pins > 0 || self.shown
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +104,8 @@ pub struct Reference {
     msrs: BTreeMap<u32, (MonitorMode, bool)>,
     /// By number; nothing of the host's, which is 0.
     views: Option<Vec<Option<View>>>,
+    /// Frames beyond RAM, with how many have mapped each.
+    beyond: BTreeMap<u64, u8>,
     groups: u64,
     clock: u64,
     pub dead: bool,
@@ -112,8 +122,15 @@ fn refused(errno: Errno) -> Outcome {
 impl Reference {
     pub fn new(vcpus: u32, frames: usize) -> Reference {
         let vcpu = Vcpu::new();
-        let frame =
-            Frame { kind: P2mType::RamRw, access: AccessType::Rwx, held: true, chosen: false, pins: 0, group: 0 };
+        let frame = Frame {
+            kind: P2mType::RamRw,
+            access: AccessType::Rwx,
+            held: true,
+            chosen: false,
+            pins: 0,
+            shown: false,
+            group: 0,
+        };
         let channel = Channel { standing: Standing::Absent, slots: 0, policy: NoConsumer::Wait, due: Vec::new() };
         Reference {
             vcpus: vec![vcpu; vcpus as usize],
@@ -125,6 +142,7 @@ impl Reference {
             masks: BTreeMap::new(),
             msrs: BTreeMap::new(),
             views: None,
+            beyond: BTreeMap::new(),
             groups: 0,
             clock: 0,
             dead: false,
@@ -345,23 +363,27 @@ impl Reference {
         }
         // Others go by views that close the memory.
         let closed = !self.common(gfn).contains(access.rights.without(Rights::X));
+        let closed = closed || self.shown(self.vcpus[v].view, gfn).is_some();
         if alone || self.views.is_some() && closed { Err(Outcome::Alone) } else { Ok(()) }
     }
 
     pub fn access_in(&self, view: u16, gfn: Gfn) -> AccessType {
         let host = self.frames.get(gfn.0 as usize).map_or(AccessType::Rwx, |frame| frame.access);
         let view = self.views.as_ref().and_then(|views| views.get(view as usize)?.as_ref());
-        view.map_or(host, |(default, own)| own.get(&gfn.0).copied().unwrap_or(*default))
+        view.map_or(host, |(default, own, _)| own.get(&gfn.0).copied().unwrap_or(*default))
     }
 
     fn set_access_in(&mut self, view: u16, gfn: Gfn, access: AccessType) {
         match self.views.as_mut().and_then(|views| views.get_mut(view as usize)?.as_mut()) {
-            Some((_, own)) => drop(own.insert(gfn.0, access)),
+            Some((_, own, _)) => drop(own.insert(gfn.0, access)),
             None => self.frames[gfn.0 as usize].access = access,
         }
     }
 
     fn passing_in(&self, view: u16, gfn: Gfn) -> Rights {
+        if self.shown(view, gfn).is_some() {
+            return Rights::NONE;
+        }
         let rights = self.access_in(view, gfn).rights();
         match self.frames.get(gfn.0 as usize).map(|frame| frame.kind) {
             Some(P2mType::RamRw) => rights,
@@ -406,7 +428,7 @@ impl Reference {
         match *control {
             Control::CreateView { access } => {
                 let free = (1..10).find(|at| views[*at].is_none()).ok_or(refused(Errno::EINVAL))?;
-                views[free] = Some((access, BTreeMap::new()));
+                views[free] = Some((access, BTreeMap::new(), BTreeMap::new()));
                 return Err(Outcome::Value(free as u64));
             }
             Control::GetVcpuView { vcpu } => return Err(Outcome::Value(self.vcpus[vcpu.0 as usize].view.into())),
@@ -420,6 +442,7 @@ impl Reference {
             | Control::SetViewDefault { view, .. }
             | Control::SwitchView { view }
             | Control::SwitchVcpuView { view, .. }
+            | Control::ChangeGfn { view, .. }
                 if !self.has_view(view.0) =>
             {
                 Err(refused(Errno::EINVAL))
@@ -446,6 +469,7 @@ impl Reference {
                 self.tell_what_closed(&before);
                 Ok(())
             }
+            Control::ChangeGfn { view, old, new } => self.change_gfn(view.0, old, new),
             _ => unreachable!("an operation that has nothing to do with views"),
         }
     }
@@ -458,8 +482,78 @@ impl Reference {
                 it.view = 0;
                 self.effects.push(Effect::Switched(VcpuId(vcpu)));
             }
+            self.note_shown();
             self.tell_what_closed(&before);
         }
+    }
+
+    fn shown(&self, view: u16, gfn: Gfn) -> Option<u64> {
+        self.views.as_ref()?.get(view as usize)?.as_ref()?.2.get(&gfn.0).copied()
+    }
+
+    fn all_shown(&self) -> Vec<u64> {
+        let views = self.views.iter().flatten().flatten();
+        views.flat_map(|(_, _, shown)| shown.values().copied()).collect()
+    }
+
+    fn note_shown(&mut self) {
+        let shown = self.all_shown();
+        for (gfn, frame) in (0..).zip(&mut self.frames) {
+            frame.shown = shown.contains(&gfn);
+        }
+    }
+
+    fn change_gfn(&mut self, view: u16, old: Gfn, new: Gfn) -> Done {
+        if view == 0 {
+            return Err(refused(Errno::EINVAL));
+        }
+        let (before, is_ram) = (self.passing_in(view, old), (old.0 as usize) < self.frames.len());
+        let is_there = |it: &Reference, gfn: u64| {
+            it.beyond.contains_key(&gfn)
+                || it.frames.get(gfn as usize).is_some_and(|frame| frame.kind == P2mType::RamRw)
+        };
+        let other = self.shown(view, new).unwrap_or(new.0);
+        if new != Gfn::INVALID && !(is_there(self, old.0) && is_there(self, other)) {
+            return Err(refused(Errno::ESRCH));
+        }
+        let (default, own, shown) = self.views.as_mut().and_then(|it| it[view as usize].as_mut()).expect("it is there");
+        if new == Gfn::INVALID {
+            own.remove(&old.0);
+            shown.remove(&old.0);
+        } else {
+            shown.insert(old.0, other);
+            let access = own.get(&new.0).copied().unwrap_or(*default);
+            is_ram.then(|| own.insert(old.0, access));
+        }
+        self.note_shown();
+        if !self.passing_in(view, old).contains(before) && self.vcpus.iter().any(|it| it.view == view) {
+            self.effects.push(Effect::Tighten { first: old, count: 1 });
+        }
+        Ok(())
+    }
+
+    fn populate(&mut self, gfn: Gfn) -> Done {
+        if gfn.0 < self.frames.len() as u64 || gfn.0 >= 1 << 26 {
+            return Err(refused(Errno::EINVAL));
+        }
+        match self.beyond.insert(gfn.0, 0) {
+            None => Ok(()),
+            Some(pins) => {
+                self.beyond.insert(gfn.0, pins);
+                Err(refused(Errno::EBUSY))
+            }
+        }
+    }
+
+    fn drop_beyond(&mut self, gfn: Gfn, pins: u8) -> Done {
+        if pins > 0 || self.all_shown().contains(&gfn.0) {
+            return Err(refused(Errno::EBUSY));
+        }
+        self.beyond.remove(&gfn.0);
+        self.views.iter_mut().flatten().flatten().for_each(|(_, _, shown)| _ = shown.remove(&gfn.0));
+        self.note_shown();
+        self.effects.push(Effect::Punch(gfn));
+        Ok(())
     }
 
     fn destroy_view(&mut self, view: u16) -> Done {
@@ -470,6 +564,7 @@ impl Reference {
             return Err(refused(Errno::EBUSY));
         }
         self.views.as_mut().expect("they are there")[view as usize] = None;
+        self.note_shown();
         Ok(())
     }
 
@@ -770,6 +865,9 @@ impl Reference {
     }
 
     fn drop_page(&mut self, gfn: Gfn) -> Done {
+        if let Some(pins) = self.beyond.get(&gfn.0) {
+            return self.drop_beyond(gfn, *pins);
+        }
         self.droppable(gfn)?;
         let paging = self.frame(gfn).is_some_and(|frame| frame.kind.is_paging());
         let tells = paging && self.channels[0].standing != Standing::Absent;
@@ -784,7 +882,7 @@ impl Reference {
         match self.frame(gfn) {
             None => Err(refused(Errno::ENOENT)),
             Some(frame) if frame.kind == P2mType::Invalid => Err(refused(Errno::ENOENT)),
-            Some(frame) if frame.pins > 0 => Err(refused(Errno::EBUSY)),
+            Some(frame) if frame.stays() => Err(refused(Errno::EBUSY)),
             Some(_) => Ok(()),
         }
     }
@@ -1009,7 +1107,7 @@ impl Reference {
             return refused(Errno::EINVAL);
         };
         for frame in &mut self.frames[first as usize..end as usize] {
-            if frame.kind == P2mType::RamRw && frame.pins == 0 {
+            if frame.kind == P2mType::RamRw && !frame.stays() {
                 frame.kind = P2mType::PopulateOnDemand;
                 frame.held = false;
             }
@@ -1018,7 +1116,7 @@ impl Reference {
     }
 
     fn fill_failed(&mut self, gfn: Gfn) -> Outcome {
-        let Some(frame) = self.frame(gfn).filter(|frame| frame.held && frame.pins == 0) else {
+        let Some(frame) = self.frame(gfn).filter(|frame| frame.held && !frame.stays()) else {
             return refused(Errno::ENOENT);
         };
         match frame.kind {
@@ -1085,7 +1183,9 @@ impl Reference {
             | Control::SetViewDefault { .. }
             | Control::SwitchView { .. }
             | Control::SwitchVcpuView { .. }
-            | Control::GetVcpuView { .. } => self.views(control),
+            | Control::GetVcpuView { .. }
+            | Control::ChangeGfn { .. } => self.views(control),
+            Control::Populate { gfn } => self.populate(gfn),
             Control::SetDefaultAccess { access } => {
                 self.default = access;
                 Ok(())
@@ -1111,13 +1211,7 @@ impl Reference {
                 self.inject(vcpu, vector, |vector| Trap { vector, kind, error, cr2 })
             }
             Control::Pin { gfn } => self.pin(gfn),
-            Control::Unpin { gfn } => match self.frame(gfn) {
-                Some(frame) if frame.pins > 0 => {
-                    frame.pins -= 1;
-                    Ok(())
-                }
-                _ => Err(refused(Errno::EINVAL)),
-            },
+            Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => Err(self.nominate_share(gfn)),
             Control::Share { source, source_handle, client, client_handle } => {
                 self.share((source, source_handle), (client, client_handle))
@@ -1241,7 +1335,7 @@ impl Reference {
     fn nominate(&mut self, gfn: Gfn) -> Done {
         self.pager(true)?;
         match self.frame(gfn) {
-            Some(frame) if frame.kind == P2mType::RamRw && frame.pins == 0 => frame.kind = P2mType::RamPagingOut,
+            Some(frame) if frame.kind == P2mType::RamRw && !frame.stays() => frame.kind = P2mType::RamPagingOut,
             _ => return Err(refused(Errno::EBUSY)),
         }
         self.effects.push(Effect::Unmap(gfn));
@@ -1251,7 +1345,7 @@ impl Reference {
     fn evict(&mut self, gfn: Gfn) -> Done {
         self.pager(true)?;
         match self.frame(gfn) {
-            Some(frame) if frame.kind == P2mType::RamPagingOut && frame.pins == 0 => {
+            Some(frame) if frame.kind == P2mType::RamPagingOut && !frame.stays() => {
                 frame.kind = P2mType::RamPaged;
                 frame.held = false;
             }
@@ -1287,9 +1381,24 @@ impl Reference {
         Ok(())
     }
 
+    fn unpin(&mut self, gfn: Gfn) -> Done {
+        let ram = self.frames.get_mut(gfn.0 as usize).map(|frame| &mut frame.pins);
+        match self.beyond.get_mut(&gfn.0).or(ram) {
+            Some(pins) if *pins > 0 => {
+                *pins -= 1;
+                Ok(())
+            }
+            _ => Err(refused(Errno::EINVAL)),
+        }
+    }
+
     fn pin(&mut self, gfn: Gfn) -> Done {
         if self.dead {
             return Err(Outcome::Crashed);
+        }
+        if let Some(pins) = self.beyond.get_mut(&gfn.0) {
+            *pins += 1;
+            return Ok(());
         }
         let frame = self.frame(gfn).map(|frame| (frame.kind, frame.held));
         if matches!(frame, None | Some((P2mType::Invalid, _))) {
@@ -1310,7 +1419,7 @@ impl Reference {
         let Some(frame) = self.frame(gfn) else { return refused(Errno::EINVAL) };
         match frame.kind {
             P2mType::RamShared => Outcome::Value(frame.group),
-            P2mType::RamRw if frame.pins > 0 => refused(Errno::EBUSY),
+            P2mType::RamRw if frame.stays() => refused(Errno::EBUSY),
             P2mType::RamRw => {
                 frame.kind = P2mType::RamShared;
                 frame.group = next;
@@ -1331,7 +1440,7 @@ impl Reference {
         if source.1 == client.1 {
             return Err(refused(Errno::EINVAL));
         }
-        if self.company(client.1) > 1 || self.frame(client.0).is_some_and(|frame| frame.pins > 0) {
+        if self.company(client.1) > 1 || self.frame(client.0).is_some_and(|frame| frame.stays()) {
             return Err(refused(Errno::EBUSY));
         }
         if let Some(frame) = self.frame(client.0) {

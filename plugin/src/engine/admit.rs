@@ -13,6 +13,9 @@ use std::sync::Once;
 const UNSEEN: &str = "page walks, the delivery of interrupts and exceptions, devices' DMA, and what a vCPU was past its check of when \
                       rights were taken pass without an event";
 
+/// Why nothing can be said of some frames.
+const WINDOW: &str = "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out";
+
 impl Hypervisor {
     /// What this host and these arguments cannot do.
     pub(super) fn admit(&self, engine: &mut Engine, control: &Control) -> Result<(), (Errno, String)> {
@@ -30,11 +33,14 @@ impl Hypervisor {
             Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
                 if access.rights() != Rights::RWX && MemoryMap::meets_window(*first, *count) =>
             {
-                Err((
-                    Errno::EINVAL,
-                    "frames 0xa0 to 0xff are the VGA and ROM window; accesses there cannot be trapped, leave them out"
-                        .to_owned(),
-                ))
+                Err((Errno::EINVAL, WINDOW.to_owned()))
+            }
+            Control::ChangeGfn { old, new, .. } if *new != Gfn::INVALID && MemoryMap::meets_window(*old, 1) => {
+                Err((Errno::EINVAL, WINDOW.to_owned()))
+            }
+            Control::Populate { gfn } if gfn.0 >= self.host.rights.frames() => {
+                let error = |error| (Errno::ENOMEM, format!("no memory for frame {gfn}: {error}"));
+                self.host.beyond.make_room(*gfn).map_err(error)
             }
             Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
                 if access.rights() != Rights::RWX =>
@@ -51,6 +57,7 @@ impl Hypervisor {
             }
             Control::NominateShare { .. } => self.prepare(engine, false).and_then(|()| self.prepare_sharing(engine)),
             // A frame that goes has no memory when it is touched again.
+            Control::Drop { gfn } if self.host.memory.offset(*gfn).is_none() => Ok(()),
             Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } | Control::Drop { .. } => {
                 self.prepare(engine, true)
             }
@@ -140,5 +147,6 @@ fn is_about_rights(control: &Control) -> bool {
             | Control::CreateView { .. }
             | Control::SetViewAccess { .. }
             | Control::SetViewDefault { .. }
+            | Control::ChangeGfn { .. }
     )
 }

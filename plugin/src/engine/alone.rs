@@ -12,6 +12,7 @@ use crate::engine::leave;
 use crate::engine::step::Engine;
 use crate::engine::turn::{Came, Turn};
 use crate::host::domain_host::{Host, report};
+use crate::host::instruction::LONGEST;
 use crate::host::nested::address_space;
 use crate::host::parts::{self, Part};
 use crate::host::swapped::Swapped;
@@ -28,8 +29,6 @@ use std::sync::Once;
 
 /// A repeated instruction does so many steps alone at most before it asks again.
 const MOST_STEPS: u32 = 4096;
-/// The longest instruction's bytes.
-const LONGEST: usize = 15;
 
 /// Has a vCPU that is about to leave its block, or is told to, do its instruction alone; says whether it can.
 fn queue(host: &Host, vcpu: VcpuId) -> bool {
@@ -49,7 +48,7 @@ fn turn(vcpu: VcpuId) {
     let Some((space, emulation)) = space.and_then(|space| Some((space, hypervisor.may_turn(it, &view)?))) else {
         return Came::Elsewhere.counts();
     };
-    let code = swap_code(&hypervisor.host, &view, space, &emulation);
+    let code = swap_code(&hypervisor.host, vcpu, (&view, space), &emulation);
     let came = Instruction { hypervisor, vcpu: it, view, space, emulation: &emulation }.runs();
     if let Some((code, bytes)) = code {
         code.back(&hypervisor.host);
@@ -148,7 +147,10 @@ impl Instruction<'_> {
             // QEMU then does one step.
             leaving::without_interrupts(&self.view);
         }
-        let swapped = Swapped::data(host, self.emulation, parts);
+        let swapped = match self.emulation.by_view {
+            true => Swapped::by_view(host, self.vcpu.id, parts),
+            false => Swapped::data(host, self.emulation, parts),
+        };
         let before = parts::progress(&self.view);
         self.vcpu.trap.set_alone(true);
         alone::one_instruction(self.vcpu.id.0, &self.view);
@@ -204,9 +206,14 @@ impl Engine {
         }
     }
 
+    /// Whether this vCPU does its instruction alone now.
+    pub(super) fn has_turn(&self, vcpu: VcpuId) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.vcpu == vcpu)
+    }
+
     /// The engine lets a vCPU that stands in the kernel do its instruction alone.
     pub(super) fn lets_through(&mut self, host: &Host, vcpu: VcpuId, fault: FrameFault) {
-        if self.turn.as_ref().is_some_and(|turn| turn.vcpu == vcpu) {
+        if self.has_turn(vcpu) {
             // It does, and met this on its way. No other vCPU stands there: all are out of their blocks.
             self.open(host, fault.gfn);
             let _ = self.stopped.forget(vcpu);
@@ -260,7 +267,7 @@ impl Engine {
     /// It goes on where it stands, and the frame is open until its block ends.
     fn opens_to_all(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) {
         Came::InItsBlock.counts();
-        self.says_what_is_plain(vcpu.id);
+        self.says_what_is_plain(host, vcpu.id);
         let _ = self.step(host, Input::Emulated { vcpu: vcpu.id });
         self.stopped.answered(Toucher::Vcpu(vcpu.id), fault);
         self.lend(host, vcpu, fault.gfn);
@@ -272,9 +279,10 @@ impl Engine {
 
 impl Engine {
     /// What a vCPU was to do with other content it does as it is, in its block: a line says so once.
-    pub(super) fn says_what_is_plain(&self, vcpu: VcpuId) {
+    pub(super) fn says_what_is_plain(&self, host: &Host, vcpu: VcpuId) {
         static SAID: Once = Once::new();
-        let is_other = |it: &Emulation| it.keeps_memory || it.reads.is_some() || it.code.is_some();
+        let shows_other = |it: &Emulation| it.by_view && host.rights.shown_to(vcpu, it.gfn).is_some();
+        let is_other = |it: &Emulation| it.keeps_memory || it.reads.is_some() || it.code.is_some() || shows_other(it);
         if self.domain.emulation(vcpu).is_some_and(is_other) {
             SAID.call_once(|| {
                 eprintln!(
@@ -287,21 +295,25 @@ impl Engine {
 
 /// An answer lets an instruction touch all that it touches, a view what the view allows.
 fn may_touch(host: &Host, vcpu: VcpuId, emulation: &Emulation, part: &Part) -> bool {
-    !emulation.by_view || host.rights.allowed_to(vcpu, part.gfn).contains(part.rights)
+    !emulation.by_view || host.is_allowed_by_view(vcpu, part.gfn, part.rights)
 }
 
 /// Bytes of RAM, at a host address.
 type HostBytes = (u64, u64);
 
-/// The instruction consists of other bytes for now.
+/// The instruction consists of other bytes for now: those of the answer, or those that its vCPU's view shows.
 fn swap_code(
     host: &Host,
-    view: &View,
-    space: AddressSpace,
+    vcpu: VcpuId,
+    (view, space): (&View, AddressSpace),
     emulation: &Emulation,
 ) -> Option<(Swapped, Vec<HostBytes>)> {
-    let code = emulation.code.as_ref()?;
-    let code = instruction::one(&code[..LONGEST], emulation.rip, view.code_size()?)?;
+    let shown = emulation.by_view.then(|| host.shown_code(vcpu, emulation.rip, view)).flatten();
+    let code = match (&emulation.code, &shown) {
+        (Some(code), _) => instruction::one(&code[..LONGEST], emulation.rip, view.code_size()?)?,
+        (None, Some(shown)) if !shown.is_same() => shown.bytes(),
+        _ => return None,
+    };
     let frames = instruction::frames(host, view, space, emulation.rip, code);
     let swapped = Swapped::code(host, &frames);
     let place = |(gfn, offset, bytes): &(Gfn, u16, &[u8])| {

@@ -88,7 +88,7 @@ impl Hypervisor {
         {
             return engine.refuse(control, errno, sentence);
         }
-        let of_all = default_of(&control);
+        let (of_all, changed) = (default_of(&control), changed_frame(&control));
         let outcome = engine.control(&self.host, control, content);
         if let Some((view, access)) = of_all
             && let Some(view) = view.or_else(|| made(&outcome))
@@ -96,6 +96,9 @@ impl Hypervisor {
             engine.spares_window(&self.host, view, access);
         }
         engine.arm(&self.host);
+        if let Some(gfn) = changed.filter(|_| outcome == Outcome::Proceed) {
+            self.host.checks_each_of(gfn);
+        }
         drop(engine);
         self.until_in_force(taken);
         outcome
@@ -128,6 +131,14 @@ fn default_of(control: &Control) -> Option<(Option<ViewId>, AccessType)> {
     match control {
         Control::CreateView { access } => Some((None, *access)),
         Control::SetViewDefault { view, access } if *view != ViewId::HOST => Some((Some(*view), *access)),
+        _ => None,
+    }
+}
+
+/// The frame that shows another one's memory from this call on.
+fn changed_frame(control: &Control) -> Option<Gfn> {
+    match control {
+        Control::ChangeGfn { old, new, .. } if *new != Gfn::INVALID => Some(*old),
         _ => None,
     }
 }

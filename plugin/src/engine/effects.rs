@@ -61,11 +61,7 @@ impl Engine {
                 self.unmap(host, *first, *count);
             }
             Effect::Map(gfn) => self.map(host, *gfn),
-            Effect::Punch(gfn) => {
-                self.part(host, *gfn);
-                self.goes(host, *gfn);
-                report("punch", *gfn, host.memory.punch(*gfn));
-            }
+            Effect::Punch(gfn) => self.punch(host, *gfn),
             Effect::Zero(gfn) => {
                 self.is_back(host, *gfn, &NO_CONTENT);
                 if !self.stopped.is_touched(*gfn) {
@@ -129,6 +125,16 @@ impl Engine {
         if !self.stopped.is_touched(gfn) && host.rights.allowed(gfn).contains(Rights::R) {
             self.gives_back(host, gfn);
         }
+    }
+
+    /// The frame's memory goes back to the host.
+    fn punch(&mut self, host: &Host, gfn: Gfn) {
+        if host.memory.offset(gfn).is_none() {
+            return report("punch", gfn, host.beyond.punch(gfn));
+        }
+        self.part(host, gfn);
+        self.goes(host, gfn);
+        report("punch", gfn, host.memory.punch(gfn));
     }
 
     /// The frame shares its page with nobody from now on. If that fails, it still shows what is others' as well, which nothing may

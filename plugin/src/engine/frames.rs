@@ -2,6 +2,7 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
+use crate::memory::beyond::BeyondRam;
 use mem_event::trace::remark::Moment;
 use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, PAGE_SIZE, Rights};
 use std::os::fd::OwnedFd;
@@ -22,28 +23,33 @@ impl Hypervisor {
     ) -> Result<(), (Errno, String)> {
         self.has_content(engine, gfn)?;
         self.part(engine, gfn, offset)?;
-        let written = self.host.memory.write(gfn, offset, bytes);
-        // Whatever of it was written.
-        self.host.bytes_changed(gfn, offset, bytes.len());
+        let written = self.host.write(gfn, offset, bytes);
         self.remark_written(engine, gfn);
         written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 
-    /// Where a frame lies in the memory file, for a client that has pinned it and maps it: one that was shared has a page of its own then.
-    pub fn place(&self, gfn: Gfn) -> Result<u64, (Errno, String)> {
+    /// Where a frame lies in the memory file, or in that of frames beyond RAM, for a client that has pinned it and maps it: one that was shared
+    /// has a page of its own then.
+    pub fn place(&self, gfn: Gfn) -> Result<(u64, bool), (Errno, String)> {
         let mut engine = self.engine();
         self.has_content(&engine, gfn)?;
         self.part(&mut engine, gfn, 0)?;
-        self.host.memory.offset(gfn).ok_or_else(|| (Errno::EINVAL, format!("frame {gfn} is no RAM")))
+        Ok(match self.host.memory.offset(gfn) {
+            Some(offset) => (offset, false),
+            None => (BeyondRam::offset(gfn), true),
+        })
     }
 
-    /// The memory file, where clients may map it.
-    pub fn memory(&self) -> Result<OwnedFd, (Errno, String)> {
+    /// The memory file, or that of frames beyond RAM, where clients may map it.
+    pub fn memory(&self, beyond: bool) -> Result<OwnedFd, (Errno, String)> {
         if !self.maps_foreign {
             let remedy = "start the plugin with foreign=map, or use ReadFrame and WriteFrame";
             return Err((Errno::EPERM, format!("frames cannot be mapped by other processes; {remedy}")));
         }
-        self.host.memory.descriptor().map_err(|error| (Errno::ENOMEM, format!("no descriptor: {error}")))
+        let of_beyond = || self.host.beyond.descriptor().map_err(|error| (Errno::ENOENT, error.to_string()));
+        let of_ram =
+            || self.host.memory.descriptor().map_err(|error| (Errno::ENOMEM, format!("no descriptor: {error}")));
+        if beyond { of_beyond() } else { of_ram() }
     }
 
     /// A client had a mapping of this frame: its code is made anew.
@@ -83,11 +89,11 @@ impl Hypervisor {
     /// Copies bytes of a frame that holds some.
     pub fn read(&self, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> Result<(), (Errno, String)> {
         self.has_content(&self.engine(), gfn)?;
-        self.host.memory.read(gfn, offset, bytes).map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+        self.host.read(gfn, offset, bytes).map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
     }
 
     fn has_content(&self, engine: &Engine, gfn: Gfn) -> Result<(), (Errno, String)> {
-        if self.host.memory.offset(gfn).is_none() {
+        if self.host.memory.offset(gfn).is_none() && !engine.domain.is_beyond_ram(gfn) {
             Err((Errno::EINVAL, format!("frame {gfn} is no RAM")))
         } else if !engine.domain.is_held(gfn) {
             Err((Errno::ENOENT, format!("frame {gfn} has no content here: it is paged out")))

@@ -135,8 +135,18 @@ impl Hypervisor {
     /// A vCPU is about to do the instruction that it was to do alone, as it can.
     pub fn emulated(&self, vcpu: &Vcpu) {
         let mut engine = self.engine();
-        engine.says_what_is_plain(vcpu.id);
+        engine.says_what_is_plain(&self.host, vcpu.id);
         let _ = engine.step(&self.host, Input::Emulated { vcpu: vcpu.id });
+    }
+
+    /// What a vCPU was to do alone, by its view, it can do as it is.
+    pub fn needs_no_turn(&self, vcpu: &Vcpu) {
+        let _ = self.engine().step(&self.host, Input::Emulated { vcpu: vcpu.id });
+    }
+
+    /// Whether what a vCPU may do alone is by its view, and no answer asked for it.
+    pub fn goes_by_view(&self, vcpu: &Vcpu) -> bool {
+        self.engine().domain.emulation(vcpu.id).is_some_and(|it| it.by_view)
     }
 
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {

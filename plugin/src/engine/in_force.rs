@@ -42,7 +42,10 @@ impl Taken {
             {
                 Taken::Fetches
             }
-            Control::SetViews { .. } | Control::SwitchView { .. } | Control::SwitchVcpuView { .. } => Taken::Fetches,
+            Control::SetViews { .. }
+            | Control::SwitchView { .. }
+            | Control::SwitchVcpuView { .. }
+            | Control::ChangeGfn { .. } => Taken::Fetches,
             Control::Monitor { .. } | Control::SingleStep { .. } => Taken::Silence,
             _ => Taken::Nothing,
         }

@@ -44,7 +44,9 @@ impl Engine {
             return self.stopped.asks_ahead(vcpu, ahead);
         }
         let outcome = match toucher {
-            Toucher::Vcpu(vcpu) if is_read_to_be_checked(host, vcpu, &access) => Outcome::Proceed,
+            Toucher::Vcpu(vcpu) if !self.has_turn(vcpu) && is_read_to_be_checked(host, vcpu, &access) => {
+                Outcome::Proceed
+            }
             Toucher::Vcpu(vcpu) => {
                 let registers = if self.domain.carries_registers() { registers(host, vcpu, access.rip) } else { None };
                 let with = With { registers: registers.as_ref(), ..With::NOTHING };
@@ -173,11 +175,11 @@ fn leaves_old_block(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> bool {
     true
 }
 
-/// QEMU reads what a vCPU is about to execute from a page that may be read, and the block is checked before it runs: the vCPU waits there, where
+/// QEMU reads what a vCPU is about to execute from a page that may be read or shows another's memory, and the block is checked before it runs: the vCPU waits there, where
 /// it can leave, and not in the midst of a translation.
 fn is_read_to_be_checked(host: &Host, vcpu: VcpuId, access: &Access) -> bool {
     access.rights == Rights::X
         && instrumentation::wanted() & instrumentation::EXECUTE != 0
-        && host.rights.allowed(access.gfn).contains(Rights::R)
+        && (host.rights.allowed(access.gfn).contains(Rights::R) || host.rights.shown_to(vcpu, access.gfn).is_some())
         && view::code_size(vcpu.0).is_some()
 }

@@ -7,6 +7,7 @@ use crate::host::gate_in_force::GateInForce;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiter;
 use crate::insn::cache::MOST_VCPUS;
+use crate::memory::beyond::BeyondRam;
 use crate::memory::mapping::Memory;
 use crate::memory::userfault;
 use crate::qemu::{api, file};
@@ -24,6 +25,8 @@ pub struct Host {
     pub vcpus: Box<[Vcpu]>,
     /// Guest memory.
     pub memory: Memory,
+    /// Frames beyond RAM.
+    pub beyond: BeyondRam,
     /// Per frame the rights that pass without the engine.
     pub rights: Arc<PublishedRights>,
     /// What stops accesses.
@@ -42,6 +45,8 @@ pub struct Host {
     breakpoints: Box<[Gpa]>,
     /// The frames whose blocks are checked.
     pub(super) checked: Checked,
+    /// Those whose instructions all are.
+    pub(super) each: Checked,
     /// What is reported carries registers.
     carries_registers: AtomicBool,
     /// Some frame may be written and not read.
@@ -75,6 +80,8 @@ impl Host {
                 .collect::<Option<_>>()
                 .ok_or_else(|| format!("{vcpus} vCPUs where at most {MOST_VCPUS} are possible"))?,
             memory,
+            beyond: BeyondRam::default(),
+            each: Checked::new(rights.frames()),
             checked: Checked::new(rights.frames()),
             rights,
             gate: GateInForce::new(arguments),

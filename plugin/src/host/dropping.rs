@@ -35,6 +35,7 @@ impl Host {
     /// All blocks are gone, and every vCPU is out of its own.
     pub fn has_no_blocks(&self) {
         self.checked.clear();
+        self.each.clear();
     }
 
     /// Of these frames, those that may not be executed: each vCPU ends its block, and drops those of theirs that are not checked, before it begins

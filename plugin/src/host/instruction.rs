@@ -15,7 +15,7 @@ use mem_event::Gfn;
 use std::cell::RefCell;
 
 /// The longest instruction's bytes.
-const LONGEST: usize = 15;
+pub const LONGEST: usize = 15;
 
 thread_local! {
     static READER: RefCell<InstructionReader> = RefCell::new(InstructionReader::default());
@@ -79,7 +79,7 @@ pub fn frames<'b>(
 }
 
 /// Its bytes, as far as they can be read; how many those are.
-fn bytes(
+pub fn bytes(
     host: &Host,
     tables: &impl Tables,
     view: &View,

@@ -18,6 +18,7 @@ pub mod nested;
 pub mod notification;
 pub mod parts;
 pub mod processor;
+pub mod shown;
 pub mod state;
 pub mod swapped;
 pub mod touch;

@@ -1,5 +1,6 @@
 //! Guest memory: where it is, taking pages out of QEMU's mapping and putting them back, frames that show one page.
 
+pub mod beyond;
 pub mod command_line;
 pub mod file_tables;
 pub mod machine;

@@ -69,11 +69,11 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::write(self, gfn, offset, bytes)
     }
 
-    fn memory(&mut self) -> Result<OwnedFd, Refusal> {
-        Hypervisor::memory(self)
+    fn memory(&mut self, beyond: bool) -> Result<OwnedFd, Refusal> {
+        Hypervisor::memory(self, beyond)
     }
 
-    fn place(&mut self, gfn: Gfn) -> Result<u64, Refusal> {
+    fn place(&mut self, gfn: Gfn) -> Result<(u64, bool), Refusal> {
         Hypervisor::place(self, gfn)
     }
 

@@ -10,6 +10,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::vcpus::goes_on_behind;
 use crate::host::processor::Processor;
+use crate::host::shown::INT3;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::insn::recipe::Recipe;
@@ -123,7 +124,7 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
         Some(event) => {
             if is_breakpoint_at(&event, recipe.rip(view)) && recipe.special != Special::Breakpoint {
                 // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
-                if is_there(hypervisor, event) {
+                if is_there(hypervisor, vcpu, event) {
                     return Go::Run;
                 }
                 // Overwritten meanwhile. What the engine was not asked about yet did not happen.
@@ -153,7 +154,7 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
 }
 
 /// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
-fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
+pub(super) fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     vcpu.trap.set_pending_event(Some(event));
     match ask(hypervisor, vcpu, event, view, rip) {
         Told::Go(go) => go,
@@ -197,12 +198,13 @@ pub fn is_breakpoint_at(event: &CpuEvent, rip: u64) -> bool {
     event.kind == CpuEventKind::Int3 && event.rip.0 == rip
 }
 
-/// Whether the breakpoint of an event still stands where it was.
-fn is_there(hypervisor: &Hypervisor, event: CpuEvent) -> bool {
-    const INT3: u8 = 0xcc;
+/// Whether the breakpoint of an event still stands where it was, for its vCPU.
+fn is_there(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent) -> bool {
     let mut byte = [0];
     let offset = (event.rip.0 & 0xfff) as u16;
-    hypervisor.host.memory.read(event.gfn, offset, &mut byte).is_ok() && byte == [INT3]
+    let host = &hypervisor.host;
+    let gfn = host.rights.shown_to(vcpu.id, event.gfn).map_or(event.gfn, |(other, _)| other);
+    host.read(gfn, offset, &mut byte).is_ok() && byte == [INT3]
 }
 
 fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {

@@ -184,6 +184,12 @@ impl<'a> Miss<'a> {
         Miss { hypervisor, vcpu, recipe, view, space: None, is_alone: false }
     }
 
+    /// Whether the vCPU may execute the instruction as it is though its view shows another frame's memory there, with nothing to ask again.
+    pub(super) fn shows_the_same(&self, gfn: Gfn) -> bool {
+        let at = (self.instruction(), self.view);
+        self.vcpu.waiting.pending_retry().is_none() && self.hypervisor.host.shows_the_same(self.vcpu.id, gfn, at)
+    }
+
     /// Where the instruction is.
     pub(super) fn instruction(&self) -> u64 {
         self.recipe.rip(self.view)
@@ -342,8 +348,11 @@ impl<'a> Miss<'a> {
             source: AccessSource::Instruction,
             rip: self.recipe.rip(self.view),
         };
-        // What it is let through for makes no event of this instruction's, and one answer was asked for with flags.
-        if !self.is_alone && events::leaves_for_flags(self.hypervisor, self.vcpu) {
+        // What it is let through for makes no event of this instruction's, and one answer was asked for with flags. Nor does another frame's
+        // memory that its view lets it have.
+        let shown = self.hypervisor.host.rights.shown_to(self.vcpu.id, access.gfn);
+        let is_silent = shown.is_some_and(|(_, may)| may.contains(rights));
+        if !self.is_alone && !is_silent && events::leaves_for_flags(self.hypervisor, self.vcpu) {
             return Check::Leave;
         }
         match self.hypervisor.access(self.vcpu, access, self.code(&mut [0; CODE]), self.view) {

@@ -74,7 +74,8 @@ pub fn translated(block: &Block) {
     // What runs a guest's guest is looked for in any case.
     let may_nest = || view::running(VCPU.get()).is_some_and(|view| view.may_run_guests());
     let is_instrumented = wanted != 0 && (!fetches_alone || may_nest());
-    let needs_all = is_instrumented || hypervisor.host.has_stop_points();
+    let checks_each = wanted & instrumentation::EXECUTE != 0 && is_checked_throughout(hypervisor, block);
+    let needs_all = is_instrumented || checks_each || hypervisor.host.has_stop_points();
     let count = if needs_all { usize::MAX } else { 1 };
     for (number, instruction) in block.instructions().take(count).enumerate() {
         if let Some(code) = code {
@@ -82,8 +83,8 @@ pub fn translated(block: &Block) {
             if wanted & instrumentation::STEP != 0 {
                 instruction.call_step(recipes::OTHERS.keep(own_fetch(&instruction, code)));
             }
-            if number == 0 {
-                check_fetch(hypervisor, &instruction, wanted, code);
+            if number == 0 || checks_each {
+                check_fetch(hypervisor, &instruction, (wanted, checks_each), code);
             }
             if is_instrumented {
                 instrument(&instruction, wanted, code);
@@ -138,8 +139,15 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     }
 }
 
+/// Whether each instruction of a block is checked: its frame shows another one's memory in some view, where single instructions are others.
+fn is_checked_throughout(hypervisor: &Hypervisor, block: &Block) -> bool {
+    let first = block.instructions().next();
+    let frame = first.and_then(|first| hypervisor.host.memory.frame_at(first.host_address()));
+    frame.is_some_and(|gfn| hypervisor.host.checks_each(gfn))
+}
+
 /// Has the fetch of a block checked, where its frame may not be executed, where it reaches into another page, and where each block's is.
-fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u16, code: CodeSize) {
+fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, (wanted, is_each): (u16, bool), code: CodeSize) {
     let host = &hypervisor.host;
     if wanted & (instrumentation::EXECUTE | instrumentation::ENTRY) == 0 {
         return;
@@ -149,7 +157,7 @@ fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, wanted: u16, co
     let is_checked = frame.is_some_and(|gfn| host.checks_fetches_of(gfn));
     let reaches_next = usize::from(offset) + first.length() > 0x1000;
     let is_wanted = wanted & instrumentation::ENTRY != 0 || host.anything_asks() || !host.can_drop_blocks();
-    if is_checked || reaches_next || is_wanted {
+    if is_each || is_checked || reaches_next || is_wanted {
         let next = reaches_next.then(|| Recipe::fetch(offset, 0x1000, 0, code));
         first.call_start(recipes::STARTS.keep(BlockStart { fetch: own_fetch(first, code), frame, next }));
     }

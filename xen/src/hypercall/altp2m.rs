@@ -45,6 +45,11 @@ pub(super) fn altp2m<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
             }
             Ok(())
         }
+        layout::CHANGE_GFN if asked.get(layout::PAD1) != 0 || asked.get(layout::PAD2) != 0 => Err(Errno::EINVAL),
+        layout::CHANGE_GFN => {
+            let [old, new] = [layout::OLD_GFN, layout::NEW_GFN].map(|gfn| Gfn(asked.get(gfn)));
+            guest.domain.control(Control::ChangeGfn { view, old, new }).map(drop)
+        }
         layout::GET_MEM_ACCESS => {
             let gfn = Gfn(asked.get(layout::GFN));
             let access = guest.domain.control(Control::GetViewAccess { view, gfn })?;

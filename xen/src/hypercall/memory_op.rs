@@ -47,6 +47,10 @@ fn reserve<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record, 
         let guest = xen.guest(number)?;
         if let Some(ring) = ring_of_frame(gfn) {
             guest.ring(ring).populated = populate;
+        } else if populate && gfn > guest.ram()?.highest() {
+            if guest.domain.control(Control::Populate { gfn: Gfn(gfn) }).is_err() {
+                break;
+            }
         } else if populate {
             // A frame that is paged out comes back empty: what the pager has of it is nobody's then.
             if guest.domain.load(Gfn(gfn), &[0; PAGE_SIZE]).is_err() {

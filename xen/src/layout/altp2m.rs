@@ -16,6 +16,11 @@ structure! {
     OPAQUE: u64 = 24, "u.set_mem_access_multi.opaque";
     PFN_LIST: u64 = 32, "u.set_mem_access_multi.pfn_list";
     ACCESS_LIST: u64 = 40, "u.set_mem_access_multi.access_list";
+    CHANGE_VIEW: u16 = 16, "u.change_gfn.view";
+    PAD1: u16 = 18, "u.change_gfn.pad1";
+    PAD2: u32 = 20, "u.change_gfn.pad2";
+    OLD_GFN: u64 = 24, "u.change_gfn.old_gfn";
+    NEW_GFN: u64 = 32, "u.change_gfn.new_gfn";
     VCPU: u32 = 16, "u.get_vcpu_p2m_idx.vcpu_id";
     VCPU_VIEW: u16 = 20, "u.get_vcpu_p2m_idx.altp2m_idx";
 }
@@ -28,6 +33,7 @@ constants! {
     DESTROY: u32 = 5, "HVMOP_altp2m_destroy_p2m";
     SWITCH: u32 = 6, "HVMOP_altp2m_switch_p2m";
     SET_MEM_ACCESS: u32 = 7, "HVMOP_altp2m_set_mem_access";
+    CHANGE_GFN: u32 = 8, "HVMOP_altp2m_change_gfn";
     SET_MEM_ACCESS_MULTI: u32 = 9, "HVMOP_altp2m_set_mem_access_multi";
     GET_MEM_ACCESS: u32 = 12, "HVMOP_altp2m_get_mem_access";
     GET_P2M_IDX: u32 = 14, "HVMOP_altp2m_get_p2m_idx";

@@ -60,6 +60,8 @@ fn ignored(exchange: &Exchange, answer: &Answer, layout: Layout) -> Option<Strin
     let asked = request.event.reason();
     match response.about {
         _ if !has_reasons || !answer.fits => None,
+        // Of one that has its vCPU step only the vCPU counts, and the view that stands in the place of the rest.
+        _ if response.flags.contains(Flags::FAST_SINGLESTEP) => None,
         About::Other(_) => {
             Some(format!("has a reason that the ring does not know where {} is due: it is ignored", asked.name()))
         }

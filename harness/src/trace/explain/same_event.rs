@@ -107,8 +107,10 @@ impl SameEvent {
                 Effect::Map(gfn) | Effect::Fill(gfn) | Effect::Zero(gfn) => {
                     self.runs.retain(|run| run.ring != Ring::Paging || run.request.frame() != Some(*gfn));
                 }
-                // It was put elsewhere, and came back.
-                Effect::SetRegisters { vcpu, .. } => self.runs.retain(|run| run.request.vcpu != *vcpu),
+                // It was put elsewhere, and came back; or goes by another view, by which it did the access.
+                Effect::SetRegisters { vcpu, .. } | Effect::Switched(vcpu) => {
+                    self.runs.retain(|run| run.request.vcpu != *vcpu)
+                }
                 Effect::Punch(_) => self.runs.retain(|run| run.ring != Ring::Sharing),
                 _ => {}
             }

@@ -1,0 +1,90 @@
+//! Hidden breakpoints on two vCPUs: one executes the code, each time to the breakpoint, while the other reads it, each time without.
+//!
+//! `MEM_EVENT_HIDDEN` says how often the code is read (`ci/soak`: a million times).
+
+use crate::support::domain::how_often;
+use crate::support::{kernel_maps_write_protected, replays, scenario};
+use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
+use harness::run::{Job, Outcome};
+use harness::scenario::{Act, MemoryAct, Number, Place, Scenario, Time};
+use harness::toolstack::log::Silent;
+use harness::verdict::Kind;
+use mem_event::trace::Reader;
+use mem_event::{Cpu, Effect, Event};
+use std::time::Duration;
+
+/// Only the limit of what can be called a hang.
+const DEADLINE: Duration = Duration::from_secs(3600);
+
+fn gates() -> Vec<Gate> {
+    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
+}
+
+/// How often it was told of a breakpoint, and of a read; and how often the guest executed the code.
+struct Told {
+    breakpoints: u64,
+    reads: u64,
+    rounds: u64,
+}
+
+/// The guest has found each of its reads and each of its calls right.
+fn run(scenario: Scenario, gate: Gate) -> Told {
+    let folder = RunFolder::create().unwrap();
+    let mut job = Job::new(scenario, None).unwrap();
+    (job.gate, job.trace) = (gate, Some(folder.file("trace")));
+    let outcome: Outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{gate:?}: {}\n{}", outcome.verdict, outcome.said);
+    replays(&folder.file("trace"));
+    let line = outcome.console.lines().find(|line| line.ends_with(" rounds")).unwrap();
+    let rounds = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    let mut told = Told { breakpoints: 0, reads: 0, rounds };
+    for step in Reader::open(folder.file("trace")).unwrap().map_while(Result::ok) {
+        for effect in &step.effects.list {
+            match effect {
+                Effect::Requested { request, .. } if matches!(request.event, Event::Cpu(Cpu::Int3 { .. })) => {
+                    told.breakpoints += 1;
+                }
+                Effect::Requested { request, .. } if matches!(request.event, Event::Violation { .. }) => {
+                    told.reads += 1
+                }
+                _ => {}
+            }
+        }
+    }
+    eprintln!("{gate}: {} breakpoints, {} reads told, {rounds} rounds", told.breakpoints, told.reads);
+    told
+}
+
+/// `hidden_breakpoint` on two vCPUs, of which one reads so often; at its first checkpoint this is done besides.
+fn on_two_vcpus(reads: u64, besides: Option<MemoryAct>) -> Scenario {
+    let mut scenario = scenario("hidden_breakpoint");
+    scenario.machine.vcpus = 2;
+    scenario.deadline = Time(DEADLINE);
+    let write = MemoryAct::Write { at: Place::from("ROUNDS+0x8"), value: Number(reads), refused: None };
+    scenario.steps[0].acts.extend([Some(write), besides].into_iter().flatten().map(Act::from));
+    scenario
+}
+
+#[test]
+fn code_that_one_vcpu_executes_to_its_breakpoint_has_none_where_the_other_reads_it() {
+    let reads = how_often("MEM_EVENT_HIDDEN", 300);
+    for gate in gates() {
+        let told = run(on_two_vcpus(reads, None), gate);
+        assert_eq!(told.breakpoints, told.rounds, "{gate:?}");
+        // Where QEMU reads code that it translates, the page is open to others for that moment, and shows the guest's own.
+        let all = reads + 3;
+        assert!(told.reads <= all && (gate == Gate::Mmu || told.reads == all), "{gate:?}: {} of {all}", told.reads);
+    }
+}
+
+#[test]
+fn a_vcpu_that_goes_by_another_view_reads_the_code_without_an_event() {
+    let reads = how_often("MEM_EVENT_HIDDEN", 300);
+    for gate in gates() {
+        let other = MemoryAct::SwitchView { view: 0, vcpu: Some(1), refused: None };
+        let told = run(on_two_vcpus(reads, Some(other)), gate);
+        assert_eq!(told.breakpoints, told.rounds, "{gate:?}");
+        assert!(told.reads <= 3, "{gate:?}: {}", told.reads);
+    }
+}
