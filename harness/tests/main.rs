@@ -73,6 +73,7 @@ mod storm;
 mod succession;
 mod suite;
 mod support;
+mod switches;
 mod together;
 mod traces;
 mod trial;
