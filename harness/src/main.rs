@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Command::Replay { trace: file, under_test, manner, .. } if under_test.consumer.is_some() => {
             trial::command::replay(file, under_test, manner)
         }
+        Command::Replay { trace: file, gdb: Some(address), .. } => trace::gdb::serve(file, address),
         Command::Replay { trace: file, sequence, symbols, .. } => replay::replay(file, *sequence, symbols.as_deref()),
     };
     match ended {

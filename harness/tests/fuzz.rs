@@ -14,9 +14,13 @@ use harness::guest::{Guest, recognise};
 use harness::refusal::Refusal;
 use harness::scenario::Scenario;
 use harness::scenario::corpus;
+use harness::trace::gdb::events::Events;
+use harness::trace::gdb::session::Session;
 use mem_event::Gpa;
+use mem_event::trace::Tape;
 use mem_event_fuzz::Target;
 use std::collections::BTreeSet;
+use std::io::{self, Cursor, Read, Write};
 use std::path::Path;
 
 /// Text without what stands in quotes, which is the input's own and makes no new shape.
@@ -121,5 +125,56 @@ fn images_of_any_content_are_recognised_or_refused_with_a_reason() {
             let found = symbols.iter().filter(|symbol| symbols.find(&symbol.name).is_ok()).count();
             format!("{kind:?} {named} {found} {}", ".".repeat(symbols.iter().count()))
         }
+    });
+}
+
+/// What gdb sends, and what it gets.
+struct Exchange<'a> {
+    sent: Cursor<&'a [u8]>,
+    got: &'a mut Vec<u8>,
+}
+
+impl Read for Exchange<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.sent.read(buffer)
+    }
+}
+
+impl Write for Exchange<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.got.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn whatever_gdb_sends_is_answered_or_ends_the_connection() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../snapshots/traces/smp_storm.trace");
+    let trace = std::fs::read(place).unwrap();
+    let seeds = [
+        "?\ng\nm100630,4\nc\nbc\ns\nbs\nHg2\ng\nHc2\ns\nT3\nD",
+        "qSupported:x\nqXfer:features:read:target.xml:0,10\nqfThreadInfo\nqsThreadInfo\nqThreadExtraInfo,1\nqC\nqAttached",
+        "Z0,100630,1\nc\nz0,100630,1\nc\nM10,1:00\nvCont?\nk",
+    ];
+    let mut target = Target::new("gdb", seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect(), 4_000);
+    target.words = ["ffffffffffffffff", "-1", "0", ",", ":", "#", "$", "\x03", "-"].map(|it| it.into()).to_vec();
+    target.run(|bytes| {
+        let mut sent = Vec::new();
+        for packet in bytes.split(|byte| *byte == b'\n') {
+            let sum = packet.iter().copied().fold(0_u8, u8::wrapping_add);
+            sent.extend([b"$", packet, format!("#{sum:02x}").as_bytes()].concat());
+        }
+        let (events, _) = Events::of(Tape::new(Cursor::new(trace.as_slice())).unwrap());
+        let mut got = Vec::new();
+        let ended = Session::new(events).serve(Exchange { sent: Cursor::new(&sent), got: &mut got });
+        let answers = got.iter().filter(|byte| **byte == b'$').count();
+        let taken = got.iter().filter(|byte| **byte == b'+').count();
+        assert!(answers <= 2 * (sent.len() + 1) && taken <= sent.len(), "{answers} answers to {taken} packets");
+        let text: String =
+            String::from_utf8_lossy(&got).chars().filter(|it| !it.is_ascii_hexdigit()).take(200).collect();
+        format!("{} {text}", ended.is_ok())
     });
 }

@@ -75,6 +75,7 @@ mod suite;
 mod support;
 mod switches;
 mod together;
+mod trace_gdb;
 mod traces;
 mod trial;
 mod unwinding;

@@ -120,6 +120,10 @@ pub enum Command {
         /// The symbols of the Linux that the guest ran, as of `show`.
         #[arg(long, value_name = "FILE", conflicts_with = "consumer")]
         symbols: Option<PathBuf>,
+        /// Let gdb stop at the trace's events, forwards and back, by its remote protocol; at 127.0.0.1:1234 without a value.
+        #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:1234",
+            conflicts_with_all = ["consumer", "sequence", "verify", "symbols"])]
+        gdb: Option<String>,
         /// By whom: without it the engine alone is compared.
         #[command(flatten)]
         under_test: UnderTest,

@@ -14,6 +14,7 @@
 //! | [`budget`] | whether a run kept to what its scenario allows |
 //! | [`contents`] | whether frames came back as they were evicted |
 //! | [`replay`], [`difference`] | a trace through a fresh engine; the first difference, with what was before it |
+//! | [`gdb`] | a trace as what gdb stops in |
 //! | [`progress`] | how far a command is |
 
 pub mod budget;
@@ -23,6 +24,7 @@ pub mod contents;
 pub mod difference;
 pub mod explain;
 pub mod export;
+pub mod gdb;
 pub mod minimise;
 pub mod names;
 pub mod progress;
