@@ -2,7 +2,8 @@
 //!
 //! Direct mapped, in two parts: pages that may be read, and pages that may be read and written (a page that may be written only is
 //! in neither, and always walked). The owner fills it; any thread may empty it, which it does by
-//! changing the key that every stored tag must carry. The owner then forgets the tags and puts the key back.
+//! changing the key that every stored tag must carry. The owner then goes on with a key of another generation, which no tag carries, and
+//! forgets the tags only when there has been each.
 
 use crate::insn::recipe::Recipe;
 use mem_event::Rights;
@@ -10,8 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Pages a part; a power of two.
 pub const PAGES: usize = 2048;
-/// The key while the cache is valid. No page number reaches this bit, and every stored tag has it.
+/// In the key while the cache is valid. No page number reaches this bit, and every stored tag has it.
 const VALID: u64 = 1 << 63;
+/// The lowest bit of the generation that key and tags carry: above the number of any page.
+const GENERATION: u64 = 1 << 52;
+/// How many there are.
+const GENERATIONS: u64 = 1 << 10;
 /// The key of an emptied cache: no stored tag has this bit, and neither has the tag of an unused slot, 0.
 const EMPTY: u64 = 1 << 62;
 
@@ -23,6 +28,7 @@ pub static CACHES: [PageCache; MOST_VCPUS] = [const {
     PageCache {
         key: AtomicU64::new(0),
         current: AtomicU64::new(0),
+        generation: AtomicU64::new(0),
         tags: [const { [const { AtomicU64::new(0) }; PAGES] }; 2],
     }
 }; MOST_VCPUS];
@@ -58,6 +64,8 @@ pub struct PageCache {
     key: AtomicU64,
     /// The recipe whose check ran last, by its address: an even one for a quick recipe, an odd one (plus 1) for another.
     current: AtomicU64,
+    /// The owner's: that of the tags that it stores.
+    generation: AtomicU64,
     tags: [[AtomicU64; PAGES]; 2],
 }
 
@@ -98,7 +106,7 @@ impl PageCache {
     /// Owner only: remembers that the page may be touched.
     pub fn allow(&self, gla: u64, part: Part) {
         let page = gla >> 12;
-        self.tags[part as usize][slot(page)].store(page | VALID, Ordering::Relaxed);
+        self.tags[part as usize][slot(page)].store(page | self.valid(), Ordering::Relaxed);
     }
 
     /// Any thread: from now on nothing is known.
@@ -108,14 +116,23 @@ impl PageCache {
 
     /// Owner only: makes an emptied cache usable again. Rights must be read after this, not before.
     pub fn revalidate(&self) {
-        if self.key.load(Ordering::Relaxed) == VALID {
+        if self.key.load(Ordering::Relaxed) & VALID != 0 {
             return;
         }
-        for tag in self.tags.iter().flatten() {
-            tag.store(0, Ordering::Relaxed);
+        let generation = (self.generation.load(Ordering::Relaxed) + 1) % GENERATIONS;
+        self.generation.store(generation, Ordering::Relaxed);
+        if generation == 0 {
+            for tag in self.tags.iter().flatten() {
+                tag.store(0, Ordering::Relaxed);
+            }
         }
         // SeqCst: the rights that are read next must not be read before the key says that the cache is in use again.
-        self.key.store(VALID, Ordering::SeqCst);
+        self.key.store(self.valid(), Ordering::SeqCst);
+    }
+
+    /// The key of the owner's generation.
+    fn valid(&self) -> u64 {
+        VALID | (self.generation.load(Ordering::Relaxed) * GENERATION)
     }
 }
 
