@@ -57,6 +57,9 @@ fn main() -> anyhow::Result<()> {
     if is_wanted("roundtrip-spin-us") {
         figures.push(round_trip::spin()?);
     }
+    if is_wanted("roundtrip-mmu-ratio") {
+        figures.push(round_trip::mmu_ratio()?);
+    }
     if is_wanted("roundtrip-sleep-ratio") {
         figures.push(round_trip::sleep_ratio()?);
     }

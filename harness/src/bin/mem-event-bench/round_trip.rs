@@ -3,6 +3,7 @@
 //! them is the whole way: the answer, the vCPU seeing it and having the engine take it, the access checked once more, the
 //! request put and seen.
 
+use crate::bare::{self, Handler};
 use crate::cores;
 use crate::figure::{Figure, median};
 use crate::ping;
@@ -37,6 +38,25 @@ pub fn spin() -> anyhow::Result<Figure> {
          medians of {ROUNDS} boots of {EVENTS} events"
     );
     Ok(Figure { name: "roundtrip-spin-us", value, unit: "µs", goal: Some(2.0), detail })
+}
+
+/// The same where the host's MMU stops the vCPU, against a bare userfaultfd message that is answered by a handler that spins.
+pub fn mmu_ratio() -> anyhow::Result<Figure> {
+    /// Touches of the bare handler's pages.
+    const TOUCHES: usize = 256;
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(bare::touch(TOUCHES, Handler::Spinning)?);
+        let gate = Gate::Mmu;
+        let watch = Watch { name: "page_touch", symbol: "TOUCHED", vcpus: None, answer: Answer::Nothing, gate };
+        ours.push(median(served(watch, "auto", None, EVENTS)?.micros));
+    }
+    let (ours, bare) = (median(ours), median(bare));
+    let detail = format!(
+        "gate=mmu: {ours:.2} µs an event whose answer changes nothing, {bare:.2} µs a bare touch, copied in by a handler that spins; \
+         medians of {ROUNDS} rounds"
+    );
+    Ok(Figure { name: "roundtrip-mmu-ratio", value: ours / bare, unit: "ratio", goal: Some(1.2), detail })
 }
 
 /// Nobody spins, QEMU on one core and the consumer on another; against two processes that only wake each other.
