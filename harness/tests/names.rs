@@ -52,6 +52,7 @@ fn the_tables_in_the_image_and_in_the_guests_memory_are_what_proc_kallsyms_print
     listener.strings.push("rsi=/proc/kallsyms".parse().unwrap());
     listener.process = true;
     let mut job = Job::new(named, None).unwrap();
+    job.gate = Gate::Auto;
     // The last of several counts.
     job.extra = vec!["-append".into(), format!("{COMMAND_LINE} mem_event.work=names").into()];
     let outcome = job.run(&mut Silent, None).unwrap();
