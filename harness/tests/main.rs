@@ -35,6 +35,7 @@ mod kills;
 mod late_vcpus;
 mod leaves;
 mod leftovers;
+mod libvmi;
 mod life;
 mod linux;
 mod load;

@@ -3,7 +3,7 @@
 //!
 //! `MEM_EVENT_CHANGES` says how many changes; `ci/soak` makes a million.
 
-use crate::support::{kernel_maps_write_protected, wait_for};
+use crate::support::{kernel_maps_write_protected, memory_file, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
@@ -32,12 +32,7 @@ struct Memory(File);
 
 impl Memory {
     fn of(pid: u32) -> Memory {
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-        let is_memory = |path: &std::path::PathBuf| {
-            std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:memory-backend-memfd"))
-        };
-        let path = descriptors.map(|entry| entry.path()).find(is_memory).expect("the memory's file");
-        Memory(File::options().read(true).write(true).open(path).unwrap())
+        Memory(memory_file(pid))
     }
 
     fn word(&self, gfn: Gfn, offset: u64) -> u64 {

@@ -102,6 +102,11 @@ impl<D: Domain> Guest<D> {
     pub fn show(&mut self, ring: Ring) {
         self.rings[ring.index()].show();
     }
+
+    /// Copies the requests of those rings that the tool looks at.
+    pub fn show_more(&mut self) {
+        self.rings.iter_mut().for_each(ToolRing::show_more);
+    }
 }
 
 /// The frame that a ring's page has for the tool.

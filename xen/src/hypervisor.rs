@@ -193,6 +193,11 @@ impl<D: Domain> Hypervisor<D> {
         told
     }
 
+    /// The tool has waited for something: it may look at its rings before it asks which ports are pending.
+    pub fn show_more(&mut self) {
+        self.guests.values_mut().for_each(Guest::show_more);
+    }
+
     /// Unmasks a port.
     pub fn unmask(&self, device: u32, set: BorrowedFd<'_>, number: u32) {
         self.ports.unmask(set, device, number);

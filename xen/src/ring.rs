@@ -1,6 +1,7 @@
 //! A ring as the tool sees it: a page of the tool's own. Tools initialise a ring after they have enabled it, which would hide the
 //! requests that outlived a tool before; and the engine must not see an answer before the tool says that it is there. So requests
-//! are copied to the tool's page when the tool reads its event channel, and answers to the engine's when it notifies.
+//! are copied to the tool's page when the tool reads its event channel, from the first time on also when it has waited for anything, and answers to the
+//! engine's when it notifies.
 
 use crate::errno::Errno;
 use crate::layout::record::Record;
@@ -32,6 +33,8 @@ struct Open {
     page: RingPage,
     signalled: Arc<OwnedFd>,
     signal: OwnedFd,
+    /// The tool has come to look at the ring: it has initialised its page.
+    is_looked_at: bool,
     /// Requests taken from the engine's page, and put on the tool's.
     taken: u32,
     shown: u32,
@@ -76,7 +79,8 @@ impl ToolRing {
         let page = RingPage::map(page).map_err(|_| Errno::ENOMEM)?;
         let answered = page.load(Index::RspProd, Ordering::Acquire);
         let signalled = Arc::new(signalled);
-        self.open = Some(Open { page, signalled, signal, taken: answered, shown: 0, heard: 0, answered });
+        self.open =
+            Some(Open { page, signalled, signal, is_looked_at: false, taken: answered, shown: 0, heard: 0, answered });
         Ok(())
     }
 
@@ -97,9 +101,17 @@ impl ToolRing {
         self.open.as_ref().map(|open| Arc::clone(&open.signalled))
     }
 
+    /// Copies the requests that wait to the tool's page, if the tool has come to look at it before.
+    pub fn show_more(&mut self) {
+        if self.open.as_ref().is_some_and(|open| open.is_looked_at) {
+            self.show();
+        }
+    }
+
     /// Copies the requests that wait to the tool's page.
     pub fn show(&mut self) {
         let (Some((_, own)), Some(open)) = (&self.own, &mut self.open) else { return };
+        open.is_looked_at = true;
         loop {
             while open.taken != open.page.load(Index::ReqProd, Ordering::Acquire) {
                 let slot: Slot = open.page.read(word(open.taken));

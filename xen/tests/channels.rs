@@ -135,6 +135,25 @@ fn a_channel_is_bound_once_and_an_unbound_port_is_none() {
     assert_eq!(channel.ask(evtchn::BIND_INTERDOMAIN, 0), Err(Errno::EFAULT));
 }
 
+/// LibVMI looks at the ring when its wait is over, and reads its event channel after that: each event took until the end of its next wait.
+#[test]
+fn requests_are_on_the_tools_page_when_it_has_waited_once_it_has_come_to_look_at_it() {
+    let mut channel = Channel::enable();
+    let own = channel.own();
+    channel.put(CR3);
+    channel.bench.xen.show_more();
+    assert_eq!(own.load(Index::ReqProd, Ordering::Acquire), 0, "it has not initialised its page yet");
+    own.init();
+    channel.read();
+    assert_eq!(own.load(Index::ReqProd, Ordering::Acquire), 1);
+    channel.unmask();
+    channel.put(CR3);
+    channel.bench.xen.show_more();
+    assert_eq!(own.load(Index::ReqProd, Ordering::Acquire), 2);
+    let port = channel.port;
+    assert_eq!(channel.read(), [port], "the port is still pending");
+}
+
 #[test]
 fn requests_are_on_the_tools_page_when_it_has_read_and_answers_on_the_engines_when_it_notifies() {
     let mut channel = Channel::enable();

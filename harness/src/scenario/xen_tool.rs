@@ -26,7 +26,8 @@ impl XenTool {
         let version = self.version.iter().map(|version| format!(" --xen {}", quoted(version))).collect::<String>();
         let repair = if self.repair_xenpaging { " --repair-xenpaging" } else { "" };
         let program = quoted(&program.to_string_lossy());
-        let command = format!("{program} xen{version}{repair} --domain \"1=$MEM_EVENT_SOCKET\" -- {}", self.command);
+        let command =
+            format!("{program} xen{version}{repair} --domain \"1=$MEM_EVENT_SOCKET,guest\" -- {}", self.command);
         External { rings: Vec::new(), command, folder: None, words: None, is_xens: true }
     }
 }

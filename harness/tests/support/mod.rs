@@ -25,6 +25,7 @@ use mem_event::page::Index;
 use mem_event::{Control, Request, VcpuId};
 use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -248,6 +249,16 @@ pub fn own_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("its own memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
+}
+
+/// The file that holds a guest's memory, of the QEMU that runs it.
+pub fn memory_file(pid: u32) -> File {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let is_memory = |path: &PathBuf| {
+        std::fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with("/memfd:memory-backend-memfd"))
+    };
+    let path = descriptors.map(|entry| entry.path()).find(is_memory).expect("the memory's file");
+    File::options().read(true).write(true).open(path).unwrap()
 }
 
 /// The same numbers in every run (splitmix64); the state is the seed.

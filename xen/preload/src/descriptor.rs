@@ -2,7 +2,7 @@
 //! within a signal's handler.
 
 use libc::c_int;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Descriptors that can be Xen's.
 const MOST: usize = 1 << 16;
@@ -44,9 +44,19 @@ pub fn kind(fd: c_int) -> Option<Kind> {
     }
 }
 
+static HAS_EVTCHN: AtomicBool = AtomicBool::new(false);
+
+/// Whether `/dev/xen/evtchn` was opened.
+pub fn has_evtchn() -> bool {
+    HAS_EVTCHN.load(Ordering::Relaxed)
+}
+
 /// From now on this is behind a descriptor. What was there before is the answer; false where the descriptor's number is too high.
 pub fn set(fd: c_int, kind: Option<Kind>) -> bool {
     let Some(place) = place(fd) else { return kind.is_none() };
+    if let Some(Kind::Evtchn(_)) = kind {
+        HAS_EVTCHN.store(true, Ordering::Relaxed);
+    }
     place.store(Kind::number(kind), Ordering::Release);
     true
 }

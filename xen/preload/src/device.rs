@@ -2,7 +2,7 @@
 
 use crate::descriptor::{self, Kind};
 use crate::environment::environment;
-use crate::layer::{Process, with};
+use crate::layer::{Process, try_with, with};
 use crate::memory;
 use libc::c_int;
 use rustix::event::Timespec;
@@ -135,6 +135,14 @@ pub fn read_ports(device: u32, fd: BorrowedFd<'_>, buffer: u64, length: usize) -
             ready();
             return Ok(bytes.len());
         }
+    }
+}
+
+/// The tool has waited for descriptors: what is on the rings of its ports it may look at before it reads them. Not where this process is within a
+/// call of Xen, in whose signal handler it may have waited.
+pub fn waited() {
+    if descriptor::has_evtchn() {
+        let _ = try_with(|layer| layer.xen.show_more());
     }
 }
 

@@ -63,11 +63,19 @@ fn hypervisor(environment: &Environment) -> Hypervisor<Connection> {
     xen
 }
 
+static LAYER: Mutex<Option<Layer>> = Mutex::new(None);
+
 /// Does something with the layer; nothing where there is no environment.
 pub fn with<T>(act: impl FnOnce(&mut Layer) -> T) -> Option<T> {
-    static LAYER: Mutex<Option<Layer>> = Mutex::new(None);
-    let environment = environment()?;
-    let mut held = LAYER.lock().unwrap_or_else(PoisonError::into_inner);
+    held(environment()?, &mut LAYER.lock().unwrap_or_else(PoisonError::into_inner), act)
+}
+
+/// The same, and nothing where the layer is held.
+pub fn try_with<T>(act: impl FnOnce(&mut Layer) -> T) -> Option<T> {
+    held(environment()?, &mut *LAYER.try_lock().ok()?, act)
+}
+
+fn held<T>(environment: &Environment, held: &mut Option<Layer>, act: impl FnOnce(&mut Layer) -> T) -> Option<T> {
     let process = std::process::id();
     let layer = held.get_or_insert_with(|| Layer {
         xen: hypervisor(environment),

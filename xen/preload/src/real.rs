@@ -2,7 +2,10 @@
 
 #![allow(unsafe_code, reason = "a symbol's address becomes a function of its type; argued below")]
 
-use libc::{FILE, c_char, c_int, c_ulong, c_void, off_t, size_t, ssize_t};
+use libc::{
+    FILE, c_char, c_int, c_ulong, c_void, epoll_event, fd_set, nfds_t, off_t, pollfd, sigset_t, size_t, ssize_t,
+    timespec, timeval,
+};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Each function's type; `None` where the C library has no such function.
@@ -55,6 +58,15 @@ functions! {
     mremap: unsafe extern "C" fn(*mut c_void, size_t, size_t, c_int, ...) -> *mut c_void;
     read: unsafe extern "C" fn(c_int, *mut c_void, size_t) -> ssize_t;
     write: unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t;
+    poll: unsafe extern "C" fn(*mut pollfd, nfds_t, c_int) -> c_int;
+    ppoll: unsafe extern "C" fn(*mut pollfd, nfds_t, *const timespec, *const sigset_t) -> c_int;
+    __poll_chk: unsafe extern "C" fn(*mut pollfd, nfds_t, c_int, size_t) -> c_int;
+    __ppoll_chk: unsafe extern "C" fn(*mut pollfd, nfds_t, *const timespec, *const sigset_t, size_t) -> c_int;
+    select: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *mut timeval) -> c_int;
+    pselect: unsafe extern "C" fn(c_int, *mut fd_set, *mut fd_set, *mut fd_set, *const timespec, *const sigset_t) -> c_int;
+    epoll_wait: unsafe extern "C" fn(c_int, *mut epoll_event, c_int, c_int) -> c_int;
+    epoll_pwait: unsafe extern "C" fn(c_int, *mut epoll_event, c_int, c_int, *const sigset_t) -> c_int;
+    epoll_pwait2: unsafe extern "C" fn(c_int, *mut epoll_event, c_int, *const timespec, *const sigset_t) -> c_int;
 }
 
 /// Sets `errno`.

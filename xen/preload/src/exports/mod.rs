@@ -6,6 +6,7 @@
 mod channel;
 mod files;
 mod pages;
+mod waits;
 
 use crate::real;
 use libc::c_int;
