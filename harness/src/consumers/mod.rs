@@ -30,6 +30,7 @@ pub mod policy;
 pub mod recent;
 pub mod resident;
 mod restart;
+mod room;
 pub mod sleepers;
 pub mod solo;
 pub mod touches;

@@ -10,6 +10,7 @@ use super::loads::Loads;
 use super::pagefile::PageFile;
 use super::policy::{Chooser, Ram};
 use super::resident::Resident;
+use super::room::Room;
 use crate::scenario::settings::{PagerSettings, PagerStep};
 use anyhow::bail;
 use mem_event::message::{Call, Reply};
@@ -37,9 +38,8 @@ pub struct Pager {
     prefetch: u32,
     /// Contents that were handed over.
     loads: Loads,
-    /// With a budget, how many frames may come before others must go, as far as it knows: the guest takes some without a word. Where none
-    /// may, a load may be refused, and it is waited for before the answer goes out.
-    room: Option<u64>,
+    /// Where none is left, a load may be refused, and it is waited for before the answer goes out.
+    room: Room,
     /// The page file took no more: nothing is evicted until there is a new target.
     full: bool,
     /// What it could not do for the guest, in words.
@@ -75,7 +75,7 @@ impl Pager {
             batch: BATCH,
             prefetch: settings.prefetch,
             loads: Loads::default(),
-            room: None,
+            room: Room::default(),
             full: false,
             faults: Vec::new(),
             notes: Vec::new(),
@@ -98,14 +98,14 @@ impl Pager {
         let frames = bytes / PAGE_SIZE as u64;
         self.chooser.hold_to(frames);
         self.batch = BATCH.min(usize::try_from(frames / 8).unwrap_or(usize::MAX)).max(1);
-        self.room = Some(0);
+        self.room.is_used_up();
         self.full = false;
         self.set_budget(frames)?;
         loop {
             let resident = self.channel.client.info()?.resident;
             let above = usize::try_from(resident.saturating_sub(frames)).unwrap_or(usize::MAX);
             if above == 0 || self.make_room(above)? == 0 {
-                self.room = Some(frames.saturating_sub(resident));
+                self.room = Room::of(frames, resident);
                 return Ok(());
             }
         }
@@ -167,7 +167,7 @@ impl Pager {
         };
         self.figures.pages_in += 1;
         let mut earlier = std::mem::take(&mut self.loads);
-        let must_wait = self.room == Some(0) || self.prefetch > 0;
+        let must_wait = self.room.is_none() || self.prefetch > 0;
         if must_wait || !self.loads.hand_over(&mut self.channel, gfn, &content) {
             self.learn(&mut earlier)?;
             self.load(&Call::Load { gfn, content })?;
@@ -181,7 +181,7 @@ impl Pager {
             // The plugin takes contents before responses, so the answer need not wait for what became of it. That is looked at
             // after the next one's answer.
             self.chooser.used(gfn);
-            self.comes_in();
+            self.room.comes_in();
             self.end.reached(PagerStep::Loaded)?;
             self.answer(request)?;
             self.learn(&mut earlier)
@@ -226,14 +226,9 @@ impl Pager {
     fn learn(&mut self, loads: &mut Loads) -> anyhow::Result<()> {
         // Where memory was short once it may be again.
         if !loads.settle(&mut self.channel, &mut self.file)? {
-            self.room = Some(0);
+            self.room.is_used_up();
         }
         Ok(())
-    }
-
-    /// A frame has come in.
-    fn comes_in(&mut self) {
-        self.room = self.room.map(|room| room.saturating_sub(1));
     }
 
     fn answer(&mut self, request: &Request) -> anyhow::Result<()> {
@@ -247,7 +242,7 @@ impl Pager {
             match self.channel.client.call(load)? {
                 // ENOENT: the frame is back already.
                 Reply::Done(_) | Reply::Bytes(_) => {
-                    self.comes_in();
+                    self.room.comes_in();
                     return Ok(());
                 }
                 Reply::Refused(Errno::ENOENT, _) => return Ok(()),
@@ -284,9 +279,9 @@ impl Pager {
     pub fn relieve(&mut self, touched: Gfn) -> anyhow::Result<usize> {
         self.chooser.used(touched);
         let info = self.channel.client.info()?;
-        self.room = self.room.map(|_| info.budget.saturating_sub(info.resident));
+        self.room = Room::of(info.budget, info.resident);
         let evicted = if info.resident < info.budget { 0 } else { self.make_room(self.batch)? };
-        self.comes_in();
+        self.room.comes_in();
         Ok(evicted)
     }
 
@@ -296,11 +291,11 @@ impl Pager {
         if evicted == 0 && !self.full {
             evicted = self.scan(wanted, false)?;
         }
-        self.room = self.room.map(|room| room + evicted as u64);
+        self.room.go(evicted);
         if evicted == 0 && self.full {
             // The guest is not to wait for a frame that no eviction will give it.
             self.set_budget(u64::MAX)?;
-            self.room = None;
+            self.room = Room::default();
         }
         Ok(evicted)
     }
