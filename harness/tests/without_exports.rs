@@ -7,7 +7,7 @@ use harness::verdict::Kind;
 use std::path::Path;
 
 /// What is otherwise there, under both gates, and the row of the table of capabilities that says why.
-const OTHERWISE: [(&str, &str); 7] = [
+const OTHERWISE: [(&str, &str); 9] = [
     // No exception can be raised from outside.
     ("injected", "injecting"),
     // Of a register whose old value is not known each write may change it.
@@ -21,6 +21,9 @@ const OTHERWISE: [(&str, &str); 7] = [
     ("privilege", "protection keys"),
     // Code that a consumer overwrites runs on as it was, which a line says.
     ("overwritten", "dropping a frame's blocks"),
+    // A frame that shows another one's memory is refused.
+    ("hidden_breakpoint", "one instruction alone"),
+    ("hidden_code", "one instruction alone"),
 ];
 
 fn is_right_or_otherwise_for_a_reason(name: &str) {
