@@ -17,7 +17,8 @@ use crate::qemu::unwinding::Kind;
 use mem_event::{Gfn, Rights};
 
 impl Engine {
-    /// The access is a provoked one: it goes on, without a step.
+    /// The access is a provoked one: it goes on, without a step, as if the page had been there. Also where its vCPU waits, or has to ask again, for
+    /// another frame: to the engine such an access would be that vCPU's next, and it would be stopped anew by the one that it waits for.
     fn passes_provoked(
         &mut self,
         hypervisor: &Hypervisor,
@@ -28,7 +29,7 @@ impl Engine {
         let passes = self.provoked.is_touched(fault.gfn)
             && host.rights.allowed(fault.gfn).contains(Rights::RW)
             && !self.stopped.is_touched(fault.gfn)
-            && vcpu.is_none_or(|vcpu| vcpu.waiting.pending_retry().is_none());
+            && !vcpu.is_some_and(|vcpu| vcpu.waiting.pending_retry().is_some_and(|retry| retry.is_of(fault.gfn)));
         if passes {
             if let Some(vcpu) = vcpu.filter(|_| witness::lacks(Kind::Code))
                 && let Some(stack) = explain::stack_of(host, vcpu).filter(|stack| *stack != fault.gfn)

@@ -18,6 +18,11 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// Whether it is an access of this frame.
+    pub fn is_of(&self, gfn: Gfn) -> bool {
+        self.access.is_some_and(|(asked, _)| asked == gfn)
+    }
+
     /// Whether an access at this instruction is the retry, or comes instead of it. The instruction's other accesses are neither:
     /// what was reserved for the one that waits would go back before that one retries.
     pub fn is_due(&self, rip: u64, access: (Gfn, Rights)) -> bool {
