@@ -56,19 +56,24 @@ impl Engine {
         };
         match (outcome, toucher) {
             (Outcome::Wait(_) | Outcome::Retry(_) | Outcome::Crashed | Outcome::Skip, _) => {}
-            (Outcome::Alone, Toucher::Vcpu(vcpu)) => self.lets_through(host, vcpu, fault),
+            (Outcome::Alone, Toucher::Vcpu(vcpu)) => {
+                self.arrives(host);
+                self.lets_through(host, vcpu, fault);
+            }
             _ => {
                 if access.rights == Rights::X
                     && !host.rights.allowed(fault.gfn).contains(Rights::R)
                     && let Toucher::Vcpu(vcpu) = toucher
                     && let Some(vcpu) = host.vcpu(vcpu.0)
                 {
+                    self.arrives(host);
                     self.lend(host, vcpu, fault.gfn);
                 }
                 self.stopped.answered(toucher, fault);
                 let is_device = toucher == Toucher::Foreign;
                 if self.lets_go(host, fault.gfn) || is_device && !self.stopped.is_touched(fault.gfn) {
                     if is_device && !host.rights.allowed(fault.gfn).contains(access.rights) {
+                        self.arrives(host);
                         self.opens_to_device(host, fault.gfn);
                     } else {
                         self.gives_back(host, fault.gfn);
