@@ -40,11 +40,12 @@ impl Hypervisor {
             Control::ChangeGfn { old, new, .. } if *new != Gfn::INVALID && MemoryMap::meets_window(*old, 1) => {
                 Err((Errno::EINVAL, WINDOW.to_owned()))
             }
-            Control::ChangeGfn { new, .. } if *new != Gfn::INVALID && !alone::is_there() => unsupported(&format!(
-                "a frame that shows another one's memory is touched by instructions that run alone, and this QEMU cannot {}: it exports no {}",
-                ALONE.what,
-                ALONE.lacks().unwrap_or_default()
-            )),
+            Control::ChangeGfn { new, .. } if *new != Gfn::INVALID && !alone::is_there() => {
+                let lack = ALONE.lack().unwrap_or_default();
+                unsupported(&format!(
+                    "a frame that shows another one's memory is touched by instructions that run alone, and {lack}"
+                ))
+            }
             Control::Populate { gfn } if gfn.0 >= self.host.rights.frames() => {
                 let error = |error| (Errno::ENOMEM, format!("no memory for frame {gfn}: {error}"));
                 self.host.beyond.make_room(*gfn).map_err(error)

@@ -238,6 +238,11 @@ impl Capability {
         let is_missing = |names: &&&[&CStr]| names.iter().all(|name| symbol(name).is_none());
         self.names.iter().find(is_missing).and_then(|names| names.first()?.to_str().ok())
     }
+
+    /// What this QEMU cannot do and which name it lacks for it, in words.
+    pub fn lack(&self) -> Option<String> {
+        Some(format!("this QEMU cannot {}: it exports no {}", self.what, self.lacks()?))
+    }
 }
 
 /// Whether this QEMU lets a vCPU do under the host's MMU what it can do where it waits in a callback: leave its block, have all its flags, do
@@ -246,8 +251,7 @@ impl Capability {
 /// # Errors
 /// What it cannot.
 pub fn of_the_mmu() -> Result<(), String> {
-    let lack = |row: &Capability| Some(format!("this QEMU cannot {}: it exports no {}", row.what, row.lacks()?));
-    [UNWINDING, LEAVING, FLUSHING, ALONE].iter().find_map(lack).map_or(Ok(()), Err)
+    [UNWINDING, LEAVING, FLUSHING, ALONE].iter().find_map(Capability::lack).map_or(Ok(()), Err)
 }
 
 /// As `doctor` reads it, with tabs between: its name, and, where it is not there, the name that is missing and what is so without it.
