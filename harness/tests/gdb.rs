@@ -1,5 +1,6 @@
 //! QEMU's own stub beside the plugin: a vCPU that an event parked shows the instruction whose access waits.
 
+use crate::support::remote::Remote;
 use crate::support::{scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
@@ -7,52 +8,27 @@ use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Event, Ring, VcpuId};
 use mem_event_client::channel::{Channel, RingSettings};
 use mem_event_client::socket::Client;
-use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// One side of the remote protocol.
-struct Remote(UnixStream);
+fn connect(socket: &Path) -> Remote<UnixStream> {
+    let stream = UnixStream::connect(socket).unwrap();
+    // Only the limit of what can be called a hang.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    Remote(stream)
+}
 
-impl Remote {
-    fn connect(socket: &Path) -> Remote {
-        let stream = UnixStream::connect(socket).unwrap();
-        // Only the limit of what can be called a hang.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Remote(stream)
-    }
-
+impl Remote<UnixStream> {
     fn ask(&mut self, packet: &str) -> String {
         self.send(packet);
         self.packet()
     }
 
-    fn send(&mut self, packet: &str) {
-        let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
-        write!(self.0, "${packet}#{sum:02x}").unwrap();
-    }
-
     /// The next packet; acknowledged.
     fn packet(&mut self) -> String {
         while self.byte() != b'$' {}
-        let mut text = Vec::new();
-        loop {
-            match self.byte() {
-                b'#' => break,
-                byte => text.push(byte),
-            }
-        }
-        self.byte();
-        self.byte();
-        self.0.write_all(b"+").unwrap();
-        String::from_utf8(text).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        let mut byte = [0];
-        self.0.read_exact(&mut byte).unwrap();
-        byte[0]
+        self.rest()
     }
 }
 
@@ -90,7 +66,7 @@ fn a_vcpu_parked_by_an_event_stands_before_the_instruction_that_waits() {
     };
     assert!(matches!(request.event, Event::Violation { offset: 0x10, .. }));
 
-    let mut remote = Remote::connect(&stub);
+    let mut remote = connect(&stub);
     let stopped = remote.ask("?");
     assert!(stopped.starts_with('T') || stopped.starts_with('S'), "{stopped}");
     let reads = job.symbols().find("access_read").unwrap().gpa.0;

@@ -1,5 +1,6 @@
 //! gdb on a trace: it stops at the events of vCPUs, forwards and back, with the registers that their requests carried.
 
+use crate::support::remote::Remote;
 use crate::support::{command, scenario};
 use harness::machine::folder::RunFolder;
 use harness::run::Job;
@@ -65,39 +66,20 @@ fn served(folder: &RunFolder, trace: &Path) -> (Child, String) {
     (child, address)
 }
 
-/// One side of the remote protocol.
-struct Remote(TcpStream);
+fn connect(address: &str) -> Remote<TcpStream> {
+    let stream = TcpStream::connect(address).unwrap();
+    // Only the limit of what can be called a hang.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    Remote(stream)
+}
 
-impl Remote {
-    fn connect(address: &str) -> Remote {
-        let stream = TcpStream::connect(address).unwrap();
-        // Only the limit of what can be called a hang.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        Remote(stream)
-    }
-
-    fn byte(&mut self) -> u8 {
-        let mut byte = [0];
-        self.0.read_exact(&mut byte).unwrap();
-        byte[0]
-    }
-
-    fn ask(&mut self, packet: &str) -> String {
-        let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
-        write!(self.0, "${packet}#{sum:02x}").unwrap();
+impl Remote<TcpStream> {
+    /// The reply, right behind the acknowledgement.
+    fn reply(&mut self, packet: &str) -> String {
+        self.send(packet);
         assert_eq!(self.byte(), b'+');
         assert_eq!(self.byte(), b'$');
-        let mut text = Vec::new();
-        loop {
-            match self.byte() {
-                b'#' => break,
-                byte => text.push(byte),
-            }
-        }
-        self.byte();
-        self.byte();
-        self.0.write_all(b"+").unwrap();
-        String::from_utf8(text).unwrap()
+        self.rest()
     }
 }
 
@@ -113,35 +95,35 @@ fn a_debugger_goes_over_the_events_forwards_and_back() {
     assert!(events.iter().any(|event| event.code.len() > 2));
     assert!(events.len() > 2 && events.iter().any(|event| event.registers.is_some()), "{} events", events.len());
     let (mut child, address) = served(&folder, &trace);
-    let mut remote = Remote::connect(&address);
-    assert!(remote.ask("qSupported:multiprocess+").contains("ReverseContinue+"));
-    assert!(remote.ask("qXfer:features:read:target.xml:0,ffb").contains("i386:x86-64"));
-    let mut stopped = remote.ask("?");
+    let mut remote = connect(&address);
+    assert!(remote.reply("qSupported:multiprocess+").contains("ReverseContinue+"));
+    assert!(remote.reply("qXfer:features:read:target.xml:0,ffb").contains("i386:x86-64"));
+    let mut stopped = remote.reply("?");
     for event in &events {
         assert_eq!(stopped, format!("T05thread:{:x};", event.thread));
-        let file = remote.ask("g");
+        let file = remote.reply("g");
         assert_eq!(word(&file, 16), Some(event.rip));
         assert_eq!(word(&file, 0), event.registers.map(|registers| registers.general[0]));
         assert_eq!(word(&file, 7), event.registers.map(|registers| registers.general[4]), "RSP");
         if let [first, second, ..] = event.code.as_slice() {
-            assert_eq!(remote.ask(&format!("m{:x},2", event.rip)), format!("{first:02x}{second:02x}"));
+            assert_eq!(remote.reply(&format!("m{:x},2", event.rip)), format!("{first:02x}{second:02x}"));
         }
-        stopped = remote.ask("c");
+        stopped = remote.reply("c");
     }
     let last = events.last().unwrap();
     assert_eq!(stopped, format!("T05replaylog:end;thread:{:x};", last.thread));
     for event in events.iter().rev().skip(1) {
-        assert_eq!(remote.ask("bc"), format!("T05thread:{:x};", event.thread));
-        assert_eq!(word(&remote.ask("g"), 16), Some(event.rip));
+        assert_eq!(remote.reply("bc"), format!("T05thread:{:x};", event.thread));
+        assert_eq!(word(&remote.reply("g"), 16), Some(event.rip));
     }
-    assert!(remote.ask("bs").starts_with("T05replaylog:begin;"));
+    assert!(remote.reply("bs").starts_with("T05replaylog:begin;"));
 
     // A breakpoint is passed over until an event comes to it.
     let other = events.iter().find(|event| event.rip != events[0].rip).unwrap();
-    assert_eq!(remote.ask(&format!("Z0,{:x},1", other.rip)), "OK");
-    assert_eq!(remote.ask("c"), format!("T05thread:{:x};", other.thread));
-    assert_eq!(word(&remote.ask("g"), 16), Some(other.rip));
-    assert_eq!(remote.ask("D"), "OK");
+    assert_eq!(remote.reply(&format!("Z0,{:x},1", other.rip)), "OK");
+    assert_eq!(remote.reply("c"), format!("T05thread:{:x};", other.thread));
+    assert_eq!(word(&remote.reply("g"), 16), Some(other.rip));
+    assert_eq!(remote.reply("D"), "OK");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
@@ -150,16 +132,16 @@ fn what_the_trace_does_not_hold_is_an_error_and_nonsense_harms_nothing() {
     let folder = RunFolder::create().unwrap();
     let trace = recorded(&folder);
     let (mut child, address) = served(&folder, &trace);
-    let mut remote = Remote::connect(&address);
+    let mut remote = connect(&address);
     for refused in ["m10,8", "G00", "M10,1:00", "T99", "Hg99", "mzz,1", "m0"] {
-        assert!(remote.ask(refused).starts_with('E'), "{refused}");
+        assert!(remote.reply(refused).starts_with('E'), "{refused}");
     }
     for unknown in ["vCont?", "!", "", "Z7,10,1", "qNothing", "Q"] {
-        assert_eq!(remote.ask(unknown), "", "{unknown}");
+        assert_eq!(remote.reply(unknown), "", "{unknown}");
     }
     remote.0.write_all(b"$?#00").unwrap();
     assert_eq!(remote.byte(), b'-', "a sum that is wrong");
-    assert!(remote.ask("?").starts_with("T05"));
+    assert!(remote.reply("?").starts_with("T05"));
     remote.0.write_all(&[b"$".as_slice(), &vec![b'x'; 1 << 15]].concat()).unwrap();
     let mut rest = Vec::new();
     // The connection ends, by a reset where bytes are left.

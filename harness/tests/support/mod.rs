@@ -4,6 +4,7 @@
 
 pub mod domain;
 pub mod example;
+pub mod remote;
 pub mod storm;
 pub mod terminal;
 pub mod xen;
