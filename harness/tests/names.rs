@@ -105,6 +105,16 @@ fn an_attached_command_records_breaks_and_leaves_a_machine_as_it_was() {
         let output = attach(place, "2", &[]).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     }
+    // By its frame nothing is written, and the other instructions of the loop are let through untold.
+    let output = attach(place, "50", &["--break-by", "frame"]).wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let told = said.lines().filter(|line| line.contains("\"reason\":\"violation\"") && line.contains("\"by\":"));
+    assert_eq!(told.count(), 50, "{said}");
+    // A frame whose fetches are watched cannot hold one.
+    let output = attach(place, "1", &["--break-by", "frame", "--watch", "endless_loop=x"]).wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_ne!(output.status.code(), Some(0), "{said}");
     drop(qemu);
 }
 

@@ -1,7 +1,8 @@
-//! Frames that are no RAM: nothing there can be trapped, so watching them is refused.
+//! Frames that are no RAM: nothing there can be trapped, so watching them is refused, and `ram` leaves them out.
 
 use crate::support::machine;
-use harness::scenario::{Scenario, Size};
+use harness::scenario::{MemoryAct, Name, Scenario, Size};
+use harness::toolstack::carry_out;
 use mem_event::{AccessType, Control, Errno, Gfn};
 use mem_event_client::Client;
 
@@ -34,4 +35,29 @@ fn watching_what_is_no_ram_is_refused_with_the_ranges_of_ram() {
     };
     set(0x7_fffe, 2, AccessType::N).unwrap();
     set(0x1000, 0x10_0000, AccessType::Rwx).unwrap();
+}
+
+#[test]
+fn all_of_ram_is_set_by_its_name_and_what_is_none_is_left_out() {
+    let mut guest = Scenario::bare("read_write");
+    // More than one operation sets.
+    guest.machine.memory = Size(7 << 30);
+    guest.consumers.listener.get_or_insert_default();
+    let (_qemu, folder, job) = machine(guest);
+    let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
+    let (frames, access) = ("ram".into(), Name(AccessType::Rx));
+    let all = MemoryAct::SetAccess { frames, access, view: None, refused: None };
+    let done = carry_out(&all, &mut toolstack, &job.symbols()).unwrap();
+    assert_eq!((done.text.as_str(), done.failure), ("set ram rx", None));
+    for (gfn, access) in [
+        (0, AccessType::Rx),
+        (0x9f, AccessType::Rx),
+        (0xa0, AccessType::Rwx),
+        (0x100, AccessType::Rx),
+        (0x7_ffff, AccessType::Rx),
+        (0x10_0000, AccessType::Rx),
+        (0x23_ffff, AccessType::Rx),
+    ] {
+        assert_eq!(toolstack.access(Gfn(gfn)).unwrap(), access, "frame {gfn:#x}");
+    }
 }

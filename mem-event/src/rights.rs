@@ -124,6 +124,12 @@ impl AccessType {
     pub fn with(self, rights: Rights) -> AccessType {
         AccessType::from_number(self.rights().union(rights).bits()).unwrap_or_default()
     }
+
+    /// The type that lets these pass no longer, and else what passes now.
+    #[must_use]
+    pub fn without(self, rights: Rights) -> AccessType {
+        AccessType::from_number(self.rights().without(rights).bits()).unwrap_or_default()
+    }
 }
 
 impl std::str::FromStr for AccessType {

@@ -7,7 +7,7 @@ use crate::output::Color;
 use crate::pages::command::PagesOptions;
 use crate::run::status::Status;
 use crate::scenario::Contents;
-use crate::scenario::looking::Pointer;
+use crate::scenario::looking::{BreakBy, Pointer};
 use crate::scenario::settings::{BuiltIn, PagerSettings};
 use crate::simulate::command::Simulate;
 use crate::step::StepOptions;
@@ -137,7 +137,7 @@ pub enum Command {
 #[derive(Debug, Default, Args)]
 pub struct ConsumerOptions {
     /// Frames to watch, and the accesses that stop: r, w, x or several (or Xen's rx2rw, n2rwx). A range is frames (0x100..0x110), addresses
-    /// (gpa:0x1000-0x1fff) or a symbol of the guest (NAME, NAME+0x1000). After its event a page gets all rights.
+    /// (gpa:0x1000-0x1fff), a symbol of the guest (NAME, NAME+0x1000) or ram, all of its memory. After its event a page gets all rights.
     #[arg(long, value_name = "RANGE=r|w|x")]
     pub watch: Vec<String>,
     /// The symbols of the Linux that the guest runs: its vmlinux, bzImage, System.map or output of /proc/kallsyms, or `guest` for the table
@@ -147,6 +147,9 @@ pub struct ConsumerOptions {
     /// Tell each time that the guest's program comes here: kernel:NAME, a symbol of the guest, gla:ADDRESS or gpa:ADDRESS.
     #[arg(long = "break", value_name = "PLACE", help_heading = "Looking into the guest")]
     pub breaks: Vec<String>,
+    /// By what the guest's program breaks: an instruction put there (INT3), or its frame, where each instruction is then an event.
+    #[arg(long, value_enum, default_value_t, requires = "breaks", help_heading = "Looking into the guest")]
+    pub break_by: BreakBy,
     /// Tell the text that a register points to at each break; with =TEXT only the breaks at which it holds that.
     #[arg(long, value_name = "REGISTER[=TEXT]", requires = "breaks", help_heading = "Looking into the guest")]
     pub string: Vec<Pointer>,

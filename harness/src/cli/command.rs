@@ -19,7 +19,7 @@ use crate::scenario::amount::{bytes, mebibytes, number, size, time};
 use crate::scenario::external::External;
 use crate::scenario::settings::{BuiltIn, Consumer, PagerSettings};
 use crate::scenario::xen_tool::XenTool;
-use crate::scenario::{At, ConsumerAct, MemoryAct, Name, Scenario, Size, Stop, Time, named};
+use crate::scenario::{At, BreakBy, ConsumerAct, MemoryAct, Name, Scenario, Size, Stop, Time, named};
 use crate::scenario::{corpus, range};
 use crate::toolstack::log::Observer;
 use crate::toolstack::transcript;
@@ -244,6 +244,9 @@ fn look(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal
     if looks || scenario.consumers.listener.is_some() {
         let listener = scenario.consumers.listener.get_or_insert_default();
         listener.breaks.extend(wanted.breaks.iter().map(|place| place.as_str().into()));
+        if wanted.break_by != BreakBy::default() {
+            listener.break_by = wanted.break_by;
+        }
         listener.strings.extend(wanted.string.iter().cloned());
         listener.process |= wanted.process;
         listener.steps = wanted.step.or(listener.steps);

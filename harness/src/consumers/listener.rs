@@ -1,5 +1,6 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
+use super::breaks::Heard;
 use super::looking::Looking;
 use super::open_page::OpenPage;
 use super::touches::Touches;
@@ -102,11 +103,20 @@ impl Listener {
             Some(touches) => touches.hears(request, &mut self.channel)?,
             None => false,
         };
-        if is_touch || self.looking.hears(request, &mut self.channel.client, symbols)? {
-            self.channel.answer(&request.answer());
-            self.channel.kick()?;
-            return Ok(Vec::new());
+        let heard =
+            if is_touch { Heard::Answer } else { self.looking.hears(request, &mut self.channel.client, symbols)? };
+        match heard {
+            Heard::ByRules => self.follow_rules(request, symbols),
+            Heard::Answer | Heard::Emulate => {
+                self.answer(request, if heard == Heard::Emulate { &Then::Emulate } else { &Then::Answer });
+                self.channel.kick()?;
+                Ok(Vec::new())
+            }
         }
+    }
+
+    /// Does what the rules say about an event, and answers it.
+    fn follow_rules(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         let mut then = Then::Relax;
         for rule in &self.rules {
@@ -155,11 +165,11 @@ impl Listener {
 
     /// What a violation has done to rights before its answer.
     fn changes_rights(&mut self, then: &Then, (gfn, rights): (Gfn, Rights), is_foreign: bool) -> anyhow::Result<()> {
-        let channel = &mut self.channel;
+        let (channel, looking) = (&mut self.channel, &self.looking);
         match then {
-            Then::Relax => channel.set_access(gfn, AccessType::Rwx),
+            Then::Relax => channel.set_access(gfn, looking.keep(gfn, AccessType::Rwx)),
             Then::Grant => channel.grant(gfn, rights).map(drop),
-            Then::Set(access) => channel.set_access(gfn, access.0),
+            Then::Set(access) => channel.set_access(gfn, looking.keep(gfn, access.0)),
             // A device does no instruction that could be let through.
             Then::Emulate | Then::EmulateWith(_) if is_foreign => self.open.open(channel, gfn),
             Then::Emulate | Then::EmulateWith(_) => self.open.close(channel),

@@ -3,19 +3,19 @@
 //! A kernel of its own run is found while it boots: it writes its entry for system calls into a register, which is told. It patches its own code
 //! until it begins to schedule, so what is wanted of it is done when its first thread begins.
 
+use super::breaks::{Break, Breaks, Heard, Met, monitor};
 use crate::guest::symbols::Symbols;
 use crate::scenario::{Listening, MemoryAct};
 use crate::toolstack;
+use crate::toolstack::doing::note_about;
 use crate::toolstack::kernel::{self, LSTAR};
 use crate::toolstack::transcript::BESIDE;
 use crate::toolstack::who::Who;
 use mem_event::message::{Call, Space};
-use mem_event::{Control, Cpu, CpuEventKind, Errno, Event, Gla, Gpa, MonitorMode, Request, VcpuId};
+use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Gla, Gpa, MonitorMode, Request, VcpuId};
 use mem_event_client::Client;
 use std::collections::HashMap;
 
-/// The instruction of a breakpoint.
-const INT3: u8 = 0xcc;
 /// The function that the kernel's first thread begins with.
 const FIRST: &str = "kernel_init";
 /// What functions may begin with: `endbr64`; then the call of five bytes that the kernel makes a nop of, once it has counted all of them.
@@ -34,13 +34,6 @@ enum Stage {
     Boots(Break),
 }
 
-/// A break that is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Break {
-    gpa: Gpa,
-    old: u8,
-}
-
 /// What it does.
 #[derive(Debug)]
 pub struct Looking {
@@ -50,41 +43,18 @@ pub struct Looking {
     /// Monitors that somebody asked for.
     monitors: Vec<CpuEventKind>,
     stage: Stage,
-    breaks: Vec<Break>,
-    /// The vCPUs that step over a break.
-    stepping: HashMap<VcpuId, usize>,
+    breaks: Breaks,
     told: u64,
     /// How many instructions of each vCPU are still to be told.
     steps: HashMap<VcpuId, u64>,
-}
-
-fn write(client: &mut Client, gpa: Gpa, byte: u8) -> anyhow::Result<()> {
-    let offset = (gpa.0 & 0xfff) as u16;
-    client.insist(&Call::WriteFrame { gfn: gpa.gfn(), offset, bytes: vec![byte] }).map(drop)
-}
-
-fn monitor(client: &mut Client, kind: CpuEventKind, mode: MonitorMode) -> anyhow::Result<()> {
-    match client.control(Control::Monitor { kind, mode, on_change_only: false })? {
-        Ok(_) | Err((Errno::EEXIST, _)) => Ok(()),
-        Err((errno, why)) => anyhow::bail!("{kind} cannot be monitored: {errno}, {why}"),
-    }
 }
 
 impl Looking {
     /// What a listener with these settings does; `later` is done when the kernel is there.
     #[must_use]
     pub fn new(wanted: &Listening, later: Vec<MemoryAct>, monitors: Vec<CpuEventKind>) -> Looking {
-        let (wanted, stage) = (wanted.clone(), Stage::None);
-        Looking {
-            wanted,
-            later,
-            monitors,
-            stage,
-            breaks: Vec::new(),
-            stepping: HashMap::new(),
-            told: 0,
-            steps: HashMap::new(),
-        }
+        let (wanted, stage, breaks) = (wanted.clone(), Stage::None, Breaks::by(wanted.break_by));
+        Looking { wanted, later, monitors, stage, breaks, told: 0, steps: HashMap::new() }
     }
 
     /// Whether as many breaks were told as are wanted.
@@ -138,10 +108,6 @@ impl Looking {
             client.note(&done.text)?;
             anyhow::ensure!(done.failure.is_none(), "{}", done.failure.unwrap_or_default());
         }
-        if !self.wanted.breaks.is_empty() {
-            monitor(client, CpuEventKind::Int3, MonitorMode::Sync)?;
-            monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
-        }
         if let Some(steps) = self.wanted.steps.filter(|steps| *steps > 0) {
             monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
             for vcpu in (0..u32::try_from(client.info()?.vcpus)?).map(VcpuId) {
@@ -150,44 +116,49 @@ impl Looking {
             }
         }
         for place in self.wanted.breaks.clone() {
-            let one = at(client, place.address(symbols)?)?;
+            self.breaks.add(client, place.address(symbols)?)?;
             client.note(&format!("break at {place}"))?;
-            self.breaks.push(one);
         }
         Ok(())
     }
 
-    /// Hears of an event before the rules do. Whether that was all: then it is only to be answered.
+    /// Hears of an event before the rules do: whether they do, or how it is answered.
     ///
     /// # Errors
     /// The connection ended, or the plugin refuses something.
-    pub fn hears(&mut self, request: &Request, client: &mut Client, symbols: &Symbols) -> anyhow::Result<bool> {
+    pub fn hears(&mut self, request: &Request, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Heard> {
         let vcpu = request.vcpu;
+        match self.breaks.met(vcpu, request.event) {
+            Met::Break(at) => {
+                self.breaks.pass(at, vcpu, client)?;
+                self.broke(vcpu, client, symbols)?;
+                return Ok(self.breaks.answer());
+            }
+            Met::Beside => {
+                self.breaks.passed(vcpu, client)?;
+                client.note(&note_about(vcpu, BESIDE))?;
+                return Ok(self.breaks.answer());
+            }
+            Met::None => {}
+        }
         match request.event {
             Event::Cpu(Cpu::Int3 { rip, gfn }) => {
-                let gpa = Gpa(gfn.gpa().0 | rip.0 & 0xfff);
                 if let Stage::Boots(one) = self.stage
-                    && one.gpa == gpa
+                    && one.is_at(Gpa(gfn.gpa().0 | rip.0 & 0xfff))
                 {
-                    write(client, one.gpa, one.old)?;
+                    one.take_back(client)?;
                     self.set_up(client, vcpu, symbols)?;
-                    client.note(BESIDE)?;
-                    return Ok(true);
-                }
-                if let Some(at) = self.breaks.iter().position(|one| one.gpa == gpa) {
-                    return self.broke(at, vcpu, client, symbols).map(|()| true);
+                    client.note(&note_about(vcpu, BESIDE))?;
+                    return Ok(Heard::Answer);
                 }
                 // The kernel's own, by which it patches its code.
                 let is_ours = !self.breaks.is_empty() || self.stage != Stage::None;
                 if is_ours && !self.monitors.contains(&CpuEventKind::Int3) {
-                    client.note(BESIDE)?;
-                    return Ok(false);
+                    client.note(&note_about(vcpu, BESIDE))?;
+                    return Ok(Heard::ByRules);
                 }
             }
             Event::Cpu(Cpu::SingleStep { .. }) => {
-                if let Some(at) = self.stepping.remove(&vcpu) {
-                    return self.stepped(at, vcpu, client).map(|()| true);
-                }
                 if let Some(left) = self.steps.get_mut(&vcpu) {
                     *left -= 1;
                     if *left == 0 {
@@ -210,69 +181,50 @@ impl Looking {
                     }
                 }
                 if !self.monitors.contains(&CpuEventKind::Msr) {
-                    client.note(BESIDE)?;
-                    return Ok(true);
+                    client.note(&note_about(vcpu, BESIDE))?;
+                    return Ok(Heard::Answer);
                 }
             }
             Event::Cpu(Cpu::Msr { msr, .. }) if !self.wanted.msrs.is_empty() && !self.wanted.msrs.contains(&msr) => {
-                client.note(BESIDE)?;
-                return Ok(true);
+                client.note(&note_about(vcpu, BESIDE))?;
+                return Ok(Heard::Answer);
             }
             _ => {}
         }
         if symbols.linear().found().is_some() {
-            self.tell(vcpu, client, symbols, &[])?;
+            self.tell(vcpu, client, symbols)?;
         }
-        Ok(false)
+        Ok(Heard::ByRules)
     }
 
-    /// Notes who made an event; whether the texts hold what they must.
-    fn tell(
-        &self,
-        vcpu: VcpuId,
-        client: &mut Client,
-        symbols: &Symbols,
-        texts: &[crate::scenario::looking::Pointer],
-    ) -> anyhow::Result<bool> {
+    /// Notes who made an event.
+    fn tell(&self, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        match Who::ask(client, vcpu, symbols, self.wanted.process, &[])? {
+            Some(who) => client.note(&note_about(vcpu, &who.note())).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// A vCPU stands at a break: who made it is noted, if it is one that is to be told.
+    fn broke(&mut self, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        let texts = &self.wanted.strings;
         let who = Who::ask(client, vcpu, symbols, self.wanted.process, texts)?;
         let holds = who.as_ref().map_or(texts.is_empty(), |who| who.holds(texts));
-        match who {
-            Some(who) if holds => client.note(&who.note()).map(drop)?,
-            _ if !holds => client.note(BESIDE).map(drop)?,
-            _ => {}
+        if self.has_enough() || !holds {
+            return client.note(&note_about(vcpu, BESIDE)).map(drop);
         }
-        Ok(holds)
-    }
-
-    /// A vCPU stands at a break: the instruction is put back, and stepped over.
-    fn broke(&mut self, at: usize, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
-        write(client, self.breaks[at].gpa, self.breaks[at].old)?;
-        client.values(&Call::Control(Control::SingleStep { vcpu, on: true }))?;
-        self.stepping.insert(vcpu, at);
-        let texts = self.wanted.strings.clone();
+        self.told += 1;
         if self.has_enough() {
-            client.note(BESIDE)?;
-        } else if self.tell(vcpu, client, symbols, &texts)? {
-            self.told += 1;
-            if self.has_enough() {
-                // At once: until the listener leaves, the guest may come there many times.
-                self.take_back(client)?;
-            }
+            // At once: until the listener leaves, the guest may come there many times.
+            self.breaks.take_back(client)?;
         }
-        Ok(())
+        who.map_or(Ok(()), |who| client.note(&note_about(vcpu, &who.note())).map(drop))
     }
 
-    fn stepped(&mut self, at: usize, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
-        client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
-        if !self.has_enough() && self.stepping.values().all(|other| *other != at) {
-            write(client, self.breaks[at].gpa, INT3)?;
-        }
-        client.note(BESIDE).map(drop)
-    }
-
-    /// The guest's program is as it was. What was met of the breaks before is known still.
-    fn take_back(&self, client: &mut Client) -> anyhow::Result<()> {
-        self.breaks.iter().try_for_each(|one| write(client, one.gpa, one.old))
+    /// The rights that a frame gets where a rule would have it get these: where a break waits it is not executed.
+    #[must_use]
+    pub fn keep(&self, gfn: Gfn, access: AccessType) -> AccessType {
+        self.breaks.keep(gfn, access)
     }
 
     /// Leaves the guest's program as it was.
@@ -280,9 +232,8 @@ impl Looking {
     /// # Errors
     /// The connection ended.
     pub fn leave(&mut self, client: &mut Client) -> anyhow::Result<()> {
-        self.take_back(client)?;
-        self.breaks.clear();
-        for vcpu in self.stepping.drain().map(|(vcpu, _)| vcpu).chain(self.steps.drain().map(|(vcpu, _)| vcpu)) {
+        self.breaks.leave(client)?;
+        for (vcpu, _) in self.steps.drain() {
             client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
         }
         Ok(())
@@ -300,13 +251,5 @@ fn first_thread(client: &mut Client, vcpu: VcpuId, symbols: &Symbols) -> anyhow:
     let called = if begins.get(marked) == Some(&CALL) { CALL_BYTES } else { 0 };
     let gpa = client.translate(space, Gla(first + marked as u64 + called))?;
     monitor(client, CpuEventKind::Int3, MonitorMode::Sync)?;
-    at(client, gpa).map(Some)
-}
-
-/// Puts a breakpoint there.
-fn at(client: &mut Client, gpa: Gpa) -> anyhow::Result<Break> {
-    let old = client.read(gpa.gfn(), (gpa.0 & 0xfff) as u16, 1)?.first().copied().unwrap_or_default();
-    anyhow::ensure!(old != INT3, "{gpa} holds a breakpoint already");
-    write(client, gpa, INT3)?;
-    Ok(Break { gpa, old })
+    Break::set(client, gpa).map(Some)
 }

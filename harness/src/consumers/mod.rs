@@ -8,11 +8,12 @@
 //! | [`external`], [`solo`] | a process of its own as this program sees it; a built-in consumer as such a process |
 //! | `acts`, `restart`, [`sleepers`] | acts carried out; consumers killed, started anew, held; who waits for what |
 //! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
-//! | [`listener`], [`looking`], [`watcher`] | a listener by a scenario's rules; what it does besides; one with one treatment for all |
+//! | [`listener`], [`looking`], [`breaks`], [`watcher`] | a listener by a scenario's rules; what it does besides; where the guest breaks; a listener with one treatment for all |
 //! | [`touches`] | a listener that finds which pages a guest touches |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
 mod acts;
+pub mod breaks;
 pub mod calls;
 pub mod countdown;
 pub mod external;

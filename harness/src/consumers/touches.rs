@@ -4,7 +4,7 @@
 use crate::scenario::Touching;
 use crate::scenario::range::Frames;
 use crate::toolstack::memory;
-use mem_event::{AccessType, Event, Gfn, Gpa, Request, Rights};
+use mem_event::{AccessType, Control, Event, Gfn, Gpa, Request, Rights};
 use mem_event_client::{Channel, Client};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -91,6 +91,7 @@ impl Touches {
     }
 
     fn set(&self, access: AccessType, client: &mut Client) -> anyhow::Result<()> {
-        self.ram.iter().try_for_each(|frames| memory::set_access(client, *frames, access))
+        let control = |Frames { first, count }| Control::SetAccess { first, count, access };
+        self.ram.iter().try_for_each(|frames| memory::set_access(client, *frames, control))
     }
 }

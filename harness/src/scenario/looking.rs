@@ -1,6 +1,7 @@
 //! What a listener looks at besides events: where the guest's program breaks, and who made an event.
 
 use crate::refusal::Refusal;
+use clap::ValueEnum;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use std::borrow::Cow;
@@ -9,6 +10,17 @@ use std::str::FromStr;
 /// General registers in the order of their encoding.
 pub const REGISTERS: [&str; 16] =
     ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
+
+/// By what a guest's program breaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BreakBy {
+    /// The instruction there is replaced by INT3, and stepped over: fast, but another vCPU can run past it meanwhile, and the guest can read it.
+    #[default]
+    Int3,
+    /// Its frame may not be executed: nothing is written and nobody runs past it, and each instruction in that frame is an event.
+    Frame,
+}
 
 /// A register that points to a text: `rsi`, or `rsi=/etc/passwd` for breaks alone at which the text holds that.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -50,6 +50,7 @@ impl MemoryAct {
             MemoryAct::Write { at, .. } | MemoryAct::Expect { at, .. } if !at.is_linear() => {
                 at.address(symbols).map(drop).map_err(|refusal| (refusal, at))
             }
+            MemoryAct::Watch { frames, .. } | MemoryAct::SetAccess { frames, .. } if frames.is_ram() => Ok(()),
             _ => self.place().map_or(Ok(()), |frames| are_frames(frames, symbols)),
         }
     }

@@ -31,6 +31,7 @@ pub mod xen_tool;
 
 pub use act::{Act, ConsumerAct, MemoryAct};
 pub use contents::Contents;
+pub use looking::BreakBy;
 pub use machine::Machine;
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};

@@ -5,6 +5,7 @@
 //! gpa:0x1000-0x1fff    guest-physical addresses, both included; gpa:0x1000 alone is its frame
 //! WATCHED              a symbol of the guest: all frames that it lies in
 //! WATCHED+0x1000       the one frame at that distance from a symbol
+//! ram                  all of the guest's memory whose accesses can be trapped, where rights are set (a watch)
 //! kernel:do_exit       a symbol of the guest's kernel, gla:0x1000 a linear address: see `guest::linear`
 //! ```
 
@@ -23,6 +24,9 @@ pub struct Frames {
     /// How many.
     pub count: u64,
 }
+
+/// All of the guest's memory, which may be several ranges.
+pub const RAM: &str = "ram";
 
 const FORMS: &str = "write frames (0x100..0x110), addresses (gpa:0x1000-0x1fff) or a symbol (NAME, NAME+0x1000)";
 
@@ -54,6 +58,8 @@ impl Frames {
             (value(text)?, value(text)?)
         } else if text.is_empty() {
             return Err(bare("is empty"));
+        } else if text == RAM {
+            return Err(bare("is all of the guest's memory, and fits where rights are set alone"));
         } else {
             return Frames::of_symbol(text, symbols);
         };

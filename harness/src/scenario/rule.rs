@@ -2,7 +2,7 @@
 
 use super::act::MemoryAct;
 use super::hex::Hex;
-use super::looking::Pointer;
+use super::looking::{BreakBy, Pointer};
 use super::name::Name;
 use super::text::{Number, Place};
 use crate::guest::symbols::Symbols;
@@ -21,6 +21,8 @@ pub struct Listening {
     /// Where the guest's program breaks: each time that it comes there an event is told, and it goes on.
     #[serde(rename = "break")]
     pub breaks: Vec<Place>,
+    /// By what it breaks there.
+    pub break_by: BreakBy,
     /// Registers that point to texts, which are told of each break.
     pub strings: Vec<Pointer>,
     /// Whether each event is told with the process that runs, by its name and number; of a Linux whose kernel is known.

@@ -51,6 +51,12 @@ impl Place {
         linear::is_one(&self.text)
     }
 
+    /// Whether it is all of the guest's memory, which is known only when the guest is there.
+    #[must_use]
+    pub fn is_ram(&self) -> bool {
+        self.text == range::RAM
+    }
+
     /// Checks what can be known of it before the guest runs.
     ///
     /// # Errors
@@ -92,7 +98,7 @@ impl JsonSchema for Place {
         json_schema!({
             "type": "string",
             "minLength": 1,
-            "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), guest-physical addresses (gpa:0x1000-0x1fff), or linear ones (kernel:NAME, gla:0x1000-0x2fff).",
+            "description": "A symbol of the guest (NAME: all frames that it lies in; NAME+0x1000), frames (0x100..0x110, the end not included), guest-physical addresses (gpa:0x1000-0x1fff), linear ones (kernel:NAME, gla:0x1000-0x2fff), or, where rights are set, `ram`.",
         })
     }
 }

@@ -3,7 +3,7 @@
 use super::monitored::switched;
 use super::who::Who;
 use crate::guest::symbols::Symbols;
-use mem_event::{Control, CpuEventKind, Errno, Gfn, Gpa, PAGE_SIZE};
+use mem_event::{Control, CpuEventKind, Errno, Gfn, Gpa, PAGE_SIZE, VcpuId};
 
 /// One thing that a connection did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,25 @@ pub enum Doing {
     Read(Gfn),
     /// The connection's own words for what it did.
     Note(String),
+}
+
+/// What a note about the request of one vCPU begins with.
+const ABOUT: &str = "vcpu ";
+
+/// A note about the request of this vCPU, whichever answer is taken next.
+#[must_use]
+pub fn note_about(vcpu: VcpuId, text: &str) -> String {
+    format!("{ABOUT}{vcpu}: {text}")
+}
+
+/// The vCPU about whose request a note is, if it says that, and the rest.
+#[must_use]
+pub fn subject_of_note(note: &str) -> (Option<VcpuId>, &str) {
+    let parts = note.strip_prefix(ABOUT).and_then(|rest| rest.split_once(": "));
+    match parts.and_then(|(vcpu, text)| Some((VcpuId(vcpu.parse().ok()?), text))) {
+        Some((vcpu, text)) => (Some(vcpu), text),
+        None => (None, note),
+    }
 }
 
 impl Doing {

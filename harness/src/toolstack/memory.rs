@@ -2,7 +2,7 @@
 
 use crate::scenario::range::Frames;
 use mem_event::message::Call;
-use mem_event::{AccessType, Control, Gfn, P2mType};
+use mem_event::{Control, Gfn, P2mType};
 use mem_event_client::Client;
 
 /// The window of a PC's pictures and ROMs, whose accesses cannot be trapped: its first frame, and the one behind it.
@@ -26,14 +26,14 @@ pub fn ram(client: &mut Client) -> anyhow::Result<Vec<Frames>> {
     Ok(ram)
 }
 
-/// Sets the rights of frames, however many.
+/// Sets the rights of frames, however many, by the operation that does so.
 ///
 /// # Errors
 /// As [`Client::insist`].
-pub fn set_access(client: &mut Client, frames: Frames, access: AccessType) -> anyhow::Result<()> {
+pub fn set_access(client: &mut Client, frames: Frames, control: impl Fn(Frames) -> Control) -> anyhow::Result<()> {
     let Frames { mut first, mut count } = frames;
     while count > 0 {
-        let [done, ..] = client.insist(&Call::Control(Control::SetAccess { first, count, access }))?;
+        let [done, ..] = client.insist(&Call::Control(control(Frames { first, count })))?;
         // Of very many it does a part, and says how many these were.
         let done = if done == 0 { count } else { done };
         (first, count) = (Gfn(first.0 + done), count - done);

@@ -178,18 +178,23 @@ fn set_access(
     refused: Option<Name<Errno>>,
     symbols: &Symbols,
 ) -> anyhow::Result<Done> {
-    let Frames { first, count } = frames.frames(symbols)?;
-    let (control, where_) = match view {
-        None => (Control::SetAccess { first, count, access }, String::new()),
-        Some(view) => (Control::SetViewAccess { view: ViewId(view), first, count, access }, format!(" in view {view}")),
+    let control = |Frames { first, count }| match view {
+        None => Control::SetAccess { first, count, access },
+        Some(view) => Control::SetViewAccess { view: ViewId(view), first, count, access },
     };
+    let where_ = view.map(|view| format!(" in view {view}")).unwrap_or_default();
     let text = format!("set {frames} {access}{where_}");
-    if refused.is_none() {
-        // A scenario that cannot have its rights is in error, and no failure of what it tests.
-        client.insist(&Call::Control(control))?;
-        return Ok(Done { text, failure: None });
+    let ranges = if frames.is_ram() { memory::ram(client)? } else { vec![frames.frames(symbols)?] };
+    let mut last = Done { text: text.clone(), failure: None };
+    for range in ranges {
+        if refused.is_some() {
+            last = operate(client, control(range), refused.map(|errno| errno.0), &text)?;
+        } else {
+            // A scenario that cannot have its rights is in error, and no failure of what it tests.
+            memory::set_access(client, range, control)?;
+        }
     }
-    operate(client, control, refused.map(|errno| errno.0), &text)
+    Ok(last)
 }
 
 fn offset(gpa: Gpa) -> u16 {

@@ -6,11 +6,11 @@
 //! frame of a request that is out on its ring belongs to that request, with what it did just before to others; what names no such frame
 //! belongs to the answer that it gives next. What was done while nothing was out, and a pager's nominations and evictions at any time,
 //! stands by itself: whether it came before or after an event is chance. A note stands in place of what its connection did since its last
-//! note for the same request, but for page-ins.
+//! note for the same request, but for page-ins; one about a vCPU belongs to the request of that vCPU.
 
 use super::connections::Connections;
 use super::counts::Counts;
-use super::doing::Doing;
+use super::doing::{Doing, subject_of_note};
 use super::transcript::Record;
 use mem_event::message::Call;
 use mem_event::trace::remark::{Answer, Asked};
@@ -288,19 +288,38 @@ impl Sequence {
     }
 
     fn noted(&mut self, connection: u32, text: &str, out: &mut Vec<Placed>) {
+        let (vcpu, text) = subject_of_note(text);
         let note = Doing::Note(text.to_owned());
         if !self.is_at_work(connection) {
             return self.stands_by_itself(connection, note, out);
         }
         let pending = self.pending.entry(connection).or_default();
+        let holders = &self.holders;
+        let of_vcpu = |open: &Open| holders[open.ring.index()] == Some(connection) && Some(open.request.vcpu) == vcpu;
+        if let Some(open) = self.open.iter_mut().find(|open| of_vcpu(open)) {
+            pending.done.truncate(pending.unnamed);
+            open.replace(note);
+            open.is_named = true;
+            return;
+        }
         let open = pending.last.and_then(|number| self.open.iter_mut().find(|open| open.number == number));
-        let (done, unnamed) = match open {
-            Some(open) => (&mut open.done, &mut open.unnamed),
-            None => (&mut pending.done, &mut pending.unnamed),
-        };
-        let named = done.split_off((*unnamed).min(done.len()));
-        done.extend(named.into_iter().filter(|doing| doing.loaded().is_some()));
-        done.push(note);
-        *unnamed = done.len();
+        match open {
+            Some(open) => open.replace(note),
+            None => stand_in(note, &mut pending.done, &mut pending.unnamed),
+        }
     }
+}
+
+impl Open {
+    fn replace(&mut self, note: Doing) {
+        stand_in(note, &mut self.done, &mut self.unnamed);
+    }
+}
+
+/// Has a note stand in place of what was done behind the last one, but for page-ins.
+fn stand_in(note: Doing, done: &mut Vec<Doing>, unnamed: &mut usize) {
+    let named = done.split_off((*unnamed).min(done.len()));
+    done.extend(named.into_iter().filter(|doing| doing.loaded().is_some()));
+    done.push(note);
+    *unnamed = done.len();
 }

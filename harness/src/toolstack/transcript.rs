@@ -6,7 +6,7 @@ use crate::guest::symbols::Symbols;
 use crate::output;
 use crate::scenario::At;
 pub use mem_event::trace::remark::Point;
-use mem_event::{Cpu, Event, Flags, Gfn, Gla, Gpa, Request, Response, Ring, VcpuId, ViewId};
+use mem_event::{Cpu, Event, Flags, Gfn, Gla, Gpa, Request, Response, Rights, Ring, VcpuId, ViewId};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -89,8 +89,15 @@ impl Record {
     /// Whether the guest's program came to where it is to break.
     #[must_use]
     pub fn is_a_break(&self) -> bool {
-        let is_told = |done: &[Doing]| done.iter().any(|doing| doing.who().is_some());
-        matches!(self, Record::Event { request, done, .. } if matches!(request.event, Event::Cpu(Cpu::Int3 { .. })) && is_told(done))
+        let Record::Event { request, done, answer, .. } = self else { return false };
+        let is_let_through = answer.is_some_and(|(it, _)| it.flags.contains(Flags::EMULATE));
+        let breaks = match request.event {
+            Event::Cpu(Cpu::Int3 { .. }) => true,
+            // By its frame.
+            Event::Violation { rights, .. } => rights.contains(Rights::X) && is_let_through,
+            _ => false,
+        };
+        breaks && done.iter().any(|doing| doing.who().is_some())
     }
 
     /// The line.
