@@ -9,6 +9,7 @@ use mem_event::message::Call;
 use mem_event::{AccessType, Control, Cpu, CpuEventKind, Errno, Event, Gfn, Gpa, MonitorMode, Rights, VcpuId};
 use mem_event_client::Client;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// The instruction of a breakpoint.
 const INT3: u8 = 0xcc;
@@ -134,16 +135,14 @@ impl Breaks {
     }
 
     fn close(&mut self, client: &mut Client, gfn: Gfn) -> anyhow::Result<()> {
-        if !self.closed.contains_key(&gfn) {
-            let access = client.access(gfn)?;
-            anyhow::ensure!(
-                access.rights().contains(Rights::X),
-                "frame {gfn} may not be executed already ({access}): its fetches are watched, so it cannot hold a break by its frame"
-            );
-            self.closed.insert(gfn, access);
-            client.set_access(gfn, access.without(Rights::X))?;
-        }
-        Ok(())
+        let Entry::Vacant(closed) = self.closed.entry(gfn) else { return Ok(()) };
+        let access = client.access(gfn)?;
+        anyhow::ensure!(
+            access.rights().contains(Rights::X),
+            "frame {gfn} may not be executed already ({access}): its fetches are watched, so it cannot hold a break by its frame"
+        );
+        closed.insert(access);
+        client.set_access(gfn, access.without(Rights::X))
     }
 
     /// The rights that a frame gets where it shall have these.

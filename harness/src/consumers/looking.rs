@@ -169,16 +169,7 @@ impl Looking {
             }
             Event::Cpu(Cpu::Msr { msr, new, .. }) if self.stage == Stage::Entry => {
                 if msr == LSTAR && new >= crate::guest::kernel::flat::IMAGE {
-                    kernel::find(client, vcpu, Some(new), symbols.linear())?;
-                    // What changes nothing in the kernel need not wait until it has patched itself.
-                    let first = if self.has_rest() { first_thread(client, vcpu, symbols)? } else { None };
-                    match first {
-                        Some(one) => self.stage = Stage::Boots(one),
-                        None => self.set_up(client, vcpu, symbols)?,
-                    }
-                    if !self.monitors.contains(&CpuEventKind::Msr) {
-                        monitor(client, CpuEventKind::Msr, MonitorMode::Disabled)?;
-                    }
+                    self.enters(vcpu, new, client, symbols)?;
                 }
                 if !self.monitors.contains(&CpuEventKind::Msr) {
                     client.note(&note_about(vcpu, BESIDE))?;
@@ -195,6 +186,21 @@ impl Looking {
             self.tell(vcpu, client, symbols)?;
         }
         Ok(Heard::ByRules)
+    }
+
+    /// The kernel writes its entry for system calls, and is found by that.
+    fn enters(&mut self, vcpu: VcpuId, entry: u64, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        kernel::find(client, vcpu, Some(entry), symbols.linear())?;
+        // What changes nothing in the kernel need not wait until it has patched itself.
+        let first = if self.has_rest() { first_thread(client, vcpu, symbols)? } else { None };
+        match first {
+            Some(one) => self.stage = Stage::Boots(one),
+            None => self.set_up(client, vcpu, symbols)?,
+        }
+        if self.monitors.contains(&CpuEventKind::Msr) {
+            return Ok(());
+        }
+        monitor(client, CpuEventKind::Msr, MonitorMode::Disabled)
     }
 
     /// Notes who made an event.
