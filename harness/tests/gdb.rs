@@ -19,19 +19,6 @@ fn connect(socket: &Path) -> Remote<UnixStream> {
     Remote(stream)
 }
 
-impl Remote<UnixStream> {
-    fn ask(&mut self, packet: &str) -> String {
-        self.send(packet);
-        self.packet()
-    }
-
-    /// The next packet; acknowledged.
-    fn packet(&mut self) -> String {
-        while self.byte() != b'$' {}
-        self.rest()
-    }
-}
-
 /// The instruction pointer among the registers, which come as bytes in hexadecimal: sixteen general ones, then it.
 fn rip(registers: &str) -> u64 {
     let bytes: Vec<u8> =

@@ -8,6 +8,7 @@ mod alone;
 mod answers;
 mod bad_input;
 mod before;
+mod breakpoints;
 mod broken;
 mod changed_contents;
 mod checkpoints;

@@ -42,6 +42,7 @@ fn control_messages_are_understood_or_refused() {
     let mut seeds = vec![
         Call::Hello { version: 1 }.encode(1),
         Call::WriteFrame { gfn, offset: 16, bytes: vec![1, 2, 3] }.encode(2),
+        Call::SetBreakpoint { gfn, offset: 16, stays: false }.encode(2),
         Call::ReadFrame { gfn, offset: 16, len: 64 }.encode(3),
         Call::Load { gfn, content: vec![7; 4096].into() }.encode(4),
         Call::Release { vcpu }.encode(5),

@@ -3,13 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "what a test unwraps is part of what it asserts")]
 
 use mem_event::message::{
-    Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Stays, VERSION, VcpuReport, VcpuState, frame_byte,
-    frame_of_byte,
+    BreakpointReport, Call, DeviceReport, HEADER, LARGEST, Notice, Reply, Stays, VERSION, VcpuReport, VcpuState,
+    frame_byte, frame_of_byte,
 };
 use mem_event::registers::Context;
 use mem_event::{
-    AccessType, Cpu, CpuEventKind, DescriptorTable, Errno, Event, Flags, Gfn, Gla, Layout, MonitorMode, NoConsumer,
-    P2mType, Request, Rights, Ring, VcpuId, ViewId, wire,
+    AccessType, Cpu, CpuEventKind, DescriptorTable, Errno, Event, Flags, Gfn, Gla, Gpa, Layout, MonitorMode,
+    NoConsumer, P2mType, Request, Rights, Ring, VcpuId, ViewId, wire,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -149,6 +149,32 @@ fn a_vcpus_fields_stand_where_the_page_says() {
         assert_eq!(VcpuReport::decode_all(&[unchanged, bytes].concat()), Ok(vec![plain, report]));
     }
     assert!(VcpuReport::decode_all(&[0; 15]).is_err() && VcpuReport::decode_all(&[7; 16]).is_err());
+}
+
+#[test]
+fn a_breakpoints_fields_stand_where_the_page_says() {
+    let plain = BreakpointReport { gpa: Gpa(0), connection: None, beneath: 0, stays: false, is_own: false };
+    let rows = table("| offset | size | of a breakpoint's", false);
+    let changed = [
+        BreakpointReport { gpa: Gpa(u64::MAX), ..plain },
+        BreakpointReport { connection: Some(u32::MAX), ..plain },
+        BreakpointReport { beneath: 0x90, ..plain },
+        BreakpointReport { stays: true, is_own: true, ..plain },
+    ];
+    assert_eq!(rows.len(), changed.len() + 1, "and two bytes of zeros");
+    for (row, report) in rows.iter().zip(changed) {
+        let bytes = report.encode();
+        let differing: Vec<usize> = (0..BreakpointReport::BYTES).filter(|at| bytes[*at] != 0).collect();
+        let (at, size): (usize, usize) = (row[0].parse().unwrap(), row[1].parse().unwrap());
+        assert_eq!(differing, (at..at + size).collect::<Vec<_>>(), "{row:?}");
+        assert_eq!(BreakpointReport::decode_all(&[plain.encode(), bytes].concat()), Ok(vec![plain, report]));
+    }
+    for (report, flags) in
+        [(BreakpointReport { stays: true, ..plain }, 1), (BreakpointReport { is_own: true, ..plain }, 2)]
+    {
+        assert_eq!(report.encode()[13], flags);
+    }
+    assert!(BreakpointReport::decode_all(&[0; 15]).is_err());
 }
 
 #[test]

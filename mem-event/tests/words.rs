@@ -72,6 +72,9 @@ fn every_call_crosses_the_socket_unchanged() {
         Call::Memory { beyond: false },
         Call::Memory { beyond: true },
         Call::Map { gfn, write: true },
+        Call::SetBreakpoint { gfn, offset: 4095, stays: true },
+        Call::ClearBreakpoint { gfn, offset: 1 },
+        Call::Breakpoints { first: Gpa(0x1001) },
     ];
     calls.extend(controls().into_iter().map(Call::Control));
     for (sequence, call) in (0..).zip(calls) {

@@ -11,28 +11,23 @@ use mem_event_client::Client;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// The instruction of a breakpoint.
-const INT3: u8 = 0xcc;
-
 /// A break that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Break {
     gpa: Gpa,
     /// What is there without it; by its frame nothing else is.
     old: u8,
+    /// Whether its breakpoint is there, or is put back after a step.
+    is_set: bool,
 }
 
 impl Break {
-    /// Puts a breakpoint there.
+    /// Puts a breakpoint there, which goes with the connection however that ends.
     ///
     /// # Errors
-    /// The plugin refuses, or one is there.
+    /// The plugin refuses.
     pub fn set(client: &mut Client, gpa: Gpa) -> anyhow::Result<Break> {
-        let old = client.read(gpa.gfn(), (gpa.0 & 0xfff) as u16, 1)?.first().copied().unwrap_or_default();
-        anyhow::ensure!(old != INT3, "{gpa} holds a breakpoint already");
-        let one = Break { gpa, old };
-        one.write(client, INT3)?;
-        Ok(one)
+        client.set_breakpoint(gpa, false).map(|(old, _)| Break { gpa, old, is_set: true })
     }
 
     /// Whether it is there.
@@ -41,17 +36,12 @@ impl Break {
         self.gpa == gpa
     }
 
-    /// Puts back what was there.
+    /// Puts back what was there, if nobody else breaks there.
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn take_back(&self, client: &mut Client) -> anyhow::Result<()> {
-        self.write(client, self.old)
-    }
-
-    fn write(&self, client: &mut Client, byte: u8) -> anyhow::Result<()> {
-        let offset = (self.gpa.0 & 0xfff) as u16;
-        client.insist(&Call::WriteFrame { gfn: self.gpa.gfn(), offset, bytes: vec![byte] }).map(drop)
+    pub fn take_back(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        if std::mem::take(&mut self.is_set) { client.clear_breakpoint(self.gpa).map(drop) } else { Ok(()) }
     }
 }
 
@@ -82,8 +72,8 @@ pub enum Met {
 pub struct Breaks {
     by: BreakBy,
     set: Vec<Break>,
-    /// The vCPUs that step over a break.
-    stepping: HashMap<VcpuId, usize>,
+    /// Where vCPUs step over a breakpoint.
+    stepping: HashMap<VcpuId, Gpa>,
     /// The frames that may not be executed, with the rights that they had.
     closed: HashMap<Gfn, AccessType>,
     /// Whether they are taken back; what was met of them before is known still.
@@ -127,7 +117,7 @@ impl Breaks {
             }
             BreakBy::Frame => {
                 self.close(client, gpa.gfn())?;
-                Break { gpa, old: 0 }
+                Break { gpa, old: 0, is_set: true }
             }
         };
         self.set.push(one);
@@ -156,7 +146,9 @@ impl Breaks {
     pub fn met(&self, vcpu: VcpuId, event: Event) -> Met {
         let at = |gpa: Gpa| self.set.iter().position(|one| one.is_at(gpa));
         match event {
-            Event::Cpu(Cpu::Int3 { rip, gfn }) => at(Gpa(gfn.gpa().0 | rip.0 & 0xfff)).map_or(Met::None, Met::Break),
+            Event::Cpu(Cpu::Int3 { rip, gfn }) if self.by == BreakBy::Int3 => {
+                at(Gpa(gfn.gpa().0 | rip.0 & 0xfff)).map_or(Met::None, Met::Break)
+            }
             Event::Cpu(Cpu::SingleStep { .. }) if self.stepping.contains_key(&vcpu) => Met::Beside,
             Event::Violation { gfn, offset, rights, .. }
                 if rights.contains(Rights::X) && self.closed.contains_key(&gfn) =>
@@ -184,9 +176,26 @@ impl Breaks {
         if self.by == BreakBy::Frame {
             return Ok(());
         }
-        self.set[at].take_back(client)?;
+        let Break { gpa, old, .. } = self.set[at];
+        self.step_over(gpa, old, vcpu, client)
+    }
+
+    /// A vCPU stands at a breakpoint that is none of these: if it is another client's, which holds no access ring, the vCPU steps over it with its answer.
+    ///
+    /// # Errors
+    /// The plugin refuses.
+    pub fn meets_anothers(&mut self, gpa: Gpa, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<bool> {
+        let Some(one) = client.breakpoints_from(gpa)?.first().filter(|one| one.gpa == gpa).copied() else {
+            return Ok(false);
+        };
+        monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
+        self.step_over(gpa, one.beneath, vcpu, client).map(|()| true)
+    }
+
+    fn step_over(&mut self, gpa: Gpa, old: u8, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
+        client.insist(&Call::WriteFrame { gfn: gpa.gfn(), offset: gpa.offset(), bytes: vec![old] })?;
         client.values(&Call::Control(Control::SingleStep { vcpu, on: true }))?;
-        self.stepping.insert(vcpu, at);
+        self.stepping.insert(vcpu, gpa);
         Ok(())
     }
 
@@ -195,10 +204,17 @@ impl Breaks {
     /// # Errors
     /// The plugin refuses.
     pub fn passed(&mut self, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
-        let Some(at) = self.stepping.remove(&vcpu) else { return Ok(()) };
+        let Some(gpa) = self.stepping.remove(&vcpu) else { return Ok(()) };
         client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
-        if !self.are_over && self.stepping.values().all(|other| *other != at) {
-            self.set[at].write(client, INT3)?;
+        if self.stepping.values().any(|other| *other == gpa) {
+            return Ok(());
+        }
+        client.set_breakpoint(gpa, false)?;
+        let own = self.set.iter_mut().find(|one| one.is_at(gpa));
+        if own.as_ref().is_none_or(|_| self.are_over) {
+            // It stays where somebody else breaks there.
+            client.clear_breakpoint(gpa)?;
+            own.into_iter().for_each(|one| one.is_set = false);
         }
         Ok(())
     }
@@ -212,7 +228,12 @@ impl Breaks {
             return Ok(());
         }
         match self.by {
-            BreakBy::Int3 => self.set.iter().try_for_each(|one| one.take_back(client)),
+            // Those that are stepped over are when that is done.
+            BreakBy::Int3 => {
+                let stepping: Vec<Gpa> = self.stepping.values().copied().collect();
+                let mut rest = self.set.iter_mut().filter(|one| !stepping.contains(&one.gpa));
+                rest.try_for_each(|one| one.take_back(client))
+            }
             BreakBy::Frame => self.closed.iter().try_for_each(|(gfn, access)| client.set_access(*gfn, *access)),
         }
     }
@@ -222,11 +243,15 @@ impl Breaks {
     /// # Errors
     /// The connection ended.
     pub fn leave(&mut self, client: &mut Client) -> anyhow::Result<()> {
+        for (vcpu, _) in self.stepping.drain() {
+            client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
+        }
         self.take_back(client)?;
-        self.set.clear();
         self.closed.clear();
-        self.stepping
-            .drain()
-            .try_for_each(|(vcpu, _)| client.values(&Call::Control(Control::SingleStep { vcpu, on: false })).map(drop))
+        let set = std::mem::take(&mut self.set);
+        match self.by {
+            BreakBy::Int3 => set.into_iter().try_for_each(|mut one| one.take_back(client)),
+            BreakBy::Frame => Ok(()),
+        }
     }
 }

@@ -143,19 +143,10 @@ impl Looking {
         }
         match request.event {
             Event::Cpu(Cpu::Int3 { rip, gfn }) => {
-                if let Stage::Boots(one) = self.stage
-                    && one.is_at(Gpa(gfn.gpa().0 | rip.0 & 0xfff))
-                {
-                    one.take_back(client)?;
-                    self.set_up(client, vcpu, symbols)?;
+                let gpa = Gpa(gfn.gpa().0 | rip.0 & 0xfff);
+                if let Some(heard) = self.hears_of_breakpoint(gpa, vcpu, client, symbols)? {
                     client.note(&note_about(vcpu, BESIDE))?;
-                    return Ok(Heard::Answer);
-                }
-                // The kernel's own, by which it patches its code.
-                let is_ours = !self.breaks.is_empty() || self.stage != Stage::None;
-                if is_ours && !self.monitors.contains(&CpuEventKind::Int3) {
-                    client.note(&note_about(vcpu, BESIDE))?;
-                    return Ok(Heard::ByRules);
+                    return Ok(heard);
                 }
             }
             Event::Cpu(Cpu::SingleStep { .. }) => {
@@ -186,6 +177,29 @@ impl Looking {
             self.tell(vcpu, client, symbols)?;
         }
         Ok(Heard::ByRules)
+    }
+
+    /// The same of a breakpoint that is none of its breaks; none where it is like any other event.
+    fn hears_of_breakpoint(
+        &mut self,
+        gpa: Gpa,
+        vcpu: VcpuId,
+        client: &mut Client,
+        symbols: &Symbols,
+    ) -> anyhow::Result<Option<Heard>> {
+        if let Stage::Boots(mut one) = self.stage
+            && one.is_at(gpa)
+        {
+            one.take_back(client)?;
+            self.set_up(client, vcpu, symbols)?;
+            return Ok(Some(Heard::Answer));
+        }
+        if self.breaks.meets_anothers(gpa, vcpu, client)? {
+            return Ok(Some(Heard::Answer));
+        }
+        // The kernel's own, by which it patches its code.
+        let is_ours = !self.breaks.is_empty() || self.stage != Stage::None;
+        Ok((is_ours && !self.monitors.contains(&CpuEventKind::Int3)).then_some(Heard::ByRules))
     }
 
     /// The kernel writes its entry for system calls, and is found by that.

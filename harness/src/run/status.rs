@@ -178,6 +178,7 @@ pub fn release_what_is_left(socket: &Path) -> anyhow::Result<()> {
 
 /// Ends what a dead consumer has left behind. What is done is told in words before it is, since the guest may end by it.
 fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<String>) -> anyhow::Result<()> {
+    release_breakpoints(client, done)?;
     for report in &domain.rings {
         let is_left = matches!(report.state, RingState::Lost | RingState::Broken);
         let waits = |it: &VcpuReport| it.ring == Some(report.ring) && it.state == VcpuState::Consumer;
@@ -204,6 +205,15 @@ fn release(socket: &Path, client: &mut Client, domain: &Domain, done: &mut Vec<S
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// Takes back the breakpoints that ended connections have left.
+fn release_breakpoints(client: &mut Client, done: &mut Vec<String>) -> anyhow::Result<()> {
+    for left in client.breakpoints()?.into_iter().filter(|one| one.connection.is_none()) {
+        done.push(format!("the breakpoint at {}", left.gpa));
+        client.clear_breakpoint(left.gpa)?;
     }
     Ok(())
 }

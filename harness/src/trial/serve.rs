@@ -7,7 +7,7 @@ use crate::poll;
 use crate::trace::row;
 use mem_event::{VcpuId, WaitReason};
 use mem_event_client::Order;
-use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
+use mem_event_server::{Connection, EventChannel, Kept, Listener, Peer, packet};
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,7 +37,7 @@ pub enum Said {
 pub struct Server {
     listener: Listener,
     clients: Vec<Connection>,
-    page_file: PageFile,
+    kept: Kept,
     /// Connections until now.
     came: u32,
     /// Readable when the starting thread has said something.
@@ -53,8 +53,8 @@ impl Server {
     /// Behind this socket.
     #[must_use]
     pub fn new(listener: Listener, bell: OwnedFd, said: Receiver<Said>, patience: Duration) -> Server {
-        let page_file = PageFile::default();
-        Server { listener, clients: Vec::new(), page_file, came: 0, bell, said, ended: None, orders: None, patience }
+        let kept = Kept::default();
+        Server { listener, clients: Vec::new(), kept, came: 0, bell, said, ended: None, orders: None, patience }
     }
 
     /// Serves until all is done, or something is wrong; whether the guest ran.
@@ -134,10 +134,10 @@ impl Server {
                 client.channels().iter().any(|channel| channels.iter().any(|one| Arc::ptr_eq(one, channel)));
             if called || signalled {
                 anything = true;
-                client.serve(stage, &mut self.page_file);
+                client.serve(stage, &mut self.kept);
             }
         }
-        self.clients.retain_mut(|client| client.is_alive() || client.part(stage));
+        self.clients.retain_mut(|client| client.is_alive() || client.part(stage, &mut self.kept));
         Ok(anything)
     }
 

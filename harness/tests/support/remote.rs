@@ -1,6 +1,7 @@
 //! One side of gdb's remote protocol, over any stream.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 /// The side of the debugger.
 pub struct Remote<S>(pub S);
@@ -31,5 +32,19 @@ impl<S: Read + Write> Remote<S> {
         self.byte();
         self.0.write_all(b"+").unwrap();
         String::from_utf8(text).unwrap()
+    }
+}
+
+impl Remote<UnixStream> {
+    /// What it answers.
+    pub fn ask(&mut self, packet: &str) -> String {
+        self.send(packet);
+        self.packet()
+    }
+
+    /// The next packet; acknowledged.
+    pub fn packet(&mut self) -> String {
+        while self.byte() != b'$' {}
+        self.rest()
     }
 }

@@ -64,11 +64,13 @@ static inline const char *handed(const char *variable)
 /* The control socket. The connection that is handed over has said Hello, and holds the rings. */
 
 enum { CALL = 1, REPLY = 2 };
-enum { INFO = 2, READ_FRAME = 5, LOAD = 7, TYPES = 9, SET_PAGE_FILE = 10, PAGE_FILE = 11 };
-enum { REGISTERS = 70, SET_REGISTERS, PAUSE, UNPAUSE, TRANSLATE, READ_LINEAR, WRITE_LINEAR };
+enum { INFO = 2, READ_FRAME = 5, WRITE_FRAME = 6, LOAD = 7, TYPES = 9, SET_PAGE_FILE = 10, PAGE_FILE = 11 };
+enum { REGISTERS = 70, SET_REGISTERS, PAUSE, UNPAUSE, TRANSLATE, READ_LINEAR, WRITE_LINEAR, SET_BREAKPOINT, CLEAR_BREAKPOINT, BREAKPOINTS };
 enum { SET_ACCESS = 20, GET_ACCESS = 21, NOMINATE = 24, EVICT = 25, SET_BUDGET = 28 };
 /* Views; an answer that switches to one wants the layout of vm_event. */
-enum { SET_VIEWS = 39, CREATE_VIEW, DESTROY_VIEW, SET_VIEW_ACCESS, GET_VIEW_ACCESS, SET_VIEW_DEFAULT, SWITCH_VIEW, SWITCH_VCPU_VIEW, GET_VCPU_VIEW };
+enum { SET_VIEWS = 39, CREATE_VIEW, DESTROY_VIEW, SET_VIEW_ACCESS, GET_VIEW_ACCESS, SET_VIEW_DEFAULT, SWITCH_VIEW, SWITCH_VCPU_VIEW, GET_VCPU_VIEW, CHANGE_GFN, POPULATE };
+/* CPU events, and how they are reported. */
+enum { MONITOR = 29, SINGLE_STEP = 30, INJECT = 35, EVENT_INT3 = 4, EVENT_SINGLE_STEP = 5, SYNC = 2 };
 enum { RAM_RW = 0, RAM_PAGING_OUT = 9, RAM_PAGED = 10, RAM_PAGING_IN = 11 }; /* types of frames */
 
 static int connection;

@@ -16,12 +16,17 @@ PAGE = 4096
 HEADER = struct.Struct("<IHHII5QII")  # magic, kind, operation, sequence, error, five arguments, payload length, zero
 MAGIC = int.from_bytes(b"MEV1", "little")
 CALL, REPLY = 1, 2
-INFO, READ_FRAME, LOAD, TYPES, SET_PAGE_FILE, PAGE_FILE = 2, 5, 7, 9, 10, 11
+INFO, READ_FRAME, WRITE_FRAME, LOAD, TYPES, SET_PAGE_FILE, PAGE_FILE = 2, 5, 6, 7, 9, 10, 11
 REGISTERS, SET_REGISTERS, PAUSE, UNPAUSE, TRANSLATE, READ_LINEAR, WRITE_LINEAR = range(70, 77)
+SET_BREAKPOINT, CLEAR_BREAKPOINT, BREAKPOINTS = range(77, 80)
 SET_ACCESS, GET_ACCESS, NOMINATE, EVICT, SET_BUDGET = 20, 21, 24, 25, 28
 # Views; an answer that switches to one wants the layout of vm_event.
 SET_VIEWS, CREATE_VIEW, DESTROY_VIEW, SET_VIEW_ACCESS, GET_VIEW_ACCESS = range(39, 44)
 SET_VIEW_DEFAULT, SWITCH_VIEW, SWITCH_VCPU_VIEW, GET_VCPU_VIEW = range(44, 48)
+CHANGE_GFN, POPULATE = 48, 49
+# CPU events, and how they are reported.
+MONITOR, SINGLE_STEP, INJECT = 29, 30, 35
+EVENT_INT3, EVENT_SINGLE_STEP, SYNC = 4, 5, 2
 
 SLOT = struct.Struct("<II3QIHH")  # flags, vcpu, gfn, offset, gla, p2mt, rights and gla_valid, reason
 VCPU_PAUSED, DROP_PAGE, EVICT_FAIL, FOREIGN = 1, 2, 4, 8

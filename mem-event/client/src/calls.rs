@@ -4,7 +4,7 @@ use crate::refusal::cannot;
 use crate::socket::{Client, values_of};
 use anyhow::{Context as _, bail};
 use mem_event::message::{
-    Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport, frame_of_byte,
+    BreakpointReport, Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport, frame_of_byte,
 };
 use mem_event::registers::Context;
 use mem_event::{AccessType, Control, Errno, Gfn, Gla, Gpa, P2mType, Rights, VcpuId};
@@ -249,6 +249,48 @@ impl Client {
     /// As [`Client::call`], and a refusal.
     pub fn write_linear(&mut self, Space { vcpu, cr3 }: Space, address: Gla, bytes: &[u8]) -> anyhow::Result<()> {
         self.values(&Call::WriteLinear { vcpu, cr3, address, bytes: bytes.to_vec() }).map(drop)
+    }
+
+    /// Puts a breakpoint over a byte, or puts its own over it again; the byte beneath, and how many others are there. It is taken back with this
+    /// connection unless it is to stay.
+    ///
+    /// # Errors
+    /// As [`Client::insist`].
+    pub fn set_breakpoint(&mut self, gpa: Gpa, stays: bool) -> anyhow::Result<(u8, u64)> {
+        let [beneath, others, ..] =
+            self.insist(&Call::SetBreakpoint { gfn: gpa.gfn(), offset: gpa.offset(), stays })?;
+        Ok((u8::try_from(beneath)?, others))
+    }
+
+    /// Ends its breakpoint, or one that was left there by a connection that has ended; how many others are there.
+    ///
+    /// # Errors
+    /// As [`Client::insist`].
+    pub fn clear_breakpoint(&mut self, gpa: Gpa) -> anyhow::Result<u64> {
+        let [left, ..] = self.insist(&Call::ClearBreakpoint { gfn: gpa.gfn(), offset: gpa.offset() })?;
+        Ok(left)
+    }
+
+    /// Whose breakpoints there are.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn breakpoints(&mut self) -> anyhow::Result<Vec<BreakpointReport>> {
+        let (mut reports, mut first) = (Vec::new(), Gpa(0));
+        loop {
+            let more = self.breakpoints_from(first)?;
+            let Some(last) = more.last() else { return Ok(reports) };
+            first = Gpa(last.gpa.0 + 1);
+            reports.extend(more);
+        }
+    }
+
+    /// The same for as many as one call tells of, from this address on; none above the last.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub fn breakpoints_from(&mut self, first: Gpa) -> anyhow::Result<Vec<BreakpointReport>> {
+        Ok(BreakpointReport::decode_all(&self.some_bytes(&Call::Breakpoints { first })?)?)
     }
 
     /// A call and its reply. Where there is no memory for it now (ENOMEM) it is made again, for a second at the longest: in Xen the p2m's own

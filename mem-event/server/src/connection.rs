@@ -4,9 +4,9 @@ use crate::answer::{self, outcome, read_frame, refused, write_frame};
 use crate::chaos::{self, Refusable};
 use crate::event_channel::EventChannel;
 use crate::hypercalls::Hypercalls;
+use crate::kept::Kept;
 use crate::linear;
 use crate::packet::{receive, send};
-use crate::page_file::PageFile;
 use crate::pauses::Pauses;
 use crate::peer::Peer;
 use crate::pins::{MOST as MOST_PINS, Pins};
@@ -78,7 +78,9 @@ impl Connection {
     }
 
     /// The connection ended: its rings have lost their consumer, its mappings are gone. Always false, for `retain`.
-    pub fn part(&mut self, domain: &mut impl Hypercalls) -> bool {
+    pub fn part(&mut self, domain: &mut impl Hypercalls, kept: &mut Kept) -> bool {
+        // Before its ring is without a consumer: then what stands at its breakpoints may go on.
+        kept.breakpoints.end(domain, self.number);
         domain.remark(|| Remark::Went { connection: self.number });
         domain.ends_record_of(self.number);
         domain.unsubscribe(&self.socket);
@@ -93,13 +95,13 @@ impl Connection {
     }
 
     /// Serves the calls that wait, then its rings that were signalled.
-    pub fn serve(&mut self, domain: &mut impl Hypercalls, page_file: &mut PageFile) {
+    pub fn serve(&mut self, domain: &mut impl Hypercalls, kept: &mut Kept) {
         // Before the calls: a call that was sent before a signal is among those that are served then. A call may end a ring, or begin
         // one.
         // What is answered after a call is not taken with it, but when it is signalled.
         let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.is_pending());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
-        let all = self.serve_calls(domain, page_file);
+        let all = self.serve_calls(domain, kept);
         for (channel, signalled, is_pending) in rings {
             // What it left unsignalled when it ended is taken with its end, so that the trace tells.
             let is_left = !self.alive && !channel.pollers.is_polled();
@@ -113,7 +115,7 @@ impl Connection {
     }
 
     /// Whether all that wait were served.
-    fn serve_calls(&mut self, domain: &mut impl Hypercalls, page_file: &mut PageFile) -> bool {
+    fn serve_calls(&mut self, domain: &mut impl Hypercalls, kept: &mut Kept) -> bool {
         let mut packet = vec![0; LARGEST + 1];
         let begun = Instant::now();
         for served in 0..TURN {
@@ -122,7 +124,7 @@ impl Connection {
             }
             match receive(&self.socket, &mut packet) {
                 Ok((0, _)) => self.alive = false,
-                Ok((length, file)) => self.serve_call(domain, page_file, (&packet[..length.min(packet.len())], file)),
+                Ok((length, file)) => self.serve_call(domain, kept, (&packet[..length.min(packet.len())], file)),
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return true,
                 // It ended with replies unread. What it asked for before is still there, and counts.
                 Err(rustix::io::Errno::CONNRESET) => {}
@@ -135,12 +137,7 @@ impl Connection {
         false
     }
 
-    fn serve_call(
-        &mut self,
-        domain: &mut impl Hypercalls,
-        page_file: &mut PageFile,
-        (packet, file): (&[u8], Option<OwnedFd>),
-    ) {
+    fn serve_call(&mut self, domain: &mut impl Hypercalls, kept: &mut Kept, (packet, file): (&[u8], Option<OwnedFd>)) {
         for channel in &self.rings {
             // Calls that were handed over come before those that were sent after them, and so do responses, however late they
             // are taken: in Xen a consumer's notification has had them taken.
@@ -154,11 +151,11 @@ impl Connection {
                 if self.greeted
                     && matches!(call, Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory { .. }) =>
             {
-                self.answer_about_file((domain, page_file), (sequence, operation, call), file);
+                self.answer_about_file((domain, kept), (sequence, operation, call), file);
             }
             Ok((sequence, operation, call)) => match self.fault(domain, &call) {
                 Some(reply) => self.send(&reply.encode(sequence, operation), &[]),
-                None => self.answer(domain, sequence, operation, call),
+                None => self.answer((domain, kept), sequence, operation, call),
             },
             Err(malformed) => {
                 // Nothing in such a packet can be trusted to say what it answers.
@@ -176,7 +173,7 @@ impl Connection {
         Some(reply)
     }
 
-    fn answer(&mut self, domain: &mut impl Hypercalls, sequence: u32, operation: u16, call: Call) {
+    fn answer(&mut self, (domain, kept): (&mut impl Hypercalls, &mut Kept), sequence: u32, operation: u16, call: Call) {
         let (reply, descriptors) = match call {
             Call::Hello { version } => (self.hello(version), None),
             _ if !self.greeted => (refused(Errno::EINVAL, "the first call is Hello"), None),
@@ -203,9 +200,9 @@ impl Connection {
             | Call::Note { .. }
             | Call::HandOver { .. }
             | Call::Ordered { .. }
-            | Call::EndTrace => (self.plain(domain, call), None),
+            | Call::EndTrace => (self.plain((domain, kept), call), None),
             unseen => {
-                let reply = self.plain(domain, unseen.clone());
+                let reply = self.plain((domain, kept), unseen.clone());
                 domain.called(self.number, &unseen, &reply);
                 (reply, None)
             }
@@ -224,7 +221,7 @@ impl Connection {
     /// The pager hands its page file over, or its successor asks for it.
     fn answer_about_file(
         &mut self,
-        (domain, page_file): (&mut impl Hypercalls, &mut PageFile),
+        (domain, kept): (&mut impl Hypercalls, &mut Kept),
         (sequence, operation, call): (u32, u16, Call),
         given: Option<OwnedFd>,
     ) {
@@ -252,12 +249,12 @@ impl Connection {
             return self.send(&reply.encode(sequence, operation), &[]);
         }
         if call == Call::PageFile {
-            let kept = page_file.kept();
-            let reply = Reply::Done([u64::from(kept.is_some()), 0, 0, 0, 0]);
+            let file = kept.page_file.kept();
+            let reply = Reply::Done([u64::from(file.is_some()), 0, 0, 0, 0]);
             domain.called(self.number, &call, &reply);
-            return self.send(&reply.encode(sequence, operation), kept.as_slice());
+            return self.send(&reply.encode(sequence, operation), file.as_slice());
         }
-        let reply = match given.map(|file| page_file.keep(file)) {
+        let reply = match given.map(|file| kept.page_file.keep(file)) {
             Some(Ok(())) => Reply::Done([0; 5]),
             Some(Err(sentence)) => refused(Errno::EINVAL, &sentence),
             None => refused(Errno::EINVAL, "no descriptor came with the call"),
@@ -277,7 +274,7 @@ impl Connection {
         Reply::Done([VERSION, u64::from(self.number), 0, 0, 0])
     }
 
-    fn plain(&mut self, domain: &mut impl Hypercalls, call: Call) -> Reply {
+    fn plain(&mut self, (domain, kept): (&mut impl Hypercalls, &mut Kept), call: Call) -> Reply {
         match call {
             Call::Info => Reply::Done(domain.info().values()),
             Call::Vcpus { first } => {
@@ -298,6 +295,9 @@ impl Connection {
             }
             Call::ReadFrame { gfn, offset, len } => read_frame(domain, gfn, offset, len),
             Call::WriteFrame { gfn, offset, bytes } => write_frame(domain, gfn, offset, &bytes),
+            Call::SetBreakpoint { .. } | Call::ClearBreakpoint { .. } | Call::Breakpoints { .. } => {
+                kept.breakpoints.answer(domain, self.number, &call)
+            }
             Call::Pause | Call::Unpause => self.pauses.answer(domain, &call),
             Call::Registers { .. } | Call::SetRegisters { .. } => answer::about_registers(domain, call),
             Call::Translate { .. } | Call::ReadLinear { .. } | Call::WriteLinear { .. } => linear::answer(domain, call),
@@ -323,22 +323,22 @@ impl Connection {
                     self.refused(domain, &call, refused(Errno::EINVAL, &what))
                 }
             },
-            Call::Control(control) => {
-                if let Control::Disable { ring, .. } = control {
-                    let reply = outcome(domain.control(self.number, control, None));
-                    if !matches!(reply, Reply::Refused(..)) {
-                        self.rings.retain(|channel| channel.ring != ring);
-                    }
-                    return reply;
-                }
-                outcome(domain.control(self.number, control, None))
-            }
+            Call::Control(control) => self.control(domain, control),
             Call::Hello { .. } => refused(Errno::EINVAL, "greeted already"),
             // They are answered where their descriptors are, or what follows their reply.
             Call::SetPageFile | Call::PageFile | Call::Record | Call::Memory { .. } | Call::Release { .. } => {
                 refused(Errno::EINVAL, "the first call is Hello")
             }
         }
+    }
+
+    fn control(&mut self, domain: &mut impl Hypercalls, control: Control) -> Reply {
+        let ended = if let Control::Disable { ring, .. } = control { Some(ring) } else { None };
+        let reply = outcome(domain.control(self.number, control, None));
+        if ended.is_some() && !matches!(reply, Reply::Refused(..)) {
+            self.rings.retain(|channel| Some(channel.ring) != ended);
+        }
+        reply
     }
 
     /// What the client says for the trace alone.

@@ -11,6 +11,8 @@
 //! | `pauses` | how often a connection has paused the domain |
 //! | `linear` | calls about linear addresses |
 //! | [`page_file`] | a pager's page file, kept for its successor |
+//! | [`breakpoints`] | whose breakpoint is where |
+//! | [`kept`] | what outlives a connection, and what connections have between them |
 //! | [`subscribers`] | the clients that hear notices |
 //! | [`event_channel`] | the engine's end of a ring's event channel |
 //! | [`reports`] | what an engine tells of itself, as replies |
@@ -18,10 +20,12 @@
 //! | [`connection`] | one connection: calls in, replies out |
 
 pub mod answer;
+pub mod breakpoints;
 pub mod chaos;
 pub mod connection;
 pub mod event_channel;
 pub mod hypercalls;
+pub mod kept;
 pub mod linear;
 mod listener;
 pub mod packet;
@@ -36,7 +40,7 @@ pub use chaos::Chaos;
 pub use connection::Connection;
 pub use event_channel::EventChannel;
 pub use hypercalls::Hypercalls;
+pub use kept::Kept;
 pub use listener::Listener;
-pub use page_file::PageFile;
 pub use peer::Peer;
 pub use subscribers::Subscribers;

@@ -2,7 +2,7 @@
 
 use super::packet::{CALL, Malformed, Packet};
 use crate::control::Control;
-use crate::number::{Gfn, Gla, PAGE_SIZE, VcpuId};
+use crate::number::{Gfn, Gla, Gpa, PAGE_SIZE, VcpuId};
 use crate::registers::Context;
 use std::fmt;
 
@@ -180,6 +180,31 @@ pub enum Call {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Puts the instruction `int3` over a byte, which is this connection's breakpoint from then on: the reply's argument 0 is the byte that is there
+    /// without breakpoints, argument 1 how many other connections have one there. Until it is cleared the frame stays as a pinned one does. Of a
+    /// breakpoint that is there already the byte is put over again.
+    SetBreakpoint {
+        /// The frame.
+        gfn: Gfn,
+        /// The byte, 0 to 4095.
+        offset: u16,
+        /// Whether it stays when the connection ends; else the byte is taken back then.
+        stays: bool,
+    },
+    /// Ends this connection's breakpoint, or one that an ended connection left: the reply's argument 0 is how many others are there. The last one gone,
+    /// the byte is as it was.
+    ClearBreakpoint {
+        /// The frame.
+        gfn: Gfn,
+        /// The byte, 0 to 4095.
+        offset: u16,
+    },
+    /// Whose breakpoints there are, from this address on: [`super::BreakpointReport::BYTES`] bytes each in the reply's payload, see
+    /// [`super::BreakpointReport`]; none above the last.
+    Breakpoints {
+        /// The first address.
+        first: Gpa,
+    },
 }
 
 /// One call's operation number, arguments and payload.
@@ -218,6 +243,11 @@ impl Call {
             Call::Translate { vcpu, cr3, address } => (74, linear(*vcpu, *cr3, *address, 0), &[]),
             Call::ReadLinear { vcpu, cr3, address, len } => (75, linear(*vcpu, *cr3, *address, *len), &[]),
             Call::WriteLinear { vcpu, cr3, address, bytes } => (76, linear(*vcpu, *cr3, *address, 0), bytes),
+            Call::SetBreakpoint { gfn, offset, stays } => {
+                (77, [gfn.0, u64::from(*offset), u64::from(*stays), 0, 0], &[])
+            }
+            Call::ClearBreakpoint { gfn, offset } => (78, [gfn.0, u64::from(*offset), 0, 0, 0], &[]),
+            Call::Breakpoints { first } => (79, [first.0, 0, 0, 0, 0], &[]),
             Call::Control(control) => (control.number(), control.arguments(), &[]),
         }
     }
@@ -281,6 +311,9 @@ impl Call {
             72 => Call::Pause,
             73 => Call::Unpause,
             74..=76 => Call::about_linear(packet)?,
+            77 => Call::SetBreakpoint { gfn: packet.gfn(), offset: packet.u16(1)?, stays: packet.switch(2)? },
+            78 => Call::ClearBreakpoint { gfn: packet.gfn(), offset: packet.u16(1)? },
+            79 => Call::Breakpoints { first: Gpa(packet.arguments[0]) },
             number => Call::Control(Control::from_arguments(number, &packet.arguments).map_err(Malformed)?),
         })
     }
@@ -340,6 +373,9 @@ impl fmt::Display for Call {
             Call::WriteLinear { vcpu, cr3, address, bytes } => {
                 write!(f, "write of {} bytes at {address} {}", bytes.len(), Space { vcpu: *vcpu, cr3: *cr3 })
             }
+            Call::SetBreakpoint { gfn, offset, .. } => write!(f, "breakpoint at frame {gfn} offset {offset:#x}"),
+            Call::ClearBreakpoint { gfn, offset } => write!(f, "end of a breakpoint at frame {gfn} offset {offset:#x}"),
+            Call::Breakpoints { first } => write!(f, "list of breakpoints from {first} on"),
         }
     }
 }

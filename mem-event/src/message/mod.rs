@@ -15,14 +15,17 @@
 //! |---|---|
 //! | `packet` | the header and the payload, told apart |
 //! | `call`, `reply`, `notice` | what is asked, what is answered, what subscribers are told unasked |
+//! | `breakpoint` | whose breakpoint is where |
 //! | `report` | what a reply's payload tells of the domain, its vCPUs, its devices and its frames |
 
+mod breakpoint;
 mod call;
 mod notice;
 mod packet;
 mod reply;
 mod report;
 
+pub use breakpoint::BreakpointReport;
 pub(crate) use call::Parts;
 pub use call::{Call, Space};
 pub use notice::Notice;
@@ -33,4 +36,4 @@ pub use report::{
 };
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 8;
+pub const VERSION: u64 = 9;

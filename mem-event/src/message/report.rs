@@ -288,7 +288,7 @@ impl DeviceReport {
 }
 
 /// The reports of a payload, each of so many bytes.
-fn reports<'a, const BYTES: usize>(payload: &'a [u8], of: &str) -> Result<&'a [[u8; BYTES]], Malformed> {
+pub(super) fn reports<'a, const BYTES: usize>(payload: &'a [u8], of: &str) -> Result<&'a [[u8; BYTES]], Malformed> {
     match payload.as_chunks() {
         (reports, []) => Ok(reports),
         _ => Err(Malformed(format!("{} bytes where each {of} has {BYTES}", payload.len()))),

@@ -9,7 +9,7 @@ use crate::service::clock::Clock;
 use crate::service::follow::Follow;
 use crate::service::provoker::Provoker;
 use mem_event::spin::Window;
-use mem_event_server::{Connection, EventChannel, Listener, PageFile, Peer, packet};
+use mem_event_server::{Connection, EventChannel, Kept, Listener, Peer, packet};
 use rustix::event::epoll;
 use rustix::time::Timespec;
 use std::mem::MaybeUninit;
@@ -37,7 +37,7 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
             hypervisor,
             listener,
             clients: Vec::new(),
-            page_file: PageFile::default(),
+            kept: Kept::default(),
             next_client: token::CLIENT,
             window,
             follow,
@@ -55,7 +55,7 @@ struct Service {
     hypervisor: &'static Hypervisor,
     listener: Listener,
     clients: Vec<(u64, Connection)>,
-    page_file: PageFile,
+    kept: Kept,
     next_client: u64,
     /// How long it polls for the answer that an access in the kernel waits for.
     window: Window,
@@ -103,10 +103,10 @@ impl Service {
         for (number, client) in &mut self.clients {
             // Calls before signals, and so also those of a client whose ring was signalled.
             if clients.contains(number) || channels && !client.channels().is_empty() {
-                client.serve(&mut self.hypervisor, &mut self.page_file);
+                client.serve(&mut self.hypervisor, &mut self.kept);
             }
         }
-        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(&mut self.hypervisor));
+        self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(&mut self.hypervisor, &mut self.kept));
         true
     }
 
