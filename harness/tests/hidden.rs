@@ -7,7 +7,7 @@ use crate::support::{kernel_maps_write_protected, replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::scenario::{Act, MemoryAct, Number, Place, Scenario, Time};
+use harness::scenario::{Act, MemoryAct, Number, Place, Scenario, Then, Time};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::trace::Reader;
@@ -86,5 +86,18 @@ fn a_vcpu_that_goes_by_another_view_reads_the_code_without_an_event() {
         let told = run(on_two_vcpus(reads, Some(other)), gate);
         assert_eq!(told.breakpoints, told.rounds, "{gate:?}");
         assert!(told.reads <= 3, "{gate:?}: {}", told.reads);
+    }
+}
+
+#[test]
+fn a_hidden_breakpoint_that_is_injected_is_the_guests_and_its_code_stays_whole_to_read() {
+    for gate in gates() {
+        let mut scenario = scenario("hidden_breakpoint");
+        // So the listener takes any breakpoint for the guest's own, and injects it.
+        scenario.consumers.listener.as_mut().unwrap().rules[0].then = Then::Relax;
+        let expect = MemoryAct::Expect { at: Place::from("ROUNDS+0x18"), value: Number(3) };
+        scenario.steps[1].acts.push(expect.into());
+        let told = run(scenario, gate);
+        assert_eq!((told.breakpoints, told.rounds), (3, 3), "{gate:?}");
     }
 }

@@ -32,6 +32,7 @@ mod golden;
 mod hidden;
 mod hostile_guest;
 mod images;
+mod injected_linux;
 mod kills;
 mod late_vcpus;
 mod leaves;

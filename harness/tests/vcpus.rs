@@ -6,7 +6,7 @@ use harness::machine::qemu::Gate;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Space, VcpuState};
 use mem_event::registers::Context;
-use mem_event::{AccessType, Errno, Gfn, Gla, Layout, Ring, VcpuId};
+use mem_event::{AccessType, Control, Errno, Gfn, Gla, Layout, Ring, TrapKind, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::time::{Duration, Instant};
 
@@ -207,4 +207,63 @@ fn waits_and_is_set(gate: Gate) {
         qemu.console(),
         job.symbols().find("WATCHED")
     );
+}
+
+#[test]
+fn a_vcpu_that_is_only_paused_gets_what_is_injected_and_a_halted_one_is_woken_by_it() {
+    gates().for_each(paused_and_injected);
+}
+
+/// What the handler of the guest `endless` has noted: how often it ran, vector, error code, CR2, address.
+fn met(toolstack: &mut Client, symbols: &Symbols) -> [u64; 5] {
+    let gpa = symbols.find("MET").unwrap().gpa;
+    let bytes = toolstack.read(gpa.gfn(), gpa.offset(), 40).unwrap();
+    let (words, _) = bytes.as_chunks();
+    std::array::from_fn(|word| u64::from_le_bytes(words[word]))
+}
+
+fn paused_and_injected(gate: Gate) {
+    const SLEEPER: VcpuId = VcpuId(2);
+    let mut scenario = Scenario::bare("endless");
+    scenario.machine.vcpus = 3;
+    let (mut qemu, folder, job) = machine_under(gate, scenario);
+    let symbols = job.symbols();
+    let mut toolstack = connect(&folder);
+    toolstack.values(&Call::Subscribe).unwrap();
+    qemu.qmp.execute("cont").unwrap();
+    let begun = next_checkpoint(&mut toolstack);
+    let words = begun.arguments[0];
+    toolstack.values(&Call::Release { vcpu: begun.vcpu }).unwrap();
+    while counts(&mut toolstack, words).contains(&0) {
+        hold(&qemu);
+    }
+    let inject = |vcpu, vector, error, cr2| Control::Inject { vcpu, vector, kind: TrapKind::Exception, error, cr2 };
+    let fault = inject(VcpuId(1), 14, 2, 0xdead_1231_0000);
+    assert_eq!(toolstack.control(fault.clone()).unwrap().unwrap_err().0, Errno::EAGAIN, "{gate}: it runs");
+    let (inside, out) = (address(&symbols, "endless_loop"), address(&symbols, "endless_out"));
+    for round in 1..=20 {
+        toolstack.pause().unwrap();
+        toolstack.control(fault.clone()).unwrap().unwrap();
+        let (errno, why) = toolstack.control(fault.clone()).unwrap().unwrap_err();
+        assert_eq!(errno, Errno::EBUSY, "{gate}: one is due already: {why}");
+        let at = toolstack.registers(VcpuId(1)).unwrap().unwrap().registers.rip;
+        toolstack.unpause().unwrap();
+        while met(&mut toolstack, &symbols)[0] < round {
+            hold(&qemu);
+        }
+        assert_eq!(met(&mut toolstack, &symbols), [round, 14, 2, 0xdead_1231_0000, at], "{gate}: before what was next");
+        assert!((inside..out).contains(&at), "{gate}");
+    }
+    // One that sleeps.
+    let slept = |toolstack: &mut Client| toolstack.read_linear(own(0), Gla(words + 16), 8).unwrap();
+    let before = slept(&mut toolstack);
+    hold(&qemu);
+    toolstack.pause().unwrap();
+    assert_eq!(slept(&mut toolstack), before, "{gate}: nothing woke it");
+    toolstack.control(inject(SLEEPER, 6, u32::MAX, 0)).unwrap().unwrap();
+    toolstack.unpause().unwrap();
+    while slept(&mut toolstack) == before {
+        hold(&qemu);
+    }
+    assert_eq!(met(&mut toolstack, &symbols)[..2], [21, 6], "{gate}");
 }

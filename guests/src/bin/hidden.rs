@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `HIDDEN` | code that is read and executed: eight times `nop`, then a sum that is doubled |
 //! | `SHOWN` | data that a view may show elsewhere: read, written, added to, copied |
-//! | `ROUNDS` | how often vCPU 0 executes, how often vCPU 1 reads meanwhile, what is added to the sum: 3, 0 and 0 unless the consumer says so here |
+//! | `ROUNDS` | how often vCPU 0 executes, how often vCPU 1 reads meanwhile, what is added to the sum: 3, 0 and 0 unless the consumer says so here; then how many breakpoints the guest got, which are delivered to it where an answer says so |
 //!
 //! Checkpoints: 1 at the start, arguments: vCPUs; 2 after the rounds, arguments: how often vCPU 1 read; 3 before `SHOWN` is used; 4 behind it,
 //! arguments: what was read of its words. A guest that nobody watches does the same.
@@ -23,6 +23,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use guest::idt::{self, Exception};
 use guest::{access, checkpoint, failure, println, smp, verdict};
 
 guest::pages!(
@@ -76,6 +77,7 @@ static STAGE: AtomicUsize = AtomicUsize::new(0);
 guest::main!(main);
 
 fn main() {
+    idt::on_exception(breaks);
     smp::start(other);
     checkpoint(1, smp::vcpus() as u64, 0, 0);
     READS.store(access::read(ROUNDS.address() + 8), Ordering::Release);
@@ -85,6 +87,16 @@ fn main() {
     checkpoint(2, READ.load(Ordering::Acquire), 0, 0);
     data();
     verdict::success();
+}
+
+/// Its own code has none; behind one that it is given it goes on.
+fn breaks(exception: Exception) -> Option<u64> {
+    const BREAKPOINT: u64 = 3;
+    let behind = (HIDDEN as *const () as u64) + 1;
+    (exception.vector == BREAKPOINT && exception.rip == behind).then(|| {
+        access::add(ROUNDS.address() + 24, 1);
+        behind
+    })
 }
 
 fn other(_: usize) {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The first process of the Linux guest: fills files in memory, checks them twice in changing order, says how it went.
-# With mem_event.work=none on the kernel's command line it does no work, with mem_event.work=names it tells a digest of the kernel's symbols.
+# With mem_event.work=none on the kernel's command line it does no work, with mem_event.work=names it tells a digest of the kernel's symbols, with
+# mem_event.work=child it tells how a child ended that runs for ever by itself.
 # It touches half of the memory that Linux finds free, at most 24 files of 8 MiB.
 mount -t proc proc /proc
 grep "Kernel code" /proc/iomem
@@ -14,6 +15,14 @@ if grep -q mem_event.work=names /proc/cmdline; then
     # Those of modules, in brackets, are none of the kernel's image.
     grep -v '\[' /proc/kallsyms | md5sum
     echo "verdict: success: names told"
+    poweroff -f
+fi
+if grep -q mem_event.work=child /proc/cmdline; then
+    sh -c 'echo "a child runs"; while :; do :; done' &
+    wait $!
+    echo "the child ended with status $?"
+    grep -c processor /proc/cpuinfo
+    echo "verdict: success: outlived its child"
     poweroff -f
 fi
 if grep -q mem_event.work=none /proc/cmdline; then

@@ -100,7 +100,12 @@ impl Hypervisor {
     /// Whether an exception or interrupt can be delivered to a vCPU now.
     pub fn can_inject(&self, vcpu: VcpuId, vector: u32) -> Result<(), Refusal> {
         let it = self.standing(vcpu)?;
-        if it.trap.has_trap() {
+        // One that only paused has it in its CPU state already.
+        let number = vcpu.0;
+        let is_raised = || {
+            raising::can_raise() && !self.waits(it) && self.outside(it, move |_| raising::is_raised(number)) == Ok(true)
+        };
+        if it.trap.has_trap() || is_raised() {
             return Err((Errno::EBUSY, format!("vCPU {vcpu} has another one to be delivered")));
         }
         match raising::can_raise() {

@@ -125,17 +125,18 @@ pub(super) fn state_in_cpu() -> Option<usize> {
     })
 }
 
-/// How many bytes after a vCPU's start QEMU keeps the exception that is to be delivered: its table of what it migrates of any processor has
-/// that in a table below, and begins with two other fields.
-pub(super) fn exception_in_cpu() -> Option<usize> {
+/// How many bytes after a vCPU's start QEMU keeps whether it is halted, and the exception that is to be delivered: its table of what it migrates
+/// of any processor begins with the first and one other field, and has the second in a table below.
+pub(super) fn halted_and_exception_in_cpu() -> Option<(usize, usize)> {
     const FIRST: [&str; 2] = ["halted", "interrupt_request"];
     let memory = Memory(File::open("/proc/self/mem").ok()?);
     let table = internals::migrated_of_any_processor()?;
     let is_it = |rows: Rows| memory.rows(rows).map(|row| row.name).take(FIRST.len()).eq(FIRST);
     let (head, rows) = memory.heads(table).find(|(_, rows)| is_it(*rows))?;
     let mut below = memory.rows_below(table, head, rows);
-    let row = below.find(|row| row.name == "exception_index" && row.size == 4 && row.distance < LONGEST)?;
-    usize::try_from(row.distance).ok()
+    let exception = below.find(|row| row.name == "exception_index" && row.size == 4 && row.distance < LONGEST)?;
+    let halted = memory.rows(rows).next().filter(|row| row.size == 4 && row.distance < LONGEST)?;
+    Some((usize::try_from(halted.distance).ok()?, usize::try_from(exception.distance).ok()?))
 }
 
 fn places(state_in_cpu: u64) -> Option<Places> {

@@ -35,10 +35,15 @@ pub fn can_raise() -> bool {
     places().is_some()
 }
 
+/// Bytes from a vCPU's start to whether it is halted, and to the number of its next exception.
+fn halted_and_exception() -> Option<(usize, usize)> {
+    static PLACES: OnceLock<Option<(usize, usize)>> = OnceLock::new();
+    *PLACES.get_or_init(fields::halted_and_exception_in_cpu)
+}
+
 /// Bytes from a vCPU's start to the number of its next exception.
 fn exception() -> Option<usize> {
-    static EXCEPTION: OnceLock<Option<usize>> = OnceLock::new();
-    *EXCEPTION.get_or_init(fields::exception_in_cpu)
+    halted_and_exception().map(|(_, exception)| exception)
 }
 
 /// Whether it is known where the next exception stands.
@@ -53,15 +58,15 @@ pub fn is_raised(vcpu: u32) -> bool {
     unsafe { cpu.cast::<u8>().add(number).cast::<i32>().read() != NONE }
 }
 
-/// As [`exception`], and bytes from the start of the CPU state to the debug registers.
-fn places() -> Option<(usize, usize)> {
-    exception().zip(fields::place(Field::Debug).map(|(place, _)| place))
+/// As [`halted_and_exception`], and bytes from the start of the CPU state to the debug registers.
+fn places() -> Option<((usize, usize), usize)> {
+    halted_and_exception().zip(fields::place(Field::Debug).map(|(place, _)| place))
 }
 
 impl View {
     /// Has this vCPU, which is out of its block, get a trap before its next instruction, in its own thread; says whether it will.
     pub fn raise(&self, vcpu: u32, trap: Trap) -> bool {
-        let Some(((number, debug), Cpu(cpu))) = places().zip(cpu_of(vcpu)) else { return false };
+        let Some((((halted, number), debug), Cpu(cpu))) = places().zip(cpu_of(vcpu)) else { return false };
         if trap.vector == NMI && trap.kind == TrapKind::Nmi {
             return interrupt(cpu);
         }
@@ -83,6 +88,8 @@ impl View {
             is_instruction.write(i32::from(length != 0));
             state.add(debug - NEXT).cast::<u64>().write(next);
             number.write(trap.vector.into());
+            // One that waits for an interrupt has one now.
+            cpu.cast::<u8>().add(halted).cast::<u32>().write(0);
         }
         true
     }
