@@ -29,7 +29,7 @@ fn storm() -> String {
 }
 
 /// When a run whose vCPUs hang is given up; the others end long before.
-const DEADLINE: &str = "20s";
+const DEADLINE: &str = "10s";
 
 #[test]
 fn a_recorded_storm_hangs_under_the_patch_in_every_schedule_and_under_no_other() {
