@@ -64,18 +64,7 @@ impl Subject for Broken {
 }
 
 fn header() -> Header {
-    let config = DomainConfig::new(VCPUS, vec![(Gfn(0), 256)]);
-    let text = || "broken".to_owned();
-    Header {
-        guest: text(),
-        guest_hash: text(),
-        qemu: text(),
-        plugin: text(),
-        scenario: text(),
-        config,
-        facts: Vec::new(),
-        symbols: Vec::new(),
-    }
+    Header::of("broken", DomainConfig::new(VCPUS, vec![(Gfn(0), 256)]))
 }
 
 /// A run of an engine that is right: two rings, vCPUs that touch, a consumer that answers now and then, a pager that pages.

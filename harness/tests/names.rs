@@ -134,19 +134,7 @@ fn debians_stub_of_a_system_map_is_refused_with_what_it_is() {
 /// A trace of a vCPU that waits for ever: an instruction of the kernel's, which lies 0x1000_0000 above its names, touched a watched page.
 fn waits_for_ever(path: &Path, rip: u64) {
     let config = DomainConfig::new(1, vec![(Gfn(0), 64)]);
-    let text = || "none".to_owned();
-    let (facts, symbols) = (Vec::new(), Vec::new());
-    let header = Header {
-        guest: "linux".into(),
-        guest_hash: text(),
-        qemu: text(),
-        plugin: text(),
-        scenario: text(),
-        config: config.clone(),
-        facts,
-        symbols,
-    };
-    let mut writer = Writer::create(path, &header).unwrap();
+    let mut writer = Writer::create(path, &Header::of("linux", config.clone())).unwrap();
     let (mut domain, mut effects, page) = (Domain::new(config).unwrap(), Effects::default(), RingPage::heap());
     let (gfn, rights, source) = (Gfn(5), Rights::W, AccessSource::Instruction);
     let access = Access { gfn, offset: 8, gla: None, rights, source, rip };

@@ -29,17 +29,11 @@ const FULL: u64 = 5;
 const OF_FRAME_5: [u64; 5] = [5, 6, 7, 8, 9];
 
 fn header() -> Header {
-    let config = DomainConfig::new(3, vec![(Gfn(0), 64)]);
     let symbol = |name: &str, gpa| Symbol { gpa, size: 0x1000, name: name.to_owned() };
     Header {
-        guest: "sample".into(),
-        guest_hash: "00".into(),
-        qemu: "none".into(),
-        plugin: "none".into(),
         scenario: "a ring of two slots, three vCPUs".into(),
-        config,
-        facts: Vec::new(),
         symbols: vec![symbol("WATCHED", 0x5000), symbol("NEXT", 0x6000), symbol("PAGED", 0x9000)],
+        ..Header::of("sample", DomainConfig::new(3, vec![(Gfn(0), 64)]))
     }
 }
 

@@ -152,11 +152,7 @@ fn what_the_trace_does_not_hold_is_an_error_and_nonsense_harms_nothing() {
 #[test]
 fn a_trace_without_an_event_and_an_address_that_is_taken_are_refused() {
     let folder = RunFolder::create().unwrap();
-    let text = String::new;
-    let (facts, symbols) = (Vec::new(), Vec::new());
-    let config = DomainConfig::new(1, vec![(Gfn(0), 16)]);
-    let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
-    let header = Header { guest, guest_hash, qemu, plugin, scenario, config, facts, symbols };
+    let header = Header::of("quiet", DomainConfig::new(1, vec![(Gfn(0), 16)]));
     let mut writer = Writer::create(folder.file("quiet"), &header).unwrap();
     writer.record(Context::default(), &Input::Kick { ring: Ring::Access }, &Outcome::Proceed, &Effects::default());
     writer.finish().unwrap();

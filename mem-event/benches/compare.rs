@@ -295,17 +295,7 @@ fn one_by_one(domain: &mut Domain, page: &RingPage, effects: &mut Effects) -> Ve
 }
 
 fn header() -> Header {
-    let text = || String::from("bench");
-    Header {
-        guest: text(),
-        guest_hash: text(),
-        qemu: text(),
-        plugin: text(),
-        scenario: text(),
-        config: config(),
-        facts: Vec::new(),
-        symbols: Vec::new(),
-    }
+    Header::of("bench", config())
 }
 
 /// Steps that are recorded between two readings of the clock.

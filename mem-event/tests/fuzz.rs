@@ -118,11 +118,7 @@ const VCPUS: u32 = 4;
 const FRAMES: u64 = 16;
 
 fn header() -> Header {
-    let text = String::new;
-    let ram = vec![(Gfn(0), FRAMES)];
-    let config = DomainConfig::new(VCPUS, ram);
-    let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
-    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new(), symbols: Vec::new() }
+    Header::of("fuzz", DomainConfig::new(VCPUS, vec![(Gfn(0), FRAMES)]))
 }
 
 /// A domain with three consumers, driven by bytes: four a step.

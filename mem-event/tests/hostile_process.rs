@@ -80,11 +80,7 @@ impl Drop for Killed {
 }
 
 fn header() -> Header {
-    let text = String::new;
-    let ram = vec![(Gfn(0), FRAMES)];
-    let config = DomainConfig::new(VCPUS, ram);
-    let (guest, guest_hash, qemu, plugin, scenario) = (text(), text(), text(), text(), text());
-    Header { guest, guest_hash, qemu, plugin, scenario, config, facts: Vec::new(), symbols: Vec::new() }
+    Header::of("hostile", DomainConfig::new(VCPUS, vec![(Gfn(0), FRAMES)]))
 }
 
 /// The domain, and the record of all that it does.

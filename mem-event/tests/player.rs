@@ -15,19 +15,7 @@ use std::io::Cursor;
 const STATES: u64 = 40;
 
 fn header() -> Header {
-    let ram = vec![(Gfn(0), 32), (Gfn(40), 24)];
-    let config = DomainConfig::new(3, ram);
-    let text = || "player".to_owned();
-    Header {
-        guest: text(),
-        guest_hash: text(),
-        qemu: text(),
-        plugin: text(),
-        scenario: text(),
-        config,
-        facts: Vec::new(),
-        symbols: Vec::new(),
-    }
+    Header::of("player", DomainConfig::new(3, vec![(Gfn(0), 32), (Gfn(40), 24)]))
 }
 
 struct Random(u64);

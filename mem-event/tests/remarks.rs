@@ -9,16 +9,7 @@ use mem_event::{Control, message};
 use std::io::{Cursor, Write};
 
 fn header() -> Header {
-    Header {
-        guest: "tiny".into(),
-        guest_hash: String::new(),
-        qemu: String::new(),
-        plugin: String::new(),
-        scenario: String::new(),
-        config: DomainConfig::new(1, vec![(Gfn(0), 64)]),
-        facts: Vec::new(),
-        symbols: Vec::new(),
-    }
+    Header::of("tiny", DomainConfig::new(1, vec![(Gfn(0), 64)]))
 }
 
 fn note(number: u64) -> Remark {

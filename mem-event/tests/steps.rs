@@ -18,17 +18,7 @@ use std::io::Cursor;
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
 
 fn header() -> Header {
-    let text = String::new;
-    Header {
-        guest: text(),
-        guest_hash: text(),
-        qemu: text(),
-        plugin: text(),
-        scenario: text(),
-        config: DomainConfig::new(2, vec![(Gfn(0), 64)]),
-        facts: Vec::new(),
-        symbols: Vec::new(),
-    }
+    Header::of("steps", DomainConfig::new(2, vec![(Gfn(0), 64)]))
 }
 
 /// Numbers as they come: mostly near one another, now and then any.

@@ -122,14 +122,8 @@ impl Play {
         let page = RingPage::heap();
         let back = Back::init(page.clone(), RING, Layout::Flags32, events.slots).map_err(|why| anyhow!(why))?;
         let header = Header {
-            guest: format!("events made again, under {flow}"),
-            guest_hash: String::new(),
-            qemu: String::new(),
             plugin: env!("CARGO_PKG_VERSION").to_owned(),
-            scenario: String::new(),
-            symbols: Vec::new(),
-            config: config.clone(),
-            facts: Vec::new(),
+            ..Header::of(&format!("events made again, under {flow}"), config.clone())
         };
         let cannot = |path: &Path| format!("cannot write {}", path.display());
         let writer = keep.map(|path| Writer::create(path, &header).with_context(|| cannot(path))).transpose()?;

@@ -237,16 +237,7 @@ mod tests {
     /// nomination is refused.
     fn trace(folder: &RunFolder) -> PathBuf {
         let config = DomainConfig::new(1, vec![(Gfn(0), 16)]);
-        let header = Header {
-            guest: String::new(),
-            guest_hash: String::new(),
-            qemu: String::new(),
-            plugin: String::new(),
-            scenario: String::new(),
-            config: config.clone(),
-            facts: Vec::new(),
-            symbols: Vec::new(),
-        };
+        let header = Header::of("budget", config.clone());
         let path = folder.file("trace");
         let mut domain = Domain::new(config).unwrap();
         domain.keep_record(true);

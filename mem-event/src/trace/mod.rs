@@ -99,6 +99,23 @@ pub struct Header {
     pub symbols: Vec<Symbol>,
 }
 
+impl Header {
+    /// Of a domain that runs this guest, with nothing else that is known.
+    #[must_use]
+    pub fn of(guest: &str, config: DomainConfig) -> Header {
+        Header {
+            guest: guest.to_owned(),
+            guest_hash: String::new(),
+            qemu: String::new(),
+            plugin: String::new(),
+            scenario: String::new(),
+            config,
+            facts: Vec::new(),
+            symbols: Vec::new(),
+        }
+    }
+}
+
 /// A name for guest-physical addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Symbol {
