@@ -34,9 +34,10 @@ impl Ports {
     /// Binds a port; it is pending once at first, as in Xen.
     ///
     /// # Errors
-    /// EINVAL: the channel is bound; else what the kernel refuses.
+    /// EINVAL: the channel is bound, and no port of a ring before it; else what the kernel refuses.
     pub fn bind(&mut self, set: BorrowedFd<'_>, port: Port) -> Result<u32, Errno> {
-        if self.0.values().any(|other| other.domain == port.domain && other.ring == port.ring) {
+        // A port that was bound before its ring was disabled stays, and hears nothing more.
+        if self.0.values().any(|other| Arc::ptr_eq(&other.signalled, &port.signalled)) {
             return Err(Errno::EINVAL);
         }
         let number = (1..).find(|number| !self.0.contains_key(number)).ok_or(Errno::ENOMEM)?;

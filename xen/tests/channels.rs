@@ -27,13 +27,18 @@ struct Channel {
     front: Front,
 }
 
+/// What is to be done with the monitor ring.
+fn ring_op(operation: u32) -> Made {
+    let mut call = Made::new(domctl::BYTES);
+    call.set(domctl::CMD, domctl::VM_EVENT).set(domctl::INTERFACE_VERSION, 0x15).set(domctl::DOMAIN, 1);
+    call.set(domctl::VM_EVENT_OP, operation).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
+    call
+}
+
 impl Channel {
     fn enable() -> Channel {
         let mut bench = Bench::new();
-        let mut enable = Made::new(domctl::BYTES);
-        enable.set(domctl::CMD, domctl::VM_EVENT).set(domctl::INTERFACE_VERSION, 0x15).set(domctl::DOMAIN, 1);
-        enable.set(domctl::VM_EVENT_OP, domctl::RING_ENABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
-        bench.call(hypercall::DOMCTL, &[enable]).unwrap();
+        bench.call(hypercall::DOMCTL, &[ring_op(domctl::RING_ENABLE)]).unwrap();
         let remote = bench.get(domctl::VM_EVENT_PORT);
         let set = epoll::create(CreateFlags::CLOEXEC).unwrap();
         let page = bench.domain().rings[0].0.clone();
@@ -133,6 +138,22 @@ fn a_channel_is_bound_once_and_an_unbound_port_is_none() {
     assert_eq!(channel.ask_of_port(evtchn::UNBIND, port), Err(Errno::ENOTCONN));
     assert_eq!(channel.read(), []);
     assert_eq!(channel.ask(evtchn::BIND_INTERDOMAIN, 0), Err(Errno::EFAULT));
+}
+
+#[test]
+fn a_ring_that_is_enabled_anew_can_be_bound_beside_the_port_of_before_which_hears_nothing() {
+    let mut channel = Channel::enable();
+    assert_eq!(channel.bench.call(hypercall::DOMCTL, &[ring_op(domctl::RING_DISABLE)]), Ok(0));
+    channel.bench.domain().has_ring = false;
+    assert_eq!(channel.read(), [channel.port]);
+    assert_eq!(channel.bench.call(hypercall::DOMCTL, &[ring_op(domctl::RING_ENABLE)]), Ok(0));
+    let remote: u32 = channel.bench.get(domctl::VM_EVENT_PORT);
+    let argument = channel.bench.list(&[1 | u64::from(remote) << 32]);
+    let port = u32::try_from(channel.ask(evtchn::BIND_INTERDOMAIN, argument).unwrap()).unwrap();
+    assert_ne!(port, channel.port);
+    // Pending once, as each that is bound.
+    assert_eq!(channel.read(), [port]);
+    assert_eq!(channel.ask(evtchn::BIND_INTERDOMAIN, argument), Err(Errno::EINVAL));
 }
 
 /// LibVMI looks at the ring when its wait is over, and reads its event channel after that: each event took until the end of its next wait.
