@@ -7,7 +7,7 @@ use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::{Scenario, Size};
 use mem_event::message::{RingState, VcpuState};
-use mem_event::{AccessType, Ring};
+use mem_event::{AccessType, Ring, VcpuId};
 use mem_event_client::Client;
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
@@ -108,6 +108,25 @@ fn where_xen_access_is_not_required_the_guest_goes_on_without_it() {
     }
 }
 
+#[test]
+fn xen_access_serves_four_vcpus_and_takes_the_rights_of_memory_above_4_gib() {
+    for release in releases("xen-access") {
+        for (vcpus, memory) in [(4, 64 << 20), (1, 3 << 30)] {
+            let mut domain = sweep(vcpus, memory);
+            let last = domain.last_frame();
+            // Between 2 and 4 GiB there is none.
+            assert_eq!(last.0 > 0x10_0000, memory > 2 << 30);
+            let listener = watches(&mut domain, &release, &["-m", "1", "write"], AccessType::Rx);
+            domain.run_to(3);
+            let text = listener.interrupted(0);
+            let told: BTreeSet<usize> = text.lines().filter_map(access).map(|(vcpu, _)| vcpu).collect();
+            assert_eq!(told, (0..vcpus as usize).collect(), "{text}");
+            assert_eq!(domain.toolstack.access(last).unwrap(), AccessType::Rwx);
+            domain.ends_well();
+        }
+    }
+}
+
 /// The node that xenpaging watches.
 const NODE: &str = "/local/domain/1/memory/target-tot_pages";
 /// Frames that the guest may hold.
@@ -190,9 +209,40 @@ fn built(folder: &RunFolder, source: &str, options: &[&str]) -> std::path::PathB
     program
 }
 
-fn runs_what_was_written(gate: Gate) {
-    if !Path::new("/usr/include/xenforeignmemory.h").is_file() {
+/// Whether tools can be built on Xen's libraries here.
+fn has_headers() -> bool {
+    let has = Path::new("/usr/include/xenctrl.h").is_file();
+    if !has {
         eprintln!("skipped: there are no headers of Xen's libraries; ci/setup installs them (libxen-dev)");
+    }
+    has
+}
+
+#[test]
+fn a_tool_sets_a_register_by_the_domains_context_and_is_told_which_it_cannot() {
+    if !has_headers() {
+        return;
+    }
+    let folder = RunFolder::create().unwrap();
+    let tool = Release::own(built(&folder, "context.c", &["-lxenctrl"]));
+    let mut domain = Domain::start("read_write");
+    let before = domain.toolstack.registers(VcpuId(0)).unwrap().unwrap();
+    let sets = |register: &str, value: u64| domain.ask(&tool, &["1", "0", register, &value.to_string()]);
+    assert_eq!(sets("r9", 0x1234_5678_9abc_def0).trim(), "set");
+    let mut wanted = before;
+    wanted.registers.general[9] = 0x1234_5678_9abc_def0;
+    let refused = sets("tr", 0x1000);
+    assert!(refused.contains("Operation not supported"), "{refused}");
+    assert!(refused.contains("a context cannot be set: vCPU 0: TR or LDTR cannot be set"), "{refused}");
+    let mut now = domain.toolstack.registers(VcpuId(0)).unwrap().unwrap();
+    now.tsc = wanted.tsc;
+    assert_eq!(now, wanted);
+    assert_eq!(domain.ask(&tool, &["1", "0", "r9", &before.registers.general[9].to_string()]).trim(), "set");
+    domain.ends_well();
+}
+
+fn runs_what_was_written(gate: Gate) {
+    if !has_headers() {
         return;
     }
     let folder = RunFolder::create().unwrap();

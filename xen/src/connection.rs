@@ -2,7 +2,7 @@
 
 use crate::domain::{Domain, Ram};
 use crate::errno::Errno;
-use mem_event::message::{Call, Info, Reply, RingState};
+use mem_event::message::{Call, Info, Reply, RingState, VcpuReport};
 use mem_event::p2m::P2mType;
 use mem_event::registers::Context;
 use mem_event::{Control, Gfn, Layout, Ring, VcpuId};
@@ -116,6 +116,18 @@ impl Domain for Connection {
 
     fn context(&mut self, vcpu: VcpuId) -> Result<Context, Errno> {
         self.ask(|client| client.registers(vcpu))?.map_err(|(errno, _)| errno.into())
+    }
+
+    fn set_context(&mut self, vcpu: VcpuId, context: &Context) -> Result<(), (Errno, String)> {
+        let call = Call::SetRegisters { vcpu, context: context.encode().into() };
+        match self.ask(|client| client.call(&call)).map_err(|errno| (errno, String::new()))? {
+            Reply::Refused(errno, why) => Err((errno.into(), why)),
+            _ => Ok(()),
+        }
+    }
+
+    fn vcpus(&mut self) -> Result<Vec<VcpuReport>, Errno> {
+        self.ask(Client::vcpus)
     }
 
     fn has_ring(&mut self, ring: Ring) -> Result<bool, Errno> {

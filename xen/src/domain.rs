@@ -1,7 +1,7 @@
 //! What a hypercall needs of a domain. [`crate::connection`] asks a plugin for it; tests make one up.
 
 use crate::errno::Errno;
-use mem_event::message::Info;
+use mem_event::message::{Info, VcpuReport};
 use mem_event::registers::Context;
 use mem_event::{Control, Gfn, Ring, VcpuId};
 use std::ops::Range;
@@ -65,6 +65,18 @@ pub trait Domain {
     /// # Errors
     /// EAGAIN: it runs; ESRCH: the domain has ended.
     fn context(&mut self, vcpu: VcpuId) -> Result<Context, Errno>;
+
+    /// Sets the registers of a vCPU that stands still: all, or none.
+    ///
+    /// # Errors
+    /// EOPNOTSUPP: one that would change cannot be set, which the sentence names; EAGAIN, ESRCH: as [`Domain::context`].
+    fn set_context(&mut self, vcpu: VcpuId, context: &Context) -> Result<(), (Errno, String)>;
+
+    /// What each vCPU does.
+    ///
+    /// # Errors
+    /// ESRCH: the domain has ended.
+    fn vcpus(&mut self) -> Result<Vec<VcpuReport>, Errno>;
 
     /// Whether anybody has enabled this ring.
     ///

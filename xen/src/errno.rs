@@ -41,6 +41,8 @@ errnos! {
     ENOSPC = 28;
     /// Not there.
     ENOSYS = 38;
+    /// What is handed over ends too early.
+    ENODATA = 61;
     /// Not supported.
     EOPNOTSUPP = 95;
     /// The tool's buffer is too small for one record.

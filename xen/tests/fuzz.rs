@@ -29,7 +29,7 @@ fn of(bytes: usize) -> Made {
 /// Well-formed calls of each kind.
 fn calls() -> Vec<Vec<u8>> {
     let mut calls = Vec::new();
-    let commands = [3, 4, 5, 11, 33, 54, 55, 56, 57, 59, 61, 64, 77, 84];
+    let commands = [3, 4, 5, 11, 14, 33, 34, 54, 55, 56, 57, 59, 61, 64, 77, 84];
     for (command, operation) in commands.iter().flat_map(|command| (0..4).map(move |operation| (*command, operation))) {
         let mut made = of(domctl::BYTES);
         made.set(domctl::CMD, command).set(domctl::INTERFACE_VERSION, 0x15).set(domctl::DOMAIN, 1);

@@ -9,11 +9,11 @@ use mem_event::{
 };
 use support::{Bench, Made};
 use xen::errno::Errno;
-use xen::layout::record::Field;
+use xen::layout::record::{Field, Number};
 use xen::layout::{
     access, altp2m, domctl, hvm_cpu, hvm_param, hypercall, multicall, paging, privcmd, reservation, sysctl,
 };
-use xen::tool::Frame;
+use xen::tool::{Frame, Tool};
 
 /// A domctl with what its union has.
 fn domctl(version: u32, command: u32, domain: u16) -> Made {
@@ -42,6 +42,158 @@ fn pauses_are_counted() {
     assert_eq!(ask(domctl::UNPAUSEDOMAIN), Ok(0));
     assert_eq!(ask(domctl::UNPAUSEDOMAIN), Err(Errno::EINVAL));
     assert_eq!(bench.domain().pauses, 0);
+}
+
+/// The whole context of domain 1 as it is saved, with room for one more record.
+fn saved(bench: &mut Bench) -> Vec<u8> {
+    let mut call = domctl(0x15, domctl::GETHVMCONTEXT, 1);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[call]), Ok(0));
+    let size: u32 = bench.get(domctl::CONTEXT_SIZE);
+    let buffer = bench.list(&[]);
+    call = domctl(0x15, domctl::GETHVMCONTEXT, 1);
+    call.set(domctl::CONTEXT_SIZE, size).set(domctl::CONTEXT_BUFFER, buffer);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[call]), Ok(0));
+    let mut saved = vec![0; size as usize];
+    bench.tool.read(buffer, &mut saved).unwrap();
+    // The made-up registers are numbers in order, and no processor's.
+    for vcpu in [0, 1] {
+        patch(&mut saved, vcpu, hvm_cpu::CR0, 0x8000_0011);
+        patch(&mut saved, vcpu, hvm_cpu::IDTR_LIMIT, 0xfff);
+        for rights in [hvm_cpu::CS_ARBYTES, hvm_cpu::SS_ARBYTES, hvm_cpu::DS_ARBYTES, hvm_cpu::ES_ARBYTES] {
+            patch(&mut saved, vcpu, rights, 0xc93);
+        }
+    }
+    saved
+}
+
+/// Where a vCPU's record begins in a context: behind the header, and the records before it, each with its descriptor.
+fn record_at(vcpu: usize) -> usize {
+    8 + 24 + vcpu * (8 + 1032) + 8
+}
+
+fn patch<T: Number>(saved: &mut [u8], vcpu: usize, field: Field<T>, value: T) {
+    let (at, bytes) = (record_at(vcpu) + field.offset(), value.bytes());
+    saved[at..at + bytes.len()].copy_from_slice(&bytes);
+}
+
+fn sets(bench: &mut Bench, saved: &[u8]) -> Result<i64, Errno> {
+    let buffer = bench.list(&[]);
+    bench.tool.write(buffer, saved).unwrap();
+    let mut call = domctl(0x15, domctl::SETHVMCONTEXT, 1);
+    call.set(domctl::CONTEXT_SIZE, u32::try_from(saved.len()).unwrap()).set(domctl::CONTEXT_BUFFER, buffer);
+    bench.call(hypercall::DOMCTL, &[call])
+}
+
+#[test]
+fn a_saved_context_with_another_rip_sets_that_register_of_that_vcpu_alone() {
+    let mut bench = Bench::new();
+    let mut saved = saved(&mut bench);
+    assert_eq!(sets(&mut bench, &saved), Ok(0));
+    let before = std::mem::take(&mut bench.domain().contexts);
+    assert_eq!(before.iter().map(|(vcpu, _)| vcpu.0).collect::<Vec<_>>(), [0, 1]);
+    patch(&mut saved, 1, hvm_cpu::RIP, 0xffff_8000_1234_5678);
+    // The counter goes on whatever the record says.
+    patch(&mut saved, 1, hvm_cpu::TSC, 7);
+    assert_eq!(sets(&mut bench, &saved), Ok(0));
+    let mut wanted = before.clone();
+    wanted[1].1.registers.rip = 0xffff_8000_1234_5678;
+    assert_eq!(bench.domain().contexts, wanted);
+    assert_eq!(bench.domain().pauses, 0);
+}
+
+#[test]
+fn a_segments_limit_is_bytes_in_a_record_and_what_the_descriptor_has_in_a_vcpu() {
+    let mut bench = Bench::new();
+    let mut saved = saved(&mut bench);
+    for (rights, bytes, limit) in [(0xc9b, 0xffff_ffff, 0xf_ffff), (0x49b, 0x123, 0x123)] {
+        patch(&mut saved, 0, hvm_cpu::CS_ARBYTES, rights);
+        patch(&mut saved, 0, hvm_cpu::CS_LIMIT, bytes);
+        assert_eq!(sets(&mut bench, &saved), Ok(0));
+        let cs = std::mem::take(&mut bench.domain().contexts)[0].1.registers.segments[0];
+        assert_eq!((u32::from(cs.rights), cs.limit), (rights, limit));
+    }
+}
+
+#[test]
+fn what_one_vcpu_refuses_is_set_of_none_and_named() {
+    let mut bench = Bench::new();
+    let saved = saved(&mut bench);
+    assert_eq!(sets(&mut bench, &saved), Ok(0));
+    let before = std::mem::take(&mut bench.domain().contexts);
+    let mut other = saved.clone();
+    patch(&mut other, 0, hvm_cpu::RAX, 0x1111);
+    patch(&mut other, 1, hvm_cpu::RIP, 0x2222);
+    bench.domain().cannot_set = Some((VcpuId(1), 0x2222));
+    assert_eq!(sets(&mut bench, &other), Err(Errno::EOPNOTSUPP));
+    assert!(bench.xen.unknown.take()[0].contains("RIP cannot be set"));
+    let asked = std::mem::take(&mut bench.domain().contexts);
+    assert_eq!(asked.len(), 2);
+    // As it was before: the made-up vCPU always tells the same, which is no processor's CR0.
+    let (vcpu, back) = asked[1];
+    assert_eq!((vcpu, back.registers.general), (before[0].0, before[0].1.registers.general));
+    assert_eq!(bench.domain().pauses, 0);
+}
+
+#[test]
+fn a_context_that_xen_refuses_is_refused_with_its_errors() {
+    let mut bench = Bench::new();
+    let saved = saved(&mut bench);
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut changed = saved.clone();
+        change(&mut changed);
+        changed
+    };
+    let refused: [(&str, Vec<u8>, Errno); 11] = [
+        ("nothing", Vec::new(), Errno::ENODATA),
+        ("no header", saved[32..].to_vec(), Errno::ENODATA),
+        ("another magic", with(&|saved| saved[8] ^= 1), Errno::EINVAL),
+        ("another version", with(&|saved| saved[12] ^= 1), Errno::EINVAL),
+        ("no end", saved[..saved.len() - 8].to_vec(), Errno::ENODATA),
+        ("a record of vCPU 2", with(&|saved| saved[record_at(1) - 6] = 2), Errno::EINVAL),
+        ("a record that is not known", with(&|saved| saved[record_at(1) - 8] = 5), Errno::EINVAL),
+        ("CR0 without ET", with(&|saved| patch(saved, 0, hvm_cpu::CR0, 0x8000_0001)), Errno::EINVAL),
+        ("paging without protection", with(&|saved| patch(saved, 0, hvm_cpu::CR0, 0x8000_0010)), Errno::EINVAL),
+        ("a flag that is not known", with(&|saved| patch(saved, 0, hvm_cpu::FLAGS, 2)), Errno::EINVAL),
+        ("a wide selector", with(&|saved| patch(saved, 0, hvm_cpu::CS_SEL, 0x10000)), Errno::EINVAL),
+    ];
+    for (what, context, errno) in refused {
+        assert_eq!(sets(&mut bench, &context), Err(errno), "{what}");
+    }
+    // What cannot be done here.
+    let cannot: [(&str, Vec<u8>, Errno); 3] = [
+        ("registers of the FPU", with(&|saved| patch(saved, 0, hvm_cpu::FLAGS, 1)), Errno::EOPNOTSUPP),
+        ("a pending event", with(&|saved| patch(saved, 0, hvm_cpu::PENDING_EVENT, 0x8000_0003)), Errno::EOPNOTSUPP),
+        (
+            "without a record of vCPU 0",
+            with(&|saved| drop(saved.drain(record_at(0) - 8..record_at(1) - 8))),
+            Errno::EINVAL,
+        ),
+    ];
+    bench.xen.unknown.take();
+    for (what, context, errno) in cannot {
+        assert_eq!(sets(&mut bench, &context), Err(errno), "{what}");
+        assert!(bench.xen.unknown.take()[0].contains(what), "{what}");
+    }
+    assert_eq!(bench.domain().contexts, []);
+    assert_eq!(bench.domain().pauses, 0);
+    let mut call = domctl(0x15, domctl::SETHVMCONTEXT, 1);
+    call.set(domctl::CONTEXT_SIZE, 8).set(domctl::CONTEXT_BUFFER, 1);
+    assert_eq!(bench.call(hypercall::DOMCTL, &[call]), Err(Errno::EFAULT));
+}
+
+#[test]
+fn a_vcpu_that_waits_for_an_answer_is_online_and_does_not_run() {
+    let mut bench = Bench::new();
+    let mut ask = |vcpu| {
+        let mut call = domctl(0x15, domctl::GETVCPUINFO, 1);
+        call.set(domctl::VCPU, vcpu).set(domctl::VCPU_TIME, 77);
+        let result = bench.call(hypercall::DOMCTL, &[call]);
+        let told = [domctl::VCPU_ONLINE, domctl::VCPU_BLOCKED, domctl::VCPU_RUNNING].map(|field| bench.get(field));
+        (result, told, bench.get(domctl::VCPU_TIME), bench.get(domctl::VCPU_CPU))
+    };
+    assert_eq!(ask(0), (Ok(0), [1, 0, 1], 0, 0));
+    assert_eq!(ask(1), (Ok(0), [1, 0, 0], 0, 1));
+    assert_eq!(ask(2).0, Err(Errno::EINVAL));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::hypervisor::Hypervisor;
 use crate::layout::record::{Number, Record};
 use crate::layout::{domain_info, domctl as layout};
 use crate::tool::{Tool, read_u64};
+use mem_event::message::VcpuState;
 use mem_event::{Control, VcpuId};
 
 /// The interface's versions of Xen 4.17 to 4.20.
@@ -45,10 +46,17 @@ pub(super) fn domctl<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, argume
                 Err(Errno::EINVAL)
             }
         },
+        layout::SETHVMCONTEXT => hvm_context::set(guest, tool, &asked).map_err(|(errno, why)| {
+            if !why.is_empty() {
+                xen.unknown.say(format!("a context cannot be set: {why} ({errno})"));
+            }
+            errno
+        }),
         layout::GETDOMAININFO => {
             let union = layout::BYTES - 128;
             tool.write(argument.wrapping_add(union as u64), figures(number, guest)?.bytes())
         }
+        layout::GETVCPUINFO => vcpu(guest, tool, argument, &asked),
         // Nothing here is limited by it.
         layout::MAX_MEM => Ok(()),
         layout::DEBUG => single_step(guest, &asked),
@@ -83,6 +91,24 @@ pub(super) fn figures<D: Domain>(number: u16, guest: &mut Guest<D>) -> Result<Re
     record.set(domain_info::MAX_VCPU_ID, vcpus.saturating_sub(1));
     record.set(domain_info::ADDRESS_BITS, 48);
     Ok(record)
+}
+
+/// What a vCPU does. What its QEMU's thread has used of a processor nobody tells: 0.
+fn vcpu<D: Domain>(guest: &mut Guest<D>, tool: &dyn Tool, argument: u64, asked: &Record) -> Result<(), Errno> {
+    let number = asked.get(layout::VCPU);
+    let reports = guest.domain.vcpus()?;
+    let Some(report) = usize::try_from(number).ok().and_then(|number| reports.get(number)) else {
+        return Err(Errno::EINVAL);
+    };
+    let runs = report.state == VcpuState::Running && !guest.is_paused();
+    let mut told = Record::read(tool, argument, layout::BYTES)?;
+    told.set(layout::VCPU_ONLINE, 1);
+    // Which vCPUs have halted is known to QEMU alone; those that wait for an answer count as neither in Xen.
+    told.set(layout::VCPU_BLOCKED, 0);
+    told.set(layout::VCPU_RUNNING, u8::from(runs));
+    told.set(layout::VCPU_TIME, 0);
+    told.set(layout::VCPU_CPU, number);
+    tool.write(argument, told.bytes())
 }
 
 fn single_step<D: Domain>(guest: &mut Guest<D>, asked: &Record) -> Result<(), Errno> {

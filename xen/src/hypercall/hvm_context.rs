@@ -1,67 +1,17 @@
 //! A domain's saved context: its vCPUs, of all that a real one holds.
 
+use super::cpu_record::{context_of, record_of};
 use crate::domain::Domain;
 use crate::errno::Errno;
 use crate::guest::Guest;
-use crate::layout::record::{Field, Record};
+use crate::layout::record::Record;
 use crate::layout::{domctl, hvm_cpu, save_descriptor, save_header};
 use crate::tool::Tool;
 use mem_event::VcpuId;
-use mem_event::registers::{Context, Segment};
+use std::collections::BTreeMap;
 
-/// In the order of their encoding.
-const GENERAL: [Field<u64>; 16] = [
-    hvm_cpu::RAX,
-    hvm_cpu::RCX,
-    hvm_cpu::RDX,
-    hvm_cpu::RBX,
-    hvm_cpu::RSP,
-    hvm_cpu::RBP,
-    hvm_cpu::RSI,
-    hvm_cpu::RDI,
-    hvm_cpu::R8,
-    hvm_cpu::R9,
-    hvm_cpu::R10,
-    hvm_cpu::R11,
-    hvm_cpu::R12,
-    hvm_cpu::R13,
-    hvm_cpu::R14,
-    hvm_cpu::R15,
-];
-
-/// Where a segment register's parts lie.
-struct Places {
-    selector: Field<u32>,
-    limit: Field<u32>,
-    base: Field<u64>,
-    rights: Field<u32>,
-}
-
-macro_rules! places {
-    ($(($selector:ident $limit:ident $base:ident $rights:ident))*) => {
-        [$(Places {
-            selector: hvm_cpu::$selector,
-            limit: hvm_cpu::$limit,
-            base: hvm_cpu::$base,
-            rights: hvm_cpu::$rights,
-        }),*]
-    };
-}
-
-/// CS, SS, DS, ES, FS, GS, TR and LDTR.
-const SEGMENTS: [Places; 8] = places! {
-    (CS_SEL CS_LIMIT CS_BASE CS_ARBYTES)
-    (SS_SEL SS_LIMIT SS_BASE SS_ARBYTES)
-    (DS_SEL DS_LIMIT DS_BASE DS_ARBYTES)
-    (ES_SEL ES_LIMIT ES_BASE ES_ARBYTES)
-    (FS_SEL FS_LIMIT FS_BASE FS_ARBYTES)
-    (GS_SEL GS_LIMIT GS_BASE GS_ARBYTES)
-    (TR_SEL TR_LIMIT TR_BASE TR_ARBYTES)
-    (LDTR_SEL LDTR_LIMIT LDTR_BASE LDTR_ARBYTES)
-};
-
-/// Among a segment's rights: its limit counts pages.
-const GRANULARITY: u16 = 1 << 11;
+/// More than a domain of 128 vCPUs saves in Xen.
+const LONGEST: u32 = 1 << 20;
 
 /// All of it, as Xen saves it; without a buffer only how long it is.
 pub(super) fn whole<D: Domain>(guest: &mut Guest<D>, tool: &dyn Tool, asked: &Record) -> Result<(), Errno> {
@@ -114,7 +64,7 @@ fn cpus<D: Domain>(guest: &mut Guest<D>, vcpus: std::ops::Range<u32>) -> Result<
     guest.domain.pause()?;
     let contexts: Result<Vec<_>, _> = vcpus.map(|vcpu| guest.domain.context(VcpuId(vcpu))).collect();
     guest.domain.unpause()?;
-    Ok(contexts?.iter().map(cpu).collect())
+    Ok(contexts?.iter().map(record_of).collect())
 }
 
 fn described(kind: u16, instance: u16, body: &Record) -> Vec<u8> {
@@ -125,52 +75,86 @@ fn described(kind: u16, instance: u16, body: &Record) -> Vec<u8> {
     [descriptor.bytes(), body.bytes()].concat()
 }
 
-/// The FPU's registers are zero, and marked as not in use.
-fn cpu(context: &Context) -> Record {
-    let registers = &context.registers;
-    let mut record = Record::zeroed(hvm_cpu::BYTES);
-    let [cr0, cr2, cr3, cr4] = registers.control;
-    let ([dr0, dr1, dr2, dr3], [dr6, dr7]) = (context.breakpoints, registers.debug);
-    let [sysenter_cs, sysenter_esp, sysenter_eip] = registers.sysenter;
-    let words = GENERAL.into_iter().zip(registers.general).chain([
-        (hvm_cpu::RIP, registers.rip),
-        (hvm_cpu::RFLAGS, registers.rflags),
-        (hvm_cpu::CR0, cr0),
-        (hvm_cpu::CR2, cr2),
-        (hvm_cpu::CR3, cr3),
-        (hvm_cpu::CR4, cr4),
-        (hvm_cpu::DR0, dr0),
-        (hvm_cpu::DR1, dr1),
-        (hvm_cpu::DR2, dr2),
-        (hvm_cpu::DR3, dr3),
-        (hvm_cpu::DR6, dr6),
-        (hvm_cpu::DR7, dr7),
-        (hvm_cpu::IDTR_BASE, context.idtr_base),
-        (hvm_cpu::GDTR_BASE, registers.gdtr_base),
-        (hvm_cpu::SYSENTER_CS, sysenter_cs),
-        (hvm_cpu::SYSENTER_ESP, sysenter_esp),
-        (hvm_cpu::SYSENTER_EIP, sysenter_eip),
-        (hvm_cpu::SHADOW_GS, registers.shadow_gs),
-        (hvm_cpu::LSTAR, registers.lstar),
-        (hvm_cpu::STAR, registers.star),
-        (hvm_cpu::CSTAR, context.cstar),
-        (hvm_cpu::SYSCALL_MASK, context.sfmask),
-        (hvm_cpu::EFER, registers.efer),
-        (hvm_cpu::TSC, context.tsc),
-    ]);
-    words.for_each(|(field, word)| record.set(field, word));
-    record.set(hvm_cpu::IDTR_LIMIT, context.idtr_limit.into());
-    record.set(hvm_cpu::GDTR_LIMIT, registers.gdtr_limit.into());
-    for (segment, places) in registers.segments.iter().chain(&context.system).zip(SEGMENTS) {
-        record.set(places.selector, segment.selector.into());
-        record.set(places.limit, bytes_of(segment));
-        record.set(places.base, segment.base);
-        record.set(places.rights, segment.rights.into());
+/// Sets a domain's vCPUs as a saved context has them: all, or none.
+///
+/// # Errors
+/// As in Xen, ENODATA: its header or its end is missing; EINVAL: it is none, a record is not known, or is of no vCPU, or says what no processor
+/// can have. Besides, with what it is: EOPNOTSUPP, what cannot be set here; EINVAL, a vCPU without a record, which Xen would take down.
+pub(super) fn set<D: Domain>(guest: &mut Guest<D>, tool: &dyn Tool, asked: &Record) -> Result<(), (Errno, String)> {
+    let plainly = |errno: Errno| (errno, String::new());
+    let size = asked.get(domctl::CONTEXT_SIZE);
+    if size > LONGEST {
+        return Err(plainly(Errno::ENOMEM));
     }
-    record
+    let mut saved = vec![0; size as usize];
+    tool.read(asked.get(domctl::CONTEXT_BUFFER), &mut saved).map_err(plainly)?;
+    let vcpus = u32::try_from(guest.domain.info().map_err(plainly)?.vcpus).unwrap_or(u32::MAX);
+    let records = records(&saved, vcpus)?;
+    if let Some(missing) = (0..vcpus).find(|vcpu| !records.contains_key(vcpu)) {
+        return Err((Errno::EINVAL, format!("a context without a record of vCPU {missing}, which would take it down")));
+    }
+    guest.domain.pause().map_err(plainly)?;
+    let done = set_all(guest, &records);
+    guest.domain.unpause().map_err(plainly)?;
+    done
 }
 
-/// A segment's limit in bytes.
-fn bytes_of(segment: &Segment) -> u32 {
-    if segment.rights & GRANULARITY == 0 { segment.limit } else { segment.limit << 12 | 0xfff }
+/// The domain stands still. One that cannot be set has those before it be as they were.
+fn set_all<D: Domain>(guest: &mut Guest<D>, records: &BTreeMap<u32, Record>) -> Result<(), (Errno, String)> {
+    let mut before = Vec::new();
+    for (&vcpu, record) in records {
+        let it = VcpuId(vcpu);
+        let done = guest.domain.context(it).map_err(|errno| (errno, String::new())).and_then(|old| {
+            let new = context_of(record, &old).map_err(|(errno, what)| (errno, format!("vCPU {vcpu}: {what}")))?;
+            guest.domain.set_context(it, &new).map_err(|(errno, why)| (errno, format!("vCPU {vcpu}: {why}")))?;
+            before.push((it, old));
+            Ok(())
+        });
+        if let Err(why) = done {
+            for (it, old) in before {
+                guest.domain.set_context(it, &old)?;
+            }
+            return Err(why);
+        }
+    }
+    Ok(())
+}
+
+/// The vCPUs' records of a saved context.
+fn records(saved: &[u8], vcpus: u32) -> Result<BTreeMap<u32, Record>, (Errno, String)> {
+    let no_data = || (Errno::ENODATA, String::new());
+    let (kind, _, header, mut rest) = first(saved).ok_or_else(no_data)?;
+    if kind != save_descriptor::HEADER || header.bytes().len() != save_header::BYTES {
+        return Err(no_data());
+    }
+    if header.get(save_header::MAGIC) != save_header::FILE_MAGIC
+        || header.get(save_header::VERSION) != save_header::FILE_VERSION
+    {
+        return Err((Errno::EINVAL, "what is no saved context".to_owned()));
+    }
+    let mut found = BTreeMap::new();
+    loop {
+        let (kind, instance, body, after) = first(rest).ok_or_else(no_data)?;
+        match kind {
+            save_descriptor::END => return Ok(found),
+            save_descriptor::CPU if u32::from(instance) >= vcpus => {
+                return Err((Errno::EINVAL, format!("a record of vCPU {instance}, of which there is none")));
+            }
+            save_descriptor::CPU if body.bytes().len() == hvm_cpu::BYTES => {
+                found.insert(instance.into(), body);
+            }
+            other => return Err((Errno::EINVAL, format!("record {other} of {} bytes", body.bytes().len()))),
+        }
+        rest = after;
+    }
+}
+
+/// A context's first record: its kind, of which vCPU it is, what it holds, and what comes behind it.
+fn first(saved: &[u8]) -> Option<(u16, u16, Record, &[u8])> {
+    let (descriptor, rest) = saved.split_at_checked(save_descriptor::BYTES)?;
+    let descriptor = Record::of_bytes(descriptor);
+    let length = usize::try_from(descriptor.get(save_descriptor::LENGTH)).ok()?;
+    let (body, rest) = rest.split_at_checked(length)?;
+    let (kind, instance) = (descriptor.get(save_descriptor::TYPE), descriptor.get(save_descriptor::INSTANCE));
+    Some((kind, instance, Record::of_bytes(body), rest))
 }

@@ -10,6 +10,7 @@
 
 mod access;
 mod altp2m;
+mod cpu_record;
 mod dm_op;
 mod domctl;
 mod hvm_context;

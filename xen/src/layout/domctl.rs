@@ -32,6 +32,12 @@ structure! {
     RECORD_INSTANCE: u32 = 20, "u.hvmcontext_partial.instance";
     RECORD_BYTES: u64 = 24, "u.hvmcontext_partial.bufsz";
     RECORD_BUFFER: u64 = 32, "u.hvmcontext_partial.buffer";
+    VCPU: u32 = 16, "u.getvcpuinfo.vcpu";
+    VCPU_ONLINE: u8 = 20, "u.getvcpuinfo.online";
+    VCPU_BLOCKED: u8 = 21, "u.getvcpuinfo.blocked";
+    VCPU_RUNNING: u8 = 22, "u.getvcpuinfo.running";
+    VCPU_TIME: u64 = 24, "u.getvcpuinfo.cpu_time";
+    VCPU_CPU: u32 = 32, "u.getvcpuinfo.cpu";
 }
 
 constants! {
@@ -39,7 +45,9 @@ constants! {
     UNPAUSEDOMAIN: u32 = 4, "XEN_DOMCTL_unpausedomain";
     GETDOMAININFO: u32 = 5, "XEN_DOMCTL_getdomaininfo";
     MAX_MEM: u32 = 11, "XEN_DOMCTL_max_mem";
+    GETVCPUINFO: u32 = 14, "XEN_DOMCTL_getvcpuinfo";
     GETHVMCONTEXT: u32 = 33, "XEN_DOMCTL_gethvmcontext";
+    SETHVMCONTEXT: u32 = 34, "XEN_DOMCTL_sethvmcontext";
     DEBUG: u32 = 54, "XEN_DOMCTL_debug_op";
     GETHVMCONTEXT_PARTIAL: u32 = 55, "XEN_DOMCTL_gethvmcontext_partial";
     VM_EVENT: u32 = 56, "XEN_DOMCTL_vm_event_op";

@@ -76,4 +76,10 @@ structure! {
     SYSCALL_MASK: u64 = 984, "msr_syscall_mask";
     EFER: u64 = 992, "msr_efer";
     TSC: u64 = 1008, "tsc";
+    PENDING_EVENT: u32 = 1016, "pending_event";
+    FLAGS: u32 = 1024, "flags";
+}
+
+constants! {
+    FPU_INITIALISED: u32 = 1, "XEN_X86_FPU_INITIALISED";
 }

@@ -111,6 +111,7 @@ pub fn facts() -> impl Iterator<Item = &'static fact::Fact> {
         domain_info::NUMBERS,
         domctl::NUMBERS,
         evtchn::NUMBERS,
+        hvm_cpu::NUMBERS,
         hvm_param::NUMBERS,
         hypercall::NUMBERS,
         paging::NUMBERS,

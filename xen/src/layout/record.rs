@@ -84,6 +84,12 @@ impl Record {
         Record { address: 0, bytes: words.iter().flat_map(|word| word.to_le_bytes()).collect() }
     }
 
+    /// One of these bytes.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Record {
+        Record { address: 0, bytes: bytes.to_vec() }
+    }
+
     /// The words of one that was made of words.
     #[must_use]
     pub fn words<const COUNT: usize>(&self) -> [u64; COUNT] {

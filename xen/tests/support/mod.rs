@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its own part")]
 
-use mem_event::message::Info;
+use mem_event::message::{Info, VcpuReport, VcpuState};
 use mem_event::page::RingPage;
 use mem_event::registers::Context;
 use mem_event::{Control, Errno as Refusal, Gfn, Ring, VcpuId};
@@ -111,6 +111,10 @@ pub struct Fake {
     /// How often it is paused.
     pub pauses: u32,
     pub cannot_stop: bool,
+    /// The registers that were set.
+    pub contexts: Vec<(VcpuId, Context)>,
+    /// A vCPU that refuses a value of RIP.
+    pub cannot_set: Option<(VcpuId, u64)>,
 }
 
 impl Domain for Fake {
@@ -178,6 +182,22 @@ impl Domain for Fake {
         let bytes: Vec<u8> =
             (0..Context::BYTES as u64 / 8).flat_map(|at| (at + 1000 * u64::from(vcpu.0)).to_le_bytes()).collect();
         Ok(Context::decode(&bytes).expect("a context"))
+    }
+
+    fn set_context(&mut self, vcpu: VcpuId, context: &Context) -> Result<(), (Errno, String)> {
+        if self.pauses == 0 {
+            return Err((Refusal::EAGAIN.into(), String::new()));
+        }
+        if self.cannot_set == Some((vcpu, context.registers.rip)) {
+            return Err((Errno::EOPNOTSUPP, "RIP cannot be set".to_owned()));
+        }
+        self.contexts.push((vcpu, *context));
+        Ok(())
+    }
+
+    fn vcpus(&mut self) -> Result<Vec<VcpuReport>, Errno> {
+        let report = |state| VcpuReport { state, ring: None, frame: None, waited: 0, stays: None };
+        Ok(vec![report(VcpuState::Running), report(VcpuState::Answer)])
     }
 
     fn has_ring(&mut self, _ring: Ring) -> Result<bool, Errno> {
