@@ -3,14 +3,23 @@
 
 use crate::support::memory_file;
 use crate::support::xen::{Domain, Release, Tool};
+use goblin::elf::Elf;
+use harness::guest::kernel::btf::Btf;
+use harness::guest::kernel::flat::Flat;
+use harness::guest::kernel::{image, kallsyms};
+use harness::guest::linux;
+use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
+use harness::scenario::corpus;
 use mem_event::{AccessType, CpuEventKind, Gfn, MonitorMode, VcpuId};
 use mem_event_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 /// A program of LibVMI's, on the libraries of this machine.
 fn program(name: &str) -> Option<Release> {
@@ -87,8 +96,9 @@ fn its_single_step_example_tells_of_steps() {
 fn its_memory_example_steps_over_a_page_that_may_not_be_executed() {
     // It closes the page of the instruction pointer; the guest's addresses are physical ones.
     let is_closed = |domain: &mut Client| {
-        let context = domain.registers(VcpuId(0)).unwrap().unwrap();
-        domain.access(Gfn(context.registers.rip >> 12)).unwrap() != AccessType::Rwx
+        // One that waits for an answer in the midst of its block has none to be read, and is not at the page yet that was closed for it.
+        let context = domain.registers(VcpuId(0)).unwrap().ok();
+        context.is_some_and(|context| domain.access(Gfn(context.registers.rip >> 12)).unwrap() != AccessType::Rwx)
     };
     serves("mem-event-example", 2, is_closed, "on frame 0x");
 }
@@ -110,4 +120,79 @@ fn its_dump_of_a_domain_is_the_memory_file() {
     // What a device shows there, and the machine's firmware, is no RAM of the guest's.
     assert!(differs.is_none_or(|page| (0xa0..0x100).contains(&page)), "frame {:#x}", differs.unwrap());
     domain.ends_well();
+}
+
+/// What a LibVMI needs to know of a Linux: each symbol as System.map has it, and where a task has what; from the kernel's image alone.
+fn profile(folder: &RunFolder) {
+    let image = std::fs::read(linux::kernel().unwrap()).unwrap();
+    let elf = image::unpack(&image).unwrap();
+    let flat = Flat::of_elf(&Elf::parse(&elf).unwrap(), &elf).unwrap();
+    let names = kallsyms::read(&flat).unwrap();
+    let mut map = File::create(folder.file("System.map")).unwrap();
+    for name in names.iter() {
+        writeln!(map, "{:016x} {} {}", name.address, name.kind, name.name).unwrap();
+    }
+    let (start, end) = (names.address("__start_BTF").unwrap(), names.address("__stop_BTF").unwrap());
+    let btf = Btf::read(flat.between(start, end).unwrap()).unwrap();
+    let mut settings =
+        format!("guest {{\n    ostype = \"Linux\";\n    sysmap = \"{}\";\n", folder.file("System.map").display());
+    let members = [
+        ("linux_name", "task_struct", "comm"),
+        ("linux_tasks", "task_struct", "tasks"),
+        ("linux_mm", "task_struct", "mm"),
+        ("linux_pid", "task_struct", "pid"),
+        ("linux_pgd", "mm_struct", "pgd"),
+    ];
+    for (name, structure, member) in members {
+        settings += &format!("    {name} = {:#x};\n", btf.offset(structure, member).unwrap());
+    }
+    std::fs::write(folder.file("libvmi.conf"), settings + "}\n").unwrap();
+}
+
+/// Linux at its work, and LibVMI's settings for it.
+fn linux_at_work() -> Domain {
+    let mut scenario = corpus::linux();
+    scenario.consumers.listener.get_or_insert_default();
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = Gate::Callback;
+    job.plugin.push("foreign=map".to_owned());
+    let domain = Domain::of(job);
+    profile(&domain.folder);
+    let end = Instant::now() + Duration::from_secs(120);
+    while !domain.qemu.console().contains("filling ") {
+        assert!(Instant::now() < end, "Linux does not boot: {}", domain.qemu.console());
+        std::thread::yield_now();
+    }
+    domain
+}
+
+#[test]
+fn its_list_of_processes_has_those_of_linux() {
+    let Some(release) = program("vmi-process-list") else { return };
+    let domain = linux_at_work();
+    let text = domain.ask(&release, &["-n", "guest"]);
+    let processes: Vec<(u32, &str)> = text
+        .lines()
+        .filter_map(|line| {
+            let (pid, rest) = line.strip_prefix('[')?.split_once("] ")?;
+            Some((pid.trim().parse().ok()?, rest.split(" (struct").next()?))
+        })
+        .collect();
+    for wanted in [(0, "swapper/0"), (1, "init"), (2, "kthreadd")] {
+        assert!(processes.contains(&wanted), "{wanted:?}: {text}");
+    }
+    assert!(domain.goes_to_its_end().contains("checksums right twice"));
+}
+
+#[test]
+fn its_breakpoint_on_a_function_of_the_kernel_is_stepped_over_each_time_and_taken_away() {
+    let Some(release) = program("breakpoint-recoil-example") else { return };
+    let mut domain = linux_at_work();
+    let mut tool = domain.tool("breakpoint", &release, &["guest", "do_sys_openat2"]);
+    let hits = |text: &str| text.lines().filter(|line| line.contains("Breakpoint hit at do_sys_openat2")).count();
+    let output = tool.output.clone();
+    domain.until(&mut tool, |_| hits(&std::fs::read_to_string(&output).unwrap()) > 20);
+    assert!(told(tool, "Breakpoint hit at do_sys_openat2") > 20);
+    domain.is_left_alone();
+    assert!(domain.goes_to_its_end().contains("checksums right twice"));
 }

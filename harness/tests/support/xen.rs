@@ -133,6 +133,8 @@ impl Domain {
         let mut command = command(&self.folder);
         command.args(["xen", "--domain", &format!("1={},guest", self.folder.file("socket").display())]);
         command.args(options).arg("--").arg(&release.program).args(arguments);
+        // Where LibVMI looks for its settings.
+        command.current_dir(self.folder.file(""));
         let file = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
         command.stdout(file(&output)).stderr(file(&errors));
         Tool { child: command.spawn().unwrap(), output, errors }
@@ -179,7 +181,12 @@ impl Domain {
 
     /// The guest goes on to a good end; its console.
     pub fn ends_well(mut self) -> String {
-        self.toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+        self.release();
+        self.goes_to_its_end()
+    }
+
+    /// The same of one that stands at no checkpoint.
+    pub fn goes_to_its_end(mut self) -> String {
         while !self.toolstack.has_ended() {
             match self.toolstack.notice() {
                 Ok(Some(Notice::Checkpoint { vcpu, .. })) => {
