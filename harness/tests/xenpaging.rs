@@ -130,6 +130,41 @@ fn without_the_repair_a_vcpu_stands_and_the_cause_is_named() {
 }
 
 #[test]
+fn what_was_out_when_xenpaging_was_killed_is_lost_and_explain_says_who_answers_without_it() {
+    for release in releases("xenpaging") {
+        let mut domain = sweep(true);
+        let mut pager = pages(&domain, &release, &["--repair-xenpaging"]);
+        domain.until(&mut pager, has_pager);
+        aims_at(&domain, &release, 64);
+        domain.until(&mut pager, |toolstack| resident(toolstack) <= 64);
+        let out = domain.toolstack.info().unwrap().paged;
+        let _ = ended_by(pager, Signal::KILL);
+        // The successor has the ring; of Xen's it would be told EBUSY. It empties the file, and knows of no frame that is out.
+        let mut pager = pages(&domain, &release, &["--repair-xenpaging"]);
+        domain.until(&mut pager, has_pager);
+        aims_at(&domain, &release, 16384);
+        domain.release();
+        // A vCPU touches one of these frames. The successor answers that it is there; on Xen the vCPU spins, here it asks again.
+        // A vCPU touches one of these frames. The successor answers that it is there; on Xen the vCPU spins, here it asks again.
+        let steps = |toolstack: &mut Client| toolstack.note("how far").unwrap();
+        let before = steps(&mut domain.toolstack);
+        let mut notes = 0;
+        domain.until(&mut pager, |toolstack| {
+            notes += 1;
+            steps(toolstack) > before + notes + 100
+        });
+        domain.toolstack.values(&mem_event::message::Call::EndTrace).unwrap();
+        let output = command(&domain.folder).arg("explain").arg(domain.folder.file("trace")).output().unwrap();
+        let explained = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(explained.contains("came again after each of the pager's answers"), "{explained}");
+        assert!(explained.contains("the frame was not loaded"), "{explained}");
+        assert_eq!(domain.toolstack.info().unwrap().paged, out);
+        let _ = ended_by(pager, Signal::KILL);
+        domain.qemu.kill();
+    }
+}
+
+#[test]
 fn xenpaging_holds_linux_to_a_quarter_of_its_memory() {
     const MEMORY: u64 = 256 << 20;
     for release in releases("xenpaging") {
