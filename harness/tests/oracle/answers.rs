@@ -1,9 +1,10 @@
 //! What a script's lines were answered, from what the interpreter printed: one text for each line, without what belongs to one machine.
 
+use super::crowd::{self, Seen};
 use std::collections::BTreeMap;
 
 /// Lines that answer nothing.
-const SILENT: [&str; 4] = ["sleep", "unbind", "unmap", "exit"];
+const SILENT: [&str; 5] = ["sleep", "unbind", "unmap", "exit", "note"];
 
 /// The mappers that a script leaves in the background print when they are done; what they print stands here.
 const BACKGROUND: usize = 900;
@@ -23,6 +24,7 @@ fn last(line: &str) -> String {
         "ringst" => "ring ".to_owned(),
         "all" => "all answered".to_owned(),
         "ans" => "ans".to_owned(),
+        word if crowd::knows(word) => crowd::first(word),
         _ => line.trim().to_owned(),
     }
 }
@@ -31,24 +33,41 @@ fn last(line: &str) -> String {
 pub fn answers(script: &str, printed: &str) -> Answers {
     let (background, rest): (Vec<&str>, Vec<&str>) = printed
         .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with('#'))
+        // A line that begins so says that Xen's console, with each vCPU's flags, is not there.
+        .filter(|line| !line.trim().is_empty() && !line.starts_with('#') && !line.trim_start().starts_with("q: "))
         .partition(|line| line.contains("[bg]"));
     let mut found = Answers::new();
     let mut at = 0;
-    let mut frames = None;
+    let (mut frames, mut seen) = (None, Seen::begun());
     for (number, line) in (1..).zip(script.lines()) {
         let word = line.split_whitespace().next().unwrap_or_default();
         if word.is_empty() || word.starts_with('#') || SILENT.contains(&word) {
             continue;
         }
         let wanted = last(line);
-        let Some(length) = rest[at..].iter().position(|said| said.starts_with(&wanted)) else {
+        let begins = |said: &&str| said.trim_start().starts_with(&wanted);
+        let place = if crowd::knows(word) {
+            // Some of these print nothing where nothing is to be answered; the next such line is another's.
+            rest.get(at).filter(|said| begins(said)).map(|_| 0)
+        } else {
+            rest[at..].iter().position(begins)
+        };
+        let Some(length) = place else {
             found.insert(number, "(nothing)".to_owned());
             continue;
         };
         let mut end = at + length + 1;
-        while rest.get(end).is_some_and(|said| said.starts_with("  vcpu0") || said.starts_with("  decrease")) {
+        let goes_on = |said: &&str| {
+            let said = said.trim_start();
+            said.starts_with("vcpu0") || said.starts_with("decrease") || crowd::goes_on(word, said)
+        };
+        while rest.get(end).is_some_and(goes_on) {
             end += 1;
+        }
+        if crowd::knows(word) {
+            found.insert(number, crowd::plain(line, &rest[at..end], &mut seen));
+            at = end;
+            continue;
         }
         let said = rest[at..end].iter().filter_map(|said| plain(said, &mut frames));
         found.insert(number, said.collect::<Vec<_>>().join("\n"));
@@ -65,7 +84,7 @@ pub fn answers(script: &str, printed: &str) -> Answers {
 /// A printed line without what belongs to one machine or one moment; `None` where nothing is left. `frames` is how many the domain
 /// had when that was first told.
 fn plain(said: &str, frames: &mut Option<i64>) -> Option<String> {
-    if said.starts_with("  vcpu0") || said.starts_with("  populate ring") {
+    if ["vcpu0", "populate ring"].iter().any(|start| said.trim_start().starts_with(start)) {
         return None;
     }
     let number = |word: &str| word.split_once('=').and_then(|(_, number)| number.parse::<i64>().ok());
