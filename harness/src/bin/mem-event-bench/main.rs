@@ -15,6 +15,7 @@ mod qemu;
 mod round_trip;
 mod served;
 mod simulation;
+mod xen_tool;
 
 use anyhow::Context;
 use clap::Parser;
@@ -72,6 +73,7 @@ fn main() -> anyhow::Result<()> {
     for row in round_trip::GRANTS.into_iter().filter(|(name, _)| is_wanted(name)) {
         figures.push(round_trip::grant(row)?);
     }
+    figures.extend(xen_tool::rows(is_wanted)?);
     figures.extend(linux(is_wanted)?);
     println!("{}", figure::table(&figures));
     let mut rows = figures.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;

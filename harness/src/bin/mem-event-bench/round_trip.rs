@@ -75,6 +75,11 @@ pub fn sleep_ratio() -> anyhow::Result<Figure> {
     Ok(Figure { name: "roundtrip-sleep-ratio", value: ours / bare, unit: "ratio", goal: Some(1.3), detail })
 }
 
+/// How long each of so many events took where nobody spins, on whatever cores.
+pub fn asleep(count: usize) -> anyhow::Result<Vec<f64>> {
+    Ok(events("page_touch", "TOUCHED", "off", None, count)?.micros)
+}
+
 /// Eight vCPUs at once.
 #[expect(clippy::cast_precision_loss, reason = "some tens of thousands of events")]
 pub fn eight_vcpus() -> anyhow::Result<Figure> {
