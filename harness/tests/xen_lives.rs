@@ -7,8 +7,9 @@ use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::{Scenario, Size};
 use mem_event::message::{RingState, VcpuState};
-use mem_event::{AccessType, Ring, VcpuId};
+use mem_event::{AccessType, Control, Gfn, Ring, VcpuId};
 use mem_event_client::Client;
+use mem_event_client::channel::{Channel, RingSettings};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -239,6 +240,32 @@ fn a_tool_sets_a_register_by_the_domains_context_and_is_told_which_it_cannot() {
     assert_eq!(now, wanted);
     assert_eq!(domain.ask(&tool, &["1", "0", "r9", &before.registers.general[9].to_string()]).trim(), "set");
     domain.ends_well();
+}
+
+#[test]
+fn a_frame_is_held_while_a_tool_has_it_mapped_and_no_longer() {
+    const FIRST: u64 = 0x3000;
+    if !has_headers() {
+        return;
+    }
+    let folder = RunFolder::create().unwrap();
+    let maps = Release::own(built(&folder, "maps.c", &["-lxenforeignmemory"]));
+    let mut domain = sweep(1, 64 << 20);
+    let _pager = Channel::enable(&domain.folder.file("socket"), Ring::Paging, RingSettings::default()).unwrap();
+    let mut tool = domain.tool("maps", &maps, &["1", &FIRST.to_string(), "16"]);
+    let output = tool.output.clone();
+    domain.until(&mut tool, |_| std::fs::read_to_string(&output).unwrap().contains("1 mapped"));
+    let mut is_free = |at: u64| domain.toolstack.control(Control::Nominate { gfn: Gfn(FIRST + at) }).unwrap().is_ok();
+    let free: Vec<bool> = (0..16).map(&mut is_free).collect();
+    assert_eq!(free, (0..16).map(|at| at < 8).collect::<Vec<_>>(), "the first half was unmapped alone");
+    signal(&tool, Signal::KILL);
+    let _ = tool.ended();
+    let end = Instant::now() + Duration::from_secs(60);
+    while !is_free(8) {
+        assert!(Instant::now() < end, "what a killed tool had mapped stays held");
+        std::thread::yield_now();
+    }
+    domain.qemu.kill();
 }
 
 fn runs_what_was_written(gate: Gate) {
