@@ -3,10 +3,12 @@
 //! `MEM_EVENT_HIDDEN` says how often the code is read (`ci/soak`: a million times).
 
 use crate::support::domain::how_often;
+use crate::support::example::Example;
 use crate::support::{kernel_maps_write_protected, replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
+use harness::scenario::external::External;
 use harness::scenario::{Act, MemoryAct, Number, Place, Scenario, Then, Time};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
@@ -99,5 +101,20 @@ fn a_hidden_breakpoint_that_is_injected_is_the_guests_and_its_code_stays_whole_t
         scenario.steps[1].acts.push(expect.into());
         let told = run(scenario, gate);
         assert_eq!((told.breakpoints, told.rounds), (3, 3), "{gate:?}");
+    }
+}
+
+#[test]
+fn the_examples_in_c_and_python_hide_a_breakpoint_from_who_reads_it() {
+    let bare = || Scenario::bare("hidden");
+    let code = Job::new(bare(), None).unwrap().symbols().find("HIDDEN").unwrap().gpa;
+    for example in [Example::in_c("hidden"), Some(Example::in_python("hidden"))].into_iter().flatten() {
+        let example = example.about(&code.to_string());
+        for gate in gates() {
+            let mut scenario = bare();
+            scenario.consumers.external = vec![External::parse(&example.with(&["access"])).unwrap()];
+            let told = run(scenario, gate);
+            assert_eq!((told.breakpoints, told.reads, told.rounds), (3, 3, 3), "{gate:?}: {}", example.command);
+        }
     }
 }

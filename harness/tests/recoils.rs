@@ -147,6 +147,32 @@ fn a_breakpoint_recoils_on_two_vcpus_and_the_guest_never_sees_it() {
     }
 }
 
+/// The breakpoint stays where it is: other vCPUs meet it while one goes over it.
+#[test]
+fn a_breakpoint_whose_instruction_comes_with_its_answer_stays_and_is_never_missed() {
+    let calls = how_often("MEM_EVENT_RECOILS", 1500);
+    for gate in gates() {
+        let guest = Recoil::start(gate, Layout::VmEvent7, calls);
+        let own = guest.frame("OWN");
+        let (mut hits, mut injected) = (0, 0);
+        guest.serve(|guest, request| match request.event {
+            Event::Cpu(Cpu::Int3 { gfn, .. }) if gfn == own => {
+                injected += 1;
+                guest.inject(request.vcpu);
+                guest.answer(request, Flags::NONE);
+            }
+            Event::Cpu(Cpu::Int3 { .. }) => {
+                hits += 1;
+                let response = request.answer().with(Flags::EMULATE.union(Flags::SET_EMUL_INSN_DATA));
+                guest.channel.answer_with_data(&response, &[NOP]);
+                guest.channel.kick().unwrap();
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!((hits, injected), (VCPUS * calls, 1), "{gate}");
+    }
+}
+
 #[test]
 fn what_was_put_back_before_the_answer_runs_in_every_layout() {
     for (gate, layout) in gates().into_iter().flat_map(|gate| Layout::ALL.map(|layout| (gate, layout))) {

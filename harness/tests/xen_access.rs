@@ -57,6 +57,7 @@ fn is_ready(mode: &str, domain: &mut Client, last: mem_event::Gfn) -> bool {
         "exec" => domain.access(last).unwrap() == AccessType::Rw,
         "breakpoint" => reports(domain, CpuEventKind::Int3),
         "cpuid" => reports(domain, CpuEventKind::Cpuid),
+        "debug" => reports(domain, CpuEventKind::Debug),
         "desc_access" => reports(domain, CpuEventKind::Descriptor),
         // What it does last before it serves its ring.
         "altp2m_write" | "altp2m_exec" => reports(domain, CpuEventKind::SingleStep),
@@ -69,6 +70,7 @@ fn prints(mode: &str) {
         // The guest, and its last checkpoint.
         let (guest, end) = match mode {
             "cpuid" | "desc_access" => ("exits", 5),
+            "debug" => ("debug_trap", 5),
             // Each instruction of it is an event.
             "altp2m_exec" => ("cpu_events", 2),
             _ => ("cpu_events", 7),
@@ -76,15 +78,10 @@ fn prints(mode: &str) {
         let mut domain = Domain::start(guest);
         let last = domain.last_frame();
         let mut tool = domain.tool("xen-access", &release, &["1", mode]);
-        let text = if mode != "debug" {
-            domain.until(&mut tool, |toolstack| is_ready(mode, toolstack, last));
-            domain.run_to(end);
-            // Its last calls are to end single steps of 32 vCPUs, of which most are not there: what that one says is how it ends, as on Xen.
-            tool.interrupted(if mode.starts_with("altp2m") { -1 } else { 0 })
-        } else {
-            let (status, text) = tool.ended();
-            format!("{text}exit code {}\n", status.code().unwrap())
-        };
+        domain.until(&mut tool, |toolstack| is_ready(mode, toolstack, last));
+        domain.run_to(end);
+        // Its last calls are to end single steps of 32 vCPUs, of which most are not there: what that one says is how it ends, as on Xen.
+        let text = tool.interrupted(if mode.starts_with("altp2m") { -1 } else { 0 });
         domain.is_left_alone();
         domain.ends_well();
         insta::with_settings!({

@@ -95,6 +95,11 @@ impl Control {
 }
 
 impl Trap {
+    /// `Control::Inject` of a debug exception as `int1` raises it.
+    pub const fn debug(vcpu: VcpuId) -> Control {
+        Control::Inject { vcpu, vector: 1, kind: TrapKind::PrivilegedSoftwareException, error: u32::MAX, cr2: 0 }
+    }
+
     /// `Control::Inject` of a breakpoint as `int3` raises it.
     pub const fn breakpoint(vcpu: VcpuId) -> Control {
         Control::Inject { vcpu, vector: 3, kind: TrapKind::SoftwareException, error: u32::MAX, cr2: 0 }

@@ -12,6 +12,16 @@ macro_rules! cpu_events {
         }
 
         impl CpuEventKind {
+            /// The vector of the trap that it tells of: an answer in the layout of `vm_event` gives it to the guest only where it was injected.
+            #[must_use]
+            pub const fn trap(self) -> Option<u8> {
+                match self {
+                    CpuEventKind::Int3 => Some(3),
+                    CpuEventKind::Debug => Some(1),
+                    _ => None,
+                }
+            }
+
             /// `MEM_EVENT_REASON_*`: the number in the field `reason` of the 40-byte layouts; of what `mem_event` never had, `vm_event`'s.
             pub(crate) const fn reason_number(self) -> u8 {
                 match self { $(CpuEventKind::$variant => $reason),+ }
@@ -71,6 +81,8 @@ cpu_events! {
     Io = 9 "io", reason 16, old value false;
     /// XCR0 is about to be written; raised before the instruction.
     Xcr0 = 10 "xcr0", reason 17, old value true;
+    /// A debug exception is about to be delivered, by `int1`; raised before the instruction.
+    Debug = 11 "debug", reason 9, old value false;
 }
 
 table! {

@@ -35,6 +35,11 @@ pub struct Emulation {
 }
 
 impl Emulation {
+    /// Whether it is done in place of a breakpoint: no right forbade it.
+    pub(crate) fn is_instead_of_breakpoint(&self) -> bool {
+        self.rights.is_empty() && !self.by_view
+    }
+
     /// What a view lets pass.
     pub(crate) fn by_view((rip, gfn, rights): (u64, Gfn, Rights)) -> Emulation {
         Emulation { rip, gfn, rights, keeps_memory: false, reads: None, code: None, by_view: true }

@@ -82,6 +82,13 @@ pub enum Cpu {
         /// The frame of that address; 0 where it is not known.
         gfn: Gfn,
     },
+    /// A debug exception is about to be delivered, by `int1`.
+    Debug {
+        /// The instruction's linear address.
+        rip: Gla,
+        /// The frame of that address; 0 where it is not known.
+        gfn: Gfn,
+    },
     /// One instruction was executed.
     SingleStep {
         /// The next instruction's linear address.
@@ -195,6 +202,7 @@ impl Cpu {
             Cpu::Msr { .. } => CpuEventKind::Msr,
             Cpu::Int3 { .. } => CpuEventKind::Int3,
             Cpu::SingleStep { .. } => CpuEventKind::SingleStep,
+            Cpu::Debug { .. } => CpuEventKind::Debug,
             Cpu::Cpuid { .. } => CpuEventKind::Cpuid,
             Cpu::Descriptor { .. } => CpuEventKind::Descriptor,
             Cpu::GuestRequest => CpuEventKind::GuestRequest,
@@ -259,7 +267,7 @@ impl Event {
                 | Cpu::Xcr0 { new, .. }
                 | Cpu::Msr { new, .. },
             ) => *new,
-            Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
+            Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::Debug { gfn, .. } | Cpu::SingleStep { gfn, .. }) => gfn.0,
             Event::Cpu(Cpu::Cpuid { leaf, .. }) => *leaf as u64,
             Event::Cpu(Cpu::Descriptor { information, .. }) => *information as u64,
             Event::Cpu(Cpu::GuestRequest) => 0,

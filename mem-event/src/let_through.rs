@@ -1,13 +1,16 @@
 //! Who may do an instruction alone, and until when.
 
+use crate::channel::Answer;
+use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::Outcome;
 use crate::emulation::Emulation;
 use crate::errno::Errno;
 use crate::event::Flags;
-use crate::input::Access;
-use crate::number::VcpuId;
+use crate::input::{Access, CpuEvent};
+use crate::number::{Gfn, VcpuId};
 use crate::registers::WORDS;
+use crate::rights::Rights;
 
 impl Domain {
     /// What a vCPU may do alone, if anything.
@@ -28,6 +31,15 @@ impl Domain {
             Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; WORDS])))
         });
         self.vcpu(vcpu).emulation = emulation;
+    }
+
+    /// A response to a breakpoint that brings the instruction which the vCPU does in its place, as `vm_event_emulate_check` has it.
+    pub(crate) fn emulates_breakpoint(&mut self, vcpu: VcpuId, event: &CpuEvent, answer: &Answer) {
+        if event.kind == CpuEventKind::Int3 && answer.flags.contains(Flags::SET_EMUL_INSN_DATA) {
+            let data = answer.data.as_deref().unwrap_or(&[0; WORDS]);
+            self.vcpu(vcpu).emulation =
+                Some(Box::new(Emulation::new((event.rip.0, Gfn::INVALID, Rights::NONE), answer.flags, data)));
+        }
     }
 
     /// Whether this is the instruction that the vCPU may do alone, by an answer. Another one that asks ends it.

@@ -19,14 +19,11 @@ use crate::trap::Trap;
 use crate::vcpu::Breakpoint;
 use crate::word::low;
 
-/// The vector of the trap that `int3` raises.
-const BREAKPOINT: u8 = 3;
-
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
     /// [`crate::With::registers`]. `Proceed`: the vCPU goes on;
-    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again. `Skip`: the register is
-    /// not written, and the vCPU goes on behind the instruction.
+    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again. `Alone`: the instruction that
+    /// came with the answer is done in its place. `Skip`: the register is not written, and the vCPU goes on behind the instruction.
     pub fn cpu_event(
         &mut self,
         vcpu: VcpuId,
@@ -56,13 +53,17 @@ impl Domain {
         let it = self.vcpu(vcpu);
         // Another instruction than the one that it may do alone ends that.
         it.emulation.take_if(|it| it.rip != event.rip.0);
+        if event.kind == CpuEventKind::Int3 && it.emulation.as_ref().is_some_and(|it| it.is_instead_of_breakpoint()) {
+            it.answered = None;
+            return Outcome::Alone;
+        }
         let breakpoint = std::mem::take(&mut it.breakpoint);
         let denied = std::mem::take(&mut it.denied);
         if it.answered.take() == Some(*event) {
             if denied {
                 return Outcome::Skip;
             }
-            let again = event.kind == CpuEventKind::Int3 && breakpoint == Breakpoint::FetchedAgain;
+            let again = event.kind.trap().is_some() && breakpoint == Breakpoint::FetchedAgain;
             return if again { Outcome::Retry(Errno::EAGAIN) } else { Outcome::Proceed };
         }
         let (mode, changes_only) = match event.kind {
@@ -82,9 +83,8 @@ impl Domain {
         }
         let channel = &self.channels[Ring::Access.index()];
         // Xen's own went on in any case, before the patch and after.
-        let passes = event.kind == CpuEventKind::Int3
-            || channel.state.policy == NoConsumer::Relax
-            || self.is_historic(Ring::Access);
+        let passes =
+            event.kind.trap().is_some() || channel.state.policy == NoConsumer::Relax || self.is_historic(Ring::Access);
         if !channel.has_consumer() && passes {
             return Outcome::Proceed;
         }
@@ -180,7 +180,7 @@ impl Domain {
         let Ok(number) = u8::try_from(vector) else {
             return Outcome::Refused(Errno::EINVAL, format!("no vector {vector}: they end at 255"));
         };
-        if number == BREAKPOINT && it.reported.is_some_and(|event| event.kind == CpuEventKind::Int3) {
+        if it.reported.is_some_and(|event| event.kind.trap() == Some(number)) {
             it.breakpoint = Breakpoint::Injected;
         } else {
             effects.push(|| Effect::Inject { vcpu, trap: trap(number) });
@@ -222,6 +222,7 @@ fn cpu(event: &CpuEvent) -> Cpu {
         CpuEventKind::Msr => Cpu::Msr { msr: number, new, old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
         CpuEventKind::Cpuid => Cpu::Cpuid { leaf: low(new), subleaf: low(old), length: (number & 0xff) as u8 },
         CpuEventKind::Descriptor => {
             let (table, is_write) = DescriptorTable::unpacked(number);

@@ -181,7 +181,7 @@ pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
         Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } | Cpu::Xcr0 { old, .. } => old,
         Cpu::Msr { msr, .. } => msr.into(),
-        Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
+        Cpu::Int3 { rip, .. } | Cpu::Debug { rip, .. } | Cpu::SingleStep { rip, .. } => rip.0,
         Cpu::Cpuid { subleaf, length, .. } => pair(subleaf, length.into()),
         Cpu::Descriptor { table, is_write, .. } => table.packed(is_write).into(),
         Cpu::GuestRequest => 0,
@@ -200,6 +200,7 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Xcr0 => Cpu::Xcr0 { new: subject, old: second },
         CpuEventKind::Msr => Cpu::Msr { msr: low(second), new: subject, old: 0 },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         CpuEventKind::Cpuid => {
             Cpu::Cpuid { leaf: low(subject), subleaf: low(second), length: (high(second) & 0xff) as u8 }

@@ -97,15 +97,19 @@ impl Domain {
         if !answer.flags.contains(Flags::VCPU_PAUSED) {
             return;
         }
-        if ring == Ring::Access && self.vcpu(vcpu).reported.is_none() && answer.flags.contains(Flags::EMULATE) {
-            self.emulates(vcpu, answer.flags, answer.data.as_deref());
+        if ring == Ring::Access && answer.flags.contains(Flags::EMULATE) {
+            match self.vcpu(vcpu).reported {
+                None => self.emulates(vcpu, answer.flags, answer.data.as_deref()),
+                Some(event) if is_vm_event => self.emulates_breakpoint(vcpu, &event, &answer),
+                Some(_) => {}
+            }
         }
         let it = self.vcpu(vcpu);
         if it.reported.is_some() || it.answered.is_some() {
             it.answered = it.reported;
         }
         // As in Xen, where a consumer injects the trap; the older layouts know no such call, and their listeners only answer.
-        let is_breakpoint = it.answered.is_some_and(|event| event.kind == CpuEventKind::Int3);
+        let is_breakpoint = it.answered.is_some_and(|event| event.kind.trap().is_some());
         if is_vm_event && is_breakpoint && it.breakpoint != Breakpoint::Injected {
             it.breakpoint = Breakpoint::FetchedAgain;
         }

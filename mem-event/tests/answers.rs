@@ -83,7 +83,7 @@ impl Stop {
     fn again(self, bits: u32) -> Outcome {
         match self {
             Stop::Violation => answer_due(Ring::Access),
-            Stop::Cpu(CpuEventKind::Int3) => Outcome::Retry(Errno::EAGAIN),
+            Stop::Cpu(kind) if kind.trap().is_some() => Outcome::Retry(Errno::EAGAIN),
             Stop::Cpu(kind) if kind.can_be_denied() && bits & DENY != 0 => Outcome::Skip,
             Stop::Cpu(_) => Outcome::Proceed,
         }

@@ -167,6 +167,45 @@ fn a_breakpoint_of_vm_event_is_fetched_again_when_it_is_answered_and_the_guests_
 }
 
 #[test]
+fn a_debug_exception_is_answered_as_a_breakpoint_is_and_each_by_its_own_vector() {
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+    bench.must(Control::Monitor { kind: CpuEventKind::Debug, mode: MonitorMode::Sync, on_change_only: false });
+    let trap = event(CpuEventKind::Debug, 0, 0);
+    for (injected, due) in [(None, Some(Errno::EAGAIN)), (Some(3), Some(Errno::EAGAIN)), (Some(1), None)] {
+        assert_eq!(raise(&mut bench, trap), answer_due(Ring::Access), "{injected:?}");
+        let request = bench.request(Ring::Access);
+        assert_eq!(request.event, Event::Cpu(Cpu::Debug { rip: trap.rip, gfn: Gfn(5) }));
+        if let Some(vector) = injected {
+            let Control::Inject { vcpu, kind, error, cr2, .. } = Trap::debug(VcpuId(0)) else { unreachable!() };
+            bench.must(Control::Inject { vcpu, vector, kind, error, cr2 });
+        }
+        bench.answer(Ring::Access, &request);
+        assert_eq!(raise(&mut bench, trap), due.map_or(Outcome::Proceed, Outcome::Retry), "{injected:?}");
+    }
+}
+
+#[test]
+fn an_instruction_that_comes_with_the_answer_to_a_breakpoint_is_done_in_its_place_once() {
+    for (flags, due) in [
+        (Flags::EMULATE.union(Flags::SET_EMUL_INSN_DATA), Outcome::Alone),
+        (Flags::EMULATE, Outcome::Retry(Errno::EAGAIN)),
+        (Flags::SET_EMUL_INSN_DATA, Outcome::Retry(Errno::EAGAIN)),
+    ] {
+        let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(Layout::VmEvent7);
+        bench.respond(Ring::Access, &request.answer().with(flags));
+        assert_eq!(raise(&mut bench, breakpoint), due, "{flags}");
+        if due == Outcome::Alone {
+            assert_eq!(raise(&mut bench, breakpoint), due, "it was kept from running");
+            let code = bench.domain.emulation(VcpuId(0)).unwrap().code;
+            assert_eq!(code, Some([0; 16]), "no data came with the answer");
+            assert_eq!(bench.step(&Input::Emulated { vcpu: VcpuId(0) }), Outcome::Proceed);
+        }
+        assert_eq!(raise(&mut bench, breakpoint), answer_due(Ring::Access), "{flags}: the next time is another event");
+    }
+}
+
+#[test]
 fn the_older_layouts_need_no_injection() {
     for (layout, injects) in [(Layout::Flags16, false), (Layout::Flags32, false), (Layout::Flags32, true)] {
         let (mut bench, breakpoint, request) = stopped_at_a_breakpoint(layout);

@@ -298,6 +298,7 @@ fn every_flag_and_reason_is_listed() {
         Event::Cpu(Cpu::Cpuid { leaf: 0, subleaf: 0, length: 0 }),
         Event::Cpu(Cpu::Descriptor { table: DescriptorTable::Idtr, is_write: false, information: 0, qualification: 0 }),
         Event::Cpu(Cpu::GuestRequest),
+        Event::Cpu(Cpu::Debug { rip, gfn }),
         Event::Cpu(Cpu::Xcr0 { new: 0, old: 0 }),
         Event::Cpu(Cpu::Io { port: 0, bytes: 0, is_read: false, is_string: false }),
     ];

@@ -47,6 +47,7 @@ fn cpu_events() -> [Cpu; CpuEventKind::ALL.len()] {
         Cpu::GuestRequest,
         Cpu::Io { port: 0x3f8, bytes: 1, is_read: true, is_string: true },
         Cpu::Xcr0 { new, old },
+        Cpu::Debug { rip, gfn },
     ]
 }
 
@@ -313,6 +314,8 @@ fn an_instruction_that_exits_stands_where_xens_structure_has_it() {
     let io = Cpu::Io { port: 0xcf8, bytes: 4, is_read: true, is_string: false };
     assert_eq!(union(io), words([4, 0x0001_0cf8, 0, 0, 0, 0, 0, 0]));
     assert_eq!(union(Cpu::GuestRequest), words([0; 8]));
+    let debug = Cpu::Debug { rip: Gla(0x1_0000_0000_0abc), gfn: Gfn(0x10_0000_0123) };
+    assert_eq!(union(debug), words([0x123, 0x10, 0, 0, 1, 5, 0, 0]));
 }
 
 #[test]

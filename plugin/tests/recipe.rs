@@ -1,6 +1,6 @@
 //! What an instruction will touch, from its bytes and plain register values.
 
-use mem_event::Rights;
+use mem_event::{CpuEventKind, Rights};
 use mem_event_plugin::insn::decode::{Decoded, InstructionReader, is_checkpoint};
 use mem_event_plugin::insn::recipe::{Recipe, Touch};
 use mem_event_plugin::insn::registers::{CodeSize, Registers, segment};
@@ -559,7 +559,8 @@ fn what_changes_translations_empties_the_cache() {
     for (bytes, number, source) in writes {
         assert_eq!(recipe(bytes, CodeSize::Bits64).special, Special::WriteControl(number, source), "{bytes:x?}");
     }
-    assert_eq!(recipe(&[0xcc], CodeSize::Bits64).special, Special::Breakpoint);
+    assert_eq!(recipe(&[0xcc], CodeSize::Bits64).special, Special::Trap(CpuEventKind::Int3));
+    assert_eq!(recipe(&[0xf1], CodeSize::Bits64).special, Special::Trap(CpuEventKind::Debug));
     assert_eq!(RAX, 0x10000);
 }
 

@@ -453,6 +453,9 @@ fn cpu_events_are_switched_and_what_is_not_there_is_named_once() {
     assert_eq!(ask(enable, 6, 0, 0), (Ok(0), vec![on(CpuEventKind::Cpuid, MonitorMode::Sync)]));
     assert_eq!(ask(enable, 9, 0, 0), (Ok(0), vec![on(CpuEventKind::Descriptor, MonitorMode::Sync)]));
     assert_eq!(ask(enable, 13, 0, 0), (Ok(0), vec![on(CpuEventKind::Io, MonitorMode::Sync)]));
+    // The byte is sync there.
+    assert_eq!(ask(enable, 5, 1, 0), (Ok(0), vec![on(CpuEventKind::Debug, MonitorMode::Sync)]));
+    assert_eq!(ask(enable, 5, 0, 0), (Ok(0), vec![on(CpuEventKind::Debug, MonitorMode::Async)]));
     // The bytes are sync and allow_userspace there.
     assert_eq!(ask(enable, 4, 0, 0), (Ok(0), vec![on(CpuEventKind::GuestRequest, MonitorMode::Async)]));
     assert_eq!(ask(disable, 4, 1, 0), (Ok(0), vec![on(CpuEventKind::GuestRequest, MonitorMode::Disabled)]));
@@ -469,7 +472,7 @@ fn cpu_events_are_switched_and_what_is_not_there_is_named_once() {
     let mut made = domctl(0x15, domctl::MONITOR, 1);
     made.set(domctl::MONITOR_OP, domctl::MONITOR_CAPABILITIES);
     bench.call(hypercall::DOMCTL, &[made]).unwrap();
-    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x225f);
+    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x227f);
 }
 
 #[test]

@@ -145,10 +145,11 @@ impl Listener {
             let stays_in_view = !matches!(then, Then::View(_) | Then::StepInView(_));
             if self.channel.shape().1.layout == Layout::VmEvent7
                 && stays_in_view
-                && matches!(request.event, Event::Cpu(Cpu::Int3 { .. }))
+                && !matches!(then, Then::EmulateWith(_))
+                && let Some(trap) = own_trap(request)
             {
                 // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.
-                self.channel.client.values(&Call::Control(Trap::breakpoint(request.vcpu)))?;
+                self.channel.client.values(&Call::Control(trap))?;
             }
             match then {
                 Then::View(view) => self.channel.answer(&request.answer().switching_to(ViewId(view))),
@@ -242,5 +243,15 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.channel.as_fd()
+    }
+}
+
+/// What injects the trap that an event tells of, whose vCPU waits.
+fn own_trap(request: &Request) -> Option<Control> {
+    match request.event {
+        _ if !request.flags.contains(Flags::VCPU_PAUSED) => None,
+        Event::Cpu(Cpu::Int3 { .. }) => Some(Trap::breakpoint(request.vcpu)),
+        Event::Cpu(Cpu::Debug { .. }) => Some(Trap::debug(request.vcpu)),
+        _ => None,
     }
 }

@@ -147,7 +147,7 @@ impl EmulateWith {
 /// The frame that is accessed, or that holds the instruction; none of a register.
 fn place(event: &Event) -> Option<Gfn> {
     match event {
-        Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::SingleStep { gfn, .. }) => Some(*gfn),
+        Event::Cpu(Cpu::Int3 { gfn, .. } | Cpu::Debug { gfn, .. } | Cpu::SingleStep { gfn, .. }) => Some(*gfn),
         other => other.frame(),
     }
 }

@@ -204,7 +204,7 @@ fn place(request: &Request, symbols: &Symbols) -> Option<String> {
 fn offset(event: &Event) -> u16 {
     match event {
         Event::Violation { offset, .. } => *offset,
-        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Gpa(rip.0).offset(),
+        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::Debug { rip, .. } | Cpu::SingleStep { rip, .. }) => Gpa(rip.0).offset(),
         Event::Paging { .. } | Event::Sharing { .. } | Event::Cpu(_) => 0,
     }
 }
@@ -218,7 +218,7 @@ fn second(event: &Event) -> Option<u64> {
             Some(*old)
         }
         Event::Cpu(Cpu::Msr { msr, .. }) => Some(u64::from(*msr)),
-        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
+        Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::Debug { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
         Event::Cpu(Cpu::Cpuid { subleaf, .. }) => Some(u64::from(*subleaf)),
         Event::Cpu(Cpu::Descriptor { qualification, .. }) => Some(*qualification),
         Event::Cpu(Cpu::GuestRequest | Cpu::Io { .. }) => None,
@@ -248,6 +248,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Msr { msr, new, .. } => format!("msr {msr:#x} {new:#x}"),
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
+        Cpu::Debug { rip, gfn } => at("int1", gfn, rip),
         Cpu::Cpuid { leaf, subleaf, .. } => format!("cpuid {leaf:#x} subleaf {subleaf:#x}"),
         Cpu::Descriptor { table, is_write, .. } => format!("{table} {}", if is_write { "loaded" } else { "stored" }),
         Cpu::GuestRequest => "guest request".to_owned(),
@@ -260,7 +261,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
 
 /// The name of the instruction that made an access, where it is the kernel's. What breaks or steps is named by its own address.
 fn instruction(request: &Request, rip: u64, symbols: &Symbols) -> Option<String> {
-    let is_named = matches!(request.event, Event::Cpu(Cpu::Int3 { .. } | Cpu::SingleStep { .. }));
+    let is_named = matches!(request.event, Event::Cpu(Cpu::Int3 { .. } | Cpu::Debug { .. } | Cpu::SingleStep { .. }));
     symbols.linear().name(Gla(rip)).filter(|_| !is_named)
 }
 

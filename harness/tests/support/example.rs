@@ -61,6 +61,12 @@ impl Example {
         format!("{}={}", rings.join(","), self.command)
     }
 
+    /// The same, started with an argument.
+    pub fn about(mut self, argument: &str) -> Example {
+        self.command += &format!(" {argument}");
+        self
+    }
+
     /// The same, and what it writes of each event goes nowhere.
     pub fn quiet(mut self) -> Example {
         self.command += " >/dev/null";

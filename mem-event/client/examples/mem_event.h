@@ -91,7 +91,7 @@ enum { HEADER = offsetof(struct packet, payload) };
  * A call with so many bytes of packet.payload, and with a descriptor, unless `give` is -1. The reply is in `packet`, its descriptor in
  * *taken, or -1. Returns 0, or the error's number.
  */
-static inline uint32_t exchange(uint16_t operation, uint64_t a, uint64_t b, uint64_t c, uint32_t length, int give, int *taken)
+static inline uint32_t exchange(uint16_t operation, const uint64_t argument[5], uint32_t length, int give, int *taken)
 {
     static uint32_t sequence;
     union {
@@ -107,7 +107,7 @@ static inline uint32_t exchange(uint16_t operation, uint64_t a, uint64_t b, uint
     packet.operation = operation;
     packet.sequence = ++sequence;
     packet.error = packet.zero = 0;
-    memcpy(packet.argument, (uint64_t[5]){ a, b, c }, sizeof(packet.argument));
+    memcpy(packet.argument, argument, sizeof(packet.argument));
     packet.length = length;
     if (give >= 0) {
         memcpy(CMSG_DATA(&control.header), &give, sizeof(give));
@@ -138,7 +138,7 @@ static inline uint32_t exchange(uint16_t operation, uint64_t a, uint64_t b, uint
 /* A call that may be refused: 0, or the error's number. */
 static inline uint32_t try_call(uint16_t operation, uint64_t a, uint64_t b, uint64_t c)
 {
-    return exchange(operation, a, b, c, 0, -1, NULL);
+    return exchange(operation, (uint64_t[5]){ a, b, c }, 0, -1, NULL);
 }
 
 /* The last call is refused, and that is the end. */
@@ -160,6 +160,14 @@ static inline uint64_t call(uint16_t operation, uint64_t a, uint64_t b, uint64_t
             refused();
         usleep(1000);
     }
+    return packet.argument[0];
+}
+
+/* The same with a fourth argument. */
+static inline uint64_t call_with(uint16_t operation, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+    if (exchange(operation, (uint64_t[5]){ a, b, c, d }, 0, -1, NULL))
+        refused();
     return packet.argument[0];
 }
 
@@ -220,8 +228,8 @@ static inline bool take(struct ring *ring, vm_event_request_t *request)
     return true;
 }
 
-/* Answers the oldest request without an answer: what it said is echoed, without its registers. */
-static inline void answer(struct ring *ring, const vm_event_request_t *request)
+/* The answer to the oldest request without one: what it said is echoed, without its registers. It is sent by `send_answer`. */
+static inline vm_event_response_t *begin_answer(struct ring *ring, const vm_event_request_t *request)
 {
     vm_event_response_t *response = RING_GET_RESPONSE(&ring->back, ring->back.rsp_prod_pvt);
 
@@ -231,10 +239,22 @@ static inline void answer(struct ring *ring, const vm_event_request_t *request)
     response->reason = request->reason;
     response->flags = request->flags & (VM_EVENT_FLAG_VCPU_PAUSED | VM_EVENT_FLAG_FOREIGN);
     response->u = request->u;
+    return response;
+}
+
+static inline void send_answer(struct ring *ring)
+{
     ring->back.rsp_prod_pvt++;
     RING_PUSH_RESPONSES(&ring->back);
     if (write(ring->signal, &(uint64_t){ 1 }, 8) < 0)
         fail("the event channel");
+}
+
+/* Answers the oldest request without an answer. */
+static inline void answer(struct ring *ring, const vm_event_request_t *request)
+{
+    begin_answer(ring, request);
+    send_answer(ring);
 }
 
 /*

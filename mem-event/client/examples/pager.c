@@ -120,7 +120,7 @@ static void load(uint64_t gfn)
     }
     for (;;) {
         memcpy(packet.payload, content, PAGE);
-        error = exchange(LOAD, gfn, 0, 0, PAGE, -1, NULL);
+        error = exchange(LOAD, (uint64_t[5]){ gfn }, PAGE, -1, NULL);
         if (!error || error == ENOENT) /* it is back already */
             break;
         if (error != ENOMEM)
@@ -193,7 +193,7 @@ static void take_over(void)
     uint8_t *types = NULL;
     uint64_t lost = 0;
 
-    if (exchange(PAGE_FILE, 0, 0, 0, 0, -1, &file))
+    if (exchange(PAGE_FILE, (uint64_t[5]){ 0 }, 0, -1, &file))
         refused();
     while (call(TYPES, frames, 0, 0), packet.length) {
         types = realloc(types, frames + packet.length);
@@ -218,7 +218,7 @@ static void take_over(void)
         }
         file = fileno(temporary);
     }
-    if (exchange(SET_PAGE_FILE, 0, 0, 0, 0, file, NULL))
+    if (exchange(SET_PAGE_FILE, (uint64_t[5]){ 0 }, 0, file, NULL))
         refused();
     for (uint64_t gfn = 0; gfn < frames; gfn++)
         if ((types[gfn] & ~HELD) == RAM_PAGING_OUT)

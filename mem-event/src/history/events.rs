@@ -1,7 +1,6 @@
 //! Claims, puts and what becomes of those that fail.
 
 use crate::control::{NoConsumer, Ring};
-use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome, WaitReason};
 use crate::errno::Errno;
@@ -180,7 +179,7 @@ impl Domain {
             return;
         }
         self.vcpu(vcpu).answered = Some(*event);
-        if event.kind == CpuEventKind::Int3 {
+        if event.kind.trap().is_some() {
             self.vcpu(vcpu).breakpoint = Breakpoint::FetchedAgain;
         } else {
             effects.list.push(Effect::Lost { ring, request, printed: false });

@@ -60,7 +60,8 @@ pub(super) fn write(first: u32, p2mt: u32, request: &Request) -> Slot {
 #[inline(never)]
 fn cpu_fields(cpu: Cpu) -> (u64, u64, u64, u64) {
     let (kind, second) = (cpu.kind(), packed::second_value(cpu));
-    let offset = if matches!(cpu, Cpu::Int3 { .. } | Cpu::SingleStep { .. }) { second & 0xfff } else { 0 };
+    let offset =
+        if matches!(cpu, Cpu::Int3 { .. } | Cpu::Debug { .. } | Cpu::SingleStep { .. }) { second & 0xfff } else { 0 };
     let valid = if kind.has_old_value() { 0 } else { GLA_VALID };
     (offset, second, valid, kind.reason_number().into())
 }

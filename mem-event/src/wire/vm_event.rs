@@ -11,6 +11,7 @@
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
 //!        8 guest_request        nothing
+//!        9 debug_exception      24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 5
 //!       10 cpuid                24 u32 insn_length   28 u32 leaf   32 u32 subleaf
 //!       13 desc_access          24 u32 instr_info   32 exit_qualification   40 u8 descriptor   41 u8 is_write
 //!       16 io                   24 u32 bytes   28 u16 port   30 u8 in   31 u8 str
@@ -50,6 +51,7 @@ const MOV_TO_MSR: u32 = 5;
 const SOFTWARE_BREAKPOINT: u32 = 6;
 const SINGLESTEP: u32 = 7;
 const GUEST_REQUEST: u32 = 8;
+const DEBUG_EXCEPTION: u32 = 9;
 const CPUID: u32 = 10;
 const DESCRIPTOR_ACCESS: u32 = 13;
 const IO_INSTRUCTION: u32 = 16;
@@ -58,7 +60,9 @@ const GLA_VALID: u32 = 8;
 const FAULT_WITH_GLA: u32 = 16;
 const FAULT_IN_GPT: u32 = 32;
 const RIP: usize = DATA + 19;
+/// Length and type (`X86_EVENTTYPE_*`) of `int3` and of `int1`.
 const BREAKPOINT: u64 = 1 | 6 << 32;
+const DEBUG_TRAP: u64 = 1 | 5 << 32;
 
 fn flags_number(flags: Flags) -> u32 {
     let own = flags.0 & 1 | (flags.0 >> 3 & 1) << 1;
@@ -123,6 +127,10 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
         Cpu::Int3 { rip, gfn } => {
             (slot[3], slot[5], slot[RIP]) = (gfn.0, BREAKPOINT, rip.0);
             SOFTWARE_BREAKPOINT
+        }
+        Cpu::Debug { rip, gfn } => {
+            (slot[3], slot[5], slot[RIP]) = (gfn.0, DEBUG_TRAP, rip.0);
+            DEBUG_EXCEPTION
         }
         Cpu::SingleStep { rip, gfn } => {
             (slot[3], slot[RIP]) = (gfn.0, rip.0);
@@ -218,6 +226,7 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
         },
         MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new, old },
         SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
+        DEBUG_EXCEPTION => Cpu::Debug { rip, gfn },
         SINGLESTEP => Cpu::SingleStep { rip, gfn },
         CPUID => Cpu::Cpuid { leaf: high(slot[3]), subleaf: low(slot[4]), length: (low(slot[3]) & 0xff) as u8 },
         DESCRIPTOR_ACCESS => {

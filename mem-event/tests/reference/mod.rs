@@ -824,7 +824,7 @@ impl Reference {
             return Ok(());
         }
         let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
-        if !self.live(Ring::Access) && (relaxed || event.kind == CpuEventKind::Int3) {
+        if !self.live(Ring::Access) && (relaxed || vector_of(event.kind).is_some()) {
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
@@ -847,7 +847,7 @@ impl Reference {
     fn inject(&mut self, vcpu: VcpuId, vector: u32, trap: impl Fn(u8) -> Trap) -> Done {
         let it = self.vcpus.get(vcpu.0 as usize).ok_or(refused(Errno::ESRCH))?;
         let number = u8::try_from(vector).map_err(|_| refused(Errno::EINVAL))?;
-        if number != 3 || it.reported.is_none_or(|event| event.kind != CpuEventKind::Int3) {
+        if it.reported.is_none_or(|event| vector_of(event.kind) != Some(number)) {
             self.effects.push(Effect::Inject { vcpu, trap: trap(number) });
         }
         Ok(())
@@ -1457,6 +1457,14 @@ fn is_write(kind: CpuEventKind) -> bool {
     [cr0, cr3, cr4, CpuEventKind::Xcr0, CpuEventKind::Msr].contains(&kind)
 }
 
+/// The exception that it tells of.
+fn vector_of(kind: CpuEventKind) -> Option<u8> {
+    [(CpuEventKind::Debug, 1), (CpuEventKind::Int3, 3)]
+        .iter()
+        .find(|(other, _)| *other == kind)
+        .map(|(_, vector)| *vector)
+}
+
 /// What the listener is told of the event.
 fn told(event: &CpuEvent) -> Cpu {
     let CpuEvent { rip, gfn, .. } = *event;
@@ -1468,6 +1476,7 @@ fn told(event: &CpuEvent) -> Cpu {
         CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
         CpuEventKind::Cpuid => {
             Cpu::Cpuid { leaf: event.value as u32, subleaf: event.old as u32, length: event.number as u8 }
         }

@@ -90,6 +90,7 @@ impl Hypervisor {
         }
         vcpu.waiting.set_busy(true);
         if has_run {
+            vcpu.trap.has_met_what_was_given();
             let _ = engine.step(&self.host, Input::Emulated { vcpu: vcpu.id });
         }
         engine.settle(&self.host);

@@ -134,6 +134,7 @@ impl Hypervisor {
 
     /// A vCPU is about to do the instruction that it was to do alone, as it can.
     pub fn emulated(&self, vcpu: &Vcpu) {
+        vcpu.trap.has_met_what_was_given();
         let mut engine = self.engine();
         engine.says_what_is_plain(&self.host, vcpu.id);
         let _ = engine.step(&self.host, Input::Emulated { vcpu: vcpu.id });

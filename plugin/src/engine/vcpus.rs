@@ -32,8 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Among the general registers.
 const RAX: usize = 0;
-/// The breakpoint's vector.
-const BREAKPOINT: u32 = 3;
+/// The vectors of `int1` and `int3`.
+const TRAPS: [u32; 2] = [1, 3];
 
 type Refusal = (Errno, String);
 
@@ -110,8 +110,8 @@ impl Hypervisor {
         }
         match raising::can_raise() {
             true => Ok(()),
-            // At a breakpoint's event the vCPU raises its own.
-            false if vector == BREAKPOINT => Ok(()),
+            // At the event of one of these the vCPU raises its own.
+            false if TRAPS.contains(&vector) => Ok(()),
             false => {
                 let sentence = "this QEMU does not say where its next exception stands".to_owned();
                 Err((Errno::EOPNOTSUPP, sentence))

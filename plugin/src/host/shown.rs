@@ -9,11 +9,13 @@ use crate::host::instrumentation;
 use crate::host::nested::address_space;
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
-use mem_event::{Gfn, PAGE_SIZE, Rights, VcpuId};
+use mem_event::{CpuEventKind, Gfn, PAGE_SIZE, Rights, VcpuId};
 use std::io;
 
-/// A breakpoint's byte.
-pub const INT3: u8 = 0xcc;
+/// The instruction of one byte that raises the trap of an event's kind: `int3` or `int1`.
+pub fn byte_of(kind: CpuEventKind) -> u8 {
+    if kind == CpuEventKind::Debug { 0xf1 } else { 0xcc }
+}
 
 /// The instruction that a vCPU is to execute by its view.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +36,9 @@ impl ShownCode {
         self.is_same
     }
 
-    /// Whether it is a breakpoint.
-    pub fn is_breakpoint(&self) -> bool {
-        self.bytes() == [INT3]
+    /// The kind of event that tells of it, where it is a breakpoint or `int1`.
+    pub fn trap(&self) -> Option<CpuEventKind> {
+        [CpuEventKind::Int3, CpuEventKind::Debug].into_iter().find(|kind| self.bytes() == [byte_of(*kind)])
     }
 }
 

@@ -43,6 +43,8 @@ pub struct TrapData {
     stepped: AtomicBool,
     /// It does one instruction alone: what is there passes.
     alone: AtomicBool,
+    /// Where a breakpoint that its view shows was told and is the guest's, until the vCPU has come to do it alone: the address and 1, 0 for nowhere.
+    given: AtomicU64,
     /// A page that is mapped against its rights, while QEMU reads its code or the vCPU ends its block; 0 for none, else the frame and 1.
     lent: AtomicU64,
     /// Where it left its block from the kernel, for the hook of its steps, and for that of checkpoints and breakpoints.
@@ -72,10 +74,26 @@ impl TrapData {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = pending;
     }
 
+    /// A breakpoint at this address was told, and is the guest's.
+    pub fn gives(&self, rip: u64) {
+        self.given.store(rip.wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Whether one is that was told and not met yet.
+    pub fn has_given(&self, rip: u64) -> bool {
+        self.given.load(Ordering::Relaxed) == rip.wrapping_add(1)
+    }
+
+    /// It was met, or the vCPU is elsewhere.
+    pub fn has_met_what_was_given(&self) {
+        self.given.store(0, Ordering::Relaxed);
+    }
+
     /// The vCPU is gone: nothing of what it was about to do is left. That its steps are reported is a switch of its number, and stays.
     pub fn reset(&self) {
         self.set_pending_event(None);
         self.lent.store(0, Ordering::Release);
+        self.has_met_what_was_given();
         self.is_in();
         self.set_paging_mode(PagingMode::default());
         self.take_new_registers();

@@ -165,6 +165,7 @@ impl Vcpu {
     /// It was put before another instruction while it was out of its block: what it was about to report or to ask is over.
     pub fn moved(&self, before: u64) {
         self.trap.set_pending_event(None);
+        self.trap.has_met_what_was_given();
         self.trap.is_in();
         let mut state = self.lock();
         if *state != State::Runs || self.trap.is_stepped() {

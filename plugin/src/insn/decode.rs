@@ -14,7 +14,7 @@ use iced_x86::{
     Code, CodeSize as AddressSize, Decoder, DecoderOptions, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register, UsedMemory,
 };
-use mem_event::Rights;
+use mem_event::{CpuEventKind, Rights};
 
 /// What iced-x86 knows only if it is told, and QEMU does: MPX.
 pub const OPTIONS: u32 = DecoderOptions::MPX;
@@ -362,7 +362,8 @@ fn special(instruction: &Instruction) -> Special {
         Mnemonic::Wrmsr => Special::WriteMsr,
         Mnemonic::Vmrun | Mnemonic::Vmload => control_block(instruction, Rights::R),
         Mnemonic::Vmsave => control_block(instruction, Rights::W),
-        Mnemonic::Int3 => Special::Breakpoint,
+        Mnemonic::Int3 => Special::Trap(CpuEventKind::Int3),
+        Mnemonic::Int1 => Special::Trap(CpuEventKind::Debug),
         Mnemonic::Cpuid => Special::Cpuid,
         Mnemonic::Xsetbv => Special::WriteExtended,
         Mnemonic::Vmcall | Mnemonic::Vmmcall => Special::Hypercall,

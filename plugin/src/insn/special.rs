@@ -3,6 +3,7 @@
 use crate::insn::descriptor::DescriptorAccess;
 use crate::insn::nested::ControlBlock;
 use crate::insn::registers::Registers;
+use mem_event::CpuEventKind;
 
 /// What a control register is written with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +50,8 @@ pub enum Special {
     WriteControl(u8, ControlSource),
     /// It writes the model-specific register in ECX.
     WriteMsr,
-    /// It is a breakpoint.
-    Breakpoint,
+    /// It is a breakpoint, or `int1`: the kind of its event.
+    Trap(CpuEventKind),
     /// It asks for what the processor is (`cpuid`).
     Cpuid,
     /// It writes XCR0, or another extended control register (`xsetbv`).
@@ -72,7 +73,7 @@ impl Special {
     pub fn changes_translation(self) -> bool {
         match self {
             Special::Nothing
-            | Special::Breakpoint
+            | Special::Trap(_)
             | Special::CallFar
             | Special::Cpuid
             | Special::WriteExtended

@@ -10,12 +10,13 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::vcpus::goes_on_behind;
 use crate::host::processor::Processor;
-use crate::host::shown::INT3;
+use crate::host::shown::byte_of;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::insn::recipe::Recipe;
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::special::{ControlSource, Special};
+use crate::qemu::internals;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::wait;
@@ -122,7 +123,7 @@ pub fn settle(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View
     let event = match vcpu.trap.pending_event() {
         None => return Go::Run,
         Some(event) => {
-            if is_breakpoint_at(&event, recipe.rip(view)) && recipe.special != Special::Breakpoint {
+            if is_trap_at(&event, recipe.rip(view)) && !matches!(recipe.special, Special::Trap(_)) {
                 // The check of the breakpoint itself comes after that of its fetch, and must know that it was reported.
                 if is_there(hypervisor, vcpu, event) {
                     return Go::Run;
@@ -183,6 +184,20 @@ pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &
                 }
             }
             Outcome::Skip => return Told::Denied,
+            Outcome::Alone => {
+                // The instruction that came with the answer is done where the breakpoint is.
+                vcpu.trap.set_pending_event(None);
+                let can_leave = vcpu.state().may_leave() && internals::can_leave();
+                if can_leave && hypervisor.queues_alone(vcpu) {
+                    return Told::Go(Go::Leave);
+                }
+                hypervisor.emulated(vcpu);
+                eprintln!(
+                    "mem-event: vCPU {} cannot do another instruction alone here: it meets its breakpoint",
+                    vcpu.id
+                );
+                return Told::Go(Go::Run);
+            }
             outcome => {
                 vcpu.trap.set_pending_event(None);
                 // Of a breakpoint: its instruction is fetched again, and if it is still there, that is another event.
@@ -193,9 +208,9 @@ pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &
     }
 }
 
-/// Whether it is the breakpoint at this address.
-pub fn is_breakpoint_at(event: &CpuEvent, rip: u64) -> bool {
-    event.kind == CpuEventKind::Int3 && event.rip.0 == rip
+/// Whether it is of the breakpoint, or of `int1`, at this address.
+pub fn is_trap_at(event: &CpuEvent, rip: u64) -> bool {
+    event.kind.trap().is_some() && event.rip.0 == rip
 }
 
 /// Whether the breakpoint of an event still stands where it was, for its vCPU.
@@ -204,7 +219,7 @@ fn is_there(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent) -> bool {
     let offset = (event.rip.0 & 0xfff) as u16;
     let host = &hypervisor.host;
     let gfn = host.rights.shown_to(vcpu.id, event.gfn).map_or(event.gfn, |(other, _)| other);
-    host.read(gfn, offset, &mut byte).is_ok() && byte == [INT3]
+    host.read(gfn, offset, &mut byte).is_ok() && byte == [byte_of(event.kind)]
 }
 
 fn control_register(number: u8) -> Option<(CpuEventKind, Register)> {

@@ -16,7 +16,7 @@ use crate::insn::registers::CodeSize;
 use crate::qemu::view::View;
 use crate::trap::gate::{Check, Miss, sample};
 use crate::trap::{events, wait};
-use mem_event::{CpuEventKind, Gpa, Rights};
+use mem_event::{Gpa, Rights};
 
 /// Before a block's first instruction. Called by the shim.
 pub fn before(vcpu: u32, start: &BlockStart, view: &View) -> Go {
@@ -77,14 +77,19 @@ fn alone(hypervisor: &Hypervisor, vcpu: &Vcpu, (start, view): (&BlockStart, &Vie
         hypervisor.needs_no_turn(vcpu);
         return Go::Run;
     }
-    if shown.is_some_and(|code| code.is_breakpoint()) {
+    // One that was told and is the guest's is not told again where QEMU has kept its vCPU from it.
+    if let Some(kind) = shown.and_then(|code| code.trap()).filter(|_| !vcpu.trap.has_given(rip)) {
         let told = match vcpu.trap.pending_event() {
             // It left its block before this breakpoint, and is back with the answer.
-            Some(event) if events::is_breakpoint_at(&event, rip) => events::report(hypervisor, vcpu, event, view, rip),
-            _ => events::before(hypervisor, vcpu, CpuEventKind::Int3, view, rip, start.frame.unwrap_or_default()),
+            Some(event) if events::is_trap_at(&event, rip) => events::report(hypervisor, vcpu, event, view, rip),
+            _ => events::before(hypervisor, vcpu, kind, view, rip, start.frame.unwrap_or_default()),
         };
         if told == Go::Leave {
             return Go::Leave;
+        }
+        // With its answer it may go by another view, where it is not there.
+        if hypervisor.goes_by_view(vcpu) {
+            vcpu.trap.gives(rip);
         }
     }
     Miss::new(hypervisor, vcpu, &start.fetch, view).goes_alone(false)

@@ -115,12 +115,12 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
             Check::Leave => return Go::Leave,
         }
     }
-    if recipe.special == Special::Breakpoint {
+    if let Special::Trap(kind) = recipe.special {
         // It left its block before this breakpoint, and is back with the answer.
-        if was_pending.is_some_and(|event| events::is_breakpoint_at(&event, recipe.rip(view))) {
+        if was_pending.is_some_and(|event| events::is_trap_at(&event, recipe.rip(view))) {
             return Go::Run;
         }
-        return events::before(hypervisor, vcpu, CpuEventKind::Int3, view, recipe.rip(view), miss.gfn_of_code());
+        return events::before(hypervisor, vcpu, kind, view, recipe.rip(view), miss.gfn_of_code());
     }
     if instrumentation::wanted() & exits(recipe.special) != 0
         && exits::before(hypervisor, vcpu, recipe, view) == Go::Leave

@@ -19,6 +19,7 @@ const CAPABILITIES: u32 = 1 << layout::EVENT_WRITE_CTRLREG
     | 1 << layout::EVENT_SINGLESTEP
     | 1 << layout::EVENT_SOFTWARE_BREAKPOINT
     | 1 << layout::EVENT_GUEST_REQUEST
+    | 1 << layout::EVENT_DEBUG_EXCEPTION
     | 1 << layout::EVENT_CPUID
     | 1 << layout::EVENT_DESCRIPTOR_ACCESS
     | 1 << EVENT_IO;
@@ -41,6 +42,9 @@ pub(super) fn monitor_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, as
         }
         layout::EVENT_GUEST_REQUEST => {
             report(guest, CpuEventKind::GuestRequest, mode(on, asked.get(layout::GUEST_REQUEST_SYNC) != 0))
+        }
+        layout::EVENT_DEBUG_EXCEPTION => {
+            report(guest, CpuEventKind::Debug, mode(on, asked.get(layout::DEBUG_EXCEPTION_SYNC) != 0))
         }
         layout::EVENT_CPUID => report(guest, CpuEventKind::Cpuid, mode(on, true)),
         layout::EVENT_DESCRIPTOR_ACCESS => report(guest, CpuEventKind::Descriptor, mode(on, true)),

@@ -23,6 +23,7 @@ structure! {
     CTRLREG_ON_CHANGE_ONLY: u8 = 26, "u.monitor_op.u.mov_to_cr.onchangeonly";
     CTRLREG_BITMASK: u64 = 32, "u.monitor_op.u.mov_to_cr.bitmask";
     MSR: u32 = 24, "u.monitor_op.u.mov_to_msr.msr";
+    DEBUG_EXCEPTION_SYNC: u8 = 24, "u.monitor_op.u.debug_exception.sync";
     GUEST_REQUEST_SYNC: u8 = 24, "u.monitor_op.u.guest_request.sync";
     GUEST_REQUEST_ALLOW_USERSPACE: u8 = 25, "u.monitor_op.u.guest_request.allow_userspace";
     MSR_ON_CHANGE_ONLY: u8 = 28, "u.monitor_op.u.mov_to_msr.onchangeonly";
@@ -75,6 +76,7 @@ constants! {
     EVENT_SINGLESTEP: u32 = 2, "XEN_DOMCTL_MONITOR_EVENT_SINGLESTEP";
     EVENT_SOFTWARE_BREAKPOINT: u32 = 3, "XEN_DOMCTL_MONITOR_EVENT_SOFTWARE_BREAKPOINT";
     EVENT_GUEST_REQUEST: u32 = 4, "XEN_DOMCTL_MONITOR_EVENT_GUEST_REQUEST";
+    EVENT_DEBUG_EXCEPTION: u32 = 5, "XEN_DOMCTL_MONITOR_EVENT_DEBUG_EXCEPTION";
     EVENT_CPUID: u32 = 6, "XEN_DOMCTL_MONITOR_EVENT_CPUID";
     EVENT_DESCRIPTOR_ACCESS: u32 = 9, "XEN_DOMCTL_MONITOR_EVENT_DESC_ACCESS";
 }
