@@ -49,7 +49,7 @@ impl Domain {
             Control::SwitchVcpuView { vcpu, view } => self.switch_vcpu_view(vcpu, view, effects),
             Control::GetVcpuView { vcpu } => self.get_vcpu_view(vcpu),
             Control::ChangeGfn { view, old, new } => self.change_gfn(view, old, new, effects),
-            Control::Populate { gfn } => self.populate_beyond(gfn),
+            Control::Populate { gfn } => self.put_memory(gfn, effects),
             Control::Pin { gfn } => self.pin(gfn, effects),
             Control::Unpin { gfn } => self.unpin(gfn),
             Control::NominateShare { gfn } => self.nominate_share(gfn, effects),

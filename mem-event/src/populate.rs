@@ -43,6 +43,24 @@ impl Domain {
         ControlFlow::Continue(())
     }
 
+    /// `Control::Populate`: memory at a frame of RAM that was taken out, or at one beyond.
+    pub(crate) fn put_memory(&mut self, gfn: Gfn, effects: &mut Effects) -> Outcome {
+        if gfn.0 >= self.p2m.end() {
+            return self.populate_beyond(gfn);
+        }
+        match self.p2m_type(gfn) {
+            P2mType::MmioDm => Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is no RAM")),
+            P2mType::Invalid if self.available() == 0 => {
+                Outcome::Refused(Errno::ENOMEM, format!("the budget has no memory for frame {gfn}"))
+            }
+            P2mType::Invalid => {
+                self.give_memory(gfn, effects);
+                Outcome::Proceed
+            }
+            kind => Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is there already, {kind}")),
+        }
+    }
+
     /// Zeroed memory for a frame, for which the budget has room.
     pub(crate) fn give_memory(&mut self, gfn: Gfn, effects: &mut Effects) {
         let entry = self.p2m.get(gfn);

@@ -17,11 +17,10 @@ impl Domain {
         self.beyond.has(gfn)
     }
 
-    /// `Control::Populate`.
+    /// `Control::Populate` of a frame beyond RAM.
     pub(crate) fn populate_beyond(&mut self, gfn: Gfn) -> Outcome {
-        if !(self.p2m.end()..P2m::LARGEST).contains(&gfn.0) {
-            let sentence = format!("frame {gfn} is not from {:#x} to {:#x}", self.p2m.end(), P2m::LARGEST - 1);
-            return Outcome::Refused(Errno::EINVAL, sentence);
+        if gfn.0 >= P2m::LARGEST {
+            return Outcome::Refused(Errno::EINVAL, format!("frame {gfn} is above {:#x}", P2m::LARGEST - 1));
         }
         if self.beyond.has(gfn) {
             return Outcome::Refused(Errno::EBUSY, format!("frame {gfn} is there already"));

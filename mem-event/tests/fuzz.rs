@@ -236,7 +236,8 @@ impl Run<'_> {
             210..218 => Control::Nominate { gfn },
             218..226 => Control::Evict { gfn },
             226..234 => Control::Prep { gfn, buffer: c & 1 != 0 },
-            234..237 => Control::Drop { gfn },
+            234..236 => Control::Drop { gfn },
+            236 => Control::Populate { gfn },
             237..240 => Control::SetBudget { frames: u64::from(c) },
             240..243 => {
                 let mode = [MonitorMode::Disabled, MonitorMode::Async, MonitorMode::Sync][usize::from(c) % 3];

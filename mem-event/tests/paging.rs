@@ -223,6 +223,23 @@ fn ballooning_without_a_pager_or_of_a_plain_frame_puts_nothing() {
 }
 
 #[test]
+fn a_frame_that_was_taken_out_is_populated_within_the_budget_and_no_other() {
+    let mut bench = Bench::new(1);
+    bench.must(Control::Drop { gfn: Gfn(3) });
+    bench.must(Control::SetBudget { frames: common::FRAMES - 1 });
+    assert_eq!(bench.refused(Control::Populate { gfn: Gfn(3) }), Errno::ENOMEM);
+    bench.must(Control::SetBudget { frames: common::FRAMES });
+    bench.must(Control::Populate { gfn: Gfn(3) });
+    assert_eq!(bench.effects.list, [Effect::Zero(Gfn(3))]);
+    assert_eq!((bench.domain.p2m_type(Gfn(3)), bench.domain.info().resident), (P2mType::RamRw, common::FRAMES));
+    bench.enable(Ring::Paging, 0);
+    bench.page_out(4);
+    for gfn in [3, 4, 5] {
+        assert_eq!(bench.refused(Control::Populate { gfn: Gfn(gfn) }), Errno::EBUSY);
+    }
+}
+
+#[test]
 fn a_balloon_deflates_by_touch() {
     let mut bench = Bench::new(1);
     bench.must(Control::Drop { gfn: Gfn(3) });

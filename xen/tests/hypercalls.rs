@@ -352,15 +352,26 @@ fn a_rings_frame_can_be_taken_out_and_put_back() {
 
 #[test]
 fn a_frame_that_is_populated_comes_back_empty_if_it_was_paged_out() {
-    for (what, answer, done) in [("it is paged out", Ok(0), 1), ("it is not", Err(Errno::ENOENT), 0)] {
+    for (what, answer, done) in [("it is paged out", Ok(0), 1), ("it is there", Err(Errno::ENOENT), 0)] {
+        let mut bench = Bench::new();
+        bench.domain().answers.extend([Err(Errno::EBUSY), answer]);
+        let mut made = Made::new(reservation::BYTES);
+        made.set(reservation::EXTENTS, bench.list(&[7])).set(reservation::NR_EXTENTS, 1);
+        made.set(reservation::DOMID, 1);
+        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::POPULATE), &made), Ok(done), "{what}");
+        let load = Control::Prep { gfn: Gfn(7), buffer: true };
+        assert_eq!(bench.asked(), [Control::Populate { gfn: Gfn(7) }, load]);
+        assert_eq!(bench.domain().loaded, [0; 4096]);
+    }
+    // One that was taken out has memory again, where the budget has it.
+    for (answer, done) in [(Ok(0), 1), (Err(Errno::ENOMEM), 0)] {
         let mut bench = Bench::new();
         bench.domain().answers.push_back(answer);
         let mut made = Made::new(reservation::BYTES);
         made.set(reservation::EXTENTS, bench.list(&[7])).set(reservation::NR_EXTENTS, 1);
         made.set(reservation::DOMID, 1);
-        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::POPULATE), &made), Ok(done), "{what}");
-        assert_eq!(bench.asked(), [Control::Prep { gfn: Gfn(7), buffer: true }]);
-        assert_eq!(bench.domain().loaded, [0; 4096]);
+        assert_eq!(bench.command(hypercall::MEMORY_OP, Some(reservation::POPULATE), &made), Ok(done));
+        assert_eq!(bench.asked(), [Control::Populate { gfn: Gfn(7) }]);
     }
 }
 
@@ -611,7 +622,7 @@ fn a_frame_beyond_ram_is_populated_shown_in_a_view_and_given_back() {
     }
     assert_eq!(reserve(&mut bench, reservation::DECREASE), Ok(1));
     assert_eq!(bench.asked(), [Control::Drop { gfn: Gfn(0x200) }]);
-    bench.domain().answers.push_back(Err(Errno::EBUSY));
+    bench.domain().answers.extend([Err(Errno::EBUSY), Err(Errno::ENOENT)]);
     assert_eq!(reserve(&mut bench, reservation::POPULATE), Ok(0));
 }
 

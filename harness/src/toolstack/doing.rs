@@ -198,7 +198,7 @@ fn operation(control: &Control, about: Option<Gfn>, symbols: &Symbols) -> String
         Control::SetViewDefault { view, access } => format!("set all others in view {view} {access}"),
         Control::ChangeGfn { view, old, new: Gfn::INVALID } => format!("show {} as it is in view {view}", name(old)),
         Control::ChangeGfn { view, old, new } => format!("show {} at {} in view {view}", name(new), name(old)),
-        Control::Populate { gfn } => format!("make frame {gfn} beyond RAM"),
+        Control::Populate { gfn } => format!("populate frame {gfn}"),
         Control::SwitchView { view } => format!("all vCPUs go by view {view}"),
         Control::SwitchVcpuView { vcpu, view } => format!("vCPU {vcpu} goes by view {view}"),
         Control::GetViewAccess { view, gfn } => format!("ask for the rights of {} in view {view}", name(gfn)),

@@ -19,11 +19,11 @@ pub(super) fn carry_out(act: &MemoryAct, client: &mut Client, symbols: &Symbols)
             match copy {
                 None => {
                     let each: Vec<Gfn> = frames.frames(symbols)?.iter().collect();
-                    populate(client, &each, due, &format!("make {frames} beyond RAM"))
+                    populate(client, &each, due, &format!("populate {frames}"))
                 }
                 Some(copy) => {
                     let each = pairs(copy, frames, symbols).map_err(|(refusal, _)| refusal)?;
-                    copies(client, &each, due, &format!("make {frames} beyond RAM, as {copy}"))
+                    copies(client, &each, due, &format!("populate {frames}, as {copy}"))
                 }
             }
         }

@@ -533,7 +533,19 @@ impl Reference {
     }
 
     fn populate(&mut self, gfn: Gfn) -> Done {
-        if gfn.0 < self.frames.len() as u64 || gfn.0 >= 1 << 26 {
+        if gfn.0 < self.frames.len() as u64 {
+            let (default, spare) = (self.default, self.spare());
+            return match self.frame(gfn).map(|frame| frame.kind) {
+                None => Err(refused(Errno::EINVAL)),
+                Some(P2mType::Invalid) if spare == 0 => Err(refused(Errno::ENOMEM)),
+                Some(P2mType::Invalid) => {
+                    self.bear(gfn, default);
+                    Ok(())
+                }
+                Some(_) => Err(refused(Errno::EBUSY)),
+            };
+        }
+        if gfn.0 >= 1 << 26 {
             return Err(refused(Errno::EINVAL));
         }
         match self.beyond.insert(gfn.0, 0) {

@@ -47,14 +47,16 @@ fn reserve<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, asked: &Record, 
         let guest = xen.guest(number)?;
         if let Some(ring) = ring_of_frame(gfn) {
             guest.ring(ring).populated = populate;
-        } else if populate && gfn > guest.ram()?.highest() {
-            if guest.domain.control(Control::Populate { gfn: Gfn(gfn) }).is_err() {
-                break;
-            }
         } else if populate {
             // A frame that is paged out comes back empty: what the pager has of it is nobody's then.
-            if guest.domain.load(Gfn(gfn), &[0; PAGE_SIZE]).is_err() {
-                xen.lacks("populating a frame that is not paged out");
+            let done = match guest.domain.control(Control::Populate { gfn: Gfn(gfn) }) {
+                Err(Errno::EBUSY) => guest.domain.load(Gfn(gfn), &[0; PAGE_SIZE]),
+                other => other.map(drop),
+            };
+            if done == Err(Errno::ENOENT) {
+                xen.lacks("populating a frame that is there");
+            }
+            if done.is_err() {
                 break;
             }
         } else if guest.domain.control(Control::Drop { gfn: Gfn(gfn) }).is_err() {
