@@ -25,7 +25,7 @@ use crate::toolstack::log::Observer;
 use crate::toolstack::transcript;
 use crate::trace::explain;
 use anyhow::Context;
-use mem_event::{CpuEventKind, MonitorMode};
+use mem_event::{CpuEventKind, Layout, MonitorMode};
 use std::path::Path;
 
 /// The least memory that a guest image and its tables fit in.
@@ -140,6 +140,9 @@ fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
         ));
     }
     add_consumers(&mut scenario, wanted)?;
+    if !plain {
+        bring_registers(&mut scenario, wanted);
+    }
     for text in &arguments.consumer {
         scenario.consumers.external.push(External::parse(text)?);
     }
@@ -255,6 +258,13 @@ fn look(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal
     Ok(())
 }
 
+/// Requests bring the registers where each event is told with who made it: by other layouts they are asked for, each time.
+fn bring_registers(scenario: &mut Scenario, wanted: &ConsumerOptions) {
+    if !wanted.breaks.is_empty() || wanted.process {
+        scenario.rings.access.layout = Name(Layout::VmEvent7);
+    }
+}
+
 /// `consumer`
 ///
 /// # Errors
@@ -312,6 +322,9 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     scenario.machine.memory = Size(u64::MAX);
     scenario.deadline = Time::FOREVER;
     add_consumers(&mut scenario, &arguments.consumers)?;
+    if arguments.scenario.is_none() {
+        bring_registers(&mut scenario, &arguments.consumers);
+    }
     for text in &arguments.consumer {
         scenario.consumers.external.push(External::parse(text)?);
     }

@@ -103,8 +103,12 @@ impl Listener {
             Some(touches) => touches.hears(request, &mut self.channel)?,
             None => false,
         };
-        let heard =
-            if is_touch { Heard::Answer } else { self.looking.hears(request, &mut self.channel.client, symbols)? };
+        let heard = if is_touch {
+            Heard::Answer
+        } else {
+            let registers = self.channel.registers();
+            self.looking.hears((request, registers.as_ref()), &mut self.channel.client, symbols)?
+        };
         match heard {
             Heard::ByRules => self.follow_rules(request, symbols),
             Heard::Answer | Heard::Emulate => {

@@ -12,6 +12,7 @@ use crate::toolstack::kernel::{self, LSTAR};
 use crate::toolstack::transcript::BESIDE;
 use crate::toolstack::who::Who;
 use mem_event::message::{Call, Space};
+use mem_event::registers::Registers;
 use mem_event::{AccessType, Control, Cpu, CpuEventKind, Event, Gfn, Gla, Gpa, MonitorMode, Request, VcpuId};
 use mem_event_client::Client;
 use std::collections::HashMap;
@@ -33,6 +34,9 @@ enum Stage {
     /// It boots, and patches its code; this break is at its first thread.
     Boots(Break),
 }
+
+/// A vCPU that stands, and its registers where its request brought them.
+type By<'a> = (VcpuId, Option<&'a Registers>);
 
 /// What it does.
 #[derive(Debug)]
@@ -126,12 +130,17 @@ impl Looking {
     ///
     /// # Errors
     /// The connection ended, or the plugin refuses something.
-    pub fn hears(&mut self, request: &Request, client: &mut Client, symbols: &Symbols) -> anyhow::Result<Heard> {
+    pub fn hears(
+        &mut self,
+        (request, registers): (&Request, Option<&Registers>),
+        client: &mut Client,
+        symbols: &Symbols,
+    ) -> anyhow::Result<Heard> {
         let vcpu = request.vcpu;
         match self.breaks.met(vcpu, request.event) {
             Met::Break(at) => {
                 self.breaks.pass(at, vcpu, client)?;
-                self.broke(vcpu, client, symbols)?;
+                self.broke((vcpu, registers), client, symbols)?;
                 return Ok(self.breaks.answer());
             }
             Met::Beside => {
@@ -174,7 +183,7 @@ impl Looking {
             _ => {}
         }
         if symbols.linear().found().is_some() {
-            self.tell(vcpu, client, symbols)?;
+            self.tell((vcpu, registers), client, symbols)?;
         }
         Ok(Heard::ByRules)
     }
@@ -218,17 +227,19 @@ impl Looking {
     }
 
     /// Notes who made an event.
-    fn tell(&self, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
-        match Who::ask(client, vcpu, symbols, self.wanted.process, &[])? {
+    fn tell(&self, by: By<'_>, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        let (vcpu, _) = by;
+        match Who::ask(client, by, symbols, self.wanted.process, &[])? {
             Some(who) => client.note(&note_about(vcpu, &who.note())).map(drop),
             None => Ok(()),
         }
     }
 
     /// A vCPU stands at a break: who made it is noted, if it is one that is to be told.
-    fn broke(&mut self, vcpu: VcpuId, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+    fn broke(&mut self, by: By<'_>, client: &mut Client, symbols: &Symbols) -> anyhow::Result<()> {
+        let (vcpu, _) = by;
         let texts = &self.wanted.strings;
-        let who = Who::ask(client, vcpu, symbols, self.wanted.process, texts)?;
+        let who = Who::ask(client, by, symbols, self.wanted.process, texts)?;
         let holds = who.as_ref().map_or(texts.is_empty(), |who| who.holds(texts));
         if self.has_enough() || !holds {
             return client.note(&note_about(vcpu, BESIDE)).map(drop);

@@ -3,7 +3,7 @@
 use crate::guest::symbols::Symbols;
 use crate::scenario::looking::{Pointer, REGISTERS};
 use mem_event::message::{Call, Reply};
-use mem_event::registers::Context;
+use mem_event::registers::Registers;
 use mem_event::{Gla, PAGE_SIZE, VcpuId};
 use mem_event_client::Client;
 use serde::{Deserialize, Serialize};
@@ -32,21 +32,21 @@ pub struct Who {
 }
 
 impl Who {
-    /// Who stands there. None where the vCPU's registers cannot be read now.
+    /// Who stands there, by the registers that came with the request, or by those that are asked for. None where these cannot be read now.
     ///
     /// # Errors
     /// As [`Client::call`].
     pub fn ask(
         client: &mut Client,
-        vcpu: VcpuId,
+        (vcpu, registers): (VcpuId, Option<&Registers>),
         symbols: &Symbols,
         process: bool,
         texts: &[Pointer],
     ) -> anyhow::Result<Option<Who>> {
-        let Ok(context) = client.registers(vcpu)? else { return Ok(None) };
-        let registers = &context.registers;
+        let asked = if registers.is_none() { client.registers(vcpu)?.ok() } else { None };
+        let Some(registers) = registers.or(asked.as_ref().map(|context| &context.registers)) else { return Ok(None) };
         let mut who = Who { cr3: format!("{:#x}", registers.control[2]), ..Who::default() };
-        if process && let Some((pid, name)) = running(client, vcpu, &context, symbols)? {
+        if process && let Some((pid, name)) = running(client, vcpu, registers, symbols)? {
             (who.pid, who.process) = (Some(pid), Some(name));
         }
         for pointer in texts {
@@ -103,16 +103,16 @@ fn number(bytes: Option<Vec<u8>>) -> Option<u64> {
 fn running(
     client: &mut Client,
     vcpu: VcpuId,
-    context: &Context,
+    registers: &Registers,
     symbols: &Symbols,
 ) -> anyhow::Result<Option<(u32, String)>> {
     let Some((found, task)) = symbols.linear().found().and_then(|found| Some((found, found.kernel.task?))) else {
         return Ok(None);
     };
-    let [cs, .., gs] = &context.registers.segments;
+    let [cs, .., gs] = &registers.segments;
     // In the kernel GS is the kernel's, but for the few instructions around its entry.
     let is_kernels = |base: u64| base >> 63 == 1;
-    let gs = if cs.selector & LEVEL == 0 && is_kernels(gs.base) { gs.base } else { context.registers.shadow_gs };
+    let gs = if cs.selector & LEVEL == 0 && is_kernels(gs.base) { gs.base } else { registers.shadow_gs };
     let current = gs.wrapping_add(found.address(task.current));
     let Some(current) = number(bytes(client, vcpu, current, 8)?).filter(|it| is_kernels(*it)) else { return Ok(None) };
     let pid = number(bytes(client, vcpu, current.wrapping_add(task.process), 4)?);

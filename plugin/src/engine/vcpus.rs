@@ -202,6 +202,8 @@ impl Hypervisor {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
             self.have_it_leave(vcpu.id);
+            // Again, since one that was about to fall asleep has missed it.
+            vcpu.wake();
             if told.elapsed() > REMINDER {
                 told = Instant::now();
                 outside::later(number, || {});

@@ -15,7 +15,8 @@ use crate::qemu::{internals, outside};
 use mem_event_server::EventChannel;
 use std::time::{Duration, Instant};
 
-/// How long a vCPU stays in its block before it leaves: QEMU's own requests wait at most this long.
+/// How long a vCPU stays in its block before it leaves where nobody has told this plugin of what it is to do: QEMU's own requests wait at most
+/// this long.
 const STAY: Duration = Duration::from_millis(5);
 /// Polls between two readings of the clock, some hundreds of nanoseconds.
 const POLLS: u32 = 16;
@@ -42,7 +43,7 @@ pub fn for_release(vcpu: &Vcpu) -> Go {
 
 fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
     loop {
-        if word.is_stopped() && !outside::all_are_wanted_out() {
+        if word.is_stopped() && !is_wanted_out(vcpu) {
             sleep(STAY);
         }
         // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
@@ -61,6 +62,11 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
     }
 }
 
+/// Whether it is to leave its block at once, and can: all are, or somebody waits for what it does outside.
+fn is_wanted_out(vcpu: &Vcpu) -> bool {
+    outside::all_are_wanted_out() || outside::is_due(vcpu.id.0) && vcpu.state().may_leave() && internals::can_leave()
+}
+
 /// A vCPU that waits for a ring.
 struct Wait<'a> {
     hypervisor: &'a Hypervisor,
@@ -77,7 +83,7 @@ impl Wait<'_> {
         let waiting = &self.vcpu.waiting;
         let begun = Instant::now();
         self.spin(begun);
-        if waiting.is_stopped() && !outside::all_are_wanted_out() {
+        if waiting.is_stopped() && !is_wanted_out(self.vcpu) {
             waiting.start_clock();
             waiting.set_busy(false);
             match wait_alone(self.channel) {
@@ -113,7 +119,7 @@ impl Wait<'_> {
     /// Some polls; says whether the vCPU is still stopped.
     fn polls(&self) -> bool {
         for _ in 0..POLLS {
-            if !self.is_stopped() || outside::all_are_wanted_out() {
+            if !self.is_stopped() || is_wanted_out(self.vcpu) {
                 return false;
             }
             if self.channel.is_pending() {
@@ -128,7 +134,7 @@ impl Wait<'_> {
     /// Sleeps on the ring's eventfd, and takes the responses that come, of all vCPUs.
     fn sleep_on_channel(&self, _waiter: Waiter<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
-        while self.is_stopped() && !left().is_zero() && !outside::all_are_wanted_out() {
+        while self.is_stopped() && !left().is_zero() && !is_wanted_out(self.vcpu) {
             self.vcpu.waiting.word.sleep_or(self.channel.signalled(), left());
             if self.channel.clear() {
                 self.hypervisor.take_responses(self.channel);

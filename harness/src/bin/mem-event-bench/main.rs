@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
     for row in round_trip::ALONE.into_iter().filter(|(name, _)| is_wanted(name)) {
         figures.push(round_trip::alone(row)?);
     }
-    for row in round_trip::GRANTS.into_iter().filter(|(name, _)| is_wanted(name)) {
+    for row in round_trip::GRANTS.into_iter().filter(|(name, ..)| is_wanted(name)) {
         figures.push(round_trip::grant(row)?);
     }
     figures.extend(xen_tool::rows(is_wanted)?);

@@ -1,5 +1,5 @@
 //! A consumer in a process of its own, as users' are: answers so many events without changing a right, so that the vCPU stops
-//! again at once, or lets each instruction through alone, or opens its page; then opens everything. Tells how long each took, and how full
+//! again at once, or lets each instruction through alone, or opens its page, also after it has asked for registers; then opens everything. Tells how long each took, and how full
 //! the ring was.
 
 use anyhow::{Context, bail};
@@ -27,6 +27,8 @@ pub enum Answer {
     Emulate,
     /// Its page gets all rights: the next event is that of another page.
     Grant,
+    /// The same, and the vCPU's registers are asked for before.
+    GrantAsked,
 }
 
 /// What is to be served.
@@ -110,7 +112,10 @@ impl Run {
                     }
                 }
                 let how = if self.order.answer == Answer::Emulate { Flags::EMULATE } else { Flags::NONE };
-                if self.order.answer == Answer::Grant
+                if self.order.answer == Answer::GrantAsked {
+                    let _ = self.channel.client.registers(request.vcpu)?;
+                }
+                if matches!(self.order.answer, Answer::Grant | Answer::GrantAsked)
                     && let Event::Violation { gfn, .. } = request.event
                 {
                     self.channel.set_access(gfn, AccessType::Rwx)?;
