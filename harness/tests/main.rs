@@ -12,6 +12,7 @@ mod breakpoints;
 mod broken;
 mod changed_contents;
 mod checkpoints;
+mod comings;
 mod consumers;
 mod contents;
 mod encodings;

@@ -234,13 +234,20 @@ impl Listener {
         if let Some(touches) = &mut self.touches {
             touches.end(&mut self.channel.client)?;
         }
+        self.answer_due()?;
+        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
+        // What came in between: the ring ends when it is answered.
+        self.answer_due()?;
+        // What was handed over last was taken before that call, and may have to be done on the connection.
+        self.channel.settle()
+    }
+
+    fn answer_due(&mut self) -> anyhow::Result<()> {
         while let Some(request) = self.take() {
             self.channel.answer(&request.answer());
             self.channel.kick()?;
         }
-        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
-        // What was handed over last was taken before that call, and may have to be done on the connection.
-        self.channel.settle()
+        Ok(())
     }
 }
 

@@ -384,10 +384,16 @@ impl Pager {
                 self.load(&Call::Load { gfn, content })?;
             }
         }
+        self.answer_due()?;
+        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: true }))?;
+        // What came in between: the ring ends when it is answered.
+        self.answer_due()
+    }
+
+    fn answer_due(&mut self) -> anyhow::Result<()> {
         while let Some(request) = self.take() {
             self.answer(&request)?;
         }
-        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: true }))?;
         Ok(())
     }
 }

@@ -177,13 +177,13 @@ impl<'a> Stage<'a> {
         self.catch_up();
         &self.engine.domain
     }
-
-    fn is_current(&self, channel: &EventChannel) -> bool {
-        self.engine.channel(channel.ring).is_some_and(|current| std::ptr::eq(&**current, channel))
-    }
 }
 
 impl Hypercalls for Stage<'_> {
+    fn is_current(&self, channel: &EventChannel) -> bool {
+        self.engine.channel(channel.ring).is_some_and(|current| std::ptr::eq(&**current, channel))
+    }
+
     fn control(&mut self, connection: u32, control: Control, content: Option<Box<[u8]>>) -> Outcome {
         self.catch_up();
         self.engine.caller = connection;

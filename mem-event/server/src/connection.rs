@@ -333,11 +333,9 @@ impl Connection {
     }
 
     fn control(&mut self, domain: &mut impl Hypercalls, control: Control) -> Reply {
-        let ended = if let Control::Disable { ring, .. } = control { Some(ring) } else { None };
         let reply = outcome(domain.control(self.number, control, None));
-        if ended.is_some() && !matches!(reply, Reply::Refused(..)) {
-            self.rings.retain(|channel| Some(channel.ring) != ended);
-        }
+        // One that drains is its consumer's until that has answered what is due.
+        self.rings.retain(|channel| domain.is_current(channel));
         reply
     }
 

@@ -28,6 +28,9 @@ pub trait Hypercalls {
         caller: (u32, u32),
     ) -> Result<(Arc<EventChannel>, [OwnedFd; 3]), Refusal>;
 
+    /// Whether the ring that this is an end of has not ended. One that drains has not.
+    fn is_current(&self, channel: &EventChannel) -> bool;
+
     /// The consumer that held this end of a ring is gone.
     fn consumer_lost(&mut self, channel: &Arc<EventChannel>);
 

@@ -7,7 +7,7 @@
 //! MMU instead, since that page is not mapped.
 
 use crate::insn::special::Special;
-use crate::qemu::{api, internals};
+use crate::qemu::{api, internals, unfinished};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -142,15 +142,13 @@ pub fn renew() {
 }
 
 /// All blocks are gone, and every vCPU is out of its own. Only here may the translation callback be taken back: QEMU frees it at once,
-/// and elsewhere a vCPU might be about to call it.
+/// and elsewhere a vCPU might be about to call it. What a translation left behind that was given up goes with it, else it stays.
 pub fn flushed() {
     COMPARING.store(false, Ordering::Release);
     FLUSHING.store(false, Ordering::Release);
     let mut has_callback = HAS_CALLBACK.lock().unwrap_or_else(PoisonError::into_inner);
-    if WANTED.load(Ordering::Acquire) == 0
-        && !ALWAYS.load(Ordering::Acquire)
-        && std::mem::replace(&mut *has_callback, false)
-    {
+    if WANTED.load(Ordering::Acquire) == 0 && !ALWAYS.load(Ordering::Acquire) && *has_callback && unfinished::forget() {
+        *has_callback = false;
         api::look_at_translations(false);
     }
 }

@@ -6,7 +6,7 @@ use crate::insn::quick::{QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
-use crate::qemu::api;
+use crate::qemu::{api, unfinished};
 use qemu_plugin_sys as sys;
 use std::ffi::{c_uint, c_void};
 
@@ -66,6 +66,15 @@ impl Block {
             let instruction = unsafe { sys::qemu_plugin_tb_get_insn(self.block, index) };
             Instruction { instruction, block: self }
         })
+    }
+
+    /// Has it looked where QEMU keeps what it is about to translate.
+    pub fn find_unfinished(&self) {
+        if !unfinished::is_found()
+            && let Some(last) = self.instructions().last()
+        {
+            unfinished::find(self.block.cast(), last.instruction.cast());
+        }
     }
 
     /// Has the direct view checked against the API whenever the block begins.

@@ -205,13 +205,22 @@ pub const TIME: Capability = Capability {
     names: &[&[c"cpu_get_tsc"]],
 };
 
+/// Taking the translation callback back.
+pub const FORGETTING_TRANSLATIONS: Capability = Capability {
+    name: "forgetting translations",
+    what: "forget a translation that it gave up",
+    without: "once something was trapped blocks are looked at for ever, which costs some hundredths",
+    names: &[&[c"tcg_ctx"], &[c"tcg_ctxs"], &[c"tcg_cur_ctxs"]],
+};
+
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 18] = [
+pub const ALL: [&Capability; 19] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
     &FORGETTING,
     &FLUSHING,
+    &FORGETTING_TRANSLATIONS,
     &DROPPING,
     &FLAGS,
     &COUNTING,

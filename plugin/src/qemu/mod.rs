@@ -22,6 +22,7 @@ pub mod register;
 mod setting;
 pub mod source;
 mod tables;
+pub mod unfinished;
 pub mod unwinding;
 mod vector;
 pub mod version;

@@ -24,6 +24,10 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::enable(self, control, ring, caller)
     }
 
+    fn is_current(&self, channel: &EventChannel) -> bool {
+        self.host.is_current(channel)
+    }
+
     fn consumer_lost(&mut self, channel: &Arc<EventChannel>) {
         Hypervisor::consumer_lost(self, channel);
     }

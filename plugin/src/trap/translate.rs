@@ -44,6 +44,7 @@ pub fn thread_runs(vcpu: u32) {
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
     TRANSLATIONS.fetch_add(1, Ordering::Relaxed);
+    block.find_unfinished();
     if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(|vcpu| vcpu.trap.take_lent()) {
         hypervisor.host.hide(gfn);
     }
