@@ -14,7 +14,7 @@ use harness::toolstack::log::Silent;
 use harness::toolstack::transcript::Record;
 use harness::toolstack::who::Who;
 use harness::verdict::Kind;
-use mem_event::trace::{Context, Header, Remark, Tape, Writer};
+use mem_event::trace::{Context, Header, Player, Remark, Tape, Writer};
 use mem_event::{
     Access, AccessSource, AccessType, Control, Domain, DomainConfig, Effects, Gfn, Input, Layout, Rights, Ring,
     RingPage, VcpuId, With,
@@ -102,8 +102,14 @@ fn an_attached_command_records_breaks_and_leaves_a_machine_as_it_was() {
     assert!(crate::support::replays(&trace) > 100, "each break is a step, and each step over it");
     assert!(Tape::open(&trace).unwrap().end().is_whole());
     for _ in 0..5 {
-        let output = attach(place, "2", &[]).wait_with_output().unwrap();
+        // What stands of those before is the state that each record begins with.
+        let output = attach(place, "2", &["--trace", trace.to_str().unwrap()]).wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(crate::support::replays(&trace) > 4);
+        let mut player = Player::open(&trace).unwrap();
+        while player.forward().unwrap().is_some() {}
+        player.seek(0).unwrap();
+        player.seek(player.len()).unwrap();
     }
     // By its frame nothing is written, and the other instructions of the loop are let through untold.
     let output = attach(place, "50", &["--break-by", "frame"]).wait_with_output().unwrap();

@@ -53,6 +53,10 @@ impl Engine for Weighed {
         outcome
     }
 
+    fn begin(&mut self, state: Checkpoint) -> Result<Option<&Domain>, String> {
+        self.domain.begin(state)
+    }
+
     fn checkpoint(&self) -> Option<Checkpoint> {
         Engine::checkpoint(&self.domain)
     }

@@ -62,14 +62,11 @@ impl<R: Read + Seek> Player<R> {
     /// [`PlayerError::NoDomain`].
     pub fn new(tape: Tape<R>) -> Result<Player<R>, PlayerError> {
         let engine = Domain::new(tape.header().config.clone()).map_err(PlayerError::NoDomain)?;
-        Ok(Player {
-            tape,
-            engine,
-            consumers: RecordedConsumers::default(),
-            number: 0,
-            astray: false,
-            effects: Effects::default(),
-        })
+        let (consumers, effects) = (RecordedConsumers::default(), Effects::default());
+        let mut player = Player { tape, engine, consumers, number: 0, astray: false, effects };
+        // A recording that began in the midst of a run begins with a state.
+        player.begin_before(0)?;
+        Ok(player)
     }
 
     /// The trace's header.

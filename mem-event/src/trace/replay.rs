@@ -1,4 +1,5 @@
-//! Replays a trace: the inputs go to a fresh engine, and everything that it answers is compared.
+//! Replays a trace: the inputs go to a fresh engine, or to one in the state that stands before the first step, and everything that it answers is
+//! compared.
 
 use super::consumers::RecordedConsumers;
 use super::engine::Engine;
@@ -81,7 +82,15 @@ pub fn replay<R: Read>(
     };
     loop {
         let ended = reader.advance().err();
-        match compare_state(&mut reader, engine, number) {
+        let compared = if number == 0 {
+            begin(&mut reader, engine).map(|begun| {
+                consumers = begun.unwrap_or_default();
+                false
+            })
+        } else {
+            compare_state(&mut reader, engine, number)
+        };
+        match compared {
             Ok(compared) => states += u64::from(compared),
             Err(StateFailure::Differs(failure)) => return Err(failure),
             Err(StateFailure::Unreadable(end)) => return Ok(Summary { steps: number, effects, states, end }),
@@ -152,6 +161,13 @@ fn compare_answer<R: Read>(
 enum StateFailure {
     Differs(Failure),
     Unreadable(End),
+}
+
+/// Goes on from the state before the first step, where the trace has one: its consumers.
+fn begin<R: Read>(reader: &mut Reader<R>, engine: &mut impl Engine) -> Result<Option<RecordedConsumers>, StateFailure> {
+    let Some(state) = reader.state() else { return Ok(None) };
+    let begun = state.and_then(|state| Ok(engine.begin(state)?.map(RecordedConsumers::of)));
+    begun.map_err(|why| StateFailure::Unreadable(reader.end(super::Why::Content(why))))
 }
 
 /// Compares the state after the steps so far, where the trace has one; whether it had.
