@@ -10,6 +10,8 @@ use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
+use harness::toolstack::log::Silent;
+use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
 use mem_event::{Control, Cpu, CpuEventKind, Event, Flags, Gfn, Layout, MonitorMode, Request, Ring, Trap, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
@@ -27,6 +29,39 @@ struct Recoil {
     job: Job,
     toolstack: Client,
     channel: Channel,
+}
+
+/// The built-in listener's breaks, by answers that bring the instruction: no vCPU runs past while another one goes over its break.
+const BREAKS: &str = r#"
+version = 1
+about = "each call is a break"
+rings.access.layout = "vm_event7"
+consumers.listener.break = ["HOT"]
+
+[machine]
+guest = "recoil"
+vcpus = 2
+
+[[steps]]
+at = 1
+do = [{ write = { at = "MORE", value = 300 } }]
+
+[[steps]]
+at = 3
+do = [{ expect = { at = "COUNT", value = 600 } }]
+"#;
+
+#[test]
+fn each_call_of_two_vcpus_is_a_break_of_the_built_in_listeners() {
+    let folder = RunFolder::create().unwrap();
+    std::fs::write(folder.file("breaks.toml"), BREAKS).unwrap();
+    for gate in gates() {
+        let mut job = Job::new(Scenario::load(&folder.file("breaks.toml")).unwrap(), None).unwrap();
+        job.gate = gate;
+        let outcome = job.run(&mut Silent, None).unwrap();
+        assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
+        assert_eq!(outcome.records.iter().filter(|record| record.is_a_break()).count(), 600);
+    }
 }
 
 fn gates() -> Vec<Gate> {

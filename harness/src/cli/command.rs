@@ -133,16 +133,14 @@ fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
         machine.memory = Size(size(memory)?);
     }
     if machine.memory.0 < LEAST_MEMORY {
-        let remedy = format!("give at least {}", mebibytes(LEAST_MEMORY));
+        let (few, least) = (mebibytes(machine.memory.0), mebibytes(LEAST_MEMORY));
         return Err(Refusal::usage(
-            format!("{} of memory are too few for a guest", mebibytes(machine.memory.0)),
-            remedy,
+            format!("{few} of memory are too few for a guest"),
+            format!("give at least {least}"),
         ));
     }
     add_consumers(&mut scenario, wanted)?;
-    if !plain {
-        bring_registers(&mut scenario, wanted);
-    }
+    bring_registers(&mut scenario, wanted);
     for text in &arguments.consumer {
         scenario.consumers.external.push(External::parse(text)?);
     }
@@ -260,7 +258,7 @@ fn look(scenario: &mut Scenario, wanted: &ConsumerOptions) -> Result<(), Refusal
 
 /// Requests bring the registers where each event is told with who made it: by other layouts they are asked for, each time.
 fn bring_registers(scenario: &mut Scenario, wanted: &ConsumerOptions) {
-    if !wanted.breaks.is_empty() || wanted.process {
+    if !wanted.breaks.is_empty() || !wanted.monitor.is_empty() && wanted.process {
         scenario.rings.access.layout = Name(Layout::VmEvent7);
     }
 }

@@ -1,15 +1,21 @@
 //! Where a guest's program breaks, and how: by an instruction in it that breaks, or by a frame that it may not execute.
 //!
-//! By an instruction the break recoils: the instruction that was there is put back, the vCPU steps over it, and the break is set again. Another
-//! vCPU may run past it meanwhile. By the frame nothing in the guest is written: each instruction in the frame of a break is an event, and is let
-//! through alone.
+//! By an instruction: the answer brings the one that was there, which the vCPU does alone, and the breakpoint stays. Where requests have no room for
+//! that, or QEMU cannot do it, the break recoils: the instruction is put back, the vCPU steps over it, and the break is set again; another vCPU may run
+//! past it meanwhile. By the frame nothing in the guest is written: each instruction in the frame of a break is an event, and is let through alone.
 
 use crate::scenario::BreakBy;
-use mem_event::message::Call;
-use mem_event::{AccessType, Control, Cpu, CpuEventKind, Errno, Event, Gfn, Gpa, MonitorMode, Rights, VcpuId};
+use mem_event::message::{Call, Reply};
+use mem_event::registers::Registers;
+use mem_event::{
+    AccessType, Control, Cpu, CpuEventKind, Errno, Event, Gfn, Gla, Gpa, MonitorMode, PAGE_SIZE, Rights, VcpuId,
+};
 use mem_event_client::Client;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+
+/// Bytes of the longest instruction.
+const LONGEST: usize = 15;
 
 /// A break that is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +52,7 @@ impl Break {
 }
 
 /// How an event is answered that was heard of before the rules.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// As they say.
     ByRules,
@@ -54,7 +60,12 @@ pub enum Heard {
     Answer,
     /// The instruction is let through alone.
     Emulate,
+    /// The instruction that these bytes begin with is done alone in its place.
+    Instead(Vec<u8>),
 }
+
+/// A vCPU that stands, and its registers where its request brought them.
+pub type By<'a> = (VcpuId, Option<&'a Registers>);
 
 /// What an event is to breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +85,10 @@ pub struct Breaks {
     set: Vec<Break>,
     /// Where vCPUs step over a breakpoint.
     stepping: HashMap<VcpuId, Gpa>,
+    /// With what registers each vCPU was last let do what its break stands on.
+    passed_with: HashMap<VcpuId, Registers>,
+    /// Whether breaks recoil.
+    recoil: bool,
     /// The frames that may not be executed, with the rights that they had.
     closed: HashMap<Gfn, AccessType>,
     /// Whether they are taken back; what was met of them before is known still.
@@ -95,7 +110,8 @@ impl Breaks {
     /// None is set.
     #[must_use]
     pub fn by(by: BreakBy) -> Breaks {
-        Breaks { by, set: Vec::new(), stepping: HashMap::new(), closed: HashMap::new(), are_over: false }
+        let (stepping, passed_with, closed) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Breaks { by, set: Vec::new(), stepping, passed_with, recoil: false, closed, are_over: false }
     }
 
     /// Whether none is set.
@@ -112,7 +128,6 @@ impl Breaks {
         let one = match self.by {
             BreakBy::Int3 => {
                 monitor(client, CpuEventKind::Int3, MonitorMode::Sync)?;
-                monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
                 Break::set(client, gpa)?
             }
             BreakBy::Frame => {
@@ -159,55 +174,61 @@ impl Breaks {
         }
     }
 
-    /// How what they met is answered.
-    #[must_use]
-    pub fn answer(&self) -> Heard {
-        match self.by {
-            BreakBy::Int3 => Heard::Answer,
-            BreakBy::Frame => Heard::Emulate,
-        }
-    }
-
-    /// A vCPU stands at a break, and goes over it with its answer.
+    /// How the vCPU goes over the break at which it stands.
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn pass(&mut self, at: usize, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
-        if self.by == BreakBy::Frame {
-            return Ok(());
+    pub fn pass(&mut self, at: usize, by: By<'_>, client: &mut Client) -> anyhow::Result<Heard> {
+        match self.by {
+            BreakBy::Frame => Ok(Heard::Emulate),
+            BreakBy::Int3 => {
+                let Break { gpa, old, .. } = self.set[at];
+                self.step_over(gpa, old, by, client)
+            }
         }
-        let Break { gpa, old, .. } = self.set[at];
-        self.step_over(gpa, old, vcpu, client)
     }
 
     /// A vCPU stands at a breakpoint that is none of these: if it is another client's, which holds no access ring, the vCPU steps over it with its answer.
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn meets_anothers(&mut self, gpa: Gpa, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<bool> {
+    pub fn meets_anothers(&mut self, gpa: Gpa, by: By<'_>, client: &mut Client) -> anyhow::Result<Option<Heard>> {
         let Some(one) = client.breakpoints_from(gpa)?.first().filter(|one| one.gpa == gpa).copied() else {
-            return Ok(false);
+            return Ok(None);
         };
-        monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
-        self.step_over(gpa, one.beneath, vcpu, client).map(|()| true)
+        self.step_over(gpa, one.beneath, by, client).map(Some)
     }
 
-    fn step_over(&mut self, gpa: Gpa, old: u8, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
+    fn step_over(
+        &mut self,
+        gpa: Gpa,
+        old: u8,
+        (vcpu, registers): By<'_>,
+        client: &mut Client,
+    ) -> anyhow::Result<Heard> {
+        if let Some(registers) = registers.filter(|_| !self.recoil) {
+            // One that stands there again as it did has not done what the answer brought: this QEMU cannot have it do that.
+            self.recoil = self.passed_with.insert(vcpu, *registers).as_ref() == Some(registers);
+            if !self.recoil {
+                return Ok(Heard::Instead(code(client, gpa, old, (vcpu, registers))?));
+            }
+        }
+        monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
         client.insist(&Call::WriteFrame { gfn: gpa.gfn(), offset: gpa.offset(), bytes: vec![old] })?;
         client.values(&Call::Control(Control::SingleStep { vcpu, on: true }))?;
         self.stepping.insert(vcpu, gpa);
-        Ok(())
+        Ok(Heard::Answer)
     }
 
-    /// A vCPU may have stepped over a break, which is set again.
+    /// How a vCPU is answered that stands beside a break: in its frame, or behind one that it has stepped over and that is set again.
     ///
     /// # Errors
     /// The plugin refuses.
-    pub fn passed(&mut self, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<()> {
-        let Some(gpa) = self.stepping.remove(&vcpu) else { return Ok(()) };
+    pub fn passed(&mut self, vcpu: VcpuId, client: &mut Client) -> anyhow::Result<Heard> {
+        let Some(gpa) = self.stepping.remove(&vcpu) else { return Ok(Heard::Emulate) };
         client.values(&Call::Control(Control::SingleStep { vcpu, on: false }))?;
         if self.stepping.values().any(|other| *other == gpa) {
-            return Ok(());
+            return Ok(Heard::Answer);
         }
         client.set_breakpoint(gpa, false)?;
         let own = self.set.iter_mut().find(|one| one.is_at(gpa));
@@ -216,7 +237,7 @@ impl Breaks {
             client.clear_breakpoint(gpa)?;
             own.into_iter().for_each(|one| one.is_set = false);
         }
-        Ok(())
+        Ok(Heard::Answer)
     }
 
     /// The guest's program is as it was. What was met of the breaks before is known still.
@@ -254,4 +275,21 @@ impl Breaks {
             BreakBy::Frame => Ok(()),
         }
     }
+}
+
+/// The code at which a vCPU stands, without the breakpoint: as many bytes as an instruction may have, and fewer where no more are mapped.
+fn code(client: &mut Client, gpa: Gpa, old: u8, (vcpu, registers): (VcpuId, &Registers)) -> anyhow::Result<Vec<u8>> {
+    let in_page = LONGEST.min(PAGE_SIZE - usize::from(gpa.offset()));
+    let mut code = client.read(gpa.gfn(), gpa.offset(), u16::try_from(in_page)?)?;
+    if in_page < LONGEST {
+        let (cr3, next) = (Some(registers.control[2]), registers.rip.wrapping_add(in_page as u64));
+        let rest = Call::ReadLinear { vcpu, cr3, address: Gla(next), len: u16::try_from(LONGEST - in_page)? };
+        if let Reply::Bytes(rest) = client.call(&rest)? {
+            code.extend(rest);
+        }
+    }
+    if let Some(first) = code.first_mut() {
+        *first = old;
+    }
+    Ok(code)
 }

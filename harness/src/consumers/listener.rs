@@ -5,6 +5,7 @@ use super::looking::Looking;
 use super::open_page::OpenPage;
 use super::touches::Touches;
 use crate::guest::symbols::Symbols;
+use crate::scenario::hex::Hex;
 use crate::scenario::{EmulateWith, Listening, Rule, StepInView, Then};
 use crate::toolstack;
 use anyhow::Context as _;
@@ -109,14 +110,15 @@ impl Listener {
             let registers = self.channel.registers();
             self.looking.hears((request, registers.as_ref()), &mut self.channel.client, symbols)?
         };
-        match heard {
-            Heard::ByRules => self.follow_rules(request, symbols),
-            Heard::Answer | Heard::Emulate => {
-                self.answer(request, if heard == Heard::Emulate { &Then::Emulate } else { &Then::Answer });
-                self.channel.kick()?;
-                Ok(Vec::new())
-            }
-        }
+        let then = match heard {
+            Heard::ByRules => return self.follow_rules(request, symbols),
+            Heard::Answer => Then::Answer,
+            Heard::Emulate => Then::Emulate,
+            Heard::Instead(code) => Then::EmulateWith(EmulateWith { code: Some(Hex(code)), ..EmulateWith::default() }),
+        };
+        self.answer(request, &then);
+        self.channel.kick()?;
+        Ok(Vec::new())
     }
 
     /// Does what the rules say about an event, and answers it.

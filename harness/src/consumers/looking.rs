@@ -3,7 +3,7 @@
 //! A kernel of its own run is found while it boots: it writes its entry for system calls into a register, which is told. It patches its own code
 //! until it begins to schedule, so what is wanted of it is done when its first thread begins.
 
-use super::breaks::{Break, Breaks, Heard, Met, monitor};
+use super::breaks::{Break, Breaks, By, Heard, Met, monitor};
 use crate::guest::symbols::Symbols;
 use crate::scenario::{Listening, MemoryAct};
 use crate::toolstack;
@@ -34,9 +34,6 @@ enum Stage {
     /// It boots, and patches its code; this break is at its first thread.
     Boots(Break),
 }
-
-/// A vCPU that stands, and its registers where its request brought them.
-type By<'a> = (VcpuId, Option<&'a Registers>);
 
 /// What it does.
 #[derive(Debug)]
@@ -139,21 +136,21 @@ impl Looking {
         let vcpu = request.vcpu;
         match self.breaks.met(vcpu, request.event) {
             Met::Break(at) => {
-                self.breaks.pass(at, vcpu, client)?;
+                let heard = self.breaks.pass(at, (vcpu, registers), client)?;
                 self.broke((vcpu, registers), client, symbols)?;
-                return Ok(self.breaks.answer());
+                return Ok(heard);
             }
             Met::Beside => {
-                self.breaks.passed(vcpu, client)?;
+                let heard = self.breaks.passed(vcpu, client)?;
                 client.note(&note_about(vcpu, BESIDE))?;
-                return Ok(self.breaks.answer());
+                return Ok(heard);
             }
             Met::None => {}
         }
         match request.event {
             Event::Cpu(Cpu::Int3 { rip, gfn }) => {
                 let gpa = Gpa(gfn.gpa().0 | rip.0 & 0xfff);
-                if let Some(heard) = self.hears_of_breakpoint(gpa, vcpu, client, symbols)? {
+                if let Some(heard) = self.hears_of_breakpoint(gpa, (vcpu, registers), client, symbols)? {
                     client.note(&note_about(vcpu, BESIDE))?;
                     return Ok(heard);
                 }
@@ -192,7 +189,7 @@ impl Looking {
     fn hears_of_breakpoint(
         &mut self,
         gpa: Gpa,
-        vcpu: VcpuId,
+        by: By<'_>,
         client: &mut Client,
         symbols: &Symbols,
     ) -> anyhow::Result<Option<Heard>> {
@@ -200,11 +197,11 @@ impl Looking {
             && one.is_at(gpa)
         {
             one.take_back(client)?;
-            self.set_up(client, vcpu, symbols)?;
+            self.set_up(client, by.0, symbols)?;
             return Ok(Some(Heard::Answer));
         }
-        if self.breaks.meets_anothers(gpa, vcpu, client)? {
-            return Ok(Some(Heard::Answer));
+        if let Some(heard) = self.breaks.meets_anothers(gpa, by, client)? {
+            return Ok(Some(heard));
         }
         // The kernel's own, by which it patches its code.
         let is_ours = !self.breaks.is_empty() || self.stage != Stage::None;

@@ -15,10 +15,11 @@ pub const REGISTERS: [&str; 16] =
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum BreakBy {
-    /// The instruction there is replaced by INT3, and stepped over: fast, but another vCPU can run past it meanwhile, and the guest can read it.
+    /// The instruction there is replaced by INT3, which the guest can read, and done by the answer. Where a ring is of another layout than `vm_event7`
+    /// it is stepped over, and another vCPU can run past it meanwhile.
     #[default]
     Int3,
-    /// Its frame may not be executed: nothing is written and nobody runs past it, and each instruction in that frame is an event.
+    /// Its frame may not be executed: nothing is written, and each instruction in that frame is an event.
     Frame,
 }
 
