@@ -33,7 +33,7 @@ fn what_is_wrong_on_the_command_line_is_told_with_a_remedy() {
         (&["run", "page_in", "--watch", "PAGES"], 2, "names no access", "RANGE=r"),
         (&["run", "page_in", "--watch", "PAGES=q"], 2, "no access 'q'", "r, w"),
         (&["run", "page_in", "--page-out", ""], 2, "is empty", "write frames"),
-        (&["run", "linux", "--watch", "start_kernel=r"], 2, "no symbol", "has no symbols"),
+        (&["run", "linux", "--watch", "start_kernel=r"], 2, "no symbol", "kernel:NAME"),
         (&["run", "page_in", "--memory", "12Q"], 2, "12Q", "512M"),
         (&["run", "page_in", "--memory", "64K"], 2, "too few", "at least"),
         (&["run", "page_in", "--paging-target", "1G"], 2, "above its memory", "smaller"),

@@ -157,9 +157,10 @@ pub struct ConsumerOptions {
     #[arg(long, help_heading = "Looking into the guest")]
     pub process: bool,
     /// End when so many breaks were told.
-    #[arg(long, value_name = "N", requires = "breaks", help_heading = "Looking into the guest")]
+    #[arg(long, value_name = "N", requires = "breaks", value_parser = clap::value_parser!(u64).range(1..),
+        help_heading = "Looking into the guest")]
     pub count: Option<u64>,
-    /// Tell the next N instructions of each vCPU one by one.
+    /// Tell the next N instructions of each vCPU one by one; `attach` leaves then.
     #[arg(long, value_name = "N", conflicts_with = "breaks", help_heading = "Looking into the guest")]
     pub step: Option<u64>,
     /// CPU events to tell: cr0, cr3, cr4, msr or msr:NUMBER, int3, debug, single-step, cpuid, descriptor, guest-request, io, xcr0.

@@ -68,7 +68,8 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
     let job = job(arguments, wanted.as_ref())?;
     let signals = Signals::catch().context("cannot catch signals")?;
     let style = Style::choose(arguments.consumers.json);
-    let (mut outcome, pages) = gathered(&wanted, style, |observer| job.run(observer, Some(&signals)))?;
+    let (mut outcome, pages) =
+        gathered(&wanted, (style, &arguments.consumers), |observer| job.run(observer, Some(&signals)))?;
     if let Some(trace) = job.trace.as_deref().filter(|_| outcome.verdict.kind != job.scenario.verdict.0) {
         outcome.notes.extend(explain::sentences(trace));
     }
@@ -89,10 +90,10 @@ pub fn run(arguments: &Run) -> anyhow::Result<u8> {
 /// A run that is shown as it goes on, with the pages that were gathered meanwhile, if they are wanted.
 fn gathered(
     wanted: &Option<Wanted<'_>>,
-    style: Style,
+    (style, consumers): (Style, &ConsumerOptions),
     run: impl FnOnce(&mut dyn Observer) -> anyhow::Result<Outcome>,
 ) -> anyhow::Result<(Outcome, Option<Pages>)> {
-    let mut live = Live::new(style);
+    let mut live = Live::new(style).with_cpu_events(consumers.step.is_some() || !consumers.monitor.is_empty());
     let Some(wanted) = wanted else { return Ok((run(&mut live)?, None)) };
     let mut gathering = wanted.gathering(live)?;
     let outcome = run(&mut gathering)?;
@@ -133,11 +134,8 @@ fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
         machine.memory = Size(size(memory)?);
     }
     if machine.memory.0 < LEAST_MEMORY {
-        let (few, least) = (mebibytes(machine.memory.0), mebibytes(LEAST_MEMORY));
-        return Err(Refusal::usage(
-            format!("{few} of memory are too few for a guest"),
-            format!("give at least {least}"),
-        ));
+        let what = format!("{} of memory are too few for a guest", mebibytes(machine.memory.0));
+        return Err(Refusal::usage(what, format!("give at least {}", mebibytes(LEAST_MEMORY))));
     }
     add_consumers(&mut scenario, wanted)?;
     bring_registers(&mut scenario, wanted);
@@ -343,7 +341,7 @@ pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     let run = |observer: &mut dyn Observer| {
         attach::attach(&arguments.socket, &mut scenario, &symbols, observer, Some(&signals), how)
     };
-    let (outcome, pages) = gathered(&wanted, style, run)?;
+    let (outcome, pages) = gathered(&wanted, (style, &arguments.consumers), run)?;
     if let Some((wanted, pages)) = wanted.zip(pages) {
         wanted.tell(&arguments.socket.display().to_string(), &pages, &symbols, style)?;
     }

@@ -122,7 +122,7 @@ impl InProcess {
         self.listener.as_mut()
     }
 
-    /// Whether the listener has told as many breaks as were wanted; once.
+    /// Whether the listener has told as much as was wanted; once.
     #[must_use]
     pub fn comes_to_its_end(&mut self) -> bool {
         let has_enough = self.listener.as_ref().is_some_and(Listener::has_enough);

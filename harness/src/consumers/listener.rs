@@ -84,7 +84,7 @@ impl Listener {
         touches.tick(&mut self.channel.client)
     }
 
-    /// Whether it has told as many breaks as were wanted.
+    /// Whether it has told as much as was wanted.
     #[must_use]
     pub fn has_enough(&self) -> bool {
         self.looking.has_enough()

@@ -46,6 +46,8 @@ pub struct Looking {
     stage: Stage,
     breaks: Breaks,
     told: u64,
+    /// Whether nothing is left to do once all steps are told.
+    leaves_behind_steps: bool,
     /// How many instructions of each vCPU are still to be told.
     steps: HashMap<VcpuId, u64>,
 }
@@ -55,13 +57,13 @@ impl Looking {
     #[must_use]
     pub fn new(wanted: &Listening, later: Vec<MemoryAct>, monitors: Vec<CpuEventKind>) -> Looking {
         let (wanted, stage, breaks) = (wanted.clone(), Stage::None, Breaks::by(wanted.break_by));
-        Looking { wanted, later, monitors, stage, breaks, told: 0, steps: HashMap::new() }
+        Looking { wanted, later, monitors, stage, breaks, told: 0, leaves_behind_steps: false, steps: HashMap::new() }
     }
 
-    /// Whether as many breaks were told as are wanted.
+    /// Whether as many breaks were told as are wanted, or, of a machine that is attached to, as many steps.
     #[must_use]
     pub fn has_enough(&self) -> bool {
-        self.wanted.count.is_some_and(|count| self.told >= count)
+        self.wanted.count.is_some_and(|count| self.told >= count) || self.leaves_behind_steps && self.steps.is_empty()
     }
 
     /// The guest is about to start: its kernel is waited for, where there is one to wait for.
@@ -89,6 +91,7 @@ impl Looking {
             kernel::find(client, VcpuId(0), None, symbols.linear())?;
         }
         self.set_up(client, VcpuId(0), symbols)?;
+        self.leaves_behind_steps = self.wanted.steps.is_some();
         client.unpause()
     }
 

@@ -119,7 +119,7 @@ impl Symbols {
         let known = nearest(name, self.list.iter().map(|symbol| symbol.name.as_str()));
         let remedy = match (known.is_empty(), self.list.is_empty()) {
             (_, true) => {
-                "this guest has no symbols: write frames (0x100..0x110) or addresses (gpa:0x1000-0x1fff)".into()
+                "this guest has no symbols of its own: write frames (0x100..0x110), addresses (gpa:0x1000-0x1fff), or kernel:NAME for a Linux's".into()
             }
             (true, false) => {
                 "write a symbol of the guest, frames (0x100..0x110) or addresses (gpa:0x1000-0x1fff)".into()

@@ -182,7 +182,7 @@ impl Attended<'_> {
                 let until = Instant::now() + IN_ORDER;
                 let _ = serve::serve(&mut consumers, scenario, log, Some(&mut *qemu), None, until);
                 match end {
-                    Ended::Enough => Verdict::new(Kind::Success, "told as many breaks as were wanted"),
+                    Ended::Enough => Verdict::new(Kind::Success, "told as much as was wanted"),
                     _ => Verdict::new(Kind::Error, "interrupted by a signal"),
                 }
             }

@@ -9,7 +9,7 @@ use crate::scenario::amount::mebibytes;
 use crate::toolstack::counts::Counts;
 use crate::toolstack::log::{Observer, Served};
 use crate::toolstack::transcript::Record;
-use mem_event::Ring;
+use mem_event::{Event, Ring};
 use serde_json::json;
 use std::io::{IsTerminal, Write};
 
@@ -45,6 +45,8 @@ const STRIDE: u64 = 1000;
 #[derive(Debug)]
 pub struct Live {
     style: Style,
+    /// Whether CPU events are told in any style: each was asked for by name.
+    tells_cpu_events: bool,
     paging: u64,
     standing: Option<Standing>,
 }
@@ -53,7 +55,19 @@ impl Live {
     /// In this style.
     #[must_use]
     pub fn new(style: Style) -> Live {
-        Live { style, paging: 0, standing: None }
+        Live { style, tells_cpu_events: false, paging: 0, standing: None }
+    }
+
+    /// Which tells CPU events also where events are not told, if these were asked for.
+    #[must_use]
+    pub fn with_cpu_events(self, tells_cpu_events: bool) -> Live {
+        Live { tells_cpu_events, ..self }
+    }
+
+    /// Whether somebody asked for this one by name.
+    fn was_asked_for(&self, record: &Record) -> bool {
+        let is_cpu_event = matches!(record, Record::Event { request, .. } if matches!(request.event, Event::Cpu(_)));
+        record.is_a_break() || self.tells_cpu_events && is_cpu_event
     }
 
     fn say(&self, line: &str) {
@@ -82,8 +96,7 @@ impl Live {
 
 impl Observer for Live {
     fn record(&mut self, record: &Record, symbols: &Symbols) {
-        // What breaks was asked for by name.
-        if self.style == Style::Quiet && !record.is_a_break() || record.is_beside() {
+        if self.style == Style::Quiet && !self.was_asked_for(record) || record.is_beside() {
             return;
         }
         if let Some(line) = self.line(record, symbols) {

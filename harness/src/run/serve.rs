@@ -24,7 +24,7 @@ pub enum Ended {
     Held,
     /// A signal came.
     Signal,
-    /// The listener has told as many breaks as were wanted.
+    /// The listener has told as much as was wanted.
     Enough,
     /// A consumer that is a process of its own has failed, and how.
     Fault(String),

@@ -208,6 +208,11 @@ fn between(text: &str, tape: &mut Tape) -> anyhow::Result<(u64, u64)> {
     let forms = "write FROM..TO: steps (100..200), times (1ms..2.5ms), or one side only (..50)";
     let wrong = |why: String| Refusal::usage(format!("between {text:?}: {why}"), forms);
     let (from, to) = text.split_once("..").ok_or_else(|| wrong("there is no ..".into()))?;
+    if let (Some(from), Some(to)) = (amount::number(from), amount::number(to))
+        && to < from
+    {
+        return Err(wrong("it ends before it begins".into()).into());
+    }
     let mut place = |part: &str| -> anyhow::Result<(u64, bool)> {
         if let Some(number) = amount::number(part) {
             return Ok((number, false));

@@ -127,7 +127,7 @@ fn rows(
 fn nothing(tape: &Tape, json: bool) -> anyhow::Result<()> {
     match (json, tape.len()) {
         (true, _) => Ok(()),
-        (false, 0) => print("the trace has no step\n"),
+        (false, 0) => print(&format!("the trace has no step: {}\n", tape.end())),
         (false, steps) => print(&format!("none of the {steps} steps is what the filters ask for\n")),
     }
 }

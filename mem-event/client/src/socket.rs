@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 /// One connection. Calls may be sent ahead of their replies; replies come in the order of the calls.
@@ -39,6 +40,11 @@ impl Client {
     pub fn connect(path: &Path) -> anyhow::Result<Client> {
         let flags = SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        if let Ok(kind) = std::fs::metadata(path).map(|found| found.file_type())
+            && !kind.is_socket()
+        {
+            bail!("{} is no socket", path.display());
+        }
         let address = SocketAddrUnix::new(path).with_context(|| format!("{} is no socket's path", path.display()))?;
         rustix::net::connect(&socket, &address).with_context(|| format!("nobody listens at {}", path.display()))?;
         let mut client = Client::greeted(socket);

@@ -33,6 +33,8 @@ pub struct Connection {
     alive: bool,
     /// The rings that this client enabled.
     rings: Vec<Arc<EventChannel>>,
+    /// Those of them that it had signalled when the calls began to be served.
+    signalled: Vec<Ring>,
     /// The foreign mappings of this client.
     pins: Pins,
     pauses: Pauses,
@@ -54,6 +56,7 @@ impl Connection {
             greeted: false,
             alive: true,
             rings: Vec::new(),
+            signalled: Vec::new(),
             pins: Pins::default(),
             pauses: Pauses::default(),
         }
@@ -101,6 +104,8 @@ impl Connection {
         // What is answered after a call is not taken with it, but when it is signalled.
         let signalled = |channel: &Arc<EventChannel>| (Arc::clone(channel), channel.clear(), channel.is_pending());
         let rings: Vec<_> = self.rings.iter().map(signalled).collect();
+        let are_signalled = rings.iter().filter(|(_, signalled, _)| *signalled);
+        self.signalled = are_signalled.map(|(channel, ..)| channel.ring).collect();
         let all = self.serve_calls(domain, kept);
         for (channel, signalled, is_pending) in rings {
             // What it left unsignalled when it ended is taken with its end, so that the trace tells.
@@ -333,6 +338,13 @@ impl Connection {
     }
 
     fn control(&mut self, domain: &mut impl Hypercalls, control: Control) -> Reply {
+        if let Control::Disable { ring, .. } = control
+            && let Some(channel) = self.rings.iter().find(|channel| channel.ring == ring)
+            && (channel.clear() || self.signalled.contains(&ring))
+        {
+            // What it answered and signalled before, and not what the end of the ring finds on it.
+            domain.take_responses(channel);
+        }
         let reply = outcome(domain.control(self.number, control, None));
         // One that drains is its consumer's until that has answered what is due.
         self.rings.retain(|channel| domain.is_current(channel));
