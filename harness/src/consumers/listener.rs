@@ -1,6 +1,7 @@
 //! The access listener: sees each violation while the vCPU is stopped, does what the scenario says, answers.
 
 use super::breaks::Heard;
+use super::ending;
 use super::looking::Looking;
 use super::open_page::OpenPage;
 use super::touches::Touches;
@@ -236,20 +237,15 @@ impl Listener {
         if let Some(touches) = &mut self.touches {
             touches.end(&mut self.channel.client)?;
         }
-        self.answer_due()?;
-        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Access, drain: true }))?;
-        // What came in between: the ring ends when it is answered.
-        self.answer_due()?;
+        ending::in_order(&mut self, Listener::channel, |listener| match listener.take() {
+            Some(request) => {
+                listener.channel.answer(&request.answer());
+                listener.channel.kick().map(|()| true)
+            }
+            None => Ok(false),
+        })?;
         // What was handed over last was taken before that call, and may have to be done on the connection.
         self.channel.settle()
-    }
-
-    fn answer_due(&mut self) -> anyhow::Result<()> {
-        while let Some(request) = self.take() {
-            self.channel.answer(&request.answer());
-            self.channel.kick()?;
-        }
-        Ok(())
     }
 }
 

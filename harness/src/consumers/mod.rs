@@ -9,6 +9,7 @@
 //! | `acts`, `restart`, [`sleepers`] | acts carried out; consumers killed, started anew, held; who waits for what |
 //! | [`pager`], [`pagefile`], [`loads`], [`calls`], [`policy`], [`recent`], [`resident`], [`countdown`], [`figures`] | the pager |
 //! | [`listener`], [`looking`], [`breaks`], [`watcher`] | a listener by a scenario's rules; what it does besides; where the guest breaks; a listener with one treatment for all |
+//! | `ending` | a ring that ends in order |
 //! | [`touches`] | a listener that finds which pages a guest touches |
 //! | [`helper`], [`faulty`] | the out-of-memory helper; consumers that misbehave |
 
@@ -16,6 +17,7 @@ mod acts;
 pub mod breaks;
 pub mod calls;
 pub mod countdown;
+mod ending;
 pub mod external;
 pub mod faulty;
 pub mod figures;

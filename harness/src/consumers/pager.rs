@@ -5,6 +5,7 @@
 
 use super::calls;
 use super::countdown::Countdown;
+use super::ending;
 use super::figures::Figures;
 use super::loads::Loads;
 use super::pagefile::PageFile;
@@ -384,17 +385,10 @@ impl Pager {
                 self.load(&Call::Load { gfn, content })?;
             }
         }
-        self.answer_due()?;
-        self.channel.client.values(&Call::Control(Control::Disable { ring: Ring::Paging, drain: true }))?;
-        // What came in between: the ring ends when it is answered.
-        self.answer_due()
-    }
-
-    fn answer_due(&mut self) -> anyhow::Result<()> {
-        while let Some(request) = self.take() {
-            self.answer(&request)?;
-        }
-        Ok(())
+        ending::in_order(&mut self, Pager::channel, |pager| match pager.take() {
+            Some(request) => pager.answer(&request).map(|()| true),
+            None => Ok(false),
+        })
     }
 }
 
