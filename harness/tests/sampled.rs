@@ -34,8 +34,11 @@ fn sampled(mut scenario: Scenario, seed: u64) -> Scenario {
         }
     }
     let rules = &mut scenario.consumers.listener.get_or_insert_default().rules;
-    // What rules expect to see, and when they write, holds only if the page is watched by nothing else.
-    let is_timed = |act: &MemoryAct| matches!(act, MemoryAct::Expect { .. } | MemoryAct::Write { .. });
+    // What rules expect to see, and when they write, holds only if the page is watched by nothing else. And one that closes a page for another
+    // gets nowhere where an instruction needs both.
+    let is_timed = |act: &MemoryAct| {
+        matches!(act, MemoryAct::Expect { .. } | MemoryAct::Write { .. } | MemoryAct::SetAccess { .. })
+    };
     if rules.iter().flat_map(|rule| &rule.acts).any(is_timed) {
         rules.clear();
     }
@@ -71,7 +74,7 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
     let repeats = |scenario: &Scenario| {
         let mut rules = scenario.consumers.listener.iter().flat_map(|it| &it.rules);
         rules.all(by_rights)
-            && scenario.name != "injected"
+            && !["injected", "debug_trap"].contains(&scenario.name.as_str())
             && scenario.name == scenario.machine.guest
             && scenario.name != "page_touch"
             && scenario.machine.disk.is_none()
@@ -82,9 +85,9 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
         let (seen, by_callback) = run_under(Gate::Callback, sampled(scenario.clone(), seed));
         let (also_seen, by_mmu) = run_under(Gate::Mmu, sampled(scenario.clone(), seed));
         if vcpus == 1 {
-            assert_eq!(by_callback, by_mmu, "{name}: left by callback, right by the host's MMU");
+            assert_eq!(by_callback, by_mmu, "{name}, sample {seed}: left by callback, right by the host's MMU");
         } else {
-            assert_eq!(used(&seen.records), used(&also_seen.records), "{name}");
+            assert_eq!(used(&seen.records), used(&also_seen.records), "{name}, sample {seed}");
         }
         for record in &seen.records {
             if let Record::Event { request, .. } = record {
