@@ -74,7 +74,7 @@ fn a_random_sample_of_pages_is_seen_alike_by_both_gates() {
     let repeats = |scenario: &Scenario| {
         let mut rules = scenario.consumers.listener.iter().flat_map(|it| &it.rules);
         rules.all(by_rights)
-            && !["injected", "debug_trap"].contains(&scenario.name.as_str())
+            && scenario.name != "injected"
             && scenario.name == scenario.machine.guest
             && scenario.name != "page_touch"
             && scenario.machine.disk.is_none()

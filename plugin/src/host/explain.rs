@@ -241,9 +241,12 @@ impl<'a> Explainer<'a> {
         self.operands(recipe).find_map(|touch| self.covers(recipe, &touch).map(|gla| self.on_page(recipe, touch, gla)))
     }
 
-    /// The linear address of the touched byte, where it is one of the operand's.
+    /// The linear address of the touched byte, where it is one of the operand's. An unaligned operand whose page it does not know yet QEMU reads out of
+    /// sixteen bytes, from the eight on in which it begins: the first byte of these is touched for the operand's.
     fn covers(&self, recipe: &Recipe, touch: &Touch) -> Option<u64> {
-        let into = u64::from(self.fault.offset).wrapping_sub(touch.gla) & 0xfff;
+        let (touched, begins) = (u64::from(self.fault.offset), touch.gla & 0xfff);
+        let is_read_around = !self.fault.write && touched == begins & !7;
+        let into = if is_read_around { 0 } else { touched.wrapping_sub(begins) & 0xfff };
         let covers = into < u64::from(touch.size) && touch.rights.contains(self.wanted());
         let gla = recipe.linear(touch.gla.wrapping_add(into));
         (covers && self.reaches(gla)).then_some(gla)
