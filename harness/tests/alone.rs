@@ -1,7 +1,9 @@
 //! Instructions that are let through alone, counted: by the guest, which knows what became of them, by the listener, by the plugin.
 
 use crate::support::domain::how_often;
-use crate::support::{Random, checkpoint, kernel_maps_write_protected, machine_under, replays, scenario, wait_for};
+use crate::support::{
+    Random, checkpoint, gates, kernel_maps_write_protected, machine_under, replays, scenario, wait_for,
+};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
@@ -48,10 +50,6 @@ fn add_up(outcome: &Outcome, emulated: u64) {
     let [turns, ran, kept, elsewhere, unready, open] = turns(outcome);
     assert_eq!(ran + kept + elsewhere + unready, turns, "{}", outcome.said);
     assert_eq!(ran + open, emulated, "{}", outcome.said);
-}
-
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
 }
 
 #[test]

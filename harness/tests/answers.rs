@@ -3,8 +3,7 @@
 //! `MEM_EVENT_SKIPS` says how often (`ci/soak`: more often).
 
 use crate::support::domain::how_often;
-use crate::support::{kernel_maps_write_protected, run_under};
-use harness::machine::qemu::Gate;
+use crate::support::{gates, run_under};
 use harness::scenario::Scenario;
 use std::path::Path;
 
@@ -47,8 +46,7 @@ fn skips(times: u64, breakpoints: bool) -> Scenario {
 #[test]
 fn a_function_is_skipped_and_returns_another_value_ten_thousand_times_with_flags_and_stack_right() {
     let times = how_often("MEM_EVENT_SKIPS", 10_000);
-    let gates = if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] };
-    for (gate, breakpoints) in gates.into_iter().flat_map(|gate| [(gate, false), (gate, true)]) {
+    for (gate, breakpoints) in gates().into_iter().flat_map(|gate| [(gate, false), (gate, true)]) {
         let (outcome, sequence) = run_under(gate, skips(times, breakpoints));
         let answers = sequence.lines().filter(|line| line.ends_with("answer VCPU_PAUSED|SET_REGISTERS")).count();
         assert_eq!(answers as u64, times, "{gate:?}, breakpoints: {breakpoints}\n{}", outcome.console);

@@ -1,7 +1,7 @@
 //! Whose a breakpoint is: several clients have theirs on one byte and on one frame, and one that is killed leaves the others', and no byte of its own.
 
 use crate::support::remote::Remote;
-use crate::support::{command, kernel_maps_write_protected, machine_under, next_request, unless_busy};
+use crate::support::{command, gates, machine_under, next_request, unless_busy};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -74,8 +74,7 @@ fn next_break(channel: &mut Channel) -> (Request, Gpa) {
 
 #[test]
 fn a_killed_attach_leaves_the_breakpoints_of_others_on_its_byte_and_its_frame_and_none_of_its_own() {
-    let gates = if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] };
-    for gate in gates {
+    for gate in gates() {
         let mut guest = Endless::new(gate);
         let (reads, writes, adds) = (guest.at(READS), guest.at(WRITES), guest.at(READS + 3));
         let mut other = guest.client();

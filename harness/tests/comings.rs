@@ -1,6 +1,6 @@
 //! Consumers that come and go while the guest does what they ask for.
 
-use crate::support::{answer, kernel_maps_write_protected, memory_file, next_request, unless_busy};
+use crate::support::{answer, gates, memory_file, next_request, unless_busy};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -74,10 +74,6 @@ impl Guest {
         let console = std::fs::read_to_string(self.folder.file("console")).unwrap();
         assert!(console.contains("verdict: success"), "{console}");
     }
-}
-
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
 }
 
 fn disable(channel: &mut Channel) {

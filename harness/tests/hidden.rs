@@ -4,7 +4,7 @@
 
 use crate::support::domain::how_often;
 use crate::support::example::Example;
-use crate::support::{kernel_maps_write_protected, replays, scenario};
+use crate::support::{gates, replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
@@ -18,10 +18,6 @@ use std::time::Duration;
 
 /// Only the limit of what can be called a hang.
 const DEADLINE: Duration = Duration::from_secs(3600);
-
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
-}
 
 /// How often it was told of a breakpoint, and of a read; and how often the guest executed the code.
 struct Told {

@@ -3,7 +3,7 @@
 //!
 //! `MEM_EVENT_HOSTILE_SEEDS` says how many seeds of random code (`ci/soak`: a thousand); without it a few, always the same.
 
-use crate::support::{kernel_maps_write_protected, replays, scenario};
+use crate::support::{gates, replays, scenario};
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
@@ -44,11 +44,6 @@ fn is(outcome: &Outcome, kind: Kind, reason: &str) {
         outcome.said,
         outcome.console
     );
-}
-
-/// Both gates, where this kernel has both.
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
 }
 
 /// The guest `hostile` on its way, with a listener that ends events so, and what else is done before.

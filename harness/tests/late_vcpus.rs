@@ -1,8 +1,6 @@
 //! vCPUs that are possible and not there, and vCPUs that come and go while the guest runs.
 
-use crate::support::{
-    answer, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, scenario, wait_for,
-};
+use crate::support::{answer, gates, machine_under, next_checkpoint, next_request, scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -12,10 +10,6 @@ use mem_event::message::{Call, VcpuState};
 use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
 use serde_json::json;
-
-fn gates() -> impl Iterator<Item = Gate> {
-    [Gate::Callback, Gate::Mmu].into_iter().filter(|gate| *gate == Gate::Callback || kernel_maps_write_protected())
-}
 
 /// A built-in scenario on a machine that has one vCPU of two.
 fn with_one_vcpu_of_two(mut scenario: Scenario) -> Scenario {

@@ -1,7 +1,7 @@
 //! What a consumer writes is what runs: over code that ran before, in a block that a vCPU stands in, in a frame that comes back with
 //! another content. And no more is translated anew for it than what was overwritten.
 
-use crate::support::{answer, kernel_maps_write_protected, next_request, wait_for};
+use crate::support::{answer, gates, next_request, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -28,10 +28,6 @@ struct Overwritten {
     toolstack: Client,
     access: Channel,
     paging: Channel,
-}
-
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
 }
 
 impl Overwritten {

@@ -4,7 +4,7 @@
 //! `MEM_EVENT_RECOILS` says how often each vCPU calls the function with the breakpoint (`ci/soak`: more often).
 
 use crate::support::domain::how_often;
-use crate::support::{kernel_maps_write_protected, wait_for};
+use crate::support::{gates, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
@@ -62,10 +62,6 @@ fn each_call_of_two_vcpus_is_a_break_of_the_built_in_listeners() {
         assert_eq!(outcome.verdict.kind, Kind::Success, "{}", outcome.verdict);
         assert_eq!(outcome.records.iter().filter(|record| record.is_a_break()).count(), 600);
     }
-}
-
-fn gates() -> Vec<Gate> {
-    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
 }
 
 impl Recoil {

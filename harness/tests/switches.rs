@@ -3,8 +3,7 @@
 //! `MEM_EVENT_SWITCHES` says how often (`ci/soak`: 100,000 times).
 
 use crate::support::domain::how_often;
-use crate::support::{kernel_maps_write_protected, scenario};
-use harness::machine::qemu::Gate;
+use crate::support::{gates, scenario};
 use harness::run::Job;
 use harness::scenario::{Act, ConsumerAct, MemoryAct, Scenario, Time};
 use harness::toolstack::log::Silent;
@@ -34,8 +33,7 @@ fn switched(times: u64) -> Scenario {
 #[test]
 fn each_read_that_a_view_forbids_makes_one_event_and_is_done_in_the_other_view() {
     let times = how_often("MEM_EVENT_SWITCHES", 200);
-    let gates = if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] };
-    for gate in gates {
+    for gate in gates() {
         let mut job = Job::new(switched(times), None).unwrap();
         job.gate = gate;
         let outcome = job.run(&mut Silent, None).unwrap();

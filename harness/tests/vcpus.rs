@@ -1,8 +1,11 @@
 //! What a client does to vCPUs themselves: it pauses them, reads and sets their registers, and looks at memory as they do.
 
-use crate::support::{answer, kernel_maps_write_protected, machine_under, next_checkpoint, next_request, wait_for};
+use crate::support::{answer, gates, machine_under, next_checkpoint, next_request, wait_for};
 use harness::guest::symbols::Symbols;
+use harness::machine::folder::RunFolder;
+use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
+use harness::run::Job;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Space, VcpuState};
 use mem_event::registers::Context;
@@ -16,16 +19,11 @@ const VCPUS: u32 = 2;
 /// CF, PF, AF, ZF, SF, DF and OF.
 const COMPUTED: u64 = 0xcd5;
 
-fn gates() -> impl Iterator<Item = Gate> {
-    let possible = |gate: &Gate| *gate == Gate::Callback || kernel_maps_write_protected();
-    [Gate::Callback, Gate::Mmu].into_iter().filter(possible)
-}
-
 fn own(vcpu: u32) -> Space {
     Space { vcpu: VcpuId(vcpu), cr3: None }
 }
 
-fn connect(folder: &harness::machine::folder::RunFolder) -> Client {
+fn connect(folder: &RunFolder) -> Client {
     Client::connect(&folder.file("socket")).unwrap()
 }
 
@@ -45,12 +43,13 @@ fn address(symbols: &Symbols, name: &str) -> u64 {
 
 #[test]
 fn a_paused_domain_does_nothing_and_goes_on_with_the_registers_that_were_set() {
-    gates().for_each(paused_and_set);
+    gates().into_iter().for_each(paused_and_set);
 }
 
-fn paused_and_set(gate: Gate) {
+/// A guest all of whose vCPUs are in their loops, and where each counts.
+fn looping(gate: Gate, vcpus: u32) -> (Qemu, RunFolder, Job, Client, u64) {
     let mut scenario = Scenario::bare("endless");
-    scenario.machine.vcpus = VCPUS;
+    scenario.machine.vcpus = vcpus;
     let (mut qemu, folder, job) = machine_under(gate, scenario);
     let mut toolstack = connect(&folder);
     toolstack.values(&Call::Subscribe).unwrap();
@@ -61,6 +60,11 @@ fn paused_and_set(gate: Gate) {
     while counts(&mut toolstack, words).contains(&0) {
         hold(&qemu);
     }
+    (qemu, folder, job, toolstack, words)
+}
+
+fn paused_and_set(gate: Gate) {
+    let (mut qemu, folder, job, mut toolstack, words) = looping(gate, VCPUS);
     let (errno, why) = toolstack.registers(VcpuId(1)).unwrap().unwrap_err();
     assert_eq!(errno, Errno::EAGAIN, "{why}");
     for _ in 0..50 {
@@ -93,7 +97,7 @@ fn paused_and_set(gate: Gate) {
 fn pauses_are_counted(
     gate: Gate,
     qemu: &mut harness::machine::process::Qemu,
-    folder: &harness::machine::folder::RunFolder,
+    folder: &RunFolder,
     (toolstack, words): (&mut Client, u64),
 ) {
     // Counted, over connections, and taken back with them; QEMU's own stop and start between.
@@ -162,7 +166,7 @@ fn refused(toolstack: &mut Client, vcpu: VcpuId, found: &Context) {
 
 #[test]
 fn of_a_vcpu_that_waits_all_registers_are_known_and_those_that_are_set_count_when_it_goes_on() {
-    gates().for_each(waits_and_is_set);
+    gates().into_iter().for_each(waits_and_is_set);
 }
 
 fn waits_and_is_set(gate: Gate) {
@@ -211,7 +215,7 @@ fn waits_and_is_set(gate: Gate) {
 
 #[test]
 fn a_vcpu_that_is_only_paused_gets_what_is_injected_and_a_halted_one_is_woken_by_it() {
-    gates().for_each(paused_and_injected);
+    gates().into_iter().for_each(paused_and_injected);
 }
 
 /// What the handler of the guest `endless` has noted: how often it ran, vector, error code, CR2, address.
@@ -224,19 +228,8 @@ fn met(toolstack: &mut Client, symbols: &Symbols) -> [u64; 5] {
 
 fn paused_and_injected(gate: Gate) {
     const SLEEPER: VcpuId = VcpuId(2);
-    let mut scenario = Scenario::bare("endless");
-    scenario.machine.vcpus = 3;
-    let (mut qemu, folder, job) = machine_under(gate, scenario);
+    let (qemu, _folder, job, mut toolstack, words) = looping(gate, 3);
     let symbols = job.symbols();
-    let mut toolstack = connect(&folder);
-    toolstack.values(&Call::Subscribe).unwrap();
-    qemu.qmp.execute("cont").unwrap();
-    let begun = next_checkpoint(&mut toolstack);
-    let words = begun.arguments[0];
-    toolstack.values(&Call::Release { vcpu: begun.vcpu }).unwrap();
-    while counts(&mut toolstack, words).contains(&0) {
-        hold(&qemu);
-    }
     let inject = |vcpu, vector, error, cr2| Control::Inject { vcpu, vector, kind: TrapKind::Exception, error, cr2 };
     let fault = inject(VcpuId(1), 14, 2, 0xdead_1231_0000);
     assert_eq!(toolstack.control(fault.clone()).unwrap().unwrap_err().0, Errno::EAGAIN, "{gate}: it runs");

@@ -48,6 +48,11 @@ pub fn kernel_maps_write_protected() -> bool {
     can
 }
 
+/// Both gates, where this kernel has both.
+pub fn gates() -> Vec<Gate> {
+    if kernel_maps_write_protected() { vec![Gate::Callback, Gate::Mmu] } else { vec![Gate::Callback] }
+}
+
 /// The built-in scenario with this name.
 pub fn scenario(name: &str) -> Scenario {
     corpus::find(name).expect("a built-in scenario")
