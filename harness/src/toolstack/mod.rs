@@ -189,6 +189,9 @@ fn set_access(
     for range in ranges {
         if refused.is_some() {
             last = operate(client, control(range), refused.map(|errno| errno.0), &text)?;
+            if last.failure.is_some() {
+                break;
+            }
         } else {
             // A scenario that cannot have its rights is in error, and no failure of what it tests.
             memory::set_access(client, range, control)?;
