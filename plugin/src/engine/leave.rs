@@ -10,7 +10,8 @@ use mem_event::VcpuId;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a vCPU stands before it leaves, as in its callback.
+/// How long a vCPU stays in its block before it leaves, in the kernel or in its callback, where nobody has told this plugin of what it is to do:
+/// QEMU's own requests wait at most this long.
 pub const STAY: Duration = Duration::from_millis(5);
 
 impl Hypervisor {

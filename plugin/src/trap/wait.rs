@@ -5,6 +5,7 @@
 //! The thread that takes a response wakes just the vCPU that it is for.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::leave::STAY;
 use crate::engine::vcpus::forget_new_registers;
 use crate::host::instrumentation;
 use crate::host::state::Go;
@@ -15,9 +16,6 @@ use crate::qemu::{internals, outside};
 use mem_event_server::EventChannel;
 use std::time::{Duration, Instant};
 
-/// How long a vCPU stays in its block before it leaves where nobody has told this plugin of what it is to do: QEMU's own requests wait at most
-/// this long.
-const STAY: Duration = Duration::from_millis(5);
 /// Polls between two readings of the clock, some hundreds of nanoseconds.
 const POLLS: u32 = 16;
 
