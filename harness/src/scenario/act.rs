@@ -183,7 +183,7 @@ pub enum MemoryAct {
         /// The error with which it must be refused.
         refused: Option<Name<Errno>>,
     },
-    /// Give the domain frames beyond its RAM, which the guest does not see.
+    /// Give the domain frames beyond its RAM, which the guest does not see, or frames of its RAM that were taken out.
     Populate {
         /// Their numbers.
         frames: Place,
