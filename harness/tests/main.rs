@@ -44,6 +44,7 @@ mod linux;
 mod load;
 mod looking;
 mod mapping;
+mod microvmi;
 mod monitor;
 mod names;
 mod new;

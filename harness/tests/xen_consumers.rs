@@ -40,3 +40,17 @@ fn a_tool_that_cannot_do_what_it_is_told_fails_the_run_in_its_own_words() {
     assert_ne!(code, Some(0), "{said}");
     assert!(said.contains("setting inguest pagefault"), "{said}");
 }
+
+#[test]
+fn the_command_line_gives_a_guest_to_a_tool_and_one_that_is_done_at_once_is_in_order() {
+    for (tool, code, due) in [("xen-access 1 write", 0, "PAGE ACCESS: "), ("xen-hvmctx 1", 0, "CPU: ")] {
+        if releases(tool.split(' ').next().unwrap()).is_empty() {
+            continue;
+        }
+        let folder = RunFolder::create().unwrap();
+        let output = command(&folder).args(["run", "read_write", "--xen-tool", tool]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(due), "{said}");
+    }
+}

@@ -1,5 +1,5 @@
-//! A listener and a pager in C on Xen's own libraries (`xen/examples/`): as they are they pass, and each with one fault in it is found out by
-//! `explain`, in its own sentence. They are built where the libraries' headers are.
+//! A listener and a pager in C on Xen's own libraries, and the listener in Rust (`xen/examples/`): as they are they pass, and each with one
+//! fault in it is found out by `explain`, in its own sentence. They are built where the libraries' headers are.
 
 use crate::support::command;
 use crate::support::xen::{Domain, Release, Tool};
@@ -17,24 +17,35 @@ use std::time::{Duration, Instant};
 /// A line of a program, and what stands there instead.
 type Fault = (&'static str, &'static str);
 
+/// The listener, in each language that it is written in.
+const LISTENERS: [&str; 2] = ["listener.c", "rust/listener.rs"];
+
 /// Builds an example, with a fault in it or without; `None` where it cannot be built.
-fn built(folder: &RunFolder, name: &str, fault: Option<Fault>) -> Option<PathBuf> {
+fn built(folder: &RunFolder, path: &str, fault: Option<Fault>) -> Option<PathBuf> {
     if !Path::new("/usr/include/xenctrl.h").is_file() {
         eprintln!("skipped: there are no headers of Xen's libraries; ci/setup installs them (libxen-dev)");
         return None;
     }
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xen/examples");
-    let mut text = std::fs::read_to_string(examples.join(format!("{name}.c"))).unwrap();
+    let mut text = std::fs::read_to_string(examples.join(path)).unwrap();
     if let Some((line, instead)) = fault {
         assert_eq!(text.matches(line).count(), 1, "{line}");
         text = text.replace(line, instead);
     }
-    let (source, program) = (folder.file(&format!("{name}.c")), folder.file(name));
+    let name = Path::new(path);
+    let (source, program) = (folder.file(&name.file_name().unwrap().to_string_lossy()), folder.file("program"));
     std::fs::write(&source, text).unwrap();
-    let mut cc = Command::new("cc");
-    cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg("-I").arg(examples).arg(&source);
-    cc.args(["-lxenctrl", "-lxenevtchn", "-lxenforeignmemory"]);
-    assert!(cc.status().unwrap().success(), "{name} does not build");
+    let mut compiler = if name.extension().unwrap() == "rs" {
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition", "2024", "-O", "-D", "warnings", "-o"]).arg(&program).arg(&source);
+        rustc
+    } else {
+        let mut cc = Command::new("cc");
+        cc.args(["-O2", "-Wall", "-Werror", "-o"]).arg(&program).arg("-I").arg(examples).arg(&source);
+        cc.args(["-lxenctrl", "-lxenevtchn", "-lxenforeignmemory"]);
+        cc
+    };
+    assert!(compiler.status().unwrap().success(), "{path} does not build");
     Some(program)
 }
 
@@ -119,23 +130,25 @@ fn interrupted(tool: Tool) -> String {
 
 #[test]
 fn the_listener_tells_a_write_and_nothing_is_wrong_with_it() {
-    let folder = RunFolder::create().unwrap();
-    let Some(program) = built(&folder, "listener", None) else { return };
-    let mut domain = guest("read_write");
-    let tool = listener(&mut domain, program);
-    domain.run_to(2);
-    let text = interrupted(tool);
-    assert_eq!(text.matches("vCPU 0 writes at 0x").count(), 1, "{text}");
-    domain.is_left_alone();
-    let said = explained(&mut domain);
-    assert!(said.contains("nothing is wrong"), "{said}");
-    domain.ends_well();
+    for language in LISTENERS {
+        let folder = RunFolder::create().unwrap();
+        let Some(program) = built(&folder, language, None) else { return };
+        let mut domain = guest("read_write");
+        let tool = listener(&mut domain, program);
+        domain.run_to(2);
+        let text = interrupted(tool);
+        assert_eq!(text.matches("vCPU 0 writes at 0x").count(), 1, "{language}: {text}");
+        domain.is_left_alone();
+        let said = explained(&mut domain);
+        assert!(said.contains("nothing is wrong"), "{language}: {said}");
+        domain.ends_well();
+    }
 }
 
 #[test]
 fn the_pager_brings_each_frame_back_as_it_was_and_nothing_is_wrong_with_it() {
     let folder = RunFolder::create().unwrap();
-    let Some(program) = built(&folder, "pager", None) else { return };
+    let Some(program) = built(&folder, "pager.c", None) else { return };
     let mut domain = guest("page_in");
     let tool = pager(&mut domain, program);
     domain.run_to(2);
@@ -150,7 +163,7 @@ fn the_pager_brings_each_frame_back_as_it_was_and_nothing_is_wrong_with_it() {
 #[test]
 fn the_pager_brings_back_at_its_end_what_nobody_touched() {
     let folder = RunFolder::create().unwrap();
-    let Some(program) = built(&folder, "pager", None) else { return };
+    let Some(program) = built(&folder, "pager.c", None) else { return };
     let mut domain = guest("page_in");
     let text = interrupted(pager(&mut domain, program));
     assert!(text.contains("64 frames are out") && !text.contains("is back"), "{text}");
@@ -158,56 +171,73 @@ fn the_pager_brings_back_at_its_end_what_nobody_touched() {
     domain.ends_well();
 }
 
-/// A listener with a fault is found out: `explain` says this after so many events.
-fn listener_is_found_out(fault: Fault, events: usize, rule: &str, sentence: &str) {
-    let folder = RunFolder::create().unwrap();
-    let Some(program) = built(&folder, "listener", Some(fault)) else { return };
-    let mut domain = guest("read_write");
-    let tool = listener(&mut domain, program);
-    domain.release();
-    has_said(&mut domain, &tool, "writes at", events);
-    kill(&mut domain, tool, Ring::Access);
-    let said = explained(&mut domain);
-    assert!(said.contains(&format!("[{rule}]")) && said.contains(sentence), "{said}");
+/// A listener with a fault is found out in each language: `explain` says this after so many events.
+fn listener_is_found_out(faults: [Fault; 2], events: usize, rule: &str, sentence: &str) {
+    for (language, fault) in LISTENERS.into_iter().zip(faults) {
+        let folder = RunFolder::create().unwrap();
+        let Some(program) = built(&folder, language, Some(fault)) else { return };
+        let mut domain = guest("read_write");
+        let tool = listener(&mut domain, program);
+        domain.release();
+        has_said(&mut domain, &tool, "writes at", events);
+        kill(&mut domain, tool, Ring::Access);
+        let said = explained(&mut domain);
+        assert!(said.contains(&format!("[{rule}]")) && said.contains(sentence), "{language}: {said}");
+    }
 }
 
 #[test]
 fn a_listener_whose_answer_wakes_nobody_is_found_out() {
-    let fault = ("response.flags = request->flags & VM_EVENT_FLAG_VCPU_PAUSED;", "response.flags = 0;");
-    listener_is_found_out(fault, 1, "no-vcpu-paused", "lacks VCPU_PAUSED");
+    let faults = [
+        ("response.flags = request->flags & VM_EVENT_FLAG_VCPU_PAUSED;", "response.flags = 0;"),
+        ("flags: request.flags & ffi::VCPU_PAUSED", "flags: request.flags & !ffi::VCPU_PAUSED"),
+    ];
+    listener_is_found_out(faults, 1, "no-vcpu-paused", "lacks VCPU_PAUSED");
 }
 
 #[test]
 fn a_listener_that_forgets_the_version_is_found_out() {
-    let fault = ("response.version = VM_EVENT_INTERFACE_VERSION;", "");
-    listener_is_found_out(fault, 1, "ignored-answer", "has version 0 where vm_event has 7");
+    let faults = [
+        ("response.version = VM_EVENT_INTERFACE_VERSION;", ""),
+        ("version: ffi::VERSION,", "version: ffi::VERSION - ffi::VERSION,"),
+    ];
+    listener_is_found_out(faults, 1, "ignored-answer", "has version 0 where vm_event has 7");
 }
 
 #[test]
 fn a_listener_that_answers_for_another_vcpu_is_found_out() {
-    let fault = ("response.vcpu_id = request->vcpu_id;", "response.vcpu_id = request->vcpu_id + 1;");
-    listener_is_found_out(fault, 1, "answer-for-nobody", "there is no vCPU 1");
+    let faults = [
+        ("response.vcpu_id = request->vcpu_id;", "response.vcpu_id = request->vcpu_id + 1;"),
+        ("version: ffi::VERSION,", "version: ffi::VERSION, vcpu: request.vcpu + 1,"),
+    ];
+    listener_is_found_out(faults, 1, "answer-for-nobody", "there is no vCPU 1");
 }
 
 #[test]
 fn a_listener_that_leaves_the_page_closed_is_found_out() {
-    let fault = ("if (xc_set_mem_access(xch, domain, XENMEM_access_rwx, gfn, 1))", "if (gfn == ~0ULL)");
-    listener_is_found_out(fault, 4, "same-event", "the frame's rights did not change");
+    let faults = [
+        ("if (xc_set_mem_access(xch, domain, XENMEM_access_rwx, gfn, 1))", "if (gfn == ~0ULL)"),
+        ("self.set_access(ffi::ACCESS_RWX, request.gfn, 1)?;", ""),
+    ];
+    listener_is_found_out(faults, 4, "same-event", "the frame's rights did not change");
 }
 
 #[test]
 fn a_listener_that_never_notifies_is_found_out() {
-    let fault = (
-        "        answer(ring, &request);\n        xenevtchn_notify(ring->channel, ring->port);",
-        "        answer(ring, &request);",
-    );
-    listener_is_found_out(fault, 1, "endless-wait", "waits for the listener's answer");
+    let faults = [
+        (
+            "        answer(ring, &request);\n        xenevtchn_notify(ring->channel, ring->port);",
+            "        answer(ring, &request);",
+        ),
+        ("ring.notify()?;", "if STOPPED.load(Ordering::Relaxed) { ring.notify()?; }"),
+    ];
+    listener_is_found_out(faults, 1, "endless-wait", "waits for the listener's answer");
 }
 
 /// A pager with a fault is found out.
 fn pager_is_found_out(fault: Fault, rule: &str, sentence: &str) {
     let folder = RunFolder::create().unwrap();
-    let Some(program) = built(&folder, "pager", Some(fault)) else { return };
+    let Some(program) = built(&folder, "pager.c", Some(fault)) else { return };
     let mut domain = guest("page_in");
     let tool = pager(&mut domain, program);
     domain.release();

@@ -192,8 +192,8 @@ pub struct ConsumerOptions {
 /// `run`
 #[derive(Debug, Default, Args)]
 pub struct Run {
-    /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out or
-    /// --paging-target runs its scenario.
+    /// A built-in guest, an ELF file with a PVH entry, or `linux`. A built-in guest without --watch, --page-out,
+    /// --paging-target or --xen-tool runs its scenario.
     pub guest: String,
     /// Start from a machine that `mem-event save` saved, and not from its boot.
     #[arg(long, value_name = "saved:NAME")]

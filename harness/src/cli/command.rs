@@ -113,6 +113,7 @@ fn show(scenario: &Scenario, outcome: &Outcome, symbols: &Symbols, style: Style,
 fn job(arguments: &Run, pages: Option<&Wanted<'_>>) -> Result<Job, Refusal> {
     let wanted = &arguments.consumers;
     let plain = pages.is_none()
+        && arguments.xen_tool.is_empty()
         && wanted.watch.is_empty()
         && wanted.page_out.is_empty()
         && wanted.paging_target.is_none()

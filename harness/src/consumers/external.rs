@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::scenario::Scenario;
 use crate::scenario::external::External;
 use crate::verdict::Kind;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use mem_event::message::Call;
 use mem_event::{Control, Ring};
 use mem_event_client::handed::{ORDERS_FD, READY_FD, SOCKET, SOCKET_FD, ring_value, ring_variable};
@@ -137,32 +137,37 @@ impl Running {
             bail!("the consumer `{}` did not say that it is ready; it must write to {READY_FD}", self.command);
         }
         if rustix::io::retry_on_intr(|| rustix::io::read(&self.ready, &mut [0; 1]))? == 0 {
-            return Err(self.never_ready()?);
+            return self.closed_without_a_word();
         }
         Ok(())
     }
 
-    /// Why it closed the descriptor without a word.
-    fn never_ready(&mut self) -> anyhow::Result<anyhow::Error> {
+    /// It closed the descriptor without a word.
+    fn closed_without_a_word(&mut self) -> anyhow::Result<()> {
         let command = &self.command;
         if !poll::readable(&self.ended, Instant::now() + GRACE)? {
-            return Ok(anyhow!("the consumer `{command}` never was ready: it closed the descriptor"));
+            bail!("the consumer `{command}` never was ready: it closed the descriptor");
         }
         let status = self.child.wait()?;
         match status.code() {
+            // It looked into the domain and is done, as a dump of the memory is.
+            Some(0) if self.is_xens => {
+                self.done = true;
+                Ok(())
+            }
             Some(code) if code == i32::from(Kind::Skip.exit_code()) => {
                 let what = format!("the consumer `{command}` cannot run here");
                 let said = self.last_word();
                 let remedy = said.strip_prefix("; ").unwrap_or("see what it says above").to_owned();
-                Ok(Refusal::machine(what, remedy).into())
+                Err(Refusal::machine(what, remedy).into())
             }
             // The shell's numbers for what is no program.
-            Some(126 | 127) => Ok(anyhow!(
+            Some(126 | 127) => bail!(
                 "the consumer `{command}` cannot be started in {}: {status}; a command starts in its scenario's folder, one of the \
                  command line where mem-event was started",
                 self.folder.display()
-            )),
-            _ => Ok(anyhow!("the consumer `{command}` never was ready: {status}{}", self.last_word())),
+            ),
+            _ => bail!("the consumer `{command}` never was ready: {status}{}", self.last_word()),
         }
     }
 

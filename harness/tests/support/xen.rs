@@ -104,6 +104,7 @@ impl Domain {
         loop {
             match self.toolstack.notice().unwrap() {
                 Some(Notice::Checkpoint { number, .. }) => return number,
+                _ if self.toolstack.has_ended() => panic!("the guest has ended: {}", self.qemu.console()),
                 _ => wait_for("a checkpoint", &self.toolstack),
             }
         }
