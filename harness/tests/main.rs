@@ -53,6 +53,7 @@ mod oracle;
 mod overwrites;
 mod page_ends;
 mod pages;
+mod passing;
 mod paused;
 mod peers;
 mod places;

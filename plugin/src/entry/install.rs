@@ -9,7 +9,7 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Falsify, Source};
-use crate::qemu::{capabilities, declared, internals, leaving, outside, view};
+use crate::qemu::{capabilities, declared, internals, leaving, outside, passing, view};
 use crate::service::thread;
 use crate::trap::{proof, translate, verify};
 use mem_event::VcpuId;
@@ -79,6 +79,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     leaving::install(arguments.signal)?;
     internals::call_at_reset(machine_is_reset);
+    passing::ask(translate::wants);
     let listener = Listener::bind(&arguments.socket)?;
     fatal::owns_socket(arguments.socket.clone());
     let always_looks = arguments.checkpoints || !arguments.breakpoints.is_empty();
@@ -181,6 +182,9 @@ pub fn ended() {
         times => eprintln!("mem-event: vCPUs left their blocks {times} times to leave the kernel"),
     }
     if let Some(report) = turn::told() {
+        eprintln!("mem-event: {report}");
+    }
+    if let Some(report) = passing::report() {
         eprintln!("mem-event: {report}");
     }
     if let Some(report) = witness::report() {

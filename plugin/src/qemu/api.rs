@@ -1,6 +1,7 @@
 //! The plugin's number, the callbacks that QEMU is given, the recipes that blocks note, and the end of the process.
 
 use super::declared::{self, Callback};
+use super::passing;
 use crate::insn::cache::PageCache;
 use crate::insn::quick::QuickRecipe;
 use crate::insn::recipe::Recipe;
@@ -54,6 +55,7 @@ pub fn register_lifecycle() {
 /// takes its plugins' lock, which no thread holds while it waits, and tells each vCPU by work that it does before its next block.
 pub fn look_at_translations(on: bool) {
     let Some((id, callbacks)) = INSTALLED.get() else { return };
+    passing::will_be_registered(on);
     // SAFETY: as in `register_lifecycle`; without a function the callback is taken back.
     unsafe { declared::register_translation(*id, on.then_some(callbacks.translation), null_mut()) }
 }

@@ -213,14 +213,37 @@ pub const FORGETTING_TRANSLATIONS: Capability = Capability {
     names: &[&[c"tcg_ctx"], &[c"tcg_ctxs"], &[c"tcg_cur_ctxs"]],
 };
 
+/// Putting functions in the place of those by which a vCPU's loop reaches its processor.
+pub const OPERATIONS: Capability = Capability {
+    name: "operations",
+    what: "say where its vCPUs have their operations",
+    without: "what rests on them is not there",
+    names: &[&[c"qemu_get_cpu"], &[c"x86_cpu_do_interrupt"], &[c"x86_cpu_exec_interrupt"]],
+};
+
+/// Passing those blocks alone through the translation callback that are checked.
+pub const PASSING: Capability = Capability {
+    name: "choosing blocks",
+    what: "be shown single blocks before they are translated",
+    without: "while some frame may not be executed every block is looked at, which costs a tenth",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"x86_cpu_do_interrupt"],
+        &[c"x86_cpu_exec_interrupt"],
+        &[c"x86_translate_code"],
+        &[c"tcg_ctx"],
+    ],
+};
+
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 19] = [
+pub const ALL: [&Capability; 20] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
     &FORGETTING,
     &FLUSHING,
     &FORGETTING_TRANSLATIONS,
+    &PASSING,
     &DROPPING,
     &FLAGS,
     &COUNTING,

@@ -115,7 +115,7 @@ pub(super) fn place(field: Field) -> Option<(usize, usize)> {
 pub(super) fn state_in_cpu() -> Option<usize> {
     static FOUND: OnceLock<Option<usize>> = OnceLock::new();
     *FOUND.get_or_init(|| {
-        let memory = Memory(File::open("/proc/self/mem").ok()?);
+        let memory = Memory::own()?;
         let table = internals::migrated_fields()?;
         let distance = memory.heads(table).find_map(|(_, rows)| {
             let first = memory.rows(rows).next()?.distance;
@@ -129,7 +129,7 @@ pub(super) fn state_in_cpu() -> Option<usize> {
 /// of any processor begins with the first and one other field, and has the second in a table below.
 pub(super) fn halted_and_exception_in_cpu() -> Option<(usize, usize)> {
     const FIRST: [&str; 2] = ["halted", "interrupt_request"];
-    let memory = Memory(File::open("/proc/self/mem").ok()?);
+    let memory = Memory::own()?;
     let table = internals::migrated_of_any_processor()?;
     let is_it = |rows: Rows| memory.rows(rows).map(|row| row.name).take(FIRST.len()).eq(FIRST);
     let (head, rows) = memory.heads(table).find(|(_, rows)| is_it(*rows))?;
@@ -140,7 +140,7 @@ pub(super) fn halted_and_exception_in_cpu() -> Option<(usize, usize)> {
 }
 
 fn places(state_in_cpu: u64) -> Option<Places> {
-    let memory = Memory(File::open("/proc/self/mem").ok()?);
+    let memory = Memory::own()?;
     let table = internals::migrated_fields()?;
     let (head, rows) = memory.heads(table).find(|(_, rows)| memory.is_of_this_state(*rows, state_in_cpu))?;
     let mut places = Places::default();
@@ -169,10 +169,16 @@ struct Row {
 }
 
 /// This process's own memory.
-struct Memory(File);
+pub(super) struct Memory(File);
 
 impl Memory {
-    fn word(&self, address: u64) -> Option<u64> {
+    /// As far as the kernel shows it.
+    pub fn own() -> Option<Memory> {
+        File::open("/proc/self/mem").ok().map(Memory)
+    }
+
+    /// A word; `None` where there is no memory.
+    pub fn word(&self, address: u64) -> Option<u64> {
         let mut bytes = [0; 8];
         self.0.read_exact_at(&mut bytes, address).ok()?;
         Some(u64::from_ne_bytes(bytes))

@@ -63,6 +63,16 @@ pub fn forget() -> bool {
     true
 }
 
+/// This thread's vCPU has none to end: before a block that passes through no callback. Says whether that could be seen to.
+#[must_use]
+pub(super) fn forget_own() -> bool {
+    let place = PLACE.load(Ordering::Relaxed);
+    let Some(context) = own_context().filter(|_| place != 0) else { return false };
+    // SAFETY: as in `forget`, of this thread's own.
+    unsafe { &*context.add(place) }.store(null_mut(), Ordering::Relaxed);
+    true
+}
+
 /// The context by which this thread translates.
 fn own_context() -> Option<*const Handle> {
     let own = symbol(c"tcg_ctx")?;

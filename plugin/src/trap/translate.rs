@@ -1,7 +1,9 @@
 //! What happens when QEMU translates a block: each instruction that touches memory gets its recipe.
 
 use crate::engine::hypervisor::Hypervisor;
-use crate::host::{instruction as stood_in, instrumentation};
+use crate::host::domain_host::Host;
+use crate::host::instruction::{self as stood_in, LONGEST};
+use crate::host::instrumentation;
 use crate::insn::block_start::BlockStart;
 use crate::insn::decode::{self, Decoded, InstructionReader};
 use crate::insn::quick::Quick;
@@ -40,6 +42,30 @@ pub fn thread_runs(vcpu: u32) {
     VCPU.set(vcpu);
 }
 
+/// Whether a block whose code QEMU reads there has to come here: not where fetches alone are checked, and none of this block's is.
+pub fn wants(code: Option<u64>) -> bool {
+    let Some(hypervisor) = Hypervisor::get() else { return true };
+    let host = &hypervisor.host;
+    let is_unknown = ViewCheck::now() == ViewCheck::Unproven || !view::is_known(VCPU.get());
+    if instrumentation::wanted() & !instrumentation::EXECUTE != 0 || host.has_stop_points() || is_unknown {
+        return true;
+    }
+    let Some((code, frame)) = code.and_then(|code| Some((code, host.memory.frame_at(code)?))) else { return true };
+    // QEMU ends a block before an instruction that reaches into the next page, unless it is its first.
+    let may_reach_next = code & 0xfff > 0x1000 - LONGEST as u64;
+    may_reach_next || asks_for_each(host) || host.checks_fetches_of(frame) || host.checks_each(frame) || may_nest()
+}
+
+/// What runs a guest's guest is looked for in any case.
+fn may_nest() -> bool {
+    view::running(VCPU.get()).is_some_and(|view| view.may_run_guests())
+}
+
+/// Whether the fetch of every block is checked, whatever its frame.
+fn asks_for_each(host: &Host) -> bool {
+    instrumentation::wanted() & instrumentation::ENTRY != 0 || host.anything_asks() || !host.can_drop_blocks()
+}
+
 /// A block is being translated.
 pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
@@ -72,8 +98,6 @@ pub fn translated(block: &Block) {
     }
     // Fetches are checked where a block begins, and nothing may be wanted but that.
     let fetches_alone = wanted & !(instrumentation::EXECUTE | instrumentation::ENTRY) == 0;
-    // What runs a guest's guest is looked for in any case.
-    let may_nest = || view::running(VCPU.get()).is_some_and(|view| view.may_run_guests());
     let is_instrumented = wanted != 0 && (!fetches_alone || may_nest());
     let checks_each = wanted & instrumentation::EXECUTE != 0 && is_checked_throughout(hypervisor, block);
     let needs_all = is_instrumented || checks_each || hypervisor.host.has_stop_points();
@@ -157,8 +181,7 @@ fn check_fetch(hypervisor: &Hypervisor, first: &Instruction<'_>, (wanted, is_eac
     let frame = host.memory.frame_at(first.host_address());
     let is_checked = frame.is_some_and(|gfn| host.checks_fetches_of(gfn));
     let reaches_next = usize::from(offset) + first.length() > 0x1000;
-    let is_wanted = wanted & instrumentation::ENTRY != 0 || host.anything_asks() || !host.can_drop_blocks();
-    if is_each || is_checked || reaches_next || is_wanted {
+    if is_each || is_checked || reaches_next || asks_for_each(host) {
         let next = reaches_next.then(|| Recipe::fetch(offset, 0x1000, 0, code));
         first.call_start(recipes::STARTS.keep(BlockStart { fetch: own_fetch(first, code), frame, next }));
     }

@@ -1,0 +1,152 @@
+//! Which blocks pass through the translation callback.
+//!
+//! While a plugin has one, QEMU passes every block of a vCPU through it, and has each of their accesses store its value for a callback that may want
+//! it: a Linux boots a tenth slower, with nothing done in any block. But it asks a bit of the vCPU's, at each translation, and is led to
+//! translate by a word of the processor's operations. So where a function stands in that place which knows the code's address, the bit is set for
+//! the blocks that are wanted and for no other.
+//!
+//! The bit's place proves itself: among what a vCPU's first words point to, exactly one word had the bits of all callbacks that this plugin has,
+//! but for that of translations, before it had this one, and has that too afterwards.
+
+use super::capabilities::{PASSING, symbol};
+use super::fields::Memory;
+use super::internals::{Cpu, cpu_of};
+use super::{operations, unfinished};
+use std::ffi::{c_int, c_void};
+use std::ptr::with_exposed_provenance;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// Whether a block that a vCPU is about to translate is wanted, by where its code is in this process, if that is RAM.
+pub type Wants = fn(Option<u64>) -> bool;
+
+/// `QEMU_PLUGIN_EV_VCPU_TB_TRANS` (include/qemu/plugin-event.h).
+const TRANSLATION: u64 = 1 << 2;
+/// What this plugin has from its start on (`api::register_lifecycle`): vCPUs that begin, end, halt and go on. The numbers of what comes after
+/// these are others in each release.
+const LIFECYCLE: u64 = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 4;
+/// No release has more than this of kinds.
+const KINDS: u64 = (1 << 20) - 1;
+/// Words of a vCPU that are looked at: what is common to all processors is shorter.
+const WORDS: usize = 2048;
+
+type Translate = unsafe extern "C" fn(*mut c_void, *mut c_void, *mut c_int, u64, *mut c_void);
+
+/// Words from a vCPU's start to the address of its bits; 0 where that is not known.
+static PLACE: AtomicUsize = AtomicUsize::new(0);
+/// Where it may be, by what stood there before the callback was registered.
+static MAY_BE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+static WANTS: OnceLock<Wants> = OnceLock::new();
+/// The callback is registered. Where it is not, the bit is QEMU's alone.
+static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
+
+/// Who says which blocks are wanted, from the start on.
+pub fn ask(wants: Wants) {
+    let _ = WANTS.set(wants);
+}
+
+/// The translation callback is about to be registered, or was taken back.
+pub(super) fn will_be_registered(is_registered: bool) {
+    if is_registered && PLACE.load(Ordering::Acquire) == 0 {
+        *MAY_BE.lock().unwrap_or_else(PoisonError::into_inner) = candidates().unwrap_or_default();
+    }
+    IS_REGISTERED.store(is_registered, Ordering::Release);
+    if is_registered && let Some(own) = own() {
+        // Where it cannot, every block passes.
+        let _ = operations::put(own as *mut c_void, on_translation as *mut c_void);
+    }
+}
+
+/// Where in a vCPU the address of its bits may stand, while the callback is not registered.
+fn candidates() -> Option<Vec<usize>> {
+    PASSING.lacks().is_none().then_some(())?;
+    let Cpu(cpu) = cpu_of(0)?;
+    let memory = Memory::own()?;
+    let holds = |number: &usize| {
+        let word = memory.word(cpu as u64 + 8 * *number as u64).filter(|address| address.is_multiple_of(8));
+        let bits = word.filter(|address| *address != 0).and_then(|address| memory.word(address));
+        bits.is_some_and(|bits| bits & !KINDS == 0 && bits & (LIFECYCLE | TRANSLATION) == LIFECYCLE)
+    };
+    Some((1..WORDS).filter(holds).collect())
+}
+
+/// Looks which of the places has the bit of translations now: once there is one, it is known.
+fn find(cpu: *mut c_void) -> Option<usize> {
+    let mut places = MAY_BE.lock().unwrap_or_else(PoisonError::into_inner);
+    if places.is_empty() {
+        return None;
+    }
+    let memory = Memory::own()?;
+    let has = |number: &usize| {
+        let bits = memory.word(cpu as u64 + 8 * *number as u64).and_then(|address| memory.word(address));
+        bits.is_some_and(|bits| bits & !KINDS == 0 && bits & (LIFECYCLE | TRANSLATION) == LIFECYCLE | TRANSLATION)
+    };
+    let mut now = places.iter().copied().filter(has);
+    let (place, other) = (now.next()?, now.next());
+    *places = Vec::new();
+    if other.is_some() {
+        return None;
+    }
+    PLACE.store(place, Ordering::Release);
+    Some(place)
+}
+
+/// The bits of a vCPU, in its own thread.
+fn bits_of(cpu: *mut c_void) -> Option<&'static AtomicU64> {
+    let place = match PLACE.load(Ordering::Acquire) {
+        0 => find(cpu)?,
+        place => place,
+    };
+    // SAFETY: the word has proven to be the address of the vCPU's bits (`CPUPluginState`), which it has from before its first block until its end.
+    unsafe {
+        let bits = cpu.cast::<usize>().add(place).read();
+        with_exposed_provenance::<AtomicU64>(bits).as_ref()
+    }
+}
+
+fn own() -> Option<Translate> {
+    static OWN: OnceLock<Option<Translate>> = OnceLock::new();
+    *OWN.get_or_init(|| {
+        let own = symbol(c"x86_translate_code")?;
+        // SAFETY: the name has had this signature since QEMU 10.0 (target/i386/tcg/helper-tcg.h), and stands in the table since then.
+        Some(unsafe { std::mem::transmute::<*mut c_void, Translate>(own) })
+    })
+}
+
+/// In the place of `x86_translate_code`.
+unsafe extern "C" fn on_translation(
+    cpu: *mut c_void,
+    block: *mut c_void,
+    most: *mut c_int,
+    address: u64,
+    code: *mut c_void,
+) {
+    let Some(own) = own() else { return };
+    if IS_REGISTERED.load(Ordering::Acquire) {
+        choose(cpu, code);
+    }
+    // SAFETY: as QEMU calls it itself. Where the code is not there, this frame is jumped over, which owns nothing.
+    unsafe { own(cpu, block, most, address, code) }
+}
+
+/// Sets the bit for this block, or takes it away.
+fn choose(cpu: *mut c_void, code: *mut c_void) {
+    let (Some(bits), Some(wants)) = (bits_of(cpu), WANTS.get()) else { return };
+    let code = (!code.is_null()).then_some(code as u64);
+    CHOSEN_AMONG.fetch_add(1, Ordering::Relaxed);
+    if wants(code) || !unfinished::forget_own() {
+        CHOSEN.fetch_add(1, Ordering::Relaxed);
+        bits.fetch_or(TRANSLATION, Ordering::Relaxed);
+    } else {
+        bits.fetch_and(!TRANSLATION, Ordering::Relaxed);
+    }
+}
+
+static CHOSEN: AtomicU64 = AtomicU64::new(0);
+static CHOSEN_AMONG: AtomicU64 = AtomicU64::new(0);
+
+/// How many blocks were wanted, and of how many, in words; none where there was no choice.
+pub fn report() -> Option<String> {
+    let [chosen, among] = [&CHOSEN, &CHOSEN_AMONG].map(|count| count.load(Ordering::Relaxed));
+    (among != 0).then(|| format!("of {among} blocks {chosen} were looked at"))
+}
