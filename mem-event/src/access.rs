@@ -100,7 +100,8 @@ impl Domain {
         };
         match outcome {
             Outcome::Proceed if alone && violates => Outcome::Alone,
-            Outcome::Proceed if !PLAIN => self.passes_by_view(vcpu, access),
+            // A frame that has come into being may be closed to all.
+            Outcome::Proceed if !PLAIN || self.config.closes_write_only => self.passes_by_view(vcpu, access),
             other => other,
         }
     }

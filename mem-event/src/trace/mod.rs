@@ -57,7 +57,7 @@ use crate::input::{DomainConfig, Input};
 use bincode::{Decode, Encode};
 
 /// The format's version; a change of [`Header`], [`Step`], [`Remark`], [`crate::Checkpoint`] or anything inside them needs the next number.
-pub const VERSION: u32 = 8;
+pub const VERSION: u32 = 9;
 
 /// The first eight bytes of a trace, of any version.
 pub const MAGIC: &[u8; 8] = b"MEMEVENT";
