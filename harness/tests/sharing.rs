@@ -17,6 +17,8 @@ use harness::verdict::{Kind, Verdict};
 use mem_event::message::{Call, Notice, Reply};
 use mem_event::{Control, Errno, Gfn, VcpuId};
 use mem_event_client::Client;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 const ROUNDS: u64 = 40;
 const PAGES: u64 = 16;
@@ -52,6 +54,7 @@ impl Machine {
         let folder = RunFolder::create().unwrap();
         let mut job = Job::new(scenario, None).unwrap();
         job.gate = gate;
+        job.plugin = vec!["foreign=map".into()];
         job.trace = Some(folder.file("trace"));
         let qemu = job.machine().unwrap().start(&folder).unwrap();
         let mut toolstack = Client::connect(&folder.file("socket")).unwrap();
@@ -308,6 +311,57 @@ fn a_share_gives_one_page_to_the_host_and_a_write_takes_one() {
     machine.order(&[write(5, 5)]);
     assert_eq!(machine.held(), before, "the last one needs none");
     assert_eq!(machine.order(&[read(1), read(3), read(5), read(7)]), [1, 3, 5, 7]);
+    machine.end();
+}
+
+fn a_mapping_gives_a_shared_frame_a_page_of_its_own(gate: Gate) {
+    let mut machine = Machine::start(gate, "64M");
+    for client in [3, 5, 7] {
+        machine.share(machine.page(1), machine.page(client)).unwrap();
+    }
+    let memory = File::from(machine.toolstack.memory(false).unwrap().unwrap());
+    // One that borrows the page, and the one whose page it is.
+    for (page, value) in [(3, 33_u64), (1, 11)] {
+        let gfn = machine.page(page);
+        let (offset, beyond) = machine.toolstack.map(gfn, true).unwrap().unwrap();
+        assert!(!beyond);
+        assert_eq!(machine.toolstack.control(Control::NominateShare { gfn }).unwrap().unwrap_err().0, Errno::EBUSY);
+        memory.write_all_at(&value.to_le_bytes(), offset).unwrap();
+        machine.toolstack.control(Control::Unpin { gfn }).unwrap().unwrap();
+    }
+    let read = |page| Order { offset: page * PAGE, write: None };
+    assert_eq!(machine.order(&[read(1), read(3), read(5), read(7)]), [11, 33, 0, 0]);
+    // These two share still, and what is written by one's mapping is not the other's.
+    let (offset, _) = machine.toolstack.map(machine.page(5), true).unwrap().unwrap();
+    machine.order(&[Order { offset: 7 * PAGE, write: Some(77) }]);
+    memory.write_all_at(&55_u64.to_le_bytes(), offset).unwrap();
+    assert_eq!(machine.order(&[read(5), read(7)]), [55, 77]);
+    machine.toolstack.control(Control::Unpin { gfn: machine.page(5) }).unwrap().unwrap();
+    machine.end();
+}
+
+#[test]
+fn a_mapping_gives_a_shared_frame_a_page_of_its_own_under_the_callback() {
+    a_mapping_gives_a_shared_frame_a_page_of_its_own(Gate::Callback);
+}
+
+#[test]
+fn a_mapping_gives_a_shared_frame_a_page_of_its_own_under_the_hosts_mmu() {
+    if kernel_maps_write_protected() {
+        a_mapping_gives_a_shared_frame_a_page_of_its_own(Gate::Mmu);
+    }
+}
+
+#[test]
+fn a_mapping_of_a_shared_frame_that_no_page_is_left_for_is_refused_and_holds_nothing() {
+    let mut machine = Machine::start(Gate::Callback, "64M");
+    machine.share(machine.page(1), machine.page(3)).unwrap();
+    machine.toolstack.control(Control::SetBudget { frames: 0 }).unwrap().unwrap();
+    let gfn = machine.page(3);
+    assert_eq!(machine.toolstack.map(gfn, true).unwrap().unwrap_err().0, Errno::ENOMEM);
+    assert_eq!(machine.toolstack.control(Control::Unpin { gfn }).unwrap().unwrap_err().0, Errno::EINVAL);
+    machine.toolstack.control(Control::SetBudget { frames: u64::MAX }).unwrap().unwrap();
+    machine.toolstack.map(gfn, true).unwrap().unwrap();
     machine.end();
 }
 

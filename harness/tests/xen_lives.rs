@@ -268,6 +268,27 @@ fn a_frame_is_held_while_a_tool_has_it_mapped_and_no_longer() {
     domain.qemu.kill();
 }
 
+#[test]
+fn what_a_tool_writes_into_a_shared_frame_is_that_frames_alone() {
+    const SHARED: [Gfn; 2] = [Gfn(0x3000), Gfn(0x3001)];
+    if !has_headers() {
+        return;
+    }
+    let folder = RunFolder::create().unwrap();
+    let patch = Release::own(built(&folder, "patch.c", &["-lxenforeignmemory"]));
+    let mut domain = sweep(1, 64 << 20);
+    let handles = SHARED.map(|gfn| domain.toolstack.control(Control::NominateShare { gfn }).unwrap().unwrap());
+    let [source, client] = SHARED;
+    let share = Control::Share { source, source_handle: handles[0], client, client_handle: handles[1] };
+    domain.toolstack.control(share).unwrap().unwrap();
+    for (gfn, letter) in [(client, "C"), (source, "S")] {
+        domain.ask(&patch, &["1", &gfn.0.to_string(), "0", letter]);
+    }
+    let mut first = |gfn| domain.toolstack.read(gfn, 0, 1).unwrap();
+    assert_eq!((first(source), first(client)), (b"S".to_vec(), b"C".to_vec()));
+    domain.ends_well();
+}
+
 fn runs_what_was_written(gate: Gate) {
     if !has_headers() {
         return;
