@@ -6,6 +6,7 @@
 
 mod contents;
 mod control;
+mod hypercalls;
 mod live;
 mod ring_page;
 mod scribbler;

@@ -37,7 +37,7 @@ struct Script {
 }
 
 /// Of one vCPU: which of the guest's rounds the scripts went through.
-const SINGLE: [(&str, &[&str]); 28] = [
+const SINGLE: [(&str, &[&str]); 33] = [
     ("m", &["pag1"]),
     ("m", &["pag1b", "pag2"]),
     ("m", &["pag3"]),
@@ -66,6 +66,11 @@ const SINGLE: [(&str, &[&str]); 28] = [
     ("m", &["two2"]),
     ("m", &["hole"]),
     ("c", &["deny"]),
+    ("c", &["mon2n"]),
+    ("m", &["fgnfull"]),
+    ("m", &["fgnfull2"]),
+    ("m", &["fgnfull3"]),
+    ("c", &["full20b"]),
 ];
 
 /// Of several vCPUs: the script, how many, and the recordings. Schedulers and processors were others in some, which must not matter.
