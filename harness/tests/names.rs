@@ -94,6 +94,9 @@ fn an_attached_command_records_breaks_and_leaves_a_machine_as_it_was() {
     let mut first = attach(place, "50", &["--string", "rsi", "--trace", trace.to_str().unwrap()]);
     let mut output = BufReader::new(first.stdout.take().unwrap());
     output.read_line(&mut String::new()).unwrap();
+    let second = command(&folder).arg("attach").arg(folder.file("socket")).args(["--monitor", "cr3"]).output().unwrap();
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains("EBUSY") && said.contains(&format!("process {} has it", first.id())), "{said}");
     qemu.qmp.execute("cont").unwrap();
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
@@ -122,6 +125,15 @@ fn an_attached_command_records_breaks_and_leaves_a_machine_as_it_was() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_ne!(output.status.code(), Some(0), "{said}");
     drop(qemu);
+}
+
+#[test]
+fn a_break_in_a_kernel_that_the_guest_has_none_of_is_an_error_at_its_end() {
+    let folder = RunFolder::create().unwrap();
+    let output = command(&folder).args(["run", "example", "--break", "kernel:do_exit"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(i32::from(Kind::Error.exit_code())), "{said}");
+    assert!(said.contains("kernel:do_exit was never set: no Linux has begun in the guest"), "{said}");
 }
 
 #[test]

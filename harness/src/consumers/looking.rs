@@ -100,6 +100,18 @@ impl Looking {
         !self.later.is_empty() || !self.wanted.breaks.is_empty() || self.wanted.steps.is_some()
     }
 
+    /// What waits for a kernel that the guest did not come to have, in words.
+    #[must_use]
+    pub fn still_waits(&self) -> Option<String> {
+        let waits = self.later.iter().filter_map(MemoryAct::place).chain(&self.wanted.breaks).next()?;
+        let why = match self.stage {
+            Stage::None => return None,
+            Stage::Entry => "no Linux has begun in the guest",
+            Stage::Boots(_) => "the guest's Linux has not begun its first thread",
+        };
+        Some(format!("{waits} was never set: {why}"))
+    }
+
     /// Does what waited, and sets the breaks; a vCPU stands.
     fn set_up(&mut self, client: &mut Client, vcpu: VcpuId, symbols: &Symbols) -> anyhow::Result<()> {
         self.stage = Stage::None;
@@ -120,6 +132,7 @@ impl Looking {
             }
         }
         for place in self.wanted.breaks.clone() {
+            symbols.linear().check_code(&place.text)?;
             self.breaks.add(client, place.address(symbols)?)?;
             client.note(&format!("break at {place}"))?;
         }

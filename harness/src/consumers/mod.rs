@@ -43,7 +43,7 @@ use self::external::{Running, program};
 use self::in_process::InProcess;
 use crate::guest::symbols::Symbols;
 use crate::scenario::external::External;
-use crate::scenario::{Act, At, MemoryAct, Name, Place, Role, Roles, Scenario};
+use crate::scenario::{Act, MemoryAct, Name, Place, Role, Roles, Scenario};
 use crate::toolstack::log::Log;
 use crate::toolstack::transcript::{Point, is_at};
 use mem_event::message::{Call, Notice};
@@ -247,11 +247,12 @@ impl Consumers {
         Ok(())
     }
 
-    /// The checkpoints and places that the scenario waits for and the guest did not reach.
+    /// The first of the checkpoints and places that the scenario waits for and the guest did not come to, in words.
     #[must_use]
-    pub fn not_reached<'a>(&self, scenario: &'a Scenario) -> Vec<&'a At> {
-        let missed = scenario.steps.iter().zip(&self.reached).filter(|(_, reached)| !**reached);
-        missed.map(|(step, _)| &step.at).collect()
+    pub fn not_reached(&mut self, scenario: &Scenario) -> Option<String> {
+        let missed = scenario.steps.iter().zip(&self.reached).find(|(_, reached)| !**reached);
+        let missed = missed.map(|(step, _)| format!("{} was never reached", step.at));
+        missed.or_else(|| self.in_process.listener()?.looking().0.still_waits())
     }
 
     /// Whether the plugin closed the connection.

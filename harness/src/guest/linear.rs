@@ -124,6 +124,20 @@ impl Linear {
         Ok((address, address))
     }
 
+    /// Checks that the guest's program may come to a place.
+    ///
+    /// # Errors
+    /// It is a symbol of data.
+    pub fn check_code(&self, text: &str) -> Result<(), Refusal> {
+        let (Some(name), Some(found)) = (text.strip_prefix("kernel:"), self.found.get()) else { return Ok(()) };
+        let (name, _) = split(name)?;
+        if found.kernel.names.is_data(name) {
+            let what = format!("{text:?} is data of the kernel, and no program comes there");
+            return Err(Refusal::usage(what, format!("name a function, or watch it: --watch {text}=w")));
+        }
+        Ok(())
+    }
+
     /// The pages of a place by their first addresses.
     ///
     /// # Errors

@@ -200,9 +200,9 @@ impl Attended<'_> {
             .flatten()
             .fold(verdict, |verdict, error| verdict.and(Verdict::new(Kind::Error, format!("{error:#}"))));
         // A guest that cannot run here comes to no checkpoint, and says why.
-        let missed = consumers.not_reached(scenario).into_iter().next().filter(|_| verdict.kind != Kind::Skip);
+        let missed = consumers.not_reached(scenario).filter(|_| verdict.kind != Kind::Skip);
         Ok(match missed {
-            Some(at) => verdict.worst(Verdict::new(Kind::Error, format!("{at} was never reached"))),
+            Some(missed) => verdict.worst(Verdict::new(Kind::Error, missed)),
             None => verdict,
         })
     }

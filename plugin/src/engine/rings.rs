@@ -37,7 +37,8 @@ impl Hypervisor {
         match engine.step_with(&self.host, Input::Control(control), Beside { with, ..Beside::NOTHING }) {
             Outcome::Refused(errno, sentence) => {
                 waiter::end(&channel);
-                Err((errno, sentence))
+                let holder = self.host.channel(ring).filter(|_| errno == Errno::EBUSY).map(|held| held.process);
+                Err((errno, sentence + &holder.map_or(String::new(), |process| format!(": process {process} has it"))))
             }
             _ => {
                 self.host.set_channel(ring, Some(Arc::clone(&channel)));

@@ -101,6 +101,13 @@ impl Names {
         })
     }
 
+    /// Whether a symbol is data, by its kind: no program comes there.
+    #[must_use]
+    pub fn is_data(&self, name: &str) -> bool {
+        let mut kinds = self.iter().filter(|it| &*it.name == name).map(|it| it.kind.to_ascii_lowercase()).peekable();
+        kinds.peek().is_some() && kinds.all(|kind| matches!(kind, 'b' | 'd' | 'r' | 'v'))
+    }
+
     /// Where the image begins.
     #[must_use]
     pub fn text(&self) -> Option<u64> {
@@ -156,6 +163,13 @@ mod tests {
             (0xffff_ffff_8200_0000, 'B', "_end"),
         ];
         Names::new(list.map(one).into())
+    }
+
+    #[test]
+    fn what_has_the_name_of_a_function_too_is_no_data() {
+        let names = names();
+        let is_data = ["_end", "state", "do_open", "current_task", "nothing"].map(|name| names.is_data(name));
+        assert_eq!(is_data, [true, false, false, false, false]);
     }
 
     #[test]
