@@ -25,6 +25,7 @@ fn check(cases: &[Case<'_>]) {
 
 #[test]
 fn what_is_wrong_on_the_command_line_is_told_with_a_remedy() {
+    let disk = Guest::find("boot_sector").unwrap().path.to_str().unwrap().to_owned();
     check(&[
         (&["run", "page_inn"], 2, "no guest \"page_inn\"", "page_in"),
         (&["run", "./nothing-here"], 2, "no such file", "name a file"),
@@ -49,6 +50,7 @@ fn what_is_wrong_on_the_command_line_is_told_with_a_remedy() {
         (&["run", "page_in", "--consumer", "acces=./x"], 2, "no ring \"acces\"", "did you mean access?"),
         (&["run", "page_in", "--trace", "/"], 2, "cannot write the trace /", "can be written"),
         (&["run", "example", "--", "-no-such-option"], 2, "-no-such-option", "doctor"),
+        (&["attach", "/nowhere/socket", "--guest", &disk], 2, "has no symbols: it is no ELF", "--symbols FILE"),
         (&["attach", "/nowhere/socket"], 2, "nobody listens at /nowhere/socket", "socket=PATH"),
         (&["replay", "/nowhere/trace"], 2, "cannot read the trace /nowhere/trace", "--trace"),
         (&["step", "/nowhere/trace"], 2, "cannot read the trace /nowhere/trace", "--trace"),

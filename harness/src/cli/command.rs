@@ -3,6 +3,7 @@
 use super::arguments::{Attach, ConsumerOptions, Run};
 use crate::consumers::solo;
 use crate::guest::kernel::Kernel;
+use crate::guest::kind::Kind as Image;
 use crate::guest::linear::Linear;
 use crate::guest::symbols::Symbols;
 use crate::guest::{self, Guest};
@@ -302,13 +303,25 @@ fn to_join(path: &Path) -> Result<Scenario, Refusal> {
     Ok(scenario)
 }
 
+/// The symbols of a guest's image, which is asked for nothing else.
+fn symbols_of(path: &Path) -> Result<Symbols, Refusal> {
+    let guest = Guest::open(path)?;
+    match guest.kind {
+        Image::Elf | Image::Multiboot => Ok(guest.symbols),
+        Image::BzImage | Image::Disk(_) | Image::Efi => Err(Refusal::usage(
+            format!("{} has no symbols: it is no ELF", path.display()),
+            "name a kernel by --symbols FILE, or --symbols guest for the table that the guest holds",
+        )),
+    }
+}
+
 /// `attach`
 ///
 /// # Errors
 /// As [`run`].
 pub fn attach(arguments: &Attach) -> anyhow::Result<u8> {
     let symbols = match &arguments.guest {
-        Some(path) => Guest::open(path)?.symbols,
+        Some(path) => symbols_of(path)?,
         None => Symbols::default(),
     };
     let mut scenario = match &arguments.scenario {
