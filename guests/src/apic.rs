@@ -6,6 +6,8 @@ use core::ptr;
 const BASE: usize = 0xfee0_0000;
 /// Spurious interrupt vector register; bit 8 switches the APIC on.
 const SPURIOUS: usize = 0xf0;
+/// End of interrupt.
+const END: usize = 0xb0;
 /// Interrupt command register, low half; writing it sends.
 const COMMAND: usize = 0x300;
 /// Destination shorthand: all but this one. No list of APIC ids is needed.
@@ -22,10 +24,20 @@ const STARTUP: u32 = 0b110 << 8;
 pub fn start_others(entry: u64) {
     let vector = u32::try_from(entry >> 12).expect("the entry is below 1 MiB");
     assert!(vector < 0x100, "a SIPI can only name a page below 1 MiB");
-    write(SPURIOUS, 0x1ff);
+    begin();
     write(COMMAND, ALL_OTHERS | ASSERT | INIT);
     write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
     write(COMMAND, ALL_OTHERS | ASSERT | STARTUP | vector);
+}
+
+/// Switches this vCPU's on, for interrupts.
+pub fn begin() {
+    write(SPURIOUS, 0x1ff);
+}
+
+/// The handler of an interrupt is over.
+pub fn end_of_interrupt() {
+    write(END, 0);
 }
 
 /// Sends vCPU 0, whose APIC [`start_others`] has switched on, an interrupt with this vector.

@@ -15,6 +15,7 @@ mod checkpoints;
 mod comings;
 mod consumers;
 mod contents;
+mod deliveries;
 mod encodings;
 mod ends;
 mod evidence;

@@ -7,9 +7,12 @@ use harness::verdict::Kind;
 use std::path::Path;
 
 /// What is otherwise there, under both gates, and the row of the table of capabilities that says why.
-const OTHERWISE: [(&str, &str); 10] = [
+const OTHERWISE: [(&str, &str); 12] = [
     // No exception can be raised from outside.
     ("injected", "injecting"),
+    // Nothing is told before it is delivered.
+    ("debug_exceptions", "deliveries"),
+    ("next_interrupt", "deliveries"),
     // Of a register whose old value is not known each write may change it.
     ("cpu_events", "MSRs"),
     ("msr_async", "MSRs"),

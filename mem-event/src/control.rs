@@ -95,9 +95,10 @@ impl Control {
 }
 
 impl Trap {
-    /// `Control::Inject` of a debug exception as `int1` raises it.
-    pub const fn debug(vcpu: VcpuId) -> Control {
-        Control::Inject { vcpu, vector: 1, kind: TrapKind::PrivilegedSoftwareException, error: u32::MAX, cr2: 0 }
+    /// `Control::Inject` of a debug exception as `int1` of so many bytes raises it, or the processor, of 0.
+    pub const fn debug(vcpu: VcpuId, length: u8) -> Control {
+        let kind = if length == 0 { TrapKind::Exception } else { TrapKind::PrivilegedSoftwareException };
+        Control::Inject { vcpu, vector: 1, kind, error: u32::MAX, cr2: 0 }
     }
 
     /// `Control::Inject` of a breakpoint as `int3` raises it.

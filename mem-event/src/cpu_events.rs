@@ -22,6 +22,12 @@ macro_rules! cpu_events {
                 }
             }
 
+            /// Whether it tells of something that is about to be delivered to the guest: where nobody is there to be told it is the guest's, as in Xen.
+            #[must_use]
+            pub const fn is_delivery(self) -> bool {
+                self.trap().is_some() || matches!(self, CpuEventKind::Interrupt)
+            }
+
             /// `MEM_EVENT_REASON_*`: the number in the field `reason` of the 40-byte layouts; of what `mem_event` never had, `vm_event`'s.
             pub(crate) const fn reason_number(self) -> u8 {
                 match self { $(CpuEventKind::$variant => $reason),+ }
@@ -57,7 +63,7 @@ macro_rules! cpu_events {
     };
 }
 
-// The plugin raises them before an instruction, in `trap/gate` and `trap/events`.
+// The plugin raises them before an instruction, in `trap/gate` and `trap/events`, or before a delivery, in `trap/delivery`.
 cpu_events! {
     /// CR0 is about to be written; raised before the instruction.
     Cr0 = 0 "cr0", reason 2, old value true;
@@ -81,8 +87,11 @@ cpu_events! {
     Io = 9 "io", reason 16, old value false;
     /// XCR0 is about to be written; raised before the instruction.
     Xcr0 = 10 "xcr0", reason 17, old value true;
-    /// A debug exception is about to be delivered, by `int1`; raised before the instruction.
+    /// A debug exception is about to be delivered: by `int1`, raised before the instruction; by RFLAGS.TF or the debug registers, raised before
+    /// its delivery.
     Debug = 11 "debug", reason 9, old value false;
+    /// An interrupt or exception is about to be delivered; raised before that.
+    Interrupt = 12 "interrupt", reason 12, old value false;
 }
 
 table! {

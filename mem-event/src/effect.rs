@@ -135,6 +135,8 @@ pub enum Effect {
     },
     /// The vCPU goes by another view, in which it may do less than it did: what it remembers of its rights is past.
     Switched(VcpuId),
+    /// The next interrupt or exception that the vCPU gets is to be told before it is delivered.
+    NextInterrupt(VcpuId),
 }
 
 /// The effects of one step. A caller keeps one and hands it in each time, so that no step allocates.

@@ -5,6 +5,7 @@ pub use crate::flags::Flags;
 use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use crate::trap::TrapKind;
 use bincode::{Decode, Encode};
 use std::fmt;
 
@@ -82,12 +83,17 @@ pub enum Cpu {
         /// The frame of that address; 0 where it is not known.
         gfn: Gfn,
     },
-    /// A debug exception is about to be delivered, by `int1`.
+    /// A debug exception is about to be delivered.
     Debug {
-        /// The instruction's linear address.
+        /// The linear address of `int1`, or where the vCPU stands: behind the instruction that was stepped or touched data, before the one that a
+        /// debug register names.
         rip: Gla,
         /// The frame of that address; 0 where it is not known.
         gfn: Gfn,
+        /// What DR6 says of its causes: B0 to B3, BD and BS; 0 of `int1`, and in the layouts that do not carry it.
+        causes: u16,
+        /// How many bytes `int1` has, 0 where no instruction raised it, and in the layouts that do not carry it.
+        length: u8,
     },
     /// One instruction was executed.
     SingleStep {
@@ -135,6 +141,17 @@ pub enum Cpu {
         new: u64,
         /// Its value before.
         old: u64,
+    },
+    /// An interrupt or exception is about to be delivered.
+    Interrupt {
+        /// Its vector.
+        vector: u8,
+        /// What it is delivered as.
+        kind: TrapKind,
+        /// Its error code; 0 where its vector has none.
+        error: u32,
+        /// CR2, of a page fault.
+        cr2: u64,
     },
 }
 
@@ -207,6 +224,7 @@ impl Cpu {
             Cpu::Descriptor { .. } => CpuEventKind::Descriptor,
             Cpu::GuestRequest => CpuEventKind::GuestRequest,
             Cpu::Io { .. } => CpuEventKind::Io,
+            Cpu::Interrupt { .. } => CpuEventKind::Interrupt,
         }
     }
 }
@@ -272,6 +290,7 @@ impl Event {
             Event::Cpu(Cpu::Descriptor { information, .. }) => *information as u64,
             Event::Cpu(Cpu::GuestRequest) => 0,
             Event::Cpu(Cpu::Io { port, .. }) => *port as u64,
+            Event::Cpu(Cpu::Interrupt { vector, .. }) => *vector as u64,
         }
     }
 }

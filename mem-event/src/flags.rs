@@ -30,6 +30,8 @@ impl Flags {
     pub const DENY: Flags = Flags(1 << 22);
     /// A response that sets its vCPU's registers (`vm_event` only; bit 8 there).
     pub const SET_REGISTERS: Flags = Flags(1 << 24);
+    /// A response that has the next interrupt or exception told that its vCPU gets (`vm_event` only; bit 10 there).
+    pub const GET_NEXT_INTERRUPT: Flags = Flags(1 << 26);
     /// A response that has its vCPU do one step, unreported, and go by another view then (`vm_event` only; bit 11 there).
     pub const FAST_SINGLESTEP: Flags = Flags(1 << 27);
 
@@ -41,7 +43,7 @@ impl Flags {
     pub const SET_EMUL_INSN_DATA: Flags = Flags(1 << 25);
 
     /// All flags with their names.
-    pub const NAMES: [(Flags, &'static str); 14] = [
+    pub const NAMES: [(Flags, &'static str); 15] = [
         (Flags::VCPU_PAUSED, "VCPU_PAUSED"),
         (Flags::DROP_PAGE, "DROP_PAGE"),
         (Flags::EVICT_FAIL, "EVICT_FAIL"),
@@ -52,6 +54,7 @@ impl Flags {
         (Flags::TOGGLE_SINGLESTEP, "TOGGLE_SINGLESTEP"),
         (Flags::DENY, "DENY"),
         (Flags::SET_REGISTERS, "SET_REGISTERS"),
+        (Flags::GET_NEXT_INTERRUPT, "GET_NEXT_INTERRUPT"),
         (Flags::FAST_SINGLESTEP, "FAST_SINGLESTEP"),
         (Flags::ALTERNATE_P2M, "ALTERNATE_P2M"),
         (Flags::SET_EMUL_READ_DATA, "SET_EMUL_READ_DATA"),

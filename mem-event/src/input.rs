@@ -71,6 +71,8 @@ pub struct Access {
 /// | CPUID | the leaf | the subleaf | how many bytes the instruction has |
 /// | descriptor | what is known of the instruction | its displacement | [`crate::DescriptorTable::packed`] |
 /// | I/O | the port | | [`crate::cpu_events::packed_port_access`] |
+/// | debug exception | its causes by DR6 | | how many bytes `int1` has, 0 where no instruction raised it |
+/// | interrupt | CR2, of a page fault | the error code | [`crate::TrapKind::packed`] |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct CpuEvent {
     /// What.

@@ -15,7 +15,7 @@ use crate::event::{Cpu, Event, Flags, Request};
 use crate::input::CpuEvent;
 use crate::number::{VcpuId, ViewId};
 use crate::registers::Registers;
-use crate::trap::Trap;
+use crate::trap::{Trap, TrapKind};
 use crate::vcpu::Breakpoint;
 use crate::word::low;
 
@@ -75,6 +75,8 @@ impl Domain {
         let is_told_by_change = event.kind.has_old_value() || changes_only;
         let unchanged = is_told_by_change && !self.monitor.changes(event.kind, event.value, event.old);
         let not_stepped = event.kind == CpuEventKind::SingleStep && !self.vcpu(vcpu).single_step;
+        let is_asked_for = event.kind == CpuEventKind::Interrupt && self.vcpu(vcpu).next_interrupt;
+        let mode = if is_asked_for { MonitorMode::Sync } else { mode };
         if mode == MonitorMode::Disabled || unchanged || not_stepped {
             return Outcome::Proceed;
         }
@@ -84,8 +86,9 @@ impl Domain {
         let channel = &self.channels[Ring::Access.index()];
         // Xen's own went on in any case, before the patch and after.
         let passes =
-            event.kind.trap().is_some() || channel.state.policy == NoConsumer::Relax || self.is_historic(Ring::Access);
+            event.kind.is_delivery() || channel.state.policy == NoConsumer::Relax || self.is_historic(Ring::Access);
         if !channel.has_consumer() && passes {
+            self.vcpu(vcpu).next_interrupt &= !is_asked_for;
             return Outcome::Proceed;
         }
         let request = Request { flags: Flags::NONE, vcpu, event: Event::Cpu(cpu(event)), view: ViewId::HOST };
@@ -96,6 +99,7 @@ impl Domain {
                 return outcome;
             }
         };
+        self.vcpu(vcpu).next_interrupt &= !is_asked_for;
         if mode == MonitorMode::Async {
             self.put_with::<false>(Ring::Access, claim, request, registers, effects);
             if let Some(reason) = self.waiting(vcpu) {
@@ -203,6 +207,12 @@ impl Domain {
         self.monitor.of(kind).1
     }
 
+    /// Whether an answer asked for the next interrupt or exception that a vCPU gets.
+    #[must_use]
+    pub fn tells_next_interrupt(&self, vcpu: VcpuId) -> bool {
+        self.vcpus.get(vcpu.0 as usize).is_some_and(|it| it.next_interrupt)
+    }
+
     /// Whether a vCPU's single steps are reported.
     #[must_use]
     pub fn single_steps(&self, vcpu: VcpuId) -> bool {
@@ -222,7 +232,11 @@ fn cpu(event: &CpuEvent) -> Cpu {
         CpuEventKind::Msr => Cpu::Msr { msr: number, new, old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
-        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn, causes: (new & 0xffff) as u16, length: (number & 0xff) as u8 },
+        CpuEventKind::Interrupt => {
+            let (vector, kind) = TrapKind::unpacked(number);
+            Cpu::Interrupt { vector, kind, error: low(old), cr2: new }
+        }
         CpuEventKind::Cpuid => Cpu::Cpuid { leaf: low(new), subleaf: low(old), length: (number & 0xff) as u8 },
         CpuEventKind::Descriptor => {
             let (table, is_write) = DescriptorTable::unpacked(number);

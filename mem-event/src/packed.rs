@@ -8,6 +8,7 @@ use crate::event::{Cpu, Event, Flags, Request};
 use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 use crate::rights::Rights;
+use crate::trap::TrapKind;
 use crate::word::{high, low, pair};
 use bincode::{Decode, Encode};
 use std::collections::VecDeque;
@@ -32,6 +33,8 @@ const VIOLATION: u8 = 2;
 const CPU: u8 = 3;
 const MSR: u8 = CPU + CpuEventKind::Msr as u8;
 const DESCRIPTOR: u8 = CPU + CpuEventKind::Descriptor as u8;
+const DEBUG: u8 = CPU + CpuEventKind::Debug as u8;
+const INTERRUPT: u8 = CPU + CpuEventKind::Interrupt as u8;
 
 impl Packed {
     /// No request: what stands in a place before one does.
@@ -50,6 +53,12 @@ impl Packed {
             Event::Cpu(Cpu::Msr { msr, old, .. }) => (MSR, old, u64::from(msr) << 32),
             Event::Cpu(Cpu::Descriptor { table, is_write, qualification, .. }) => {
                 (DESCRIPTOR, qualification, u64::from(table.packed(is_write)) << 32)
+            }
+            Event::Cpu(Cpu::Debug { rip, causes, length, .. }) => {
+                (DEBUG, rip.0, (u64::from(causes) | u64::from(length) << 16) << 32)
+            }
+            Event::Cpu(Cpu::Interrupt { vector, kind, error, cr2 }) => {
+                (INTERRUPT, cr2, u64::from(error) << 32 | u64::from(kind.packed(vector)) >> 8)
             }
             Event::Cpu(cpu) => (CPU + cpu.kind() as u8, second_value(cpu), 0),
         };
@@ -166,6 +175,15 @@ impl Packed {
                 let information = low(self.subject);
                 Some(Event::Cpu(Cpu::Descriptor { table, is_write, information, qualification: self.second }))
             }
+            DEBUG => {
+                let [_, _, _, _, low, high, length, _] = self.rest.to_le_bytes();
+                let causes = u16::from_le_bytes([low, high]);
+                Some(Event::Cpu(Cpu::Debug { rip: Gla(self.second), gfn, causes, length }))
+            }
+            INTERRUPT => {
+                let (vector, kind) = TrapKind::unpacked(low(self.subject & 0xff | self.rest << 8 & 0xff00));
+                Some(Event::Cpu(Cpu::Interrupt { vector, kind, error: high(self.rest), cr2: self.second }))
+            }
             cpu => {
                 CpuEventKind::from_number(cpu - CPU).map(|kind| Event::Cpu(cpu_event(kind, self.subject, self.second)))
             }
@@ -175,7 +193,7 @@ impl Packed {
 
 /// Besides its subject a CPU event has one value in Xen's 40 bytes: the old value of the register, the number of a model-specific one,
 /// the instruction's linear address, or the subleaf of `cpuid` with the instruction's length above it, which table
-/// is accessed and how, how the port is.
+/// is accessed and how, how the port is, an interrupt's error code with what it is delivered as above it.
 #[inline(always)]
 pub(crate) fn second_value(cpu: Cpu) -> u64 {
     match cpu {
@@ -186,6 +204,7 @@ pub(crate) fn second_value(cpu: Cpu) -> u64 {
         Cpu::Descriptor { table, is_write, .. } => table.packed(is_write).into(),
         Cpu::GuestRequest => 0,
         Cpu::Io { bytes, is_read, is_string, .. } => packed_port_access(bytes, is_read, is_string).into(),
+        Cpu::Interrupt { kind, error, .. } => pair(error, kind.packed(0)),
     }
 }
 
@@ -200,7 +219,7 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Xcr0 => Cpu::Xcr0 { new: subject, old: second },
         CpuEventKind::Msr => Cpu::Msr { msr: low(second), new: subject, old: 0 },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
-        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn, causes: 0, length: 0 },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
         CpuEventKind::Cpuid => {
             Cpu::Cpuid { leaf: low(subject), subleaf: low(second), length: (high(second) & 0xff) as u8 }
@@ -213,6 +232,10 @@ pub(crate) fn cpu_event(kind: CpuEventKind, subject: u64, second: u64) -> Cpu {
         CpuEventKind::Io => {
             let (bytes, is_read, is_string) = unpacked_port_access(low(second));
             Cpu::Io { port: (subject & 0xffff) as u16, bytes, is_read, is_string }
+        }
+        CpuEventKind::Interrupt => {
+            let (_, kind) = TrapKind::unpacked(high(second));
+            Cpu::Interrupt { vector: (subject & 0xff) as u8, kind, error: low(second), cr2: 0 }
         }
     }
 }

@@ -18,6 +18,7 @@
 //! | `TOGGLE_SINGLESTEP` | single step is turned over |
 //! | `DENY`, and the reason of the control or model-specific register's event | the write does not happen, and the vCPU goes on behind it |
 //! | `SET_REGISTERS` | the vCPU goes on with these general registers, RFLAGS and RIP |
+//! | `GET_NEXT_INTERRUPT` | the next interrupt or exception that the vCPU gets is told before it is delivered, and stops the vCPU |
 //! | `ALTERNATE_P2M` | the vCPU goes by the view that it names from now on, if there is one |
 //! | `FAST_SINGLESTEP` | the vCPU does one step, of which nobody is told, and goes by the view then that stands where its subject does |
 
@@ -125,6 +126,10 @@ impl Domain {
             && let Some(view @ ViewId(..MOST_VIEWS)) = answer.after_step
         {
             (it.single_step, it.after_step) = (true, Some(view));
+        }
+        if answer.flags.contains(Flags::GET_NEXT_INTERRUPT) {
+            it.next_interrupt = true;
+            effects.push(|| Effect::NextInterrupt(vcpu));
         }
         // Xen goes by the reason that the answer says.
         let is_write = answer.cpu_event.is_some_and(CpuEventKind::can_be_denied);

@@ -31,6 +31,21 @@ impl TrapKind {
             TrapKind::PrivilegedSoftwareException | TrapKind::SoftwareException => 1,
         }
     }
+
+    /// One of this kind with a vector, as one number.
+    #[must_use]
+    pub const fn packed(self, vector: u8) -> u32 {
+        vector as u32 | (self as u32) << 8
+    }
+
+    /// The other way round; what is no kind of a trap is an exception.
+    pub(crate) const fn unpacked(number: u32) -> (u8, TrapKind) {
+        let kind = match TrapKind::from_number((number >> 8 & 0xff) as u8) {
+            Some(kind) => kind,
+            None => TrapKind::Exception,
+        };
+        ((number & 0xff) as u8, kind)
+    }
 }
 
 /// An exception or interrupt that is delivered to a vCPU.

@@ -47,6 +47,8 @@ pub(crate) struct Vcpu {
     pub frame: bool,
     /// Its single steps are reported.
     pub single_step: bool,
+    /// The next interrupt or exception that it gets is told, and stops it.
+    pub next_interrupt: bool,
     /// The CPU event that paused it.
     pub reported: Option<CpuEvent>,
     /// The CPU event that was answered: it is over when the vCPU retries.

@@ -21,6 +21,7 @@ const EMULATE: u32 = 1 << 2;
 const TOGGLE_SINGLESTEP: u32 = 1 << 4;
 const DENY: u32 = 1 << 6;
 const SET_REGISTERS: u32 = 1 << 8;
+const GET_NEXT_INTERRUPT: u32 = 1 << 10;
 const FAST_SINGLESTEP: u32 = 1 << 11;
 
 fn event(kind: CpuEventKind, rip: u64) -> Input {
@@ -107,6 +108,13 @@ fn every_combination_of_flags_does_what_xen_does_with_each() {
             let view = answer(&mut bench, &request, bits, &registers(RIP));
             let due = (bits & SET_REGISTERS != 0).then(|| NewRegisters::of(&registers(RIP)));
             assert_eq!(set(&bench), due, "{stop:?} {bits:#x}");
+            let asks = bits & GET_NEXT_INTERRUPT != 0;
+            let is_asked = bench.effects.list.contains(&Effect::NextInterrupt(VcpuId(0)));
+            assert_eq!(
+                (is_asked, bench.domain.tells_next_interrupt(VcpuId(0)) || !asks),
+                (asks, true),
+                "{stop:?} {bits:#x}"
+            );
             let is_fast = bits & (TOGGLE_SINGLESTEP | FAST_SINGLESTEP) == FAST_SINGLESTEP && view < MOST_VIEWS;
             steps = is_fast || steps ^ (bits & TOGGLE_SINGLESTEP != 0);
             assert_eq!(bench.domain.single_steps(VcpuId(0)), steps, "{stop:?} {bits:#x}");

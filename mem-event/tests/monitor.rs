@@ -171,18 +171,65 @@ fn a_debug_exception_is_answered_as_a_breakpoint_is_and_each_by_its_own_vector()
     let mut bench = Bench::new(2);
     assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
     bench.must(Control::Monitor { kind: CpuEventKind::Debug, mode: MonitorMode::Sync, on_change_only: false });
-    let trap = event(CpuEventKind::Debug, 0, 0);
+    let trap = CpuEvent { number: 1, ..event(CpuEventKind::Debug, 0, 0) };
     for (injected, due) in [(None, Some(Errno::EAGAIN)), (Some(3), Some(Errno::EAGAIN)), (Some(1), None)] {
         assert_eq!(raise(&mut bench, trap), answer_due(Ring::Access), "{injected:?}");
         let request = bench.request(Ring::Access);
-        assert_eq!(request.event, Event::Cpu(Cpu::Debug { rip: trap.rip, gfn: Gfn(5) }));
+        assert_eq!(request.event, Event::Cpu(Cpu::Debug { rip: trap.rip, gfn: Gfn(5), causes: 0, length: 1 }));
         if let Some(vector) = injected {
-            let Control::Inject { vcpu, kind, error, cr2, .. } = Trap::debug(VcpuId(0)) else { unreachable!() };
+            let Control::Inject { vcpu, kind, error, cr2, .. } = Trap::debug(VcpuId(0), 1) else { unreachable!() };
             bench.must(Control::Inject { vcpu, vector, kind, error, cr2 });
         }
         bench.answer(Ring::Access, &request);
         assert_eq!(raise(&mut bench, trap), due.map_or(Outcome::Proceed, Outcome::Retry), "{injected:?}");
     }
+}
+
+/// A vCPU stopped by a write of CR3, whose answer has these flags; and a page fault that it gets then.
+fn before_a_page_fault(layout: Layout, flags: Flags) -> (Bench, CpuEvent) {
+    let mut bench = Bench::new(2);
+    assert_eq!(bench.try_enable(Ring::Access, layout, 0), Outcome::Proceed);
+    bench.must(Control::Monitor { kind: CpuEventKind::Cr3, mode: MonitorMode::Sync, on_change_only: false });
+    let write = event(CpuEventKind::Cr3, 0x1000, 0x2000);
+    assert_eq!(raise(&mut bench, write), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    bench.respond(Ring::Access, &request.answer().with(flags));
+    assert_eq!(raise(&mut bench, write), Outcome::Proceed);
+    let fault = CpuEvent { number: TrapKind::Exception.packed(14), ..event(CpuEventKind::Interrupt, 0xabc, 2) };
+    (bench, fault)
+}
+
+#[test]
+fn an_answer_asks_for_the_next_interrupt_once() {
+    let (mut bench, fault) = before_a_page_fault(Layout::VmEvent7, Flags::GET_NEXT_INTERRUPT);
+    assert!(bench.domain.tells_next_interrupt(VcpuId(0)) && !bench.domain.tells_next_interrupt(VcpuId(1)));
+    assert_eq!(bench.step(&Input::CpuEvent { vcpu: VcpuId(1), event: fault }), Outcome::Proceed, "another vCPU's");
+    assert_eq!(raise(&mut bench, fault), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    let told = Cpu::Interrupt { vector: 14, kind: TrapKind::Exception, error: 2, cr2: 0xabc };
+    assert_eq!((request.event, request.flags), (Event::Cpu(told), Flags::VCPU_PAUSED));
+    assert!(!bench.domain.tells_next_interrupt(VcpuId(0)), "one is told");
+    // Its own answer may ask for the next, and does not tell the same twice.
+    bench.respond(Ring::Access, &request.answer().with(Flags::GET_NEXT_INTERRUPT));
+    assert_eq!(raise(&mut bench, fault), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, fault), answer_due(Ring::Access));
+    let request = bench.request(Ring::Access);
+    bench.answer(Ring::Access, &request);
+    assert_eq!((raise(&mut bench, fault), raise(&mut bench, fault)), (Outcome::Proceed, Outcome::Proceed));
+}
+
+#[test]
+fn the_older_layouts_ask_for_no_interrupt_and_without_a_listener_it_is_the_guests() {
+    for layout in [Layout::Flags16, Layout::Flags32] {
+        let (mut bench, fault) = before_a_page_fault(layout, Flags::GET_NEXT_INTERRUPT);
+        assert!(!bench.domain.tells_next_interrupt(VcpuId(0)), "{layout}");
+        assert_eq!(raise(&mut bench, fault), Outcome::Proceed, "{layout}");
+    }
+    let (mut bench, fault) = before_a_page_fault(Layout::VmEvent7, Flags::GET_NEXT_INTERRUPT);
+    assert_eq!(bench.step(&Input::ConsumerLost { ring: Ring::Access }), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, fault), Outcome::Proceed);
+    assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 0), Outcome::Proceed);
+    assert_eq!(raise(&mut bench, fault), Outcome::Proceed, "it was the one before");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use mem_event::message::{
 use mem_event::registers::Context;
 use mem_event::{
     AccessType, Cpu, CpuEventKind, DescriptorTable, Errno, Event, Flags, Gfn, Gla, Gpa, Layout, MonitorMode,
-    NoConsumer, P2mType, Request, Rights, Ring, VcpuId, ViewId, wire,
+    NoConsumer, P2mType, Request, Rights, Ring, TrapKind, VcpuId, ViewId, wire,
 };
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -298,7 +298,8 @@ fn every_flag_and_reason_is_listed() {
         Event::Cpu(Cpu::Cpuid { leaf: 0, subleaf: 0, length: 0 }),
         Event::Cpu(Cpu::Descriptor { table: DescriptorTable::Idtr, is_write: false, information: 0, qualification: 0 }),
         Event::Cpu(Cpu::GuestRequest),
-        Event::Cpu(Cpu::Debug { rip, gfn }),
+        Event::Cpu(Cpu::Debug { rip, gfn, causes: 0, length: 0 }),
+        Event::Cpu(Cpu::Interrupt { vector: 0, kind: TrapKind::Interrupt, error: 0, cr2: 0 }),
         Event::Cpu(Cpu::Xcr0 { new: 0, old: 0 }),
         Event::Cpu(Cpu::Io { port: 0, bytes: 0, is_read: false, is_string: false }),
     ];

@@ -337,7 +337,7 @@ impl Game {
         let Some(back) = &mut consumer.back else { return };
         while let Some(request) = back.take().expect("the engine writes good requests") {
             let expected = consumer.expected.pop_front();
-            // The 40-byte layouts have no room for a model-specific register's old value, nor for a displacement.
+            // The 40-byte layouts have no room for a model-specific register's old value, nor for a displacement, what raised a debug exception, CR2.
             let expected = expected.map(|request| match request.event {
                 Event::Cpu(Cpu::Msr { msr, new, .. }) => {
                     Request { event: Event::Cpu(Cpu::Msr { msr, new, old: 0 }), ..request }
@@ -345,6 +345,12 @@ impl Game {
                 Event::Cpu(Cpu::Descriptor { table, is_write, information, .. }) => {
                     let event = Event::Cpu(Cpu::Descriptor { table, is_write, information, qualification: 0 });
                     Request { event, ..request }
+                }
+                Event::Cpu(Cpu::Debug { rip, gfn, .. }) => {
+                    Request { event: Event::Cpu(Cpu::Debug { rip, gfn, causes: 0, length: 0 }), ..request }
+                }
+                Event::Cpu(Cpu::Interrupt { vector, kind, error, .. }) => {
+                    Request { event: Event::Cpu(Cpu::Interrupt { vector, kind, error, cr2: 0 }), ..request }
                 }
                 _ => request,
             });

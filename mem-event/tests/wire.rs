@@ -8,7 +8,7 @@
 use mem_event::wire::{self, Malformed, vm_event};
 use mem_event::{
     About, Cpu, CpuEventKind, DescriptorTable, Event, Flags, Gfn, Gla, Layout, P2mType, Request, Response, Rights,
-    Ring, VcpuId,
+    Ring, TrapKind, VcpuId,
 };
 
 const LAYOUTS: [Layout; 3] = [Layout::Flags16, Layout::Flags32, Layout::VmEvent7];
@@ -47,7 +47,8 @@ fn cpu_events() -> [Cpu; CpuEventKind::ALL.len()] {
         Cpu::GuestRequest,
         Cpu::Io { port: 0x3f8, bytes: 1, is_read: true, is_string: true },
         Cpu::Xcr0 { new, old },
-        Cpu::Debug { rip, gfn },
+        Cpu::Debug { rip, gfn, causes: 0, length: 0 },
+        Cpu::Interrupt { vector: 14, kind: TrapKind::Exception, error: 2, cr2: 0 },
     ]
 }
 
@@ -314,8 +315,13 @@ fn an_instruction_that_exits_stands_where_xens_structure_has_it() {
     let io = Cpu::Io { port: 0xcf8, bytes: 4, is_read: true, is_string: false };
     assert_eq!(union(io), words([4, 0x0001_0cf8, 0, 0, 0, 0, 0, 0]));
     assert_eq!(union(Cpu::GuestRequest), words([0; 8]));
-    let debug = Cpu::Debug { rip: Gla(0x1_0000_0000_0abc), gfn: Gfn(0x10_0000_0123) };
-    assert_eq!(union(debug), words([0x123, 0x10, 0, 0, 1, 5, 0, 0]));
+    let debug =
+        |causes, length| union(Cpu::Debug { rip: Gla(0x1_0000_0000_0abc), gfn: Gfn(0x10_0000_0123), causes, length });
+    assert_eq!(debug(0, 1), words([0x123, 0x10, 0, 0, 1, 5, 0, 0]), "by int1");
+    assert_eq!(debug(0x4001, 0), words([0x123, 0x10, 0x4001, 0, 0, 3, 0, 0]), "by a step and DR0");
+    let (kind, cr2) = (TrapKind::Exception, 0xffff_8880_0000_1abc);
+    let interrupt = Cpu::Interrupt { vector: 14, kind, error: 0x17, cr2 };
+    assert_eq!(union(interrupt), words([14, 3, 0x17, 0, 0x1abc, 0xffff_8880, 0, 0]));
 }
 
 #[test]

@@ -483,7 +483,7 @@ fn cpu_events_are_switched_and_what_is_not_there_is_named_once() {
     let mut made = domctl(0x15, domctl::MONITOR, 1);
     made.set(domctl::MONITOR_OP, domctl::MONITOR_CAPABILITIES);
     bench.call(hypercall::DOMCTL, &[made]).unwrap();
-    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x227f);
+    assert_eq!(bench.get(domctl::MONITOR_EVENT), 0x237f);
 }
 
 #[test]

@@ -163,7 +163,7 @@ pub struct ConsumerOptions {
     /// Tell the next N instructions of each vCPU one by one; `attach` leaves then.
     #[arg(long, value_name = "N", conflicts_with = "breaks", help_heading = "Looking into the guest")]
     pub step: Option<u64>,
-    /// CPU events to tell: cr0, cr3, cr4, msr or msr:NUMBER, int3, debug, single-step, cpuid, descriptor, guest-request, io, xcr0.
+    /// CPU events to tell: cr0, cr3, cr4, msr or msr:NUMBER, int3, debug, interrupt, single-step, cpuid, descriptor, guest-request, io, xcr0.
     #[arg(long, value_name = "EVENT,…", value_delimiter = ',', help_heading = "Looking into the guest")]
     pub monitor: Vec<String>,
     /// Frames to page out before the guest starts.

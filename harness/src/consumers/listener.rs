@@ -117,7 +117,7 @@ impl Listener {
             Heard::Emulate => Then::Emulate,
             Heard::Instead(code) => Then::EmulateWith(EmulateWith { code: Some(Hex(code)), ..EmulateWith::default() }),
         };
-        self.answer(request, &then);
+        self.answer(request, &then, Flags::NONE);
         self.channel.kick()?;
         Ok(Vec::new())
     }
@@ -126,6 +126,7 @@ impl Listener {
     fn follow_rules(&mut self, request: &Request, symbols: &Symbols) -> anyhow::Result<Vec<String>> {
         let mut failures = Vec::new();
         let mut then = Then::Relax;
+        let mut flags = Flags::NONE;
         for rule in &self.rules {
             if !rule.fits(request, symbols)? {
                 continue;
@@ -136,35 +137,38 @@ impl Listener {
                 failures.extend(done.failure);
             }
             then = rule.then.clone();
+            if rule.next_interrupt {
+                flags = Flags::GET_NEXT_INTERRUPT;
+            }
             break;
         }
         if let Event::Violation { gfn, rights, .. } = request.event {
             self.changes_rights(&then, (gfn, rights), request.flags.contains(Flags::FOREIGN))?;
         }
         if let Then::Return(value) = then {
-            self.skip_function(request, value.0)?;
+            self.skip_function(request, value.0, flags)?;
         } else if let (Then::Cpuid(values), Event::Cpu(Cpu::Cpuid { length, .. }), true) =
             (&then, request.event, request.flags.contains(Flags::VCPU_PAUSED))
         {
-            self.identify(request, values.map(|value| value.0), length)?;
+            self.identify(request, values.map(|value| value.0), (length, flags))?;
         } else if then != Then::Silence {
             // In another view there is another instruction.
             let stays_in_view = !matches!(then, Then::View(_) | Then::StepInView(_));
             if self.channel.shape().1.layout == Layout::VmEvent7
                 && stays_in_view
-                && !matches!(then, Then::EmulateWith(_))
+                && !matches!(then, Then::EmulateWith(_) | Then::Withhold)
                 && let Some(trap) = own_trap(request)
             {
                 // The guest's own, unless a rule has overwritten it. The older layouts need no word of it.
                 self.channel.client.values(&Call::Control(trap))?;
             }
             match then {
-                Then::View(view) => self.channel.answer(&request.answer().switching_to(ViewId(view))),
+                Then::View(view) => self.channel.answer(&request.answer().with(flags).switching_to(ViewId(view))),
                 Then::StepInView(StepInView { view, back }) => {
-                    let response = request.answer().switching_to(ViewId(view)).stepping_into(ViewId(back));
+                    let response = request.answer().with(flags).switching_to(ViewId(view)).stepping_into(ViewId(back));
                     self.channel.answer(&response);
                 }
-                _ => self.answer(request, &then),
+                _ => self.answer(request, &then, flags),
             }
             self.channel.kick()?;
         }
@@ -183,6 +187,7 @@ impl Listener {
             Then::Emulate | Then::EmulateWith(_) => self.open.close(channel),
             Then::Answer
             | Then::Deny
+            | Then::Withhold
             | Then::Return(_)
             | Then::Cpuid(_)
             | Then::View(_)
@@ -192,7 +197,7 @@ impl Listener {
     }
 
     /// The vCPU, which stands at a function's first instruction, goes on where the function would return to.
-    fn skip_function(&mut self, request: &Request, value: u64) -> anyhow::Result<()> {
+    fn skip_function(&mut self, request: &Request, value: u64, flags: Flags) -> anyhow::Result<()> {
         let mut registers = self.channel.registers().context("to skip a function wants the layout vm_event7")?;
         let stack = Gla(registers.general[RSP]);
         let space = Space { vcpu: request.vcpu, cr3: None };
@@ -200,32 +205,32 @@ impl Listener {
         registers.rip = u64::from_le_bytes(address.as_slice().try_into().context("eight bytes are no address")?);
         registers.general[RSP] += 8;
         registers.general[RAX] = value;
-        self.goes_on_with(request, &registers)
+        self.goes_on_with(request, &registers, flags)
     }
 
     /// The vCPU goes on behind its `cpuid`, which has returned these.
-    fn identify(&mut self, request: &Request, values: [u64; 4], length: u8) -> anyhow::Result<()> {
+    fn identify(&mut self, request: &Request, values: [u64; 4], (length, flags): (u8, Flags)) -> anyhow::Result<()> {
         let mut registers = self.channel.registers().context("to say what cpuid returns wants the layout vm_event7")?;
         for (register, value) in [RAX, RBX, RCX, RDX].into_iter().zip(values) {
             registers.general[register] = value & 0xffff_ffff;
         }
         registers.rip += u64::from(length);
-        self.goes_on_with(request, &registers)
+        self.goes_on_with(request, &registers, flags)
     }
 
-    fn goes_on_with(&mut self, request: &Request, registers: &Registers) -> anyhow::Result<()> {
-        self.channel.answer_with(&request.answer().with(Flags::SET_REGISTERS), registers);
+    fn goes_on_with(&mut self, request: &Request, registers: &Registers, flags: Flags) -> anyhow::Result<()> {
+        self.channel.answer_with(&request.answer().with(flags.union(Flags::SET_REGISTERS)), registers);
         self.channel.kick()
     }
 
-    fn answer(&mut self, request: &Request, then: &Then) {
+    fn answer(&mut self, request: &Request, then: &Then, also: Flags) {
         let (flags, data) = match then {
             Then::Emulate => EmulateWith::default().answer(),
             Then::EmulateWith(with) => with.answer(),
             Then::Deny => (Flags::DENY, Vec::new()),
             _ => (Flags::NONE, Vec::new()),
         };
-        self.channel.answer_with_data(&request.answer().with(flags), &data);
+        self.channel.answer_with_data(&request.answer().with(flags.union(also)), &data);
     }
 
     /// Ends the ring; what is still on it is answered.
@@ -260,7 +265,7 @@ fn own_trap(request: &Request) -> Option<Control> {
     match request.event {
         _ if !request.flags.contains(Flags::VCPU_PAUSED) => None,
         Event::Cpu(Cpu::Int3 { .. }) => Some(Trap::breakpoint(request.vcpu)),
-        Event::Cpu(Cpu::Debug { .. }) => Some(Trap::debug(request.vcpu)),
+        Event::Cpu(Cpu::Debug { length, .. }) => Some(Trap::debug(request.vcpu, length)),
         _ => None,
     }
 }

@@ -57,7 +57,7 @@ pub struct Rule {
     pub on: Option<Name<Rights>>,
     /// Only for these frames.
     pub frames: Option<Place>,
-    /// Only where this is a register's new value, the leaf of `cpuid`, or the port.
+    /// Only where this is a register's new value, the leaf of `cpuid`, the port, or the vector.
     pub value: Option<Number>,
     /// Only for events of this vCPU.
     pub vcpu: Option<u32>,
@@ -66,6 +66,8 @@ pub struct Rule {
     pub acts: Vec<MemoryAct>,
     /// How the event ends.
     pub then: Then,
+    /// The answer asks for the next interrupt or exception that the vCPU gets (`GET_NEXT_INTERRUPT`; `vm_event7` only): it is an event of its own.
+    pub next_interrupt: bool,
 }
 
 /// How an access event ends.
@@ -83,6 +85,8 @@ pub enum Then {
     Answer,
     /// The write to a register that the event tells of does not happen (`vm_event7` only), and the vCPU goes on behind it.
     Deny,
+    /// The answer goes out, and no more: a breakpoint or debug exception is not injected, so the guest does not get it (`vm_event7` only).
+    Withhold,
     /// The function at whose first instruction the vCPU stands is skipped (`vm_event7` only): it goes on where the function would return to,
     /// with this number in RAX.
     Return(Number),
@@ -152,7 +156,7 @@ fn place(event: &Event) -> Option<Gfn> {
     }
 }
 
-/// Whether this is a register's new value, the leaf of `cpuid`, or the port.
+/// Whether this is a register's new value, the leaf of `cpuid`, the port, or the vector.
 fn is_value(event: &Event, value: u64) -> bool {
     matches!(event, Event::Cpu(_)) && place(event).is_none() && event.subject() == value
 }

@@ -209,10 +209,11 @@ fn offset(event: &Event) -> u16 {
     }
 }
 
-/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number, a subleaf, a displacement.
+/// What an event says besides its frame or its register's value: a linear address, an old value, a register's number, a subleaf, a displacement,
+/// CR2 of a page fault.
 fn second(event: &Event) -> Option<u64> {
     match event {
-        Event::Paging { .. } | Event::Sharing { .. } => None,
+        Event::Paging { .. } | Event::Sharing { .. } | Event::Cpu(Cpu::GuestRequest | Cpu::Io { .. }) => None,
         Event::Violation { gla, .. } => gla.map(|gla| gla.0),
         Event::Cpu(Cpu::Cr0 { old, .. } | Cpu::Cr3 { old, .. } | Cpu::Cr4 { old, .. } | Cpu::Xcr0 { old, .. }) => {
             Some(*old)
@@ -221,7 +222,7 @@ fn second(event: &Event) -> Option<u64> {
         Event::Cpu(Cpu::Int3 { rip, .. } | Cpu::Debug { rip, .. } | Cpu::SingleStep { rip, .. }) => Some(rip.0),
         Event::Cpu(Cpu::Cpuid { subleaf, .. }) => Some(u64::from(*subleaf)),
         Event::Cpu(Cpu::Descriptor { qualification, .. }) => Some(*qualification),
-        Event::Cpu(Cpu::GuestRequest | Cpu::Io { .. }) => None,
+        Event::Cpu(Cpu::Interrupt { cr2, .. }) => Some(*cr2),
     }
 }
 
@@ -236,7 +237,7 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         let value = |value| whole_symbol(value, symbols).unwrap_or_else(|| format!("{value:#x}"));
         format!("{name} {} was {}", value(new), value(old))
     };
-    let at = |what, gfn: Gfn, rip: Gla| {
+    let at = |what: &str, gfn: Gfn, rip: Gla| {
         let place = symbols.name(Gpa(gfn.gpa().0 + u64::from(Gpa(rip.0).offset())));
         format!("{what} at {rip}{}", place.map(|name| format!(" {name}")).unwrap_or_default())
     };
@@ -248,13 +249,18 @@ fn cpu_event(cpu: Cpu, symbols: &Symbols) -> String {
         Cpu::Msr { msr, new, .. } => format!("msr {msr:#x} {new:#x}"),
         Cpu::Int3 { rip, gfn } => at("int3", gfn, rip),
         Cpu::SingleStep { rip, gfn } => at("step", gfn, rip),
-        Cpu::Debug { rip, gfn } => at("int1", gfn, rip),
+        Cpu::Debug { rip, gfn, length: 1.., .. } => at("int1", gfn, rip),
+        Cpu::Debug { rip, gfn, causes, .. } => at(&format!("debug exception {causes:#x}"), gfn, rip),
         Cpu::Cpuid { leaf, subleaf, .. } => format!("cpuid {leaf:#x} subleaf {subleaf:#x}"),
         Cpu::Descriptor { table, is_write, .. } => format!("{table} {}", if is_write { "loaded" } else { "stored" }),
         Cpu::GuestRequest => "guest request".to_owned(),
         Cpu::Io { port, bytes, is_read, is_string } => {
             let (done, string) = (if is_read { "in" } else { "out" }, if is_string { " string" } else { "" });
             format!("{done}{string} port {port:#x} of {bytes}")
+        }
+        Cpu::Interrupt { vector, kind, error, cr2 } => {
+            let also = |name, value: u64| if value == 0 { String::new() } else { format!(" {name} {value:#x}") };
+            format!("vector {vector} {kind}{}{}", also("error", error.into()), also("cr2", cr2))
         }
     }
 }

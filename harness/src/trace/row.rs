@@ -214,6 +214,7 @@ pub fn effect(effect: &Effect) -> String {
         Effect::Fill(gfn) => format!("fill {gfn}"),
         Effect::Zero(gfn) => format!("zero {gfn}"),
         Effect::Switched(vcpu) => format!("switched {vcpu}"),
+        Effect::NextInterrupt(vcpu) => format!("tell the next interrupt of vcpu {vcpu}"),
         Effect::Tighten { first, count } => format!("tighten {first} and on, {count}"),
         Effect::Lost { ring, request, printed } => {
             let how = if *printed { "with a line on the console" } else { "silently" };

@@ -8,12 +8,14 @@
 //! 32  u32 p2mt
 //! 36  u16 bits: 0 access_r, 1 access_w, 2 access_x, 3 gla_valid, 12 spare (zero)
 //! 38  u16 reason: 0 none (paging, sharing), 1 violation, 2 CR0, 3 CR3, 4 CR4, 5 INT3, 6 single step, 7 MSR;
-//!          of what `mem_event` never had `vm_event`'s number: 8 guest request, 10 CPUID, 13 descriptor, 16 I/O;
+//!          of what `mem_event` never had `vm_event`'s number: 8 guest request, 9 debug exception, 10 CPUID, 12 interrupt,
+//!          13 descriptor, 16 I/O;
 //!          17 XCR0, which shares a number with the control registers there
 //! ```
 //! For CR0, CR3, CR4 and XCR0 the old value stands in `gla` while `gla_valid` stays 0, as in Xen from a93b8e8ca5 on. Of `cpuid`
 //! `gfn` is the leaf, `gla` the subleaf with the instruction's length above it; of a descriptor `gfn` what is known of the instruction, `gla` the
-//! table from 0 on and 4 where it is loaded; of I/O `gfn` is the port, `gla` the bytes at a time, 0x100 where it is read, 0x200 of a string.
+//! table from 0 on and 4 where it is loaded; of I/O `gfn` is the port, `gla` the bytes at a time, 0x100 where it is read, 0x200 of a string;
+//! of an interrupt `gfn` is the vector, `gla` the error code, above its 32 bits the type times 256.
 
 use super::malformed::Malformed;
 use crate::cpu_events::CpuEventKind;

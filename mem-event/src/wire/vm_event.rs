@@ -11,8 +11,9 @@
 //!        6 software_breakpoint  24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 6
 //!        7 singlestep           24 gfn
 //!        8 guest_request        nothing
-//!        9 debug_exception      24 gfn   32 pending_dbg   40 u32 insn_length = 1   44 u8 type = 5
+//!        9 debug_exception      24 gfn   32 pending_dbg   40 u32 insn_length   44 u8 type: 5 and length 1 by int1, else 3 and 0
 //!       10 cpuid                24 u32 insn_length   28 u32 leaf   32 u32 subleaf
+//!       12 interrupt            24 u32 vector   28 u32 type (X86_EVENTTYPE_*)   32 u32 error_code   40 cr2
 //!       13 desc_access          24 u32 instr_info   32 exit_qualification   40 u8 descriptor   41 u8 is_write
 //!       16 io                   24 u32 bytes   28 u16 port   30 u8 in   31 u8 str
 //!  56  registers, 344 bytes: see [`Registers`]; in a response u32 length and as many bytes (SET_EMUL_READ_DATA), or
@@ -32,6 +33,7 @@ use crate::number::{Gfn, Gla, VcpuId, ViewId};
 use crate::p2m::P2mType;
 pub use crate::registers::{Registers, Segment};
 use crate::rights::Rights;
+use crate::trap::TrapKind;
 use crate::word::{high, low, pair};
 
 /// 64-bit words in a slot of `vm_event`.
@@ -53,6 +55,7 @@ const SINGLESTEP: u32 = 7;
 const GUEST_REQUEST: u32 = 8;
 const DEBUG_EXCEPTION: u32 = 9;
 const CPUID: u32 = 10;
+const INTERRUPT: u32 = 12;
 const DESCRIPTOR_ACCESS: u32 = 13;
 const IO_INSTRUCTION: u32 = 16;
 
@@ -60,9 +63,8 @@ const GLA_VALID: u32 = 8;
 const FAULT_WITH_GLA: u32 = 16;
 const FAULT_IN_GPT: u32 = 32;
 const RIP: usize = DATA + 19;
-/// Length and type (`X86_EVENTTYPE_*`) of `int3` and of `int1`.
+/// Length and type (`X86_EVENTTYPE_*`) of `int3`.
 const BREAKPOINT: u64 = 1 | 6 << 32;
-const DEBUG_TRAP: u64 = 1 | 5 << 32;
 
 fn flags_number(flags: Flags) -> u32 {
     let own = flags.0 & 1 | (flags.0 >> 3 & 1) << 1;
@@ -128,8 +130,10 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
             (slot[3], slot[5], slot[RIP]) = (gfn.0, BREAKPOINT, rip.0);
             SOFTWARE_BREAKPOINT
         }
-        Cpu::Debug { rip, gfn } => {
-            (slot[3], slot[5], slot[RIP]) = (gfn.0, DEBUG_TRAP, rip.0);
+        Cpu::Debug { rip, gfn, causes, length } => {
+            let kind = if length == 0 { TrapKind::Exception } else { TrapKind::PrivilegedSoftwareException };
+            (slot[3], slot[4], slot[RIP]) = (gfn.0, causes.into(), rip.0);
+            slot[5] = pair(length.into(), kind as u32);
             DEBUG_EXCEPTION
         }
         Cpu::SingleStep { rip, gfn } => {
@@ -150,6 +154,10 @@ fn write_cpu(slot: &mut Slot, cpu: Cpu) -> u32 {
             let access = u32::from(port) | u32::from(is_read) << 16 | u32::from(is_string) << 24;
             slot[3] = pair(bytes.into(), access);
             IO_INSTRUCTION
+        }
+        Cpu::Interrupt { vector, kind, error, cr2 } => {
+            slot[3..6].copy_from_slice(&[pair(vector.into(), kind as u32), error.into(), cr2]);
+            INTERRUPT
         }
     }
 }
@@ -226,7 +234,12 @@ fn read_cpu(slot: &Slot, reason: u32) -> Result<Cpu, Malformed> {
         },
         MOV_TO_MSR => Cpu::Msr { msr: low(slot[3]), new, old },
         SOFTWARE_BREAKPOINT => Cpu::Int3 { rip, gfn },
-        DEBUG_EXCEPTION => Cpu::Debug { rip, gfn },
+        DEBUG_EXCEPTION => Cpu::Debug { rip, gfn, causes: (slot[4] & 0xffff) as u16, length: (slot[5] & 0xff) as u8 },
+        INTERRUPT => {
+            let [vector, _, _, _, kind, ..] = slot[3].to_le_bytes();
+            let kind = TrapKind::from_number(kind).ok_or(Malformed::Register(kind.into()))?;
+            Cpu::Interrupt { vector, kind, error: low(slot[4]), cr2: slot[5] }
+        }
         SINGLESTEP => Cpu::SingleStep { rip, gfn },
         CPUID => Cpu::Cpuid { leaf: high(slot[3]), subleaf: low(slot[4]), length: (low(slot[3]) & 0xff) as u8 },
         DESCRIPTOR_ACCESS => {

@@ -5,7 +5,8 @@
 
 use mem_event::{
     About, Access, AccessType, Control, Cpu, CpuEvent, CpuEventKind, DescriptorTable, Effect, Errno, Event, Flags, Gfn,
-    Input, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, Trap, VcpuId, WaitReason,
+    Input, MonitorMode, NoConsumer, Outcome, P2mType, Request, Response, Rights, Ring, Trap, TrapKind, VcpuId,
+    WaitReason,
 };
 use std::collections::BTreeMap;
 
@@ -842,7 +843,8 @@ impl Reference {
             return Ok(());
         }
         let relaxed = self.channels[Ring::Access.index()].policy == NoConsumer::Relax;
-        if !self.live(Ring::Access) && (relaxed || vector_of(event.kind).is_some()) {
+        let is_delivery = vector_of(event.kind).is_some() || event.kind == CpuEventKind::Interrupt;
+        if !self.live(Ring::Access) && (relaxed || is_delivery) {
             return Ok(());
         }
         self.claim(v, Ring::Access)?;
@@ -1494,7 +1496,13 @@ fn told(event: &CpuEvent) -> Cpu {
         CpuEventKind::Msr => Cpu::Msr { msr: event.number, new: event.value, old: event.old },
         CpuEventKind::Int3 => Cpu::Int3 { rip, gfn },
         CpuEventKind::SingleStep => Cpu::SingleStep { rip, gfn },
-        CpuEventKind::Debug => Cpu::Debug { rip, gfn },
+        CpuEventKind::Debug => Cpu::Debug { rip, gfn, causes: event.value as u16, length: event.number as u8 },
+        CpuEventKind::Interrupt => Cpu::Interrupt {
+            vector: event.number as u8,
+            kind: TrapKind::from_number((event.number >> 8) as u8).unwrap_or(TrapKind::Exception),
+            error: event.old as u32,
+            cr2: event.value,
+        },
         CpuEventKind::Cpuid => {
             Cpu::Cpuid { leaf: event.value as u32, subleaf: event.old as u32, length: event.number as u8 }
         }

@@ -6,9 +6,9 @@ use crate::engine::step::Engine;
 use crate::host::watched;
 use crate::memory::map::MemoryMap;
 use crate::memory::userfault;
-use crate::qemu::alone;
 use crate::qemu::capabilities::ALONE;
-use mem_event::{Control, Errno, Gfn, Input, P2mType, Rights, Ring};
+use crate::qemu::{alone, delivery};
+use mem_event::{Control, CpuEventKind, Errno, Gfn, Input, MonitorMode, P2mType, Rights, Ring};
 use std::sync::Once;
 
 /// What passes a watch where the host's MMU does not stand behind the checks.
@@ -58,6 +58,9 @@ impl Hypervisor {
             _ if is_about_rights(control) => self.prepare_watching(engine),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
+            }
+            Control::Monitor { kind: CpuEventKind::Interrupt, mode, .. } if *mode != MonitorMode::Disabled => {
+                delivery::lack().map_or(Ok(()), |lack| unsupported(&lack))
             }
             Control::NominateShare { .. } | Control::Share { .. } if !userfault::can_map_protected() => {
                 let lack = userfault::probe().err().unwrap_or_default();

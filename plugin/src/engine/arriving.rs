@@ -52,6 +52,7 @@ pub(super) fn is_about_memory(effect: &Effect) -> bool {
             | Effect::Notify(_)
             | Effect::SetRegisters { .. }
             | Effect::Switched(_)
+            | Effect::NextInterrupt(_)
             | Effect::Inject { .. }
             | Effect::Wake(_)
             | Effect::RetryForeign

@@ -6,12 +6,13 @@ use crate::fatal;
 use crate::host::domain_host::{Host, report};
 use crate::host::instrumentation;
 use crate::host::notification::Notification;
+use crate::qemu::delivery;
 use mem_event::message::Notice;
 use mem_event::trace::remark::Moment;
 use mem_event::{Effect, Gfn, Input, P2mType, PAGE_SIZE, Request, Rights, Ring, Trap, VcpuId};
 use mem_event_server::EventChannel;
 use mem_event_server::chaos::Fault;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 /// What a frame holds that nobody filled.
 const NO_CONTENT: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
@@ -49,6 +50,7 @@ impl Engine {
                 }
             }
             Effect::Switched(vcpu) => host.forgets_rights(*vcpu),
+            Effect::NextInterrupt(vcpu) => wants_next_interrupt(*vcpu),
             Effect::Inject { vcpu, trap } => self.inject(host, *vcpu, *trap),
             Effect::Wake(vcpu) => self.wake(host, *vcpu),
             Effect::RetryForeign => self.stopped.wake_foreign(),
@@ -177,6 +179,15 @@ impl Engine {
         if instrumentation::wanted() & instrumentation::EXECUTE != 0 {
             host.lose_execution(first, count);
         }
+    }
+}
+
+/// An answer asks for the next exception or interrupt of a vCPU.
+fn wants_next_interrupt(vcpu: VcpuId) {
+    static SAID: Once = Once::new();
+    match delivery::lack() {
+        None => delivery::want_next(vcpu.0, true),
+        Some(lack) => SAID.call_once(|| eprintln!("mem-event: GET_NEXT_INTERRUPT is nothing here: {lack}")),
     }
 }
 

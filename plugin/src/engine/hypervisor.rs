@@ -20,7 +20,7 @@ use mem_event::message::{Call, Reply};
 use mem_event::registers::Registers;
 use mem_event::trace::{Header, Remark, Writer};
 use mem_event::{
-    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, Ring, WaitReason, With,
+    Access, CpuEvent, CpuEventKind, Domain, DomainConfig, Input, MonitorMode, Outcome, Ring, VcpuId, WaitReason, With,
 };
 use mem_event_server::EventChannel;
 use rustix::fd::OwnedFd;
@@ -184,6 +184,11 @@ impl Hypervisor {
         engine.settle(&self.host);
     }
 
+    /// Whether the next exception or interrupt of a vCPU is to be told.
+    pub fn tells_next_interrupt(&self, vcpu: VcpuId) -> bool {
+        self.engine().domain.tells_next_interrupt(vcpu)
+    }
+
     /// Whether events of a kind are reported.
     pub fn is_monitored(&self, kind: CpuEventKind) -> bool {
         self.engine().domain.monitored(kind) != MonitorMode::Disabled
@@ -263,6 +268,8 @@ fn registers(input: &Input, view: &View, rip: u64) -> Registers {
             let low = |word: u64| (word & 0xffff_ffff) as u32;
             view.after_cpuid(rip, (low(*value), low(*old)))
         }
+        // The API answers within callbacks alone.
+        Input::CpuEvent { event, .. } if event.kind.is_delivery() => view.register_file(rip, false),
         _ => view.register_file(rip, true),
     }
 }

@@ -5,6 +5,7 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::witness::Standing;
+use crate::qemu::delivery;
 use mem_event::{CpuEventKind, Gfn, MonitorMode};
 
 impl Engine {
@@ -12,6 +13,8 @@ impl Engine {
     pub fn arm(&mut self, host: &Host) {
         if host.has_gate() {
             self.mark_stepped(host);
+            let what = |kind, what: u8| if self.domain.monitored(kind) == MonitorMode::Disabled { 0 } else { what };
+            delivery::want(what(CpuEventKind::Debug, delivery::DEBUG) | what(CpuEventKind::Interrupt, delivery::ALL));
             let before = instrumentation::wanted();
             instrumentation::want(before | self.needed(host.gate.now()));
             if instrumentation::wanted() & !before & instrumentation::EXECUTE != 0 {
@@ -23,7 +26,8 @@ impl Engine {
     /// What must be instrumented for what is watched and monitored.
     pub fn needed(&self, gate: Gate) -> u16 {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
-        let events = CpuEventKind::ALL.iter().any(monitored);
+        // What is delivered is told before any block.
+        let events = CpuEventKind::ALL.iter().filter(|kind| **kind != CpuEventKind::Interrupt).any(monitored);
         let when = |is: bool, what: u16| if is { what } else { 0 };
         // What is watched for fetches once may be again in a moment.
         let fetches = self.domain.is_watching_execution()

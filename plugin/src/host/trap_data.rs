@@ -3,7 +3,7 @@
 use crate::host::left::Left;
 use crate::insn::walk::PagingMode;
 use mem_event::registers::{Context, NewRegisters};
-use mem_event::{CpuEvent, Gfn, Trap};
+use mem_event::{CpuEvent, CpuEventKind, Gfn, Trap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -45,6 +45,10 @@ pub struct TrapData {
     alone: AtomicBool,
     /// Where a breakpoint that its view shows was told and is the guest's, until the vCPU has come to do it alone: the address and 1, 0 for nowhere.
     given: AtomicU64,
+    /// The debug exception that it is about to get was told.
+    told_debug: AtomicBool,
+    /// What it left its loop with, to come back: what it was about to tell of a delivery.
+    held: Mutex<Option<CpuEventKind>>,
     /// A page that is mapped against its rights, while QEMU reads its code or the vCPU ends its block; 0 for none, else the frame and 1.
     lent: AtomicU64,
     /// Where it left its block from the kernel, for the hook of its steps, and for that of checkpoints and breakpoints.
@@ -89,11 +93,33 @@ impl TrapData {
         self.given.store(0, Ordering::Relaxed);
     }
 
+    /// The debug exception that it gets next was told, or not.
+    pub fn set_told_debug(&self, is_told: bool) {
+        self.told_debug.store(is_told, Ordering::Relaxed);
+    }
+
+    /// Whether it was.
+    pub fn has_told_debug(&self) -> bool {
+        self.told_debug.load(Ordering::Relaxed)
+    }
+
+    /// It leaves its loop while it tells so of what it is about to get.
+    pub fn holds(&self, kind: CpuEventKind) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    /// What it told of a delivery when it left its loop; once.
+    pub fn takes_held(&self) -> Option<CpuEventKind> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The vCPU is gone: nothing of what it was about to do is left. That its steps are reported is a switch of its number, and stays.
     pub fn reset(&self) {
         self.set_pending_event(None);
         self.lent.store(0, Ordering::Release);
         self.has_met_what_was_given();
+        self.set_told_debug(false);
+        self.takes_held();
         self.is_in();
         self.set_paging_mode(PagingMode::default());
         self.take_new_registers();

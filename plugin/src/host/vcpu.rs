@@ -6,6 +6,7 @@ use crate::host::trap_data::TrapData;
 use crate::host::waiting::Waiting;
 use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
+use crate::qemu::delivery;
 use crate::qemu::unwinding::{Place, Unwinder};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
@@ -67,6 +68,7 @@ impl Vcpu {
     pub fn begins_anew(&self) {
         self.cache.empty();
         self.trap.reset();
+        delivery::forget(self.id.0);
         self.waiting.end();
         *self.lock() = State::Runs;
     }

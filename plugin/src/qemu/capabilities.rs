@@ -197,6 +197,29 @@ pub const RAISING: Capability = Capability {
     ],
 };
 
+/// Hearing of exceptions and interrupts before they are delivered.
+pub const DELIVERIES: Capability = Capability {
+    name: "deliveries",
+    what: "tell of exceptions and interrupts before it delivers them",
+    without: "of debug exceptions those by int1 alone are told, and GET_NEXT_INTERRUPT is nothing",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"async_run_on_cpu"],
+        &[c"vmstate_cpu_common"],
+        &[c"vmstate_x86_cpu"],
+        &[c"x86_cpu_do_interrupt"],
+        &[c"x86_cpu_exec_interrupt"],
+        &[c"x86_cpu_pending_interrupt"],
+        &[c"cpu_get_pic_interrupt"],
+        &[c"do_interrupt_x86_hardirq"],
+        &[c"cpu_reset_interrupt"],
+        &[c"cpu_loop_exit"],
+        &[c"bql_locked"],
+        &[c"bql_lock_impl"],
+        &[c"bql_unlock"],
+    ],
+};
+
 /// Reading the time stamp counter of a vCPU that stands.
 pub const TIME: Capability = Capability {
     name: "time stamp counter",
@@ -236,7 +259,7 @@ pub const PASSING: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 20] = [
+pub const ALL: [&Capability; 21] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -256,6 +279,7 @@ pub const ALL: [&Capability; 20] = [
     &ALONE,
     &SETTING,
     &RAISING,
+    &DELIVERIES,
     &TIME,
 ];
 

@@ -8,6 +8,7 @@ pub mod api;
 pub mod block;
 pub mod capabilities;
 pub mod declared;
+pub mod delivery;
 pub mod fields;
 pub mod file;
 pub mod internals;

@@ -58,12 +58,60 @@ pub fn is_raised(vcpu: u32) -> bool {
     unsafe { cpu.cast::<u8>().add(number).cast::<i32>().read() != NONE }
 }
 
+/// An exception as it stands in the CPU state of a vCPU that is out of its block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its vector, or another number of QEMU's; -1 for none.
+    pub number: i32,
+    /// Its error code.
+    pub error: u32,
+    /// 1 where an instruction raised it, else 0.
+    pub is_instruction: i32,
+    /// Where that instruction ends.
+    pub next: u64,
+}
+
 /// As [`halted_and_exception`], and bytes from the start of the CPU state to the debug registers.
 fn places() -> Option<((usize, usize), usize)> {
     halted_and_exception().zip(fields::place(Field::Debug).map(|(place, _)| place))
 }
 
 impl View {
+    /// The exception that this vCPU, which is out of its block, is about to get, in its own thread; `None` where its place is not known.
+    pub(super) fn pending(&self, vcpu: u32) -> Option<Pending> {
+        let (((_, number), debug), Cpu(cpu)) = places().zip(cpu_of(vcpu))?;
+        let state = self.state();
+        if state.is_null() {
+            return None;
+        }
+        // SAFETY: as in `raise`.
+        unsafe {
+            Some(Pending {
+                number: cpu.cast::<u8>().add(number).cast::<i32>().read(),
+                error: state.add(debug - ERROR_CODE).cast::<u32>().read(),
+                is_instruction: state.add(debug - IS_INSTRUCTION).cast::<i32>().read(),
+                next: state.add(debug - NEXT).cast::<u64>().read(),
+            })
+        }
+    }
+
+    /// Has this vCPU get that exception, in its own thread, in the place of one that it has, unless that one counts: `gives_way`.
+    pub(super) fn set_pending(&self, vcpu: u32, pending: Pending, gives_way: bool) {
+        let Some((((_, number), debug), Cpu(cpu))) = places().zip(cpu_of(vcpu)) else { return };
+        let state = self.state();
+        // SAFETY: as in `raise`.
+        unsafe {
+            let number = cpu.cast::<u8>().add(number).cast::<i32>();
+            if state.is_null() || gives_way && number.read() != NONE {
+                return;
+            }
+            state.add(debug - ERROR_CODE).cast::<u32>().write(pending.error);
+            state.add(debug - IS_INSTRUCTION).cast::<i32>().write(pending.is_instruction);
+            state.add(debug - NEXT).cast::<u64>().write(pending.next);
+            number.write(pending.number);
+        }
+    }
+
     /// Has this vCPU, which is out of its block, get a trap before its next instruction, in its own thread; says whether it will.
     pub fn raise(&self, vcpu: u32, trap: Trap) -> bool {
         let Some((((halted, number), debug), Cpu(cpu))) = places().zip(cpu_of(vcpu)) else { return false };

@@ -112,6 +112,16 @@ impl View {
         self.instruction_pointer()
     }
 
+    /// CR2.
+    pub(super) fn cr2(&self) -> u64 {
+        self.control(2)
+    }
+
+    /// RFLAGS but for those that are computed.
+    pub(super) fn kept_flags(&self) -> u64 {
+        self.u64_behind(layout::EFLAGS)
+    }
+
     pub(super) fn control(&self, number: usize) -> u64 {
         self.u64_behind(layout::control(number))
     }

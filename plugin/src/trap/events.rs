@@ -32,6 +32,8 @@ const CR4_LA57: u64 = 1 << 12;
 const RAX: u8 = 0;
 const RCX: u8 = 1;
 const RDX: u8 = 2;
+/// Bytes of `int1`.
+const INT1: u32 = 1;
 
 /// A register is about to be written: reports it, where that is asked for, with the value that it will have. `Run`: the write follows.
 ///
@@ -151,16 +153,20 @@ pub fn before(hypervisor: &Hypervisor, vcpu: &Vcpu, kind: CpuEventKind, view: &V
     if !hypervisor.is_monitored(kind) {
         return Go::Run;
     }
-    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, number: 0, rip: Gla(rip), gfn }, view, rip)
+    let length = if kind == CpuEventKind::Debug { INT1 } else { 0 };
+    report(hypervisor, vcpu, CpuEvent { kind, value: 0, old: 0, number: length, rip: Gla(rip), gfn }, view, rip)
 }
 
 /// Reports one event, also where the vCPU only comes by, and waits for what the engine wants to wait for.
 pub(super) fn report(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &View, rip: u64) -> Go {
     vcpu.trap.set_pending_event(Some(event));
-    match ask(hypervisor, vcpu, event, view, rip) {
+    let go = match ask(hypervisor, vcpu, event, view, rip) {
         Told::Go(go) => go,
         Told::Denied => Go::Run,
-    }
+    };
+    // `int1` raises its exception now, which is told before it is delivered where it was not before.
+    vcpu.trap.set_told_debug(event.kind == CpuEventKind::Debug && go == Go::Run);
+    go
 }
 
 /// What the engine says of an event in the end.

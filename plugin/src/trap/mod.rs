@@ -1,6 +1,7 @@
 //! What stops a vCPU before its instruction, and how it waits.
 
 pub mod checkpoint;
+pub mod delivery;
 pub mod events;
 pub mod exits;
 pub mod fetch;

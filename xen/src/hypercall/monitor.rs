@@ -21,6 +21,7 @@ const CAPABILITIES: u32 = 1 << layout::EVENT_WRITE_CTRLREG
     | 1 << layout::EVENT_GUEST_REQUEST
     | 1 << layout::EVENT_DEBUG_EXCEPTION
     | 1 << layout::EVENT_CPUID
+    | 1 << layout::EVENT_INTERRUPT
     | 1 << layout::EVENT_DESCRIPTOR_ACCESS
     | 1 << EVENT_IO;
 
