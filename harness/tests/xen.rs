@@ -4,8 +4,9 @@
 use crate::support::command;
 use crate::support::xen::{Domain, releases};
 use harness::machine::folder::RunFolder;
+use harness::machine::qemu::Gate;
 use harness::run::Job;
-use harness::scenario::Scenario;
+use harness::scenario::{Scenario, Size, corpus};
 use mem_event::message::Call;
 use mem_event::{AccessType, CpuEventKind, MonitorMode, VcpuId};
 use std::collections::BTreeSet;
@@ -53,6 +54,61 @@ fn xen_access_sees_each_write_once_and_leaves_the_guest_as_it_was() {
 #[test]
 fn xen_access_sees_what_is_executed() {
     watches("exec", AccessType::Rw, &["--x"], None);
+}
+
+/// Watches all memory of a Linux at its work for a while: each vCPU is told of a frame once, as that opens it, and the kernel's own sums of its files
+/// are right.
+fn watches_linux(arguments: &[&str], closed: AccessType, (vcpus, memory): (u32, u64)) {
+    const LINES: usize = 300;
+    for release in releases("xen-access") {
+        let mut scenario = corpus::linux();
+        (scenario.machine.vcpus, scenario.machine.memory) = (vcpus, Size(memory));
+        scenario.consumers.listener.get_or_insert_default();
+        let mut job = Job::new(scenario, None).unwrap();
+        job.gate = Gate::Callback;
+        let mut domain = Domain::of(job);
+        let end = Instant::now() + Duration::from_secs(120);
+        while !domain.qemu.console().contains("filling ") {
+            assert!(Instant::now() < end, "Linux does not boot: {}", domain.qemu.console());
+            std::thread::yield_now();
+        }
+        let last = domain.last_frame();
+        let mut tool = domain.tool("xen-access", &release, arguments);
+        domain.until(&mut tool, |toolstack| toolstack.access(last).unwrap() == closed);
+        let output = tool.output.clone();
+        domain.until(&mut tool, |_| std::fs::read_to_string(&output).unwrap().matches("PAGE ACCESS").count() > LINES);
+        let text = tool.interrupted(0);
+        let mut told = BTreeSet::new();
+        for line in text.lines().filter(|line| line.starts_with("PAGE ACCESS: ")) {
+            let (vcpu, frame) = (line.split("(vcpu ").nth(1), line.split_whitespace().nth(5));
+            assert!(told.insert((vcpu.map(str::to_owned), frame.map(str::to_owned))), "twice: {line}");
+        }
+        let above = |(_, frame): &(_, Option<String>)| {
+            frame.as_ref().is_some_and(|frame| u64::from_str_radix(frame, 16).unwrap() >= 0x10_0000)
+        };
+        assert!(memory < 2 << 30 || told.iter().any(above), "none is above 4 GiB: {text}");
+        assert_eq!(domain.toolstack.access(last).unwrap(), AccessType::Rwx);
+        if memory < 2 << 30 {
+            domain.is_left_alone();
+        }
+        let console = domain.goes_to_its_end();
+        assert!(console.contains("checksums right twice"), "{console}");
+    }
+}
+
+#[test]
+fn xen_access_sees_what_linux_writes() {
+    watches_linux(&["1", "write"], AccessType::Rx, (1, 256 << 20));
+}
+
+#[test]
+fn xen_access_sees_what_linux_executes_on_four_vcpus() {
+    watches_linux(&["-m", "1", "exec"], AccessType::Rw, (4, 256 << 20));
+}
+
+#[test]
+fn xen_access_sees_what_linux_writes_above_4_gib() {
+    watches_linux(&["1", "write"], AccessType::Rx, (1, 3 << 30));
 }
 
 /// Serves a guest of CPU events from its first checkpoint to its last.
