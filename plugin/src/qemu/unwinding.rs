@@ -8,9 +8,9 @@
 //! - The return address lies behind the block's last instruction, where the slow path of an access is. A few host instructions further
 //!   the jump back leads to the access.
 //!
-//! Below the stack pointer of a block that has ended an old return address may stand. So the word is looked at that the loop which calls
-//! blocks left on the stack when it called this one: any other call of the loop's overwrites it. That word is also what the stack of
-//! a thread is searched for whose blocks' stack pointer is not known yet.
+//! Below the stack pointer of a block that has ended an old return address may stand. So the word is looked at that what calls
+//! blocks left on the stack when it called this one: any other call of its overwrites it. There are two of those, the loop of a vCPU and QEMU's
+//! exclusive step. That word is also what the stack of a thread is searched for whose blocks' stack pointer is not known yet.
 //!
 //! Called by threads that take none of QEMU's locks for long: the look-up of a block takes one that is held over no touch of guest memory.
 
@@ -25,7 +25,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Bytes that QEMU takes off a return address to be within the instruction that called (`GETPC_ADJ`).
 const ADJUSTMENT: u64 = 2;
@@ -127,16 +127,20 @@ fn mapped(line: &str) -> Option<Range<u64>> {
     Some(u64::from_str_radix(first, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
 }
 
-/// What the loop that calls blocks leaves on the stack; 0 for not known yet, and all ones where it is not always the same.
-static LOOP: AtomicU64 = AtomicU64::new(0);
-const VARIES: u64 = u64::MAX;
+/// What calls blocks leaves this on the stack, 0 for not known yet: the loop of a vCPU, and QEMU's exclusive step, each in another place of it.
+static CALLERS: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+/// There are more of them than that.
+static VARIES: AtomicBool = AtomicBool::new(false);
 
-/// A thread is in a block with this stack pointer, which is looked at: what the loop has left above it is the same for all blocks.
+/// A thread is in a block with this stack pointer, which is looked at: what called it has left above it where it returns to.
 pub fn met_block(stack: u64) {
     let Some(returns_to) = word(stack + FRAME) else { return };
-    let known = LOOP.compare_exchange(0, returns_to, Ordering::Relaxed, Ordering::Relaxed);
-    if known.is_err_and(|known| known != returns_to) {
-        LOOP.store(VARIES, Ordering::Relaxed);
+    let takes = |place: &AtomicU64| {
+        let known = place.compare_exchange(0, returns_to, Ordering::Relaxed, Ordering::Relaxed);
+        known.map_or_else(|known| known == returns_to, |_| true)
+    };
+    if !CALLERS.iter().any(takes) {
+        VARIES.store(true, Ordering::Relaxed);
     }
 }
 
@@ -192,25 +196,27 @@ impl Unwinder {
 
     /// The stack pointer of the block that the thread is in, whose own stack pointer is `stack`.
     fn block_stack(&mut self, stack: u64, functions: &Functions) -> Option<u64> {
-        let of_loop = LOOP.load(Ordering::Relaxed);
-        if of_loop == VARIES {
+        if VARIES.load(Ordering::Relaxed) {
             return self.stack.filter(|known| stack < *known);
         }
+        let callers = CALLERS.each_ref().map(|place| place.load(Ordering::Relaxed));
+        let is_unknown = callers == [0; CALLERS.len()];
+        let is_caller = |word: u64| word != 0 && callers.contains(&word);
         let called = |block: u64| word(block - 8).is_some_and(|returns_to| functions.is_code(returns_to));
-        let is_loop = |word: u64| word == of_loop || of_loop == 0 && program().is_some_and(|it| it.contains(&word));
-        let is_block = |block: u64| block > stack && word(block + FRAME).is_some_and(is_loop) && called(block);
+        let calls = |word: u64| is_caller(word) || is_unknown && program().is_some_and(|it| it.contains(&word));
+        let is_block = |block: u64| block > stack && word(block + FRAME).is_some_and(calls) && called(block);
         if self.stack.is_some_and(is_block) {
             return self.stack;
         }
         let mut bytes = vec![0; SEARCHED];
         let length = memory()?.read_at(&mut bytes, stack).ok()?;
         let words = bytes[..length].chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_ne_bytes));
-        let found = if of_loop == 0 {
-            // By the return address into a block that the word of the loop stands above.
+        let found = if is_unknown {
+            // By the return address into a block that the caller's word stands above.
             let mut places = (stack + 8..).step_by(8).zip(words).filter(|(_, word)| functions.is_code(*word));
             places.find(|(block, _)| is_block(*block)).map(|(block, _)| block)
         } else {
-            let mut places = (stack..).step_by(8).zip(words).filter(|(_, word)| *word == of_loop);
+            let mut places = (stack..).step_by(8).zip(words).filter(|(_, word)| is_caller(*word));
             places.find_map(|(place, _)| place.checked_sub(FRAME).filter(|block| is_block(*block)))
         };
         if let Some(block) = found {
