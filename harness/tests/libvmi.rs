@@ -13,7 +13,8 @@ use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use harness::scenario::corpus;
-use mem_event::{AccessType, CpuEventKind, Gfn, MonitorMode, VcpuId};
+use mem_event::message::Space;
+use mem_event::{AccessType, CpuEventKind, Gfn, Gla, MonitorMode, VcpuId};
 use mem_event_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -164,6 +165,38 @@ fn linux_at_work() -> Domain {
         std::thread::yield_now();
     }
     domain
+}
+
+#[test]
+fn its_memory_example_tells_of_each_instruction_of_a_function_of_the_kernel() {
+    /// Where Linux has its text.
+    const KERNEL: u64 = 0xffff_ffff_8000_0000;
+    let Some(release) = program("mem-event-example") else { return };
+    let mut domain = linux_at_work();
+    // It closes the page of the instruction pointer, which is to be in the kernel then.
+    let (cr3, rip) = loop {
+        domain.toolstack.pause().unwrap();
+        let registers = domain.toolstack.registers(VcpuId(0)).unwrap().unwrap().registers;
+        if registers.rip >= KERNEL {
+            break (registers.control[2], registers.rip);
+        }
+        domain.toolstack.unpause().unwrap();
+    };
+    let space = Space { vcpu: VcpuId(0), cr3: Some(cr3) };
+    let gfn = domain.toolstack.translate(space, Gla(rip)).unwrap().gfn();
+    let mut tool = domain.tool("mem-event-example", &release, &["guest"]);
+    domain.until(&mut tool, |domain| domain.access(gfn).unwrap() == AccessType::Rw);
+    domain.toolstack.unpause().unwrap();
+    // It prints some pages of text at a time.
+    let output = tool.output.clone();
+    domain.until(&mut tool, |_| std::fs::metadata(&output).unwrap().len() > 4096);
+    kill_process(Pid::from_child(&tool.child), Signal::INT).unwrap();
+    let (status, text) = tool.ended();
+    assert_eq!(status.code(), Some(0), "{text}");
+    let frame = format!("on frame 0x{:x}, permissions: __X", gfn.0);
+    assert!(text.contains(&format!("mem_cb: at 0x{rip:x}, {frame}")), "{text}");
+    // It leaves the page as it is just then. The guest goes on: nobody listens, and nobody needs to.
+    assert!(domain.goes_to_its_end().contains("checksums right twice"));
 }
 
 #[test]

@@ -305,7 +305,8 @@ fn a_ring_is_enabled_mapped_and_disabled() {
     let mut disable = domctl(0x15, domctl::VM_EVENT, 1);
     disable.set(domctl::VM_EVENT_OP, domctl::RING_DISABLE).set(domctl::VM_EVENT_MODE, domctl::MODE_MONITOR);
     bench.call(hypercall::DOMCTL, &[disable]).unwrap();
-    assert_eq!(bench.asked(), [Control::Disable { ring: Ring::Access, drain: false }]);
+    let disabled = Control::Disable { ring: Ring::Access, drain: false };
+    assert_eq!(bench.asked(), [Control::SetAccessRequired { required: false }, disabled]);
 }
 
 #[test]

@@ -21,7 +21,12 @@ pub(super) fn vm_event_op<D: Domain>(xen: &mut Hypervisor<D>, tool: &dyn Tool, a
     };
     match asked.get(layout::VM_EVENT_OP) {
         layout::RING_ENABLE => {
+            let begins = ring == Ring::Access && !guest.domain.has_ring(ring)?;
             let descriptors = guest.domain.enable(ring)?;
+            // A domain of Xen's needs no listener until a tool says so; what a tool has said that died holds for its successor.
+            if begins {
+                guest.domain.control(Control::SetAccessRequired { required: false })?;
+            }
             guest.ring(ring).open(descriptors)?;
             asked.put(tool, layout::VM_EVENT_PORT, REMOTE + ring as u32)
         }
