@@ -12,11 +12,17 @@ use harness::verdict::{Kind, Verdict};
 use mem_event::message::{Call, Notice};
 use mem_event::{AccessType, Control, Gfn, Request, Ring, VcpuId};
 use mem_event_client::{Channel, Client, RingSettings};
+use rustix::thread::gettid;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 const CHANGES: u64 = 4_000;
+/// How many where the other vCPU hardly runs.
+const STARVED: u64 = 16;
 /// The word that is counted in, and the one that hides something.
 const COUNTED: u64 = 8;
 const POISON: u64 = 0x7e57_0000_dead_beef;
@@ -56,6 +62,8 @@ struct Consumer {
     counted: (Gfn, u64),
     /// The count when the right to write ended.
     at_reduction: u64,
+    /// Of the reductions and grants one in so many lasts.
+    lasts: u64,
     /// An event of the other vCPU, which waits until it has the right.
     held: Option<Request>,
     changes: u64,
@@ -167,13 +175,12 @@ impl Consumer {
                 self.channel.answer(&self.held.take().unwrap().answer());
             } else {
                 self.change();
-                match self.changes % LASTS {
-                    1 => self.wait_until_it_stands(),
-                    2 => {
-                        self.channel.kick().unwrap();
-                        self.wait_until_it_went_on();
-                    }
-                    _ => {}
+                let each = self.changes % self.lasts;
+                if each == 1 {
+                    self.wait_until_it_stands();
+                } else if each == 2 % self.lasts {
+                    self.channel.kick().unwrap();
+                    self.wait_until_it_went_on();
                 }
                 if self.changes == changes {
                     self.set(command, AccessType::Rwx);
@@ -211,6 +218,48 @@ impl Right {
 
 fn no_access_passes(gate: Gate, right: Right) {
     let changes = std::env::var("MEM_EVENT_CHANGES").map_or(CHANGES, |text| text.parse().unwrap()) & !3;
+    no_access_passes_of((gate, right), changes, None);
+}
+
+/// With another thread that has a core for itself, but for what it leaves to the vCPU that uses the page.
+fn no_access_passes_beside(gate: Gate, right: Right) {
+    let (begin, begun) = mpsc::channel();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            begin.send(gettid().as_raw_nonzero().get()).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let over = guard(&is_over);
+        no_access_passes_of((gate, right), STARVED, Some(begun.recv().unwrap()));
+        drop(over);
+    });
+}
+
+/// Ends the other thread, also where a claim fails.
+fn guard(is_over: &AtomicBool) -> impl Drop {
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    Over(is_over)
+}
+
+/// The threads have the first core, one of them as the last that gets it.
+fn starve(thread: i64, beside: i32) {
+    for thread in [thread, beside.into()] {
+        let cores = Command::new("taskset").args(["-pc", "0", &thread.to_string()]).output().unwrap();
+        assert!(cores.status.success(), "{cores:?}");
+    }
+    let last = Command::new("chrt").args(["-i", "-p", "0", &thread.to_string()]).output().unwrap();
+    assert!(last.status.success(), "{last:?}");
+}
+
+fn no_access_passes_of((gate, right): (Gate, Right), changes: u64, beside: Option<i32>) {
     let mut scenario = Scenario::bare("rights_race");
     scenario.machine.vcpus = 2;
     scenario.consumers.listener.get_or_insert_default();
@@ -234,6 +283,7 @@ fn no_access_passes(gate: Gate, right: Right) {
         raced,
         counted,
         at_reduction: 0,
+        lasts: if beside.is_some() { 2 } else { LASTS },
         held: None,
         changes: 0,
         stopped: 0,
@@ -246,6 +296,10 @@ fn no_access_passes(gate: Gate, right: Right) {
         if let Some(Notice::Checkpoint { .. }) = toolstack.notice().unwrap() {
             break;
         }
+    }
+    if let Some(beside) = beside {
+        let vcpus = qemu.qmp.execute("query-cpus-fast").unwrap();
+        starve(vcpus[1]["thread-id"].as_i64().unwrap(), beside);
     }
     consumer.set(command, AccessType::R);
     toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
@@ -287,4 +341,10 @@ fn no_fetch_passes_against_the_rights_in_force_by_the_hosts_mmu() {
     if kernel_maps_write_protected() {
         no_access_passes(Gate::Mmu, Right::Fetches);
     }
+}
+
+/// A reply came after a twentieth of a second to whoever waited for his own event meanwhile, though the other vCPU was still in its block.
+#[test]
+fn a_vcpu_that_the_machine_keeps_from_running_is_waited_for() {
+    no_access_passes_beside(Gate::Callback, Right::Fetches);
 }

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_micros(20);
-/// As long a vCPU may take that leaves the kernel, or its callback, several times over. One that has not passed by then, while another one
-/// stands that cannot leave, or a device does, waits for that one: for QEMU's lock, or to let it pass. It is told to leave its block.
+/// As long a vCPU may take that leaves the kernel, or its callback, several times over. One that has not passed by then and whose thread sleeps,
+/// while another one stands that cannot leave, or a device does, waits for that one: for QEMU's lock, or to let it pass. It is told to leave its
+/// block. One whose thread is about to run is waited for, however long the machine keeps it from that.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a call takes away that is in force only when blocks are gone. Data rights are by the host's MMU.
@@ -60,16 +61,26 @@ impl Hypervisor {
             Taken::Fetches => !internals::can_drop(),
             Taken::Silence => true,
         };
-        let begun = Instant::now();
+        let mut asleep = Instant::now();
         while !self.is_in_force(is_switch) {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
             self.have_them_leave();
-            if begun.elapsed() > PATIENCE && (self.host.anything_waits() || self.host.anything_is_stopped()) {
-                return;
+            if asleep.elapsed() > PATIENCE && (self.host.anything_waits() || self.host.anything_is_stopped()) {
+                if !self.is_any_about_to_leave(is_switch) {
+                    return;
+                }
+                asleep = Instant::now();
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Whether a vCPU that is still to leave its block is on its way.
+    fn is_any_about_to_leave(&self, is_switch: bool) -> bool {
+        let engine = self.engine();
+        let is_on_its_way = |vcpu: &Vcpu| !engine.is_out(&self.host, vcpu) && vcpu.is_runnable();
+        self.host.vcpus.iter().any(|vcpu| is_due(vcpu, is_switch) && is_on_its_way(vcpu))
     }
 
     /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.
@@ -89,14 +100,11 @@ impl Hypervisor {
     /// `is_switch`: all blocks are to be gone, not those of some frames alone. A vCPU that halts, or that QEMU stopped, is in no block, and does
     /// what it was told before it begins one: when, nobody knows, for QEMU may miss to wake it for that.
     fn is_in_force(&self, is_switch: bool) -> bool {
-        let is_flushing = is_switch && instrumentation::is_flushing();
-        let runs = |vcpu: &Vcpu| vcpu.has_started() && vcpu.waiting.is_busy();
-        let is_due = |vcpu: &Vcpu| runs(vcpu) && (is_flushing || outside::is_due(vcpu.id.0));
-        if !self.host.vcpus.iter().any(is_due) {
+        if !self.host.vcpus.iter().any(|vcpu| is_due(vcpu, is_switch)) {
             return true;
         }
         let engine = self.engine();
-        self.host.vcpus.iter().filter(|vcpu| is_due(vcpu)).all(|vcpu| engine.is_out(&self.host, vcpu))
+        self.host.vcpus.iter().filter(|vcpu| is_due(vcpu, is_switch)).all(|vcpu| engine.is_out(&self.host, vcpu))
     }
 
     /// The faults that are there to be read.
@@ -108,6 +116,12 @@ impl Hypervisor {
             });
         }
     }
+}
+
+/// Whether a vCPU may be in a block that it must leave.
+fn is_due(vcpu: &Vcpu, is_switch: bool) -> bool {
+    let runs = vcpu.has_started() && vcpu.waiting.is_busy();
+    runs && (is_switch && instrumentation::is_flushing() || outside::is_due(vcpu.id.0))
 }
 
 impl Engine {

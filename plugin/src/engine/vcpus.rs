@@ -194,7 +194,7 @@ impl Hypervisor {
                 "this QEMU cannot have a vCPU leave its block; its registers are not whole within it".to_owned();
             return Err((Errno::EOPNOTSUPP, sentence));
         }
-        let (begun, mut told) = (Instant::now(), Instant::now());
+        let [mut asleep, mut told] = [Instant::now(); 2];
         loop {
             if let Some(found) = found.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Ok(found);
@@ -209,7 +209,10 @@ impl Hypervisor {
                 outside::later(number, || {});
             }
             let stays = self.engine().stopped.stays(vcpu.id).is_some();
-            if stays || begun.elapsed() > PATIENCE {
+            if asleep.elapsed() > PATIENCE && vcpu.is_runnable() {
+                asleep = Instant::now();
+            }
+            if stays || asleep.elapsed() > PATIENCE {
                 let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
                 if was_left {
                     let sentence =

@@ -21,6 +21,7 @@ pub mod processor;
 pub mod shown;
 pub mod state;
 pub mod swapped;
+pub mod thread;
 pub mod touch;
 pub mod trap_data;
 pub mod vcpu;

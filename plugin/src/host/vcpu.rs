@@ -2,6 +2,7 @@
 
 use crate::host::checkpoints::{Arrival, Checkpoints, Release};
 use crate::host::state::{Go, State};
+use crate::host::thread;
 use crate::host::trap_data::TrapData;
 use crate::host::waiting::Waiting;
 use crate::host::word::Word;
@@ -77,6 +78,11 @@ impl Vcpu {
     pub fn passes_all_checkpoints(&self) {
         self.checkpoints.arrivals().clear();
         self.checkpoints.word.go();
+    }
+
+    /// Whether its thread waits for nobody: whatever it is told to do, it will come to that.
+    pub fn is_runnable(&self) -> bool {
+        thread::is_runnable(self.thread.load(Ordering::Acquire))
     }
 
     /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block.

@@ -6,6 +6,7 @@
 //! while one vCPU alone touches pages, the service stays where it is; as soon as another thread does, or none, it goes where the
 //! scheduler likes.
 
+use crate::host::thread::core_of;
 use rustix::thread::{CpuSet, Pid, gettid, sched_getaffinity, sched_setaffinity};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -74,12 +75,4 @@ impl Follow {
     fn followed(&self) -> MutexGuard<'_, Followed> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The core on which a thread of this process runs, or ran last: the 39th field of its `stat`.
-fn core_of(thread: i32) -> Option<usize> {
-    let text = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
-    // The second field is the thread's name in parentheses, which may hold anything.
-    let (_, rest) = text.rsplit_once(") ")?;
-    rest.split(' ').nth(36)?.parse().ok().filter(|core| *core < CpuSet::MAX_CPU)
 }
