@@ -7,13 +7,18 @@
 use crate::atomics::{AtomicU32, AtomicU64};
 use std::sync::atomic::Ordering;
 
+/// None is set; one is; one was taken, and who took it has not decided yet.
+const NONE: u32 = 0;
+const SET: u32 = 1;
+const TAKEN: u32 = 2;
+
 /// How many words it holds.
 pub const WORDS: usize = 6;
 
 /// The mark.
 #[derive(Debug)]
 pub struct Mark {
-    is_set: AtomicU32,
+    state: AtomicU32,
     words: [AtomicU64; WORDS],
 }
 
@@ -22,14 +27,14 @@ impl Mark {
     #[cfg(not(loom))]
     #[must_use]
     pub const fn new() -> Mark {
-        Mark { is_set: AtomicU32::new(0), words: [const { AtomicU64::new(0) }; WORDS] }
+        Mark { state: AtomicU32::new(NONE), words: [const { AtomicU64::new(0) }; WORDS] }
     }
 
     /// None is set.
     #[cfg(loom)]
     #[must_use]
     pub fn new() -> Mark {
-        Mark { is_set: AtomicU32::new(0), words: std::array::from_fn(|_| AtomicU64::new(0)) }
+        Mark { state: AtomicU32::new(NONE), words: std::array::from_fn(|_| AtomicU64::new(0)) }
     }
 
     /// Sets it, in place of an earlier one. The thread that may take it stands still.
@@ -39,20 +44,29 @@ impl Mark {
             place.store(word, Ordering::Relaxed);
         }
         // After the words: who sees it set sees them.
-        self.is_set.store(1, Ordering::Release);
+        self.state.store(SET, Ordering::Release);
     }
 
-    /// Takes it, if it is set. Nothing but atomics: for a signal's handler.
+    /// Takes it, if it is set; [`Mark::decided`] is to follow. Nothing but atomics: for a signal's handler.
     pub fn take(&self) -> Option<[u64; WORDS]> {
-        if self.is_set.swap(0, Ordering::Acquire) == 0 {
-            return None;
-        }
+        self.state.compare_exchange(SET, TAKEN, Ordering::Acquire, Ordering::Relaxed).ok()?;
         Some(self.words.each_ref().map(|word| word.load(Ordering::Relaxed)))
+    }
+
+    /// Who took it has done what it says, or will not. What that wrote before comes with it.
+    pub fn decided(&self) {
+        // Where it was taken back meanwhile it stays so.
+        let _ = self.state.compare_exchange(TAKEN, NONE, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Whether nobody has decided on it yet.
+    pub fn is_pending(&self) -> bool {
+        self.state.load(Ordering::Acquire) != NONE
     }
 
     /// It is void. What the caller publishes after this comes with it: who sees that takes no mark any more.
     pub fn take_back(&self) {
-        self.is_set.store(0, Ordering::SeqCst);
+        self.state.store(NONE, Ordering::SeqCst);
     }
 }
 

@@ -352,6 +352,44 @@ fn a_mark_that_is_not_taken_back_leads_a_late_signal_astray() {
     tells_twice(|_| {});
 }
 
+/// A vCPU hears that it is to leave, and does; who told it looks whether it has. `decides`: how it counts that and says that it has decided.
+fn hears(decides: impl Fn(&Mark, &Counter) + Sync + Send + Copy + 'static) {
+    explore(Some(3), move || {
+        let shared = Arc::new((Mark::new(), Counter::new(0)));
+        shared.0.set(words(1));
+        let other = Arc::clone(&shared);
+        let vcpu = thread::spawn(move || {
+            let (mark, left) = &*other;
+            assert_eq!(mark.take(), Some(words(1)));
+            decides(mark, left);
+        });
+        let (mark, left) = &*shared;
+        while mark.is_pending() {
+            thread::yield_now();
+        }
+        assert_eq!(left.load(Ordering::Relaxed), 1, "one that leaves is taken for one that does not");
+        vcpu.join().unwrap();
+    });
+}
+
+#[test]
+fn a_vcpu_that_has_decided_to_leave_has_counted_it() {
+    hears(|mark, left| {
+        left.store(1, Ordering::Relaxed);
+        mark.decided();
+    });
+}
+
+/// That this test would see it missing.
+#[test]
+#[should_panic(expected = "one that leaves is taken for one that does not")]
+fn a_vcpu_that_counts_after_it_has_decided_is_misjudged() {
+    hears(|mark, left| {
+        mark.decided();
+        left.store(1, Ordering::Relaxed);
+    });
+}
+
 /// What a thread sleeps on in the kernel: whether it sleeps there.
 #[derive(Default)]
 struct Futex(Mutex<bool>);

@@ -64,8 +64,14 @@ impl KernelStops {
         self.asking.push_back(access);
     }
 
-    /// A vCPU that was told to leave stands at the same access again, of which the engine knows; `left`: how often it has left. One that
-    /// did not will not.
+    /// Whether the vCPU that stands at this access was told to leave it.
+    pub fn is_told(&self, access: &StoppedAccess) -> bool {
+        let Toucher::Vcpu(vcpu) = access.toucher else { return false };
+        self.vcpus.get(&vcpu).is_some_and(|stand| stand.access.fault == access.fault && stand.told.is_some())
+    }
+
+    /// A vCPU that was told to leave, and has heard of it, stands at the same access again, of which the engine knows; `left`: how often it has
+    /// left. One that did not will not.
     pub fn comes_back(&mut self, access: &StoppedAccess, left: u64) -> bool {
         let Toucher::Vcpu(vcpu) = access.toucher else { return false };
         let Some(stand) = self.vcpus.get_mut(&vcpu).filter(|stand| stand.access.fault == access.fault) else {

@@ -101,6 +101,10 @@ impl Engine {
     pub fn stands(&mut self, host: &Host, access: StoppedAccess) {
         let vcpu = if let Toucher::Vcpu(vcpu) = access.toucher { host.vcpu(vcpu.0) } else { None };
         if let Some(vcpu) = vcpu {
+            if leaving::is_pending(vcpu.id.0) && self.stopped.is_told(&access) {
+                // The kernel told of this before the vCPU was told to leave, which it is about to.
+                return;
+            }
             vcpu.trap.is_in();
             if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
                 if self.stopped.cannot_move(vcpu.id) {

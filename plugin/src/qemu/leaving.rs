@@ -57,8 +57,9 @@ struct Told {
 static TOLD: [Told; MOST_VCPUS] = [const { Told { mark: Mark::new(), left: AtomicU64::new(0) } }; MOST_VCPUS];
 
 thread_local! {
-    /// The mark of this thread's vCPU, and where QEMU says which vCPU the thread runs. Touched in each vCPU's thread before any signal.
-    static OWN: Cell<(Option<&'static Told>, *const *mut c_void)> = const { Cell::new((None, std::ptr::null())) };
+    /// The first and the last of this thread's vCPUs, which is one, or all of the machine's, and where QEMU says which one it runs. Touched in each
+    /// such thread before any signal.
+    static OWN: Cell<Option<(usize, usize, *const *mut c_void)>> = const { Cell::new(None) };
 }
 
 /// Takes the signal; which one the arguments may say. Nothing where QEMU lacks what is needed.
@@ -113,9 +114,11 @@ pub fn is_there() -> bool {
 /// A vCPU's thread begins, and may be signalled from here on; in that thread.
 pub fn begin(vcpu: u32) {
     let Some(functions) = FUNCTIONS.get() else { return };
-    let Some((told, current)) = TOLD.get(vcpu as usize).zip(symbol(c"current_cpu")) else { return };
+    let Some(current) = symbol(c"current_cpu").filter(|_| (vcpu as usize) < MOST_VCPUS) else { return };
+    let vcpu = vcpu as usize;
+    let (first, last) = OWN.get().map_or((vcpu, vcpu), |(first, last, _)| (first.min(vcpu), last.max(vcpu)));
+    OWN.set(Some((first, last, current.cast_const().cast())));
     // QEMU starts its threads with all signals blocked.
-    OWN.set((Some(told), current.cast_const().cast()));
     // SAFETY: the set is made here, and the mask is this thread's own.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
@@ -174,6 +177,11 @@ unsafe fn inhibit_interrupts(state: *mut u8) {
     }
 }
 
+/// Whether the vCPU was told, and its thread has not heard of it yet. Asked before [`times`], that says whether it left.
+pub fn is_pending(vcpu: u32) -> bool {
+    TOLD.get(vcpu as usize).is_some_and(|told| told.mark.is_pending())
+}
+
 /// How often the vCPU left so.
 pub fn times(vcpu: u32) -> u64 {
     TOLD.get(vcpu as usize).map_or(0, |told| told.left.load(Ordering::Relaxed))
@@ -186,10 +194,14 @@ pub fn all_times() -> u64 {
 
 /// Nothing but atomics, registers and three functions of QEMU's that read this thread's own variables.
 extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    let (Some(told), current) = OWN.get() else { return };
-    let Some([counter, stack, address, cpu, state, sections]) = told.mark.take() else { return };
-    let Some(functions) = FUNCTIONS.get() else { return };
-    let [Ok(address), Ok(cpu), Ok(state)] = [address, cpu, state].map(usize::try_from) else { return };
+    let Some((first, last, current)) = OWN.get() else { return };
+    let own = TOLD.get(first..=last).unwrap_or_default();
+    let marked = own.iter().find_map(|told| Some((told, told.mark.take()?)));
+    let Some((told, [counter, stack, address, cpu, state, sections])) = marked else { return };
+    let [Ok(address), Ok(cpu), Ok(state)] = [address, cpu, state].map(usize::try_from) else {
+        return told.mark.decided();
+    };
+    let Some(functions) = FUNCTIONS.get() else { return told.mark.decided() };
     let cpu = std::ptr::with_exposed_provenance_mut::<c_void>(cpu);
     // SAFETY: the kernel hands in the interrupted context; `current` is this thread's variable; the reader's data are QEMU's for this
     // thread. The mark names the very place where the thread was interrupted, in the middle of the fault that it stands in, so no lock
@@ -204,10 +216,11 @@ extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void)
         let is_there = is(libc::REG_RIP, counter) && is(libc::REG_RSP, stack) && *current == cpu;
         let depth = u64::from((functions.reader)().add(DEPTH).cast::<u32>().read());
         if !is_there || (functions.is_locked)() || depth != sections {
-            return;
+            return told.mark.decided();
         }
         inhibit_interrupts(std::ptr::with_exposed_provenance_mut(state));
         told.left.fetch_add(1, Ordering::Relaxed);
+        told.mark.decided();
         (functions.leave)(cpu, address)
     }
 }
