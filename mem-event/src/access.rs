@@ -100,8 +100,7 @@ impl Domain {
         };
         match outcome {
             Outcome::Proceed if alone && violates => Outcome::Alone,
-            // A frame that has come into being may be closed to all.
-            Outcome::Proceed if !PLAIN || self.config.closes_write_only => self.passes_by_view(vcpu, access),
+            Outcome::Proceed if !PLAIN => self.passes_by_view(vcpu, access),
             other => other,
         }
     }

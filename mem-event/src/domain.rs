@@ -176,10 +176,10 @@ impl Domain {
         self.p2m.is_watching()
     }
 
-    /// Whether any frame may be written and not read, which no mapping of a host can say, and is not closed for that.
+    /// Whether any frame may be written and not read, which no mapping of a host can say.
     #[must_use]
-    pub fn has_open_write_only(&self) -> bool {
-        self.p2m.is_watching_write_only() && !self.config.closes_write_only
+    pub fn is_watching_write_only(&self) -> bool {
+        self.p2m.is_watching_write_only()
     }
 
     /// Whether any frame may not be executed, so that fetches must be checked.
@@ -372,7 +372,6 @@ impl Domain {
         self.foreign_waits
             || self.historic.is_some()
             || self.has_views()
-            || self.config.closes_write_only && self.p2m.is_watching_write_only()
             || it.slot.is_some()
             || it.frame
             || it.emulation.is_some()

@@ -21,15 +21,13 @@ pub struct DomainConfig {
     pub passthrough: bool,
     /// The domain was built with populate-on-demand entries (Xen refuses the paging ring: EXDEV).
     pub populate_on_demand: bool,
-    /// A frame that may be written and not read is closed to all, as no mapping of a host's says that: what writes there is done alone.
-    pub closes_write_only: bool,
 }
 
 impl DomainConfig {
     /// A domain as most are: with hardware-assisted paging, no device passed through, and all of its memory there from the start.
     #[must_use]
     pub fn new(vcpus: u32, ram: Vec<(Gfn, u64)>) -> DomainConfig {
-        DomainConfig { vcpus, ram, hap: true, passthrough: false, populate_on_demand: false, closes_write_only: false }
+        DomainConfig { vcpus, ram, hap: true, passthrough: false, populate_on_demand: false }
     }
 }
 

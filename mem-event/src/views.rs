@@ -39,10 +39,12 @@ impl Domain {
         self.p2m.views().filter(|views| views.has(view)).map(|_| self.p2m.get_in(view, gfn).access)
     }
 
-    /// An access that its vCPU's view allows: where the memory is closed for another one's sake, or to reads that are forbidden, it is done alone.
+    /// An access that its vCPU's view allows: where the memory is closed for another one's sake it is done alone.
     pub(crate) fn passes_by_view(&mut self, vcpu: VcpuId, access: &Access) -> Outcome {
+        // Memory is never closed for fetches alone.
+        let wanted = access.rights.without(Rights::X);
         let is_other = self.p2m.shown(self.view_of(vcpu), access.gfn).is_some();
-        if !is_other && self.is_open(access) {
+        if !self.has_views() || !is_other && self.p2m.common(access.gfn).contains(wanted) {
             return Outcome::Proceed;
         }
         let emulation = &mut self.vcpu(vcpu).emulation;
@@ -50,14 +52,6 @@ impl Domain {
             *emulation = Some(Box::new(Emulation::by_view((access.rip, access.gfn, access.rights))));
         }
         Outcome::Alone
-    }
-
-    /// Whether the memory is open for what an access does. It is never closed for fetches alone.
-    fn is_open(&self, access: &Access) -> bool {
-        let wanted = access.rights.without(Rights::X);
-        let common = self.p2m.common(access.gfn);
-        let is_closed = self.config.closes_write_only && common.contains(Rights::W) && !common.contains(Rights::R);
-        wanted.is_empty() || !is_closed && (!self.has_views() || common.contains(wanted))
     }
 
     /// `Control::SetViews`.

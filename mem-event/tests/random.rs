@@ -79,11 +79,10 @@ impl Game {
     fn new(seed: u64) -> Game {
         let mut dice = Dice(seed);
         let (vcpus, frames) = (1 + dice.below(5) as u32, 4 + dice.below(9));
-        let closes_write_only = dice.below(2) == 0;
-        let config = DomainConfig { closes_write_only, ..DomainConfig::new(vcpus, vec![(Gfn(0), frames)]) };
+        let config = DomainConfig::new(vcpus, vec![(Gfn(0), frames)]);
         Game {
             domain: Domain::new(config).expect("a good config"),
-            reference: Reference::new(vcpus, frames as usize, closes_write_only),
+            reference: Reference::new(vcpus, frames as usize),
             consumers: Default::default(),
             effects: Effects::default(),
             foreign: Vec::new(),

@@ -4,8 +4,8 @@ mod common;
 
 use common::{Bench, R, W, X, answer_due, touch};
 use mem_event::{
-    About, Access, AccessType, Control, CpuEvent, CpuEventKind, DomainConfig, Effect, Errno, Event, Flags, Gfn, Gla,
-    Input, Layout, MOST_VIEWS, MonitorMode, Outcome, Response, Rights, Ring, VcpuId, ViewId,
+    About, Access, AccessType, Control, CpuEvent, CpuEventKind, Effect, Errno, Event, Flags, Gfn, Gla, Input, Layout,
+    MOST_VIEWS, MonitorMode, Outcome, Response, Rights, Ring, VcpuId, ViewId,
 };
 
 const ONE: ViewId = ViewId(1);
@@ -352,17 +352,4 @@ fn a_domain_with_frames_beyond_its_ram_is_put_away_and_goes_on() {
     assert_eq!(restored.state(), bench.domain.state());
     assert_eq!(restored.rights().shown_to(VcpuId(1), Gfn(3)), Some((shadow, Rights::RWX)));
     assert_eq!(restored.rights().allowed(Gfn(3)), Rights::NONE);
-}
-
-#[test]
-fn what_may_be_written_and_not_read_is_written_alone_where_a_mapping_stands_for_rights() {
-    let config = DomainConfig { closes_write_only: true, ..common::config(1) };
-    let mut bench = Bench::with(config);
-    assert_eq!(bench.try_enable(Ring::Access, Layout::VmEvent7, 4), Outcome::Proceed);
-    bench.must(Control::SetAccess { first: Gfn(3), count: 1, access: AccessType::W });
-    assert_eq!(bench.access(0, 3, W), Outcome::Alone);
-    assert_eq!(bench.access(0, 4, W), Outcome::Proceed);
-    assert!(!bench.domain.has_open_write_only());
-    assert_eq!(bench.access(0, 3, R), answer_due(Ring::Access));
-    assert!(matches!(bench.request(Ring::Access).event, Event::Violation { rights: Rights::R, .. }));
 }

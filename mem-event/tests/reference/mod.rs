@@ -107,8 +107,6 @@ pub struct Reference {
     views: Option<Vec<Option<View>>>,
     /// Frames beyond RAM, with how many have mapped each.
     beyond: BTreeMap<u64, u8>,
-    /// Frames that may be written and not read are closed to all.
-    closes_write_only: bool,
     groups: u64,
     clock: u64,
     pub dead: bool,
@@ -123,7 +121,7 @@ fn refused(errno: Errno) -> Outcome {
 }
 
 impl Reference {
-    pub fn new(vcpus: u32, frames: usize, closes_write_only: bool) -> Reference {
+    pub fn new(vcpus: u32, frames: usize) -> Reference {
         let vcpu = Vcpu::new();
         let frame = Frame {
             kind: P2mType::RamRw,
@@ -140,7 +138,6 @@ impl Reference {
             frames: vec![frame; frames],
             channels: [channel.clone(), channel.clone(), channel],
             budget: u64::MAX,
-            closes_write_only,
             default: AccessType::Rwx,
             modes: BTreeMap::new(),
             masks: BTreeMap::new(),
@@ -366,12 +363,9 @@ impl Reference {
             self.part(gfn);
         }
         // Others go by views that close the memory.
-        let (common, wanted) = (self.common(gfn), access.rights.without(Rights::X));
-        let closed = !common.contains(wanted) || self.shown(self.vcpus[v].view, gfn).is_some();
-        // No mapping says that they may be written and not read.
-        let is_write_only = common.contains(Rights::W) && !common.contains(Rights::R);
-        let closed_to_all = self.closes_write_only && is_write_only && !wanted.is_empty();
-        if alone || self.views.is_some() && closed || closed_to_all { Err(Outcome::Alone) } else { Ok(()) }
+        let closed = !self.common(gfn).contains(access.rights.without(Rights::X));
+        let closed = closed || self.shown(self.vcpus[v].view, gfn).is_some();
+        if alone || self.views.is_some() && closed { Err(Outcome::Alone) } else { Ok(()) }
     }
 
     pub fn access_in(&self, view: u16, gfn: Gfn) -> AccessType {

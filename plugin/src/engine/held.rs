@@ -50,7 +50,7 @@ impl Drop for Held<'_> {
         }
         self.notifications.host.set_carrying_registers(self.engine.domain.carries_registers());
         self.engine.serving(0);
-        self.notifications.host.set_write_only(self.engine.domain.has_open_write_only());
+        self.notifications.host.set_write_only(self.engine.domain.is_watching_write_only());
         self.notifications.list = std::mem::take(&mut self.engine.notifications);
     }
 }

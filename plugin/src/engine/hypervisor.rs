@@ -1,7 +1,7 @@
 //! The hypervisor's part: one domain's host, and its engine under a lock. What the guest does is handed to the engine here; what the
 //! outside asks for comes by `control`.
 
-use crate::arguments::{Arguments, Gate};
+use crate::arguments::Arguments;
 use crate::engine::facts;
 use crate::engine::held::Held;
 use crate::engine::spool::Spool;
@@ -13,7 +13,6 @@ use crate::host::waiting::Retry;
 use crate::host::{explain, instrumentation};
 use crate::memory::mapping::Memory;
 use crate::memory::userfault::UffdFault;
-use crate::qemu::capabilities;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view::View;
 use mem_event::message::{Call, Reply};
@@ -53,8 +52,7 @@ impl Hypervisor {
     /// # Errors
     /// A sentence.
     pub fn start(arguments: &Arguments, vcpus: u32, memory: Memory) -> Result<&'static Hypervisor, String> {
-        let closes_write_only = arguments.gate == Gate::Mmu && capabilities::of_the_mmu().is_ok();
-        let config = DomainConfig { closes_write_only, ..DomainConfig::new(vcpus, memory.map().ram()) };
+        let config = DomainConfig::new(vcpus, memory.map().ram());
         let header = facts::header(arguments, &config)?;
         let trace = match &arguments.trace {
             None => None,

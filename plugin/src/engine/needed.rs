@@ -33,7 +33,7 @@ impl Engine {
         let fetches = self.domain.is_watching_execution()
             || self.domain.is_watching() && instrumentation::wanted() & instrumentation::EXECUTE != 0;
         when(self.domain.is_watching(), for_data(gate))
-            | when(self.domain.has_open_write_only(), instrumentation::ACCESS)
+            | when(self.domain.is_watching_write_only(), instrumentation::ACCESS)
             | when(fetches, instrumentation::EXECUTE)
             | when(events, instrumentation::SPECIAL | instrumentation::ENTRY)
             | when(monitored(&CpuEventKind::SingleStep), instrumentation::STEP)

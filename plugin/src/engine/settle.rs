@@ -72,7 +72,7 @@ impl Engine {
                 self.stopped.answered(toucher, fault);
                 let is_device = toucher == Toucher::Foreign;
                 if self.lets_go(host, fault.gfn) || is_device && !self.stopped.is_touched(fault.gfn) {
-                    if is_device && !self.stays_open(host, fault.gfn, access.rights) {
+                    if is_device && !host.rights.allowed(fault.gfn).contains(access.rights) {
                         self.arrives(host);
                         self.opens_to_device(host, fault.gfn);
                     } else {
@@ -83,13 +83,7 @@ impl Engine {
         }
     }
 
-    /// Whether a frame that these rights allow to touch may be mapped for whoever comes: not where a view closes it, nor where it may not be read.
-    fn stays_open(&self, host: &Host, gfn: Gfn, rights: Rights) -> bool {
-        let allowed = host.rights.allowed(gfn);
-        allowed.contains(rights) && (allowed.contains(Rights::R) || self.domain.has_open_write_only())
-    }
-
-    /// The frame is closed, but devices go by the host's rights and do nothing alone: it is open to all until some vCPU begins a block.
+    /// A view closes the frame, and devices go by the host's: it is open to all until some vCPU begins a block.
     fn opens_to_device(&self, host: &Host, gfn: Gfn) {
         if let Some(vcpu) = host.vcpus.iter().find(|vcpu| vcpu.has_started()) {
             self.lend(host, vcpu, gfn);

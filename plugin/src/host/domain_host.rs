@@ -49,7 +49,7 @@ pub struct Host {
     pub(super) each: Checked,
     /// What is reported carries registers.
     carries_registers: AtomicBool,
-    /// Some frame may be written and not read, and is not closed for that.
+    /// Some frame may be written and not read.
     has_write_only: AtomicBool,
     /// The engine's end of each ring's event channel.
     channels: [RwLock<Option<Arc<EventChannel>>>; 3],
@@ -181,7 +181,7 @@ impl Host {
         self.carries_registers.store(is, Ordering::Relaxed);
     }
 
-    /// Whether some frame may be written and not read and is not closed for that, after steps.
+    /// Whether some frame may be written and not read, after steps.
     pub fn set_write_only(&self, is: bool) {
         self.has_write_only.store(is, Ordering::Relaxed);
     }
