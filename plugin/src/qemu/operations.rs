@@ -63,7 +63,7 @@ fn find() -> Option<Table> {
     let class = memory.word(cpu as u64)?;
     let leads = |at: &u64| {
         let table = memory.word(*at).unwrap_or(0);
-        let word = |number: usize| memory.word(table + 8 * number as u64);
+        let word = |number: usize| memory.word(table.wrapping_add(8 * number as u64));
         table != 0 && (0..FARTHEST).any(|number| [word(number), word(number + 1)] == pair)
     };
     let mut places = (0..CLASS as u64).map(|number| class + 8 * number).filter(leads);
