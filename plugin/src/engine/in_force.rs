@@ -8,6 +8,7 @@ use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
+use crate::host::patience::Patience;
 use crate::host::vcpu::Vcpu;
 use crate::qemu::{internals, outside};
 use mem_event::{Control, Rights};
@@ -61,16 +62,14 @@ impl Hypervisor {
             Taken::Fetches => !internals::can_drop(),
             Taken::Silence => true,
         };
-        let mut asleep = Instant::now();
+        let mut patience = Patience::of(PATIENCE);
         while !self.is_in_force(is_switch) {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
             self.have_them_leave();
-            if asleep.elapsed() > PATIENCE && (self.host.anything_waits() || self.host.anything_is_stopped()) {
-                if !self.is_any_about_to_leave(is_switch) {
-                    return;
-                }
-                asleep = Instant::now();
+            let is_in_the_way = self.host.anything_waits() || self.host.anything_is_stopped();
+            if is_in_the_way && patience.is_over(|| self.is_any_about_to_leave(is_switch)) {
+                return;
             }
             std::thread::sleep(PAUSE);
         }

@@ -9,6 +9,7 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::explain;
 use crate::host::nested::address_space;
+use crate::host::patience::Patience;
 use crate::host::vcpu::Vcpu;
 use crate::insn::registers::{CodeSize, Registers as _};
 use crate::insn::walk::{Addressed, Judged, Tables};
@@ -194,7 +195,7 @@ impl Hypervisor {
                 "this QEMU cannot have a vCPU leave its block; its registers are not whole within it".to_owned();
             return Err((Errno::EOPNOTSUPP, sentence));
         }
-        let [mut asleep, mut told] = [Instant::now(); 2];
+        let (mut patience, mut told) = (Patience::of(PATIENCE), Instant::now());
         loop {
             if let Some(found) = found.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Ok(found);
@@ -209,10 +210,7 @@ impl Hypervisor {
                 outside::later(number, || {});
             }
             let stays = self.engine().stopped.stays(vcpu.id).is_some();
-            if asleep.elapsed() > PATIENCE && vcpu.is_runnable() {
-                asleep = Instant::now();
-            }
-            if stays || asleep.elapsed() > PATIENCE {
+            if stays || patience.is_over(|| vcpu.is_runnable()) {
                 let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
                 if was_left {
                     let sentence =

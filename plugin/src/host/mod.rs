@@ -17,6 +17,7 @@ mod left;
 pub mod nested;
 pub mod notification;
 pub mod parts;
+pub mod patience;
 pub mod processor;
 pub mod shown;
 pub mod state;

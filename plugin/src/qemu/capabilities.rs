@@ -236,14 +236,6 @@ pub const FORGETTING_TRANSLATIONS: Capability = Capability {
     names: &[&[c"tcg_ctx"], &[c"tcg_ctxs"], &[c"tcg_cur_ctxs"]],
 };
 
-/// Putting functions in the place of those by which a vCPU's loop reaches its processor.
-pub const OPERATIONS: Capability = Capability {
-    name: "operations",
-    what: "say where its vCPUs have their operations",
-    without: "what rests on them is not there",
-    names: &[&[c"qemu_get_cpu"], &[c"x86_cpu_do_interrupt"], &[c"x86_cpu_exec_interrupt"]],
-};
-
 /// Passing those blocks alone through the translation callback that are checked.
 pub const PASSING: Capability = Capability {
     name: "choosing blocks",

@@ -4,7 +4,7 @@
 //! QEMU's own table is constant. A copy takes its place, whose words are exchanged from then on. Where the class points to it proves itself: the
 //! class has exactly one word from which two functions that QEMU exports are found side by side within a table's length.
 
-use super::capabilities::{OPERATIONS, symbol};
+use super::capabilities::symbol;
 use super::fields::Memory;
 use super::internals::{Cpu, cpu_of};
 use std::ffi::c_void;
@@ -55,7 +55,6 @@ fn table() -> Option<&'static Table> {
 
 /// Looks for the word of the class, and puts a copy of its table there. All vCPUs of a machine are of one class.
 fn find() -> Option<Table> {
-    OPERATIONS.lacks().is_none().then_some(())?;
     let Cpu(cpu) = cpu_of(0)?;
     let memory = Memory::own()?;
     let known = [symbol(c"x86_cpu_do_interrupt")?, symbol(c"x86_cpu_exec_interrupt")?];

@@ -10,7 +10,7 @@
 
 use super::capabilities::{PASSING, symbol};
 use super::fields::Memory;
-use super::internals::{Cpu, cpu_of};
+use super::internals::cpu_of;
 use super::{operations, unfinished};
 use std::ffi::{c_int, c_void};
 use std::ptr::with_exposed_provenance;
@@ -57,17 +57,21 @@ pub(super) fn will_be_registered(is_registered: bool) {
     }
 }
 
+/// Which words of a vCPU lead to what has exactly these of the known bits.
+fn leading_to(bits: u64, cpu: *mut c_void, words: impl Iterator<Item = usize>) -> Option<Vec<usize>> {
+    let memory = Memory::own()?;
+    let leads = |number: &usize| {
+        let address = memory.word(cpu as u64 + 8 * *number as u64).filter(|address| address.is_multiple_of(8));
+        let found = address.and_then(|address| memory.word(address));
+        found.is_some_and(|found| found & !KINDS == 0 && found & (LIFECYCLE | TRANSLATION) == bits)
+    };
+    Some(words.filter(leads).collect())
+}
+
 /// Where in a vCPU the address of its bits may stand, while the callback is not registered.
 fn candidates() -> Option<Vec<usize>> {
     PASSING.lacks().is_none().then_some(())?;
-    let Cpu(cpu) = cpu_of(0)?;
-    let memory = Memory::own()?;
-    let holds = |number: &usize| {
-        let word = memory.word(cpu as u64 + 8 * *number as u64).filter(|address| address.is_multiple_of(8));
-        let bits = word.filter(|address| *address != 0).and_then(|address| memory.word(address));
-        bits.is_some_and(|bits| bits & !KINDS == 0 && bits & (LIFECYCLE | TRANSLATION) == LIFECYCLE)
-    };
-    Some((1..WORDS).filter(holds).collect())
+    leading_to(LIFECYCLE, cpu_of(0)?.0, 1..WORDS)
 }
 
 /// Looks which of the places has the bit of translations now: once there is one, it is known.
@@ -76,19 +80,14 @@ fn find(cpu: *mut c_void) -> Option<usize> {
     if places.is_empty() {
         return None;
     }
-    let memory = Memory::own()?;
-    let has = |number: &usize| {
-        let bits = memory.word(cpu as u64 + 8 * *number as u64).and_then(|address| memory.word(address));
-        bits.is_some_and(|bits| bits & !KINDS == 0 && bits & (LIFECYCLE | TRANSLATION) == LIFECYCLE | TRANSLATION)
-    };
-    let mut now = places.iter().copied().filter(has);
-    let (place, other) = (now.next()?, now.next());
+    let now = leading_to(LIFECYCLE | TRANSLATION, cpu, places.iter().copied())?;
+    let first = *now.first()?;
     *places = Vec::new();
-    if other.is_some() {
+    if now.len() > 1 {
         return None;
     }
-    PLACE.store(place, Ordering::Release);
-    Some(place)
+    PLACE.store(first, Ordering::Release);
+    Some(first)
 }
 
 /// The bits of a vCPU, in its own thread.
