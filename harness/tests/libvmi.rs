@@ -2,7 +2,7 @@
 //! are looked for in PATH. They are skipped elsewhere; nothing of LibVMI is built or carried here.
 
 use crate::support::memory_file;
-use crate::support::xen::{Domain, Release, Tool};
+use crate::support::xen::{Domain, Release, Tool, asks_for};
 use goblin::elf::Elf;
 use harness::guest::kernel::btf::Btf;
 use harness::guest::kernel::flat::Flat;
@@ -11,10 +11,9 @@ use harness::guest::linux;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
-use harness::scenario::Scenario;
 use harness::scenario::corpus;
 use mem_event::message::Space;
-use mem_event::{AccessType, CpuEventKind, Gfn, Gla, MonitorMode, VcpuId};
+use mem_event::{AccessType, CpuEventKind, Gfn, Gla, VcpuId};
 use mem_event_client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
@@ -43,34 +42,16 @@ fn told(tool: Tool, words: &str) -> usize {
     text.lines().filter(|line| line.contains(words)).count()
 }
 
-/// A guest at its first checkpoint, whose memory tools map.
-fn start(guest: &str) -> Domain {
-    let mut scenario = Scenario::bare(guest);
-    scenario.consumers.listener.get_or_insert_default();
-    let mut job = Job::new(scenario, None).unwrap();
-    job.gate = Gate::Callback;
-    job.plugin.push("foreign=map".to_owned());
-    let mut domain = Domain::of(job);
-    domain.checkpoint();
-    domain
-}
-
 /// Serves a guest from its first checkpoint to this one.
 fn serves(name: &str, end: u64, is_ready: impl Fn(&mut Client) -> bool, words: &str) {
     let Some(release) = program(name) else { return };
-    let mut domain = start("cpu_events");
+    let mut domain = Domain::mapped("cpu_events", 1);
     let mut tool = domain.tool(name, &release, &["guest"]);
     domain.until(&mut tool, is_ready);
     domain.run_to(end);
     assert_ne!(told(tool, words), 0, "{name} told nothing");
     domain.is_left_alone();
     domain.ends_well();
-}
-
-fn asks_for(kind: CpuEventKind) -> impl Fn(&mut Client) -> bool {
-    move |domain| {
-        domain.monitors().unwrap().iter().any(|monitor| monitor.kind == kind && monitor.mode == MonitorMode::Sync)
-    }
 }
 
 #[test]
@@ -107,7 +88,7 @@ fn its_memory_example_steps_over_a_page_that_may_not_be_executed() {
 #[test]
 fn its_dump_of_a_domain_is_the_memory_file() {
     let Some(release) = program("vmi-dump-memory") else { return };
-    let domain = start("read_write");
+    let domain = Domain::mapped("read_write", 1);
     let dump = domain.folder.file("dump");
     domain.ask(&release, &["guest", &dump.to_string_lossy()]);
     let (dumped, mut memory) = (std::fs::read(&dump).unwrap(), Vec::new());

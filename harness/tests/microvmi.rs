@@ -2,15 +2,11 @@
 //! `MEM_EVENT_MICROVMI` names the folder of microvmi's own examples. They are skipped elsewhere; microvmi is GPL-3.0 alone, so nothing of it is
 //! built or carried here.
 
-use crate::support::xen::{Domain, Release, Tool};
+use crate::support::xen::{Domain, Release, Tool, asks_for};
 use crate::support::{command, memory_file};
 use harness::machine::folder::RunFolder;
-use harness::machine::qemu::Gate;
-use harness::run::Job;
-use harness::scenario::Scenario;
 use mem_event::message::RingState;
-use mem_event::{CpuEventKind, MonitorMode, Ring, VcpuId};
-use mem_event_client::Client;
+use mem_event::{CpuEventKind, Ring, VcpuId};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read;
 use std::path::PathBuf;
@@ -27,25 +23,6 @@ fn program(name: &str) -> Option<Release> {
     Some(Release::own(program))
 }
 
-/// A guest at its first checkpoint, whose memory tools map.
-fn start(vcpus: u32) -> Domain {
-    let mut scenario = Scenario::bare("cpu_events");
-    scenario.machine.vcpus = vcpus;
-    scenario.consumers.listener.get_or_insert_default();
-    let mut job = Job::new(scenario, None).unwrap();
-    job.gate = Gate::Callback;
-    job.plugin.push("foreign=map".to_owned());
-    let mut domain = Domain::of(job);
-    domain.checkpoint();
-    domain
-}
-
-fn asks_for(kind: CpuEventKind) -> impl Fn(&mut Client) -> bool {
-    move |domain| {
-        domain.monitors().unwrap().iter().any(|monitor| monitor.kind == kind && monitor.mode == MonitorMode::Sync)
-    }
-}
-
 /// Its end as a person asks for it, or by itself.
 fn ended(tool: Tool) -> (ExitStatus, String) {
     // It fails where the program has ended.
@@ -58,7 +35,7 @@ fn ended(tool: Tool) -> (ExitStatus, String) {
 #[test]
 fn its_example_tells_each_write_of_cr3_and_leaves_the_guest_as_it_was() {
     let Some(release) = program("cr-events") else { return };
-    let mut domain = start(1);
+    let mut domain = Domain::mapped("cpu_events", 1);
     let mut tool = domain.tool("cr-events", &release, &["--vm_name", "guest"]);
     domain.until(&mut tool, asks_for(CpuEventKind::Cr3));
     domain.run_to(7);
@@ -79,7 +56,7 @@ fn its_example_tells_each_write_of_cr3_and_leaves_the_guest_as_it_was() {
 /// microvmi's driver for Xen cannot reply to an event, so these two examples end at their first one, on Xen too. What they lose is the ring.
 fn tells_one(name: &str, kind: CpuEventKind, words: &str) {
     let Some(release) = program(name) else { return };
-    let mut domain = start(1);
+    let mut domain = Domain::mapped("cpu_events", 1);
     let mut tool = domain.tool(name, &release, &["--vm_name", "guest"]);
     domain.until(&mut tool, asks_for(kind));
     while !tool.text().contains(words) {
@@ -106,7 +83,7 @@ fn its_example_tells_a_breakpoint() {
 #[test]
 fn its_dump_of_a_paused_domain_is_the_memory_file() {
     let Some(release) = program("mem-dump") else { return };
-    let domain = start(1);
+    let domain = Domain::mapped("cpu_events", 1);
     let dump = domain.folder.file("dump");
     domain.ask(&release, &["--vm_name", "guest", "-o", &dump.to_string_lossy()]);
     let (dumped, mut memory) = (std::fs::read(&dump).unwrap(), Vec::new());
@@ -124,7 +101,7 @@ fn its_dump_of_a_paused_domain_is_the_memory_file() {
 #[test]
 fn its_registers_of_each_vcpu_are_the_domains() {
     let Some(release) = program("regs-dump") else { return };
-    let mut domain = start(2);
+    let mut domain = Domain::mapped("cpu_events", 2);
     let text = domain.ask(&release, &["--vm_name", "guest"]);
     domain.toolstack.pause().unwrap();
     for vcpu in 0..2 {
@@ -141,7 +118,7 @@ fn its_registers_of_each_vcpu_are_the_domains() {
 #[test]
 fn its_pause_is_over_when_it_ends() {
     let Some(release) = program("pause") else { return };
-    let mut domain = start(1);
+    let mut domain = Domain::mapped("cpu_events", 1);
     let text = domain.ask(&release, &["--vm_name", "guest", "1"]);
     assert!(text.contains("resuming VM"), "{text}");
     let rings = domain.toolstack.rings().unwrap();

@@ -1,33 +1,18 @@
 //! What a vCPU stands in that the host's MMU stopped is told by QEMU's unwinding, held against the notes that its instructions leave.
 
-use crate::support::{has_its_accepted_sequence_by, kernel_maps_write_protected, scenario};
+use crate::support::{
+    has_its_accepted_sequence_by, kernel_maps_write_protected, linux_with_a_frame_that_may, run_by_the_mmu, scenario,
+};
 use harness::machine::qemu::Gate;
-use harness::run::{Job, Outcome};
-use harness::scenario::{MemoryAct, Name, Scenario, corpus};
+use harness::run::Outcome;
 use harness::suite::case::Settings;
-use harness::toolstack::log::Silent;
-use harness::verdict::Kind;
 use mem_event::AccessType;
 
 /// A boot of Linux with one page watched for reads and writes, under the host's MMU.
 fn linux(vcpus: u32, argument: &str) -> Outcome {
-    let mut scenario = corpus::linux();
+    let mut scenario = linux_with_a_frame_that_may(AccessType::X);
     scenario.machine.vcpus = vcpus;
-    scenario.consumers.listener.get_or_insert_default();
-    scenario.start = vec![
-        MemoryAct::SetAccess { frames: "0x800".into(), access: Name(AccessType::X), view: None, refused: None }.into(),
-    ];
-    run(scenario, argument)
-}
-
-fn run(scenario: Scenario, argument: &str) -> Outcome {
-    let mut job = Job::new(scenario, None).unwrap();
-    job.gate = Gate::Mmu;
-    job.plugin = vec![argument.into()];
-    job.linux_works = false;
-    let outcome = job.run(&mut Silent, None).unwrap();
-    assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.said);
-    outcome
+    run_by_the_mmu(scenario, argument)
 }
 
 /// The numbers of the line in which the plugin says what the comparison came to.
@@ -69,7 +54,7 @@ fn where_it_does_not_prove_itself_notes_stay_and_a_line_says_so() {
         ("falsify=unwinding", "unwinding tells an instruction at 0x"),
         ("falsify=names", "(it exports no cpu_unwind_state_data)"),
     ] {
-        let outcome = run(scenario("page_cross"), argument);
+        let outcome = run_by_the_mmu(scenario("page_cross"), argument);
         let lines = outcome.said.lines().filter(|line| line.contains("gate=mmu notes"));
         let [line] = lines.collect::<Vec<_>>()[..] else { panic!("{}", outcome.said) };
         assert!(line.contains("notes each memory instruction") && line.contains(why), "{line}");

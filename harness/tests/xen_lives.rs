@@ -34,19 +34,6 @@ fn signal(tool: &Tool, signal: Signal) {
     rustix::process::kill_process(Pid::from_child(&tool.child), signal).unwrap();
 }
 
-/// Stops a tool; whether two vCPUs come to wait for it, in a moment.
-fn is_stopped_at_two(domain: &mut Domain, tool: &Tool) -> bool {
-    signal(tool, Signal::STOP);
-    let moment = Instant::now() + Duration::from_millis(500);
-    while waiting(&mut domain.toolstack).len() < 2 {
-        if Instant::now() > moment {
-            return false;
-        }
-        std::thread::yield_now();
-    }
-    true
-}
-
 fn killed(domain: &mut Domain, tool: Tool, ring: Ring) {
     signal(&tool, Signal::KILL);
     let _ = tool.ended();
@@ -85,13 +72,11 @@ fn access(line: &str) -> Option<(usize, u64)> {
 fn the_requests_that_xen_access_left_are_the_first_lines_of_its_successor() {
     for release in releases("xen-access") {
         let mut domain = sweep(2, 64 << 20);
-        let first = watches(&mut domain, &release, &["-m", "1", "write"], AccessType::Rx);
+        let mut first = watches(&mut domain, &release, &["-m", "1", "write"], AccessType::Rx);
         domain.run_to(2);
         domain.release();
-        // Where it stops at once, the first vCPU has not sent the second one on its way yet.
-        while !is_stopped_at_two(&mut domain, &first) {
-            signal(&first, Signal::CONT);
-        }
+        signal(&first, Signal::STOP);
+        domain.until(&mut first, |toolstack| waiting(toolstack).len() == 2);
         let left = waiting(&mut domain.toolstack);
         killed(&mut domain, first, Ring::Access);
         assert_eq!(waiting(&mut domain.toolstack), left, "where a listener is required vCPUs wait for the next");

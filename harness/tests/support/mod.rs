@@ -15,7 +15,7 @@ use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::corpus;
 use harness::scenario::settings::Consumer;
-use harness::scenario::{Scenario, Time};
+use harness::scenario::{MemoryAct, Name, Scenario, Time};
 use harness::suite::{self, case::Settings};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
@@ -23,7 +23,7 @@ use harness::trace::replay::replay_file;
 use harness::verdict::Kind;
 use mem_event::message::{Call, Notice};
 use mem_event::page::Index;
-use mem_event::{Control, Request, VcpuId};
+use mem_event::{AccessType, Control, Request, VcpuId};
 use mem_event_client::{Channel, Client};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::fs::File;
@@ -322,4 +322,24 @@ pub fn file_holds(path: &Path, line: &str) {
         assert!(std::time::Instant::now() < until, "{} does not come to hold {line:?}", path.display());
         std::thread::yield_now();
     }
+}
+
+/// A Linux, of which a frame that it has no code in may do this alone from its first instruction on.
+pub fn linux_with_a_frame_that_may(access: AccessType) -> Scenario {
+    let mut scenario = corpus::linux();
+    scenario.consumers.listener.get_or_insert_default();
+    scenario.start =
+        vec![MemoryAct::SetAccess { frames: "0x800".into(), access: Name(access), view: None, refused: None }.into()];
+    scenario
+}
+
+/// Runs a scenario under the host's MMU, with an argument of the plugin's. The verdict must be success.
+pub fn run_by_the_mmu(scenario: Scenario, argument: &str) -> Outcome {
+    let mut job = Job::new(scenario, None).unwrap();
+    job.gate = Gate::Mmu;
+    job.plugin = vec![argument.into()];
+    job.linux_works = false;
+    let outcome = job.run(&mut Silent, None).unwrap();
+    assert_eq!(outcome.verdict.kind, Kind::Success, "{}\n{}", outcome.verdict, outcome.said);
+    outcome
 }

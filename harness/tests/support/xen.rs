@@ -7,7 +7,7 @@ use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
 use mem_event::message::{Call, Notice, RingState};
-use mem_event::{AccessType, Gfn, MonitorMode, VcpuId};
+use mem_event::{AccessType, CpuEventKind, Gfn, MonitorMode, VcpuId};
 use mem_event_client::Client;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use std::fs::File;
@@ -61,6 +61,13 @@ impl Release {
     }
 }
 
+/// Whether a domain tells of all events of a kind, and waits for their answers.
+pub fn asks_for(kind: CpuEventKind) -> impl Fn(&mut Client) -> bool {
+    move |domain| {
+        domain.monitors().unwrap().iter().any(|monitor| monitor.kind == kind && monitor.mode == MonitorMode::Sync)
+    }
+}
+
 /// A guest at its first checkpoint.
 pub struct Domain {
     pub qemu: Qemu,
@@ -78,11 +85,22 @@ pub struct Tool {
 
 impl Domain {
     pub fn start(guest: &str) -> Domain {
+        Domain::start_with(guest, 1, &[])
+    }
+
+    /// The same, whose memory tools map.
+    pub fn mapped(guest: &str, vcpus: u32) -> Domain {
+        Domain::start_with(guest, vcpus, &["foreign=map"])
+    }
+
+    fn start_with(guest: &str, vcpus: u32, plugin: &[&str]) -> Domain {
         let mut scenario = Scenario::bare(guest);
+        scenario.machine.vcpus = vcpus;
         // So that the gate is there; who listens comes by itself.
         scenario.consumers.listener.get_or_insert_default();
         let mut job = Job::new(scenario, None).unwrap();
         job.gate = Gate::Callback;
+        job.plugin.extend(plugin.iter().map(|argument| (*argument).to_owned()));
         let mut domain = Domain::of(job);
         domain.checkpoint();
         domain
