@@ -46,6 +46,12 @@ fn is(outcome: &Outcome, kind: Kind, reason: &str) {
     );
 }
 
+/// The same for a guest that never ends: on a busy machine it may not have come so far by a short deadline, and then does by a longer one.
+fn is_by_a_deadline(mut by: impl FnMut(u64) -> Outcome, reason: &str) {
+    let came_far = [3, 15].into_iter().map(&mut by).find(|outcome| outcome.verdict.reason.contains(reason));
+    is(&came_far.unwrap_or_else(|| by(90)), Kind::Failure, reason);
+}
+
 /// The guest `hostile` on its way, with a listener that ends events so, and what else is done before.
 fn on_its_way(way: u32, vcpus: u32, then: &str, more: &str) -> String {
     format!(
@@ -103,8 +109,8 @@ fn a_triple_fault_while_events_are_outstanding_is_a_crash_of_the_guest() {
 
 #[test]
 fn a_guest_that_sleeps_is_ended_by_its_deadline_which_says_so() {
-    let text = on_its_way(4, 4, "grant", WATCHED).replace("60s", "2s");
-    is(&run(Gate::Callback, &text), Kind::Failure, "the deadline of 2s passed; the guest sleeps (S3)");
+    let by = |seconds| run(Gate::Callback, &on_its_way(4, 4, "grant", WATCHED).replace("60s", &format!("{seconds}s")));
+    is_by_a_deadline(by, "s passed; the guest sleeps (S3)");
 }
 
 #[test]
@@ -123,10 +129,13 @@ fn registers_of_devices_that_are_all_ones_end_by_the_deadline() {
 /// Nobody brings the page back that the disk's request waits for, and the guest waits with the disk that it has ejected.
 #[test]
 fn a_disk_that_cannot_go_ends_by_the_deadline_which_names_its_frame() {
-    let mut unplug = scenario("unplug");
-    unplug.deadline = Time(Duration::from_secs(3));
-    unplug.steps[0].acts.push(ConsumerAct::Kill { consumer: Role::Pager }.into());
-    is(&run_scenario(Gate::Callback, unplug), Kind::Failure, "for frame");
+    let by = |seconds| {
+        let mut unplug = scenario("unplug");
+        unplug.deadline = Time(Duration::from_secs(seconds));
+        unplug.steps[0].acts.push(ConsumerAct::Kill { consumer: Role::Pager }.into());
+        run_scenario(Gate::Callback, unplug)
+    };
+    is_by_a_deadline(by, "for frame");
 }
 
 /// So many seeds, or those of the long run.
