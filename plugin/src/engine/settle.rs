@@ -9,7 +9,7 @@ use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
 use crate::host::witness::Standing;
 use crate::host::{explain, instrumentation};
-use crate::qemu::unwinding::Place;
+use crate::qemu::unwinding::{Doing, Place};
 use crate::qemu::{leaving, outside, view};
 use mem_event::registers::Registers;
 use mem_event::{Access, Gfn, Input, Outcome, Rights, VcpuId, With};
@@ -95,11 +95,14 @@ impl Engine {
     pub fn stands(&mut self, host: &Host, access: StoppedAccess) {
         let vcpu = if let Toucher::Vcpu(vcpu) = access.toucher { host.vcpu(vcpu.0) } else { None };
         if let Some(vcpu) = vcpu {
-            if leaving::is_pending(vcpu.id.0) && self.stopped.is_told(&access) {
-                // The kernel told of this before the vCPU was told to leave, which it is about to.
+            let is_elsewhere = || leaving::is_pending(vcpu.id.0) || !matches!(vcpu.doing(), Doing::Stands(_));
+            if self.stopped.is_told(&access) && is_elsewhere() {
+                // The kernel told of this before the vCPU was told to leave its block, which it is about to do, or has done.
                 return;
             }
-            vcpu.trap.is_in();
+            if vcpu.trap.has_left() && vcpu.is_in_a_block() {
+                vcpu.trap.is_in();
+            }
             if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
                 if self.stopped.cannot_move(vcpu.id) {
                     forget_new_registers(vcpu);
@@ -148,13 +151,15 @@ impl Engine {
             leaving::take_back(vcpu.0);
             if let Some(vcpu) = host.vcpu(vcpu.0) {
                 // What is due of one that has its turn is that turn.
-                let is_out = turn != Some(vcpu.id) && leaves_old_block(host, vcpu, *fault) || *is_out;
-                if !is_out {
+                let leaves = turn != Some(vcpu.id) && leaves_old_block(host, vcpu, *fault) || *is_out;
+                // One that was stopped on its way back, by what QEMU reads for a block that it is about to begin, is out as well.
+                let is_in = || !leaves && vcpu.is_in_a_block();
+                if vcpu.trap.has_new_registers() && is_in() {
                     forget_new_registers(vcpu);
                 }
                 vcpu.waiting.set_busy(true);
                 // Hooks know by marks that it comes back; one that is not stepped has none that would take its mark away.
-                if !is_out {
+                if vcpu.trap.has_left() && is_in() {
                     vcpu.trap.is_in();
                 } else if !self.domain.single_steps(vcpu.id) {
                     vcpu.trap.reports_no_step();

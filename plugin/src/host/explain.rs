@@ -26,17 +26,18 @@ use crate::memory::file_tables::{FileTables, KeptTables};
 use crate::memory::userfault::UffdFault;
 use crate::qemu::api;
 use crate::qemu::leaving;
-use crate::qemu::unwinding::Place;
+use crate::qemu::unwinding::{Doing, Place};
 use crate::qemu::view::{self, View};
 use mem_event::message::Stays;
 use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights};
 use std::borrow::Cow;
 
-/// The access that a thread is stopped by in the kernel; `None` where it is no guest memory.
+/// The access that a thread is stopped by in the kernel; `None` where it is no guest memory, or what the kernel told is old: the thread was woken
+/// since, and if it stops again, that is told anew.
 pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFault) -> Option<StoppedAccess> {
     let gfn = host.memory.frame_at(address)?;
     let toucher = host.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
-    Some(explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write }))
+    explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write })
 }
 
 /// Where a vCPU that stands in the kernel may leave its block from.
@@ -84,8 +85,8 @@ pub fn stack_of(host: &Host, vcpu: &Vcpu) -> Option<Gfn> {
     Some(gpa.gfn())
 }
 
-/// Whose access touched the page, given whose thread it was, and what to ask the engine.
-fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
+/// Whose access touched the page, given whose thread it was, and what to ask the engine; `None` where the thread was woken since.
+fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> Option<StoppedAccess> {
     let unexplained = Access {
         gfn: fault.gfn,
         offset: fault.offset,
@@ -95,22 +96,22 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> StoppedAccess {
         rip: 0,
     };
     let plain = StoppedAccess { toucher, fault, access: unexplained };
-    let Toucher::Vcpu(id) = toucher else { return plain };
+    let Toucher::Vcpu(id) = toucher else { return Some(plain) };
     if !host.has_gate() {
-        return plain;
+        return Some(plain);
     }
-    let Some((vcpu, view)) = host.vcpu(id.0).zip(view::view_of(id.0)) else { return plain };
-    let Some(space) = address_space(paging_mode(host, vcpu, &view), &view) else { return plain };
+    let Some((vcpu, view)) = host.vcpu(id.0).zip(view::view_of(id.0)) else { return Some(plain) };
+    let Some(space) = address_space(paging_mode(host, vcpu, &view), &view) else { return Some(plain) };
     let explainer = Explainer::new(host, space, view, fault);
-    let recipe = explainer.current(vcpu);
+    let recipe = explainer.current(vcpu)?;
     let recipe = recipe.as_deref();
     if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
-        return StoppedAccess { access, ..plain };
+        return Some(StoppedAccess { access, ..plain });
     }
     if recipe.is_some_and(|recipe| explainer.is_foreign(recipe)) {
-        return StoppedAccess { toucher: Toucher::Foreign, ..plain };
+        return Some(StoppedAccess { toucher: Toucher::Foreign, ..plain });
     }
-    StoppedAccess { access: explainer.by_processor(recipe, unexplained), ..plain }
+    Some(StoppedAccess { access: explainer.by_processor(recipe, unexplained), ..plain })
 }
 
 /// How the vCPU walks page tables now: its gate's last miss says, or the state in place.
@@ -131,30 +132,35 @@ impl<'a> Explainer<'a> {
         Explainer { host, tables: KeptTables::new(&host.memory), space, view, fault }
     }
 
-    /// The memory instruction that the vCPU stands in: the one whose check came last, or that unwinding tells, or that was noted last.
-    fn current<'r>(&self, vcpu: &'r Vcpu) -> Option<Cow<'r, Recipe>> {
+    /// The memory instruction that the vCPU stands in, if it is one: the one whose check came last, or that unwinding tells, or that was noted last.
+    /// `None` where its thread was woken since.
+    fn current<'r>(&self, vcpu: &'r Vcpu) -> Option<Option<Cow<'r, Recipe>>> {
         if self.host.has_callback_gate() {
-            return api::current_recipe(vcpu.cache).map(Cow::Borrowed);
+            return Some(api::current_recipe(vcpu.cache).map(Cow::Borrowed));
         }
         let noted = || api::noted_recipe(vcpu.id.0);
-        match Standing::now() {
-            Standing::Refuted => noted().map(Cow::Borrowed),
-            Standing::Proven => vcpu.place().and_then(|place| self.at(place)).map(Cow::Owned),
-            Standing::Unproven => {
-                // In this order: a vCPU that was let go on meanwhile, with another one's touch of the page, stands where the place says.
-                let place = vcpu.place();
-                let noted = noted();
-                let unwound = place.and_then(|place| self.at(place));
-                let explains = |recipe: &Recipe| self.by_operand(recipe).is_some();
-                let is_explained = noted.is_some_and(explains) || unwound.as_ref().is_some_and(explains);
-                // One that is not foreseen to touch memory notes nothing: what is noted is an earlier one.
-                // Nor is one that the vCPU came to since it was asked for its place.
-                let is_same = noted.map(|noted| noted.page_offset) == place.map(|place| place.page_offset);
-                let stands_still = is_same || vcpu.place() == place;
-                witness::compare(noted, place.filter(|_| unwound.is_some()), is_explained && stands_still);
-                noted.map(Cow::Borrowed)
-            }
+        if Standing::now() == Standing::Refuted {
+            return Some(noted().map(Cow::Borrowed));
         }
+        // In this order: a vCPU that was let go on meanwhile, with another one's touch of the page, stands where the place says.
+        let place = match vcpu.doing() {
+            Doing::Stands(place) => place,
+            Doing::Calls => None,
+            Doing::Runs => return None,
+        };
+        let unwound = place.and_then(|place| self.at(place));
+        if Standing::now() == Standing::Proven {
+            return Some(unwound.map(Cow::Owned));
+        }
+        let noted = noted();
+        let explains = |recipe: &Recipe| self.by_operand(recipe).is_some();
+        let is_explained = noted.is_some_and(explains) || unwound.as_ref().is_some_and(explains);
+        // One that is not foreseen to touch memory notes nothing: what is noted is an earlier one.
+        // Nor is one that the vCPU came to since it was asked for its place.
+        let is_same = noted.map(|noted| noted.page_offset) == place.map(|place| place.page_offset);
+        let stands_still = is_same || vcpu.place() == place;
+        witness::compare(noted, place.filter(|_| unwound.is_some()), is_explained && stands_still);
+        Some(noted.map(Cow::Borrowed))
     }
 
     /// The instruction at the place that unwinding told.

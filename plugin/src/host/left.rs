@@ -12,6 +12,11 @@ impl Left {
         self.0.store(rip.wrapping_add(1), Ordering::Release);
     }
 
+    /// Whether it was, and is not known to be back.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire) != 0
+    }
+
     /// It is not out any more.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Release);

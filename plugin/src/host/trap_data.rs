@@ -211,6 +211,11 @@ impl TrapData {
         self.left_stop.set(rip);
     }
 
+    /// Whether a hook is still to know that it comes back.
+    pub fn has_left(&self) -> bool {
+        self.left.is_set() || self.left_stop.is_set()
+    }
+
     /// It is not out any more.
     pub fn is_in(&self) {
         self.left_stop.clear();

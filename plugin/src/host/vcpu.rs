@@ -8,7 +8,7 @@ use crate::host::waiting::Waiting;
 use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
 use crate::qemu::delivery;
-use crate::qemu::unwinding::{Place, Unwinder};
+use crate::qemu::unwinding::{Doing, Place, Unwinder};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -89,6 +89,17 @@ impl Vcpu {
     pub fn place(&self) -> Option<Place> {
         let thread = self.thread.load(Ordering::Acquire);
         self.unwinder.lock().unwrap_or_else(PoisonError::into_inner).place(self.id.0, thread)
+    }
+
+    /// What its thread does, of which the kernel has told that it stopped in a fault.
+    pub fn doing(&self) -> Doing {
+        let thread = self.thread.load(Ordering::Acquire);
+        self.unwinder.lock().unwrap_or_else(PoisonError::into_inner).doing(self.id.0, thread)
+    }
+
+    /// Whether the kernel holds its thread in a fault in the midst of a block.
+    pub fn is_in_a_block(&self) -> bool {
+        matches!(self.doing(), Doing::Stands(Some(_)))
     }
 
     /// Where it is.

@@ -38,7 +38,7 @@ const FRAME: u64 = 1208;
 const SEARCHED: usize = 1 << 14;
 /// Host instructions between the call of a slow path's helper and the jump back.
 const MOST_MOVES: usize = 8;
-/// Looks at a thread that is on its way into the kernel, or was woken for a moment.
+/// Looks at a thread that was woken for a moment.
 const LOOKS: u32 = 64;
 
 type Unwind = unsafe extern "C" fn(*mut c_void, usize, *mut u64) -> bool;
@@ -153,12 +153,51 @@ pub struct Unwinder {
     stack: Option<u64>,
 }
 
+/// What a thread does.
+#[derive(Clone, Copy, Debug)]
+pub enum Doing {
+    /// The kernel holds it in a fault, at this place of one of its vCPU's blocks, or in none.
+    Stands(Option<Place>),
+    /// It is in a system call, maybe in a fault of that; or it is gone.
+    Calls,
+    /// It runs, or is about to. It is asleep before the kernel tells of its fault: so it was woken since, and if it stops again, that is told anew.
+    Runs,
+}
+
+/// The host's registers of a thread.
+enum Thread {
+    Runs,
+    /// In a fault: its stack pointer and its program counter.
+    Stands([u64; 2]),
+    /// In a system call, or gone.
+    Elsewhere,
+}
+
 impl Unwinder {
     /// Where this vCPU stands, whose thread the kernel holds in a fault; `None` where it is in none of its blocks.
     pub fn place(&mut self, vcpu: u32, thread: i32) -> Option<Place> {
+        for _ in 0..LOOKS {
+            match self.doing(vcpu, thread) {
+                Doing::Stands(place) => return place,
+                Doing::Calls => return None,
+                Doing::Runs => std::thread::yield_now(),
+            }
+        }
+        None
+    }
+
+    /// What this vCPU's thread does now.
+    pub fn doing(&mut self, vcpu: u32, thread: i32) -> Doing {
+        match self.look_at(thread) {
+            Thread::Runs => Doing::Runs,
+            Thread::Elsewhere => Doing::Calls,
+            Thread::Stands(registers) => Doing::Stands(self.place_by(vcpu, registers)),
+        }
+    }
+
+    fn place_by(&mut self, vcpu: u32, [stack, counter]: [u64; 2]) -> Option<Place> {
         let functions = functions()?;
         let cpu = cpu_of(vcpu)?;
-        let (counter, stack) = self.host_registers(thread)?;
         let place = |kind, address| {
             let (page_offset, flags) = functions.unwound(cpu, address)?;
             Some(Place { page_offset, flags, kind, counter, stack, address, sections: 1 })
@@ -175,23 +214,14 @@ impl Unwinder {
         place(Kind::Helper, returns_to).or_else(|| place(Kind::SlowPath, jump_back(returns_to)?))
     }
 
-    /// The program counter and the stack pointer of a thread that stands in the kernel.
-    fn host_registers(&mut self, thread: i32) -> Option<(u64, u64)> {
+    fn look_at(&mut self, thread: i32) -> Thread {
         if self.registers.as_ref().is_none_or(|(known, _)| *known != thread) {
             *self = Unwinder::default();
-            let file = File::open(format!("/proc/self/task/{thread}/syscall")).ok()?;
-            self.registers = Some((thread, file));
+            self.registers = File::open(format!("/proc/self/task/{thread}/syscall")).ok().map(|file| (thread, file));
         }
-        let (_, file) = self.registers.as_ref()?;
         let mut text = [0; 256];
-        for _ in 0..LOOKS {
-            let length = file.read_at(&mut text, 0).ok()?;
-            if let Some(registers) = registers_of(std::str::from_utf8(&text[..length]).ok()?) {
-                return Some(registers);
-            }
-            std::thread::yield_now();
-        }
-        None
+        let length = self.registers.as_ref().and_then(|(_, file)| file.read_at(&mut text, 0).ok()).unwrap_or(0);
+        std::str::from_utf8(&text[..length]).map_or(Thread::Elsewhere, registers_of)
     }
 
     /// The stack pointer of the block that the thread is in, whose own stack pointer is `stack`.
@@ -246,15 +276,17 @@ impl Functions {
     }
 }
 
-/// `-1 STACK COUNTER` of a thread that is stopped in no system call, in hexadecimal.
-fn registers_of(text: &str) -> Option<(u64, u64)> {
+/// `running`; or `-1 STACK COUNTER` of a thread that is stopped in no system call, in hexadecimal; or the number of its system call.
+fn registers_of(text: &str) -> Thread {
     let mut words = text.split_ascii_whitespace();
-    if words.next()? != "-1" {
-        return None;
+    match words.next() {
+        Some("running") => Thread::Runs,
+        Some("-1") => {
+            let registers = words.filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
+            registers.collect::<Vec<_>>().try_into().map_or(Thread::Elsewhere, Thread::Stands)
+        }
+        _ => Thread::Elsewhere,
     }
-    let mut number = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
-    let stack = number()?;
-    Some((number()?, stack))
 }
 
 /// Where the slow path of an access goes on that its helper returns to: behind the access.
