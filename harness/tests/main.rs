@@ -76,6 +76,7 @@ mod simulate;
 mod standing;
 mod status;
 mod step;
+mod stepping;
 mod storm;
 mod succession;
 mod suite;

@@ -23,12 +23,12 @@ const INT3: u8 = 0xcc;
 const NOP: u8 = 0x90;
 
 /// The guest `recoil` and the consumer that puts a breakpoint into it.
-struct Recoil {
+pub struct Recoil {
     qemu: Qemu,
     _folder: RunFolder,
     job: Job,
     toolstack: Client,
-    channel: Channel,
+    pub channel: Channel,
 }
 
 /// The built-in listener's breaks, by answers that bring the instruction: no vCPU runs past while another one goes over its break.
@@ -65,10 +65,18 @@ fn each_call_of_two_vcpus_is_a_break_of_the_built_in_listeners() {
 }
 
 impl Recoil {
-    /// It stands at its first checkpoint, with the breakpoint in its hot function.
+    /// It goes on from its first checkpoint, with the breakpoint in its hot function.
     fn start(gate: Gate, layout: Layout, calls: u64) -> Recoil {
+        let mut recoil = Recoil::standing(gate, layout, u32::try_from(VCPUS).unwrap(), calls);
+        recoil.put(INT3);
+        recoil.goes_on();
+        recoil
+    }
+
+    /// It stands at its first checkpoint, before so many calls by each vCPU.
+    pub fn standing(gate: Gate, layout: Layout, vcpus: u32, calls: u64) -> Recoil {
         let mut scenario = Scenario::bare("recoil");
-        scenario.machine.vcpus = u32::try_from(VCPUS).unwrap();
+        scenario.machine.vcpus = vcpus;
         scenario.consumers.listener.get_or_insert_default();
         let mut job = Job::new(scenario, None).unwrap();
         job.gate = gate;
@@ -89,12 +97,14 @@ impl Recoil {
         let mut recoil = Recoil { qemu, _folder: folder, job, toolstack, channel };
         let more = recoil.frame("MORE");
         recoil.channel.client.values(&write(more, &calls.to_le_bytes())).unwrap();
-        recoil.put(INT3);
-        recoil.toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
         recoil
     }
 
-    fn frame(&self, symbol: &str) -> Gfn {
+    pub fn goes_on(&mut self) {
+        self.toolstack.values(&Call::Release { vcpu: VcpuId(0) }).unwrap();
+    }
+
+    pub fn frame(&self, symbol: &str) -> Gfn {
         self.job.symbols().find(symbol).unwrap().gpa.gfn()
     }
 
@@ -105,7 +115,7 @@ impl Recoil {
     }
 
     /// Serves the guest to its end, which must be a good one; what the plugin says.
-    fn serve(mut self, mut serve: impl FnMut(&mut Recoil, &Request)) -> String {
+    pub fn serve(mut self, mut serve: impl FnMut(&mut Recoil, &Request)) -> String {
         while !self.toolstack.has_ended() {
             while let Some(request) = self.channel.take() {
                 serve(&mut self, &request);
@@ -128,14 +138,14 @@ impl Recoil {
         self.qemu.errors()
     }
 
-    fn answer(&mut self, request: &Request, flags: Flags) {
+    pub fn answer(&mut self, request: &Request, flags: Flags) {
         let mut answer = request.answer();
         answer.flags = answer.flags.union(flags);
         self.channel.answer(&answer);
         self.channel.kick().unwrap();
     }
 
-    fn inject(&mut self, vcpu: VcpuId) {
+    pub fn inject(&mut self, vcpu: VcpuId) {
         self.channel.client.control(Trap::breakpoint(vcpu)).unwrap().unwrap();
     }
 }

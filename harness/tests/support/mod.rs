@@ -333,6 +333,14 @@ pub fn linux_with_a_frame_that_may(access: AccessType) -> Scenario {
     scenario
 }
 
+/// Among how many blocks those were chosen that the plugin looked at, and how many these were: what it says in the end.
+pub fn looked_at(said: &str) -> (u64, u64) {
+    let line = said.lines().find(|line| line.ends_with("were looked at")).expect("a line that tells how many");
+    let numbers = line.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok());
+    let [among, chosen]: [u64; 2] = numbers.collect::<Vec<_>>().try_into().expect("two numbers");
+    (among, chosen)
+}
+
 /// Runs a scenario under the host's MMU, with an argument of the plugin's. The verdict must be success.
 pub fn run_by_the_mmu(scenario: Scenario, argument: &str) -> Outcome {
     let mut job = Job::new(scenario, None).unwrap();

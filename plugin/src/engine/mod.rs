@@ -25,5 +25,6 @@ mod rings;
 mod settle;
 pub mod spool;
 pub mod step;
+pub mod stepped;
 pub mod turn;
 pub mod vcpus;

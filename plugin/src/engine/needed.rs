@@ -5,14 +5,13 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::witness::Standing;
-use crate::qemu::delivery;
+use crate::qemu::{apart, delivery};
 use mem_event::{CpuEventKind, Gfn, MonitorMode};
 
 impl Engine {
     /// Instruments what is wanted now. What is not wanted any more stays until `Hypervisor::disarm`.
     pub fn arm(&mut self, host: &Host) {
         if host.has_gate() {
-            self.mark_stepped(host);
             let what = |kind, what: u8| if self.domain.monitored(kind) == MonitorMode::Disabled { 0 } else { what };
             delivery::want(what(CpuEventKind::Debug, delivery::DEBUG) | what(CpuEventKind::Interrupt, delivery::ALL));
             let before = instrumentation::wanted();
@@ -20,14 +19,19 @@ impl Engine {
             if instrumentation::wanted() & !before & instrumentation::EXECUTE != 0 {
                 host.lose_execution(Gfn(0), host.rights.frames());
             }
+            // Behind what is wanted: the blocks that a vCPU gets for its steps are to have them.
+            self.mark_stepped(host);
         }
     }
 
     /// What must be instrumented for what is watched and monitored.
     pub fn needed(&self, gate: Gate) -> u16 {
         let monitored = |kind: &CpuEventKind| self.domain.monitored(*kind) != MonitorMode::Disabled;
-        // What is delivered is told before any block.
-        let events = CpuEventKind::ALL.iter().filter(|kind| **kind != CpuEventKind::Interrupt).any(monitored);
+        // What is delivered is told before any block, and a step where vCPUs have blocks for it, by those.
+        let is_told_elsewhere = |kind: CpuEventKind| {
+            kind == CpuEventKind::Interrupt || kind == CpuEventKind::SingleStep && apart::is_there()
+        };
+        let events = CpuEventKind::ALL.iter().filter(|kind| !is_told_elsewhere(**kind)).any(monitored);
         let when = |is: bool, what: u16| if is { what } else { 0 };
         // What is watched for fetches once may be again in a moment.
         let fetches = self.domain.is_watching_execution()
@@ -48,13 +52,6 @@ impl Engine {
     pub fn is_unarmed(&self, gate: Gate) -> bool {
         let wanted = instrumentation::wanted();
         self.domain.is_watching() && wanted & instrumentation::ACCESS == 0 && for_data(gate) & !wanted != 0
-    }
-
-    /// Tells each vCPU whether its steps are reported.
-    pub fn mark_stepped(&self, host: &Host) {
-        for vcpu in &host.vcpus {
-            vcpu.trap.set_stepped(self.domain.single_steps(vcpu.id));
-        }
     }
 }
 

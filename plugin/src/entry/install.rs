@@ -2,7 +2,7 @@
 
 use crate::arguments::{self, Arguments, Gate};
 use crate::engine::hypervisor::Hypervisor;
-use crate::engine::turn;
+use crate::engine::{stepped, turn};
 use crate::fatal;
 use crate::host::witness::{self, Course};
 use crate::host::{changed_code, instrumentation};
@@ -133,6 +133,7 @@ pub fn vcpu_started(index: u32) {
     }
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.goes_on(VcpuId(index));
+        stepped::begins(VcpuId(index));
     }
 }
 

@@ -272,7 +272,7 @@ extern "C" fn safe_step(vcpu: c_uint, fetch: *const Recipe, state: *mut u8) -> V
     // SAFETY: as in `safe_before_access`.
     let fetch = unsafe { &*fetch };
     let view = registers(state);
-    verdict(vcpu, trap::gate::step(vcpu, fetch, &view), &view)
+    verdict(vcpu, trap::step::before(vcpu, fetch, &view), &view)
 }
 
 extern "C" fn safe_predict(_: c_uint, subject: *const Subject, state: *mut u8) -> Verdict {

@@ -7,13 +7,13 @@
 //! MMU instead, since that page is not mapped.
 
 use crate::insn::special::Special;
-use crate::qemu::{api, internals, unfinished};
+use crate::qemu::{apart, api, internals, unfinished};
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Memory instructions are checked.
 pub const ACCESS: u16 = 1;
-/// Every instruction is a step.
+/// Every instruction is a step: in the blocks of stepped vCPUs alone, where those can have their own.
 pub const STEP: u16 = 2;
 
 /// Each predicted access is compared with QEMU's report; from the start, not switched.
@@ -72,6 +72,13 @@ pub fn wanted() -> u16 {
     if wanted & NOTE != 0 && CHECKED.load(Ordering::Acquire) { wanted & !NOTE | ACCESS } else { wanted }
 }
 
+/// The same of a block that the vCPU of this thread translates.
+pub fn wanted_here() -> u16 {
+    let wanted = wanted();
+    let steps_elsewhere = wanted & STEP != 0 && apart::is_there() && !apart::is_running();
+    if steps_elsewhere { wanted & !STEP } else { wanted }
+}
+
 /// The start: what is wanted all along, and everything that may be wanted later where blocks cannot be dropped: under either gate checks
 /// of memory instructions too, since pages that may be written and not read need them. `callback`: whether blocks pass through the
 /// translation callback in any case.
@@ -89,12 +96,14 @@ pub fn begin(always: u16, possible: u16, callback: bool) {
     }
 }
 
-/// From now on this is wanted. What checks fetches needs no drop of all blocks: those of the frames are dropped that lose the right.
+/// From now on this is wanted. What checks fetches needs no drop of all blocks: those of the frames are dropped that lose the right. Nor does what
+/// is told in blocks that a vCPU does not have yet.
 pub fn want(what: u16) {
     let before = WANTED.load(Ordering::Acquire);
     let what = what | before & VERIFY;
     if before != what && internals::can_flush() {
-        let drops = what != before | EXECUTE;
+        let comes_without_drop = if apart::is_there() { EXECUTE | STEP } else { EXECUTE };
+        let drops = what != before | what & comes_without_drop;
         if drops {
             FLUSHING.store(true, Ordering::Release);
         }

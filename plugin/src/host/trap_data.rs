@@ -41,6 +41,8 @@ pub struct TrapData {
     has_pending: AtomicBool,
     /// Whether its steps are reported.
     stepped: AtomicBool,
+    /// It has asked for the blocks of all vCPUs again.
+    goes_back: AtomicBool,
     /// It does one instruction alone: what is there passes.
     alone: AtomicBool,
     /// Where a breakpoint that its view shows was told and is the guest's, until the vCPU has come to do it alone: the address and 1, 0 for nowhere.
@@ -173,11 +175,24 @@ impl TrapData {
         self.stepped.load(Ordering::Acquire)
     }
 
-    /// From now on its steps are reported, or not any more.
-    pub fn set_stepped(&self, on: bool) {
-        if self.stepped.swap(on, Ordering::AcqRel) && !on {
+    /// From now on its steps are reported, or not any more; says whether they were not until now.
+    #[must_use = "one that begins to step has other blocks"]
+    pub fn set_stepped(&self, on: bool) -> bool {
+        let was_on = self.stepped.swap(on, Ordering::AcqRel);
+        if was_on && !on {
             self.reports_no_step();
         }
+        on && !was_on
+    }
+
+    /// It asks to have the same blocks as all vCPUs again; says whether it has not done so yet.
+    pub fn asks_to_go_back(&self) -> bool {
+        !self.goes_back.swap(true, Ordering::AcqRel)
+    }
+
+    /// What it asked for has been looked at.
+    pub fn may_ask_to_go_back(&self) {
+        self.goes_back.store(false, Ordering::Release);
     }
 
     /// It begins, or has ended, one instruction alone; in its own thread.

@@ -250,8 +250,22 @@ pub const PASSING: Capability = Capability {
     ],
 };
 
+/// Translating code for one vCPU alone.
+pub const APART: Capability = Capability {
+    name: "blocks apart",
+    what: "translate code for one vCPU alone",
+    without: "while single steps are monitored each instruction of every vCPU is looked at",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"cpu_loop_exit_restore"],
+        &[c"async_run_on_cpu"],
+        &[c"vmstate_cpu_common"],
+        &[c"current_cpu"],
+    ],
+};
+
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 21] = [
+pub const ALL: [&Capability; 22] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -259,6 +273,7 @@ pub const ALL: [&Capability; 21] = [
     &FLUSHING,
     &FORGETTING_TRANSLATIONS,
     &PASSING,
+    &APART,
     &DROPPING,
     &FLAGS,
     &COUNTING,

@@ -322,6 +322,14 @@ pub fn cpu_of(vcpu: u32) -> Option<Cpu> {
     (!cpu.is_null()).then_some(Cpu(cpu))
 }
 
+/// Where QEMU says which vCPU this thread runs, if it exports that.
+pub(super) fn current_cpu() -> Option<*mut *mut c_void> {
+    thread_local! {
+        static CURRENT: Option<*mut *mut c_void> = symbol(c"current_cpu").map(<*mut c_void>::cast);
+    }
+    CURRENT.with(|current| *current)
+}
+
 /// Leaves the block that this thread's vCPU runs. Does not return, where leaving is possible.
 ///
 /// # Safety

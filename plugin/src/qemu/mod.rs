@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the boundary to QEMU; each block is argued")]
 
 pub mod alone;
+pub mod apart;
 pub mod api;
 pub mod block;
 pub mod capabilities;

@@ -41,6 +41,11 @@ fn halted_and_exception() -> Option<(usize, usize)> {
     *PLACES.get_or_init(fields::halted_and_exception_in_cpu)
 }
 
+/// Bytes from a vCPU's start to whether it is halted.
+pub(super) fn halted() -> Option<usize> {
+    halted_and_exception().map(|(halted, _)| halted)
+}
+
 /// Bytes from a vCPU's start to the number of its next exception.
 fn exception() -> Option<usize> {
     halted_and_exception().map(|(_, exception)| exception)

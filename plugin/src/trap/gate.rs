@@ -21,7 +21,7 @@ use crate::qemu::proof;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::{events, exits, wait};
-use mem_event::{Access, AccessSource, CpuEventKind, Gfn, Gla, Gpa, Outcome, Rights};
+use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Outcome, Rights};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The code's size in bits, and as many bytes as the longest instruction has.
@@ -134,30 +134,6 @@ fn slowly(hypervisor: &Hypervisor, vcpu: &Vcpu, recipe: &Recipe, view: &View) ->
         vcpu.cache.empty();
     }
     if miss.is_alone { miss.goes_alone(hypervisor.host.stops_late_accesses()) } else { Go::Run }
-}
-
-/// Before an instruction, while steps are wanted: the one before it was a step, unless the vCPU only came back to this one.
-pub fn step(vcpu: u32, fetch: &Recipe, view: &View) -> Go {
-    let Some(hypervisor) = Hypervisor::get() else { return Go::Run };
-    let Some(vcpu) = hypervisor.host.vcpu(vcpu) else { return Go::Run };
-    let rip = fetch.rip(view);
-    if vcpu.trap.is_alone() {
-        return Go::Run;
-    }
-    if vcpu.trap.pending_event().is_some() {
-        vcpu.stand(rip, true);
-        return vcpu.go(if vcpu.is_put_elsewhere() {
-            Go::Leave
-        } else {
-            events::settle(hypervisor, vcpu, fetch, view)
-        });
-    }
-    if vcpu.trap.comes_back_to(rip) || !vcpu.trap.is_stepped() || vcpu.state().is_back_at(rip) {
-        return Go::Run;
-    }
-    vcpu.stand(rip, true);
-    let gfn = Miss::new(hypervisor, vcpu, fetch, view).gfn_of_code();
-    vcpu.go(events::before(hypervisor, vcpu, CpuEventKind::SingleStep, view, rip, gfn))
 }
 
 pub(super) fn sample(hypervisor: &Hypervisor, view: &View) {
@@ -280,7 +256,7 @@ impl<'a> Miss<'a> {
     }
 
     /// The frame that the instruction is fetched from; 0 where the guest's tables lead nowhere.
-    fn gfn_of_code(&mut self) -> Gfn {
+    pub(super) fn gfn_of_code(&mut self) -> Gfn {
         self.translate(self.recipe.rip(self.view), Rights::X).map_or(Gfn(0), Gpa::gfn)
     }
 

@@ -8,6 +8,7 @@ pub mod fetch;
 pub mod gate;
 pub mod leave;
 pub mod proof;
+pub mod step;
 pub mod translate;
 pub mod verify;
 mod wait;

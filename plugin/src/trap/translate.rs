@@ -42,13 +42,18 @@ pub fn thread_runs(vcpu: u32) {
     VCPU.set(vcpu);
 }
 
-/// Whether a block whose code QEMU reads there has to come here: not where fetches alone are checked, and none of this block's is.
+/// Whether a block whose code QEMU reads there has to come here: not where fetches alone are checked, and none of this block's is; nor where
+/// nothing is wanted but the steps of other vCPUs.
 pub fn wants(code: Option<u64>) -> bool {
     let Some(hypervisor) = Hypervisor::get() else { return true };
     let host = &hypervisor.host;
     let is_unknown = ViewCheck::now() == ViewCheck::Unproven || !view::is_known(VCPU.get());
-    if instrumentation::wanted() & !instrumentation::EXECUTE != 0 || host.has_stop_points() || is_unknown {
+    let wanted = instrumentation::wanted_here();
+    if wanted & !instrumentation::EXECUTE != 0 || host.has_stop_points() || is_unknown {
         return true;
+    }
+    if wanted == 0 {
+        return false;
     }
     let Some((code, frame)) = code.and_then(|code| Some((code, host.memory.frame_at(code)?))) else { return true };
     // QEMU ends a block before an instruction that reaches into the next page, unless it is its first.
@@ -74,7 +79,7 @@ pub fn translated(block: &Block) {
     if let Some(gfn) = hypervisor.host.vcpu(VCPU.get()).and_then(|vcpu| vcpu.trap.take_lent()) {
         hypervisor.host.hide(gfn);
     }
-    let wanted = instrumentation::wanted();
+    let wanted = instrumentation::wanted_here();
     if hypervisor.host.reads_registers() {
         match ViewCheck::now() {
             ViewCheck::Unproven => {

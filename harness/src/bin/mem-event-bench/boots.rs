@@ -11,7 +11,7 @@ use harness::scenario::corpus;
 use harness::scenario::{Contents, MemoryAct, Name, Size};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
-use mem_event::AccessType;
+use mem_event::{AccessType, CpuEventKind, MonitorMode};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,19 +48,22 @@ enum Way {
     Watched,
     /// A thousand pages watched for fetches too, by the host's MMU.
     WatchedForAll,
-    /// The same, with registers read through the plugin API.
+    /// Single steps are monitored, as by a tool between two of its breakpoints, and no vCPU is stepped.
+    Steps,
+    /// The same as all checked, with registers read through the plugin API.
     ArmedByApi,
     /// Another plugin, which is told of each access after it.
     Peer,
 }
 
 /// The rows; a name of the armed boot gives all of them.
-const ROWS: [(&str, Way, Option<f64>); 7] = [
+const ROWS: [(&str, Way, Option<f64>); 8] = [
     ("unarmed-linux-boot", Way::Unarmed, Some(1.03)),
     ("unarmed-linux-boot-checkpoints", Way::Checkpoints, Some(1.06)),
     ("armed-linux-boot", Way::Armed(Gate::Callback), Some(1.6)),
     ("armed-linux-boot-mmu", Way::Watched, Some(1.06)),
     ("armed-linux-boot-mmu-fetches", Way::WatchedForAll, Some(1.06)),
+    ("steps-linux-boot", Way::Steps, Some(1.06)),
     ("armed-linux-boot-api", Way::ArmedByApi, None),
     ("armed-linux-boot-peer", Way::Peer, None),
 ];
@@ -115,6 +118,7 @@ impl Way {
             Way::Peer => "; QEMU's callback after each access, its physical address looked up in a bitmap",
             Way::ArmedByApi => "; registers=api",
             Way::Checkpoints => "; checkpoints=on",
+            Way::Steps => "; steps are monitored, and nobody is stepped",
             Way::Watched => "; one page watched for reads and writes, and never touched",
             Way::WatchedForAll => "; 1,000 pages watched for fetches too",
             Way::Unarmed | Way::Armed(_) => "",
@@ -129,6 +133,7 @@ fn boot(way: Way) -> anyhow::Result<f64> {
         Way::Armed(gate) => boot_with_plugin(Some(gate), &SPREAD, &[], None),
         Way::Watched => boot_with_plugin(Some(Gate::Mmu), &ONE, &[], None),
         Way::WatchedForAll => boot_with_plugin(Some(Gate::Mmu), &THOUSAND, &[], None),
+        Way::Steps => boot_with_plugin(None, &STEPS, &[], None),
         Way::ArmedByApi => boot_with_plugin(Some(Gate::Callback), &SPREAD, &["registers=api".to_owned()], None),
         Way::Peer => boot_without_plugin(Some(&peer()?)),
     }
@@ -280,12 +285,15 @@ struct Watch {
     access: AccessType,
     /// Linux is told to leave them alone. Else some may be touched, which is an event and opens them; if all are, nothing is stopped any more.
     are_reserved: bool,
+    /// Steps are monitored.
+    steps: bool,
 }
 
-const NOTHING: Watch = Watch { frames: 0, access: AccessType::Rwx, are_reserved: false };
-const SPREAD: Watch = Watch { frames: 32, access: AccessType::N, are_reserved: false };
-const ONE: Watch = Watch { frames: 1, access: AccessType::X, are_reserved: true };
-const THOUSAND: Watch = Watch { frames: 1000, access: AccessType::N, are_reserved: false };
+const NOTHING: Watch = Watch { frames: 0, access: AccessType::Rwx, are_reserved: false, steps: false };
+const STEPS: Watch = Watch { steps: true, ..NOTHING };
+const SPREAD: Watch = Watch { frames: 32, access: AccessType::N, ..NOTHING };
+const ONE: Watch = Watch { frames: 1, access: AccessType::X, are_reserved: true, ..NOTHING };
+const THOUSAND: Watch = Watch { frames: 1000, access: AccessType::N, ..NOTHING };
 
 /// With the gate built in.
 fn boot_with_plugin(
@@ -303,6 +311,11 @@ fn boot_with_plugin(
         MemoryAct::SetAccess { frames, access: Name(watch.access), view: None, refused: None }.into()
     };
     scenario.start = frames.clone().map(watched).collect();
+    if watch.steps {
+        let (event, mode) = (Name(CpuEventKind::SingleStep), Name(MonitorMode::Sync));
+        let monitor = MemoryAct::Monitor { event, mode, on_change_only: false, ignore: None, register: None };
+        scenario.start.push(monitor.into());
+    }
     if watch.are_reserved {
         let reserved = frames.map(|gfn| format!("memmap=4K${:#x}", gfn * 4096));
         scenario.machine.append = Some(reserved.collect::<Vec<_>>().join(" "));
