@@ -7,46 +7,20 @@
 //! One queue holds the waiters, oldest first. While a consumer is there they wait for a slot; while there is none, for a
 //! consumer. A slot that comes free is claimed for the oldest before it is woken, so no other vCPU can take it ([`crate::flow::Queue`]).
 
+use crate::answer::{self, Answer};
 use crate::control::{Layout, NoConsumer, Ring};
-use crate::cpu_events::CpuEventKind;
 use crate::effect::{Effect, Effects};
 use crate::event::{About, Event, Flags, Request, Response};
 use crate::flow::Queue;
-use crate::number::{VcpuId, ViewId};
+use crate::number::VcpuId;
 use crate::packed::Packed;
 use crate::page::RingPage;
 use crate::recorded;
-use crate::registers::{self, Registers};
+use crate::registers::Registers;
 use crate::ring::{Front, FrontState};
 use crate::ring_state::{Claim, Claimed, RingPhase, RingState};
-use crate::wire::{flags32, vm_event};
+use crate::wire::flags32;
 use std::collections::VecDeque;
-
-/// The flags by which what a response of `vm_event` has in place of registers counts.
-const WITH_DATA: u32 = Flags::SET_REGISTERS.0 | Flags::SET_EMUL_READ_DATA.0 | Flags::SET_EMUL_INSN_DATA.0;
-
-/// What of a response matters.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub flags: Flags,
-    pub vcpu: u32,
-    /// [`crate::Event::subject`].
-    pub subject: u64,
-    /// It answers a foreign request.
-    pub foreign: bool,
-    /// It speaks another version, and nothing of it counts.
-    pub skip: bool,
-    /// It is about another kind of event than its ring's page-ins: only layouts that have a reason there can say so.
-    pub other_reason: bool,
-    /// The kind of CPU event that it is about, in a layout whose answers do more about those than let the vCPU go on.
-    pub cpu_event: Option<CpuEventKind>,
-    /// The view that it names.
-    pub view: ViewId,
-    /// The view that its vCPU steps into, where its flags say that it does.
-    pub after_step: Option<ViewId>,
-    /// What it has where a request has registers, where its flags say that this counts.
-    pub data: Option<Box<[u64; registers::WORDS]>>,
-}
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -264,33 +238,23 @@ impl Channel {
             }
             let (flags, vcpu, subject) = flags32::read_answer(&words);
             let foreign = self.settle(flags, vcpu, subject);
-            return Some(Answer {
-                flags,
-                vcpu,
-                subject,
-                foreign,
-                skip: false,
-                other_reason: false,
-                cpu_event: None,
-                view: ViewId::HOST,
-                after_step: None,
-                data: None,
-            });
+            return Some(Answer { flags, vcpu, subject, foreign, ..Answer::default() });
         }
         let (slot, response) = front.take(&mut effects.taken)?;
         let Response { flags, vcpu, other_version, view, .. } = response;
         let subject = response.subject();
         let is_paging = matches!(response.about, About::Event(Event::Paging { .. }));
+        let is_violation = matches!(response.about, About::Event(Event::Violation { .. }));
         // The 40-byte layouts have 0 there for all of paging and sharing.
         let is_vm_event = self.state.layout == Layout::VmEvent7;
         let cpu_event = match response.about {
             About::Event(Event::Cpu(cpu)) if is_vm_event => Some(cpu.kind()),
             _ => None,
         };
-        let data = if flags.0 & WITH_DATA != 0 { data_of(&effects.taken) } else { None };
+        let data = if flags.0 & answer::WITH_DATA != 0 { answer::data_of(&effects.taken) } else { None };
         // Then a view stands in its subject's place.
         let names_view = is_vm_event && flags.contains(Flags::FAST_SINGLESTEP);
-        let after_step = if names_view { stepped_into(&effects.taken) } else { None };
+        let after_step = if names_view { answer::stepped_into(&effects.taken) } else { None };
         if record {
             effects.push(|| Effect::Answered { ring, slot, response });
         } else {
@@ -299,7 +263,19 @@ impl Channel {
         let due = if names_view { self.subject_due(vcpu).unwrap_or(subject) } else { subject };
         let foreign = self.settle(flags, vcpu, due);
         let (skip, other_reason) = (other_version.is_some(), is_vm_event && !is_paging);
-        Some(Answer { flags, vcpu, subject, foreign, skip, other_reason, cpu_event, view, after_step, data })
+        Some(Answer {
+            flags,
+            vcpu,
+            subject,
+            foreign,
+            skip,
+            other_reason,
+            cpu_event,
+            is_violation,
+            view,
+            after_step,
+            data,
+        })
     }
 
     fn subject_due(&self, vcpu: u32) -> Option<u64> {
@@ -383,18 +359,6 @@ impl Channel {
     pub fn page(&self) -> Option<&RingPage> {
         self.front.as_ref().map(Front::page)
     }
-}
-
-/// The last words of the slot that was taken last: in its one copy.
-fn data_of(taken: &[u8]) -> Option<Box<[u64; registers::WORDS]>> {
-    let (words, _) = taken.last_chunk::<{ 8 * registers::WORDS }>()?.as_chunks();
-    words.try_into().ok().map(|words: [[u8; 8]; registers::WORDS]| Box::new(words.map(u64::from_le_bytes)))
-}
-
-/// The view that stands where a slot of `vm_event` that was just taken has its subject.
-fn stepped_into(taken: &[u8]) -> Option<ViewId> {
-    let slot = taken.last_chunk::<{ 8 * vm_event::WORDS }>()?;
-    slot[24..].first_chunk().map(|bytes| ViewId(u16::from_le_bytes(*bytes)))
 }
 
 #[cfg(test)]

@@ -54,6 +54,12 @@ macro_rules! cpu_events {
                 self.is_write() && !matches!(self, CpuEventKind::Xcr0)
             }
 
+            /// Whether an answer can have its instruction done in another way (`EMULATE`), as in Xen.
+            #[must_use]
+            pub const fn may_be_emulated(self) -> bool {
+                matches!(self, CpuEventKind::Int3 | CpuEventKind::Descriptor)
+            }
+
             /// Whether it is a write to a control or a model-specific register, which may change nothing.
             #[must_use]
             pub const fn is_write(self) -> bool {

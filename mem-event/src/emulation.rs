@@ -35,9 +35,15 @@ pub struct Emulation {
 }
 
 impl Emulation {
-    /// Whether it is done in place of a breakpoint: no right forbade it.
-    pub(crate) fn is_instead_of_breakpoint(&self) -> bool {
+    /// Whether it is done in the place of what a CPU event told of: no right forbade it.
+    pub(crate) fn is_instead_of_event(&self) -> bool {
         self.rights.is_empty() && !self.by_view
+    }
+
+    /// Whether the instruction does something else than it would by itself.
+    #[must_use]
+    pub fn is_other(&self) -> bool {
+        self.keeps_memory || self.reads.is_some() || self.code.is_some()
     }
 
     /// What a view lets pass.
@@ -45,19 +51,20 @@ impl Emulation {
         Emulation { rip, gfn, rights, keeps_memory: false, reads: None, code: None, by_view: true }
     }
 
-    /// What a response asks for, whose data these are.
+    /// What a response asks for, whose data these are. Of the flags that change what the instruction does the first counts alone, in the order of
+    /// `hvm_vm_event_do_resume`: its data to read, no writes, its code.
     pub(crate) fn new((rip, gfn, rights): (u64, Gfn, Rights), flags: Flags, data: &[u64; WORDS]) -> Emulation {
+        let mut emulation = Emulation { by_view: false, ..Emulation::by_view((rip, gfn, rights)) };
         let data: Vec<u8> = data.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let (length, content) = data.split_at(LENGTH);
-        let length = length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
-        Emulation {
-            rip,
-            gfn,
-            rights,
-            keeps_memory: flags.contains(Flags::EMULATE_NOWRITE),
-            reads: flags.contains(Flags::SET_EMUL_READ_DATA).then(|| content[..length.min(content.len())].to_vec()),
-            by_view: false,
-            code: data.first_chunk().copied().filter(|_| flags.contains(Flags::SET_EMUL_INSN_DATA)),
+        if flags.contains(Flags::SET_EMUL_READ_DATA) {
+            let (length, content) = data.split_at(LENGTH);
+            let length = length.iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            emulation.reads = Some(content[..length.min(content.len())].to_vec());
+        } else if flags.contains(Flags::EMULATE_NOWRITE) {
+            emulation.keeps_memory = true;
+        } else if flags.contains(Flags::SET_EMUL_INSN_DATA) {
+            emulation.code = data.first_chunk().copied();
         }
+        emulation
     }
 }

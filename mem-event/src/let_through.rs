@@ -1,16 +1,17 @@
 //! Who may do an instruction alone, and until when.
 
-use crate::channel::Answer;
+use crate::answer::Answer;
 use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::Outcome;
 use crate::emulation::Emulation;
 use crate::errno::Errno;
 use crate::event::Flags;
-use crate::input::{Access, CpuEvent};
+use crate::input::Access;
 use crate::number::{Gfn, VcpuId};
 use crate::registers::WORDS;
 use crate::rights::Rights;
+use crate::vcpu::Breakpoint;
 
 impl Domain {
     /// What a vCPU may do alone, if anything.
@@ -19,27 +20,40 @@ impl Domain {
         self.vcpus.get(vcpu.0 as usize)?.emulation.as_deref()
     }
 
-    /// A response to a violation: what is asked for with it. As in Xen nothing is emulated that the rights allow by now
-    /// (`p2m_mem_access_emulate_check`).
-    pub(crate) fn emulates(&mut self, vcpu: VcpuId, flags: Flags, data: Option<&[u64; WORDS]>) {
+    /// A response with EMULATE to the event that stopped a vCPU, as `vm_event_emulate_check` has it. What stopped a vCPU that the same response puts
+    /// elsewhere is over.
+    pub(crate) fn emulates(&mut self, vcpu: VcpuId, answer: &Answer, is_vm_event: bool, is_elsewhere: bool) {
+        // The older layouts have no room for data, and no flags that ask for them.
+        let data = answer.data.as_deref().unwrap_or(&[0; WORDS]);
         let it = &self.vcpus[vcpu.0 as usize];
-        let (gfn, rights) = (it.stopped_on, it.stopped_for);
-        let is_asked =
-            flags.contains(Flags::EMULATE) && !self.p2m.get_in(it.view, gfn).access.rights().contains(rights);
-        let emulation = is_asked.then(|| {
-            // The older layouts have no room for data, and no flags that ask for them.
-            Box::new(Emulation::new((it.stopped_at, gfn, rights), flags, data.unwrap_or(&[0; WORDS])))
-        });
-        self.vcpu(vcpu).emulation = emulation;
-    }
-
-    /// A response to a breakpoint that brings the instruction which the vCPU does in its place, as `vm_event_emulate_check` has it.
-    pub(crate) fn emulates_breakpoint(&mut self, vcpu: VcpuId, event: &CpuEvent, answer: &Answer) {
-        if event.kind == CpuEventKind::Int3 && answer.flags.contains(Flags::SET_EMUL_INSN_DATA) {
-            let data = answer.data.as_deref().unwrap_or(&[0; WORDS]);
-            self.vcpu(vcpu).emulation =
-                Some(Box::new(Emulation::new((event.rip.0, Gfn::INVALID, Rights::NONE), answer.flags, data)));
-        }
+        let emulation = match it.reported {
+            _ if is_elsewhere => None,
+            None => {
+                let (gfn, rights) = (it.stopped_on, it.stopped_for);
+                // As in Xen nothing is emulated that the rights allow by now (`p2m_mem_access_emulate_check`).
+                let is_forbidden = !self.p2m.get_in(it.view, gfn).access.rights().contains(rights);
+                let is_asked = is_forbidden && (!is_vm_event || answer.is_violation);
+                is_asked.then(|| Emulation::new((it.stopped_at, gfn, rights), answer.flags, data))
+            }
+            Some(event) if is_vm_event && answer.cpu_event == Some(event.kind) => {
+                let emulation = Emulation::new((event.rip.0, Gfn::INVALID, Rights::NONE), answer.flags, data);
+                match event.kind {
+                    CpuEventKind::Int3 if answer.flags.contains(Flags::SET_EMUL_INSN_DATA) => {
+                        if emulation.code.is_none() {
+                            // Xen's emulator then does the instruction that memory holds, and that raises the guest's exception.
+                            self.vcpu(vcpu).breakpoint = Breakpoint::Injected;
+                            return;
+                        }
+                        Some(emulation)
+                    }
+                    // Without more it is executed as it is. Of code Xen takes none here: what it has is an earlier answer's.
+                    CpuEventKind::Descriptor if emulation.code.is_none() && emulation.is_other() => Some(emulation),
+                    _ => None,
+                }
+            }
+            Some(_) => None,
+        };
+        self.vcpu(vcpu).emulation = emulation.map(Box::new);
     }
 
     /// Whether this is the instruction that the vCPU may do alone, by an answer. Another one that asks ends it.

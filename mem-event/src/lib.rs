@@ -53,6 +53,7 @@
 
 mod access;
 mod altp2m;
+mod answer;
 mod argument;
 mod atomics;
 mod beyond;

@@ -22,8 +22,8 @@ use crate::word::low;
 impl Domain {
     /// A CPU event, or the same once more after a wake: [`crate::Input::CpuEvent`] without the wrapping, and
     /// [`crate::With::registers`]. `Proceed`: the vCPU goes on;
-    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again. `Alone`: the instruction that
-    /// came with the answer is done in its place. `Skip`: the register is not written, and the vCPU goes on behind the instruction.
+    /// for a breakpoint: the guest gets it. `Retry`: the instruction at the breakpoint's address is fetched again. `Alone`: the instruction is done
+    /// with what came with the answer, of a breakpoint in its place. `Skip`: the register is not written, and the vCPU goes on behind the instruction.
     pub fn cpu_event(
         &mut self,
         vcpu: VcpuId,
@@ -53,7 +53,7 @@ impl Domain {
         let it = self.vcpu(vcpu);
         // Another instruction than the one that it may do alone ends that.
         it.emulation.take_if(|it| it.rip != event.rip.0);
-        if event.kind == CpuEventKind::Int3 && it.emulation.as_ref().is_some_and(|it| it.is_instead_of_breakpoint()) {
+        if event.kind.may_be_emulated() && it.emulation.as_ref().is_some_and(|it| it.is_instead_of_event()) {
             it.answered = None;
             return Outcome::Alone;
         }

@@ -8,7 +8,7 @@
 //! | paging, without `DROP_PAGE` | the frame, if it has its memory, is ordinary memory again; in `vm_event` only if the reason is `MEM_PAGING` |
 //! | `VCPU_PAUSED` | the vCPU is woken, if an event of this very ring paused it |
 //! | with it, after a breakpoint's event | the breakpoint is delivered; in `vm_event` only if it was injected, else it is fetched again |
-//! | `EMULATE` with it, after a violation that is still one | the instruction is let through once, alone ([`crate::Emulation`]) |
+//! | `EMULATE` with it, after a violation that is still one | the instruction is let through once, alone ([`crate::Emulation`]); in `vm_event` only if the reason is `MEM_ACCESS` |
 //! | not `VCPU_PAUSED` | nobody is woken |
 //!
 //! In the layout of `vm_event`, for a vCPU that an event of the access ring paused, woken by this response or not (Xen 4.17, `vm_event_resume`):
@@ -22,13 +22,12 @@
 //! | `ALTERNATE_P2M` | the vCPU goes by the view that it names from now on, if there is one |
 //! | `FAST_SINGLESTEP` | the vCPU does one step, of which nobody is told, and goes by the view then that stands where its subject does |
 
-use crate::channel::Answer;
+use crate::answer::Answer;
 use crate::control::{Layout, Ring};
 use crate::cpu_events::CpuEventKind;
 use crate::domain::Domain;
 use crate::effect::{Effect, Effects, Outcome};
 use crate::event::Flags;
-use crate::input::CpuEvent;
 use crate::number::{Gfn, MOST_VIEWS, VcpuId, ViewId};
 use crate::registers::{NewRegisters, Registers};
 use crate::ring_state::RingPhase;
@@ -89,8 +88,9 @@ impl Domain {
         if !self.vcpu(vcpu).is_paused_by(ring) {
             return;
         }
+        let mut is_elsewhere = false;
         if is_vm_event {
-            self.change_paused(vcpu, &answer, effects);
+            is_elsewhere = self.change_paused(vcpu, &answer, effects);
             if answer.flags.contains(Flags::ALTERNATE_P2M) {
                 self.switch_where_there_is(vcpu, answer.view, effects);
             }
@@ -99,11 +99,7 @@ impl Domain {
             return;
         }
         if ring == Ring::Access && answer.flags.contains(Flags::EMULATE) {
-            match self.vcpu(vcpu).reported {
-                None => self.emulates(vcpu, answer.flags, answer.data.as_deref()),
-                Some(event) if is_vm_event => self.emulates_breakpoint(vcpu, &event, &answer),
-                Some(_) => {}
-            }
+            self.emulates(vcpu, &answer, is_vm_event, is_elsewhere);
         }
         let it = self.vcpu(vcpu);
         if it.reported.is_some() || it.answered.is_some() {
@@ -117,8 +113,9 @@ impl Domain {
         self.unpause(vcpu, ring, effects);
     }
 
-    /// What an answer in the layout of `vm_event` changes of a paused vCPU, whether or not it lets the vCPU go on.
-    fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer, effects: &mut Effects) {
+    /// What an answer in the layout of `vm_event` changes of a paused vCPU, whether or not it lets the vCPU go on; says whether it puts the vCPU at
+    /// another instruction.
+    fn change_paused(&mut self, vcpu: VcpuId, answer: &Answer, effects: &mut Effects) -> bool {
         let it = self.vcpu(vcpu);
         if answer.flags.contains(Flags::TOGGLE_SINGLESTEP) {
             it.single_step = !it.single_step;
@@ -137,18 +134,18 @@ impl Domain {
             it.denied = it.reported.is_some_and(|event| Some(event.kind) == answer.cpu_event) || it.denied;
         }
         // What is reported at the place where it is put next is another event, also at the same address.
-        let is_elsewhere = |new: &Registers, event: &CpuEvent| {
-            ![0, new.segments[CS].base].iter().any(|base| new.rip.wrapping_add(*base) == event.rip.0)
-        };
         let data = answer.data.as_deref().filter(|_| answer.flags.contains(Flags::SET_REGISTERS));
-        let Some(new) = data.map(Registers::from_words) else { return };
-        if it.reported.as_ref().is_some_and(|event| is_elsewhere(&new, event)) {
+        let Some(new) = data.map(Registers::from_words) else { return false };
+        let stands_at = it.reported.map_or(it.stopped_at, |event| event.rip.0);
+        let is_elsewhere = ![0, new.segments[CS].base].iter().any(|base| new.rip.wrapping_add(*base) == stands_at);
+        if is_elsewhere && it.reported.is_some() {
             it.reported = None;
             it.denied = false;
             it.breakpoint = Breakpoint::AsLaidOut;
         }
         let registers = Box::new(NewRegisters::of(&new));
         effects.push(|| Effect::SetRegisters { vcpu, registers });
+        is_elsewhere
     }
 
     /// Wakes a vCPU that an event of this ring paused; any other is left as it is, so no pause is taken back twice.

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, R, answer_due};
+use common::{Bench, R, answer_due, touch};
 use mem_event::registers::{NewRegisters, Registers};
 use mem_event::wire::{read_response, response_bytes};
 use mem_event::{
@@ -18,9 +18,12 @@ const WATCHED: u64 = 3;
 // The bits of `VM_EVENT_FLAG_*`.
 const VCPU_PAUSED: u32 = 1 << 0;
 const EMULATE: u32 = 1 << 2;
+const EMULATE_NOWRITE: u32 = 1 << 3;
 const TOGGLE_SINGLESTEP: u32 = 1 << 4;
+const SET_EMUL_READ_DATA: u32 = 1 << 5;
 const DENY: u32 = 1 << 6;
 const SET_REGISTERS: u32 = 1 << 8;
+const SET_EMUL_INSN_DATA: u32 = 1 << 9;
 const GET_NEXT_INTERRUPT: u32 = 1 << 10;
 const FAST_SINGLESTEP: u32 = 1 << 11;
 
@@ -80,14 +83,80 @@ impl Stop {
         }
     }
 
+    /// Where the vCPU stands then.
+    fn rip(self) -> u64 {
+        match self {
+            Stop::Violation => touch(WATCHED, R).rip,
+            Stop::Cpu(_) => RIP,
+        }
+    }
+
+    /// How an instruction is done that is emulated by an answer with these bits (`vm_event_emulate_check`), if it is: `hvm_vm_event_do_resume` takes
+    /// the first of the three flags that is set.
+    fn emulated(self, bits: u32) -> Option<How> {
+        let how = match bits {
+            bits if bits & SET_EMUL_READ_DATA != 0 => How::Reads,
+            bits if bits & EMULATE_NOWRITE != 0 => How::KeepsMemory,
+            bits if bits & SET_EMUL_INSN_DATA != 0 => How::IsOther,
+            _ => How::AsItIs,
+        };
+        let is_emulated = match self {
+            Stop::Violation => true,
+            // What is there is the breakpoint: without other code its emulation is the guest's exception.
+            Stop::Cpu(CpuEventKind::Int3) => how == How::IsOther,
+            // Done as it is, it need not be done apart. Code is none of its own in Xen: no answer about it brings any.
+            Stop::Cpu(CpuEventKind::Descriptor) => matches!(how, How::Reads | How::KeepsMemory),
+            Stop::Cpu(_) => false,
+        };
+        (bits & EMULATE != 0 && is_emulated).then_some(how)
+    }
+
     /// What the engine says when the vCPU meets it again after an answer with these bits.
     fn again(self, bits: u32) -> Outcome {
+        const INSTRUCTION: u32 = EMULATE | SET_EMUL_INSN_DATA;
         match self {
+            _ if self.emulated(bits).is_some() => Outcome::Alone,
             Stop::Violation => answer_due(Ring::Access),
+            Stop::Cpu(CpuEventKind::Int3) if bits & INSTRUCTION == INSTRUCTION => Outcome::Proceed,
             Stop::Cpu(kind) if kind.trap().is_some() => Outcome::Retry(Errno::EAGAIN),
             Stop::Cpu(kind) if kind.can_be_denied() && bits & DENY != 0 => Outcome::Skip,
             Stop::Cpu(_) => Outcome::Proceed,
         }
+    }
+}
+
+/// How an instruction is emulated.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    AsItIs,
+    Reads,
+    KeepsMemory,
+    IsOther,
+}
+
+/// How an instruction is that the vCPU may do alone.
+fn how(bench: &Bench) -> Option<How> {
+    let it = bench.domain.emulation(VcpuId(0))?;
+    Some(match (&it.reads, it.keeps_memory, &it.code) {
+        (None, false, None) => How::AsItIs,
+        (Some(_), false, None) => How::Reads,
+        (None, true, None) => How::KeepsMemory,
+        (None, false, Some(_)) => How::IsOther,
+        _ => panic!("{it:?} is two of them"),
+    })
+}
+
+/// The vCPU comes back after its answer: it does its instruction alone, if it may, and one that it did so is told when it comes again.
+fn comes_back(bench: &mut Bench, stop: Stop, bits: u32) {
+    assert_eq!(how(bench), stop.emulated(bits), "{stop:?} {bits:#x}");
+    let is_alone = stop.emulated(bits).is_some();
+    if stop == Stop::Violation && !is_alone {
+        return;
+    }
+    assert_eq!(stop.meet(bench), stop.again(bits), "{stop:?} {bits:#x}");
+    if is_alone {
+        assert_eq!(bench.step(&Input::Emulated { vcpu: VcpuId(0) }), Outcome::Proceed);
+        assert_eq!(how(bench), None, "{stop:?} {bits:#x}");
     }
 }
 
@@ -98,15 +167,16 @@ fn every_combination_of_flags_does_what_xen_does_with_each() {
         let mut bench = bench(MonitorMode::Sync);
         let mut steps = true;
         bench.must(Control::SingleStep { vcpu: VcpuId(0), on: true });
-        for bits in (0..1 << 16).filter(|bits| bits & EMULATE == 0) {
+        for bits in 0..1 << 16 {
             if stop == Stop::Cpu(CpuEventKind::SingleStep) && !steps {
                 bench.must(Control::SingleStep { vcpu: VcpuId(0), on: true });
                 steps = true;
             }
             assert_eq!(stop.meet(&mut bench), answer_due(Ring::Access), "{stop:?} {bits:#x}");
             let request = bench.request(Ring::Access);
-            let view = answer(&mut bench, &request, bits, &registers(RIP));
-            let due = (bits & SET_REGISTERS != 0).then(|| NewRegisters::of(&registers(RIP)));
+            let registers = registers(stop.rip());
+            let view = answer(&mut bench, &request, bits, &registers);
+            let due = (bits & SET_REGISTERS != 0).then(|| NewRegisters::of(&registers));
             assert_eq!(set(&bench), due, "{stop:?} {bits:#x}");
             let asks = bits & GET_NEXT_INTERRUPT != 0;
             let is_asked = bench.effects.list.contains(&Effect::NextInterrupt(VcpuId(0)));
@@ -127,9 +197,7 @@ fn every_combination_of_flags_does_what_xen_does_with_each() {
                 continue;
             }
             assert_eq!(bench.woken(), [0], "{stop:?} {bits:#x}");
-            if stop != Stop::Violation {
-                assert_eq!(stop.meet(&mut bench), stop.again(bits), "{stop:?} {bits:#x}");
-            }
+            comes_back(&mut bench, stop, bits);
             if is_fast {
                 let step = event(CpuEventKind::SingleStep, RIP + 0x20);
                 assert_eq!(bench.step(&step), Outcome::Proceed, "{stop:?} {bits:#x}");
@@ -145,6 +213,32 @@ fn restart(steps: bool) -> Bench {
     let mut bench = bench(MonitorMode::Sync);
     bench.must(Control::SingleStep { vcpu: VcpuId(0), on: steps });
     bench
+}
+
+/// Xen goes by the reason that the answer says, and emulates what stands where the answer has put the vCPU; here that is over.
+#[test]
+fn nothing_is_emulated_by_an_answer_about_something_else_or_elsewhere() {
+    const CODE: u32 = VCPU_PAUSED | EMULATE | SET_EMUL_INSN_DATA;
+    let int3 = Stop::Cpu(CpuEventKind::Int3);
+    let violation = Event::Violation { gfn: Gfn(WATCHED), offset: 0, gla: None, rights: R, in_gpt: false };
+    let (cr3, breakpoint) = (Cpu::Cr3 { new: 0x1000, old: 0x2000 }, Cpu::Int3 { rip: Gla(RIP), gfn: Gfn(4) });
+    for (stop, about) in
+        [(Stop::Violation, Event::Cpu(cr3)), (Stop::Violation, Event::Cpu(breakpoint)), (int3, violation)]
+    {
+        let mut bench = bench(MonitorMode::Sync);
+        assert_eq!(stop.meet(&mut bench), answer_due(Ring::Access));
+        let request = bench.request(Ring::Access);
+        answer(&mut bench, &Request { event: about, ..request }, CODE, &registers(stop.rip()));
+        assert_eq!((bench.woken(), how(&bench)), (vec![0], None), "{stop:?} answered as {about:?}");
+    }
+    for stop in [Stop::Violation, int3, Stop::Cpu(CpuEventKind::Descriptor)] {
+        let mut bench = bench(MonitorMode::Sync);
+        assert_eq!(stop.meet(&mut bench), answer_due(Ring::Access));
+        let request = bench.request(Ring::Access);
+        answer(&mut bench, &request, CODE | SET_REGISTERS, &registers(stop.rip() + 8));
+        assert_eq!((bench.woken(), how(&bench)), (vec![0], None), "{stop:?}");
+        assert_eq!(stop.meet(&mut bench), answer_due(Ring::Access), "{stop:?}");
+    }
 }
 
 #[test]

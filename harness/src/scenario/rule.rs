@@ -114,7 +114,7 @@ pub struct StepInView {
     pub back: u16,
 }
 
-/// What is other about an instruction that is done alone.
+/// What is other about an instruction that is done alone. As in Xen one of these counts: what it reads before what it writes, that before what it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct EmulateWith {
@@ -130,20 +130,20 @@ impl EmulateWith {
     /// The flags of the answer, and its data.
     #[must_use]
     pub fn answer(&self) -> (Flags, Vec<u8>) {
-        let mut flags = Flags::EMULATE;
-        let mut data = Vec::new();
-        if let Some(Hex(read)) = &self.read {
-            flags = flags.union(Flags::SET_EMUL_READ_DATA);
-            let length = u32::try_from(read.len()).unwrap_or(u32::MAX);
-            data = [length.to_le_bytes().as_slice(), read].concat();
-        }
-        if let Some(Hex(code)) = &self.code {
-            flags = flags.union(Flags::SET_EMUL_INSN_DATA);
-            data.clone_from(code);
-        }
-        if self.no_write {
-            flags = flags.union(Flags::EMULATE_NOWRITE);
-        }
+        let flag = |is_set: bool, flag| if is_set { flag } else { Flags::NONE };
+        let flags = Flags::EMULATE
+            .union(flag(self.read.is_some(), Flags::SET_EMUL_READ_DATA))
+            .union(flag(self.code.is_some(), Flags::SET_EMUL_INSN_DATA))
+            .union(flag(self.no_write, Flags::EMULATE_NOWRITE));
+        // Both stand in one place, and what it reads counts before what it is.
+        let data = match (&self.read, &self.code) {
+            (Some(Hex(read)), _) => {
+                let length = u32::try_from(read.len()).unwrap_or(u32::MAX);
+                [length.to_le_bytes().as_slice(), read].concat()
+            }
+            (None, Some(Hex(code))) => code.clone(),
+            (None, None) => Vec::new(),
+        };
         (flags, data)
     }
 }

@@ -283,7 +283,7 @@ impl Engine {
     pub(super) fn says_what_is_plain(&self, host: &Host, vcpu: VcpuId) {
         static SAID: Once = Once::new();
         let shows_other = |it: &Emulation| it.by_view && host.rights.shown_to(vcpu, it.gfn).is_some();
-        let is_other = |it: &Emulation| it.keeps_memory || it.reads.is_some() || it.code.is_some() || shows_other(it);
+        let is_other = |it: &Emulation| it.is_other() || shows_other(it);
         if self.domain.emulation(vcpu).is_some_and(is_other) {
             SAID.call_once(|| {
                 eprintln!(

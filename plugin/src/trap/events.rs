@@ -191,7 +191,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &
             }
             Outcome::Skip => return Told::Denied,
             Outcome::Alone => {
-                // The instruction that came with the answer is done where the breakpoint is.
+                // It is done with what came with the answer: other content, or the instruction where the breakpoint is.
                 vcpu.trap.set_pending_event(None);
                 let can_leave = vcpu.state().may_leave() && internals::can_leave();
                 if can_leave && hypervisor.queues_alone(vcpu) {
@@ -199,7 +199,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &
                 }
                 hypervisor.emulated(vcpu);
                 eprintln!(
-                    "mem-event: vCPU {} cannot do another instruction alone here: it meets its breakpoint",
+                    "mem-event: vCPU {} cannot leave its block for an instruction that was to run alone with other content: it ran as it is",
                     vcpu.id
                 );
                 return Told::Go(Go::Run);
