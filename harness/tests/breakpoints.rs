@@ -56,6 +56,13 @@ fn write(client: &mut Client, gpa: Gpa, byte: u8) {
     client.values(&Call::WriteFrame { gfn: gpa.gfn(), offset: gpa.offset(), bytes: vec![byte] }).unwrap();
 }
 
+/// Puts a breakpoint there; the byte beneath, and how many others have one there.
+fn put(client: &mut Client, gpa: Gpa, stays: bool) -> (u8, u64) {
+    let over = client.set_breakpoint(gpa, stays).unwrap();
+    assert!(over.takes_instructions, "QEMU exports what that takes");
+    (over.beneath, over.others)
+}
+
 fn answer(channel: &mut Channel, request: &Request) {
     channel.answer(&request.answer());
     channel.kick().unwrap();
@@ -79,8 +86,8 @@ fn a_killed_attach_leaves_the_breakpoints_of_others_on_its_byte_and_its_frame_an
         let (reads, writes, adds) = (guest.at(READS), guest.at(WRITES), guest.at(READS + 3));
         let mut other = guest.client();
         let whole = [reads, writes, adds].map(|gpa| byte(&mut other, gpa));
-        assert_eq!(other.set_breakpoint(reads, false).unwrap(), (whole[0], 0));
-        assert_eq!(other.set_breakpoint(writes, false).unwrap(), (whole[1], 0));
+        assert_eq!(put(&mut other, reads, false), (whole[0], 0));
+        assert_eq!(put(&mut other, writes, false), (whole[1], 0));
 
         let mut attach = command(&guest.folder);
         attach
@@ -146,9 +153,9 @@ fn a_byte_comes_back_with_the_last_whose_it_is_unless_it_stays_or_the_guest_has_
     let (one, two, mut later) = (guest.at(READS), guest.at(WRITES), guest.client());
     let whole = byte(&mut later, one);
     let (mut first, mut second) = (guest.client(), guest.client());
-    assert_eq!(first.set_breakpoint(one, false).unwrap(), (whole, 0));
-    assert_eq!(second.set_breakpoint(one, true).unwrap(), (whole, 1));
-    assert_eq!(first.set_breakpoint(two, false).unwrap().1, 0);
+    assert_eq!(put(&mut first, one, false), (whole, 0));
+    assert_eq!(put(&mut second, one, true), (whole, 1));
+    assert_eq!(put(&mut first, two, false).1, 0);
     // Whoever has none there cannot clear it, and the frame is nobody's to take.
     let clear = Call::ClearBreakpoint { gfn: one.gfn(), offset: one.offset() };
     let Reply::Refused(Errno::EINVAL, why) = later.call(&clear).unwrap() else { panic!("it is another's") };
@@ -194,7 +201,7 @@ fn gdb_and_a_consumer_stop_at_one_byte_each_for_itself() {
         .control(Control::Monitor { kind: CpuEventKind::Int3, mode: MonitorMode::Sync, on_change_only: false })
         .unwrap()
         .unwrap();
-    let (whole, _) = ring.client.set_breakpoint(reads, false).unwrap();
+    let (whole, _) = put(&mut ring.client, reads, false);
 
     let stream = UnixStream::connect(&stub).unwrap();
     // Only the limit of what can be called a hang.

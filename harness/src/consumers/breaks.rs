@@ -33,7 +33,7 @@ impl Break {
     /// # Errors
     /// The plugin refuses.
     pub fn set(client: &mut Client, gpa: Gpa) -> anyhow::Result<Break> {
-        client.set_breakpoint(gpa, false).map(|(old, _)| Break { gpa, old, is_set: true })
+        client.set_breakpoint(gpa, false).map(|over| Break { gpa, old: over.beneath, is_set: true })
     }
 
     /// Whether it is there.
@@ -85,10 +85,8 @@ pub struct Breaks {
     set: Vec<Break>,
     /// Where vCPUs step over a breakpoint.
     stepping: HashMap<VcpuId, Gpa>,
-    /// With what registers each vCPU was last let do what its break stands on.
-    passed_with: HashMap<VcpuId, Registers>,
-    /// Whether breaks recoil.
-    recoil: bool,
+    /// Whether breaks recoil, once that was asked.
+    recoil: Option<bool>,
     /// The frames that may not be executed, with the rights that they had.
     closed: HashMap<Gfn, AccessType>,
     /// Whether they are taken back; what was met of them before is known still.
@@ -110,8 +108,7 @@ impl Breaks {
     /// None is set.
     #[must_use]
     pub fn by(by: BreakBy) -> Breaks {
-        let (stepping, passed_with, closed) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Breaks { by, set: Vec::new(), stepping, passed_with, recoil: false, closed, are_over: false }
+        Breaks { by, set: Vec::new(), stepping: HashMap::new(), recoil: None, closed: HashMap::new(), are_over: false }
     }
 
     /// Whether none is set.
@@ -199,6 +196,18 @@ impl Breaks {
         self.step_over(gpa, one.beneath, by, client).map(Some)
     }
 
+    /// Whether breaks recoil: whoever sets one is told, so it sets one of its own where one is.
+    fn recoils(&mut self, gpa: Gpa, client: &mut Client) -> anyhow::Result<bool> {
+        if let Some(recoil) = self.recoil {
+            return Ok(recoil);
+        }
+        let over = client.set_breakpoint(gpa, false)?;
+        if !self.set.iter().any(|one| one.is_at(gpa)) {
+            client.clear_breakpoint(gpa)?;
+        }
+        Ok(*self.recoil.insert(!over.takes_instructions))
+    }
+
     fn step_over(
         &mut self,
         gpa: Gpa,
@@ -206,12 +215,10 @@ impl Breaks {
         (vcpu, registers): By<'_>,
         client: &mut Client,
     ) -> anyhow::Result<Heard> {
-        if let Some(registers) = registers.filter(|_| !self.recoil) {
-            // One that stands there again as it did has not done what the answer brought: this QEMU cannot have it do that.
-            self.recoil = self.passed_with.insert(vcpu, *registers).as_ref() == Some(registers);
-            if !self.recoil {
-                return Ok(Heard::Instead(code(client, gpa, old, (vcpu, registers))?));
-            }
+        if let Some(registers) = registers
+            && !self.recoils(gpa, client)?
+        {
+            return Ok(Heard::Instead(code(client, gpa, old, (vcpu, registers))?));
         }
         monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;
         client.insist(&Call::WriteFrame { gfn: gpa.gfn(), offset: gpa.offset(), bytes: vec![old] })?;

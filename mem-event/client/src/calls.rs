@@ -18,6 +18,17 @@ const TRIES: u32 = 1000;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// What a breakpoint was put over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOver {
+    /// The byte beneath.
+    pub beneath: u8,
+    /// How many others have a breakpoint there.
+    pub others: u64,
+    /// Whether an answer can bring the instruction that it stands on.
+    pub takes_instructions: bool,
+}
+
 impl Client {
     /// The domain's figures.
     ///
@@ -251,15 +262,14 @@ impl Client {
         self.values(&Call::WriteLinear { vcpu, cr3, address, bytes: bytes.to_vec() }).map(drop)
     }
 
-    /// Puts a breakpoint over a byte, or puts its own over it again; the byte beneath, and how many others are there. It is taken back with this
-    /// connection unless it is to stay.
+    /// Puts a breakpoint over a byte, or puts its own over it again. It is taken back with this connection unless it is to stay.
     ///
     /// # Errors
     /// As [`Client::insist`].
-    pub fn set_breakpoint(&mut self, gpa: Gpa, stays: bool) -> anyhow::Result<(u8, u64)> {
-        let [beneath, others, ..] =
+    pub fn set_breakpoint(&mut self, gpa: Gpa, stays: bool) -> anyhow::Result<PutOver> {
+        let [beneath, others, takes_instructions, ..] =
             self.insist(&Call::SetBreakpoint { gfn: gpa.gfn(), offset: gpa.offset(), stays })?;
-        Ok((u8::try_from(beneath)?, others))
+        Ok(PutOver { beneath: u8::try_from(beneath)?, others, takes_instructions: takes_instructions != 0 })
     }
 
     /// Ends its breakpoint, or one that was left there by a connection that has ended; how many others are there.

@@ -23,6 +23,7 @@ pub mod poll;
 pub mod refusal;
 pub mod socket;
 
+pub use calls::PutOver;
 pub use channel::{Channel, RingSettings};
 pub use handed::Handed;
 pub use order::{Order, Orders};

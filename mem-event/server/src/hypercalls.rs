@@ -123,6 +123,11 @@ pub trait Hypercalls {
         Err((Errno::EOPNOTSUPP, "it is not known here how a vCPU pages".to_owned()))
     }
 
+    /// Whether a vCPU can do an instruction that an answer brings, in the place of a breakpoint.
+    fn takes_instructions(&self) -> bool {
+        false
+    }
+
     /// A client had a mapping of this frame, and may have written to it.
     fn may_be_written(&mut self, _gfn: Gfn) {}
 

@@ -36,4 +36,4 @@ pub use report::{
 };
 
 /// The protocol's version, checked by [`Call::Hello`].
-pub const VERSION: u64 = 9;
+pub const VERSION: u64 = 10;

@@ -68,6 +68,11 @@ impl Hypervisor {
         is_queued
     }
 
+    /// Whether vCPUs can be put to do what an answer brings.
+    pub fn takes_instructions(&self) -> bool {
+        alone::is_there() && internals::can_leave()
+    }
+
     /// What the vCPU may do at the instruction that it is at, and that it is the one which does.
     fn may_turn(&self, vcpu: &Vcpu, view: &View) -> Option<Emulation> {
         let mut engine = self.engine();

@@ -101,6 +101,10 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::translate(self, space, address)
     }
 
+    fn takes_instructions(&self) -> bool {
+        Hypervisor::takes_instructions(self)
+    }
+
     fn may_be_written(&mut self, gfn: Gfn) {
         Hypervisor::may_be_written(self, gfn);
     }
