@@ -35,6 +35,7 @@ mod hidden;
 mod hostile_guest;
 mod images;
 mod injected_linux;
+mod kernel_breaks;
 mod kills;
 mod late_vcpus;
 mod leaves;

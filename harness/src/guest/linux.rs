@@ -18,7 +18,10 @@ pub const WITHOUT_WORK: &str = "mem_event.work=none";
 const INIT: &str = include_str!("init.sh");
 
 /// The programs that `init.sh` calls.
-const PROGRAMS: &[&str] = &["awk", "cat", "dd", "grep", "md5sum", "mount", "poweroff", "sh", "sleep", "tac"];
+const PROGRAMS: &[&str] = &[
+    "awk", "cat", "chmod", "dd", "grep", "ln", "md5sum", "mkdir", "mount", "mv", "poweroff", "rm", "rmdir", "sh",
+    "sleep", "sync", "tac", "touch", "tr", "truncate",
+];
 
 /// The kernel: `$MEM_EVENT_KERNEL`, or the one that `ci/setup` unpacked, or a cloud kernel in /boot.
 ///
@@ -74,7 +77,7 @@ pub fn initrd() -> anyhow::Result<Vec<u8>> {
     let busybox = busybox()?;
     let content = std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "work"] {
+    for folder in ["bin", "dev", "proc", "trace", "work"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
