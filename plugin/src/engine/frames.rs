@@ -4,7 +4,7 @@ use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
 use crate::memory::beyond::BeyondRam;
 use mem_event::trace::remark::Moment;
-use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, PAGE_SIZE, Rights};
+use mem_event::{Access, AccessSource, Errno, Gfn, Input, Outcome, P2mType, PAGE_SIZE, Rights, VcpuId};
 use std::os::fd::OwnedFd;
 
 impl Hypervisor {
@@ -26,6 +26,13 @@ impl Hypervisor {
         let written = self.host.write(gfn, offset, bytes);
         self.remark_written(engine, gfn);
         written.map_err(|error| (Errno::EFAULT, format!("frame {gfn}: {error}")))
+    }
+
+    /// Copies the code from there on that a vCPU may execute and QEMU may not read; not where it is on its way, or the rights are others by now.
+    pub fn copy_of_code(&self, vcpu: VcpuId, gfn: Gfn, offset: u16, bytes: &mut [u8]) -> bool {
+        let engine = self.engine();
+        let is_there = self.has_content(&engine, gfn).is_ok() && self.host.may_only_execute(vcpu, gfn);
+        is_there && self.host.read(gfn, offset, bytes).is_ok()
     }
 
     /// Where a frame lies in the memory file, or in that of frames beyond RAM, for a client that has pinned it and maps it: one that was shared

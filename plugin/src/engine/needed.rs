@@ -5,13 +5,14 @@ use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::witness::Standing;
-use crate::qemu::{apart, delivery};
+use crate::qemu::{apart, delivery, passing};
 use mem_event::{CpuEventKind, Gfn, MonitorMode};
 
 impl Engine {
     /// Instruments what is wanted now. What is not wanted any more stays until `Hypervisor::disarm`.
     pub fn arm(&mut self, host: &Host) {
         if host.has_gate() {
+            passing::takes_place();
             let what = |kind, what: u8| if self.domain.monitored(kind) == MonitorMode::Disabled { 0 } else { what };
             delivery::want(what(CpuEventKind::Debug, delivery::DEBUG) | what(CpuEventKind::Interrupt, delivery::ALL));
             let before = instrumentation::wanted();

@@ -79,7 +79,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     leaving::install(arguments.signal)?;
     internals::call_at_reset(machine_is_reset);
-    passing::ask(translate::wants);
+    passing::ask(translate::wants, translate::copies);
     qemu::delivery::listen(delivery::before);
     let listener = Listener::bind(&arguments.socket)?;
     fatal::owns_socket(arguments.socket.clone());

@@ -169,6 +169,13 @@ impl Host {
         self.memory.offset(gfn).is_none() || self.rights.allowed_to(vcpu, gfn).contains(rights)
     }
 
+    /// Whether a vCPU may execute a frame that is not open to be read: not by all vCPUs' views, or because it shows another one's memory.
+    pub fn may_only_execute(&self, vcpu: VcpuId, gfn: Gfn) -> bool {
+        let shown = self.rights.shown_to(vcpu, gfn).map(|(_, rights)| rights);
+        !self.rights.allowed(gfn).contains(Rights::R)
+            && shown.unwrap_or_else(|| self.rights.allowed_to(vcpu, gfn)).contains(Rights::X)
+    }
+
     /// A vCPU goes by other rights than those that its page cache remembers.
     pub fn forgets_rights(&self, vcpu: VcpuId) {
         if let Some(vcpu) = self.vcpu(vcpu.0) {

@@ -6,7 +6,7 @@ use crate::insn::quick::{QuickRecipe, Shape};
 use crate::insn::recipe::Recipe;
 use crate::insn::stop_point::StopPoint;
 use crate::insn::subject::Subject;
-use crate::qemu::{api, unfinished};
+use crate::qemu::{api, passing, unfinished};
 use qemu_plugin_sys as sys;
 use std::ffi::{c_uint, c_void};
 
@@ -99,10 +99,11 @@ impl Instruction<'_> {
         &buffer[..length.min(16)]
     }
 
-    /// Where QEMU reads its first byte in this process; 0 for what is no memory.
+    /// Where its first byte is in this process, as QEMU has it; 0 for what is no memory.
     pub fn host_address(&self) -> u64 {
         // SAFETY: the instruction is valid.
-        unsafe { sys::qemu_plugin_insn_haddr(self.instruction) as u64 }
+        let read = unsafe { sys::qemu_plugin_insn_haddr(self.instruction) as u64 };
+        passing::place_of(read)
     }
 
     /// The linear address at translation; right in its low 12 bits only (blocks are position independent).

@@ -240,7 +240,7 @@ pub const FORGETTING_TRANSLATIONS: Capability = Capability {
 pub const PASSING: Capability = Capability {
     name: "choosing blocks",
     what: "be shown single blocks before they are translated",
-    without: "while some frame may not be executed every block is looked at, which costs a tenth",
+    without: "while some frame may not be executed every block is looked at, which costs a tenth; under `gate=mmu` a frame that may be executed and not read is open to all while QEMU reads its code",
     names: &[
         &[c"qemu_get_cpu"],
         &[c"x86_cpu_do_interrupt"],

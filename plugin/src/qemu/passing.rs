@@ -1,9 +1,12 @@
-//! Which blocks pass through the translation callback.
+//! Which blocks pass through the translation callback, and what QEMU reads as their code.
 //!
 //! While a plugin has one, QEMU passes every block of a vCPU through it, and has each of their accesses store its value for a callback that may want
 //! it: a Linux boots a tenth slower, with nothing done in any block. But it asks a bit of the vCPU's, at each translation, and is led to
 //! translate by a word of the processor's operations. So where a function stands in that place which knows the code's address, the bit is set for
 //! the blocks that are wanted and for no other.
+//!
+//! By the same function QEMU is led to a copy of the code where it may not read what the vCPU may execute: read where it is, the page would be open to all
+//! vCPUs meanwhile.
 //!
 //! The bit's place proves itself: among what a vCPU's first words point to, exactly one word had the bits of all callbacks that this plugin has,
 //! but for that of translations, before it had this one, and has that too afterwards.
@@ -12,6 +15,7 @@ use super::capabilities::{PASSING, symbol};
 use super::fields::Memory;
 use super::internals::cpu_of;
 use super::{operations, unfinished};
+use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::ptr::with_exposed_provenance;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +23,21 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Whether a block that a vCPU is about to translate is wanted, by where its code is in this process, if that is RAM.
 pub type Wants = fn(Option<u64>) -> bool;
+
+/// Copies the code from this address in this process on, to the end of its page, where QEMU may not read it; says whether it did.
+pub type Copies = fn(u64, &mut [u8]) -> bool;
+
+const PAGE: usize = 4096;
+
+/// A page of code, aligned as QEMU's is.
+#[repr(align(4096))]
+struct Page(UnsafeCell<[u8; PAGE]>);
+
+thread_local! {
+    static COPY: Page = const { Page(UnsafeCell::new([0; PAGE])) };
+    /// The address that the copy's first byte stands for, while a block is translated from it; else 0.
+    static STANDS_FOR: Cell<u64> = const { Cell::new(0) };
+}
 
 /// `QEMU_PLUGIN_EV_VCPU_TB_TRANS` (include/qemu/plugin-event.h).
 const TRANSLATION: u64 = 1 << 2;
@@ -37,12 +56,47 @@ static PLACE: AtomicUsize = AtomicUsize::new(0);
 /// Where it may be, by what stood there before the callback was registered.
 static MAY_BE: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static WANTS: OnceLock<Wants> = OnceLock::new();
+static COPIES: OnceLock<Copies> = OnceLock::new();
 /// The callback is registered. Where it is not, the bit is QEMU's alone.
 static IS_REGISTERED: AtomicBool = AtomicBool::new(false);
 
-/// Who says which blocks are wanted, from the start on.
-pub fn ask(wants: Wants) {
+/// Who says which blocks are wanted, and who copies code, from the start on.
+pub fn ask(wants: Wants, copies: Copies) {
     let _ = WANTS.set(wants);
+    let _ = COPIES.set(copies);
+}
+
+/// Has QEMU's translation come by here, once a vCPU is there.
+pub fn takes_place() {
+    if let Some(own) = own() {
+        // Where it cannot, every block passes, and code is read where it is.
+        let _ = operations::put(own as *mut c_void, on_translation as *mut c_void);
+    }
+}
+
+/// Where code is in this process that QEMU reads there while this thread translates.
+pub(super) fn place_of(read: u64) -> u64 {
+    let (stands_for, copy) = (STANDS_FOR.get(), COPY.with(|copy| copy.0.get() as u64));
+    match read.checked_sub(copy).filter(|offset| stands_for != 0 && *offset < PAGE as u64) {
+        Some(offset) => stands_for + offset,
+        None => read,
+    }
+}
+
+/// What QEMU is to read in the place of this code; the code itself where it may.
+fn readable(code: *mut c_void) -> *mut c_void {
+    let (address, Some(copies)) = (code as u64, COPIES.get().filter(|_| !code.is_null())) else { return code };
+    let offset = code.addr() % PAGE;
+    COPY.with(|copy| {
+        // SAFETY: this thread's own, which nobody reads but QEMU, and that within the call that follows.
+        let page = unsafe { &mut *copy.0.get() };
+        if !copies(address, &mut page[offset..]) {
+            return code;
+        }
+        STANDS_FOR.set(address - offset as u64);
+        COPIED.fetch_add(1, Ordering::Relaxed);
+        copy.0.get().cast::<u8>().wrapping_add(offset).cast()
+    })
 }
 
 /// The translation callback is about to be registered, or was taken back.
@@ -51,9 +105,8 @@ pub(super) fn will_be_registered(is_registered: bool) {
         *MAY_BE.lock().unwrap_or_else(PoisonError::into_inner) = candidates().unwrap_or_default();
     }
     IS_REGISTERED.store(is_registered, Ordering::Release);
-    if is_registered && let Some(own) = own() {
-        // Where it cannot, every block passes.
-        let _ = operations::put(own as *mut c_void, on_translation as *mut c_void);
+    if is_registered {
+        takes_place();
     }
 }
 
@@ -124,8 +177,13 @@ unsafe extern "C" fn on_translation(
     if IS_REGISTERED.load(Ordering::Acquire) {
         choose(cpu, code);
     }
-    // SAFETY: as QEMU calls it itself. Where the code is not there, this frame is jumped over, which owns nothing.
-    unsafe { own(cpu, block, most, address, code) }
+    // One that was given up left it set.
+    STANDS_FOR.set(0);
+    let read = readable(code);
+    // SAFETY: as QEMU calls it itself; it reads the code from there to the page's end at most. Where code is not there, this frame is jumped over,
+    // which owns nothing.
+    unsafe { own(cpu, block, most, address, read) }
+    STANDS_FOR.set(0);
 }
 
 /// Sets the bit for this block, or takes it away.
@@ -143,9 +201,11 @@ fn choose(cpu: *mut c_void, code: *mut c_void) {
 
 static CHOSEN: AtomicU64 = AtomicU64::new(0);
 static CHOSEN_AMONG: AtomicU64 = AtomicU64::new(0);
+static COPIED: AtomicU64 = AtomicU64::new(0);
 
-/// How many blocks were wanted, and of how many, in words; none where there was no choice.
+/// How many blocks were wanted, and of how many, and how many were translated from copies, in words; none where there was no choice.
 pub fn report() -> Option<String> {
-    let [chosen, among] = [&CHOSEN, &CHOSEN_AMONG].map(|count| count.load(Ordering::Relaxed));
-    (among != 0).then(|| format!("of {among} blocks {chosen} were looked at"))
+    let [chosen, among, copied] = [&CHOSEN, &CHOSEN_AMONG, &COPIED].map(|count| count.load(Ordering::Relaxed));
+    let copied = if copied == 0 { String::new() } else { format!(", {copied} translated from copies") };
+    (among != 0).then(|| format!("of {among} blocks {chosen} were looked at{copied}"))
 }

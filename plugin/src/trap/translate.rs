@@ -22,7 +22,7 @@ use crate::qemu::proof;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view;
 use crate::trap::verify;
-use mem_event::{Gfn, Gpa};
+use mem_event::{Gfn, Gpa, VcpuId};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,6 +59,16 @@ pub fn wants(code: Option<u64>) -> bool {
     // QEMU ends a block before an instruction that reaches into the next page, unless it is its first.
     let may_reach_next = code & 0xfff > 0x1000 - LONGEST as u64;
     may_reach_next || asks_for_each(host) || host.checks_fetches_of(frame) || host.checks_each(frame) || may_nest()
+}
+
+/// Copies the code from this address in this process on, where the vCPU may execute it and somebody may not read it: QEMU then reads nothing where it
+/// is, and the page is closed to all meanwhile. What may not be executed is not copied, nor what is not there: QEMU's read of that is the fetch, which asks.
+pub fn copies(code: u64, bytes: &mut [u8]) -> bool {
+    let Some(hypervisor) = Hypervisor::get() else { return false };
+    let vcpu = VcpuId(VCPU.get());
+    hypervisor.host.memory.frame_at(code).is_some_and(|gfn| {
+        hypervisor.host.may_only_execute(vcpu, gfn) && hypervisor.copy_of_code(vcpu, gfn, (code & 0xfff) as u16, bytes)
+    })
 }
 
 /// What runs a guest's guest is looked for in any case.
