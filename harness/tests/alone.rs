@@ -7,7 +7,7 @@ use crate::support::{
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
-use harness::scenario::{MemoryAct, Name, Rule, Scenario, Size, Then, Time, corpus};
+use harness::scenario::{MemoryAct, Name, Number, Rule, Scenario, Size, Then, Time, corpus};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::message::Call;
@@ -80,6 +80,26 @@ fn under_a_storm_of_interrupts_each_access_is_done_once_by_one_answer() {
         let again = outcome.counts.access - done;
         assert!(again <= nmis, "{gate}: {again} asked again, {nmis} NMIs: {}", outcome.said);
         add_up(&outcome, emulated);
+    }
+}
+
+/// `MEM_EVENT_READINGS` says how often each vCPU reads (`ci/soak`: a million times).
+#[test]
+fn what_one_vcpu_reads_instead_of_what_memory_holds_the_other_never_reads() {
+    let readings = how_often("MEM_EVENT_READINGS", 500);
+    for gate in gates() {
+        let mut scenario = scenario("alone");
+        scenario.deadline = Time(DEADLINE);
+        let write = MemoryAct::Write { at: "READINGS".into(), value: Number(readings), refused: None };
+        scenario.steps[0].acts.push(write.into());
+        let mut job = Job::new(scenario, None).unwrap();
+        job.gate = gate;
+        let outcome = job.run(&mut Silent, None).unwrap();
+        assert_eq!(outcome.verdict.kind, Kind::Success, "{gate}: {}\n{}", outcome.verdict, outcome.console);
+        let due = format!("{readings} of {readings} readings were told, 0 of another vCPU's wrong, 0x1111 was kept");
+        assert!(outcome.console.contains(&due), "{gate}: {}", outcome.console);
+        assert!(outcome.counts.access >= 2 * readings, "{gate}: {}", outcome.counts.access);
+        eprintln!("{gate}: {readings} readings of each vCPU in {:.1} s", outcome.took.as_secs_f64());
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `KEPT` | what is written here is to go nowhere |
 //! | `CODED` | a read of this page is to be another instruction, which returns its address: `mov rax, rdi` |
 //! | `RUN` | code that may not run |
+//! | `READINGS` | how often each vCPU reads `READS`: 200 times unless the consumer says here how often |
 //!
 //! Checkpoints: 1 before the kinds, with addresses; 2 before the copy; 3 before the contents, argument: vCPUs; 4: end, with everything open. A guest
 //! whose consumer does nothing of that succeeds as well: it accepts both, but no mixture.
@@ -24,7 +25,7 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use guest::page::PAGE_SIZE;
 use guest::{access, checkpoint, failure, println, smp, verdict};
@@ -48,6 +49,10 @@ guest::pages!(
 guest::pages!(
     /// Read by another instruction.
     CODED: 1
+);
+guest::pages!(
+    /// How often what is other content is read.
+    READINGS: 1
 );
 
 guest::functions!(
@@ -139,9 +144,11 @@ unsafe extern "C" {
 const HELD: u64 = 0x1111;
 /// What the consumer has its instruction read.
 const TOLD: u64 = 0x7777;
-/// How often each vCPU reads it.
-const READINGS: u64 = 200;
+/// How often each vCPU reads it where nobody says.
+const USUAL: u64 = 200;
 
+/// How often each vCPU is to read it.
+static HOW_OFTEN: AtomicU64 = AtomicU64::new(USUAL);
 /// What vCPU 1 has read that was not there.
 static WRONG: AtomicUsize = AtomicUsize::new(0);
 /// 1 when both may read.
@@ -163,15 +170,20 @@ fn main() {
     access::write(KEPT.address(), HELD);
     access::write(CODED.address(), HELD);
     checkpoint(3, vcpus as u64, 0, 0);
+    let readings = match access::read(READINGS.address()) {
+        0 => USUAL,
+        said => said,
+    };
+    HOW_OFTEN.store(readings, Ordering::Release);
     GATE.store(1, Ordering::Release);
-    let told = (0..READINGS).map(|_| access::read(READS.address())).filter(|read| *read == TOLD).count() as u64;
+    let told = (0..readings).map(|_| access::read(READS.address())).filter(|read| *read == TOLD).count() as u64;
     let held = contents();
     smp::join();
     checkpoint(4, told, held, 0);
     let wrong = WRONG.load(Ordering::Acquire);
     let kept = access::read(KEPT.address());
-    println!("{told} of {READINGS} readings were told, {wrong} of another vCPU's wrong, {kept:#x} was kept");
-    let is_whole = [(0, HELD + 1, HELD), (READINGS, HELD, CODED.address())].contains(&(told, kept, held));
+    println!("{told} of {readings} readings were told, {wrong} of another vCPU's wrong, {kept:#x} was kept");
+    let is_whole = [(0, HELD + 1, HELD), (readings, HELD, CODED.address())].contains(&(told, kept, held));
     if !is_whole || wrong != 0 || access::read(READS.address()) != HELD {
         failure!("told {told} times, {kept:#x} kept, {held:#x} read, {wrong} readings wrong");
     }
@@ -186,7 +198,7 @@ fn contents() -> u64 {
 
 fn reads_what_is_there(_: usize) {
     smp::wait_for(&GATE, 1);
-    let wrong = (0..READINGS).filter(|_| access::read(READS.address()) != HELD).count();
+    let wrong = (0..HOW_OFTEN.load(Ordering::Acquire)).filter(|_| access::read(READS.address()) != HELD).count();
     WRONG.fetch_add(wrong, Ordering::AcqRel);
 }
 
