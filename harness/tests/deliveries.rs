@@ -1,11 +1,13 @@
 //! A vCPU that waits before an exception or interrupt is delivered to it: the machine stops, goes on, is saved and ends as it does at any event, and what
 //! is delivered then is what was told.
 
-use crate::support::{answer, checkpoint, gates, machine_under, next_request, scenario, wait_for};
+use crate::support::example::Example;
+use crate::support::{answer, checkpoint, gates, machine_under, next_request, run_under, scenario, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
+use harness::scenario::external::External;
 use mem_event::message::{Call, VcpuState};
 use mem_event::{
     AccessType, Control, Cpu, CpuEventKind, Event, Flags, Gfn, Layout, MonitorMode, Request, Ring, TrapKind, VcpuId,
@@ -226,5 +228,22 @@ fn what_was_injected_with_an_answer_is_the_next_interrupt_that_it_asks_for() {
         answer(&mut told.channel, &violation);
         told.comes_to(34);
         told.ends_well();
+    }
+}
+
+/// The scenario has what the guest must find: the page fault once more, before the write that was stopped.
+#[test]
+fn the_examples_inject_a_page_fault_and_are_told_that_it_is_what_comes_next() {
+    let in_rust = Example::in_rust("inject").in_layout("vm_event7");
+    let examples = [Some(in_rust), Example::in_c("inject"), Some(Example::in_python("inject"))];
+    for example in examples.into_iter().flatten() {
+        let example = example.about("0xdead1231000");
+        for gate in gates() {
+            let mut scenario = scenario("injected");
+            scenario.consumers.external = vec![External::parse(&example.with(&["access"])).unwrap()];
+            let (outcome, sequence) = run_under(gate, scenario);
+            assert_eq!(outcome.counts.access, 2, "{gate}: {}\n{sequence}", example.command);
+            assert!(sequence.contains("vector 14 exception error 0x2"), "{gate}: {}\n{sequence}", example.command);
+        }
     }
 }

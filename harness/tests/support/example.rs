@@ -61,6 +61,12 @@ impl Example {
         format!("{}={}", rings.join(","), self.command)
     }
 
+    /// The same, with slots of another layout.
+    pub fn in_layout(mut self, layout: &'static str) -> Example {
+        self.layout = layout;
+        self
+    }
+
     /// The same, started with an argument.
     pub fn about(mut self, argument: &str) -> Example {
         self.command += &format!(" {argument}");

@@ -26,7 +26,8 @@ SET_VIEW_DEFAULT, SWITCH_VIEW, SWITCH_VCPU_VIEW, GET_VCPU_VIEW = range(44, 48)
 CHANGE_GFN, POPULATE = 48, 49
 # CPU events, and how they are reported.
 MONITOR, SINGLE_STEP, INJECT = 29, 30, 35
-EVENT_INT3, EVENT_SINGLE_STEP, SYNC = 4, 5, 2
+EVENT_INT3, EVENT_SINGLE_STEP, EVENT_INTERRUPT = 4, 5, 12
+DISABLED, SYNC = 0, 2
 
 SLOT = struct.Struct("<II3QIHH")  # flags, vcpu, gfn, offset, gla, p2mt, rights and gla_valid, reason
 VCPU_PAUSED, DROP_PAGE, EVICT_FAIL, FOREIGN = 1, 2, 4, 8
