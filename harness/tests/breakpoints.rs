@@ -7,7 +7,7 @@ use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::Scenario;
-use mem_event::message::{BreakpointReport, Call, Reply};
+use mem_event::message::{BreakpointReport, Call, Over, Reply};
 use mem_event::{Control, Cpu, CpuEventKind, Errno, Event, Gpa, MonitorMode, Request, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::io::{BufRead, BufReader};
@@ -59,7 +59,7 @@ fn write(client: &mut Client, gpa: Gpa, byte: u8) {
 /// Puts a breakpoint there; the byte beneath, and how many others have one there.
 fn put(client: &mut Client, gpa: Gpa, stays: bool) -> (u8, u64) {
     let over = client.set_breakpoint(gpa, stays).unwrap();
-    assert!(over.takes_instructions, "QEMU exports what that takes");
+    assert_eq!(over.over, Over::Brought, "QEMU exports what that takes");
     (over.beneath, over.others)
 }
 

@@ -5,7 +5,7 @@
 //! past it meanwhile. By the frame nothing in the guest is written: each instruction in the frame of a break is an event, and is let through alone.
 
 use crate::scenario::BreakBy;
-use mem_event::message::{Call, Reply};
+use mem_event::message::{Call, Over, Reply};
 use mem_event::registers::Registers;
 use mem_event::{
     AccessType, Control, Cpu, CpuEventKind, Errno, Event, Gfn, Gla, Gpa, MonitorMode, PAGE_SIZE, Rights, VcpuId,
@@ -23,6 +23,8 @@ pub struct Break {
     gpa: Gpa,
     /// What is there without it; by its frame nothing else is.
     old: u8,
+    /// How a vCPU gets over its breakpoint.
+    over: Over,
     /// Whether its breakpoint is there, or is put back after a step.
     is_set: bool,
 }
@@ -31,9 +33,17 @@ impl Break {
     /// Puts a breakpoint there, which goes with the connection however that ends.
     ///
     /// # Errors
-    /// The plugin refuses.
+    /// The plugin refuses, or the guest would get it.
     pub fn set(client: &mut Client, gpa: Gpa) -> anyhow::Result<Break> {
-        client.set_breakpoint(gpa, false).map(|over| Break { gpa, old: over.beneath, is_set: true })
+        let put = client.set_breakpoint(gpa, false)?;
+        let mut one = Break { gpa, old: put.beneath, over: put.over, is_set: true };
+        if put.over == Over::Delivered {
+            one.take_back(client)?;
+            anyhow::bail!(
+                "no break at {gpa}: the guest would get it, as this QEMU exports nothing by which a vCPU could go on without (mem-event doctor); break by the frame"
+            );
+        }
+        Ok(one)
     }
 
     /// Whether it is there.
@@ -85,8 +95,6 @@ pub struct Breaks {
     set: Vec<Break>,
     /// Where vCPUs step over a breakpoint.
     stepping: HashMap<VcpuId, Gpa>,
-    /// Whether breaks recoil, once that was asked.
-    recoil: Option<bool>,
     /// The frames that may not be executed, with the rights that they had.
     closed: HashMap<Gfn, AccessType>,
     /// Whether they are taken back; what was met of them before is known still.
@@ -108,7 +116,7 @@ impl Breaks {
     /// None is set.
     #[must_use]
     pub fn by(by: BreakBy) -> Breaks {
-        Breaks { by, set: Vec::new(), stepping: HashMap::new(), recoil: None, closed: HashMap::new(), are_over: false }
+        Breaks { by, set: Vec::new(), stepping: HashMap::new(), closed: HashMap::new(), are_over: false }
     }
 
     /// Whether none is set.
@@ -129,7 +137,7 @@ impl Breaks {
             }
             BreakBy::Frame => {
                 self.close(client, gpa.gfn())?;
-                Break { gpa, old: 0, is_set: true }
+                Break { gpa, old: 0, over: Over::default(), is_set: true }
             }
         };
         self.set.push(one);
@@ -179,8 +187,8 @@ impl Breaks {
         match self.by {
             BreakBy::Frame => Ok(Heard::Emulate),
             BreakBy::Int3 => {
-                let Break { gpa, old, .. } = self.set[at];
-                self.step_over(gpa, old, by, client)
+                let one = self.set[at];
+                self.step_over(one, by, client)
             }
         }
     }
@@ -190,34 +198,18 @@ impl Breaks {
     /// # Errors
     /// The plugin refuses.
     pub fn meets_anothers(&mut self, gpa: Gpa, by: By<'_>, client: &mut Client) -> anyhow::Result<Option<Heard>> {
-        let Some(one) = client.breakpoints_from(gpa)?.first().filter(|one| one.gpa == gpa).copied() else {
+        if client.breakpoints_from(gpa)?.first().is_none_or(|one| one.gpa != gpa) {
             return Ok(None);
-        };
-        self.step_over(gpa, one.beneath, by, client).map(Some)
+        }
+        // Who sets one there is told how it is got over.
+        let mut one = Break::set(client, gpa)?;
+        one.take_back(client)?;
+        self.step_over(one, by, client).map(Some)
     }
 
-    /// Whether breaks recoil: whoever sets one is told, so it sets one of its own where one is.
-    fn recoils(&mut self, gpa: Gpa, client: &mut Client) -> anyhow::Result<bool> {
-        if let Some(recoil) = self.recoil {
-            return Ok(recoil);
-        }
-        let over = client.set_breakpoint(gpa, false)?;
-        if !self.set.iter().any(|one| one.is_at(gpa)) {
-            client.clear_breakpoint(gpa)?;
-        }
-        Ok(*self.recoil.insert(!over.takes_instructions))
-    }
-
-    fn step_over(
-        &mut self,
-        gpa: Gpa,
-        old: u8,
-        (vcpu, registers): By<'_>,
-        client: &mut Client,
-    ) -> anyhow::Result<Heard> {
-        if let Some(registers) = registers
-            && !self.recoils(gpa, client)?
-        {
+    fn step_over(&mut self, one: Break, (vcpu, registers): By<'_>, client: &mut Client) -> anyhow::Result<Heard> {
+        let Break { gpa, old, over, .. } = one;
+        if let Some(registers) = registers.filter(|_| over == Over::Brought) {
             return Ok(Heard::Instead(code(client, gpa, old, (vcpu, registers))?));
         }
         monitor(client, CpuEventKind::SingleStep, MonitorMode::Sync)?;

@@ -4,7 +4,8 @@ use crate::refusal::cannot;
 use crate::socket::{Client, values_of};
 use anyhow::{Context as _, bail};
 use mem_event::message::{
-    BreakpointReport, Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport, frame_of_byte,
+    BreakpointReport, Call, DeviceReport, Info, MonitorReport, Over, Reply, RingReport, Space, VcpuReport,
+    frame_of_byte,
 };
 use mem_event::registers::Context;
 use mem_event::{AccessType, Control, Errno, Gfn, Gla, Gpa, P2mType, Rights, VcpuId};
@@ -25,8 +26,8 @@ pub struct PutOver {
     pub beneath: u8,
     /// How many others have a breakpoint there.
     pub others: u64,
-    /// Whether an answer can bring the instruction that it stands on.
-    pub takes_instructions: bool,
+    /// How a vCPU gets over it.
+    pub over: Over,
 }
 
 impl Client {
@@ -267,9 +268,10 @@ impl Client {
     /// # Errors
     /// As [`Client::insist`].
     pub fn set_breakpoint(&mut self, gpa: Gpa, stays: bool) -> anyhow::Result<PutOver> {
-        let [beneath, others, takes_instructions, ..] =
+        let [beneath, others, over, ..] =
             self.insist(&Call::SetBreakpoint { gfn: gpa.gfn(), offset: gpa.offset(), stays })?;
-        Ok(PutOver { beneath: u8::try_from(beneath)?, others, takes_instructions: takes_instructions != 0 })
+        let over = Over::of_number(over).with_context(|| format!("{over} is no way over a breakpoint"))?;
+        Ok(PutOver { beneath: u8::try_from(beneath)?, others, over })
     }
 
     /// Ends its breakpoint, or one that was left there by a connection that has ended; how many others are there.

@@ -73,7 +73,7 @@ impl Breakpoints {
             byte.owners.retain(|owner| !is_own(owner));
             let others = byte.owners.len() as u64;
             byte.owners.push(Owner { connection: Some(connection), stays });
-            Reply::Done([u64::from(beneath), others, domain.takes_instructions().into(), 0, 0])
+            Reply::Done([u64::from(beneath), others, domain.over_breakpoints().number(), 0, 0])
         });
         if put.is_err() && !has {
             unpin(domain, connection, gpa);

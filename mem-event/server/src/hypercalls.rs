@@ -2,7 +2,7 @@
 
 use crate::chaos::Chaos;
 use crate::event_channel::EventChannel;
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Over, Reply, RingReport, Space, VcpuReport};
 use mem_event::registers::Context;
 use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Gla, Gpa, Outcome, Ring, VcpuId};
@@ -123,9 +123,9 @@ pub trait Hypercalls {
         Err((Errno::EOPNOTSUPP, "it is not known here how a vCPU pages".to_owned()))
     }
 
-    /// Whether a vCPU can do an instruction that an answer brings, in the place of a breakpoint.
-    fn takes_instructions(&self) -> bool {
-        false
+    /// How a vCPU gets over a breakpoint.
+    fn over_breakpoints(&self) -> Over {
+        Over::default()
     }
 
     /// A client had a mapping of this frame, and may have written to it.

@@ -24,6 +24,34 @@ pub struct BreakpointReport {
     pub is_own: bool,
 }
 
+/// How a vCPU gets over a breakpoint that is not the guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Over {
+    /// Not at all: the guest gets it, whatever its answer says.
+    Delivered,
+    /// What stands there when it is answered is fetched: the byte beneath, if that was put back.
+    #[default]
+    FetchedAgain,
+    /// Its answer may bring the instruction, too.
+    Brought,
+}
+
+impl Over {
+    const ALL: [Over; 3] = [Over::Delivered, Over::FetchedAgain, Over::Brought];
+
+    /// As a value of a reply.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self as u64
+    }
+
+    /// The one with this number.
+    #[must_use]
+    pub fn of_number(number: u64) -> Option<Over> {
+        Over::ALL.into_iter().find(|over| over.number() == number)
+    }
+}
+
 impl BreakpointReport {
     /// Bytes of one.
     pub const BYTES: usize = 16;

@@ -25,7 +25,7 @@ mod packet;
 mod reply;
 mod report;
 
-pub use breakpoint::BreakpointReport;
+pub use breakpoint::{BreakpointReport, Over};
 pub(crate) use call::Parts;
 pub use call::{Call, Space};
 pub use notice::Notice;

@@ -24,6 +24,7 @@ use crate::insn::recipe::Recipe;
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
 use crate::qemu::{alone, internals, leaving, outside, raising};
+use mem_event::message::Over;
 use mem_event::{Access, Emulation, Gfn, Input, Outcome, P2mType, Rights, VcpuId};
 use std::sync::Once;
 
@@ -68,9 +69,13 @@ impl Hypervisor {
         is_queued
     }
 
-    /// Whether vCPUs can be put to do what an answer brings.
-    pub fn takes_instructions(&self) -> bool {
-        alone::is_there() && internals::can_leave()
+    /// How vCPUs get over a breakpoint: they leave their block before it, or not.
+    pub fn over_breakpoints(&self) -> Over {
+        match (internals::can_leave(), alone::is_there()) {
+            (false, _) => Over::Delivered,
+            (true, false) => Over::FetchedAgain,
+            (true, true) => Over::Brought,
+        }
     }
 
     /// What the vCPU may do at the instruction that it is at, and that it is the one which does.

@@ -1,7 +1,7 @@
 //! What the domain does for the clients of the control socket.
 
 use crate::engine::hypervisor::Hypervisor;
-use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Reply, RingReport, Space, VcpuReport};
+use mem_event::message::{Call, DeviceReport, Info, MonitorReport, Over, Reply, RingReport, Space, VcpuReport};
 use mem_event::registers::Context;
 use mem_event::trace::Remark;
 use mem_event::{Control, Errno, Gfn, Gla, Gpa, Outcome, Ring, VcpuId};
@@ -101,8 +101,8 @@ impl Hypercalls for &Hypervisor {
         Hypervisor::translate(self, space, address)
     }
 
-    fn takes_instructions(&self) -> bool {
-        Hypervisor::takes_instructions(self)
+    fn over_breakpoints(&self) -> Over {
+        Hypervisor::over_breakpoints(self)
     }
 
     fn may_be_written(&mut self, gfn: Gfn) {
