@@ -14,6 +14,7 @@
 //! | `WATCHED` | two pages side by side, no right to which: let through |
 //! | `COPIED` | two pages side by side into which the first two are copied: let through |
 //! | `READS` | its word is 0x1111; vCPU 0 reads what the consumer says, vCPU 1 what memory holds |
+//! | `MIXED` | read with that content by instructions that write as well: what they wrote stays, and what they read is as it was |
 //! | `KEPT` | what is written here is to go nowhere |
 //! | `CODED` | a read of this page is to be another instruction, which returns its address: `mov rax, rdi` |
 //! | `RUN` | code that may not run |
@@ -41,6 +42,10 @@ guest::pages!(
 guest::pages!(
     /// Read with other content.
     READS: 1
+);
+guest::pages!(
+    /// Read with other content by what writes too.
+    MIXED: 1
 );
 guest::pages!(
     /// Written in vain.
@@ -107,6 +112,10 @@ guest::functions!(
         rep movsb
         ret
     done do_copy
+    function do_move
+        movsq
+        ret
+    done do_move
     function do_scan
         mov eax, 0x5a
         mov rcx, rsi
@@ -136,6 +145,7 @@ unsafe extern "C" {
     safe fn do_call(address: u64, value: u64) -> u64;
     safe fn do_vector(address: u64, value: u64) -> u64;
     safe fn do_copy(to: u64, from: u64, bytes: u64);
+    safe fn do_move(to: u64, from: u64);
     safe fn do_scan(address: u64, bytes: u64) -> u64;
     safe fn RUN(first: u64, second: u64) -> u64;
 }
@@ -167,6 +177,8 @@ fn main() {
     checkpoint(2, watched, COPIED.address(), 0);
     copies(watched);
     access::write(READS.address(), HELD);
+    access::write(MIXED.address(), HELD);
+    access::write(MIXED.address() + FROM, HELD);
     access::write(KEPT.address(), HELD);
     access::write(CODED.address(), HELD);
     checkpoint(3, vcpus as u64, 0, 0);
@@ -178,8 +190,11 @@ fn main() {
     GATE.store(1, Ordering::Release);
     let told = (0..readings).map(|_| access::read(READS.address())).filter(|read| *read == TOLD).count() as u64;
     let held = contents();
+    let added = access::add(MIXED.address(), 5);
+    do_move(MIXED.address() + TO, MIXED.address() + FROM);
     smp::join();
-    checkpoint(4, told, held, 0);
+    checkpoint(4, told, held, added);
+    mixed(added, if told == 0 { HELD } else { TOLD });
     let wrong = WRONG.load(Ordering::Acquire);
     let kept = access::read(KEPT.address());
     println!("{told} of {readings} readings were told, {wrong} of another vCPU's wrong, {kept:#x} was kept");
@@ -188,6 +203,20 @@ fn main() {
         failure!("told {told} times, {kept:#x} kept, {held:#x} read, {wrong} readings wrong");
     }
     verdict::success();
+}
+
+/// In `MIXED`: what is copied, and where to.
+const FROM: u64 = 0x40;
+const TO: u64 = 0x80;
+
+/// What was read is what memory held, or what the consumer said, as is due; what was written is made of that, and the rest is as it was.
+fn mixed(added: u64, due: u64) {
+    expect("added to", added, due);
+    let at = |offset: u64| access::read(MIXED.address() + offset);
+    let found = [at(0), at(TO), at(FROM), at(8), at(TO + 8)];
+    if found != [added + 5, added, HELD, 0, 0] {
+        failure!("added to {added:#x} and copied: {found:x?}");
+    }
 }
 
 /// vCPU 0's share: a write that may go nowhere, a read that may be another instruction.
