@@ -104,8 +104,8 @@ fn a_page_goes_back_only_when_nobody_stopped_on_it_lacks_an_answer() {
     let access =
         Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
     let (first, second) = (Toucher::Vcpu(VcpuId(0)), Toucher::Vcpu(VcpuId(1)));
-    stopped.add(StoppedAccess { toucher: first, fault, access });
-    stopped.add(StoppedAccess { toucher: second, fault: FrameFault { write: true, ..fault }, access });
+    stopped.add(StoppedAccess { toucher: first, fault, access, ahead: None });
+    stopped.add(StoppedAccess { toucher: second, fault: FrameFault { write: true, ..fault }, access, ahead: None });
     stopped.answered(first, fault);
     assert!(stopped.is_touched(Gfn(7)), "the second lacks its answer");
     stopped.answered(second, FrameFault { write: true, ..fault });
@@ -123,7 +123,7 @@ fn a_vcpu_that_left_and_comes_back_to_its_access_does_not_ask_again() {
     let fault = FrameFault { gfn: Gfn(7), offset: 0, write: false };
     let access =
         Access { gfn: Gfn(7), offset: 0, gla: None, rights: Rights::R, source: AccessSource::PageWalk, rip: 0 };
-    let stands = StoppedAccess { toucher: Toucher::Vcpu(VcpuId(0)), fault, access };
+    let stands = StoppedAccess { toucher: Toucher::Vcpu(VcpuId(0)), fault, access, ahead: None };
     assert!(!stopped.comes_back(&stands, 0), "for the first time");
     stopped.add(stands);
     assert_eq!(stopped.next_to_ask(), Some(stands));

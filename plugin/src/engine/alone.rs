@@ -178,7 +178,9 @@ impl Hypervisor {
         if !parts.iter().all(|part| engine.is_there(part) && may_touch(&self.host, vcpu, emulation, part)) {
             return false;
         }
-        for part in parts.iter().filter(|part| !self.host.rights.allowed(part.gfn).contains(part.rights)) {
+        // What may not be read is not mapped at all.
+        let is_mapped_for = |part: &Part| self.host.rights.allowed(part.gfn).contains(part.rights.union(Rights::R));
+        for part in parts.iter().filter(|part| !is_mapped_for(part)) {
             engine.open(&self.host, part.gfn);
         }
         true
@@ -242,13 +244,12 @@ impl Engine {
         }
     }
 
-    /// Another frame of the instruction that is not there, or forbidden: it is asked for while the machine runs.
+    /// Something else that the instruction touches and that is not there, or forbidden: it is asked for while the machine runs.
     fn asks_ahead(&mut self, host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Option<Access> {
         let emulation = self.domain.emulation(vcpu.id)?;
         let rip = emulation.rip;
-        let missing = explain::parts(host, vcpu, fault).into_iter().filter(|part| part.gfn != fault.gfn);
         let is_missing = |part: &Part| !self.is_there(part) || !may_touch(host, vcpu.id, emulation, part);
-        let missing: Vec<Part> = missing.filter(is_missing).collect();
+        let missing: Vec<Part> = explain::parts(host, vcpu, fault).into_iter().filter(is_missing).collect();
         missing.iter().map(|part| part.access(rip)).find(|access| {
             let outcome = self.step(host, Input::Access { vcpu: vcpu.id, access: *access });
             matches!(outcome, Outcome::Wait(_))

@@ -24,7 +24,7 @@ pub struct Stand {
     is_answered: bool,
     /// It has its answer, and was told to leave: it goes on elsewhere, without this access.
     moves: bool,
-    /// What is asked for before its access asks again: another frame of the instruction that it is to do alone.
+    /// What is asked for before its access asks: another frame of its instruction.
     ahead: Option<Access>,
 }
 
@@ -56,8 +56,8 @@ impl KernelStops {
         match access.toucher {
             Toucher::Vcpu(vcpu) => {
                 let (since, told, stays) = (Instant::now(), None, None);
-                self.vcpus
-                    .insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false, ahead: None });
+                let ahead = access.ahead;
+                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false, ahead });
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }

@@ -36,7 +36,7 @@ impl Engine {
         }
     }
 
-    fn ask_again(&mut self, host: &Host, StoppedAccess { toucher, fault, access }: StoppedAccess) {
+    fn ask_again(&mut self, host: &Host, StoppedAccess { toucher, fault, access, .. }: StoppedAccess) {
         if let Toucher::Vcpu(vcpu) = toucher
             && let Some(ahead) = self.stopped.takes_ahead(vcpu)
             && let Outcome::Wait(_) = self.step(host, Input::Access { vcpu, access: ahead })

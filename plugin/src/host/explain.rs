@@ -29,7 +29,7 @@ use crate::qemu::leaving;
 use crate::qemu::unwinding::{Doing, Place};
 use crate::qemu::view::{self, View};
 use mem_event::message::Stays;
-use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights};
+use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights, VcpuId};
 use std::borrow::Cow;
 
 /// The access that a thread is stopped by in the kernel; `None` where it is no guest memory, or what the kernel told is old: the thread was woken
@@ -95,7 +95,7 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> Option<StoppedAc
         source: AccessSource::Processor,
         rip: 0,
     };
-    let plain = StoppedAccess { toucher, fault, access: unexplained };
+    let plain = StoppedAccess { toucher, fault, access: unexplained, ahead: None };
     let Toucher::Vcpu(id) = toucher else { return Some(plain) };
     if !host.has_gate() {
         return Some(plain);
@@ -105,7 +105,10 @@ fn explain(host: &Host, toucher: Toucher, fault: FrameFault) -> Option<StoppedAc
     let explainer = Explainer::new(host, space, view, fault);
     let recipe = explainer.current(vcpu)?;
     let recipe = recipe.as_deref();
-    if let Some(access) = recipe.and_then(|recipe| explainer.by_operand(recipe)).or_else(|| explainer.by_fetch()) {
+    if let Some((recipe, access)) = recipe.and_then(|recipe| Some((recipe, explainer.by_operand(recipe)?))) {
+        return Some(StoppedAccess { access, ahead: explainer.comes_first(id, recipe, access), ..plain });
+    }
+    if let Some(access) = explainer.by_fetch() {
         return Some(StoppedAccess { access, ..plain });
     }
     if recipe.is_some_and(|recipe| explainer.is_foreign(recipe)) {
@@ -245,6 +248,20 @@ impl<'a> Explainer<'a> {
     /// An operand of the instruction that is about to run covers the touched byte.
     fn by_operand(&self, recipe: &Recipe) -> Option<Access> {
         self.operands(recipe).find_map(|touch| self.covers(recipe, &touch).map(|gla| self.on_page(recipe, touch, gla)))
+    }
+
+    /// What the instruction touches before, and may not: QEMU does it in another order. As at the check, all of it must be allowed at once.
+    fn comes_first(&self, vcpu: VcpuId, recipe: &Recipe, access: Access) -> Option<Access> {
+        if recipe.operands.len() < 2 {
+            return None;
+        }
+        let before = |part: &Part| Some(Gla(part.gla)) != access.gla;
+        let parts = parts::of(self.host, &self.view, self.space, recipe).into_iter().take_while(before);
+        let is_missing = |part: &Part| {
+            let gpa = Gpa(part.gfn.0 << 12 | u64::from(part.offset));
+            part.gfn != access.gfn && !self.host.allows(vcpu, gpa, part.rights)
+        };
+        parts.into_iter().find(is_missing).map(|part| part.access(access.rip))
     }
 
     /// The linear address of the touched byte, where it is one of the operand's. An unaligned operand whose page it does not know yet QEMU reads out of

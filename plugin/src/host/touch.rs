@@ -31,4 +31,6 @@ pub struct StoppedAccess {
     pub fault: FrameFault,
     /// What the engine is asked.
     pub access: Access,
+    /// What it is asked before: what the processor touches first and QEMU later.
+    pub ahead: Option<Access>,
 }
