@@ -124,10 +124,14 @@ impl Multicall {
         for (place, argument) in entry.arguments.iter().zip(arguments) {
             place.store(argument.to_le(), Ordering::Relaxed);
         }
-        for (word, bytes) in at.iter().zip(payload.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..bytes.len()].copy_from_slice(bytes);
-            word.store(u64::from_ne_bytes(whole), Ordering::Relaxed);
+        let (whole, rest) = payload.as_chunks();
+        for (word, bytes) in at.iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+        }
+        if let Some(word) = at.get(whole.len()).filter(|_| !rest.is_empty()) {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            word.store(u64::from_ne_bytes(last), Ordering::Relaxed);
         }
         true
     }
@@ -157,7 +161,10 @@ impl Multicall {
             _ if usize::from(inline) <= INLINE => (&entry.payload, inline.into()),
             _ => return Err(Malformed(format!("{inline} bytes in an entry, which has room for {INLINE}"))),
         };
-        let mut payload: Vec<u8> = words.iter().flat_map(|word| word.load(Ordering::Relaxed).to_ne_bytes()).collect();
+        let mut payload = vec![0; 8 * words.len()];
+        for (bytes, word) in payload.as_chunks_mut().0.iter_mut().zip(words) {
+            *bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+        }
         payload.truncate(length);
         if operation == LOAD && payload.len() == PAGE_SIZE {
             // As `from_parts` has it, without another copy.
