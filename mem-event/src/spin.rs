@@ -63,6 +63,8 @@ pub struct Window {
     length: Duration,
     /// Waits until `auto` may spin again.
     rest: u32,
+    /// What was waited for last came when this thread yielded.
+    yields: bool,
 }
 
 impl Window {
@@ -74,13 +76,25 @@ impl Window {
             Spin::Off => Duration::ZERO,
             Spin::For(time) => time,
         };
-        Window { spin, length, rest: 0 }
+        Window { spin, length, rest: 0, yields: false }
     }
 
     /// How long to spin.
     #[must_use]
     pub fn length(&self) -> Duration {
         self.length
+    }
+
+    /// Whether a thread that spins is to yield before it polls: the thread that it waits for needs its very core. Else it keeps its core, and yields
+    /// once before it sleeps: a thread that has nothing to do with the wait would get a turn of milliseconds.
+    #[must_use]
+    pub fn yields(&self) -> bool {
+        self.yields
+    }
+
+    /// Whether what was waited for came when this thread yielded, or while it polled.
+    pub fn came_by_yielding(&mut self, so: bool) {
+        self.yields = so;
     }
 
     /// A thread that spins has not polled for so long. Whether it is to go on: not where another thread had its core.
@@ -148,6 +162,17 @@ mod tests {
         }
         window.waited(micros(30));
         assert!(window.length() > Duration::ZERO);
+    }
+
+    #[test]
+    fn a_thread_yields_early_only_where_that_brought_what_it_waited_for() {
+        let mut window = Window::new(Spin::Auto);
+        assert!(!window.yields());
+        window.came_by_yielding(true);
+        window.waited(micros(10));
+        assert!(window.yields());
+        window.came_by_yielding(false);
+        assert!(!window.yields());
     }
 
     #[test]

@@ -247,8 +247,9 @@ impl InProcess {
         }
     }
 
-    /// Forgets the signals of those rings whose descriptors, in the order of [`InProcess::wait_for`], were readable.
-    pub fn clear_signals(&mut self, readable: &[bool]) {
+    /// Forgets the signals of those rings whose descriptors, in the order of [`InProcess::wait_for`], were readable; whether there was one.
+    pub fn clear_signals(&mut self, readable: &[bool]) -> bool {
+        let came = readable.iter().zip(self.wait_for()).any(|(readable, _)| *readable);
         let mut readable = readable.iter();
         if let Some(pager) = self.pager.as_mut().filter(|_| readable.next() == Some(&true)) {
             pager.clear_signal();
@@ -259,6 +260,7 @@ impl InProcess {
         if let Some(helper) = self.helper.as_mut().filter(|_| readable.next() == Some(&true)) {
             helper.clear_signal();
         }
+        came
     }
 
     /// What the pager did, and those before it.

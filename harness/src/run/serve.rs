@@ -62,14 +62,10 @@ pub fn serve(
             return Ok(Ended::Signal);
         }
         if busy {
-            window.waited(now - served);
-            // A vCPU that has just gone on often stops again at once, and to be woken across cores costs more than that.
-            consumers.in_process.begin_polling();
-            let came = poll_until(&mut window, || consumers.in_process.is_pending());
-            served = Instant::now();
-            if consumers.in_process.end_polling() || came {
-                continue;
-            }
+            served = now;
+        }
+        if busy && comes_soon(consumers, &mut window) || consumers.in_process.end_polling() {
+            continue;
         }
         if in_order.is_some_and(|until| now >= until) {
             if consumers.anybody_waits() {
@@ -81,7 +77,9 @@ pub fn serve(
         let limit = in_order.unwrap_or(deadline).min(deadline) - now;
         let limit = if log.is_followed() { limit.min(LOOK) } else { limit };
         let ready = wait(consumers, qemu.as_deref(), signals, limit)?;
-        consumers.in_process.clear_signals(&ready.consumers);
+        if consumers.in_process.clear_signals(&ready.consumers) {
+            window.waited(served.elapsed());
+        }
         if ready.consumers.last() == Some(&true) {
             consumers.hear(scenario, log)?;
         }
@@ -106,6 +104,13 @@ pub fn serve(
             return qemu.map_or(Ok(Ended::Gone), |qemu| wait_for_end(qemu, deadline));
         }
     }
+}
+
+/// Polls the rings for a moment; whether a request came. A vCPU that has just gone on often stops again at once, and to be woken across cores costs
+/// more than that. The rings count as polled until this thread is about to sleep: the engine would signal what is being served.
+fn comes_soon(consumers: &mut Consumers, window: &mut Window) -> bool {
+    consumers.in_process.begin_polling();
+    poll_until(window, || consumers.in_process.is_pending())
 }
 
 /// What was readable.

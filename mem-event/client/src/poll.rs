@@ -17,21 +17,29 @@ pub fn poll_until(window: &mut Window, mut is_there: impl FnMut() -> bool) -> bo
     let begun = Instant::now();
     let mut polled = begun;
     while polled - begun < length {
+        if window.yields() {
+            std::thread::yield_now();
+            if is_there() {
+                return true;
+            }
+        }
         for _ in 0..POLLS {
             if is_there() {
+                window.came_by_yielding(false);
                 return true;
             }
             std::hint::spin_loop();
         }
-        // Other threads may want this core, and the one that is waited for may be one of them.
-        std::thread::yield_now();
         let now = Instant::now();
         if !window.polled_after(now - polled) {
             break;
         }
         polled = now;
     }
-    is_there()
+    std::thread::yield_now();
+    let came = is_there();
+    window.came_by_yielding(came);
+    came
 }
 
 fn cores() -> usize {

@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 /// While a vCPU is to run alone those that stand are told to leave as soon as they can.
 const SOON: Duration = Duration::from_micros(50);
 /// Polls of the rings between two polls of everything else.
-const POLLS: u32 = 64;
+const POLLS: u32 = 128;
+/// The same where the consumer needs this thread's core to answer.
+const FEW_POLLS: u32 = 16;
 
 /// Starts the thread.
 ///
@@ -40,6 +42,7 @@ pub fn start(hypervisor: &'static Hypervisor, listener: Listener) -> Result<(), 
             kept: Kept::default(),
             next_client: token::CLIENT,
             window,
+            waits_since: None,
             follow,
         }
         .run();
@@ -59,6 +62,8 @@ struct Service {
     next_client: u64,
     /// How long it polls for the answer that an access in the kernel waits for.
     window: Window,
+    /// Since when something waits, or since the last answer where something waits still.
+    waits_since: Option<Instant>,
     /// On which core.
     follow: Arc<Follow>,
 }
@@ -107,6 +112,9 @@ impl Service {
             }
         }
         self.clients.retain_mut(|(_, client)| client.is_alive() || client.part(&mut self.hypervisor, &mut self.kept));
+        if channels {
+            self.answered();
+        }
         true
     }
 
@@ -138,23 +146,29 @@ impl Service {
     /// While a vCPU waits: polls the rings for the accesses that stand in the kernel, as a parked vCPU does for itself, and asks for
     /// the calls that a consumer makes before it answers.
     fn poll_for_answers(&mut self) {
-        let length = self.window.length();
-        if length.is_zero() || !self.hypervisor.host.anything_waits() {
-            return;
+        if !self.hypervisor.host.anything_waits() {
+            return self.answered();
         }
         let begun = Instant::now();
+        self.waits_since.get_or_insert(begun);
+        let length = self.window.length();
+        if length.is_zero() {
+            return;
+        }
         let channels: Vec<Arc<EventChannel>> =
             self.clients.iter().flat_map(|(_, client)| client.channels()).filter(|it| !it.is_late()).cloned().collect();
         let channels = if self.hypervisor.host.anything_is_stopped() { &channels[..] } else { &[] };
         channels.iter().for_each(|channel| channel.pollers.begin_polling());
-        let mut polled = begun;
-        while self.hypervisor.host.anything_waits() && polled - begun < length && self.hypervisor.host.has_cores(0) {
-            self.poll(channels);
-            let now = Instant::now();
-            if !self.window.polled_after(now - polled) {
+        while self.hypervisor.host.anything_waits() && self.hypervisor.host.has_cores(0) {
+            if begun.elapsed() >= length {
+                std::thread::yield_now();
+                let came = self.takes_pending(channels);
+                self.window.came_by_yielding(came);
                 break;
             }
-            polled = now;
+            if !self.polls(channels) {
+                break;
+            }
         }
         for channel in channels {
             if channel.pollers.end_polling() {
@@ -162,19 +176,48 @@ impl Service {
                 channel.notify_service();
             }
         }
-        self.window.waited(begun.elapsed());
     }
 
-    fn poll(&mut self, channels: &[Arc<EventChannel>]) {
-        for _ in 0..POLLS {
-            if channels.iter().any(|channel| channel.is_pending()) {
-                return channels.iter().filter(|channel| channel.is_pending()).for_each(|channel| self.take(channel));
+    /// An answer has come, or nothing waits any more: so long did that take.
+    fn answered(&mut self) {
+        if let Some(since) = self.waits_since {
+            let now = Instant::now();
+            self.window.waited(now - since);
+            self.waits_since = self.hypervisor.host.anything_waits().then_some(now);
+        }
+    }
+
+    /// Some polls, and a look at everything else where nothing came; says whether to go on.
+    fn polls(&mut self, channels: &[Arc<EventChannel>]) -> bool {
+        let begun = Instant::now();
+        let yields = self.window.yields();
+        if yields {
+            std::thread::yield_now();
+            if self.takes_pending(channels) {
+                return true;
+            }
+        }
+        for _ in 0..if yields { FEW_POLLS } else { POLLS } {
+            if self.takes_pending(channels) {
+                self.window.came_by_yielding(false);
+                return true;
             }
             std::hint::spin_loop();
         }
+        let goes_on = self.window.polled_after(begun.elapsed());
         self.once(Some(Duration::ZERO));
-        // The consumer may wait for this very core.
-        std::thread::yield_now();
+        goes_on
+    }
+
+    /// Takes the responses that are there; whether there were any.
+    fn takes_pending(&mut self, channels: &[Arc<EventChannel>]) -> bool {
+        let pending = || channels.iter().filter(|channel| channel.is_pending());
+        let came = pending().count() > 0;
+        if came {
+            pending().for_each(|channel| self.take(channel));
+            self.answered();
+        }
+        came
     }
 
     fn take(&self, channel: &EventChannel) {
