@@ -36,6 +36,10 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
+/// What would have to wait for each other.
+const ONE_THREAD: &str = "one thread runs all vCPUs (thread=single, or -icount): one that waits for its answer would keep the others from \
+                          running; take thread=multi, or one vCPU";
+
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
@@ -114,9 +118,12 @@ fn machine_is_reset() {
 
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.
 pub fn vcpu_started(index: u32) {
-    translate::thread_runs(index);
+    let runs_others = translate::thread_runs(index);
     leaving::begin(index);
     let Some(prepared) = PREPARED.get() else { return };
+    if runs_others && prepared.arguments.gate != Gate::None {
+        fatal::end_run(Hypervisor::get().map(|hypervisor| &hypervisor.host), ONE_THREAD);
+    }
     let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(listener) = listener {
         let started = machine::find_memory()

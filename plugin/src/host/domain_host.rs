@@ -10,7 +10,7 @@ use crate::insn::cache::MOST_VCPUS;
 use crate::memory::beyond::BeyondRam;
 use crate::memory::mapping::Memory;
 use crate::memory::userfault;
-use crate::qemu::{api, file};
+use crate::qemu::{api, file, internals};
 use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
@@ -108,9 +108,15 @@ impl Host {
         self.vcpus.get(index as usize)
     }
 
-    /// The vCPU that this thread runs.
+    /// The vCPU that this thread runs; of several that one runs in turns the one whose turn it is.
     pub fn vcpu_of_thread(&self, thread: i32) -> Option<&Vcpu> {
-        self.vcpus.iter().find(|vcpu| vcpu.thread.load(Ordering::Acquire) == thread)
+        let is_of = |vcpu: &&Vcpu| vcpu.thread.load(Ordering::Acquire) == thread;
+        let mut of_it = self.vcpus.iter().filter(is_of);
+        let first = of_it.next()?;
+        let is_one_of_several = of_it.next().is_some();
+        let current =
+            self.vcpus.iter().filter(is_of).find(|vcpu| is_one_of_several && internals::is_current(vcpu.id.0));
+        Some(current.unwrap_or(first))
     }
 
     /// QEMU flushed its blocks: no vCPU runs one, and no recipe is current.
