@@ -34,6 +34,7 @@ fn run(scenario: Scenario, gate: Gate) -> Told {
     let outcome: Outcome = job.run(&mut Silent, None).unwrap();
     assert_eq!(outcome.verdict.kind, Kind::Success, "{gate:?}: {}\n{}", outcome.verdict, outcome.said);
     replays(&folder.file("trace"));
+    assert!(gate == Gate::Callback || outcome.said.contains(" blocks were translated from copies"), "{}", outcome.said);
     let line = outcome.console.lines().find(|line| line.ends_with(" rounds")).unwrap();
     let rounds = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     let mut told = Told { breakpoints: 0, reads: 0, rounds };

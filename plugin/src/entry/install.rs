@@ -193,7 +193,7 @@ pub fn ended() {
     if let Some(report) = turn::told() {
         eprintln!("mem-event: {report}");
     }
-    if let Some(report) = passing::report() {
+    for report in passing::reports() {
         eprintln!("mem-event: {report}");
     }
     if let Some(report) = witness::report() {

@@ -203,9 +203,10 @@ static CHOSEN: AtomicU64 = AtomicU64::new(0);
 static CHOSEN_AMONG: AtomicU64 = AtomicU64::new(0);
 static COPIED: AtomicU64 = AtomicU64::new(0);
 
-/// How many blocks were wanted, and of how many, and how many were translated from copies, in words; none where there was no choice.
-pub fn report() -> Option<String> {
+/// How many blocks were wanted, and of how many, where there was a choice, and how many were translated from copies, in words.
+pub fn reports() -> impl Iterator<Item = String> {
     let [chosen, among, copied] = [&CHOSEN, &CHOSEN_AMONG, &COPIED].map(|count| count.load(Ordering::Relaxed));
-    let copied = if copied == 0 { String::new() } else { format!(", {copied} translated from copies") };
-    (among != 0).then(|| format!("of {among} blocks {chosen} were looked at{copied}"))
+    let looked_at = (among != 0).then(|| format!("of {among} blocks {chosen} were looked at"));
+    let copied = (copied != 0).then(|| format!("{copied} blocks were translated from copies"));
+    looked_at.into_iter().chain(copied)
 }
