@@ -149,7 +149,7 @@ impl<'a> Explainer<'a> {
         let place = match vcpu.doing() {
             Doing::Stands(place) => place,
             Doing::Calls => None,
-            Doing::Runs => return None,
+            Doing::Runs | Doing::Waits => return None,
         };
         let unwound = place.and_then(|place| self.at(place));
         if Standing::now() == Standing::Proven {

@@ -162,6 +162,8 @@ pub enum Doing {
     Calls,
     /// It runs, or is about to. It is asleep before the kernel tells of its fault: so it was woken since, and if it stops again, that is told anew.
     Runs,
+    /// It sleeps for one of this process's locks, where it touches no memory of the guest's: so it was woken since, too.
+    Waits,
 }
 
 /// The host's registers of a thread.
@@ -169,7 +171,9 @@ enum Thread {
     Runs,
     /// In a fault: its stack pointer and its program counter.
     Stands([u64; 2]),
-    /// In a system call, or gone.
+    /// In the system call by which locks are waited for.
+    Waits,
+    /// In another, or gone.
     Elsewhere,
 }
 
@@ -179,7 +183,7 @@ impl Unwinder {
         for _ in 0..LOOKS {
             match self.doing(vcpu, thread) {
                 Doing::Stands(place) => return place,
-                Doing::Calls => return None,
+                Doing::Calls | Doing::Waits => return None,
                 Doing::Runs => std::thread::yield_now(),
             }
         }
@@ -190,6 +194,7 @@ impl Unwinder {
     pub fn doing(&mut self, vcpu: u32, thread: i32) -> Doing {
         match self.look_at(thread) {
             Thread::Runs => Doing::Runs,
+            Thread::Waits => Doing::Waits,
             Thread::Elsewhere => Doing::Calls,
             Thread::Stands(registers) => Doing::Stands(self.place_by(vcpu, registers)),
         }
@@ -281,6 +286,7 @@ fn registers_of(text: &str) -> Thread {
     let mut words = text.split_ascii_whitespace();
     match words.next() {
         Some("running") => Thread::Runs,
+        Some(number) if number.parse() == Ok(libc::SYS_futex) => Thread::Waits,
         Some("-1") => {
             let registers = words.filter_map(|word| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok());
             registers.collect::<Vec<_>>().try_into().map_or(Thread::Elsewhere, Thread::Stands)
