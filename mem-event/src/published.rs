@@ -129,6 +129,14 @@ impl PublishedRights {
         allowed(table, gfn)
     }
 
+    /// Whether a frame may be closed to reads, now or when some vCPU goes by another view.
+    #[must_use]
+    pub fn may_be_unreadable(&self, gfn: Gfn) -> bool {
+        let views = self.views.iter().filter_map(OnceLock::get);
+        views.chain([&self.frames]).any(|table| !allowed(table, gfn).contains(Rights::R))
+            || self.is_shown_otherwise(gfn)
+    }
+
     /// How many frame numbers the table covers.
     #[must_use]
     pub fn frames(&self) -> u64 {

@@ -175,10 +175,11 @@ impl Host {
         self.memory.offset(gfn).is_none() || self.rights.allowed_to(vcpu, gfn).contains(rights)
     }
 
-    /// Whether a vCPU may execute a frame that is not open to be read: not by all vCPUs' views, or because it shows another one's memory.
+    /// Whether a vCPU may execute a frame that is not open to be read, or may be closed while it is: not by all views, or because it shows another one's
+    /// memory.
     pub fn may_only_execute(&self, vcpu: VcpuId, gfn: Gfn) -> bool {
         let shown = self.rights.shown_to(vcpu, gfn).map(|(_, rights)| rights);
-        !self.rights.allowed(gfn).contains(Rights::R)
+        self.rights.may_be_unreadable(gfn)
             && shown.unwrap_or_else(|| self.rights.allowed_to(vcpu, gfn)).contains(Rights::X)
     }
 
