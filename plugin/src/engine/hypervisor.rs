@@ -194,7 +194,7 @@ impl Hypervisor {
 
     /// A thread stopped in the kernel on a page of guest memory; says whether the engine heard of it.
     pub fn fault(&self, fault: UffdFault) -> bool {
-        explain::stopped_access(&self.host, fault).is_some_and(|access| self.stopped(access))
+        explain::stopped_access(&self.host, fault).is_some_and(|access| self.stopped(fault, access))
     }
 
     /// Takes the responses that are on a ring, if no other thread has meanwhile; first the calls that were handed over before them.

@@ -13,6 +13,7 @@ use crate::host::domain_host::report;
 use crate::host::touch::{StoppedAccess, Toucher};
 use crate::host::witness::{self, Standing};
 use crate::host::{explain, instrumentation};
+use crate::memory::userfault::UffdFault;
 use crate::qemu::unwinding::Kind;
 use mem_event::{Gfn, Rights};
 
@@ -55,9 +56,9 @@ impl Engine {
 
 impl Hypervisor {
     /// A thread stopped in the kernel, at this access; says whether somebody must hear of it.
-    pub(super) fn stopped(&self, access: StoppedAccess) -> bool {
+    pub(super) fn stopped(&self, fault: UffdFault, access: StoppedAccess) -> bool {
         let mut engine = self.engine();
-        if engine.passes_provoked(self, access) {
+        if self.host.memory.is_old(&fault) || engine.passes_provoked(self, access) {
             return false;
         }
         engine.stands(&self.host, access);

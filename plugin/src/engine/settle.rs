@@ -22,7 +22,8 @@ impl Engine {
                 let _ = self.step(host, failure);
             } else if let Some(fault) = self.met.pop() {
                 // The newest first, as good as any order: each thread is stopped by one.
-                explain::stopped_access(host, fault).into_iter().for_each(|access| self.stands(host, access));
+                let stopped = if host.memory.is_old(&fault) { None } else { explain::stopped_access(host, fault) };
+                stopped.into_iter().for_each(|access| self.stands(host, access));
             } else if let Some(access) = self.stopped.next_to_ask() {
                 self.ask_again(host, access);
             } else {

@@ -34,7 +34,7 @@ use std::borrow::Cow;
 
 /// The access that a thread is stopped by in the kernel; `None` where it is no guest memory, or what the kernel told is old: the thread was woken
 /// since, and if it stops again, that is told anew.
-pub fn stopped_access(host: &Host, UffdFault { address, write, thread }: UffdFault) -> Option<StoppedAccess> {
+pub fn stopped_access(host: &Host, UffdFault { address, write, thread, .. }: UffdFault) -> Option<StoppedAccess> {
     let gfn = host.memory.frame_at(address)?;
     let toucher = host.vcpu_of_thread(thread).map_or(Toucher::Foreign, |vcpu| Toucher::Vcpu(vcpu.id));
     explain(host, toucher, FrameFault { gfn, offset: (address & 0xfff) as u16, write })

@@ -9,7 +9,7 @@ use crate::insn::walk::Tables;
 use crate::memory::map::MemoryMap;
 use crate::memory::remap::Remapper;
 use crate::memory::shares::Shares;
-use crate::memory::userfault::{Userfault, can_map_protected};
+use crate::memory::userfault::{UffdFault, Userfault, can_map_protected};
 use mem_event::{Gfn, Gpa, PAGE_SIZE};
 use std::fs::File;
 use std::io;
@@ -82,7 +82,7 @@ impl Memory {
     /// A sentence with the remedy.
     pub fn userfault(&self, missing: bool) -> Result<&Userfault, String> {
         if self.userfault.get().is_none() {
-            let _ = self.userfault.set(Userfault::open()?);
+            let _ = self.userfault.set(Userfault::open(self.base, self.size)?);
         }
         let userfault = self.userfault.get().ok_or("no userfaultfd")?;
         userfault
@@ -103,6 +103,11 @@ impl Memory {
 
     pub(crate) fn shares_mut(&self) -> RwLockWriteGuard<'_, Shares> {
         self.shares.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the thread of this fault was let go since that was read. With the engine held, by which alone threads are let go.
+    pub fn is_old(&self, fault: &UffdFault) -> bool {
+        self.userfault.get().is_some_and(|userfault| userfault.is_old(fault))
     }
 
     /// The userfaultfd, once there is one.

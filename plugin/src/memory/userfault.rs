@@ -6,6 +6,7 @@ use mem_event::PAGE_SIZE;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const API: u64 = 0xaa;
 const FEATURE_EVENT_REMAP: u64 = 1 << 2;
@@ -106,22 +107,59 @@ pub struct UffdFault {
     pub write: bool,
     /// The thread's number.
     pub thread: i32,
+    /// How often threads had been let go when this was read.
+    read: u64,
+}
+
+/// When threads were let go: what was read of a page before it was last done there is old.
+#[derive(Debug)]
+struct Woken {
+    base: u64,
+    /// How often it was begun.
+    count: AtomicU64,
+    /// For each page the number of the last time.
+    last: Box<[AtomicU64]>,
+}
+
+impl Woken {
+    fn new(base: u64, size: u64) -> Woken {
+        // Made of zeros by the kernel, when it is used.
+        let last = vec![0_u64; usize::try_from(size / PAGE).unwrap_or(0)].into_boxed_slice();
+        // SAFETY: the box is this function's own, and an atomic number has the size, the alignment and the values of a plain one.
+        let last = unsafe { Box::from_raw(Box::into_raw(last) as *mut [AtomicU64]) };
+        Woken { base, count: AtomicU64::new(0), last }
+    }
+
+    fn last_of(&self, address: u64) -> Option<&AtomicU64> {
+        self.last.get(usize::try_from(address.checked_sub(self.base)? / PAGE).ok()?)
+    }
+
+    /// Lets the threads go that stopped on a page. What is read from its beginning on is new in any case: such a thread may have stopped again.
+    fn by(&self, address: u64, lets_go: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let number = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        lets_go()?;
+        if let Some(last) = self.last_of(address) {
+            last.store(number, Ordering::Release);
+        }
+        Ok(())
+    }
 }
 
 /// A userfaultfd with one memory range.
 #[derive(Debug)]
 pub struct Userfault {
     fd: OwnedFd,
+    woken: Woken,
 }
 
 impl Userfault {
-    /// Opens one and agrees on features.
+    /// Opens one for this range of addresses, and agrees on features.
     ///
     /// # Errors
     /// No right to open one, or a kernel without the features, in a sentence with the remedy.
-    pub fn open() -> Result<Userfault, String> {
+    pub fn open(base: u64, size: u64) -> Result<Userfault, String> {
         let fd = open_descriptor()?;
-        let userfault = Userfault { fd };
+        let userfault = Userfault { fd, woken: Woken::new(base, size) };
         let mut api = ApiArgument { api: API, features: FEATURES, ioctls: 0 };
         // SAFETY: the argument has the layout of `struct uffdio_api` and lives through the call.
         unsafe { userfault.ioctl(request(0x3f, size_of::<ApiArgument>()), &mut api) }.map_err(|error| {
@@ -165,7 +203,9 @@ impl Userfault {
         let mode = protected | if then == Then::Wakes { 0 } else { CONTINUE_QUIETLY };
         let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode, done: 0 };
         // SAFETY: `struct uffdio_continue`; it maps a page of a registered range where none is.
-        match unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) } {
+        let mut continues = || unsafe { self.ioctl(request(7, size_of::<Resolve>()), &mut resolve) };
+        let done = if then == Then::Wakes { self.woken.by(address, continues) } else { continues() };
+        match done {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 self.protect(address, !writable)?;
@@ -194,7 +234,7 @@ impl Userfault {
     pub fn zero(&self, address: u64) -> io::Result<()> {
         let mut resolve = Resolve { start: address & !(PAGE - 1), len: PAGE, mode: 0, done: 0 };
         // SAFETY: `struct uffdio_zeropage`; it fills a page of a registered range where none is.
-        match unsafe { self.ioctl(request(4, size_of::<Resolve>()), &mut resolve) } {
+        match self.woken.by(address, || unsafe { self.ioctl(request(4, size_of::<Resolve>()), &mut resolve) }) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => self.map(address, true).map(|_| ()),
             other => other,
         }
@@ -210,7 +250,7 @@ impl Userfault {
         let mut copy = Copy { dst, src, len: PAGE, mode, copied: 0 };
         // SAFETY: `struct uffdio_copy`; the source is a page's bytes that live through the call, and it fills a page of a registered range where
         // none is.
-        unsafe { self.ioctl(request(3, size_of::<Copy>()), &mut copy) }
+        self.woken.by(address, || unsafe { self.ioctl(request(3, size_of::<Copy>()), &mut copy) })
     }
 
     /// Write-protects a mapped page, or takes the protection off; wakes nobody.
@@ -228,7 +268,12 @@ impl Userfault {
     pub fn wake(&self, address: u64) -> io::Result<()> {
         let mut range = Range { start: address & !(PAGE - 1), len: PAGE };
         // SAFETY: `struct uffdio_range`; it only wakes. Its number is `_IOR`.
-        unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) }
+        self.woken.by(address, || unsafe { self.ioctl(2 << 30 | 16 << 16 | 0xaa << 8 | 2, &mut range) })
+    }
+
+    /// Whether the thread was let go since this was read. If it stops there again, that is told anew.
+    pub fn is_old(&self, fault: &UffdFault) -> bool {
+        self.woken.last_of(fault.address).is_some_and(|last| last.load(Ordering::Acquire) > fault.read)
     }
 
     /// The faults that wait. What else the kernel tells is that a mapping was moved (`remap`): the thread that moved it goes on now that it is
@@ -244,7 +289,9 @@ impl Userfault {
                 Err(rustix::io::Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
-            messages[..count].iter().filter(|message| message[0] == EVENT_PAGEFAULT).map(parse).for_each(&mut each);
+            let read = self.woken.count.load(Ordering::Acquire);
+            let faults = messages[..count].iter().filter(|message| message[0] == EVENT_PAGEFAULT);
+            faults.map(|message| parse(message, read)).for_each(&mut each);
             if count < messages.len() {
                 return Ok(());
             }
@@ -278,7 +325,7 @@ pub const WITHOUT: &str = "watching without userfaultfd";
 /// What is lacking, a semicolon, and the remedy.
 pub fn right() -> Result<(), String> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
-    FOUND.get_or_init(|| Userfault::open().map(drop)).clone()
+    FOUND.get_or_init(|| Userfault::open(0, 0).map(drop)).clone()
 }
 
 /// Whether this kernel offers what `gate=mmu` needs; it is asked once.
@@ -288,7 +335,7 @@ pub fn right() -> Result<(), String> {
 pub fn probe() -> Result<(), String> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
     let ask = || {
-        if Userfault::open()?.knows_protected() {
+        if Userfault::open(0, 0)?.knows_protected() {
             Ok(())
         } else {
             Err("this kernel maps no page write-protected at once; Linux 6.4 or later does, and gate=callback works without".to_owned())
@@ -303,12 +350,13 @@ pub fn can_map_protected() -> bool {
 }
 
 /// `struct uffd_msg`: event u8 at 0; for page faults flags u64 at 8, address u64 at 16, thread u32 at 24.
-fn parse(message: &[u8; MESSAGE]) -> UffdFault {
+fn parse(message: &[u8; MESSAGE], read: u64) -> UffdFault {
     let u64_at = |at: usize| message[at..at + 8].iter().rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
     UffdFault {
         address: u64_at(16),
         write: u64_at(8) & (FLAG_WRITE | FLAG_WRITE_PROTECT) != 0,
         thread: i32::from_le_bytes([message[24], message[25], message[26], message[27]]),
+        read,
     }
 }
 
