@@ -154,7 +154,7 @@ fn a_machine_whose_vcpus_all_run_in_one_thread_is_refused_where_one_may_wait() {
     };
     let (code, said) = run(&[]);
     assert!(
-        code == Some(3) && said.contains("one thread runs all vCPUs") && said.contains("take thread=multi"),
+        code == Some(2) && said.contains("one thread runs all vCPUs") && said.contains("take thread=multi"),
         "{said}"
     );
     let (code, said) = run(&["--vcpus", "2", "--paging-target", "1M"]);
