@@ -14,8 +14,13 @@ const LONGEST: Duration = Duration::from_micros(200);
 
 /// A thread that polls, and whose last poll is so long ago, did not have its core meanwhile.
 const GAP: Duration = Duration::from_micros(300);
-/// Waits without spinning after that: others want the core, and a thread that spins uses up its own time on it.
+/// Waits without spinning after that: others want the core, and a thread that spins uses up its own time on it. Each time twice as many, as long as
+/// that goes on.
 const REST: u32 = 64;
+/// As many at most.
+const MOST_REST: u32 = 1 << 13;
+/// Polls in a row, each soon after the one before, after which the core counts as this thread's own again.
+const KEPT: u32 = 1 << 13;
 
 /// The setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -63,6 +68,10 @@ pub struct Window {
     length: Duration,
     /// Waits until `auto` may spin again.
     rest: u32,
+    /// How many there will be after the next loss of the core.
+    next_rest: u32,
+    /// Polls since the last one.
+    kept: u32,
     /// What was waited for last came when this thread yielded.
     yields: bool,
 }
@@ -76,7 +85,7 @@ impl Window {
             Spin::Off => Duration::ZERO,
             Spin::For(time) => time,
         };
-        Window { spin, length, rest: 0, yields: false }
+        Window { spin, length, rest: 0, next_rest: REST, kept: 0, yields: false }
     }
 
     /// How long to spin.
@@ -100,9 +109,14 @@ impl Window {
     /// A thread that spins has not polled for so long. Whether it is to go on: not where another thread had its core.
     pub fn polled_after(&mut self, gap: Duration) -> bool {
         let kept = self.spin != Spin::Auto || gap < GAP;
+        self.kept = if kept { self.kept.saturating_add(1) } else { 0 };
+        if self.kept >= KEPT {
+            self.next_rest = REST;
+        }
         if !kept {
             self.length = Duration::ZERO;
-            self.rest = REST;
+            self.rest = self.next_rest;
+            self.next_rest = (2 * self.rest).min(MOST_REST);
         }
         kept
     }
@@ -127,7 +141,7 @@ impl Window {
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, REST, Spin, Window};
+    use super::{KEPT, LONGEST, MOST_REST, REST, Spin, Window};
     use std::time::Duration;
 
     const fn micros(number: u64) -> Duration {
@@ -162,6 +176,23 @@ mod tests {
         }
         window.waited(micros(30));
         assert!(window.length() > Duration::ZERO);
+    }
+
+    #[test]
+    fn where_the_core_is_lost_again_and_again_it_is_hardly_spun_for() {
+        let mut window = Window::new(Spin::Auto);
+        let rests = |window: &mut Window| {
+            assert!(!window.polled_after(micros(4000)));
+            let slept = (0..).take_while(|_| (window.waited(micros(30)), window.length().is_zero()).1).count();
+            u32::try_from(slept).expect("a few thousand")
+        };
+        let rested: Vec<u32> = (0..12).map(|_| rests(&mut window)).collect();
+        assert_eq!(rested[..3], [REST, 2 * REST, 4 * REST]);
+        assert_eq!(rested[10..], [MOST_REST, MOST_REST]);
+        for _ in 0..KEPT {
+            assert!(window.polled_after(micros(1)));
+        }
+        assert_eq!(rests(&mut window), REST);
     }
 
     #[test]
