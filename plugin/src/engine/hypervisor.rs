@@ -153,6 +153,10 @@ impl Hypervisor {
     fn ask(&self, vcpu: &Vcpu, input: Input, code: &[u8], (view, rip): (&View, u64)) -> Outcome {
         let access = if let Input::Access { access, .. } = &input { Some((access.gfn, access.rights)) } else { None };
         let mut engine = self.engine();
+        if vcpu.does_first_what_is_due() {
+            // Its answer came while it was on its way back into a block, which may not be the one that it is to go on in: it leaves that, and asks then.
+            return Outcome::Wait(WaitReason::Frame);
+        }
         let registers = engine.domain.carries_registers().then(|| registers(&input, view, rip));
         let with = With { registers: registers.as_ref(), ..With::NOTHING };
         // Before the step: a release that the step itself brings about must not be overwritten.

@@ -7,8 +7,8 @@ use crate::host::trap_data::TrapData;
 use crate::host::waiting::Waiting;
 use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
-use crate::qemu::delivery;
 use crate::qemu::unwinding::{Doing, Place, Unwinder};
+use crate::qemu::{delivery, internals, outside};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -116,6 +116,11 @@ impl Vcpu {
     /// are set.
     pub fn is_put_elsewhere(&self) -> bool {
         self.trap.has_new_registers() && !self.waiting.is_stopped() && self.state().may_leave()
+    }
+
+    /// Whether it has something to do before it begins another block, and leaves the one that it is in for that.
+    pub fn does_first_what_is_due(&self) -> bool {
+        outside::is_due(self.id.0) && self.state().may_leave() && internals::can_leave()
     }
 
     /// Whether it waits for the engine, or was let go on and has to ask it again.

@@ -62,7 +62,7 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
 
 /// Whether it is to leave its block at once, and can: all are, or somebody waits for what it does outside.
 fn is_wanted_out(vcpu: &Vcpu) -> bool {
-    outside::all_are_wanted_out() || outside::is_due(vcpu.id.0) && vcpu.state().may_leave() && internals::can_leave()
+    outside::all_are_wanted_out() || vcpu.does_first_what_is_due()
 }
 
 /// A vCPU that waits for a ring.
