@@ -150,6 +150,33 @@ fn without_any_check_beside_it_the_hosts_mmu_tells_operands_alike() {
     told.iter().for_each(|other| assert_eq!(other, &told[0]));
 }
 
+/// A frame that gets memory again has the rights that were set for it: it was mapped to be written to, whatever they are.
+#[test]
+fn memory_that_comes_anew_is_watched() {
+    for (access, told) in [("rx", 1), ("x", 1), ("rwx", 0)] {
+        let text = format!(
+            r#"
+            version = 1
+            about = "memory that goes and comes"
+            machine = {{ guest = "touch" }}
+            [consumers.listener]
+            [[steps]]
+            at = 2
+            do = [
+                {{ balloon = {{ frames = "WRITTEN" }} }},
+                {{ default-access = {{ access = "{access}" }} }},
+                {{ populate = {{ frames = "WRITTEN" }} }},
+            ]
+            "#
+        );
+        for gate in gates() {
+            let scenario = Scenario::parse(Path::new("anew.toml"), text.clone()).unwrap();
+            let (outcome, sequence) = run_under(gate, scenario);
+            assert_eq!(outcome.counts.access, told, "{gate}, {access}: {sequence}");
+        }
+    }
+}
+
 /// The view allows that an instruction reads a page, and not that it writes the same: the vCPU was to do it alone for the read, and could not for
 /// the write, for ever.
 #[test]

@@ -66,8 +66,11 @@ impl Engine {
             Effect::Punch(gfn) => self.punch(host, *gfn),
             Effect::Zero(gfn) => {
                 self.is_back(host, *gfn, &NO_CONTENT);
-                if !self.stopped.is_touched(*gfn) {
-                    report("zero", *gfn, host.memory.zero(*gfn));
+                // As far as its rights allow: they may have been set while it was out.
+                if host.rights.allowed(*gfn).contains(Rights::R) {
+                    self.map(host, *gfn);
+                } else {
+                    report("populate", *gfn, host.memory.populate(*gfn, 1));
                 }
             }
             Effect::Fill(gfn) => {

@@ -170,7 +170,12 @@ impl Memory {
         let Some(userfault) = self.userfault.get() else { return Ok(()) };
         if !userfault.map(address, writable)? {
             // Never touched before paging began, and not counted as a hole: an ordinary first touch.
-            userfault.zero(address)?;
+            if writable {
+                return userfault.zero(address);
+            }
+            // What the kernel zeroes it maps to be written to.
+            self.populate(gfn, 1)?;
+            userfault.map(address, false)?;
         }
         Ok(())
     }
@@ -205,15 +210,6 @@ impl Memory {
     pub fn wake(&self, gfn: Gfn) -> io::Result<()> {
         let address = self.address(gfn)?;
         self.userfault.get().map_or(Ok(()), |userfault| userfault.wake(address))
-    }
-
-    /// Gives a frame zeroed memory, maps it, and lets the threads go that stopped on it.
-    ///
-    /// # Errors
-    /// The kernel's error.
-    pub fn zero(&self, gfn: Gfn) -> io::Result<()> {
-        let address = self.address(gfn)?;
-        self.userfault.get().map_or(Ok(()), |userfault| userfault.zero(address))
     }
 
     /// Copies bytes of a frame, whose end the caller checked. Memory that was never touched reads as zero and stays untouched.
