@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 const PAUSE: Duration = Duration::from_micros(20);
 /// As long a vCPU may take that leaves the kernel, or its callback, several times over. One that has not passed by then and whose thread sleeps,
 /// while another one stands that cannot leave, or a device does, waits for that one: for QEMU's lock, or to let it pass. It is told to leave its
-/// block. One whose thread is about to run is waited for, however long the machine keeps it from that.
+/// block. One whose thread is about to run is waited for, however long the machine keeps it from that,
+/// until it has run for so long.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a call takes away that is in force only when blocks are gone. Data rights are by the host's MMU.
@@ -63,12 +64,19 @@ impl Hypervisor {
             Taken::Silence => true,
         };
         let mut patience = Patience::of(PATIENCE);
+        // From when the patience is over for the first time.
+        let mut had_run: Option<Vec<Duration>> = None;
         while !self.is_in_force(is_switch) {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
             self.have_them_leave();
             let is_in_the_way = self.host.anything_waits() || self.host.anything_is_stopped();
-            if is_in_the_way && patience.is_over(|| self.is_any_about_to_leave(is_switch)) {
+            if is_in_the_way
+                && patience.is_over(|| {
+                    let had_run = had_run.get_or_insert_with(|| self.host.vcpus.iter().map(Vcpu::has_run).collect());
+                    self.is_any_about_to_leave(is_switch, had_run)
+                })
+            {
                 return;
             }
             std::thread::sleep(PAUSE);
@@ -76,10 +84,12 @@ impl Hypervisor {
     }
 
     /// Whether a vCPU that is still to leave its block is on its way.
-    fn is_any_about_to_leave(&self, is_switch: bool) -> bool {
+    fn is_any_about_to_leave(&self, is_switch: bool, had_run: &[Duration]) -> bool {
         let engine = self.engine();
-        let is_on_its_way = |vcpu: &Vcpu| !engine.is_out(&self.host, vcpu) && vcpu.is_runnable();
-        self.host.vcpus.iter().any(|vcpu| is_due(vcpu, is_switch) && is_on_its_way(vcpu))
+        let is_on_its_way =
+            |vcpu: &Vcpu, had_run| !engine.is_out(&self.host, vcpu) && vcpu.wants_a_core(had_run, PATIENCE);
+        let mut vcpus = self.host.vcpus.iter().zip(had_run);
+        vcpus.any(|(vcpu, had_run)| is_due(vcpu, is_switch) && is_on_its_way(vcpu, *had_run))
     }
 
     /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.

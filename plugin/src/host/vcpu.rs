@@ -13,6 +13,7 @@ use mem_event::VcpuId;
 use mem_event::spin::Spin;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// One vCPU.
 #[derive(Debug)]
@@ -80,9 +81,16 @@ impl Vcpu {
         self.checkpoints.word.go();
     }
 
-    /// Whether its thread waits for nobody: whatever it is told to do, it will come to that.
-    pub fn is_runnable(&self) -> bool {
-        thread::is_runnable(self.thread.load(Ordering::Acquire))
+    /// How long its thread has run.
+    pub fn has_run(&self) -> Duration {
+        thread::has_run(self.thread.load(Ordering::Acquire))
+    }
+
+    /// Whether its thread only wants a core to come to what it is told to do: it waits for nobody, and has not run for so long since then without
+    /// coming to that. One that runs and runs waits for somebody too, spinning, as for the lock of a page that another one translates.
+    pub fn wants_a_core(&self, had_run: Duration, enough: Duration) -> bool {
+        let thread = self.thread.load(Ordering::Acquire);
+        thread::is_runnable(thread) && thread::has_run(thread).saturating_sub(had_run) < enough
     }
 
     /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block.
