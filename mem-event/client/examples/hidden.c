@@ -70,10 +70,8 @@ int main(int count, char **arguments)
     hide(strtoull(arguments[1], NULL, 0));
     say_ready();
     for (;;) {
-        struct pollfd waited[] = { { ring.signalled, POLLIN, 0 }, { connection, POLLIN, 0 } };
-
         clear(&ring);
         serve(&ring);
-        wait_for(waited, 2);
+        wait_for_signal(&ring);
     }
 }

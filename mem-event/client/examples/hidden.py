@@ -8,12 +8,11 @@ it, or reads there, does that one instruction in view 0, where everything is as 
 The number is the instruction's guest-physical address.
 """
 
-import select
 import sys
 
 from mem_event import (
     CHANGE_GFN, CREATE_VIEW, EVENT_INT3, EVENT_SINGLE_STEP, MONITOR, PAGE, POPULATE, READ_FRAME, SET_BREAKPOINT, SET_VIEW_ACCESS, SET_VIEWS,
-    SINGLE_STEP, SWITCH_VCPU_VIEW, SWITCH_VIEW, SYNC, WRITE_FRAME, Connection, Ended, Ring, say_ready,
+    SINGLE_STEP, SWITCH_VCPU_VIEW, SWITCH_VIEW, SYNC, WRITE_FRAME, Connection, Ring, attend, say_ready,
 )
 
 EXECUTE, ALL = 4, 7  # access types
@@ -55,15 +54,7 @@ def main():
     connection, ring = Connection(), Ring("ACCESS")
     view = hide(connection, int(sys.argv[1], 0))
     say_ready()
-    try:
-        while True:
-            ready, _, _ = select.select([ring.signalled, connection.socket], [], [])
-            if connection.socket in ready:
-                connection.hear()
-            ring.clear()
-            serve(connection, ring, view)
-    except Ended:
-        pass
+    attend(connection, ring, lambda *whose: serve(*whose, view))
 
 
 main()

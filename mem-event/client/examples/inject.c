@@ -53,10 +53,8 @@ int main(int count, char **arguments)
     attach(&ring, "MEM_EVENT_RING_ACCESS");
     say_ready();
     for (;;) {
-        struct pollfd waited[] = { { ring.signalled, POLLIN, 0 }, { connection, POLLIN, 0 } };
-
         clear(&ring);
         serve(&ring, strtoull(arguments[1], NULL, 0));
-        wait_for(waited, 2);
+        wait_for_signal(&ring);
     }
 }

@@ -7,10 +7,9 @@ asked for, which tells that it is this fault and nothing before it.
 The number is the linear address that the guest finds in CR2.
 """
 
-import select
 import sys
 
-from mem_event import DISABLED, EVENT_INTERRUPT, INJECT, MONITOR, SET_ACCESS, SYNC, VIOLATION, Connection, Ended, Ring, say_ready
+from mem_event import DISABLED, EVENT_INTERRUPT, INJECT, MONITOR, SET_ACCESS, SYNC, VIOLATION, Connection, Ring, attend, say_ready
 
 ALL = 7  # an access type
 PAGE_FAULT, EXCEPTION, WRITTEN = 14, 3, 2  # a vector, its type (X86_EVENTTYPE_HW_EXCEPTION), its error code
@@ -35,15 +34,8 @@ def serve(connection, ring, address):
 def main():
     connection, ring = Connection(), Ring("ACCESS")
     say_ready()
-    try:
-        while True:
-            ready, _, _ = select.select([ring.signalled, connection.socket], [], [])
-            if connection.socket in ready:
-                connection.hear()
-            ring.clear()
-            serve(connection, ring, int(sys.argv[1], 0))
-    except Ended:
-        pass
+    address = int(sys.argv[1], 0)
+    attend(connection, ring, lambda *whose: serve(*whose, address))
 
 
 main()

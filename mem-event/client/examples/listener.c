@@ -41,10 +41,8 @@ int main(void)
     attach(&ring, "MEM_EVENT_RING_ACCESS");
     say_ready();
     for (;;) {
-        struct pollfd waited[] = { { ring.signalled, POLLIN, 0 }, { connection, POLLIN, 0 } };
-
         clear(&ring);
         serve(&ring);
-        wait_for(waited, 2);
+        wait_for_signal(&ring);
     }
 }

@@ -4,9 +4,7 @@
     mem-event run page_fault --consumer 'access:flags32=python3 listener.py'
 """
 
-import select
-
-from mem_event import GET_ACCESS, SET_ACCESS, VIOLATION, Connection, Ended, Ring, say_ready
+from mem_event import GET_ACCESS, SET_ACCESS, VIOLATION, Connection, Ring, attend, say_ready
 
 RIGHTS = 0b111
 # Read, write, execute of the p2m's access types: 0 to 7 are their own bits, then rx2rw and n2rwx.
@@ -29,15 +27,7 @@ def serve(connection, ring):
 def main():
     connection, ring = Connection(), Ring("ACCESS")
     say_ready()
-    try:
-        while True:
-            ready, _, _ = select.select([ring.signalled, connection.socket], [], [])
-            if connection.socket in ready:
-                connection.hear()
-            ring.clear()
-            serve(connection, ring)
-    except Ended:
-        pass
+    attend(connection, ring, serve)
 
 
 main()

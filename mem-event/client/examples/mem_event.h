@@ -311,4 +311,12 @@ static inline void wait_for(struct pollfd *waited, nfds_t count)
         ended();
 }
 
+/* Waits until a ring is signalled. */
+static inline void wait_for_signal(const struct ring *ring)
+{
+    struct pollfd waited[] = { { ring->signalled, POLLIN, 0 }, { connection, POLLIN, 0 } };
+
+    wait_for(waited, 2);
+}
+
 #endif

@@ -5,6 +5,7 @@ are described in mem-event's docs/protocol.md; the slots are those of the layout
 import errno
 import mmap
 import os
+import select
 import socket
 import struct
 import sys
@@ -175,3 +176,16 @@ class Ring:
 def say_ready():
     """The guest may start."""
     os.write(int(handed("MEM_EVENT_READY_FD")), b"\n")
+
+
+def attend(connection, ring, serve):
+    """Has the requests of a ring served, whenever it is signalled, until the domain ends."""
+    try:
+        while True:
+            ready, _, _ = select.select([ring.signalled, connection.socket], [], [])
+            if connection.socket in ready:
+                connection.hear()
+            ring.clear()
+            serve(connection, ring)
+    except Ended:
+        pass
