@@ -28,7 +28,7 @@ if grep -q mem_event.work=child /proc/cmdline; then
 fi
 if grep -q mem_event.work=calls /proc/cmdline; then
     mount -t tracefs tracefs /trace
-    mount -t tmpfs tmpfs /work
+    mount -t tmpfs tmpfs /calls
     for word in $(cat /proc/cmdline); do
         case "$word" in
             mem_event.functions=*) functions=${word#mem_event.functions=} ;;
@@ -46,7 +46,7 @@ if grep -q mem_event.work=calls /proc/cmdline; then
     for processor in $(grep -o '^processor' /proc/cpuinfo); do
         number=$((number + 1))
         (
-            mkdir -p "/work/$number/to" && cd "/work/$number" || exit 1
+            mkdir -p "/calls/$number/to" && cd "/calls/$number" || exit 1
             round=0
             while [ "$round" -lt "$rounds" ]; do
                 mkdir $files && rmdir $files && touch $files && chmod 600 $files && mv $files to && cd to || exit 1

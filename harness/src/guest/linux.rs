@@ -77,7 +77,7 @@ pub fn initrd() -> anyhow::Result<Vec<u8>> {
     let busybox = busybox()?;
     let content = std::fs::read(&busybox).with_context(|| format!("cannot read {}", busybox.display()))?;
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "trace", "work"] {
+    for folder in ["bin", "calls", "dev", "proc", "trace", "work"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);
