@@ -115,16 +115,19 @@ fn first_own(begins: &[u8]) -> Option<u64> {
     (!is_patched).then_some(behind as u64)
 }
 
-fn scenario(functions: &[(&str, u64)]) -> Scenario {
+/// The function by whose calls the guest says how far it is, behind them.
+fn with_mark(functions: &[(&'static str, u64)]) -> impl Iterator<Item = (&'static str, u64)> {
+    functions.iter().copied().chain([(MARK, 0)])
+}
+
+fn scenario(functions: &[(&'static str, u64)]) -> Scenario {
     let mut linux = corpus::linux();
     linux.machine.vcpus = VCPUS;
     linux.deadline = Time(DEADLINE);
     // By it the answer brings the instruction: no vCPU runs past while another one goes over its break.
     linux.rings.access.layout = Name(Layout::VmEvent7);
     let listener = linux.consumers.listener.get_or_insert_default();
-    let marked = [(MARK, 0)];
-    let places =
-        functions.iter().chain(&marked).map(|(name, behind)| format!("kernel:{name}+{behind:#x}").as_str().into());
+    let places = with_mark(functions).map(|(name, behind)| format!("kernel:{name}+{behind:#x}").as_str().into());
     listener.breaks.extend(places);
     linux
 }
@@ -142,9 +145,7 @@ impl Observer for Counting<'_> {
         if self.names.is_empty() {
             let found = symbols.linear().found().unwrap();
             let address = |name| found.address(found.kernel.names.address(name).unwrap());
-            let marked = [(MARK, 0)];
-            self.names =
-                self.functions.iter().chain(&marked).map(|(name, behind)| (address(name) + behind, *name)).collect();
+            self.names = with_mark(self.functions).map(|(name, behind)| (address(name) + behind, name)).collect();
         }
         let name = self.names[rip];
         if name == MARK {

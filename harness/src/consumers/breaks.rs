@@ -93,6 +93,8 @@ pub enum Met {
 pub struct Breaks {
     by: BreakBy,
     set: Vec<Break>,
+    /// How vCPUs get over another client's breakpoints, once one was met.
+    over: Option<Over>,
     /// Where vCPUs step over a breakpoint.
     stepping: HashMap<VcpuId, Gpa>,
     /// The frames that may not be executed, with the rights that they had.
@@ -116,7 +118,7 @@ impl Breaks {
     /// None is set.
     #[must_use]
     pub fn by(by: BreakBy) -> Breaks {
-        Breaks { by, set: Vec::new(), stepping: HashMap::new(), closed: HashMap::new(), are_over: false }
+        Breaks { by, set: Vec::new(), over: None, stepping: HashMap::new(), closed: HashMap::new(), are_over: false }
     }
 
     /// Whether none is set.
@@ -198,13 +200,19 @@ impl Breaks {
     /// # Errors
     /// The plugin refuses.
     pub fn meets_anothers(&mut self, gpa: Gpa, by: By<'_>, client: &mut Client) -> anyhow::Result<Option<Heard>> {
-        if client.breakpoints_from(gpa)?.first().is_none_or(|one| one.gpa != gpa) {
+        let Some(found) = client.breakpoints_from(gpa)?.first().filter(|one| one.gpa == gpa).copied() else {
             return Ok(None);
-        }
-        // Who sets one there is told how it is got over.
-        let mut one = Break::set(client, gpa)?;
-        one.take_back(client)?;
-        self.step_over(one, by, client).map(Some)
+        };
+        let over = match self.over {
+            Some(over) => over,
+            // Who sets one there is told how it is got over: in this QEMU each is so.
+            None => {
+                let mut one = Break::set(client, gpa)?;
+                one.take_back(client)?;
+                *self.over.insert(one.over)
+            }
+        };
+        self.step_over(Break { gpa, old: found.beneath, over, is_set: false }, by, client).map(Some)
     }
 
     fn step_over(&mut self, one: Break, (vcpu, registers): By<'_>, client: &mut Client) -> anyhow::Result<Heard> {
