@@ -64,32 +64,23 @@ impl Hypervisor {
             Taken::Silence => true,
         };
         let mut patience = Patience::of(PATIENCE);
-        // From when the patience is over for the first time.
-        let mut had_run: Option<Vec<Duration>> = None;
         while !self.is_in_force(is_switch) {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
             self.have_them_leave();
             let is_in_the_way = self.host.anything_waits() || self.host.anything_is_stopped();
-            if is_in_the_way
-                && patience.is_over(|| {
-                    let had_run = had_run.get_or_insert_with(|| self.host.vcpus.iter().map(Vcpu::has_run).collect());
-                    self.is_any_about_to_leave(is_switch, had_run)
-                })
-            {
+            if is_in_the_way && patience.is_over(|| self.still_in_their_blocks(is_switch)) {
                 return;
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    /// Whether a vCPU that is still to leave its block is on its way.
-    fn is_any_about_to_leave(&self, is_switch: bool, had_run: &[Duration]) -> bool {
+    /// The vCPUs that are still to leave their blocks.
+    fn still_in_their_blocks(&self, is_switch: bool) -> Vec<&Vcpu> {
         let engine = self.engine();
-        let is_on_its_way =
-            |vcpu: &Vcpu, had_run| !engine.is_out(&self.host, vcpu) && vcpu.wants_a_core(had_run, PATIENCE);
-        let mut vcpus = self.host.vcpus.iter().zip(had_run);
-        vcpus.any(|(vcpu, had_run)| is_due(vcpu, is_switch) && is_on_its_way(vcpu, *had_run))
+        let are_due = self.host.vcpus.iter().filter(|vcpu| is_due(vcpu, is_switch));
+        are_due.filter(|vcpu| !engine.is_out(&self.host, vcpu)).collect()
     }
 
     /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.
@@ -109,11 +100,7 @@ impl Hypervisor {
     /// `is_switch`: all blocks are to be gone, not those of some frames alone. A vCPU that halts, or that QEMU stopped, is in no block, and does
     /// what it was told before it begins one: when, nobody knows, for QEMU may miss to wake it for that.
     fn is_in_force(&self, is_switch: bool) -> bool {
-        if !self.host.vcpus.iter().any(|vcpu| is_due(vcpu, is_switch)) {
-            return true;
-        }
-        let engine = self.engine();
-        self.host.vcpus.iter().filter(|vcpu| is_due(vcpu, is_switch)).all(|vcpu| engine.is_out(&self.host, vcpu))
+        !self.host.vcpus.iter().any(|vcpu| is_due(vcpu, is_switch)) || self.still_in_their_blocks(is_switch).is_empty()
     }
 
     /// The faults that are there to be read.

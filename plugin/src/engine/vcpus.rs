@@ -195,7 +195,7 @@ impl Hypervisor {
                 "this QEMU cannot have a vCPU leave its block; its registers are not whole within it".to_owned();
             return Err((Errno::EOPNOTSUPP, sentence));
         }
-        let (mut patience, mut told, mut had_run) = (Patience::of(PATIENCE), Instant::now(), None);
+        let (mut patience, mut told) = (Patience::of(PATIENCE), Instant::now());
         loop {
             if let Some(found) = found.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Ok(found);
@@ -210,8 +210,7 @@ impl Hypervisor {
                 outside::later(number, || {});
             }
             let stays = self.engine().stopped.stays(vcpu.id).is_some();
-            if stays || patience.is_over(|| vcpu.wants_a_core(*had_run.get_or_insert_with(|| vcpu.has_run()), PATIENCE))
-            {
+            if stays || patience.is_over(|| vec![vcpu]) {
                 let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
                 if was_left {
                     let sentence =
