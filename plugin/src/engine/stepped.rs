@@ -25,11 +25,6 @@ impl Engine {
     }
 }
 
-/// A vCPU begins: its number may be one whose steps are told. In its own thread, out of any block.
-pub fn begins(vcpu: VcpuId) {
-    has_its_blocks(vcpu);
-}
-
 /// A vCPU comes to an instruction that is no step any more; in its own thread.
 pub fn is_over(vcpu: &Vcpu) {
     if apart::is_running() && vcpu.trap.asks_to_go_back() {
@@ -38,8 +33,9 @@ pub fn is_over(vcpu: &Vcpu) {
     }
 }
 
-/// Its own while its steps are told, and until it has told the last. In the vCPU's thread, out of any block.
-fn has_its_blocks(vcpu: VcpuId) {
+/// Its own while its steps are told, and until it has told the last; also as it begins, with a number whose steps are told. In the vCPU's thread,
+/// out of any block.
+pub fn has_its_blocks(vcpu: VcpuId) {
     if let Some(it) = Hypervisor::get().and_then(|hypervisor| hypervisor.host.vcpu(vcpu.0)) {
         it.trap.may_ask_to_go_back();
         apart::set(vcpu.0, it.trap.is_stepped() || it.trap.has_pending_event());

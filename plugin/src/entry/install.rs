@@ -9,7 +9,7 @@ use crate::host::{changed_code, instrumentation};
 use crate::memory::command_line::CommandLine;
 use crate::memory::{machine, unsupported, userfault};
 use crate::qemu::source::{self, Falsify, Source};
-use crate::qemu::{self, capabilities, declared, internals, leaving, outside, passing, view};
+use crate::qemu::{self, capabilities, current, declared, internals, leaving, outside, passing, view};
 use crate::service::thread;
 use crate::trap::{delivery, proof, translate, verify};
 use mem_event::VcpuId;
@@ -118,7 +118,7 @@ fn machine_is_reset() {
 
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.
 pub fn vcpu_started(index: u32) {
-    let runs_others = translate::thread_runs(index);
+    let runs_others = current::begins(index);
     leaving::begin(index);
     let Some(prepared) = PREPARED.get() else { return };
     if runs_others && prepared.arguments.gate != Gate::None {
@@ -140,7 +140,7 @@ pub fn vcpu_started(index: u32) {
     }
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.goes_on(VcpuId(index));
-        stepped::begins(VcpuId(index));
+        stepped::has_its_blocks(VcpuId(index));
     }
 }
 

@@ -10,7 +10,7 @@ use crate::insn::cache::MOST_VCPUS;
 use crate::memory::beyond::BeyondRam;
 use crate::memory::mapping::Memory;
 use crate::memory::userfault;
-use crate::qemu::{api, file, internals};
+use crate::qemu::{api, current, file};
 use mem_event::message::Notice;
 use mem_event::spin::Spin;
 use mem_event::{Gfn, Gpa, PublishedRights, Rights, Ring, VcpuId};
@@ -110,13 +110,8 @@ impl Host {
 
     /// The vCPU that this thread runs; of several that one runs in turns the one whose turn it is.
     pub fn vcpu_of_thread(&self, thread: i32) -> Option<&Vcpu> {
-        let is_of = |vcpu: &&Vcpu| vcpu.thread.load(Ordering::Acquire) == thread;
-        let mut of_it = self.vcpus.iter().filter(is_of);
-        let first = of_it.next()?;
-        let is_one_of_several = of_it.next().is_some();
-        let current =
-            self.vcpus.iter().filter(is_of).find(|vcpu| is_one_of_several && internals::is_current(vcpu.id.0));
-        Some(current.unwrap_or(first))
+        let its = || self.vcpus.iter().filter(|vcpu| vcpu.thread.load(Ordering::Acquire) == thread);
+        its().find(|vcpu| current::is_of_all(vcpu.id.0)).or_else(|| its().next())
     }
 
     /// QEMU flushed its blocks: no vCPU runs one, and no recipe is current.

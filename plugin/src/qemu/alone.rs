@@ -7,9 +7,9 @@
 #![allow(unsafe_code, reason = "functions of QEMU's, one of which runs guest code")]
 
 use super::capabilities::{ALONE, symbol};
-use super::internals::{self, Cpu, counts_instructions, cpu_of};
-use super::raising;
+use super::internals::{Cpu, counts_instructions, cpu_of};
 use super::view::View;
+use super::{current, raising};
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,7 +67,7 @@ unsafe fn forget_request(state: *mut u8) {
 /// ([`super::outside::while_no_other_runs`]).
 pub fn one_instruction(vcpu: u32, view: &View) {
     let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return };
-    let Some(current) = internals::current_cpu() else { return };
+    let Some((_, current)) = current::own() else { return };
     // SAFETY: this is the thread of this vCPU, out of any block, in an exclusive section, as QEMU's own caller of the function is. Where one
     // thread runs all vCPUs its variable may still name another one, which does not run now. What the function jumps over where the
     // instruction raises an exception are frames of generated code and of QEMU's helpers: callbacks of this plugin have returned by then.

@@ -8,8 +8,8 @@
 //! cluster's, and that word (include/hw/core/cpu.h, since 6.1). It is looked at each time before it is written.
 
 use super::capabilities::APART;
-use super::internals::{self, Cpu, cpu_of};
-use super::raising;
+use super::internals::{Cpu, cpu_of};
+use super::{current, raising};
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -59,7 +59,7 @@ pub fn set(vcpu: u32, is_apart: bool) {
 
 /// Whether the vCPU that this thread runs has blocks of its own.
 pub fn is_running() -> bool {
-    let Some(current) = internals::current_cpu().filter(|_| is_there()) else { return false };
+    let Some((_, current)) = current::own().filter(|_| is_there()) else { return false };
     // SAFETY: QEMU's variable of this thread.
     let cpu = unsafe { current.read() };
     !cpu.is_null() && word_of(cpu, None).is_some_and(|word| word.load(Ordering::Relaxed) & CLUSTERS == OWN)

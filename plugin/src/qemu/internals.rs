@@ -5,7 +5,6 @@ use super::capabilities::symbol;
 use std::ffi::{c_int, c_void};
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// QEMU's `CPUState` of one vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,30 +320,6 @@ pub fn cpu_of(vcpu: u32) -> Option<Cpu> {
     // SAFETY: QEMU walks its list of vCPUs and returns null for a number that is not there.
     let cpu = unsafe { (leaving.get_cpu)(c_int::try_from(vcpu).ok()?) };
     (!cpu.is_null()).then_some(Cpu(cpu))
-}
-
-/// Where QEMU says which vCPU this thread runs, if it exports that.
-pub(super) fn current_cpu() -> Option<*mut *mut c_void> {
-    thread_local! {
-        static CURRENT: Option<*mut *mut c_void> = symbol(c"current_cpu").map(<*mut c_void>::cast);
-    }
-    CURRENT.with(|current| *current)
-}
-
-/// Where QEMU says which of its vCPUs the one thread runs that runs them all, where it is so.
-static OF_ALL: AtomicPtr<*mut c_void> = AtomicPtr::new(std::ptr::null_mut());
-
-/// This thread, which runs another vCPU already, runs one more: it lives as long as the machine.
-pub fn one_thread_runs_all() {
-    OF_ALL.store(current_cpu().unwrap_or_default(), Ordering::Release);
-}
-
-/// Whether this vCPU is the one that runs, or stands, where one thread runs all; from any thread.
-pub fn is_current(vcpu: u32) -> bool {
-    let current = OF_ALL.load(Ordering::Acquire);
-    // SAFETY: a variable of a thread that lives as long as the machine: a word that this thread alone writes.
-    let current = (!current.is_null()).then(|| unsafe { AtomicPtr::from_ptr(current) }.load(Ordering::Relaxed));
-    current.is_some_and(|current| cpu_of(vcpu) == Some(Cpu(current)))
 }
 
 /// Leaves the block that this thread's vCPU runs. Does not return, where leaving is possible.

@@ -17,10 +17,9 @@ use super::internals::cpu_of;
 use super::source::ViewCheck;
 use super::unwinding::Place;
 use super::view::{self, View};
-use super::{fields, layout};
+use super::{current, fields, layout};
 use crate::insn::cache::MOST_VCPUS;
 use mem_event::mark::Mark;
-use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,12 +54,6 @@ struct Told {
 }
 
 static TOLD: [Told; MOST_VCPUS] = [const { Told { mark: Mark::new(), left: AtomicU64::new(0) } }; MOST_VCPUS];
-
-thread_local! {
-    /// The first and the last of this thread's vCPUs, which is one, or all of the machine's, and where QEMU says which one it runs. Touched in each
-    /// such thread before any signal.
-    static OWN: Cell<Option<(usize, usize, *const *mut c_void)>> = const { Cell::new(None) };
-}
 
 /// Takes the signal; which one the arguments may say. Nothing where QEMU lacks what is needed.
 ///
@@ -113,11 +106,7 @@ pub fn is_there() -> bool {
 
 /// A vCPU's thread begins, and may be signalled from here on; in that thread.
 pub fn begin(vcpu: u32) {
-    let Some(functions) = FUNCTIONS.get() else { return };
-    let Some(current) = symbol(c"current_cpu").filter(|_| (vcpu as usize) < MOST_VCPUS) else { return };
-    let vcpu = vcpu as usize;
-    let (first, last) = OWN.get().map_or((vcpu, vcpu), |(first, last, _)| (first.min(vcpu), last.max(vcpu)));
-    OWN.set(Some((first, last, current.cast_const().cast())));
+    let Some(functions) = FUNCTIONS.get().filter(|_| (vcpu as usize) < MOST_VCPUS) else { return };
     // QEMU starts its threads with all signals blocked.
     // SAFETY: the set is made here, and the mask is this thread's own.
     unsafe {
@@ -194,8 +183,8 @@ pub fn all_times() -> u64 {
 
 /// Nothing but atomics, registers and three functions of QEMU's that read this thread's own variables.
 extern "C" fn on_signal(_: c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
-    let Some((first, last, current)) = OWN.get() else { return };
-    let own = TOLD.get(first..=last).unwrap_or_default();
+    let Some((own, current)) = current::own() else { return };
+    let own = TOLD.get(*own.start() as usize..=*own.end() as usize).unwrap_or_default();
     let marked = own.iter().find_map(|told| Some((told, told.mark.take()?)));
     let Some((told, [counter, stack, address, cpu, state, sections])) = marked else { return };
     let [Ok(address), Ok(cpu), Ok(state)] = [address, cpu, state].map(usize::try_from) else {

@@ -8,6 +8,7 @@ pub mod apart;
 pub mod api;
 pub mod block;
 pub mod capabilities;
+pub mod current;
 pub mod declared;
 pub mod delivery;
 pub mod fields;

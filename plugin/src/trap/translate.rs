@@ -17,14 +17,14 @@ use crate::insn::subject::Subject;
 use crate::insn::walk::{Addressed, Judged};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::block::{Block, Instruction};
-use crate::qemu::internals;
+use crate::qemu::current;
 use crate::qemu::layout;
 use crate::qemu::proof;
 use crate::qemu::source::ViewCheck;
 use crate::qemu::view;
 use crate::trap::verify;
 use mem_event::{Gfn, Gpa, VcpuId};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -34,30 +34,6 @@ const SAMPLE: u32 = 64;
 
 thread_local! {
     static READER: RefCell<InstructionReader> = RefCell::new(InstructionReader::default());
-    /// The first and the last of this thread's vCPUs, which is one, or all of the machine's.
-    static VCPUS: Cell<Option<(u32, u32)>> = const { Cell::new(None) };
-}
-
-/// This thread runs that vCPU; says whether it runs another one too.
-#[must_use = "vCPUs that wait for others in their thread are refused"]
-pub fn thread_runs(vcpu: u32) -> bool {
-    let own = VCPUS.get();
-    if own.is_some() {
-        internals::one_thread_runs_all();
-    }
-    let (first, last) = own.unwrap_or((vcpu, vcpu));
-    VCPUS.set(Some((first.min(vcpu), last.max(vcpu))));
-    own.is_some_and(|own| own != (vcpu, vcpu))
-}
-
-/// The vCPU that this thread runs: the translation callback of API 4 does not say.
-fn vcpu() -> u32 {
-    match VCPUS.get() {
-        Some((first, last)) if first != last => {
-            (first..=last).find(|vcpu| internals::is_current(*vcpu)).unwrap_or(last)
-        }
-        own => own.map_or(0, |(vcpu, _)| vcpu),
-    }
 }
 
 /// Whether a block whose code QEMU reads there has to come here: not where fetches alone are checked, and none of this block's is; nor where
@@ -65,7 +41,7 @@ fn vcpu() -> u32 {
 pub fn wants(code: Option<u64>) -> bool {
     let Some(hypervisor) = Hypervisor::get() else { return true };
     let host = &hypervisor.host;
-    let is_unknown = ViewCheck::now() == ViewCheck::Unproven || !view::is_known(vcpu());
+    let is_unknown = ViewCheck::now() == ViewCheck::Unproven || !view::is_known(current::vcpu());
     let wanted = instrumentation::wanted_here();
     if wanted & !instrumentation::EXECUTE != 0 || host.has_stop_points() || is_unknown {
         return true;
@@ -83,7 +59,7 @@ pub fn wants(code: Option<u64>) -> bool {
 /// is, and the page is closed to all meanwhile. What may not be executed is not copied, nor what is not there: QEMU's read of that is the fetch, which asks.
 pub fn copies(code: u64, bytes: &mut [u8]) -> bool {
     let Some(hypervisor) = Hypervisor::get() else { return false };
-    let vcpu = VcpuId(vcpu());
+    let vcpu = VcpuId(current::vcpu());
     hypervisor.host.memory.frame_at(code).is_some_and(|gfn| {
         hypervisor.host.may_only_execute(vcpu, gfn) && hypervisor.copy_of_code(vcpu, gfn, (code & 0xfff) as u16, bytes)
     })
@@ -91,7 +67,7 @@ pub fn copies(code: u64, bytes: &mut [u8]) -> bool {
 
 /// What runs a guest's guest is looked for in any case.
 fn may_nest() -> bool {
-    view::running(vcpu()).is_some_and(|view| view.may_run_guests())
+    view::running(current::vcpu()).is_some_and(|view| view.may_run_guests())
 }
 
 /// Whether the fetch of every block is checked, whatever its frame.
@@ -104,7 +80,7 @@ pub fn translated(block: &Block) {
     let Some(hypervisor) = Hypervisor::get() else { return };
     TRANSLATIONS.fetch_add(1, Ordering::Relaxed);
     block.find_unfinished();
-    if let Some(gfn) = hypervisor.host.vcpu(vcpu()).and_then(|vcpu| vcpu.trap.take_lent()) {
+    if let Some(gfn) = hypervisor.host.vcpu(current::vcpu()).and_then(|vcpu| vcpu.trap.take_lent()) {
         hypervisor.host.hide(gfn);
     }
     let wanted = instrumentation::wanted_here();
@@ -115,14 +91,14 @@ pub fn translated(block: &Block) {
                 instrumentation::compares();
             }
             // Where QEMU does not tell where a vCPU's state is, the first block that it runs does.
-            ViewCheck::Proven if !view::is_known(vcpu()) => block.check_view_at_start(),
+            ViewCheck::Proven if !view::is_known(current::vcpu()) => block.check_view_at_start(),
             _ => {}
         }
     }
     if wanted == 0 && !hypervisor.host.has_stop_points() {
         return;
     }
-    let code = view::code_size(vcpu());
+    let code = view::code_size(current::vcpu());
     if wanted != 0 && code.is_none() {
         UNCHECKED.fetch_add(1, Ordering::Relaxed);
     }
@@ -176,7 +152,7 @@ fn prove_memory_map(hypervisor: &Hypervisor, block: &Block) {
     if !is_due || ViewCheck::now() == ViewCheck::Unproven {
         return;
     }
-    let (Some(first), Some(view)) = (block.instructions().next(), view::running(vcpu())) else { return };
+    let (Some(first), Some(view)) = (block.instructions().next(), view::running(current::vcpu())) else { return };
     super::proof::act_on(hypervisor, proof::sample(&view));
     if view.code_size().is_none() || view.runs_nested() {
         return;
@@ -243,7 +219,7 @@ fn instrument(instruction: &Instruction<'_>, wanted: u16, code: CodeSize) {
     }
     let Some(recipe) = recipe else { return };
     if recipe.needs_vectors()
-        && let Some(view) = view::view_of(vcpu())
+        && let Some(view) = view::view_of(current::vcpu())
     {
         // The `mmu` gate has no other moment for it.
         view.prove_vectors();
