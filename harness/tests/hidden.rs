@@ -101,10 +101,12 @@ fn a_hidden_breakpoint_that_is_injected_is_the_guests_and_its_code_stays_whole_t
 }
 
 #[test]
-fn the_examples_in_c_and_python_hide_a_breakpoint_from_who_reads_it() {
+fn the_examples_hide_a_breakpoint_from_who_reads_it() {
     let bare = || Scenario::bare("hidden");
     let code = Job::new(bare(), None).unwrap().symbols().find("HIDDEN").unwrap().gpa;
-    for example in [Example::in_c("hidden"), Some(Example::in_python("hidden"))].into_iter().flatten() {
+    let in_rust = Example::in_rust("hidden").in_layout("vm_event7");
+    let examples = [Some(in_rust), Example::in_c("hidden"), Some(Example::in_python("hidden"))];
+    for example in examples.into_iter().flatten() {
         let example = example.about(&code.to_string());
         for gate in gates() {
             let mut scenario = bare();
