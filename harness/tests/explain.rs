@@ -16,7 +16,11 @@ use harness::trace::explain::{Explained, explained};
 use harness::trace::open;
 use mem_event::message::{Call, Notice, RingState};
 use mem_event::spin::Spin;
-use mem_event::{AccessType, Control, CpuEventKind, Flags, Gfn, Layout, MonitorMode, Ring, VcpuId};
+use mem_event::trace::{Context, Header, Writer};
+use mem_event::{
+    Access, AccessSource, AccessType, Back, Control, CpuEventKind, Domain, DomainConfig, Effects, Flags, Gfn, Input,
+    Layout, MonitorMode, Rights, Ring, RingPage, VcpuId, With,
+};
 use mem_event_client::{Channel, Client, RingSettings};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -212,6 +216,46 @@ fn an_event_that_comes_again_since_the_rights_are_as_they_were_is_named() {
     assert!(found.says.contains("came again after each of the listener's answers"), "{found:?}");
     assert!(found.says.contains("the frame's rights did not change"), "{found:?}");
     assert!(found.steps.len() == 3 && found.times >= 2, "{found:?}");
+}
+
+/// What the rules find where a vCPU makes the same event three times, whatever its listener's answers ask for besides.
+fn found_where_it_comes_again(flags: Flags) -> Vec<Finding> {
+    let folder = RunFolder::create().unwrap();
+    let config = DomainConfig::new(1, vec![(Gfn(0), 16)]);
+    let mut domain = Domain::new(config.clone()).unwrap();
+    domain.keep_record(true);
+    let mut trace = Writer::create(folder.file("trace"), &Header::of("again", config)).unwrap();
+    let page = RingPage::heap();
+    let mut consumer = Back::init(page.clone(), Ring::Access, Layout::Flags32, 0).unwrap();
+    let mut step = |input: Input| {
+        let mut effects = Effects::default();
+        let outcome = domain.apply(&input, With::page(&page), &mut effects);
+        trace.record(Context { time: 0, code: &[], connection: 0 }, &input, &outcome, &effects);
+    };
+    step(Input::Control(Control::Enable { ring: Ring::Access, layout: Layout::Flags32, slots: 0 }));
+    step(Input::Control(Control::SetAccess { first: Gfn(3), count: 2, access: AccessType::N }));
+    let touch = |gfn, rip| {
+        let source = AccessSource::Instruction;
+        let access = Access { gfn: Gfn(gfn), offset: 0, gla: None, rights: Rights::W, source, rip };
+        Input::Access { vcpu: VcpuId(0), access }
+    };
+    for _ in 0..3 {
+        step(touch(3, 0x1000));
+        let request = consumer.take().unwrap().unwrap();
+        consumer.answer(&request.answer().with(flags));
+        step(Input::Kick { ring: Ring::Access });
+        // The handler of an interrupt that nothing holds off touches memory that is not watched.
+        step(touch(5, 0x2000));
+    }
+    trace.finish().unwrap();
+    of_trace(&folder.file("trace")).findings
+}
+
+/// The rule named a listener for the interrupts that came between its answers and what they let through.
+#[test]
+fn an_event_that_comes_again_since_an_interrupt_took_its_grant_is_nobodys_fault() {
+    of(&found_where_it_comes_again(Flags::default()), "same-event");
+    assert_eq!(found_where_it_comes_again(Flags::EMULATE), []);
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use super::finding::{Finding, Found};
 use super::rule::{End, Moment, Rule};
 use super::words;
-use crate::trace::story::consumer;
-use mem_event::{AccessType, Control, Effect, Event, Flags, Gfn, Input, Outcome, Request, Ring};
+use crate::trace::story::{Answer, consumer};
+use mem_event::{About, AccessType, Control, Effect, Event, Flags, Gfn, Input, Outcome, Request, Ring};
 
 /// An event that comes so often with nothing changed comes for ever.
 const OFTEN: usize = 3;
@@ -35,10 +35,12 @@ pub(super) fn rule() -> Box<dyn Rule> {
 impl Rule for SameEvent {
     fn step(&mut self, moment: &Moment<'_>) {
         for exchange in moment.exchanges {
-            let fits = exchange.answer.is_some_and(|answer| answer.fits);
-            for run in &mut self.runs {
-                run.is_answered |= fits && run.ring == exchange.ring && run.request == exchange.request;
+            let Some(answer) = exchange.answer.filter(|answer| answer.fits) else { continue };
+            let is_of = |run: &Run| run.ring == exchange.ring && run.request == exchange.request;
+            if lets_through(&answer) {
+                self.runs.retain(|run| !is_of(run));
             }
+            self.runs.iter_mut().filter(|run| is_of(run)).for_each(|run| run.is_answered = true);
         }
         self.forget_what_changed(moment);
         for effect in &moment.step.effects.list {
@@ -127,6 +129,13 @@ impl SameEvent {
             !access.rights().contains(run.request.event.rights())
         });
     }
+}
+
+/// Whether an answer lets the access through whatever the rights are: where it comes again, an interrupt came first, and the grant went with it.
+fn lets_through(answer: &Answer) -> bool {
+    let response = &answer.response;
+    let is_violation = matches!(response.about, About::Event(Event::Violation { .. }));
+    is_violation && response.flags.contains(Flags::EMULATE.union(Flags::VCPU_PAUSED))
 }
 
 /// Whether two requests are of one access, however the frame's type has changed meanwhile.
