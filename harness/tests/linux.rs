@@ -9,6 +9,7 @@ const TARGET: u64 = 128 << 20;
 #[test]
 fn linux_under_a_target_never_holds_more_and_loses_nothing() {
     let mut scenario = corpus::linux();
+    scenario.machine.memory = Size(4 * TARGET);
     scenario.consumers.pager.get_or_insert_default().target = Some(Size(TARGET));
     let (outcome, _) = run(scenario);
     assert!(outcome.verdict.reason.contains("24 files, checksums right twice"), "{}", outcome.verdict);

@@ -8,7 +8,7 @@ use harness::machine::qemu::{Boot, Gate, Machine, plugin_library};
 use harness::refusal::{Blame, Refusal};
 use harness::run::{Job, run_machine};
 use harness::scenario::corpus;
-use harness::scenario::{Contents, MemoryAct, Name, Size};
+use harness::scenario::{Contents, MemoryAct, Name, Scenario, Size};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::{AccessType, CpuEventKind, MonitorMode};
@@ -148,6 +148,13 @@ fn peer() -> anyhow::Result<PathBuf> {
     Ok(library)
 }
 
+/// Linux with as much memory as the rows have always had.
+fn in_512_mib() -> Scenario {
+    let mut scenario = corpus::linux();
+    scenario.machine.memory = Size(512 << 20);
+    scenario
+}
+
 fn idle(machine: Machine) -> Machine {
     let boot = match machine.boot {
         Boot::Linux { kernel, append, .. } => Boot::Linux { kernel, append, work: false },
@@ -157,7 +164,7 @@ fn idle(machine: Machine) -> Machine {
 }
 
 fn boot_without_plugin(other: Option<&Path>) -> anyhow::Result<f64> {
-    let mut machine = idle(Job::new(corpus::linux(), qemu::named())?.machine_without_plugin()?);
+    let mut machine = idle(Job::new(in_512_mib(), qemu::named())?.machine_without_plugin()?);
     if let Some(library) = other {
         machine.extra.extend(["-plugin".into(), library.into()]);
     }
@@ -199,7 +206,7 @@ pub fn contents_overhead() -> anyhow::Result<Figure> {
 
 fn paged_boot(contents: Contents) -> anyhow::Result<f64> {
     let folder = RunFolder::create()?;
-    let mut scenario = corpus::linux();
+    let mut scenario = in_512_mib();
     scenario.consumers.pager.get_or_insert_default().target = Some(Size(64 << 20));
     let mut job = Job::new(scenario, qemu::named())?;
     job.linux_works = false;
@@ -230,7 +237,7 @@ pub fn paged() -> anyhow::Result<Figure> {
 
 /// Its seconds, and how many pages came in.
 fn at_work(target: Option<Size>) -> anyhow::Result<(f64, u64)> {
-    let mut scenario = corpus::linux();
+    let mut scenario = in_512_mib();
     scenario.consumers.pager.get_or_insert_default().target = target;
     let outcome = Job::new(scenario, qemu::named())?.run(&mut Silent, None)?;
     if outcome.verdict.kind != Kind::Success || outcome.paged.pages_in == 0 && target.is_some() {
@@ -261,7 +268,7 @@ pub const ALL_WATCHED: [(&str, Gate, Option<f64>); 2] =
     [("linux-all-watched", Gate::Callback, None), ("linux-all-watched-mmu", Gate::Mmu, Some(1.5))];
 
 fn boot_all_watched(gate: Gate) -> anyhow::Result<(f64, u64)> {
-    let mut scenario = corpus::linux();
+    let mut scenario = in_512_mib();
     scenario.consumers.listener.get_or_insert_default();
     let end = scenario.machine.memory.0 / 4096;
     // All but the VGA and ROM window.
@@ -302,7 +309,7 @@ fn boot_with_plugin(
     arguments: &[String],
     trace: Option<&Path>,
 ) -> anyhow::Result<f64> {
-    let mut scenario = corpus::linux();
+    let mut scenario = in_512_mib();
     scenario.consumers.listener.get_or_insert_default();
     let apart = scenario.machine.memory.0 / 4096 / (watch.frames + 1);
     let frames = (1..=watch.frames).map(|number| number * apart);
