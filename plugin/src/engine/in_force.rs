@@ -15,8 +15,10 @@ use mem_event::{Control, Rights};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// Between two looks, once it has taken as long as [`SOON`].
 const PAUSE: Duration = Duration::from_micros(20);
+/// So long the core is only offered to others between two looks: most vCPUs have passed by then, and a timer adds more than the pause itself.
+const SOON: Duration = Duration::from_micros(200);
 /// As long a vCPU may take that leaves the kernel, or its callback, several times over. One that has not passed by then and whose thread sleeps,
 /// while another one stands that cannot leave, or a device does, waits for that one: for QEMU's lock, or to let it pass. It is told to leave its
 /// block. One whose thread is about to run is waited for, however long the machine keeps it from that,
@@ -63,7 +65,7 @@ impl Hypervisor {
             Taken::Fetches => !internals::can_drop(),
             Taken::Silence => true,
         };
-        let mut patience = Patience::of(PATIENCE);
+        let (begun, mut patience) = (Instant::now(), Patience::of(PATIENCE));
         while !self.is_in_force(is_switch) {
             // A vCPU may wait for this very thread to explain where it stopped.
             self.take_faults();
@@ -72,7 +74,7 @@ impl Hypervisor {
             if is_in_the_way && patience.is_over(|| self.still_in_their_blocks(is_switch)) {
                 return;
             }
-            std::thread::sleep(PAUSE);
+            pause(begun);
         }
     }
 
@@ -85,7 +87,8 @@ impl Hypervisor {
 
     /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.
     pub(super) fn until_paused(&self) {
-        let mut told = Instant::now();
+        let begun = Instant::now();
+        let mut told = begun;
         while !self.is_in_force(false) {
             self.take_faults();
             self.have_them_leave();
@@ -93,7 +96,7 @@ impl Hypervisor {
                 told = Instant::now();
                 self.host.vcpus.iter().for_each(|vcpu| _ = outside::later(vcpu.id.0, || {}));
             }
-            std::thread::sleep(PAUSE);
+            pause(begun);
         }
     }
 
@@ -112,6 +115,11 @@ impl Hypervisor {
             });
         }
     }
+}
+
+/// Between two looks of a wait that has begun then.
+fn pause(begun: Instant) {
+    if begun.elapsed() < SOON { std::thread::yield_now() } else { std::thread::sleep(PAUSE) }
 }
 
 /// Whether a vCPU may be in a block that it must leave.

@@ -173,9 +173,9 @@ impl Host {
     /// Whether a vCPU may execute a frame that is not open to be read, or may be closed while it is: not by all views, or because it shows another one's
     /// memory.
     pub fn may_only_execute(&self, vcpu: VcpuId, gfn: Gfn) -> bool {
-        let shown = self.rights.shown_to(vcpu, gfn).map(|(_, rights)| rights);
+        let shown = || self.rights.shown_to(vcpu, gfn).map(|(_, rights)| rights);
         self.rights.may_be_unreadable(gfn)
-            && shown.unwrap_or_else(|| self.rights.allowed_to(vcpu, gfn)).contains(Rights::X)
+            && shown().unwrap_or_else(|| self.rights.allowed_to(vcpu, gfn)).contains(Rights::X)
     }
 
     /// A vCPU goes by other rights than those that its page cache remembers.

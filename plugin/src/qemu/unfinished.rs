@@ -8,6 +8,7 @@
 //! Its place proves itself: within the callback the context holds the block's handle, and two words behind it that of its last instruction.
 
 use super::capabilities::symbol;
+use std::cell::OnceCell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -73,10 +74,16 @@ pub(super) fn forget_own() -> bool {
     true
 }
 
+thread_local! {
+    /// Where QEMU says by which context this thread translates, once that was looked up: for each block it would take longer than all else here.
+    static OWN: OnceCell<Option<*const *const Handle>> = const { OnceCell::new() };
+}
+
 /// The context by which this thread translates.
 fn own_context() -> Option<*const Handle> {
-    let own = symbol(c"tcg_ctx")?;
-    // SAFETY: `__thread TCGContext *tcg_ctx` (tcg/tcg.c): the look-up gives this thread's own.
-    let context = unsafe { own.cast::<*const Handle>().read() };
+    let own =
+        OWN.with(|own| *own.get_or_init(|| symbol(c"tcg_ctx").map(|own| own.cast::<*const Handle>().cast_const())))?;
+    // SAFETY: `__thread TCGContext *tcg_ctx` (tcg/tcg.c): the look-up gave this thread's own.
+    let context = unsafe { own.read() };
     (!context.is_null()).then_some(context)
 }
