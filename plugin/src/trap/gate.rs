@@ -47,11 +47,13 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
         view.prove_vectors();
     }
     let is_told = instrumentation::wanted() & exits(recipe.special) != 0;
-    if recipe.repeat.is_none() && !is_told && (recipe.special == Special::Nothing || recipe.special.is_port_io()) {
-        let all_allowed = recipe.operands.iter().all(|operand| {
-            let touch = operand.touch(view);
-            recipe.pages(touch).all(|gla| is_allowed(vcpu, gla, touch.rights))
-        });
+    let is_plain = recipe.special == Special::Nothing || recipe.special.is_port_io();
+    if is_plain && !is_told && (recipe.repeat.is_none() || checks_one_step(hypervisor, view)) {
+        let all_allowed = recipe.count(view) == 0
+            || recipe.operands.iter().all(|operand| {
+                let touch = operand.touch(view);
+                recipe.pages(touch).all(|gla| is_allowed(vcpu, gla, touch.rights))
+            });
         if all_allowed && !recipe.switches_a20(view) {
             return Go::Run;
         }
@@ -59,6 +61,11 @@ pub fn before(vcpu: u32, recipe: &Recipe, view: &View) -> Go {
     vcpu.stand(recipe.rip(view), recipe.repeat.is_none() || recipe.begins_block(view));
     let go = slowly(hypervisor, vcpu, recipe, view);
     vcpu.go(go)
+}
+
+/// Whether of a repeated instruction the step that is next is checked, and no later one.
+fn checks_one_step(hypervisor: &Hypervisor, view: &View) -> bool {
+    view.is_by_api() || internals::counts_instructions() || hypervisor.host.stops_late_accesses()
 }
 
 /// What has it told that an instruction exits.
@@ -175,8 +182,7 @@ impl<'a> Miss<'a> {
     /// that stops all that is watched: so no page is asked for before it is touched, and none that was opened for a step can be closed
     /// again before the step ran.
     fn steps(&self) -> u64 {
-        let one_by_one = self.view.is_by_api() || internals::counts_instructions();
-        let most = if one_by_one || self.hypervisor.host.stops_late_accesses() { 1 } else { Repeat::MOST_STEPS };
+        let most = if checks_one_step(self.hypervisor, self.view) { 1 } else { Repeat::MOST_STEPS };
         self.recipe.steps(self.view).min(most)
     }
 
