@@ -24,6 +24,7 @@ mod external;
 mod faults;
 mod faulty;
 mod fidelity;
+mod first_touches;
 mod flags;
 mod flow;
 mod fuzz;

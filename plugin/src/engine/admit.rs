@@ -53,7 +53,9 @@ impl Hypervisor {
             Control::SetAccess { first, count, access } | Control::SetViewAccess { first, count, access, .. }
                 if access.rights() != Rights::RWX =>
             {
-                self.are_ram(*first, *count).and_then(|()| self.prepare_watching(engine))
+                self.are_ram(*first, *count)?;
+                self.prepare_watching(engine)?;
+                self.hears_of_first_touches(engine, *count)
             }
             _ if is_about_rights(control) => self.prepare_watching(engine),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
@@ -101,6 +103,17 @@ impl Hypervisor {
             }
             _ => self.prepare(engine, false),
         }
+    }
+
+    /// Where nearly all memory is watched, the kernel is to tell of first touches. Else what is watched gets memory, and first touches of the rest
+    /// cost nothing.
+    fn hears_of_first_touches(&self, engine: &mut Engine, count: u64) -> Result<(), (Errno, String)> {
+        let is_nearly_all = count >= self.host.memory.frames() / 8 * 7;
+        if is_nearly_all && engine.stopped.is_prepared(false) && !engine.stopped.hears_of_first_touches() {
+            self.host.memory.userfault(true).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
+            engine.stopped.will_hear_of_first_touches();
+        }
+        Ok(())
     }
 
     /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.

@@ -57,7 +57,7 @@ impl Engine {
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
             Effect::Tighten { first, count } => {
                 // What instructions do not show (an interrupt's frame) is stopped by the host under either gate.
-                if self.stopped.is_prepared(false) && !self.stopped.is_prepared(true) {
+                if self.stopped.is_prepared(false) && !self.stopped.hears_of_first_touches() {
                     report("populate", *first, host.memory.populate(*first, *count));
                 }
                 self.unmap(host, *first, *count);

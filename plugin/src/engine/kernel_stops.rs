@@ -37,18 +37,30 @@ pub struct KernelStops {
     asking: VecDeque<StoppedAccess>,
     minor: bool,
     missing: bool,
+    paging: bool,
 }
 
 impl KernelStops {
-    /// Whether userfaultfd is registered, and with `paging` for first touches too.
+    /// Whether userfaultfd is registered, and with `paging` the engine knows which frames have no memory.
     pub fn is_prepared(&self, paging: bool) -> bool {
-        if paging { self.missing } else { self.minor }
+        if paging { self.paging } else { self.minor }
     }
 
     /// userfaultfd is registered.
     pub fn prepared(&mut self, paging: bool) {
         self.minor = true;
+        self.paging |= paging;
         self.missing |= paging;
+    }
+
+    /// Whether the kernel tells of first touches too.
+    pub fn hears_of_first_touches(&self) -> bool {
+        self.missing
+    }
+
+    /// userfaultfd is registered for first touches too.
+    pub fn will_hear_of_first_touches(&mut self) {
+        self.missing = true;
     }
 
     /// A thread stopped, and its access is to ask for the first time.

@@ -136,7 +136,12 @@ impl Memory {
         Ok(())
     }
 
-    /// Gives frames memory that were never touched: the kernel reports a first touch of a hole only where paging asked for it.
+    /// How many frames it has.
+    pub fn frames(&self) -> u64 {
+        self.size / PAGE
+    }
+
+    /// Gives frames memory that were never touched: the kernel reports a first touch of a hole only where it was asked to.
     ///
     /// # Errors
     /// The kernel's error: no memory.
@@ -194,13 +199,18 @@ impl Memory {
         userfault.copy(address, content, writable).is_ok()
     }
 
-    /// Maps a frame that the file holds, to be written to, and lets nobody go that stopped on it.
+    /// Maps a frame, to be written to, and lets nobody go that stopped on it.
     ///
     /// # Errors
     /// The kernel's error.
     pub fn open(&self, gfn: Gfn) -> io::Result<()> {
         let address = self.address(gfn)?;
-        self.userfault.get().map_or(Ok(()), |userfault| userfault.map_quietly(address).map(drop))
+        let Some(userfault) = self.userfault.get() else { return Ok(()) };
+        if !userfault.map_quietly(address)? {
+            self.populate(gfn, 1)?;
+            userfault.map_quietly(address)?;
+        }
+        Ok(())
     }
 
     /// Lets the threads go that stopped on a frame that is mapped.

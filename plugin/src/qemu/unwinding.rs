@@ -33,7 +33,7 @@ const ADJUSTMENT: u64 = 2;
 const WORDS: usize = 8;
 /// Bytes from a block's stack pointer to where the loop's return address is: QEMU's frame on x86-64 hosts, 128 bytes for arguments and 1,024
 /// for temporaries behind six saved registers, in every QEMU since 0.12.
-const FRAME: u64 = 1208;
+const FRAME: usize = 1208;
 /// How far from a stopped thread's stack pointer its block's may be.
 const SEARCHED: usize = 1 << 14;
 /// Host instructions between the call of a slow path's helper and the jump back.
@@ -134,7 +134,7 @@ static VARIES: AtomicBool = AtomicBool::new(false);
 
 /// A thread is in a block with this stack pointer, which is looked at: what called it has left above it where it returns to.
 pub fn met_block(stack: u64) {
-    let Some(returns_to) = word(stack + FRAME) else { return };
+    let Some(returns_to) = word(stack + FRAME as u64) else { return };
     let takes = |place: &AtomicU64| {
         let known = place.compare_exchange(0, returns_to, Ordering::Relaxed, Ordering::Relaxed);
         known.map_or_else(|known| known == returns_to, |_| true)
@@ -215,7 +215,7 @@ impl Unwinder {
             }
             return Some(place);
         }
-        let returns_to = word(self.block_stack(stack, functions)? - 8)?;
+        let returns_to = self.called_helper(stack, functions)?;
         place(Kind::Helper, returns_to).or_else(|| place(Kind::SlowPath, jump_back(returns_to)?))
     }
 
@@ -229,19 +229,21 @@ impl Unwinder {
         std::str::from_utf8(&text[..length]).map_or(Thread::Elsewhere, registers_of)
     }
 
-    /// The stack pointer of the block that the thread is in, whose own stack pointer is `stack`.
-    fn block_stack(&mut self, stack: u64, functions: &Functions) -> Option<u64> {
+    /// Where the helper returns to that the block has called which the thread is in, whose own stack pointer is `stack`.
+    fn called_helper(&mut self, stack: u64, functions: &Functions) -> Option<u64> {
         if VARIES.load(Ordering::Relaxed) {
-            return self.stack.filter(|known| stack < *known);
+            return self.stack.filter(|known| stack < *known).and_then(|block| word(block - 8));
         }
         let callers = CALLERS.each_ref().map(|place| place.load(Ordering::Relaxed));
         let is_unknown = callers == [0; CALLERS.len()];
         let is_caller = |word: u64| word != 0 && callers.contains(&word);
-        let called = |block: u64| word(block - 8).is_some_and(|returns_to| functions.is_code(returns_to));
         let calls = |word: u64| is_caller(word) || is_unknown && program().is_some_and(|it| it.contains(&word));
-        let is_block = |block: u64| block > stack && word(block + FRAME).is_some_and(calls) && called(block);
-        if self.stack.is_some_and(is_block) {
-            return self.stack;
+        let called = |block: u64| {
+            let around = Around::of(block).filter(|_| block > stack)?;
+            (calls(around.caller) && functions.is_code(around.returns_to)).then_some(around.returns_to)
+        };
+        if let Some(returns_to) = self.stack.and_then(called) {
+            return Some(returns_to);
         }
         let mut bytes = vec![0; SEARCHED];
         let length = memory()?.read_at(&mut bytes, stack).ok()?;
@@ -249,16 +251,16 @@ impl Unwinder {
         let found = if is_unknown {
             // By the return address into a block that the caller's word stands above.
             let mut places = (stack + 8..).step_by(8).zip(words).filter(|(_, word)| functions.is_code(*word));
-            places.find(|(block, _)| is_block(*block)).map(|(block, _)| block)
+            places.find_map(|(block, _)| Some((block, called(block)?)))
         } else {
             let mut places = (stack..).step_by(8).zip(words).filter(|(_, word)| is_caller(*word));
-            places.find_map(|(place, _)| place.checked_sub(FRAME).filter(|block| is_block(*block)))
+            places
+                .find_map(|(place, _)| place.checked_sub(FRAME as u64).and_then(|block| Some((block, called(block)?))))
         };
-        if let Some(block) = found {
-            met_block(block);
-        }
-        self.stack = self.stack.or(found);
-        found
+        let (block, returns_to) = found?;
+        met_block(block);
+        self.stack.get_or_insert(block);
+        Some(returns_to)
     }
 }
 
@@ -309,6 +311,25 @@ fn jump_back(returns_to: u64) -> Option<u64> {
 fn memory() -> Option<&'static File> {
     static MEMORY: OnceLock<Option<File>> = OnceLock::new();
     MEMORY.get_or_init(|| File::open("/proc/self/mem").ok()).as_ref()
+}
+
+/// What stands around a block's stack pointer.
+struct Around {
+    /// Just below it: where the helper returns to that it has called.
+    returns_to: u64,
+    /// Above it: where what has called the block goes on.
+    caller: u64,
+}
+
+impl Around {
+    /// One look for both: each walks this process's page tables.
+    fn of(block: u64) -> Option<Around> {
+        const BELOW: usize = 8;
+        let mut bytes = [0; BELOW + FRAME + 8];
+        memory()?.read_exact_at(&mut bytes, block.checked_sub(BELOW as u64)?).ok()?;
+        let (first, last) = (bytes.first_chunk()?, bytes.last_chunk()?);
+        Some(Around { returns_to: u64::from_ne_bytes(*first), caller: u64::from_ne_bytes(*last) })
+    }
 }
 
 fn word(address: u64) -> Option<u64> {
