@@ -137,30 +137,6 @@ fn a_qemu_that_will_not_do_is_told_why() {
     ]);
 }
 
-/// What such a machine did: its registers were held against those of another vCPU, and the run ended by that.
-#[test]
-fn a_machine_whose_vcpus_all_run_in_one_thread_is_refused_where_one_may_wait() {
-    let folder = RunFolder::create().unwrap();
-    let single = r#"
-        for word in "$@"; do
-            shift
-            set -- "$@" "$(echo "$word" | sed s/thread=multi/thread=single/)"
-        done
-        exec qemu-system-x86_64 "$@""#;
-    let single = script(&folder, "single", single);
-    let run = |arguments: &[&str]| {
-        let output = command(&folder).args(["run", "smp_storm", "--qemu", &single]).args(arguments).output().unwrap();
-        (output.status.code(), format!("{output:?}"))
-    };
-    let (code, said) = run(&[]);
-    assert!(
-        code == Some(2) && said.contains("one thread runs all vCPUs") && said.contains("take thread=multi"),
-        "{said}"
-    );
-    let (code, said) = run(&["--vcpus", "2", "--paging-target", "1M"]);
-    assert!(code == Some(0) && !said.contains(" 0 in"), "{said}");
-}
-
 #[test]
 fn a_machine_without_qemu_is_told_what_to_install() {
     let folder = RunFolder::create().unwrap();

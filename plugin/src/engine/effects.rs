@@ -118,8 +118,13 @@ impl Engine {
         }
         // Both: a vCPU that waits in a callback leaves its block now and then, and may have met a page in the kernel since.
         let _ = self.stopped.wake(vcpu);
-        if let Some(asleep) = it.and_then(|it| it.waiting.release()) {
+        let Some(it) = it else { return };
+        if let Some(asleep) = it.waiting.release() {
             self.notifications.push(Notification::Vcpu(vcpu, asleep));
+        }
+        // One that stands in the kernel goes on when its page is there.
+        if !self.stopped.waits(vcpu) && it.has_given_way() {
+            self.notifications.push(Notification::Turn(vcpu));
         }
     }
 

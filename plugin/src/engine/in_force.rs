@@ -6,13 +6,12 @@
 
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::step::Engine;
-use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::patience::Patience;
 use crate::host::vcpu::Vcpu;
-use crate::qemu::{internals, outside};
+use crate::qemu::{current, internals, outside};
 use mem_event::{Control, Rights};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// Between two looks, once it has taken as long as [`SOON`].
@@ -82,7 +81,7 @@ impl Hypervisor {
     fn still_in_their_blocks(&self, is_switch: bool) -> Vec<&Vcpu> {
         let engine = self.engine();
         let are_due = self.host.vcpus.iter().filter(|vcpu| is_due(vcpu, is_switch));
-        are_due.filter(|vcpu| !engine.is_out(&self.host, vcpu)).collect()
+        are_due.filter(|vcpu| !engine.is_out(vcpu)).collect()
     }
 
     /// Waits until no vCPU runs. One that stands where it cannot leave runs nothing until it has its answer.
@@ -129,10 +128,10 @@ fn is_due(vcpu: &Vcpu, is_switch: bool) -> bool {
 }
 
 impl Engine {
-    /// Whether the vCPU is in no block that it would go on with: it waits, or another one does that runs in the same thread.
-    fn is_out(&self, host: &Host, vcpu: &Vcpu) -> bool {
-        let thread = vcpu.thread.load(Ordering::Acquire);
-        let waits = |vcpu: &Vcpu| vcpu.waits_in_callback() || self.stopped.stands(vcpu.id);
-        host.vcpus.iter().any(|other| other.thread.load(Ordering::Acquire) == thread && waits(other))
+    /// Whether the vCPU is in no block that it would go on with: it waits, or its thread runs another one.
+    fn is_out(&self, vcpu: &Vcpu) -> bool {
+        // Its work was queued before, and its thread looks for some after it has said whose turn it is.
+        fence(Ordering::SeqCst);
+        !current::may_run(vcpu.id.0) || vcpu.waits_in_callback() || self.stopped.stands(vcpu.id)
     }
 }

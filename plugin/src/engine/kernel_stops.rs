@@ -128,6 +128,11 @@ impl KernelStops {
         self.vcpus.get(&vcpu).filter(|stand| !stand.is_answered).map(|stand| (stand.access.fault, stand.told))
     }
 
+    /// A vCPU that stands.
+    pub fn stand(&mut self, vcpu: VcpuId) -> Option<&mut Stand> {
+        self.vcpus.get_mut(&vcpu)
+    }
+
     /// The vCPUs that stand.
     pub fn vcpus(&mut self) -> impl Iterator<Item = (VcpuId, &mut Stand)> {
         self.vcpus.iter_mut().map(|(vcpu, stand)| (*vcpu, stand))
@@ -136,6 +141,11 @@ impl KernelStops {
     /// Whether a vCPU stands.
     pub fn stands(&self, vcpu: VcpuId) -> bool {
         self.vcpus.contains_key(&vcpu)
+    }
+
+    /// Whether a vCPU stands, and waits there for its page.
+    pub fn waits(&self, vcpu: VcpuId) -> bool {
+        self.vcpus.get(&vcpu).is_some_and(|stand| !stand.moves)
     }
 
     /// Why a vCPU that stands does not leave its block, if that is known.

@@ -1,11 +1,13 @@
 //! vCPUs that stand in the kernel leave their blocks now and then, so that QEMU's own requests go through while they wait.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::step::Engine;
+use crate::host::domain_host::Host;
 use crate::host::explain;
 use crate::host::vcpu::Vcpu;
 use crate::qemu::unwinding::Place;
 use crate::qemu::view::View;
-use crate::qemu::{leaving, outside};
+use crate::qemu::{current, leaving, outside};
 use mem_event::VcpuId;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,17 +33,31 @@ impl Hypervisor {
             return;
         }
         let mut engine = self.engine();
-        for (number, stand) in engine.stopped.vcpus() {
-            let is_due = Some(number) == at_once || outside::all_are_wanted_out() || stand.since.elapsed() >= STAY;
-            let is_there = stand.told.is_none() && stand.stays.is_none();
-            let Some(vcpu) = self.host.vcpu(number.0).filter(|_| is_there && is_due) else { continue };
-            match explain::place_to_leave(&self.host, vcpu, stand.access.fault) {
-                Ok((place, view)) => {
-                    stand.told = Some(leaving::times(number.0));
-                    tell(vcpu, &place, &view);
-                }
-                Err(stays) => stand.stays = Some(stays),
+        let is_wanted_out = |vcpu| at_once == Some(vcpu) || at_once.is_some() && current::runs_all();
+        let are_due = engine.stopped.vcpus().filter(|(number, stand)| {
+            is_wanted_out(*number) || outside::all_are_wanted_out() || stand.since.elapsed() >= STAY
+        });
+        let are_due: Vec<VcpuId> = are_due.map(|(number, _)| number).collect();
+        for vcpu in are_due.into_iter().filter_map(|number| self.host.vcpu(number.0)) {
+            engine.has_leave(&self.host, vcpu);
+        }
+    }
+}
+
+impl Engine {
+    /// Tells a vCPU to leave that stands, if it can and is there: of several of a thread the one whose turn it is.
+    pub(super) fn has_leave(&mut self, host: &Host, vcpu: &Vcpu) {
+        let Some(stand) = self.stopped.stand(vcpu.id) else { return };
+        if stand.told.is_some() || stand.stays.is_some() || !current::may_run(vcpu.id.0) {
+            return;
+        }
+        match explain::place_to_leave(host, vcpu, stand.access.fault) {
+            Ok((place, view)) => {
+                stand.told = Some(leaving::times(vcpu.id.0));
+                host.gives_way(vcpu);
+                tell(vcpu, &place, &view);
             }
+            Err(stays) => stand.stays = Some(stays),
         }
     }
 }

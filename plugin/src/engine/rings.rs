@@ -60,6 +60,7 @@ impl Hypervisor {
                 self.remark(|| Remark::Released { vcpu: vcpu.id, connection: None });
             }
             vcpu.release_checkpoints();
+            self.host.makes_room_for(vcpu);
         }
     }
 

@@ -5,6 +5,7 @@ use crate::engine::leave;
 use crate::engine::step::{Beside, Engine};
 use crate::engine::vcpus::forget_new_registers;
 use crate::host::domain_host::{Host, report};
+use crate::host::notification::Notification;
 use crate::host::touch::{FrameFault, StoppedAccess, Toucher};
 use crate::host::vcpu::Vcpu;
 use crate::host::witness::Standing;
@@ -107,6 +108,8 @@ impl Engine {
             if self.stopped.comes_back(&access, leaving::times(vcpu.id.0)) {
                 if self.stopped.cannot_move(vcpu.id) {
                     forget_new_registers(vcpu);
+                } else if host.is_to_give_way(vcpu) {
+                    self.has_leave(host, vcpu);
                 }
                 return;
             }
@@ -159,6 +162,9 @@ impl Engine {
                     forget_new_registers(vcpu);
                 }
                 vcpu.waiting.set_busy(true);
+                if vcpu.has_given_way() {
+                    self.notifications.push(Notification::Turn(vcpu.id));
+                }
                 // Hooks know by marks that it comes back; one that is not stepped has none that would take its mark away.
                 if vcpu.trap.has_left() && is_in() {
                     vcpu.trap.is_in();

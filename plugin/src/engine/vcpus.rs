@@ -15,7 +15,7 @@ use crate::insn::registers::{CodeSize, Registers as _};
 use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
-use crate::qemu::{internals, leaving, outside, raising};
+use crate::qemu::{current, internals, leaving, outside, raising};
 use mem_event::message::Space;
 use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Gla, Gpa, VcpuId};
@@ -125,6 +125,7 @@ impl Hypervisor {
         if let Some(vcpu) = self.host.vcpu(vcpu.0) {
             goes_on_with_new_registers(vcpu);
             vcpu.release_checkpoint();
+            self.host.makes_room_for(vcpu);
         }
     }
 
@@ -174,6 +175,13 @@ impl Hypervisor {
         }
     }
 
+    /// Who stands where it cannot leave: the vCPU itself, or another one that its thread runs.
+    fn who_is_in_the_way(&self, vcpu: &Vcpu) -> Option<VcpuId> {
+        let engine = self.engine();
+        let is_it = |it: &&Vcpu| current::may_run(it.id.0) && engine.stopped.stays(it.id).is_some();
+        self.host.of_the_thread_of(vcpu).find(is_it).map(|it| it.id)
+    }
+
     /// What a vCPU's thread makes of its state, out of its block.
     fn outside<T: Send + 'static>(
         &self,
@@ -204,17 +212,19 @@ impl Hypervisor {
             self.take_faults();
             self.have_it_leave(vcpu.id);
             // Again, since one that was about to fall asleep has missed it.
-            vcpu.wake();
+            self.host.of_the_thread_of(vcpu).for_each(Vcpu::wake);
             if told.elapsed() > REMINDER {
                 told = Instant::now();
                 outside::later(number, || {});
             }
-            let stays = self.engine().stopped.stays(vcpu.id).is_some();
-            if stays || patience.is_over(|| vec![vcpu]) {
+            let in_the_way = self.who_is_in_the_way(vcpu);
+            if in_the_way.is_some() || patience.is_over(|| vec![vcpu]) {
                 let was_left = look.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
                 if was_left {
-                    let sentence =
-                        format!("vCPU {number} stands where it cannot leave its block; answer its event first");
+                    let sentence = format!(
+                        "vCPU {} stands where it cannot leave its block; answer its event first",
+                        in_the_way.unwrap_or(vcpu.id)
+                    );
                     return Err((Errno::EBUSY, sentence));
                 }
             }

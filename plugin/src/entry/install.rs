@@ -36,9 +36,9 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
-/// What would have to wait for each other.
-const ONE_THREAD: &str = "one thread runs all vCPUs (thread=single, or -icount): one that waits for its answer would keep the others from \
-                          running; take thread=multi, or one vCPU";
+/// What cannot be told apart.
+const ONE_THREAD: &str = "one thread runs all vCPUs (thread=single, or -icount), and this QEMU exports too little to tell which of them it runs; \
+                          take thread=multi, or one vCPU";
 
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
@@ -118,10 +118,10 @@ fn machine_is_reset() {
 
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.
 pub fn vcpu_started(index: u32) {
-    let runs_others = current::begins(index);
+    let is_known = current::begins(index);
     leaving::begin(index);
     let Some(prepared) = PREPARED.get() else { return };
-    if runs_others && prepared.arguments.gate != Gate::None {
+    if !(is_known && passing::tells_apart(index)) {
         fatal::end_run(Hypervisor::get().map(|hypervisor| &hypervisor.host), ONE_THREAD);
     }
     let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -228,7 +228,7 @@ impl Host {
     /// Whether every thread that wants to run has a core: the vCPUs that are not asleep, a consumer, and so many others. Where not,
     /// a thread that spins keeps the one from running that it waits for.
     pub fn has_cores(&self, others: usize) -> bool {
-        self.vcpus.iter().filter(|vcpu| vcpu.waiting.is_busy()).count() + 1 + others <= self.cores
+        self.wanted_cores() + 1 + others <= self.cores
     }
 
     /// Whether anything waits for an answer.

@@ -24,10 +24,10 @@ use crate::insn::recipe::{Recipe, Touch};
 use crate::insn::walk::{Addressed, Judged, PagingMode};
 use crate::memory::file_tables::{FileTables, KeptTables};
 use crate::memory::userfault::UffdFault;
-use crate::qemu::api;
 use crate::qemu::leaving;
 use crate::qemu::unwinding::{Doing, Place};
 use crate::qemu::view::{self, View};
+use crate::qemu::{api, current};
 use mem_event::message::Stays;
 use mem_event::{Access, AccessSource, Gfn, Gla, Gpa, Rights, VcpuId};
 use std::borrow::Cow;
@@ -57,7 +57,7 @@ pub fn place_to_leave(host: &Host, vcpu: &Vcpu, fault: FrameFault) -> Result<(Pl
     if subject.uses_tables() {
         return Err(Stays::Tables);
     }
-    if host.vcpus.len() > 1 && subject.is_locked() && explainer.is_unaligned(&recipe) {
+    if host.vcpus.len() > 1 && !current::runs_all() && subject.is_locked() && explainer.is_unaligned(&recipe) {
         // QEMU runs it alone, in an exclusive section.
         place.sections = 0;
     }

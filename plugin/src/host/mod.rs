@@ -25,6 +25,7 @@ pub mod swapped;
 pub mod thread;
 pub mod touch;
 pub mod trap_data;
+mod turns;
 pub mod vcpu;
 pub mod waiter;
 pub mod waiting;

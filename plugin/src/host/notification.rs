@@ -11,6 +11,8 @@ use std::sync::Arc;
 pub enum Notification {
     /// A vCPU's, which was released and sleeps.
     Vcpu(VcpuId, Asleep),
+    /// The one thread of all vCPUs: this one had given way, and may go on.
+    Turn(VcpuId),
     /// A ring's consumer.
     Consumer(Arc<EventChannel>),
 }
@@ -22,6 +24,11 @@ impl Notification {
             Notification::Vcpu(vcpu, asleep) => {
                 if let Some(vcpu) = host.vcpu(vcpu.0) {
                     vcpu.waiting.notify(asleep);
+                }
+            }
+            Notification::Turn(vcpu) => {
+                if let Some(vcpu) = host.vcpu(vcpu.0) {
+                    host.makes_room_for(vcpu);
                 }
             }
             Notification::Consumer(channel) => channel.signal(),

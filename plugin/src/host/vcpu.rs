@@ -8,7 +8,7 @@ use crate::host::waiting::Waiting;
 use crate::host::word::Word;
 use crate::insn::cache::{self, PageCache};
 use crate::qemu::unwinding::{Doing, Place, Unwinder};
-use crate::qemu::{delivery, internals, outside};
+use crate::qemu::{current, delivery, internals, outside, raising};
 use mem_event::VcpuId;
 use mem_event::spin::Spin;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -33,6 +33,8 @@ pub struct Vcpu {
     unwinder: Mutex<Unwinder>,
     /// It sleeps since a client paused the domain.
     pub paused: AtomicBool,
+    /// It waits, and has given way to the others of its thread.
+    gave_way: AtomicBool,
 }
 
 impl Vcpu {
@@ -50,6 +52,7 @@ impl Vcpu {
             state: Mutex::default(),
             unwinder: Mutex::default(),
             paused: AtomicBool::new(false),
+            gave_way: AtomicBool::new(false),
         })
     }
 
@@ -72,7 +75,29 @@ impl Vcpu {
         self.trap.reset();
         delivery::forget(self.id.0);
         self.waiting.end();
+        self.gave_way.store(false, Ordering::Release);
         *self.lock() = State::Runs;
+    }
+
+    /// It waits, and gives way to the others of its thread.
+    pub fn gives_way(&self) {
+        self.gave_way.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has given way since it began to wait.
+    pub fn has_given_way(&self) -> bool {
+        self.gave_way.load(Ordering::Acquire)
+    }
+
+    /// It may go on; says whether it had given way.
+    pub fn gives_way_no_more(&self) -> bool {
+        self.gave_way.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether it would run if its thread came to it.
+    pub fn could_run(&self) -> bool {
+        let waits = self.waiting.is_stopped() || !self.waiting.is_busy() || self.awaits_release();
+        self.has_started() && !waits && !raising::is_halted(self.id.0)
     }
 
     /// Nothing awaits its release at a checkpoint any more: it is gone, or begins at its reset vector.
@@ -93,14 +118,21 @@ impl Vcpu {
         thread::is_runnable(thread) && thread::has_run(thread).saturating_sub(had_run) < enough
     }
 
-    /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block.
+    /// Which instruction it stands in, while the kernel holds its thread in a fault; `None` where it is in no block, as one is whose thread runs
+    /// another one.
     pub fn place(&self) -> Option<Place> {
+        if !current::may_run(self.id.0) {
+            return None;
+        }
         let thread = self.thread.load(Ordering::Acquire);
         self.unwinder.lock().unwrap_or_else(PoisonError::into_inner).place(self.id.0, thread)
     }
 
-    /// What its thread does, of which the kernel has told that it stopped in a fault.
+    /// What its thread does, of which the kernel has told that it stopped in a fault. One whose thread runs another one is on its way.
     pub fn doing(&self) -> Doing {
+        if !current::may_run(self.id.0) {
+            return Doing::Runs;
+        }
         let thread = self.thread.load(Ordering::Acquire);
         self.unwinder.lock().unwrap_or_else(PoisonError::into_inner).doing(self.id.0, thread)
     }

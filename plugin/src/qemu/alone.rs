@@ -8,8 +8,8 @@
 
 use super::capabilities::{ALONE, symbol};
 use super::internals::{Cpu, counts_instructions, cpu_of};
+use super::raising;
 use super::view::View;
-use super::{current, raising};
 use std::ffi::c_void;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,15 +67,12 @@ unsafe fn forget_request(state: *mut u8) {
 /// ([`super::outside::while_no_other_runs`]).
 pub fn one_instruction(vcpu: u32, view: &View) {
     let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return };
-    let Some((_, current)) = current::own() else { return };
-    // SAFETY: this is the thread of this vCPU, out of any block, in an exclusive section, as QEMU's own caller of the function is. Where one
-    // thread runs all vCPUs its variable may still name another one, which does not run now. What the function jumps over where the
-    // instruction raises an exception are frames of generated code and of QEMU's helpers: callbacks of this plugin have returned by then.
+    // SAFETY: this is the thread of this vCPU, which it runs (`while_no_other_runs`), out of any block, in an exclusive section, as QEMU's own caller
+    // of the function is. What the function jumps over where the instruction raises an exception are frames of generated code and of QEMU's
+    // helpers: callbacks of this plugin have returned by then.
     unsafe {
         forget_request(view.state());
-        let before = current.replace(cpu);
         (functions.step)(cpu);
-        current.write(before);
     }
 }
 

@@ -4,6 +4,8 @@
 //! in a word of each vCPU (`tcg_cflags`). The vCPUs of a PC are of none, which is number -1. One that counts as of another one runs blocks that are
 //! translated for it, while the others run theirs as they are.
 //!
+//! The same word says whether vCPUs have threads of their own, which QEMU asks when it makes calls of callbacks.
+//!
 //! The word's place proves itself: QEMU's table of what it migrates says where a vCPU has whether it is halted, before which stand its number, its
 //! cluster's, and that word (include/hw/core/cpu.h, since 6.1). It is looked at each time before it is written.
 
@@ -18,6 +20,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 const NUMBER: usize = 12;
 const CLUSTER: usize = 8;
 const WORD: usize = 4;
+/// Of the word: whether other threads run vCPUs meanwhile (`CF_PARALLEL`).
+const PARALLEL: u32 = 1 << 15;
 /// No cluster (`UNASSIGNED_CLUSTER_INDEX`).
 const NONE: u32 = u32::MAX;
 /// Of the word: the cluster (`CF_CLUSTER_MASK`), and how many instructions a block has at most, which is 0 for as many as may be.
@@ -55,6 +59,16 @@ pub fn set(vcpu: u32, is_apart: bool) {
     let Some(word) = cpu_of(vcpu).filter(|_| is_there()).and_then(|Cpu(cpu)| word_of(cpu, Some(vcpu))) else { return };
     let cluster = if is_apart { OWN } else { CLUSTERS };
     word.store(word.load(Ordering::Relaxed) & !CLUSTERS | cluster, Ordering::Relaxed);
+}
+
+/// While a block is translated of a vCPU that shares its thread, or no more. From 10.0 on QEMU takes a vCPU without a thread of its own for the only
+/// one: its callbacks are called with the number of the vCPU that translated the block, whichever runs it. In the vCPU's thread; says whether the
+/// word is there.
+pub(super) fn translates_for_all(cpu: *mut c_void, is_translating: bool) -> bool {
+    let Some(word) = word_of(cpu, None).filter(|_| is_there()) else { return false };
+    let others = word.load(Ordering::Relaxed) & !PARALLEL;
+    word.store(if is_translating { others | PARALLEL } else { others }, Ordering::Relaxed);
+    true
 }
 
 /// Whether the vCPU that this thread runs has blocks of its own.

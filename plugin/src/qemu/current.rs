@@ -5,6 +5,7 @@ use super::internals::{Cpu, cpu_of};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Where QEMU says which vCPU a thread runs (`current_cpu`).
@@ -19,8 +20,8 @@ thread_local! {
 /// The same of the one thread that runs all vCPUs, where one does.
 static OF_ALL: AtomicPtr<*mut c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// This thread runs that vCPU; says whether it runs another one too.
-#[must_use = "vCPUs that wait for others in their thread are refused"]
+/// This thread runs that vCPU; says whether it is known which one the thread runs.
+#[must_use = "vCPUs that cannot be told from each other are refused"]
 pub fn begins(vcpu: u32) -> bool {
     let current = symbol(c"current_cpu").map(<*mut c_void>::cast);
     let (first, last, _) = OWN.get().unwrap_or((vcpu, vcpu, current));
@@ -31,7 +32,7 @@ pub fn begins(vcpu: u32) -> bool {
         // Such a thread lives as long as the machine.
         OF_ALL.store(current.unwrap_or_default(), Ordering::Release);
     }
-    runs_others
+    current.is_some() || !runs_others
 }
 
 /// The vCPUs of this thread, and where QEMU says which one it runs. In a signal's handler too.
@@ -45,6 +46,57 @@ pub fn vcpu() -> u32 {
     match OWN.get() {
         Some((first, last, _)) if first != last => (first..=last).find(|vcpu| is_of_all(*vcpu)).unwrap_or(last),
         own => own.map_or(0, |(vcpu, ..)| vcpu),
+    }
+}
+
+/// Whether one thread runs all vCPUs, by turns.
+pub fn runs_all() -> bool {
+    !OF_ALL.load(Ordering::Acquire).is_null()
+}
+
+/// Whether this vCPU may be in a block: by its own thread, or as the one whose turn it is. From any thread.
+pub fn may_run(vcpu: u32) -> bool {
+    !runs_all() || is_of_all(vcpu)
+}
+
+type Exclusively = unsafe extern "C" fn();
+
+/// QEMU's ways into an exclusive section, and out of it.
+fn sections() -> Option<(Exclusively, Exclusively)> {
+    static SECTIONS: OnceLock<Option<(Exclusively, Exclusively)>> = OnceLock::new();
+    *SECTIONS.get_or_init(|| {
+        let [start, end] = [symbol(c"start_exclusive")?, symbol(c"end_exclusive")?];
+        // SAFETY: the names have had this signature since QEMU 2.8 (include/exec/cpu-common.h).
+        Some(unsafe {
+            (
+                std::mem::transmute::<*mut c_void, Exclusively>(start),
+                std::mem::transmute::<*mut c_void, Exclusively>(end),
+            )
+        })
+    })
+}
+
+/// Whether a vCPU can have an exclusive section of its own here ([`exclusively`]).
+pub(super) fn has_sections() -> bool {
+    !runs_all() || sections().is_some()
+}
+
+/// Work of a vCPU, in an exclusive section of QEMU's. QEMU counts sections by the vCPU that its variable names. Where one thread runs all, that is the
+/// one that it ran last, and this one's own step would wait for the end of that one's section.
+pub(super) fn exclusively(vcpu: u32, work: impl FnOnce()) {
+    let own = own().zip(cpu_of(vcpu)).zip(sections()).filter(|_| runs_all());
+    let Some((((_, current), Cpu(cpu)), (start, end))) = own else { return work() };
+    // SAFETY: in the one thread that runs vCPUs, out of any block and in an exclusive section: so is no other vCPU, and none waits for one. The
+    // variable is this thread's, and is as it was when QEMU looks at it.
+    unsafe {
+        let before = current.read();
+        end();
+        current.write(cpu);
+        start();
+        work();
+        end();
+        current.write(before);
+        start();
     }
 }
 

@@ -4,6 +4,7 @@
 //! thread has its frame brought. And of a vCPU that is out of its block all registers stand in its CPU state, as they are.
 
 use super::capabilities::symbol;
+use super::current;
 use super::internals::{Cpu, cpu_of};
 use crate::insn::cache::MOST_VCPUS;
 use std::ffi::c_void;
@@ -36,6 +37,29 @@ fn runs() -> Option<&'static Runs> {
 
 /// For each vCPU how much it has yet to do before it begins another block.
 static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
+/// How much that is for all of them.
+static ALL_DUE: AtomicU32 = AtomicU32::new(0);
+
+/// A vCPU has one thing more to do; says whether it can have any.
+fn becomes_due(vcpu: u32) -> bool {
+    let Some(due) = DUE.get(vcpu as usize) else { return false };
+    due.fetch_add(1, Ordering::AcqRel);
+    ALL_DUE.fetch_add(1, Ordering::AcqRel);
+    true
+}
+
+/// It has so much less to do, at most: what an unplugged one had is forgotten.
+fn is_done(vcpu: u32, less: u32) {
+    if let Some(due) = DUE.get(vcpu as usize) {
+        ALL_DUE.fetch_sub(goes_down(due, less), Ordering::AcqRel);
+    }
+}
+
+/// By so much at most; says by how much.
+fn goes_down(count: &AtomicU32, most: u32) -> u32 {
+    let before = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| Some(count.saturating_sub(most)));
+    before.unwrap_or_default().min(most)
+}
 
 /// How much is to be done while no other vCPU runs: until all are out of their blocks nothing of that begins.
 static WANTED_OUT: AtomicU32 = AtomicU32::new(0);
@@ -52,13 +76,9 @@ fn wants_others_out(vcpu: u32, count: u32) {
 
 /// It has so much less to do, at most: what an unplugged one had is forgotten.
 fn needs_others_out(vcpu: u32, less: u32) {
-    let Some(due) = SAFELY_DUE.get(vcpu as usize) else { return };
-    let mut done = 0;
-    let _ = due.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-        done = count.min(less);
-        Some(count - done)
-    });
-    WANTED_OUT.fetch_sub(done, Ordering::AcqRel);
+    if let Some(due) = SAFELY_DUE.get(vcpu as usize) {
+        WANTED_OUT.fetch_sub(goes_down(due, less), Ordering::AcqRel);
+    }
 }
 
 struct Due {
@@ -72,25 +92,26 @@ struct Due {
 /// Has a vCPU do something before it begins another block; it must not go on in the one that it stands in ([`is_due`]). From any thread, and
 /// without waiting. Says whether QEMU can be asked. The work is done with QEMU's lock held.
 pub fn before_next_block(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    let Some(due) = DUE.get(vcpu as usize) else { return false };
-    due.fetch_add(1, Ordering::AcqRel);
+    if !becomes_due(vcpu) {
+        return false;
+    }
     let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: false, work: Box::new(work) });
     if !is_queued {
-        due.fetch_sub(1, Ordering::AcqRel);
+        is_done(vcpu, 1);
     }
     is_queued
 }
 
 /// The same while no other vCPU runs, and without QEMU's lock. Who waits somewhere is to leave its block for that ([`all_are_wanted_out`]).
 pub fn while_no_other_runs(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    let Some(due) = DUE.get(vcpu as usize).filter(|_| runs().is_some_and(|runs| runs.safely.is_some())) else {
+    let has_means = runs().is_some_and(|runs| runs.safely.is_some()) && current::has_sections();
+    if !has_means || !becomes_due(vcpu) {
         return false;
-    };
-    due.fetch_add(1, Ordering::AcqRel);
+    }
     wants_others_out(vcpu, 1);
     let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: true, work: Box::new(work) });
     if !is_queued {
-        due.fetch_sub(1, Ordering::AcqRel);
+        is_done(vcpu, 1);
         needs_others_out(vcpu, 1);
     }
     is_queued
@@ -118,14 +139,21 @@ fn queue(vcpu: u32, due: Due) -> bool {
 unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
     // SAFETY: `queue` made it for this call.
     let Due { vcpu, is_safe, work } = *unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Due>(due)) };
-    if let Some(vcpu) = vcpu.filter(|_| is_safe) {
-        needs_others_out(vcpu, 1);
+    match vcpu.filter(|_| is_safe) {
+        None => work(),
+        Some(vcpu) => {
+            needs_others_out(vcpu, 1);
+            current::exclusively(vcpu, work);
+        }
     }
-    work();
-    if let Some(due) = vcpu.and_then(|vcpu| DUE.get(vcpu as usize)) {
-        // One that was unplugged has nothing to do any more.
-        let _ = due.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| count.checked_sub(1));
+    if let Some(vcpu) = vcpu {
+        is_done(vcpu, 1);
     }
+}
+
+/// Whether any vCPU has something to do before it begins another block.
+pub fn anything_is_due() -> bool {
+    ALL_DUE.load(Ordering::Acquire) != 0
 }
 
 /// Whether a vCPU has something to do first.
@@ -135,9 +163,7 @@ pub fn is_due(vcpu: u32) -> bool {
 
 /// A vCPU is gone, and QEMU runs no work of its any more. Its own queue held nothing that another vCPU has not to do too.
 pub fn forget(vcpu: u32) {
-    if let Some(due) = DUE.get(vcpu as usize) {
-        due.store(0, Ordering::Release);
-    }
+    is_done(vcpu, u32::MAX);
     needs_others_out(vcpu, u32::MAX);
 }
 

@@ -13,8 +13,8 @@
 
 use super::capabilities::{PASSING, symbol};
 use super::fields::Memory;
-use super::internals::cpu_of;
-use super::{operations, unfinished};
+use super::internals::{Cpu, cpu_of};
+use super::{apart, current, operations, unfinished};
 use std::cell::{Cell, UnsafeCell};
 use std::ffi::{c_int, c_void};
 use std::ptr::with_exposed_provenance;
@@ -66,12 +66,19 @@ pub fn ask(wants: Wants, copies: Copies) {
     let _ = COPIES.set(copies);
 }
 
-/// Has QEMU's translation come by here, once a vCPU is there.
+/// Has QEMU's translation come by here, once a vCPU is there. Where it cannot, every block passes, and code is read where it is.
 pub fn takes_place() {
-    if let Some(own) = own() {
-        // Where it cannot, every block passes, and code is read where it is.
-        let _ = operations::put(own as *mut c_void, on_translation as *mut c_void);
-    }
+    let _ = comes_by_here();
+}
+
+fn comes_by_here() -> bool {
+    own().is_some_and(|own| operations::put(own as *mut c_void, on_translation as *mut c_void))
+}
+
+/// Has blocks tell vCPUs apart that one thread runs, from now on, if this vCPU is one of those; says whether they do. Before QEMU 10.0 they do.
+pub fn tells_apart(vcpu: u32) -> bool {
+    let has_word = || cpu_of(vcpu).is_some_and(|Cpu(cpu)| apart::translates_for_all(cpu, false));
+    !current::runs_all() || own().is_none() || comes_by_here() && has_word()
 }
 
 /// Where code is in this process that QEMU reads there while this thread translates.
@@ -180,10 +187,15 @@ unsafe extern "C" fn on_translation(
     // One that was given up left it set.
     STANDS_FOR.set(0);
     let read = readable(code);
+    let is_for_all = current::runs_all() && apart::translates_for_all(cpu, true);
     // SAFETY: as QEMU calls it itself; it reads the code from there to the page's end at most. Where code is not there, this frame is jumped over,
     // which owns nothing.
     unsafe { own(cpu, block, most, address, read) }
     STANDS_FOR.set(0);
+    if is_for_all {
+        // One that was given up left it set, and its vCPU looks for other blocks until it has translated one.
+        apart::translates_for_all(cpu, false);
+    }
 }
 
 /// Sets the bit for this block, or takes it away.

@@ -15,6 +15,7 @@ use crate::insn::registers::Registers as _;
 use mem_event::{Trap, TrapKind};
 use std::ffi::{c_int, c_void};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// No exception.
 const NONE: i32 = -1;
@@ -49,6 +50,13 @@ pub(super) fn halted() -> Option<usize> {
 /// Bytes from a vCPU's start to the number of its next exception.
 fn exception() -> Option<usize> {
     halted_and_exception().map(|(_, exception)| exception)
+}
+
+/// Whether a vCPU is halted, as far as that is known; from any thread.
+pub fn is_halted(vcpu: u32) -> bool {
+    let Some((halted, Cpu(cpu))) = halted().zip(cpu_of(vcpu)) else { return false };
+    // SAFETY: a field of a vCPU, where QEMU's own table of what it migrates has it.
+    unsafe { AtomicU32::from_ptr(cpu.cast::<u8>().add(halted).cast::<u32>()) }.load(Ordering::Relaxed) != 0
 }
 
 /// Whether it is known where the next exception stands.

@@ -56,5 +56,5 @@ pub fn reached(vcpu: u32, stop: &StopPoint, view: &View) -> Go {
             vcpu.release_arrival(arrival);
         }
     }
-    vcpu.go(wait::for_release(vcpu))
+    vcpu.go(wait::for_release(&hypervisor.host, vcpu))
 }

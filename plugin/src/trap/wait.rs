@@ -7,6 +7,7 @@
 use crate::engine::hypervisor::Hypervisor;
 use crate::engine::leave::STAY;
 use crate::engine::vcpus::forget_new_registers;
+use crate::host::domain_host::Host;
 use crate::host::instrumentation;
 use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
@@ -21,7 +22,7 @@ const POLLS: u32 = 16;
 
 /// A vCPU waits, in its callback, until the engine released it: `Run` means ask again.
 pub fn for_engine(hypervisor: &Hypervisor, vcpu: &Vcpu) -> Go {
-    until_released(vcpu, &vcpu.waiting.word, |limit| {
+    until_released(&hypervisor.host, vcpu, &vcpu.waiting.word, |limit| {
         // Asked for anew each time: the ring may have got a new consumer meanwhile.
         match vcpu.waiting.ring().and_then(|ring| hypervisor.host.channel(ring)) {
             Some(channel) => Wait { hypervisor, vcpu, channel: &channel }.sleep(limit),
@@ -34,14 +35,14 @@ pub fn for_engine(hypervisor: &Hypervisor, vcpu: &Vcpu) -> Go {
 }
 
 /// A vCPU waits, in its callback, until a client lets it go on from the checkpoint that it stands at.
-pub fn for_release(vcpu: &Vcpu) -> Go {
+pub fn for_release(host: &Host, vcpu: &Vcpu) -> Go {
     let word = vcpu.checkpoint_word();
-    until_released(vcpu, word, |limit| word.sleep(limit))
+    until_released(host, vcpu, word, |limit| word.sleep(limit))
 }
 
-fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
+fn until_released(host: &Host, vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
     loop {
-        if word.is_stopped() && !is_wanted_out(vcpu) {
+        if word.is_stopped() && !is_wanted_out(host, vcpu) {
             sleep(STAY);
         }
         // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
@@ -55,14 +56,22 @@ fn until_released(vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration)) -> Go {
                 return Go::Run;
             }
         } else if internals::can_leave() {
-            return Go::Leave;
+            if !word.is_stopped() {
+                return Go::Leave;
+            }
+            host.gives_way(vcpu);
+            // Who lets it go on looks at whether it has given way after it has let it.
+            if word.is_stopped() {
+                return Go::Leave;
+            }
         }
     }
 }
 
-/// Whether it is to leave its block at once, and can: all are, or somebody waits for what it does outside.
-fn is_wanted_out(vcpu: &Vcpu) -> bool {
-    outside::all_are_wanted_out() || vcpu.does_first_what_is_due()
+/// Whether it is to leave its block at once, and can: all are, somebody waits for what it does outside, or another one has its thread to itself.
+fn is_wanted_out(host: &Host, vcpu: &Vcpu) -> bool {
+    let is_wanted = outside::all_are_wanted_out() || outside::is_due(vcpu.id.0) || host.is_to_give_way(vcpu);
+    is_wanted && vcpu.state().may_leave() && internals::can_leave()
 }
 
 /// A vCPU that waits for a ring.
@@ -77,11 +86,15 @@ impl Wait<'_> {
         self.vcpu.waiting.is_stopped()
     }
 
+    fn is_wanted_out(&self) -> bool {
+        is_wanted_out(&self.hypervisor.host, self.vcpu)
+    }
+
     fn sleep(&self, limit: Duration) {
         let waiting = &self.vcpu.waiting;
         let begun = Instant::now();
         self.spin(begun);
-        if waiting.is_stopped() && !is_wanted_out(self.vcpu) {
+        if waiting.is_stopped() && !self.is_wanted_out() {
             waiting.start_clock();
             waiting.set_busy(false);
             match wait_alone(self.channel) {
@@ -117,7 +130,7 @@ impl Wait<'_> {
     /// Some polls; says whether the vCPU is still stopped.
     fn polls(&self) -> bool {
         for _ in 0..POLLS {
-            if !self.is_stopped() || is_wanted_out(self.vcpu) {
+            if !self.is_stopped() || self.is_wanted_out() {
                 return false;
             }
             if self.channel.is_pending() {
@@ -132,7 +145,7 @@ impl Wait<'_> {
     /// Sleeps on the ring's eventfd, and takes the responses that come, of all vCPUs.
     fn sleep_on_channel(&self, _waiter: Waiter<'_>, until: Instant) {
         let left = || until.saturating_duration_since(Instant::now());
-        while self.is_stopped() && !left().is_zero() && !is_wanted_out(self.vcpu) {
+        while self.is_stopped() && !left().is_zero() && !self.is_wanted_out() {
             self.vcpu.waiting.word.sleep_or(self.channel.signalled(), left());
             if self.channel.clear() {
                 self.hypervisor.take_responses(self.channel);
