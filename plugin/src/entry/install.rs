@@ -36,10 +36,6 @@ pub struct Facts {
     pub vcpus: u32,
 }
 
-/// What cannot be told apart.
-const ONE_THREAD: &str = "one thread runs all vCPUs (thread=single, or -icount), and this QEMU exports too little to tell which of them it runs; \
-                          take thread=multi, or one vCPU";
-
 static PREPARED: OnceLock<Prepared> = OnceLock::new();
 
 /// What `mem-event doctor` asks; a plugin that only answers is not loaded.
@@ -83,6 +79,7 @@ pub fn install(facts: &Facts, words: &[OsString]) -> Result<(), String> {
     }
     leaving::install(arguments.signal)?;
     internals::call_at_reset(machine_is_reset);
+    internals::call_at_start(machine_goes_on);
     passing::ask(translate::wants, translate::copies);
     qemu::delivery::listen(delivery::before);
     let listener = Listener::bind(&arguments.socket)?;
@@ -114,15 +111,27 @@ fn machine_is_reset() {
     if let Some(hypervisor) = Hypervisor::get() {
         hypervisor.is_reset();
     }
+    machine_goes_on();
+}
+
+/// The machine begins, or goes on: of vCPUs that have threads of their own QEMU tells that too ([`vcpu_is_busy`]), of others it does not.
+fn machine_goes_on() {
+    if let Some(hypervisor) = Hypervisor::get().filter(|_| current::runs_all()) {
+        let started = hypervisor.host.vcpus.iter().filter(|vcpu| vcpu.has_started());
+        started.for_each(|vcpu| hypervisor.goes_on(vcpu.id));
+    }
 }
 
 /// A vCPU's thread begins. The first one finds guest memory and starts the domain.
 pub fn vcpu_started(index: u32) {
-    let is_known = current::begins(index);
+    current::begins(index);
     leaving::begin(index);
     let Some(prepared) = PREPARED.get() else { return };
-    if !(is_known && passing::tells_apart(index)) {
-        fatal::end_run(Hypervisor::get().map(|hypervisor| &hypervisor.host), ONE_THREAD);
+    if let Err(lack) = passing::tells_apart(index) {
+        let sentence = format!(
+            "one thread runs all vCPUs (thread=single, or -icount), and {lack}; take thread=multi, or one vCPU"
+        );
+        fatal::end_run(Hypervisor::get().map(|hypervisor| &hypervisor.host), &sentence);
     }
     let listener = prepared.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(listener) = listener {

@@ -152,6 +152,24 @@ pub const PAUSING: Capability = Capability {
     names: &[&[c"qemu_get_cpu"], &[c"async_run_on_cpu"], &[c"cpu_pause"], &[c"cpu_resume"], &[c"runstate_is_running"]],
 };
 
+/// Running several vCPUs by turns in one thread, with each seen as itself.
+pub const TURNS: Capability = Capability {
+    name: "turns in one thread",
+    what: "tell apart the vCPUs that one thread runs",
+    without: "several vCPUs in one thread (thread=single, -icount) are refused",
+    names: &[
+        &[c"qemu_get_cpu"],
+        &[c"async_run_on_cpu"],
+        &[c"current_cpu"],
+        &[c"vmstate_cpu_common"],
+        &[c"start_exclusive"],
+        &[c"end_exclusive"],
+        &[c"x86_cpu_do_interrupt"],
+        &[c"x86_cpu_exec_interrupt"],
+        &[c"qemu_add_vm_change_state_handler"],
+    ],
+};
+
 /// Running one instruction of a vCPU while no other runs.
 pub const ALONE: Capability = Capability {
     name: "one instruction alone",
@@ -265,7 +283,7 @@ pub const APART: Capability = Capability {
 };
 
 /// All of them, in the order in which they are shown.
-pub const ALL: [&Capability; 22] = [
+pub const ALL: [&Capability; 23] = [
     &LEAVING_CALLBACKS,
     &LEAVING,
     &UNWINDING,
@@ -283,6 +301,7 @@ pub const ALL: [&Capability; 22] = [
     &KEYS,
     &RESETS,
     &PAUSING,
+    &TURNS,
     &ALONE,
     &SETTING,
     &RAISING,

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 /// Where QEMU says which vCPU a thread runs (`current_cpu`).
 type Current = *mut *mut c_void;
@@ -17,22 +17,22 @@ thread_local! {
     static OWN: Cell<Option<(u32, u32, Option<Current>)>> = const { Cell::new(None) };
 }
 
-/// The same of the one thread that runs all vCPUs, where one does.
+/// Whether one thread runs all vCPUs.
+static SHARES: AtomicBool = AtomicBool::new(false);
+/// Where QEMU says which one that thread runs.
 static OF_ALL: AtomicPtr<*mut c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// This thread runs that vCPU; says whether it is known which one the thread runs.
-#[must_use = "vCPUs that cannot be told from each other are refused"]
-pub fn begins(vcpu: u32) -> bool {
+/// This thread runs that vCPU.
+pub fn begins(vcpu: u32) {
     let current = symbol(c"current_cpu").map(<*mut c_void>::cast);
     let (first, last, _) = OWN.get().unwrap_or((vcpu, vcpu, current));
     let (first, last) = (first.min(vcpu), last.max(vcpu));
     OWN.set(Some((first, last, current)));
-    let runs_others = first != last;
-    if runs_others {
+    if first != last {
         // Such a thread lives as long as the machine.
         OF_ALL.store(current.unwrap_or_default(), Ordering::Release);
+        SHARES.store(true, Ordering::Release);
     }
-    current.is_some() || !runs_others
 }
 
 /// The vCPUs of this thread, and where QEMU says which one it runs. In a signal's handler too.
@@ -51,7 +51,7 @@ pub fn vcpu() -> u32 {
 
 /// Whether one thread runs all vCPUs, by turns.
 pub fn runs_all() -> bool {
-    !OF_ALL.load(Ordering::Acquire).is_null()
+    SHARES.load(Ordering::Acquire)
 }
 
 /// Whether this vCPU may be in a block: by its own thread, or as the one whose turn it is. From any thread.
@@ -74,11 +74,6 @@ fn sections() -> Option<(Exclusively, Exclusively)> {
             )
         })
     })
-}
-
-/// Whether a vCPU can have an exclusive section of its own here ([`exclusively`]).
-pub(super) fn has_sections() -> bool {
-    !runs_all() || sections().is_some()
 }
 
 /// Work of a vCPU, in an exclusive section of QEMU's. QEMU counts sections by the vCPU that its variable names. Where one thread runs all, that is the

@@ -229,6 +229,23 @@ pub fn call_at_reset(call: fn()) {
     unsafe { std::mem::transmute::<*mut c_void, RegisterReset>(register)(is_reset, std::ptr::null_mut()) }
 }
 
+/// Has QEMU make a call whenever the machine begins or goes on, before its vCPUs do: in QEMU's main thread, with its lock. Not at all where QEMU cannot
+/// be asked. At installation.
+pub fn call_at_start(call: fn()) {
+    static CALL: OnceLock<fn()> = OnceLock::new();
+    unsafe extern "C" fn changes(_: *mut c_void, is_running: bool, _: c_int) {
+        if let Some(call) = CALL.get().filter(|_| is_running) {
+            call();
+        }
+    }
+    type Changes = unsafe extern "C" fn(*mut c_void, bool, c_int);
+    type Add = unsafe extern "C" fn(Changes, *mut c_void) -> *mut c_void;
+    let Some(add) = symbol(c"qemu_add_vm_change_state_handler") else { return };
+    let _ = CALL.set(call);
+    // SAFETY: the name and its handler have had these signatures since QEMU 6.0 (include/system/runstate.h); the function lives as long as the process.
+    unsafe { std::mem::transmute::<*mut c_void, Add>(add)(changes, std::ptr::null_mut()) };
+}
+
 /// PKRU of a vCPU whose CR4.PKE is set, by its CPU state, in its own thread; 0 where QEMU does not export it.
 pub(super) fn protection_keys(state: *mut u8) -> u32 {
     static READ: OnceLock<Option<ReadKeys>> = OnceLock::new();

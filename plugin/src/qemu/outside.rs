@@ -104,8 +104,7 @@ pub fn before_next_block(vcpu: u32, work: impl FnOnce() + Send + 'static) -> boo
 
 /// The same while no other vCPU runs, and without QEMU's lock. Who waits somewhere is to leave its block for that ([`all_are_wanted_out`]).
 pub fn while_no_other_runs(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    let has_means = runs().is_some_and(|runs| runs.safely.is_some()) && current::has_sections();
-    if !has_means || !becomes_due(vcpu) {
+    if runs().is_none_or(|runs| runs.safely.is_none()) || !becomes_due(vcpu) {
         return false;
     }
     wants_others_out(vcpu, 1);

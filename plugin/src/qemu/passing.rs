@@ -11,7 +11,7 @@
 //! The bit's place proves itself: among what a vCPU's first words point to, exactly one word had the bits of all callbacks that this plugin has,
 //! but for that of translations, before it had this one, and has that too afterwards.
 
-use super::capabilities::{PASSING, symbol};
+use super::capabilities::{PASSING, TURNS, symbol};
 use super::fields::Memory;
 use super::internals::{Cpu, cpu_of};
 use super::{apart, current, operations, unfinished};
@@ -75,10 +75,20 @@ fn comes_by_here() -> bool {
     own().is_some_and(|own| operations::put(own as *mut c_void, on_translation as *mut c_void))
 }
 
-/// Has blocks tell vCPUs apart that one thread runs, from now on, if this vCPU is one of those; says whether they do. Before QEMU 10.0 they do.
-pub fn tells_apart(vcpu: u32) -> bool {
+/// Has blocks tell vCPUs apart that one thread runs, from now on, where this vCPU is one of those. Before QEMU 10.0 they do.
+///
+/// # Errors
+/// Why they do not.
+pub fn tells_apart(vcpu: u32) -> Result<(), String> {
+    if !current::runs_all() {
+        return Ok(());
+    }
     let has_word = || cpu_of(vcpu).is_some_and(|Cpu(cpu)| apart::translates_for_all(cpu, false));
-    !current::runs_all() || own().is_none() || comes_by_here() && has_word()
+    match TURNS.lack() {
+        Some(lack) => Err(lack),
+        None if own().is_none() || comes_by_here() && has_word() => Ok(()),
+        None => Err(format!("this QEMU cannot {}", TURNS.what)),
+    }
 }
 
 /// Where code is in this process that QEMU reads there while this thread translates.
