@@ -15,9 +15,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Bytes before a vCPU's CPU state where QEMU keeps what each block looks at first: the instructions left, and above them whether to leave.
-const REQUEST: usize = 8;
+pub(super) const REQUEST: usize = 8;
 /// To leave; and without `-icount` no instructions are counted.
-const REQUESTED: u32 = 0xffff_0000;
+pub(super) const REQUESTED: u32 = 0xffff_0000;
 
 type Step = unsafe extern "C" fn(*mut c_void);
 type IsStopped = unsafe extern "C" fn(*mut c_void) -> bool;

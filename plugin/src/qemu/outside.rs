@@ -3,9 +3,10 @@
 //! Not at once in the thread that asks: a vCPU that translates holds its page's lock, and may stand in the kernel meanwhile until that
 //! thread has its frame brought. And of a vCPU that is out of its block all registers stand in its CPU state, as they are.
 
+use super::alone::{REQUEST, REQUESTED};
 use super::capabilities::symbol;
-use super::current;
 use super::internals::{Cpu, cpu_of};
+use super::{current, view};
 use crate::insn::cache::MOST_VCPUS;
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -148,6 +149,14 @@ unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
     if let Some(vcpu) = vcpu {
         is_done(vcpu, 1);
     }
+}
+
+/// Whether somebody has asked a vCPU to end its block, as far as that is known; in its own thread.
+pub fn is_asked_for(vcpu: u32) -> bool {
+    let Some(view) = view::view_of(vcpu) else { return false };
+    // SAFETY: the word lies before the state in the vCPU (`alone`).
+    let word = unsafe { AtomicU32::from_ptr(view.state().sub(REQUEST).cast::<u32>()) };
+    word.load(Ordering::Relaxed) & REQUESTED == REQUESTED
 }
 
 /// Whether any vCPU has something to do before it begins another block.

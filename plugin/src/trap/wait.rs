@@ -48,7 +48,7 @@ fn until_released(host: &Host, vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration
         // Released, but its block is to be dropped: it goes on in a new one. Looked at in this order: what a consumer changed before it
         // answered is seen.
         if !word.is_stopped() && !instrumentation::is_flushing() && !outside::is_due(vcpu.id.0) {
-            return Go::Run;
+            return if is_asked_for(vcpu) { Go::Leave } else { Go::Run };
         }
         if !vcpu.state().may_leave() {
             if !word.is_stopped() {
@@ -72,6 +72,11 @@ fn until_released(host: &Host, vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration
 fn is_wanted_out(host: &Host, vcpu: &Vcpu) -> bool {
     let is_wanted = outside::all_are_wanted_out() || outside::is_due(vcpu.id.0) || host.is_to_give_way(vcpu);
     is_wanted && vcpu.state().may_leave() && internals::can_leave()
+}
+
+/// Whether QEMU wants the vCPU out of its block: one whose accesses are answered at once, and not let through, would not come to that.
+fn is_asked_for(vcpu: &Vcpu) -> bool {
+    vcpu.state().may_leave() && internals::can_leave() && outside::is_asked_for(vcpu.id.0)
 }
 
 /// A vCPU that waits for a ring.
