@@ -90,7 +90,7 @@ fn what_is_wrong_is_told_with_its_line_and_column_and_what_is_allowed() {
         ("version = 1\n[machine]\nguest = \"x\"\n", "a/b.toml:1:1: the key `about` is missing; add `about`"),
         (
             "cpus = 2\n",
-            "a/b.toml:5:1: no key `cpus` here; did you mean `cpu` or `vcpus` or `guest`? allowed: guest, from, initrd, append, firmware, vcpus, icount, memory, cpu, disk, symbols, args",
+            "a/b.toml:5:1: no key `cpus` here; did you mean `cpu` or `vcpus` or `guest`? allowed: guest, from, initrd, append, firmware, vcpus, icount, thread, memory, cpu, disk, symbols, args",
         ),
         ("icount = 11\n", "a/b.toml:5:10: no time of an instruction; write 0 (1 ns) to 10 (1024 ns)"),
         ("vcpus = 0\n", "a/b.toml:5:9: 0 vCPUs; write 1 to 255"),

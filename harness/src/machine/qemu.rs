@@ -6,6 +6,7 @@ use super::process::{NotStarted, Qemu};
 use crate::beside;
 use crate::guest::linux;
 use crate::refusal::Refusal;
+use crate::scenario::Thread;
 use crate::scenario::amount::mebibytes;
 use crate::scenario::icount::Icount;
 use anyhow::Context;
@@ -126,6 +127,8 @@ pub struct Machine {
     pub vcpus: u32,
     /// How its time is counted, if not by the host's clock.
     pub icount: Option<Icount>,
+    /// How many threads run the vCPUs.
+    pub thread: Thread,
     /// What it boots.
     pub boot: Boot,
     /// The firmware, where it is not QEMU's own.
@@ -209,7 +212,10 @@ fn joined(parts: &[(&str, OsString)]) -> OsString {
 impl Machine {
     /// QEMU counts instructions in one thread only.
     fn threads(&self) -> &'static str {
-        if self.icount.is_some() { "tcg,thread=single" } else { "tcg,thread=multi" }
+        match self.thread {
+            Thread::Multi if self.icount.is_none() => "tcg,thread=multi",
+            Thread::Multi | Thread::Single => "tcg,thread=single",
+        }
     }
 
     fn command(&self, folder: &RunFolder) -> Command {

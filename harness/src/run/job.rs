@@ -105,11 +105,22 @@ impl Job {
             }
         };
         let firmware = self.scenario.machine.firmware.as_deref().map(|name| firmware(&self.path(name))).transpose()?;
-        let scenario::Machine { memory, vcpus, icount, cpu, disk, args, .. } = &self.scenario.machine;
+        let scenario::Machine { memory, vcpus, icount, thread, cpu, disk, args, .. } = &self.scenario.machine;
         let cpu = cpu.iter().flat_map(|model| ["-cpu".into(), model.into()]);
         let extra = cpu.chain(args.iter().map(OsString::from)).chain(self.extra.iter().cloned()).collect();
-        let (memory, vcpus, icount, disk) = (memory.0, *vcpus, icount.clone(), disk.clone());
-        Ok(Machine { qemu: self.qemu.clone(), memory, vcpus, icount, boot, firmware, disk, plugin: None, extra })
+        let (memory, vcpus, icount, disk) = (memory.0, *vcpus, *icount, disk.clone());
+        Ok(Machine {
+            qemu: self.qemu.clone(),
+            memory,
+            vcpus,
+            icount,
+            thread: *thread,
+            boot,
+            firmware,
+            disk,
+            plugin: None,
+            extra,
+        })
     }
 
     fn boot_of(&self, guest: &Guest) -> Result<Boot, Refusal> {

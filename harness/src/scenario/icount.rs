@@ -8,18 +8,15 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
-use std::ops::Range;
 
 /// The largest number that QEMU takes.
 const MOST: u8 = 10;
 
 /// How much time an instruction takes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Icount {
     /// It takes 2^this nanoseconds.
     pub shift: u8,
-    /// Where it stands in its file.
-    pub span: Range<usize>,
 }
 
 impl Icount {
@@ -33,10 +30,8 @@ impl Icount {
 
 impl<'de> Deserialize<'de> for Icount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Icount, D::Error> {
-        let spanned = toml::Spanned::<i64>::deserialize(deserializer)?;
-        let span = spanned.span();
-        match u8::try_from(spanned.into_inner()) {
-            Ok(shift @ 0..=MOST) => Ok(Icount { shift, span }),
+        match u8::try_from(i64::deserialize(deserializer)?) {
+            Ok(shift @ 0..=MOST) => Ok(Icount { shift }),
             _ => Err(D::Error::custom(format!("no time of an instruction; write 0 (1 ns) to {MOST} (1024 ns)"))),
         }
     }

@@ -26,8 +26,11 @@ pub struct Machine {
     #[schemars(range(min = 1, max = 255))]
     pub vcpus: u32,
     /// QEMU counts instructions, each takes 2 to this power nanoseconds of the guest's time, and neither the host's time nor chance
-    /// reaches the guest: one that is the same does the same in each run. With one vCPU only.
+    /// reaches the guest: one that is the same does the same in each run. One thread runs all vCPUs then.
     pub icount: Option<Icount>,
+    /// How many threads run the vCPUs.
+    #[serde(default)]
+    pub thread: Thread,
     /// RAM.
     #[serde(default = "Size::small")]
     pub memory: Size,
@@ -48,6 +51,17 @@ fn one() -> u32 {
     1
 }
 
+/// How many threads run the vCPUs, in QEMU's words (`-accel tcg,thread=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Thread {
+    /// One each.
+    #[default]
+    Multi,
+    /// One for all, by turns.
+    Single,
+}
+
 impl Machine {
     /// One for a guest, with one vCPU and 64 MiB.
     #[must_use]
@@ -60,6 +74,7 @@ impl Machine {
             firmware: None,
             vcpus: one(),
             icount: None,
+            thread: Thread::default(),
             memory: Size::small(),
             cpu: None,
             disk: None,

@@ -32,7 +32,7 @@ pub mod xen_tool;
 pub use act::{Act, ConsumerAct, MemoryAct};
 pub use contents::Contents;
 pub use looking::BreakBy;
-pub use machine::Machine;
+pub use machine::{Machine, Thread};
 pub use name::{Name, Named, named};
 pub use rings::{RingSection, Rings};
 pub use role::Role;
@@ -192,7 +192,6 @@ impl Scenario {
     /// # Errors
     /// The first one that cannot, shown in the file where there is one.
     pub fn check(&self, symbols: &Symbols) -> Result<(), Refusal> {
-        self.check_icount()?;
         self.check_target()?;
         let rules = self.consumers.listener.iter().flat_map(|listener| &listener.rules);
         for rule in rules.clone() {
@@ -285,15 +284,6 @@ impl Scenario {
             || !self.consumers.xen.is_empty()
             || self.consumers.external.iter().any(may_listen)
             || self.consumers.process.iter().any(listens)
-    }
-
-    fn check_icount(&self) -> Result<(), Refusal> {
-        let Machine { icount: Some(icount), vcpus: 2.., .. } = &self.machine else { return Ok(()) };
-        // One thread runs all vCPUs then: one that waits would keep the others from running.
-        let what = format!("instructions are counted with one vCPU only, and the machine has {}", self.machine.vcpus);
-        let remedy = "leave `icount` or `vcpus` out";
-        let at = |source: &Arc<Source>| source.refusal(icount.span.clone(), what.clone(), remedy);
-        Err(self.source.as_ref().map_or_else(|| Refusal::usage(what.clone(), remedy), at))
     }
 
     /// The places where it waits for the guest's program, besides checkpoints.
