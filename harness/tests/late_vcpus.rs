@@ -4,7 +4,7 @@ use crate::support::{answer, gates, machine_under, next_checkpoint, next_request
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
-use harness::scenario::Scenario;
+use harness::scenario::{Scenario, Thread};
 use harness::verdict::Verdict;
 use mem_event::message::{Call, VcpuState};
 use mem_event::{AccessType, Control, Event, Gfn, PAGE_SIZE, Request, Ring, VcpuId};
@@ -29,13 +29,14 @@ fn pages_are_watched_where_fewer_vcpus_are_there_than_possible() {
 
 #[test]
 fn a_vcpu_that_is_plugged_in_is_stopped_by_what_was_watched_and_paged_out_before() {
-    for gate in gates() {
-        late_vcpu_is_stopped(gate);
+    for (gate, thread) in gates().into_iter().flat_map(|gate| [(gate, Thread::Multi), (gate, Thread::Single)]) {
+        late_vcpu_is_stopped(gate, thread);
     }
 }
 
-fn late_vcpu_is_stopped(gate: Gate) {
+fn late_vcpu_is_stopped(gate: Gate, thread: Thread) {
     let mut guest = with_one_vcpu_of_two(Scenario::bare("late_vcpu"));
+    guest.machine.thread = thread;
     guest.consumers.listener.get_or_insert_default();
     let (mut qemu, folder, job) = machine_under(gate, guest);
     let socket = folder.file("socket");

@@ -9,7 +9,7 @@ use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::machine::qmp::Qmp;
 use harness::run::Job;
-use harness::scenario::corpus;
+use harness::scenario::{Thread, corpus};
 use mem_event::{AccessType, Flags, Gfn, Request, Ring};
 use mem_event_client::{Channel, Client, RingSettings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -38,9 +38,10 @@ fn linux_boots_while_its_vcpus_leave_the_kernel_and_the_monitor_stops_it() {
     if !kernel_maps_write_protected() {
         return;
     }
-    for vcpus in [1, 4] {
+    for (vcpus, thread) in [(1, Thread::Multi), (4, Thread::Multi), (4, Thread::Single)] {
         let mut scenario = corpus::linux();
         scenario.machine.vcpus = vcpus;
+        scenario.machine.thread = thread;
         scenario.consumers.listener.get_or_insert_default();
         let end = scenario.machine.memory.0 >> 12;
         scenario.machine.args = ["-action", "reboot=reset"].map(str::to_owned).to_vec();
@@ -75,11 +76,12 @@ fn linux_boots_while_its_vcpus_leave_the_kernel_and_the_monitor_stops_it() {
             (events, stops.join().unwrap())
         });
         let said = qemu.errors();
-        assert!(qemu.console().contains("verdict: success: booted"), "{vcpus} vCPUs: {}\n{said}", qemu.console());
+        let console = qemu.console();
+        assert!(console.contains("verdict: success: booted"), "{vcpus} vCPUs, {thread:?}: {console}\n{said}");
         let line =
             said.lines().find(|line| line.contains("times to leave the kernel")).unwrap_or_else(|| panic!("{said}"));
         let times: u64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
-        eprintln!("{vcpus} vCPUs: {events} events, {stops} stops; {line}");
+        eprintln!("{vcpus} vCPUs, {thread:?}: {events} events, {stops} stops; {line}");
         let held = how_often("MEM_EVENT_TOUCHES", 20);
         assert!(events > held && stops > 5 && times > held / 2, "{events} events, {stops} stops; {line}");
     }

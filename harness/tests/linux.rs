@@ -1,14 +1,23 @@
 //! Linux held to a quarter of its memory boots, works on more than that, and powers off.
 
 use crate::support::run;
-use harness::scenario::Size;
-use harness::scenario::corpus;
+use harness::scenario::{Scenario, Size, Thread, corpus};
 
 const TARGET: u64 = 128 << 20;
 
 #[test]
 fn linux_under_a_target_never_holds_more_and_loses_nothing() {
+    holds_no_more(corpus::linux());
+}
+
+#[test]
+fn linux_on_two_vcpus_of_one_thread_never_holds_more_than_its_target() {
     let mut scenario = corpus::linux();
+    (scenario.machine.vcpus, scenario.machine.thread) = (2, Thread::Single);
+    holds_no_more(scenario);
+}
+
+fn holds_no_more(mut scenario: Scenario) {
     scenario.machine.memory = Size(4 * TARGET);
     scenario.consumers.pager.get_or_insert_default().target = Some(Size(TARGET));
     let (outcome, _) = run(scenario);

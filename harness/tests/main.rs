@@ -52,6 +52,7 @@ mod monitor;
 mod names;
 mod new;
 mod no_ram;
+mod one_thread;
 mod oracle;
 mod overwrites;
 mod page_ends;

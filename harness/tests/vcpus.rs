@@ -6,7 +6,7 @@ use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::machine::qemu::Gate;
 use harness::run::Job;
-use harness::scenario::Scenario;
+use harness::scenario::{Scenario, Thread};
 use mem_event::message::{Call, Space, VcpuState};
 use mem_event::registers::Context;
 use mem_event::{AccessType, Control, Errno, Gfn, Gla, Layout, Ring, TrapKind, VcpuId};
@@ -43,13 +43,19 @@ fn address(symbols: &Symbols, name: &str) -> u64 {
 
 #[test]
 fn a_paused_domain_does_nothing_and_goes_on_with_the_registers_that_were_set() {
-    gates().into_iter().for_each(paused_and_set);
+    gates().into_iter().for_each(|gate| paused_and_set(gate, Thread::Multi));
+}
+
+/// Whose vCPUs QEMU does not tell of when they go on.
+#[test]
+fn a_paused_domain_of_one_thread_does_nothing_whatever_the_monitor_starts() {
+    gates().into_iter().for_each(|gate| paused_and_set(gate, Thread::Single));
 }
 
 /// A guest all of whose vCPUs are in their loops, and where each counts.
-fn looping(gate: Gate, vcpus: u32) -> (Qemu, RunFolder, Job, Client, u64) {
+fn looping(gate: Gate, (vcpus, thread): (u32, Thread)) -> (Qemu, RunFolder, Job, Client, u64) {
     let mut scenario = Scenario::bare("endless");
-    scenario.machine.vcpus = vcpus;
+    (scenario.machine.vcpus, scenario.machine.thread) = (vcpus, thread);
     let (mut qemu, folder, job) = machine_under(gate, scenario);
     let mut toolstack = connect(&folder);
     toolstack.values(&Call::Subscribe).unwrap();
@@ -63,8 +69,8 @@ fn looping(gate: Gate, vcpus: u32) -> (Qemu, RunFolder, Job, Client, u64) {
     (qemu, folder, job, toolstack, words)
 }
 
-fn paused_and_set(gate: Gate) {
-    let (mut qemu, folder, job, mut toolstack, words) = looping(gate, VCPUS);
+fn paused_and_set(gate: Gate, thread: Thread) {
+    let (mut qemu, folder, job, mut toolstack, words) = looping(gate, (VCPUS, thread));
     let (errno, why) = toolstack.registers(VcpuId(1)).unwrap().unwrap_err();
     assert_eq!(errno, Errno::EAGAIN, "{why}");
     for _ in 0..50 {
@@ -228,7 +234,7 @@ fn met(toolstack: &mut Client, symbols: &Symbols) -> [u64; 5] {
 
 fn paused_and_injected(gate: Gate) {
     const SLEEPER: VcpuId = VcpuId(2);
-    let (qemu, _folder, job, mut toolstack, words) = looping(gate, 3);
+    let (qemu, _folder, job, mut toolstack, words) = looping(gate, (3, Thread::Multi));
     let symbols = job.symbols();
     let inject = |vcpu, vector, error, cr2| Control::Inject { vcpu, vector, kind: TrapKind::Exception, error, cr2 };
     let fault = inject(VcpuId(1), 14, 2, 0xdead_1231_0000);

@@ -8,8 +8,7 @@ use harness::guest::linux::COMMAND_LINE;
 use harness::machine::folder::RunFolder;
 use harness::machine::qemu::Gate;
 use harness::run::{Job, run_machine};
-use harness::scenario::Size;
-use harness::scenario::corpus;
+use harness::scenario::{Size, Thread, corpus};
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, Event, Gfn, Request, Rights, Ring};
@@ -27,8 +26,12 @@ const MEMORY: u64 = 256 << 20;
 /// Only the limit of what can be called a hang.
 const SILENCE: Timespec = Timespec { tv_sec: 120, tv_nsec: 0 };
 
-fn job(gate: Gate, works: bool) -> Job {
+/// With how many vCPUs, and how many threads for them.
+type Vcpus = (u32, Thread);
+
+fn job(gate: Gate, (vcpus, thread): Vcpus, works: bool) -> Job {
     let mut scenario = corpus::linux();
+    (scenario.machine.vcpus, scenario.machine.thread) = (vcpus, thread);
     scenario.machine.memory = Size(MEMORY);
     scenario.consumers.listener.get_or_insert_default();
     let mut job = Job::new(scenario, None).unwrap();
@@ -107,11 +110,11 @@ impl Listener {
     }
 }
 
-fn linux_works_while_it_is_watched(gate: Gate) {
-    let before = job(gate, false).machine_without_plugin().unwrap();
+fn linux_works_while_it_is_watched(gate: Gate, vcpus: Vcpus) {
+    let before = job(gate, vcpus, false).machine_without_plugin().unwrap();
     let (_, console) = run_machine(&before, Duration::from_secs(120)).unwrap();
     let text = text_of(&console);
-    let job = job(gate, true);
+    let job = job(gate, vcpus, true);
     let folder = RunFolder::create().unwrap();
     let mut qemu = job.machine().unwrap().start(&folder).unwrap();
     let mut listener = Listener {
@@ -146,7 +149,7 @@ fn linux_works_while_it_is_watched(gate: Gate) {
     assert!(verdict.reason.contains("checksums right twice"), "{verdict}");
     assert_eq!(text_of(&console), text, "the kernel lay where it was watched");
     println!(
-        "{gate}: {} text frames, {:?}, {} frames touched, {took:?}",
+        "{gate}, {vcpus:?}: {} text frames, {:?}, {} frames touched, {took:?}",
         text.end - text.start,
         listener.counts,
         listener.touched.len()
@@ -160,12 +163,24 @@ fn linux_works_while_it_is_watched(gate: Gate) {
 
 #[test]
 fn linux_works_while_its_text_and_a_thousand_pages_are_watched_by_the_callback() {
-    linux_works_while_it_is_watched(Gate::Callback);
+    linux_works_while_it_is_watched(Gate::Callback, (1, Thread::Multi));
+}
+
+#[test]
+fn linux_works_on_two_vcpus_of_one_thread_while_it_is_watched_by_the_callback() {
+    linux_works_while_it_is_watched(Gate::Callback, (2, Thread::Single));
+}
+
+#[test]
+fn linux_works_on_two_vcpus_of_one_thread_while_it_is_watched_by_the_hosts_mmu() {
+    if kernel_maps_write_protected() {
+        linux_works_while_it_is_watched(Gate::Mmu, (2, Thread::Single));
+    }
 }
 
 #[test]
 fn linux_works_while_its_text_and_a_thousand_pages_are_watched_by_the_hosts_mmu() {
     if kernel_maps_write_protected() {
-        linux_works_while_it_is_watched(Gate::Mmu);
+        linux_works_while_it_is_watched(Gate::Mmu, (1, Thread::Multi));
     }
 }

@@ -4,7 +4,7 @@ use super::{machine, next_checkpoint, scenario, traced_machine, wait_for};
 use harness::machine::folder::RunFolder;
 use harness::machine::process::Qemu;
 use harness::run::Job;
-use harness::scenario::Scenario;
+use harness::scenario::{Scenario, Thread};
 use harness::verdict::{Kind, Verdict};
 use mem_event::message::Call;
 use mem_event::{AccessType, Control, Gfn, PAGE_SIZE, Ring};
@@ -28,6 +28,13 @@ impl Storm {
     /// Starts one of eight vCPUs, each of which makes as many events as it is answered without new rights, and ends when it has them.
     pub fn start() -> Storm {
         Storm::of(scenario("smp_storm"), &["STORM"], machine)
+    }
+
+    /// The same in one thread.
+    pub fn in_one_thread() -> Storm {
+        let mut scenario = scenario("smp_storm");
+        scenario.machine.thread = Thread::Single;
+        Storm::of(scenario, &["STORM"], machine)
     }
 
     /// The same with a trace.
