@@ -263,8 +263,12 @@ impl Engine {
         let Some((_, told)) = self.stopped.stand_of(vcpu.id) else { return false };
         if let Some(left) = told {
             // It is on its way out already.
-            self.stopped.moves(vcpu.id, left);
-            return queue(host, vcpu.id);
+            if queue(host, vcpu.id) {
+                self.stopped.moves(vcpu.id, left);
+                return true;
+            }
+            leaving::take_back(vcpu.id.0);
+            return self.stopped.asks_when_back(vcpu.id, leaving::times(vcpu.id.0));
         }
         let Ok((place, view)) = explain::place_to_leave(host, vcpu, fault) else { return false };
         // In this order: it must not come back before there is something to do.

@@ -26,6 +26,8 @@ pub struct Stand {
     moves: bool,
     /// What is asked for before its access asks: another frame of its instruction.
     ahead: Option<Access>,
+    /// It has its answer, and was out of its block by then: it asks again when it is back.
+    asks_when_back: bool,
 }
 
 /// All accesses that stand in the kernel, and which of them must ask again.
@@ -69,7 +71,19 @@ impl KernelStops {
             Toucher::Vcpu(vcpu) => {
                 let (since, told, stays) = (Instant::now(), None, None);
                 let ahead = access.ahead;
-                self.vcpus.insert(vcpu, Stand { access, since, told, stays, is_answered: false, moves: false, ahead });
+                self.vcpus.insert(
+                    vcpu,
+                    Stand {
+                        access,
+                        since,
+                        told,
+                        stays,
+                        is_answered: false,
+                        moves: false,
+                        ahead,
+                        asks_when_back: false,
+                    },
+                );
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }
@@ -91,6 +105,9 @@ impl KernelStops {
         };
         stand.stays = (stand.told.take() == Some(left)).then_some(Stays::Held);
         stand.since = Instant::now();
+        if std::mem::take(&mut stand.asks_when_back) {
+            self.asking.push_back(stand.access);
+        }
         true
     }
 
@@ -99,6 +116,17 @@ impl KernelStops {
         if let Some(stand) = self.vcpus.get_mut(&vcpu) {
             (stand.moves, stand.told) = (true, Some(left));
         }
+    }
+
+    /// A vCPU that was told to leave, and is told no more, goes on where it stands, or, if it has left meanwhile, asks again when it is back; says
+    /// whether it has. `left`: how often it has left.
+    pub fn asks_when_back(&mut self, vcpu: VcpuId, left: u64) -> bool {
+        let Some(stand) = self.vcpus.get_mut(&vcpu) else { return false };
+        stand.asks_when_back = stand.told != Some(left);
+        if !stand.asks_when_back {
+            stand.told = None;
+        }
+        stand.asks_when_back
     }
 
     /// Whether a vCPU that was to go on elsewhere did not leave: it asks again where it stands.
