@@ -6,13 +6,16 @@ use crate::support::{Random, answer, kernel_maps_write_protected, next_request, 
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::icount::Icount;
-use harness::scenario::{Scenario, Thread};
+use harness::scenario::{Scenario, Thread, Time};
 use harness::suite::{self, case::Settings};
 use harness::toolstack::log::Silent;
 use harness::verdict::Kind;
 use mem_event::AccessType;
 use std::path::Path;
+use std::time::Duration;
 
+/// Only the limit of what can be called a hang.
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Of the answers of a run so many may be late.
 const ANSWERS: u64 = 60;
 /// By so many milliseconds at most: twice what a vCPU keeps its thread for.
@@ -26,6 +29,7 @@ fn differences(gate: Gate, is_chosen: impl Fn(&Scenario) -> bool, change: impl F
     let wrong = chosen.filter_map(|mut case| {
         count += 1;
         change(&mut case.scenario);
+        case.scenario.deadline = Time(DEADLINE);
         let judged = suite::judge(&case, &Settings { gate, repeat: 1, ..Settings::default() }, None);
         let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
         let difference = suite::report::difference(&judged, false);
