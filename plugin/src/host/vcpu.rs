@@ -158,9 +158,14 @@ impl Vcpu {
         self.trap.has_new_registers() && !self.waiting.is_stopped() && self.state().may_leave()
     }
 
+    /// Whether it can leave the block that it is in from where it is.
+    pub fn can_leave(&self) -> bool {
+        self.state().may_leave() && internals::can_leave()
+    }
+
     /// Whether it has something to do before it begins another block, and leaves the one that it is in for that.
     pub fn does_first_what_is_due(&self) -> bool {
-        outside::is_due(self.id.0) && self.state().may_leave() && internals::can_leave()
+        outside::is_due(self.id.0) && self.can_leave()
     }
 
     /// Whether it waits for the engine, or was let go on and has to ask it again.

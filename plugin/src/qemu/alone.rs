@@ -8,16 +8,10 @@
 
 use super::capabilities::{ALONE, symbol};
 use super::internals::{Cpu, counts_instructions, cpu_of};
-use super::raising;
 use super::view::View;
+use super::{raising, request};
 use std::ffi::c_void;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
-
-/// Bytes before a vCPU's CPU state where QEMU keeps what each block looks at first: the instructions left, and above them whether to leave.
-pub(super) const REQUEST: usize = 8;
-/// To leave; and without `-icount` no instructions are counted.
-pub(super) const REQUESTED: u32 = 0xffff_0000;
 
 type Step = unsafe extern "C" fn(*mut c_void);
 type IsStopped = unsafe extern "C" fn(*mut c_void) -> bool;
@@ -51,29 +45,15 @@ pub fn is_there() -> bool {
     functions().is_some()
 }
 
-/// A request that came before this turn is QEMU's reason to leave the next block. It is no reason to leave this one, and QEMU looks at
-/// what it was for once the turn is over.
-///
-/// # Safety
-/// The state is that of this thread's vCPU.
-unsafe fn forget_request(state: *mut u8) {
-    // SAFETY: by this function's contract; the word lies before the state in the vCPU (include/hw/core/cpu.h has it checked). One that holds
-    // anything but a request and nothing else is left alone.
-    let word = unsafe { AtomicU32::from_ptr(state.sub(REQUEST).cast::<u32>()) };
-    let _ = word.compare_exchange(REQUESTED, 0, Ordering::AcqRel, Ordering::Relaxed);
-}
-
 /// Runs a vCPU's next instruction, or nothing. In work that QEMU runs in this vCPU's thread while no other vCPU runs
 /// ([`super::outside::while_no_other_runs`]).
 pub fn one_instruction(vcpu: u32, view: &View) {
     let Some((functions, Cpu(cpu))) = functions().zip(cpu_of(vcpu)) else { return };
+    request::forget(view);
     // SAFETY: this is the thread of this vCPU, which it runs (`while_no_other_runs`), out of any block, in an exclusive section, as QEMU's own caller
     // of the function is. What the function jumps over where the instruction raises an exception are frames of generated code and of QEMU's
     // helpers: callbacks of this plugin have returned by then.
-    unsafe {
-        forget_request(view.state());
-        (functions.step)(cpu);
-    }
+    unsafe { (functions.step)(cpu) }
 }
 
 /// Whether the machine or the vCPU is stopped, or about to be reset: QEMU does a vCPU's work then too, but it is to run nothing. In its own

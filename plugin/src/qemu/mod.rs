@@ -24,6 +24,7 @@ pub mod program;
 pub mod proof;
 pub mod raising;
 pub mod register;
+pub mod request;
 mod setting;
 pub mod source;
 mod tables;

@@ -3,10 +3,9 @@
 //! Not at once in the thread that asks: a vCPU that translates holds its page's lock, and may stand in the kernel meanwhile until that
 //! thread has its frame brought. And of a vCPU that is out of its block all registers stand in its CPU state, as they are.
 
-use super::alone::{REQUEST, REQUESTED};
 use super::capabilities::symbol;
+use super::current;
 use super::internals::{Cpu, cpu_of};
-use super::{current, view};
 use crate::insn::cache::MOST_VCPUS;
 use std::ffi::c_void;
 use std::sync::OnceLock;
@@ -36,51 +35,37 @@ fn runs() -> Option<&'static Runs> {
     .as_ref()
 }
 
-/// For each vCPU how much it has yet to do before it begins another block.
-static DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
-/// How much that is for all of them.
-static ALL_DUE: AtomicU32 = AtomicU32::new(0);
-
-/// A vCPU has one thing more to do; says whether it can have any.
-fn becomes_due(vcpu: u32) -> bool {
-    let Some(due) = DUE.get(vcpu as usize) else { return false };
-    due.fetch_add(1, Ordering::AcqRel);
-    ALL_DUE.fetch_add(1, Ordering::AcqRel);
-    true
+/// How much is to be done.
+struct Tally {
+    of_each: [AtomicU32; MOST_VCPUS],
+    of_all: AtomicU32,
 }
 
-/// It has so much less to do, at most: what an unplugged one had is forgotten.
-fn is_done(vcpu: u32, less: u32) {
-    if let Some(due) = DUE.get(vcpu as usize) {
-        ALL_DUE.fetch_sub(goes_down(due, less), Ordering::AcqRel);
+impl Tally {
+    const fn new() -> Tally {
+        Tally { of_each: [const { AtomicU32::new(0) }; MOST_VCPUS], of_all: AtomicU32::new(0) }
+    }
+
+    /// A vCPU has one thing more to do; says whether it can have any.
+    fn adds(&self, vcpu: u32) -> bool {
+        let Some(own) = self.of_each.get(vcpu as usize) else { return false };
+        own.fetch_add(1, Ordering::AcqRel);
+        self.of_all.fetch_add(1, Ordering::AcqRel);
+        true
+    }
+
+    /// It has so much less to do, at most: what an unplugged one had is forgotten.
+    fn takes(&self, vcpu: u32, most: u32) {
+        let Some(own) = self.of_each.get(vcpu as usize) else { return };
+        let before = own.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| Some(count.saturating_sub(most)));
+        self.of_all.fetch_sub(before.unwrap_or_default().min(most), Ordering::AcqRel);
     }
 }
 
-/// By so much at most; says by how much.
-fn goes_down(count: &AtomicU32, most: u32) -> u32 {
-    let before = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| Some(count.saturating_sub(most)));
-    before.unwrap_or_default().min(most)
-}
-
-/// How much is to be done while no other vCPU runs: until all are out of their blocks nothing of that begins.
-static WANTED_OUT: AtomicU32 = AtomicU32::new(0);
-/// For each vCPU how much of that is its own.
-static SAFELY_DUE: [AtomicU32; MOST_VCPUS] = [const { AtomicU32::new(0) }; MOST_VCPUS];
-
-/// A vCPU has so much more to do while no other runs.
-fn wants_others_out(vcpu: u32, count: u32) {
-    if let Some(due) = SAFELY_DUE.get(vcpu as usize) {
-        due.fetch_add(count, Ordering::AcqRel);
-        WANTED_OUT.fetch_add(count, Ordering::AcqRel);
-    }
-}
-
-/// It has so much less to do, at most: what an unplugged one had is forgotten.
-fn needs_others_out(vcpu: u32, less: u32) {
-    if let Some(due) = SAFELY_DUE.get(vcpu as usize) {
-        WANTED_OUT.fetch_sub(goes_down(due, less), Ordering::AcqRel);
-    }
-}
+/// What vCPUs have yet to do before they begin another block.
+static DUE: Tally = Tally::new();
+/// What of that is to be done while no other vCPU runs: until all are out of their blocks nothing of it begins.
+static SAFELY_DUE: Tally = Tally::new();
 
 struct Due {
     /// Whose counter goes down afterwards; none for what may come later.
@@ -93,33 +78,33 @@ struct Due {
 /// Has a vCPU do something before it begins another block; it must not go on in the one that it stands in ([`is_due`]). From any thread, and
 /// without waiting. Says whether QEMU can be asked. The work is done with QEMU's lock held.
 pub fn before_next_block(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    if !becomes_due(vcpu) {
+    if !DUE.adds(vcpu) {
         return false;
     }
     let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: false, work: Box::new(work) });
     if !is_queued {
-        is_done(vcpu, 1);
+        DUE.takes(vcpu, 1);
     }
     is_queued
 }
 
 /// The same while no other vCPU runs, and without QEMU's lock. Who waits somewhere is to leave its block for that ([`all_are_wanted_out`]).
 pub fn while_no_other_runs(vcpu: u32, work: impl FnOnce() + Send + 'static) -> bool {
-    if runs().is_none_or(|runs| runs.safely.is_none()) || !becomes_due(vcpu) {
+    if runs().is_none_or(|runs| runs.safely.is_none()) || !DUE.adds(vcpu) {
         return false;
     }
-    wants_others_out(vcpu, 1);
+    SAFELY_DUE.adds(vcpu);
     let is_queued = queue(vcpu, Due { vcpu: Some(vcpu), is_safe: true, work: Box::new(work) });
     if !is_queued {
-        is_done(vcpu, 1);
-        needs_others_out(vcpu, 1);
+        DUE.takes(vcpu, 1);
+        SAFELY_DUE.takes(vcpu, 1);
     }
     is_queued
 }
 
 /// Whether something is to be done for which all vCPUs must be out of their blocks.
 pub fn all_are_wanted_out() -> bool {
-    WANTED_OUT.load(Ordering::Acquire) != 0
+    SAFELY_DUE.of_all.load(Ordering::Acquire) != 0
 }
 
 /// The same of something for which the block in which it stands need not be left.
@@ -142,37 +127,29 @@ unsafe extern "C" fn do_work(_: *mut c_void, due: usize) {
     match vcpu.filter(|_| is_safe) {
         None => work(),
         Some(vcpu) => {
-            needs_others_out(vcpu, 1);
+            SAFELY_DUE.takes(vcpu, 1);
             current::exclusively(vcpu, work);
         }
     }
     if let Some(vcpu) = vcpu {
-        is_done(vcpu, 1);
+        DUE.takes(vcpu, 1);
     }
-}
-
-/// Whether somebody has asked a vCPU to end its block, as far as that is known; in its own thread.
-pub fn is_asked_for(vcpu: u32) -> bool {
-    let Some(view) = view::view_of(vcpu) else { return false };
-    // SAFETY: the word lies before the state in the vCPU (`alone`).
-    let word = unsafe { AtomicU32::from_ptr(view.state().sub(REQUEST).cast::<u32>()) };
-    word.load(Ordering::Relaxed) & REQUESTED == REQUESTED
 }
 
 /// Whether any vCPU has something to do before it begins another block.
 pub fn anything_is_due() -> bool {
-    ALL_DUE.load(Ordering::Acquire) != 0
+    DUE.of_all.load(Ordering::Acquire) != 0
 }
 
 /// Whether a vCPU has something to do first.
 pub fn is_due(vcpu: u32) -> bool {
-    DUE.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)
+    DUE.of_each.get(vcpu as usize).is_some_and(|due| due.load(Ordering::Acquire) != 0)
 }
 
 /// A vCPU is gone, and QEMU runs no work of its any more. Its own queue held nothing that another vCPU has not to do too.
 pub fn forget(vcpu: u32) {
-    is_done(vcpu, u32::MAX);
-    needs_others_out(vcpu, u32::MAX);
+    DUE.takes(vcpu, u32::MAX);
+    SAFELY_DUE.takes(vcpu, u32::MAX);
 }
 
 /// Has a vCPU forget what it knows of addresses, where QEMU can be asked for that.

@@ -16,7 +16,6 @@ use crate::host::vcpu::Vcpu;
 use crate::insn::recipe::Recipe;
 use crate::insn::registers::{CodeSize, Registers};
 use crate::insn::special::{ControlSource, Special};
-use crate::qemu::internals;
 use crate::qemu::register::{Register, read_register};
 use crate::qemu::view::View;
 use crate::trap::wait;
@@ -193,8 +192,7 @@ pub(super) fn ask(hypervisor: &Hypervisor, vcpu: &Vcpu, event: CpuEvent, view: &
             Outcome::Alone => {
                 // It is done with what came with the answer: other content, or the instruction where the breakpoint is.
                 vcpu.trap.set_pending_event(None);
-                let can_leave = vcpu.state().may_leave() && internals::can_leave();
-                if can_leave && hypervisor.queues_alone(vcpu) {
+                if vcpu.can_leave() && hypervisor.queues_alone(vcpu) {
                     return Told::Go(Go::Leave);
                 }
                 hypervisor.emulated(vcpu);

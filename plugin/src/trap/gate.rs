@@ -358,7 +358,7 @@ impl<'a> Miss<'a> {
     /// host's MMU stops it, if that is behind this check; else the check was all that was in its way.
     pub(super) fn goes_alone(&self, is_behind: bool) -> Go {
         let Miss { hypervisor, vcpu, .. } = *self;
-        let may_leave = vcpu.state().may_leave() && internals::can_leave() && !hypervisor.host.has_breakpoints();
+        let may_leave = vcpu.can_leave() && !hypervisor.host.has_breakpoints();
         if may_leave && hypervisor.queues_alone(vcpu) {
             return Go::Leave;
         }

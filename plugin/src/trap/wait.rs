@@ -13,7 +13,7 @@ use crate::host::state::Go;
 use crate::host::vcpu::Vcpu;
 use crate::host::waiter::{Waiter, wait_alone};
 use crate::host::word::Word;
-use crate::qemu::{internals, outside};
+use crate::qemu::{internals, outside, request, view};
 use mem_event_server::EventChannel;
 use std::time::{Duration, Instant};
 
@@ -71,12 +71,12 @@ fn until_released(host: &Host, vcpu: &Vcpu, word: &Word, sleep: impl Fn(Duration
 /// Whether it is to leave its block at once, and can: all are, somebody waits for what it does outside, or another one has its thread to itself.
 fn is_wanted_out(host: &Host, vcpu: &Vcpu) -> bool {
     let is_wanted = outside::all_are_wanted_out() || outside::is_due(vcpu.id.0) || host.is_to_give_way(vcpu);
-    is_wanted && vcpu.state().may_leave() && internals::can_leave()
+    is_wanted && vcpu.can_leave()
 }
 
 /// Whether QEMU wants the vCPU out of its block: one whose accesses are answered at once, and not let through, would not come to that.
 fn is_asked_for(vcpu: &Vcpu) -> bool {
-    vcpu.state().may_leave() && internals::can_leave() && outside::is_asked_for(vcpu.id.0)
+    vcpu.can_leave() && view::view_of(vcpu.id.0).is_some_and(|view| request::is_made(&view))
 }
 
 /// A vCPU that waits for a ring.
