@@ -127,7 +127,7 @@ fn a_vcpu_that_left_and_comes_back_to_its_access_does_not_ask_again() {
     assert!(!stopped.comes_back(&stands, 0), "for the first time");
     stopped.add(stands);
     assert_eq!(stopped.next_to_ask(), Some(stands));
-    let told = |stopped: &mut KernelStops, left| stopped.vcpus().for_each(|(_, stand)| stand.told = Some(left));
+    let told = |stopped: &mut KernelStops, left| stopped.stand(VcpuId(0)).unwrap().told = Some(left);
     told(&mut stopped, 3);
     assert!(stopped.comes_back(&stands, 4));
     assert_eq!((stopped.next_to_ask(), stopped.stays(VcpuId(0))), (None, None));

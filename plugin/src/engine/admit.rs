@@ -2,6 +2,7 @@
 
 use crate::arguments::Gate;
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::kernel_stops::Hears;
 use crate::engine::step::Engine;
 use crate::host::watched;
 use crate::memory::map::MemoryMap;
@@ -54,10 +55,9 @@ impl Hypervisor {
                 if access.rights() != Rights::RWX =>
             {
                 self.are_ram(*first, *count)?;
-                self.prepare_watching(engine)?;
-                self.hears_of_first_touches(engine, *count)
+                self.prepare_watching(engine, self.hears_where_are_watched(*count))
             }
-            _ if is_about_rights(control) => self.prepare_watching(engine),
+            _ if is_about_rights(control) => self.prepare_watching(engine, Hears::Touches),
             Control::Monitor { .. } | Control::SingleStep { .. } if self.host.gate.now() == Gate::None => {
                 unsupported("QEMU was started with gate=none; start it with gate=callback for CPU events")
             }
@@ -68,11 +68,13 @@ impl Hypervisor {
                 let lack = userfault::probe().err().unwrap_or_default();
                 unsupported(&format!("frames cannot be shared: {lack}"))
             }
-            Control::NominateShare { .. } => self.prepare(engine, false).and_then(|()| self.prepare_sharing(engine)),
+            Control::NominateShare { .. } => {
+                self.prepare(engine, Hears::Touches).and_then(|()| self.prepare_sharing(engine))
+            }
             // A frame that goes has no memory when it is touched again.
             Control::Drop { gfn } if self.host.memory.offset(*gfn).is_none() => Ok(()),
             Control::Enable { ring: Ring::Paging, .. } | Control::SetBudget { .. } | Control::Drop { .. } => {
-                self.prepare(engine, true)
+                self.prepare(engine, Hears::Holes)
             }
             _ => Ok(()),
         }
@@ -94,40 +96,35 @@ impl Hypervisor {
     }
 
     /// Opens userfaultfd, or does without where checks stop instructions: then what no instruction shows passes, and that is said.
-    fn prepare_watching(&self, engine: &mut Engine) -> Result<(), (Errno, String)> {
+    fn prepare_watching(&self, engine: &mut Engine, hears: Hears) -> Result<(), (Errno, String)> {
         static SAID: Once = Once::new();
         match (self.host.gate.now(), userfault::right()) {
             (Gate::Callback, Err(lack)) => {
                 SAID.call_once(|| eprintln!("mem-event: {}: {UNSEEN}; {lack}", userfault::WITHOUT));
                 Ok(())
             }
-            _ => self.prepare(engine, false),
+            _ => self.prepare(engine, hears),
         }
     }
 
     /// Where nearly all memory is watched, the kernel is to tell of first touches. Else what is watched gets memory, and first touches of the rest
     /// cost nothing.
-    fn hears_of_first_touches(&self, engine: &mut Engine, count: u64) -> Result<(), (Errno, String)> {
-        let is_nearly_all = count >= self.host.memory.frames() / 8 * 7;
-        if is_nearly_all && engine.stopped.is_prepared(false) && !engine.stopped.hears_of_first_touches() {
-            self.host.memory.userfault(true).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
-            engine.stopped.will_hear_of_first_touches();
-        }
-        Ok(())
+    fn hears_where_are_watched(&self, count: u64) -> Hears {
+        if count >= self.host.memory.frames() / 8 * 7 { Hears::FirstTouches } else { Hears::Touches }
     }
 
-    /// Opens userfaultfd. With paging, the engine learns which frames have no memory yet.
-    fn prepare(&self, engine: &mut Engine, paging: bool) -> Result<(), (Errno, String)> {
-        if engine.stopped.is_prepared(paging) {
+    /// Opens userfaultfd, and registers it for that. With paging, the engine learns which frames have no memory yet.
+    fn prepare(&self, engine: &mut Engine, hears: Hears) -> Result<(), (Errno, String)> {
+        if engine.stopped.hears() >= hears {
             return Ok(());
         }
-        self.host.memory.userfault(paging).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
-        engine.stopped.prepared(paging);
+        self.host.memory.userfault(hears >= Hears::FirstTouches).map_err(|sentence| (Errno::EOPNOTSUPP, sentence))?;
+        engine.stopped.will_hear(hears);
         if let Some(userfault) = self.host.memory.opened_userfault() {
             watched::watch_userfault(userfault)
                 .map_err(|error| (Errno::EOPNOTSUPP, format!("userfaultfd cannot be waited for: {error}")))?;
         }
-        if paging {
+        if hears == Hears::Holes {
             let holes = self
                 .host
                 .memory

@@ -1,5 +1,6 @@
 //! The effects of a step, carried out in their order.
 
+use crate::engine::kernel_stops::Hears;
 use crate::engine::step::Engine;
 use crate::engine::vcpus::goes_on_with_new_registers;
 use crate::fatal;
@@ -57,7 +58,7 @@ impl Engine {
             Effect::Unmap(gfn) => self.unmap(host, *gfn, 1),
             Effect::Tighten { first, count } => {
                 // What instructions do not show (an interrupt's frame) is stopped by the host under either gate.
-                if self.stopped.is_prepared(false) && !self.stopped.hears_of_first_touches() {
+                if self.stopped.hears() == Hears::Touches {
                     report("populate", *first, host.memory.populate(*first, *count));
                 }
                 self.unmap(host, *first, *count);

@@ -9,6 +9,20 @@ use mem_event::{Access, Gfn, VcpuId};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
+/// What the kernel tells of, each with what is before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hears {
+    /// Nothing: userfaultfd is not registered.
+    #[default]
+    Nothing,
+    /// Touches of pages that are not mapped, and writes to those that are write-protected.
+    Touches,
+    /// First touches of memory.
+    FirstTouches,
+    /// And the engine knows which frames have no memory.
+    Holes,
+}
+
 /// A vCPU's access, as it stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Stand {
@@ -30,6 +44,22 @@ pub struct Stand {
     asks_when_back: bool,
 }
 
+impl Stand {
+    /// It stands from now on.
+    fn at(access: StoppedAccess) -> Stand {
+        Stand {
+            access,
+            since: Instant::now(),
+            told: None,
+            stays: None,
+            is_answered: false,
+            moves: false,
+            ahead: access.ahead,
+            asks_when_back: false,
+        }
+    }
+}
+
 /// All accesses that stand in the kernel, and which of them must ask again.
 #[derive(Debug, Default)]
 pub struct KernelStops {
@@ -37,53 +67,25 @@ pub struct KernelStops {
     /// With the moment since when.
     foreign: Vec<(StoppedAccess, Instant)>,
     asking: VecDeque<StoppedAccess>,
-    minor: bool,
-    missing: bool,
-    paging: bool,
+    hears: Hears,
 }
 
 impl KernelStops {
-    /// Whether userfaultfd is registered, and with `paging` the engine knows which frames have no memory.
-    pub fn is_prepared(&self, paging: bool) -> bool {
-        if paging { self.paging } else { self.minor }
+    /// What the kernel tells of.
+    pub fn hears(&self) -> Hears {
+        self.hears
     }
 
-    /// userfaultfd is registered.
-    pub fn prepared(&mut self, paging: bool) {
-        self.minor = true;
-        self.paging |= paging;
-        self.missing |= paging;
-    }
-
-    /// Whether the kernel tells of first touches too.
-    pub fn hears_of_first_touches(&self) -> bool {
-        self.missing
-    }
-
-    /// userfaultfd is registered for first touches too.
-    pub fn will_hear_of_first_touches(&mut self) {
-        self.missing = true;
+    /// It tells of that from now on.
+    pub fn will_hear(&mut self, hears: Hears) {
+        self.hears = hears;
     }
 
     /// A thread stopped, and its access is to ask for the first time.
     pub fn add(&mut self, access: StoppedAccess) {
         match access.toucher {
             Toucher::Vcpu(vcpu) => {
-                let (since, told, stays) = (Instant::now(), None, None);
-                let ahead = access.ahead;
-                self.vcpus.insert(
-                    vcpu,
-                    Stand {
-                        access,
-                        since,
-                        told,
-                        stays,
-                        is_answered: false,
-                        moves: false,
-                        ahead,
-                        asks_when_back: false,
-                    },
-                );
+                self.vcpus.insert(vcpu, Stand::at(access));
             }
             Toucher::Foreign => self.foreign.push((access, Instant::now())),
         }
@@ -162,8 +164,8 @@ impl KernelStops {
     }
 
     /// The vCPUs that stand.
-    pub fn vcpus(&mut self) -> impl Iterator<Item = (VcpuId, &mut Stand)> {
-        self.vcpus.iter_mut().map(|(vcpu, stand)| (*vcpu, stand))
+    pub fn vcpus(&self) -> impl Iterator<Item = (VcpuId, &Stand)> {
+        self.vcpus.iter().map(|(vcpu, stand)| (*vcpu, stand))
     }
 
     /// Whether a vCPU stands.

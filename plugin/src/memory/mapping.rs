@@ -173,14 +173,19 @@ impl Memory {
     pub fn restore(&self, gfn: Gfn, writable: bool) -> io::Result<()> {
         let address = self.address(gfn)?;
         let Some(userfault) = self.userfault.get() else { return Ok(()) };
-        if !userfault.map(address, writable)? {
-            // Never touched before paging began, and not counted as a hole: an ordinary first touch.
-            if writable {
-                return userfault.zero(address);
-            }
+        if !writable {
             // What the kernel zeroes it maps to be written to.
+            return self.map_made(gfn, || userfault.map(address, false));
+        }
+        // One without memory that is not counted as a hole: an ordinary first touch.
+        if userfault.map(address, true)? { Ok(()) } else { userfault.zero(address) }
+    }
+
+    /// Maps a frame so, which gets memory where the file holds none.
+    fn map_made(&self, gfn: Gfn, map: impl Fn() -> io::Result<bool>) -> io::Result<()> {
+        if !map()? {
             self.populate(gfn, 1)?;
-            userfault.map(address, false)?;
+            map()?;
         }
         Ok(())
     }
@@ -206,11 +211,7 @@ impl Memory {
     pub fn open(&self, gfn: Gfn) -> io::Result<()> {
         let address = self.address(gfn)?;
         let Some(userfault) = self.userfault.get() else { return Ok(()) };
-        if !userfault.map_quietly(address)? {
-            self.populate(gfn, 1)?;
-            userfault.map_quietly(address)?;
-        }
-        Ok(())
+        self.map_made(gfn, || userfault.map_quietly(address))
     }
 
     /// Lets the threads go that stopped on a frame that is mapped.
