@@ -73,7 +73,7 @@ impl Hypervisor {
             if is_in_the_way && patience.is_over(|| self.still_in_their_blocks(is_switch)) {
                 return;
             }
-            pause(begun);
+            between_looks(begun);
         }
     }
 
@@ -95,7 +95,7 @@ impl Hypervisor {
                 told = Instant::now();
                 self.host.vcpus.iter().for_each(|vcpu| _ = outside::later(vcpu.id.0, || {}));
             }
-            pause(begun);
+            between_looks(begun);
         }
     }
 
@@ -117,7 +117,7 @@ impl Hypervisor {
 }
 
 /// Between two looks of a wait that has begun then.
-fn pause(begun: Instant) {
+pub(super) fn between_looks(begun: Instant) {
     if begun.elapsed() < SOON { std::thread::yield_now() } else { std::thread::sleep(PAUSE) }
 }
 

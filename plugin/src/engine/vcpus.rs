@@ -4,6 +4,7 @@
 //! its block for that, and comes back. One that waits is put nowhere else meanwhile: what is set counts when it goes on.
 
 use crate::engine::hypervisor::Hypervisor;
+use crate::engine::in_force::between_looks;
 use crate::engine::leave;
 use crate::engine::step::Engine;
 use crate::host::domain_host::Host;
@@ -15,7 +16,7 @@ use crate::insn::registers::{CodeSize, Registers as _};
 use crate::insn::walk::{Addressed, Judged, Tables};
 use crate::memory::file_tables::FileTables;
 use crate::qemu::view::View;
-use crate::qemu::{current, internals, leaving, outside, raising};
+use crate::qemu::{current, leaving, outside, raising};
 use mem_event::message::Space;
 use mem_event::registers::Context;
 use mem_event::{Errno, Gfn, Gla, Gpa, VcpuId};
@@ -24,8 +25,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_micros(20);
 /// QEMU may miss to wake a vCPU that goes to sleep at the moment: it is told again.
 const REMINDER: Duration = Duration::from_millis(10);
 /// As long as one that leaves the kernel may take, many times over.
@@ -203,7 +202,8 @@ impl Hypervisor {
                 "this QEMU cannot have a vCPU leave its block; its registers are not whole within it".to_owned();
             return Err((Errno::EOPNOTSUPP, sentence));
         }
-        let (mut patience, mut told) = (Patience::of(PATIENCE), Instant::now());
+        let begun = Instant::now();
+        let (mut patience, mut told) = (Patience::of(PATIENCE), begun);
         loop {
             if let Some(found) = found.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 return Ok(found);
@@ -228,7 +228,7 @@ impl Hypervisor {
                     return Err((Errno::EBUSY, sentence));
                 }
             }
-            std::thread::sleep(PAUSE);
+            between_looks(begun);
         }
     }
 }
@@ -285,8 +285,7 @@ pub(super) fn goes_on_with_new_registers(vcpu: &Vcpu) {
 /// has a result; says whether it can.
 pub fn goes_on_behind(vcpu: &Vcpu, length: u8, result: Option<u64>) -> bool {
     let id = vcpu.id;
-    internals::can_leave()
-        && vcpu.state().may_leave()
+    vcpu.can_leave()
         && outside::before_next_block(id.0, move || {
             let Some(view) = leaving::view_of(id.0) else { return };
             let mut context = view.context();
