@@ -1,11 +1,13 @@
 //! Two gates, one meaning: what the check before an instruction stops, the host's MMU stops as well, with the same event.
 
-use crate::support::{gates, has_its_accepted_sequence, kernel_maps_write_protected, run_under, scenario};
+use crate::support::{
+    gates, has_its_accepted_sequence, judged, kernel_maps_write_protected, once_under, run_under, scenario,
+};
 use harness::machine::qemu::Gate;
 use harness::run::{Job, Outcome};
 use harness::scenario::Scenario;
 use harness::scenario::icount::Icount;
-use harness::suite::{self, case::Settings};
+use harness::suite;
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::verdict::Kind;
@@ -113,17 +115,9 @@ fn on_a_machine_that_counts_instructions_the_hosts_mmu_gives_the_accepted_sequen
             continue;
         }
         machine.icount = Some(Icount { shift: 2 });
-        let judged = suite::judge(&case, &Settings { gate: Gate::Mmu, repeat: 1, ..Settings::default() }, None);
-        let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
-        if is_right || judged.verdict.kind == Kind::Skip {
-            same += 1;
-        } else {
-            others.push(format!(
-                "{}: {}\n{}",
-                case.scenario.name,
-                judged.verdict,
-                suite::report::difference(&judged, false)
-            ));
+        match judged(&case, &once_under(Gate::Mmu)) {
+            (kind, Some(wrong)) if kind != Kind::Skip => others.push(wrong),
+            _ => same += 1,
         }
     }
     println!("{same} scenarios are the same where instructions are counted");

@@ -2,14 +2,13 @@
 
 use crate::support::domain::how_often;
 use crate::support::storm::Storm;
-use crate::support::{Random, answer, kernel_maps_write_protected, next_request, scenario};
+use crate::support::{Random, answer, judged, kernel_maps_write_protected, next_request, once_under, scenario};
 use harness::machine::qemu::Gate;
 use harness::run::Job;
 use harness::scenario::icount::Icount;
 use harness::scenario::{Scenario, Thread, Time};
-use harness::suite::{self, case::Settings};
+use harness::suite;
 use harness::toolstack::log::Silent;
-use harness::verdict::Kind;
 use mem_event::AccessType;
 use std::path::Path;
 use std::time::Duration;
@@ -30,10 +29,7 @@ fn differences(gate: Gate, is_chosen: impl Fn(&Scenario) -> bool, change: impl F
         count += 1;
         change(&mut case.scenario);
         case.scenario.deadline = Time(DEADLINE);
-        let judged = suite::judge(&case, &Settings { gate, repeat: 1, ..Settings::default() }, None);
-        let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
-        let difference = suite::report::difference(&judged, false);
-        (!is_right).then(|| format!("{gate}, {}: {}\n{difference}", case.scenario.name, judged.verdict))
+        judged(&case, &once_under(gate)).1
     });
     let wrong = wrong.collect();
     assert!(count > 5, "{count} scenarios");

@@ -1,9 +1,9 @@
 //! Every built-in scenario in a QEMU that exports nothing besides the plugin API, as one that is built by hand without modules: what can be
 //! right is right under both gates, and what is not is listed with the ability that is missing.
 
+use crate::support::{judged, once_under};
 use harness::machine::qemu::Gate;
 use harness::suite::{self, case::Settings};
-use harness::verdict::Kind;
 use std::path::Path;
 
 /// What is otherwise there, under both gates, and the row of the table of capabilities that says why.
@@ -43,14 +43,12 @@ fn is_right_or_otherwise_for_a_reason(name: &str) {
         if gate == Gate::Mmu && !crate::support::kernel_maps_write_protected() {
             continue;
         }
-        let settings = Settings { gate, plugin: vec!["falsify=names".into()], repeat: 1, ..Settings::default() };
-        let judged = suite::judge(&cases[0], &settings, None);
-        let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
-        let difference = suite::report::difference(&judged, false);
+        let settings = Settings { plugin: vec!["falsify=names".into()], ..once_under(gate) };
+        let (_, wrong) = judged(&cases[0], &settings);
         match OTHERWISE.iter().find(|(otherwise, _)| *otherwise == name) {
-            None => assert!(is_right, "{name}, {gate:?}: {}\n{difference}", judged.verdict),
+            None => assert!(wrong.is_none(), "{}", wrong.unwrap_or_default()),
             // What has become right does not belong into the list.
-            Some((_, row)) => assert!(!is_right, "{name}, {gate:?} is right without {row}"),
+            Some((_, row)) => assert!(wrong.is_some(), "{name}, {gate:?} is right without {row}"),
         }
     }
 }

@@ -16,7 +16,7 @@ use harness::run::{Job, Outcome};
 use harness::scenario::corpus;
 use harness::scenario::settings::Consumer;
 use harness::scenario::{MemoryAct, Name, Scenario, Time};
-use harness::suite::{self, case::Settings};
+use harness::suite::{self, case::Case, case::Settings};
 use harness::toolstack::log::Silent;
 use harness::toolstack::transcript;
 use harness::trace::replay::replay_file;
@@ -78,6 +78,20 @@ pub fn has_its_accepted_sequence_by(name: &str, settings: &Settings) {
         description => cases[0].scenario.title(),
     }, { insta::assert_snapshot!(name, judged.sequence.unwrap_or_default()) });
     assert!(judged.differs_from.is_none(), "{name}: insta and this program differ in how they compare\n{difference}");
+}
+
+/// Runs a scenario as `mem-event test` does; what became of it, and what is wrong if it is not as accepted.
+pub fn judged(case: &Case, settings: &Settings) -> (Kind, Option<String>) {
+    let judged = suite::judge(case, settings, None);
+    let is_right = (judged.acceptable || judged.verdict.kind == Kind::Success) && judged.differs_from.is_none();
+    let difference = suite::report::difference(&judged, false);
+    let wrong = || format!("{}, {}: {}\n{difference}", settings.gate, case.scenario.name, judged.verdict);
+    (judged.verdict.kind, (!is_right).then(wrong))
+}
+
+/// What runs a scenario once, under a gate.
+pub fn once_under(gate: Gate) -> Settings {
+    Settings { gate, repeat: 1, ..Settings::default() }
 }
 
 /// Runs a scenario with a trace. The verdict must be success, and the trace must replay without a difference.
